@@ -1,0 +1,67 @@
+# Two commands do everything: `make run` and `make test`. Both install what they need, from lock files with hashes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
+SOURCES := pyproject.toml README.md config.yaml $(shell find gateway plugins -name '*.py')
+CLIENTS := .venvs/openai .venvs/memos
+
+.PHONY: run test check bench lock clean install
+.DEFAULT_GOAL := run
+
+run: install  ## run the gateway with the shipped config.yaml
+	@$(BIN)/gateway serve --config config.yaml
+
+install: $(VENV)/.gateway
+
+test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy gateway plugins tests
+	$(BIN)/python -m pytest
+
+bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as a table
+	$(BIN)/python -m tests.bench.proxy
+
+lock:  ## make the lock files anew (needs uv)
+	uv pip compile $(LOCK) pyproject.toml --group build -o requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
+	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
+	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+clean:  ## remove what make installed; the memory in ./data stays
+	rm -rf $(VENV) .venvs
+
+$(VENV)/.lock: requirements.lock
+	@echo "installing (once, about a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make run PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(INSTALL) -r requirements.lock
+	@touch $@
+
+$(VENV)/.gateway: $(VENV)/.lock $(SOURCES)
+	@$(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --no-build-isolation \
+		--force-reinstall .
+	@touch $@
+
+$(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
+	@echo "installing what the tests need ..."
+	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
+	@touch $@
+
+.venvs/openai/.installed: tests/clients/openai.lock
+	@echo "installing the real clients: openai ..."
+	@test -x .venvs/openai/bin/python || $(PYTHON) -m venv .venvs/openai
+	@.venvs/openai/bin/python $(INSTALL) -r $<
+	@touch $@
+
+.venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock
+	@echo "installing the real clients: MemoryOS (about a minute) ..."
+	@test -x .venvs/memos/bin/python || $(PYTHON) -m venv .venvs/memos
+	@.venvs/memos/bin/python $(INSTALL) -r tests/clients/memos.lock
+	@.venvs/memos/bin/python $(INSTALL) --no-deps -r tests/clients/memos-client.lock
+	@touch $@

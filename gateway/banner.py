@@ -1,0 +1,60 @@
+"""What a person sees on the terminal: after the start, and from `gateway check`."""
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from gateway.app import Started
+from gateway.config import Config
+
+__all__ = ["announce", "describe"]
+
+
+def announce(started: Started, config: Config, console: Console | None = None) -> None:
+    """Where it listens, which model it talks to and why, where the memory lies, and what to paste."""
+    console = console or Console()
+    upstream = ", ".join(f"{one.name} ({one.base_url or 'embedded stand-in'})" for one in started.upstreams)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("listening", f"[bold]{started.url}/v1[/]  MemOS: {started.url}/product")
+    table.add_row("upstream", f"{upstream}: {started.reason}")
+    table.add_row("model", f"`default` is {started.default_model}")
+    table.add_row("memory", str(started.data_folder) if started.data_folder else "off")
+    keys = len(config.auth.keys)
+    table.add_row("access", f"{keys} key(s)" if keys else "open to this machine, no key needed")
+    console.print(Panel(table, title="Memory Gateway", title_align="left", expand=False))
+    key = "YOUR-GATEWAY-KEY" if keys else "any"
+    console.print(Text("Try it:", style="bold"))
+    console.print(Text(_curl(started.url, key)), soft_wrap=True)
+    console.print(Text(_python(started.url, key)), soft_wrap=True)
+
+
+def describe(config: Config, console: Console | None = None) -> None:
+    """A valid configuration in a few lines."""
+    console = console or Console()
+    upstreams = config.upstreams if config.upstreams != "auto" else ()
+    table = Table.grid(padding=(0, 2))
+    table.add_row("listens on", f"{config.server.host}:{config.server.port}")
+    table.add_row("upstreams", ", ".join(f"{one.name} ({one.kind})" for one in upstreams) or "auto")
+    table.add_row("memory", str(config.data_folder) if config.memory.enabled else "off")
+    table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
+    table.add_row("plugins", ", ".join(one.use for one in config.plugins if one.enabled) or "none")
+    console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
+
+
+def _curl(url: str, key: str) -> str:
+    body = (
+        '{"model": "default", "messages": [{"role": "user", "content": "I live in Lisbon. What do you know of me?"}]}'
+    )
+    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+    return f"\ncurl {url}/v1/chat/completions {headers} \\\n  -d '{body}'\n"
+
+
+def _python(url: str, key: str) -> str:
+    return (
+        "from openai import OpenAI\n"
+        f'client = OpenAI(base_url="{url}/v1", api_key="{key}", default_headers={{"x-memory-user": "ada"}})\n'
+        'messages = [{"role": "user", "content": "Where do I live?"}]\n'
+        'answer = client.chat.completions.create(model="default", messages=messages)\n'
+        "print(answer.choices[0].message.content)\n"
+    )

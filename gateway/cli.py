@@ -1,0 +1,118 @@
+"""The command line: `gateway serve`, `gateway check`."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from gateway import __version__
+from gateway.config import Config, load
+from gateway.errors import ConfigError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The console script."""
+    # one thread a matrix product: the products are small, and threads that spin cost more than they bring
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    arguments = _parser().parse_args()
+    sys.exit(arguments.run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway", description="An OpenAI-compatible proxy that gives any model a long-term memory."
+    )
+    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the gateway")
+    _add_config(serve)
+    serve.add_argument("--host", help="address to listen on, instead of server.host")
+    serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="validate a configuration and say what it means")
+    _add_config(check)
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="configuration; else config.yaml in this folder, else the shipped one",
+    )
+
+
+def _config_path(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    here = Path("config.yaml")
+    return here if here.exists() else Path(__file__).parent / "config.yaml"
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    path = _config_path(arguments.config)
+    try:
+        return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None))
+    except ConfigError as error:
+        _fail(f"{path}:\n{error}", 2)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.banner import describe  # noqa: PLC0415
+
+    config = _load(arguments)
+    try:
+        Gateway(config)  # loads and checks the plugins
+    except ConfigError as error:
+        _fail(str(error), 2)
+    describe(config)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = _load(arguments)
+    return asyncio.run(_run(config))
+
+
+async def _run(config: Config) -> int:
+    from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.banner import announce  # noqa: PLC0415
+    from gateway.store.memories import FolderRefused  # noqa: PLC0415
+    from gateway.telemetry import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log.level)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        gateway = Gateway(config)
+        started = await gateway.start()
+    except (ConfigError, FolderRefused) as error:
+        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        _fail(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror or error}", 1)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(name, stopped.set)
+        except NotImplementedError:  # Windows
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    announce(started, config)
+    await stopped.wait()
+    await gateway.stop()
+    return 0
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"gateway: {message}\n")
+    # threads of half-started parts must not keep a process that has nothing to do
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,116 @@
+"""Every error a client can meet, with its HTTP status, OpenAI `type` and `code`.
+
+    GatewayError
+    ├── BadRequest            400  invalid_request_error
+    ├── Unauthenticated       401  authentication_error
+    ├── Forbidden             403  permission_error
+    ├── NotFound              404  invalid_request_error
+    ├── TooLarge              413  invalid_request_error
+    ├── UnsupportedEncoding   415  invalid_request_error
+    ├── Overloaded            503  overloaded_error
+    │   └── PluginUnavailable 503  plugin_unavailable
+    ├── MemoryUnavailable     503  memory_unavailable
+    ├── UpstreamFailed        502  upstream_error
+    │   └── StreamCut         502  upstream_error (after the status line: sent as an event)
+    └── UpstreamTimedOut      504  timeout
+    ConfigError               (not for clients: stops the start)
+
+A message says what was wrong, where, and what would be right. It never holds a key, a prompt, a path on
+this machine or a traceback. Each face writes these errors in its own format; this module knows no format.
+"""
+
+
+class GatewayError(Exception):
+    """An error that has an HTTP answer. `param` is the JSON path or header that was wrong."""
+
+    status = 500
+    type = "internal_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.param = param
+        self.headers = headers or {}
+
+
+class BadRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthenticated(GatewayError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class TooLarge(GatewayError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+
+class Overloaded(GatewayError):
+    status = 503
+    type = "overloaded_error"
+    code = "overloaded"
+
+
+class PluginUnavailable(Overloaded):
+    type = "plugin_unavailable"
+    code = "plugin_unavailable"
+
+
+class MemoryUnavailable(GatewayError):
+    """Only where memory was the whole point (search, add). A chat never raises it."""
+
+    status = 503
+    type = "memory_unavailable"
+    code = "memory_unavailable"
+
+
+class UpstreamFailed(GatewayError):
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+
+
+class StreamCut(UpstreamFailed):
+    code = "stream_interrupted"
+
+
+class UpstreamTimedOut(GatewayError):
+    status = 504
+    type = "timeout"
+    code = "upstream_timeout"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message names the YAML path; the start stops with it."""

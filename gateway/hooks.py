@@ -1,0 +1,121 @@
+"""The plugin interface: the whole of what a plugin may import, besides `gateway.turn`.
+
+A plugin is one class derived from `Plugin` with the hooks it needs. What a hook gets is frozen; to change something,
+return a new value. Order, time limits, isolation and what happens on failure are the host's (`plugin_host.py`).
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.errors import GatewayError
+from gateway.sse import Event
+from gateway.turn import Answer, Memory, Record, Turn
+
+__all__ = ["DROP", "HOOKS", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]
+
+HOOKS: Final = (
+    "on_request",
+    "on_recall",
+    "on_messages",
+    "on_stream_event",
+    "on_response",
+    "on_store",
+    "on_error",
+)
+
+
+class _Drop:
+    def __repr__(self) -> str:
+        return "DROP"
+
+
+DROP: Final = _Drop()
+"""What `on_stream_event` returns to leave an event out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer instead of the upstream's; `body` is JSON in the client's own format."""
+
+    body: Mapping[str, Any]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reject(GatewayError):
+    """Raised by a plugin to refuse a turn; the client gets status and message in its own format."""
+
+    type = "rejected"
+
+    def __init__(self, status: int, message: str, *, code: str = "rejected") -> None:
+        super().__init__(message, code=code)
+        if not 400 <= status <= 599:
+            raise ValueError("a refusal has a status from 400 to 599")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a plugin gets at its start. `count(kind)` adds one to a counter of the plugin's on the metrics page."""
+
+    logger: logging.Logger
+    folder: Path
+    clock: Callable[[], float]
+    count: Callable[[str], None]
+
+
+class PluginConfigModel(BaseModel):
+    """The parent of a plugin's `Config`: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin:
+    """The parent of all plugins. Override what is needed; every hook is optional."""
+
+    Config: ClassVar[type[BaseModel]] = PluginConfigModel
+    critical: ClassVar[bool] = False
+    reads_stream: ClassVar[bool] = False
+    rewrites_stream: ClassVar[bool] = False
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    async def start(self, services: Services) -> None:
+        """Before the first request. An exception stops the start of the gateway."""
+
+    async def stop(self) -> None:
+        """After the last request."""
+
+    async def on_request(self, turn: Turn) -> Reply | None:
+        """The turn is identified; nothing is recalled yet. May answer itself, or raise `Reject`."""
+        return None
+
+    async def on_recall(self, turn: Turn, memories: Sequence[Memory]) -> Sequence[Memory] | None:
+        """After the search, before the budget. May return other memories; its own with `trust="plugin"`."""
+        return None
+
+    async def on_messages(
+        self, turn: Turn, messages: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Any]] | None:
+        """The prompt as it will go up, memories in it. May return other messages, or raise `Reject`."""
+        return None
+
+    def on_stream_event(self, turn: Turn, event: Event) -> Event | object | None:
+        """Each event of a stream, only with `reads_stream`. With `rewrites_stream`: a new event, or `DROP`."""
+        return None
+
+    async def on_response(self, turn: Turn, answer: Answer) -> None:
+        """After the last byte was sent. Only observes."""
+
+    async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
+        """Before the journal. May return other records."""
+        return None
+
+    async def on_error(self, turn: Turn, error: BaseException) -> None:
+        """Instead of `on_response` when the turn failed."""

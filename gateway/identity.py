@@ -1,0 +1,117 @@
+"""Who is asking, and whose memory that is. Pure; the only place that makes a `Scope`.
+
+Keys are held as sha256 digests and compared as such; no lookup by a raw key, no key in an error.
+"""
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from gateway.config import KeyConfig
+from gateway.errors import BadRequest, Unauthenticated
+from gateway.turn import Ask, Identity, Principal, Right, Scope
+
+__all__ = ["Keyring", "checked_id", "cube_scopes", "identify", "scope_of"]
+
+_MAX_ID = 256
+_OPEN = Principal("default", frozenset(Right))
+
+
+class Keyring:
+    """The keys of the configuration. Without any, everybody on this machine is let in."""
+
+    def __init__(self, keys: Sequence[KeyConfig]) -> None:
+        self._principals: dict[bytes, Principal] = {}
+        for key in keys:
+            digest = _digest(key.key.get_secret_value())
+            self._principals[digest] = Principal(key.tenant, key.rights, key.user, digest.hex()[:16])
+
+    @property
+    def is_open(self) -> bool:
+        return not self._principals
+
+    def has(self, value: str) -> bool:
+        """True if a header's value is a key of the gateway, with or without a scheme before it."""
+        return _digest(_bare(value)) in self._principals
+
+    def principal(self, headers: Mapping[str, str]) -> Principal:
+        """Who holds the key of a request. Raises Unauthenticated."""
+        if self.is_open:
+            return _OPEN
+        key = key_of(headers)
+        if not key:
+            raise Unauthenticated("send the gateway's key as `Authorization: Bearer KEY` or in `x-gateway-key`")
+        digest = _digest(key)
+        principal = self._principals.get(digest)
+        if principal is None or not any(hmac.compare_digest(digest, known) for known in self._principals):
+            raise Unauthenticated("this key is not known to the gateway")
+        return principal
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The gateway's key in a request, or an empty string."""
+    for name in ("x-gateway-key", "authorization", "x-api-key", "api-key"):
+        key = _bare(headers.get(name, ""))
+        if key:
+            return key
+    return ""
+
+
+def _bare(value: str) -> str:
+    scheme, _, rest = value.strip().partition(" ")
+    return rest.strip() if rest and scheme.lower() in ("bearer", "token") else value.strip()
+
+
+def identify(principal: Principal, headers: Mapping[str, str], ask: Ask, default_user: str | None) -> Identity | None:
+    """The user and the conversation of a turn; None if no user is known. Raises BadRequest on a bad id."""
+    if principal.user is not None:
+        user = principal.user
+    elif "x-memory-user" in headers:
+        user = checked_id(headers["x-memory-user"], "x-memory-user")
+    elif ask.user_hint:
+        user = checked_id(ask.user_hint, "user")
+    elif default_user:
+        user = default_user
+    else:
+        return None
+    session = headers.get("x-memory-session") or ask.session_hint
+    session = checked_id(session, "x-memory-session") if session else _derived_session(ask.opening)
+    own = scope_of(principal.tenant, user)
+    return Identity(user, session, reads=(own,), writes=(own,))
+
+
+def scope_of(tenant: str, cube_id: str) -> Scope:
+    """The scope of a cube within a tenant. A user's own cube has the user's id."""
+    value = hashlib.sha256(tenant.encode() + b"\0" + cube_id.encode()).hexdigest()
+    return Scope(value, tenant, cube_id)
+
+
+def cube_scopes(tenant: str, user: str, cube_ids: Sequence[str]) -> tuple[Scope, ...]:
+    """The scopes of cubes that a user names, each once. A cube other than the user's own is one of this user all the
+    same: naming another's cube reaches nothing of theirs."""
+    scopes = [
+        scope_of(tenant, user) if cube == user else replace(scope_of(tenant, f"{user}\0{cube}"), cube_id=cube)
+        for cube in cube_ids
+    ]
+    return tuple({scope.value: scope for scope in scopes}.values())
+
+
+def checked_id(value: str, name: str) -> str:
+    """An id as a client may send it: 1 to 256 characters, NFC, nothing unprintable. Raises BadRequest."""
+    if not 0 < len(value) <= _MAX_ID:
+        raise BadRequest(f"{name} must have 1 to {_MAX_ID} characters", code="invalid_id", param=name)
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Cf", "Zl", "Zp") for character in value):
+        raise BadRequest(f"{name} must not hold control or invisible characters", code="invalid_id", param=name)
+    if not unicodedata.is_normalized("NFC", value):
+        raise BadRequest(f"{name} must be in Unicode normal form NFC", code="invalid_id", param=name)
+    return value
+
+
+def _derived_session(opening: str) -> str:
+    return "s-" + hashlib.sha256(opening.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

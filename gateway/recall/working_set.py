@@ -1,0 +1,183 @@
+"""A working set: the memories of one scope in RAM, laid out for ranking.
+
+Vectors stand in one matrix, words in an inverted index, what filters and ranking need in columns. Rows are appended
+and struck out, never moved. A set is touched by one thread at a time (its owner's); it knows neither clock nor store.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.recall.rank import RankWeights, SetArrays, bm25, rank, relativity
+from gateway.store.memories import Row
+from gateway.turn import Memory, Record
+
+__all__ = ["WorkingSet"]
+
+Filter = Callable[[Record], bool]
+
+_ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, postings, columns
+
+
+class WorkingSet:
+    """The memories of one scope. `nbytes` is an estimate of what it takes."""
+
+    def __init__(self, dimensions: int, embedder: str) -> None:
+        self._embedder = embedder
+        self._records: list[Record] = []
+        self._row_of: dict[str, int] = {}
+        self._postings: dict[str, tuple[array[int], array[float]]] = {}
+        self._sessions: dict[str, int] = {}
+        self._last_of_session: list[int] = []
+        self._vectors = np.zeros((64, dimensions), np.float32)
+        self._columns: dict[str, NDArray[Any]] = {
+            "tokens": np.zeros(64, np.int32),
+            "session": np.zeros(64, np.int32),
+            "before": np.full(64, -1, np.int32),
+            "after": np.full(64, -1, np.int32),
+            "length": np.zeros(64, np.float32),
+            "from_user": np.zeros(64, np.bool_),
+            "alive": np.zeros(64, np.bool_),
+        }
+        self._alive = 0
+        self._total_length = 0.0
+        self._text_bytes = 0
+
+    def __len__(self) -> int:
+        return self._alive
+
+    @property
+    def nbytes(self) -> int:
+        return self._vectors.nbytes + len(self._records) * _ROW_OVERHEAD + self._text_bytes
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Add rows; one whose id is there replaces it."""
+        self._reserve(len(self._records) + len(rows))
+        for row in rows:
+            self.remove(row.record.id)
+            if row.record.status == "activated":
+                self._append(row)
+
+    def remove(self, memory_id: str) -> None:
+        """Strike a memory out; unknown ids are no error."""
+        index = self._row_of.pop(memory_id, None)
+        if index is None:
+            return
+        columns = self._columns
+        columns["alive"][index] = False
+        self._alive -= 1
+        self._total_length -= float(columns["length"][index])
+        before, after = int(columns["before"][index]), int(columns["after"][index])
+        if before >= 0:
+            columns["after"][before] = after
+        if after >= 0:
+            columns["before"][after] = before
+        else:
+            self._last_of_session[int(columns["session"][index])] = before
+
+    def search(
+        self,
+        terms: Sequence[str],
+        vector: NDArray[np.float32] | None,
+        limit: int,
+        weights: RankWeights,
+        allows: Filter | None = None,
+    ) -> list[Memory]:
+        """The best `limit` memories, best first. Filters apply before ranking."""
+        count = len(self._records)
+        if not self._alive:
+            return []
+        columns: dict[str, Any] = {name: column[:count] for name, column in self._columns.items()}
+        allowed = columns["alive"]
+        if allows is not None:
+            allowed = allowed & np.fromiter((allows(record) for record in self._records), np.bool_, count)
+        lexical, most = bm25(self._query_postings(terms), columns["length"], self._total_length / self._alive, count)
+        cosine = None if vector is None else self._vectors[:count] @ vector
+        arrays = SetArrays(
+            tokens=columns["tokens"],
+            from_user=columns["from_user"],
+            session=columns["session"],
+            before=columns["before"],
+            after=columns["after"],
+            allowed=allowed,
+        )
+        rows, scores = rank(arrays, lexical, cosine, weights, limit)
+        relevance = relativity(lexical[rows], most, None if cosine is None else cosine[rows])
+        return [
+            Memory(self._records[row], float(score), float(share), int(columns["tokens"][row]))
+            for row, score, share in zip(rows.tolist(), scores.tolist(), relevance.tolist(), strict=True)
+        ]
+
+    def latest(self, session_id: str, limit: int) -> list[Record]:
+        """The newest `limit` records of a conversation, oldest first."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return []
+        found: list[Record] = []
+        index = self._last_of_session[session]
+        while index >= 0 and len(found) < limit:
+            found.append(self._records[index])
+            index = int(self._columns["before"][index])
+        return found[::-1]
+
+    def _append(self, row: Row) -> None:
+        record, index, columns = row.record, len(self._records), self._columns
+        self._records.append(record)
+        self._row_of[record.id] = index
+        if row.vector is not None and row.embedder == self._embedder:
+            self._vectors[index] = row.vector
+        frequencies = Counter(row.terms)
+        for term, frequency in frequencies.items():
+            rows, counts = self._postings.setdefault(term, (array("i"), array("f")))
+            rows.append(index)
+            counts.append(frequency)
+        session = self._sessions.setdefault(record.session_id, len(self._sessions))
+        if session == len(self._last_of_session):
+            self._last_of_session.append(-1)
+        last = self._last_of_session[session]
+        columns["before"][index] = last
+        columns["after"][index] = -1
+        if last >= 0:
+            columns["after"][last] = index
+        self._last_of_session[session] = index
+        columns["tokens"][index] = row.tokens
+        columns["session"][index] = session
+        columns["length"][index] = len(row.terms)
+        columns["from_user"][index] = record.source == "user"
+        columns["alive"][index] = True
+        self._alive += 1
+        self._total_length += len(row.terms)
+        self._text_bytes += 2 * len(record.text)
+
+    def _query_postings(self, terms: Sequence[str]) -> list[tuple[float, Any, Any]]:
+        found = []
+        for term in dict.fromkeys(terms):
+            posting = self._postings.get(term)
+            frequency = len(posting[0]) if posting else 0
+            idf = (
+                float(np.log(1 + (self._alive - frequency + 0.5) / (frequency + 0.5)))
+                if frequency <= self._alive
+                else 0.0
+            )
+            rows = np.frombuffer(posting[0], np.int32) if posting else np.empty(0, np.int32)
+            counts = np.frombuffer(posting[1], np.float32) if posting else np.empty(0, np.float32)
+            found.append((idf, rows, counts))
+        return found
+
+    def _reserve(self, count: int) -> None:
+        capacity = len(self._vectors)
+        if count <= capacity:
+            return
+        while capacity < count:
+            capacity += max(64, capacity // 2)
+        vectors = np.zeros((capacity, self._vectors.shape[1]), np.float32)
+        vectors[: len(self._records)] = self._vectors[: len(self._records)]
+        self._vectors = vectors
+        for name, column in self._columns.items():
+            grown = np.zeros(capacity, column.dtype)
+            grown[: len(self._records)] = column[: len(self._records)]
+            self._columns[name] = grown

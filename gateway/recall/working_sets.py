@@ -1,0 +1,105 @@
+"""All working sets of this process: loaded on first use, kept current, dropped least recently used.
+
+One thread searches and changes the sets; loading happens beside it. What is written while a set loads is kept and
+added when it is there, so no row is missed.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from gateway.recall.working_set import WorkingSet
+from gateway.store.memories import MemoryStore, Row
+from gateway.telemetry import Telemetry
+from gateway.turn import Scope
+
+__all__ = ["WorkingSets"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger("gateway.recall")
+
+
+class WorkingSets:
+    """`max_rows` of one scope are held, `max_bytes` in all."""
+
+    def __init__(
+        self, store: MemoryStore, telemetry: Telemetry, *, dimensions: int, embedder: str, max_rows: int, max_bytes: int
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._dimensions = dimensions
+        self._embedder = embedder
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
+        self._missed: dict[str, list[Row]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
+
+    async def stop(self) -> None:
+        for task in self._loading.values():
+            task.cancel()
+        if self._loading:
+            await asyncio.wait(self._loading.values(), timeout=5)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def get(self, scope: Scope) -> WorkingSet:
+        """The working set of a scope. A load goes on when its first caller has given up. Raises StoreFailed."""
+        found = self._sets.get(scope.value)
+        if found is not None:
+            self._sets.move_to_end(scope.value)
+            return found
+        task = self._loading.get(scope.value)
+        if task is None:
+            self._missed[scope.value] = []
+            task = asyncio.create_task(self._load(scope), name="load-working-set")
+            task.add_done_callback(_retrieve)
+            self._loading[scope.value] = task
+        return await asyncio.shield(task)
+
+    async def run(self, job: Callable[[], _T]) -> _T:
+        """Do something with sets in the thread that owns them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+    async def apply(self, rows: Sequence[Row]) -> None:
+        """Rows that the store has now: into the sets that are there or on their way."""
+        by_scope: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_scope[row.record.scope].append(row)
+        for scope, members in by_scope.items():
+            if scope in self._missed:
+                self._missed[scope].extend(members)
+            elif scope in self._sets:
+                working_set = self._sets[scope]
+                await self.run(lambda working_set=working_set, members=members: working_set.put(members))  # type: ignore[misc]  # mypy cannot infer it
+        self._shrink()
+
+    async def _load(self, scope: Scope) -> WorkingSet:
+        try:
+            rows = await self._store.load(scope, self._max_rows)
+            working_set = WorkingSet(self._dimensions, self._embedder)
+            await asyncio.to_thread(working_set.put, rows)
+            working_set.put(self._missed[scope.value])
+            self._sets[scope.value] = working_set
+            self._shrink()
+            return working_set
+        finally:
+            self._missed.pop(scope.value, None)
+            self._loading.pop(scope.value, None)
+
+    def _shrink(self) -> None:
+        total = sum(working_set.nbytes for working_set in self._sets.values())
+        while total > self._max_bytes and len(self._sets) > 1:
+            _, dropped = self._sets.popitem(last=False)
+            total -= dropped.nbytes
+        self._telemetry.working_sets.set(len(self._sets))
+        self._telemetry.working_set_bytes.set(total)
+
+
+def _retrieve(task: "asyncio.Task[WorkingSet]") -> None:
+    """A failed load that nobody waits for any more is logged, not raised at the interpreter's end."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.warning("working_set_not_loaded", extra={"cause": type(task.exception()).__name__})

@@ -1,0 +1,143 @@
+"""Remembering: from a finished turn to records in the journal, durable before the client sees the end.
+
+What is kept: the user's last message, and the answer's text if it is whole. Reasoning and tool calls are no words of
+anybody and stay out; a step of a tool loop adds only its final answer. The same message again within two minutes
+(clients retry) is kept once. Ids follow from the turn's id, so that replaying a turn makes nothing twice.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from gateway.config import RememberConfig
+from gateway.remember.pieces import pieces
+from gateway.store.journal import Journal, JournalFailed
+from gateway.telemetry import Telemetry
+from gateway.turn import Answer, Outcome, Record, Scope, Turn, message_id
+
+__all__ = ["Remember", "StoreHook"]
+
+StoreHook = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
+
+_log = logging.getLogger("gateway.remember")
+_SAME_WITHIN = 120.0  # seconds
+_RECENT = 50_000  # messages whose repetition is recognised
+_COMMIT_TIMEOUT = 5.0
+
+
+class Remember:
+    """`hook` is where plugins see records before the journal does."""
+
+    def __init__(self, journal: Journal, config: RememberConfig, telemetry: Telemetry, hook: StoreHook) -> None:
+        self._journal = journal
+        self._config = config
+        self._telemetry = telemetry
+        self._hook = hook
+        self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+
+    async def remember(self, turn: Turn, answer: Answer) -> bool:
+        """Commit a turn. False if it could not be kept now: counted, logged, and no reason to fail the chat."""
+        records = self.records_of(turn, answer)
+        if not records:
+            return True
+        try:
+            return await self._commit(turn, records)
+        except (JournalFailed, TimeoutError) as error:
+            self._telemetry.remembered.labels("failed").inc(len(records))
+            _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error) or "timeout"})
+            return False
+
+    async def add(self, turn: Turn, records: Sequence[Record]) -> None:
+        """Commit records that a client asked to keep. Raises JournalFailed or TimeoutError."""
+        await self._commit(turn, records)
+
+    async def _commit(self, turn: Turn, records: Sequence[Record]) -> bool:
+        began = time.perf_counter()
+        kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
+        async with asyncio.timeout(_COMMIT_TIMEOUT):
+            await self._journal.append(kept)
+        self._telemetry.remembered.labels("kept").inc(len(kept))
+        self._telemetry.stage.labels("remember").observe(time.perf_counter() - began)
+        for record in records:
+            self._recent[_fingerprint(record)] = record.created_at
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return True
+
+    def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
+        """The records of a turn, without those that were kept a moment ago."""
+        if turn.identity is None or not turn.mode.writes or turn.ask.is_chore:
+            return []
+        said: list[tuple[str, str]] = []
+        if turn.ask.query and not turn.ask.is_step:
+            said.append(("user", turn.ask.query))
+        is_whole = answer.outcome is Outcome.COMPLETE
+        if answer.text and not answer.has_tool_calls and (is_whole or self._config.partial_answers):
+            said.append(("assistant", answer.text))
+        info = dict(turn.info) if is_whole else {**turn.info, "partial": True}
+        records = [
+            self.make(turn, scope, source, text, info if source == "assistant" else dict(turn.info))
+            for scope in turn.identity.writes
+            for source, text in said
+        ]
+        return [record for record in records if not self._is_repeated(record)]
+
+    def make(
+        self,
+        turn: Turn,
+        scope: Scope,
+        source: str,
+        text: str,
+        info: Mapping[str, object],
+        *,
+        at: float | None = None,
+        index: int = 0,
+    ) -> Record:
+        """The record of one message. `at` is when it was said (else now), `index` its place among several."""
+        assert turn.identity is not None  # noqa: S101 — callers have asked
+        text = text.encode("utf-8", "replace")[: self._config.max_message_bytes].decode("utf-8", "ignore").strip()
+        return Record(
+            id=_digest(turn.id, scope.value, source, str(index)),
+            scope=scope.value,
+            cube_id=scope.cube_id,
+            user_id=turn.identity.user_id,
+            session_id=turn.identity.session_id,
+            kind="turn",
+            source=source,
+            text=text,
+            event_time=turn.received_at if at is None else at,
+            created_at=turn.received_at,
+            updated_at=turn.received_at,
+            message_id=message_id(text),
+            agent_id=turn.agent_id,
+            app_id=turn.app_id,
+            tags=tuple(turn.tags),
+            info=info,
+        )
+
+    def _is_repeated(self, record: Record) -> bool:
+        last = self._recent.get(_fingerprint(record))
+        return last is not None and 0 <= record.created_at - last < _SAME_WITHIN
+
+
+def _fingerprint(record: Record) -> tuple[str, str, str, str]:
+    return record.scope, record.session_id, record.source, record.message_id
+
+
+def _pieces_of(record: Record) -> list[Record]:
+    """A message as it is stored: in pieces worth recalling; its id is that of the text that is left."""
+    name = message_id(record.text)
+    return [
+        replace(
+            record, id=record.id if part == 0 else _digest(record.id, str(part)), text=text, part=part, message_id=name
+        )
+        for part, text in enumerate(pieces(record.text))
+    ]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,182 @@
+"""The writer: one worker that drains the journal into the store, in order, in batches.
+
+A batch that fails is tried again with back-off. If it fails twice, its entries are tried one by one: where some pass,
+the others are at fault and go aside after five tries; where none passes, store or embedder are out, nobody is blamed,
+and it waits. Nothing leaves the journal before the store's files are synced.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway.store.embed import Embedder, EmbedFailed
+from gateway.store.journal import Entry, Journal, JournalFailed
+from gateway.store.memories import MemoryStore, Row, StoreFailed
+from gateway.store.terms import terms
+from gateway.telemetry import Telemetry
+
+__all__ = ["Writer"]
+
+_log = logging.getLogger("gateway.writer")
+_BATCH = 256
+_SYNC_EVERY = 3.0  # seconds
+_MAINTAIN_EVERY = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+_FAILURES = (StoreFailed, EmbedFailed, JournalFailed)
+
+OnRows = Callable[[Sequence[Row]], Awaitable[None]]
+
+
+class Writer:
+    """`count` counts tokens; `on_rows` is told of each batch that the store has."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: MemoryStore,
+        embedder: Embedder,
+        telemetry: Telemetry,
+        *,
+        count: Callable[[str], int],
+        on_rows: OnRows,
+        batch_window: float,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._embedder = embedder
+        self._telemetry = telemetry
+        self._count = count
+        self._on_rows = on_rows
+        self._batch_window = batch_window
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_dirty = False
+
+    def wake(self) -> None:
+        """The journal has something new."""
+        self._idle.clear()
+        self._wake.set()
+
+    async def start(self) -> None:
+        """Begin with what earlier processes left."""
+        self.wake()
+        self._task = asyncio.create_task(self._work(), name="writer")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=10)
+            self._task = None
+
+    async def drained(self, timeout: float) -> bool:
+        """Wait until all that is in the journal now can be found. False if it took longer."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_sync = next_maintenance = loop.time()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._wait_for_work(_SYNC_EVERY if self._is_dirty else None)
+                if await self._drain():
+                    pause = _FIRST_PAUSE
+                if self._is_dirty and loop.time() >= next_sync:
+                    next_sync = loop.time() + _SYNC_EVERY
+                    await self._sync()
+                    if loop.time() >= next_maintenance:
+                        next_maintenance = loop.time() + _MAINTAIN_EVERY
+                        await self._store.maintain()
+            except _FAILURES as error:
+                pause = await self._rest(pause, type(error).__name__, str(error))
+            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
+                _log.exception("writer_fault")
+                pause = await self._rest(pause, "fault", type(error).__name__)
+
+    async def _wait_for_work(self, timeout: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._batch_window)
+
+    async def _drain(self) -> bool:
+        """Store what waits. True if there was something and all of it passed."""
+        done = False
+        while True:
+            self._wake.clear()
+            entries = await self._journal.waiting(_BATCH)
+            self._telemetry.backlog.set(self._journal.backlog_entries)
+            self._telemetry.aside.set(self._journal.aside_entries)
+            if not entries:
+                if not self._wake.is_set():
+                    self._idle.set()
+                return done
+            try:
+                await self._store_entries(entries)
+            except _FAILURES as error:
+                self._telemetry.drain_failures.labels(type(error).__name__).inc()
+                if not await self._store_one_by_one(entries):
+                    self._wake.set()
+                    raise
+            done = True
+
+    async def _store_one_by_one(self, entries: Sequence[Entry]) -> bool:
+        """True if some entry passed; then those that did not are blamed. Stops early while none passes."""
+        failed: list[Entry] = []
+        for entry in entries:
+            try:
+                await self._store_entries([entry])
+            except _FAILURES:
+                failed.append(entry)
+                if len(failed) >= 3 and len(failed) > len(entries) // 2:
+                    break
+        passed = len(entries) - len(failed) if len(failed) <= len(entries) // 2 else 0
+        if not passed:
+            return False
+        given_up = await self._journal.mark_failed(failed)
+        if given_up:
+            _log.error("records_put_aside", extra={"count": given_up})
+        return True
+
+    async def _store_entries(self, entries: Sequence[Entry]) -> None:
+        rows = await self._rows(entries)
+        await self._store.write(rows, may_exist=any(entry.is_replay for entry in entries))
+        self._is_dirty = True
+        await self._journal.mark_stored(entries)
+        await self._on_rows(rows)
+        self._telemetry.drained.inc(len(rows))
+
+    async def _rows(self, entries: Sequence[Entry]) -> list[Row]:
+        texts = [entry.record.text for entry in entries]
+        vectors = await self._embedder.embed_documents(texts)
+        measured = await asyncio.to_thread(lambda: [(tuple(terms(text)), self._count(text)) for text in texts])
+        return [
+            Row(
+                record=entry.record,
+                vector=vector,
+                embedder=self._embedder.name,
+                terms=words,
+                tokens=tokens,
+                seq=entry.seq,
+            )
+            for entry, vector, (words, tokens) in zip(entries, vectors, measured, strict=True)
+        ]
+
+    async def _sync(self) -> None:
+        await self._store.sync()
+        await self._journal.mark_synced()
+        self._is_dirty = False
+
+    async def _rest(self, pause: float, cause: str, detail: str) -> float:
+        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": pause})
+        await asyncio.sleep(pause)
+        self._wake.set()
+        return min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,117 @@
+"""Where a value stands in JSON bytes, so that a request can be changed without re-serialising it. Pure.
+
+Everything else keeps its bytes: numbers, escapes, white space, doubled names, order; and so do the provider's prompt
+caches. The bytes must be valid JSON (orjson has read them before).
+"""
+
+import re
+from collections.abc import Sequence
+
+import orjson
+
+__all__ = ["depth", "find", "insert_first", "insert_into_string", "replace"]
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_VALUE = re.compile(_STRING + rb"|[^\s{}\[\],:\"]++", re.DOTALL)
+_NESTING = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_SPACE = re.compile(rb"\s*+")
+
+Span = tuple[int, int]
+
+
+def find(raw: bytes, path: Sequence[str | int]) -> Span | None:
+    """Begin and end of the value at `path` (names and indexes); the last one where a name stands twice."""
+    span: Span | None = (_skip_space(raw, 0), len(raw))
+    for step in path:
+        if span is None:
+            return None
+        span = _member(raw, span[0], step) if isinstance(step, str) else _element(raw, span[0], step)
+    return span
+
+
+def replace(raw: bytes, span: Span, value: bytes) -> bytes:
+    return raw[: span[0]] + value + raw[span[1] :]
+
+
+def insert_into_string(raw: bytes, span: Span, text: str, *, at_end: bool = False) -> bytes:
+    """`text` put at the beginning (or end) of the string that stands at `span`."""
+    inner = orjson.dumps(text)[1:-1]
+    place = span[1] - 1 if at_end else span[0] + 1
+    return raw[:place] + inner + raw[place:]
+
+
+def insert_first(raw: bytes, span: Span, value: bytes) -> bytes:
+    """`value` put before the first element of the array at `span`."""
+    place = span[0] + 1
+    is_empty = raw[_skip_space(raw, place)] == 0x5D
+    return raw[:place] + value + (b"" if is_empty else b",") + raw[place:]
+
+
+def depth(raw: bytes) -> int:
+    """How deep arrays and objects are nested."""
+    deepest = level = 0
+    for match in _NESTING.finditer(raw):
+        token = raw[match.start()]
+        if token in b"{[":
+            level += 1
+            deepest = max(deepest, level)
+        elif token in b"}]":
+            level -= 1
+    return deepest
+
+
+def _skip_space(raw: bytes, place: int) -> int:
+    match = _SPACE.match(raw, place)
+    return match.end() if match else place
+
+
+def _skip_value(raw: bytes, place: int) -> int:
+    """The end of the value that begins at `place`."""
+    if raw[place] not in b"{[":
+        match = _VALUE.match(raw, place)
+        return match.end() if match else place + 1
+    level = 0
+    for match in _NESTING.finditer(raw, place):
+        token = raw[match.start()]
+        if token in b"{[":
+            level += 1
+        elif token in b"}]":
+            level -= 1
+            if level == 0:
+                return match.end()
+    return len(raw)
+
+
+def _member(raw: bytes, place: int, name: str) -> Span | None:
+    if raw[place] != 0x7B:
+        return None
+    found = None
+    place = _skip_space(raw, place + 1)
+    while raw[place] != 0x7D:
+        key_end = _skip_value(raw, place)
+        key = orjson.loads(raw[place:key_end])
+        begin = _skip_space(raw, _skip_space(raw, key_end) + 1)
+        end = _skip_value(raw, begin)
+        if key == name:
+            found = (begin, end)
+        place = _next(raw, end)
+    return found
+
+
+def _element(raw: bytes, place: int, index: int) -> Span | None:
+    if raw[place] != 0x5B:
+        return None
+    place = _skip_space(raw, place + 1)
+    while raw[place] != 0x5D:
+        end = _skip_value(raw, place)
+        if index == 0:
+            return place, end
+        index -= 1
+        place = _next(raw, end)
+    return None
+
+
+def _next(raw: bytes, end: int) -> int:
+    """Where the next member begins, or the closing bracket stands."""
+    place = _skip_space(raw, end)
+    return _skip_space(raw, place + 1) if raw[place] == 0x2C else place

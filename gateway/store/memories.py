@@ -1,0 +1,382 @@
+"""The record of all memories: LanceDB tables in the data folder.
+
+Every method takes a `Scope` or rows that carry one; there is no way to read without. No text of a user ever becomes
+part of a filter: a scope is 64 hex characters. The tables are split into buckets by scope, so that the tables of many
+users stay small. Ids are ours, and one process writes (it holds the lock of the folder), so plain adds suffice; a row
+that an earlier process may have added goes through an upsert.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.turn import Record, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["DataFolder", "FolderRefused", "MemoryStore", "Row", "StoreFailed"]
+
+_FORMAT = 1
+_HEX = re.compile(r"^[0-9a-f]{64}$")
+_READ_TIMEOUT = timedelta(seconds=10)
+_INDEX_CACHE_BYTES = 64 * 2**20
+_METADATA_CACHE_BYTES = 32 * 2**20
+_FRAGMENTS_BEFORE_COMPACTION = 32
+_ROWS_BEFORE_INDEX = 5_000
+_VERSIONS_KEPT = timedelta(minutes=15)
+
+
+class StoreFailed(Exception):
+    """LanceDB did not do it. The journal keeps what was to be written."""
+
+
+class FolderRefused(Exception):
+    """The data folder cannot be used by this process; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number."""
+
+    record: Record
+    vector: "NDArray[np.float32] | None"
+    embedder: str
+    terms: tuple[str, ...]
+    tokens: int
+    seq: int = 0
+
+
+class DataFolder:
+    """The folder of one memory: its lock, and what was fixed when it was made (`meta.json`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.buckets = 0
+        self._lock: int | None = None
+
+    def open(self, buckets: int, embedder: str, dimensions: int) -> None:
+        """Make or reopen it, and hold its lock. Raises FolderRefused."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FolderRefused(f"cannot write to the data folder {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise FolderRefused(
+                f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
+            ) from error
+        self._check(buckets, embedder, dimensions)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _check(self, buckets: int, embedder: str, dimensions: int) -> None:
+        meta_path = self.path / "meta.json"
+        if not meta_path.exists():
+            meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
+            unfinished = meta_path.with_suffix(".tmp")
+            unfinished.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+            _fsync(unfinished)
+            unfinished.replace(meta_path)
+            _fsync(self.path)
+        meta = orjson.loads(meta_path.read_bytes())
+        if meta["format"] != _FORMAT:
+            raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
+        if (meta["embedder"], meta["dimensions"]) != (embedder, dimensions):
+            raise FolderRefused(
+                f"the memory in {self.path} was written with the embedder {meta['embedder']} "
+                f"({meta['dimensions']} dimensions), but memory.embedder is now {embedder} ({dimensions}). Vectors of "
+                "two embedders cannot be compared: restore the old setting, or run `gateway memory reindex`"
+            )
+        self.buckets = meta["buckets"]
+
+
+class MemoryStore:
+    """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port."""
+
+    def __init__(self, folder: DataFolder, dimensions: int) -> None:
+        self._folder = folder
+        self._dimensions = dimensions
+        self._database: Any = None
+        self._tables: dict[int, Any] = {}
+        self._writing = asyncio.Lock()
+        self._synced_at = time.time()
+
+    @property
+    def is_open(self) -> bool:
+        return self._database is not None
+
+    async def open(self) -> None:
+        """Import LanceDB and open what is there. Raises StoreFailed."""
+        os.environ.setdefault("LANCEDB_LOG", "error")
+        database = await asyncio.to_thread(_connect_sync, self._folder.path / "lance")
+        try:
+            self._database = await database()
+            names = (await self._database.list_tables()).tables
+            for bucket in range(self._folder.buckets):
+                if _table_name(bucket) in names:
+                    self._tables[bucket] = await self._database.open_table(_table_name(bucket))
+        except Exception as error:
+            self._database = None
+            raise StoreFailed(_short(error)) from error
+
+    async def close(self) -> None:
+        tables, self._tables = self._tables, {}
+        for table in tables.values():
+            table.close()
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def load(self, scope: Scope, limit: int) -> list[Row]:
+        """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
+        table = self._tables.get(self._bucket(scope.value))
+        if table is None:
+            self._require_open()
+            return []
+        query = table.query().where(f"scope = '{_hex(scope.value)}'")
+        arrow = await _guarded(query.to_arrow(timeout=_READ_TIMEOUT))
+        return await asyncio.to_thread(_rows, arrow, scope, limit)
+
+    async def write(self, rows: Sequence[Row], *, may_exist: bool) -> None:
+        """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed."""
+        self._require_open()
+        by_bucket: dict[int, dict[str, Row]] = defaultdict(dict)
+        for row in rows:
+            by_bucket[self._bucket(row.record.scope)][row.record.id] = row
+        async with self._writing:
+            for bucket, members in by_bucket.items():
+                data = await asyncio.to_thread(_arrow, list(members.values()), self._dimensions)
+                await _guarded(self._write_bucket(bucket, data, may_exist))
+
+    async def sync(self) -> None:
+        """Bring all files written since the last call to the disk; LanceDB itself never does. Raises StoreFailed."""
+        started = time.time()
+        async with self._writing:
+            try:
+                await asyncio.to_thread(_sync_tree, self._folder.path / "lance", self._synced_at - 2)
+            except OSError as error:
+                raise StoreFailed(_short(error)) from error
+        self._synced_at = started
+
+    async def maintain(self) -> int:
+        """Compact tables that have many fragments, and index large ones. Returns how many were compacted."""
+        compacted = 0
+        for table in list(self._tables.values()):
+            stats = await _guarded(table.stats())
+            if stats["fragment_stats"]["num_fragments"] < _FRAGMENTS_BEFORE_COMPACTION:
+                continue
+            async with self._writing:
+                if stats["num_rows"] >= _ROWS_BEFORE_INDEX and not await _guarded(table.list_indices()):
+                    await _guarded(_create_indexes(table))
+                await _guarded(table.optimize(cleanup_older_than=_VERSIONS_KEPT))
+            compacted += 1
+        return compacted
+
+    async def _write_bucket(self, bucket: int, data: Any, may_exist: bool) -> None:
+        table = self._tables.get(bucket)
+        if table is None:
+            table = await self._database.create_table(_table_name(bucket), schema=data.schema, exist_ok=True)
+            await table.set_unenforced_primary_key("id")
+            self._tables[bucket] = table
+        if may_exist:
+            upsert = table.merge_insert("id").use_index(False)
+            await upsert.when_matched_update_all().when_not_matched_insert_all().execute(data)
+        else:
+            await table.add(data)
+
+    def _bucket(self, scope: str) -> int:
+        return int(scope[:8], 16) % self._folder.buckets
+
+    def _require_open(self) -> None:
+        if self._database is None:
+            raise StoreFailed("the store is not open")
+
+
+def _connect_sync(path: Path) -> Any:
+    import lancedb  # noqa: PLC0415 — two seconds of loading: behind the open port
+
+    path.mkdir(parents=True, exist_ok=True)
+    session = lancedb.Session(
+        index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
+    )
+    return lambda: lancedb.connect_async(str(path), session=session)
+
+
+async def _create_indexes(table: Any) -> None:
+    from lancedb.index import BTree  # noqa: PLC0415
+
+    for column in ("scope", "id"):
+        await table.create_index(column, config=BTree())
+
+
+async def _guarded(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except Exception as error:
+        raise StoreFailed(_short(error)) from error
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+
+
+def _table_name(bucket: int) -> str:
+    return f"memories_{bucket:03d}"
+
+
+def _hex(scope: str) -> str:
+    if not _HEX.match(scope):
+        raise ValueError("a scope is 64 hex characters")
+    return scope
+
+
+def _schema(dimensions: int) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 — heavy: loaded behind the open port
+
+    moment = pa.timestamp("us", tz="UTC")
+    required = {"id": pa.utf8(), "scope": pa.utf8(), "seq": pa.int64()}
+    fields = {
+        "cube_id": pa.utf8(),
+        "user_id": pa.utf8(),
+        "session_id": pa.utf8(),
+        "message_id": pa.utf8(),
+        "part": pa.int32(),
+        "agent_id": pa.utf8(),
+        "app_id": pa.utf8(),
+        "kind": pa.utf8(),
+        "source": pa.utf8(),
+        "status": pa.utf8(),
+        "text": pa.utf8(),
+        "fts": pa.utf8(),
+        "tokens": pa.int32(),
+        "tags": pa.list_(pa.utf8()),
+        "links": pa.list_(pa.utf8()),
+        "info": pa.utf8(),
+        "confidence": pa.float32(),
+        "event_time": moment,
+        "created_at": moment,
+        "updated_at": moment,
+        "embedder": pa.utf8(),
+        "vector": pa.list_(pa.float32(), dimensions),
+    }
+    return pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in required.items()]
+        + [pa.field(name, kind) for name, kind in fields.items()]
+    )
+
+
+_SAME = ("id", "scope", "cube_id", "user_id", "session_id", "message_id", "part", "agent_id", "app_id", "kind")
+_SAME_TOO = ("source", "status", "text", "confidence")
+_TIMES = ("event_time", "created_at", "updated_at")
+
+
+def _arrow(rows: Sequence[Row], dimensions: int) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+
+    columns: dict[str, list[Any]] = {name: [getattr(row.record, name) for row in rows] for name in (*_SAME, *_SAME_TOO)}
+    for name in _TIMES:
+        columns[name] = [datetime.fromtimestamp(getattr(row.record, name), UTC) for row in rows]
+    columns["tags"] = [list(row.record.tags) for row in rows]
+    columns["links"] = [list(row.record.links) for row in rows]
+    columns["info"] = [orjson.dumps(dict(row.record.info)).decode() for row in rows]
+    columns["fts"] = [" ".join(row.terms) for row in rows]
+    columns["tokens"] = [row.tokens for row in rows]
+    columns["seq"] = [row.seq for row in rows]
+    columns["embedder"] = [row.embedder for row in rows]
+    columns["vector"] = [None if row.vector is None else row.vector for row in rows]
+    schema = _schema(dimensions)
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
+
+
+def _rows(arrow: Any, scope: Scope, limit: int) -> list[Row]:
+    """Arrow to rows, oldest first; a row of another scope is a store bug and is dropped."""
+    import numpy as np  # noqa: PLC0415
+
+    arrow = arrow.combine_chunks()
+    order = np.argsort(arrow.column("seq").to_numpy(), kind="stable")[-limit:]
+    arrow = arrow.take(order)
+    vectors = _vectors(arrow)
+    columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info", "fts")}
+    for name in _TIMES:
+        columns[name] = (arrow.column(name).cast("int64").to_numpy() / 1e6).tolist()
+    extra = zip(
+        arrow.column("embedder").to_pylist(),
+        arrow.column("tokens").to_pylist(),
+        arrow.column("seq").to_pylist(),
+        strict=True,
+    )
+    found = []
+    for index, (embedder, tokens, seq) in enumerate(extra):
+        fields: dict[str, Any] = {name: column[index] for name, column in columns.items()}
+        words = tuple(fields.pop("fts").split())
+        fields["tags"], fields["links"] = tuple(fields["tags"]), tuple(fields["links"])
+        fields["info"] = {} if fields["info"] == "{}" else orjson.loads(fields["info"])
+        if fields["scope"] == scope.value:
+            found.append(
+                Row(
+                    record=Record(**fields),
+                    vector=vectors[index],
+                    embedder=embedder,
+                    terms=words,
+                    tokens=tokens,
+                    seq=seq,
+                )
+            )
+    return list({row.record.id: row for row in found}.values())
+
+
+def _vectors(arrow: Any) -> "list[NDArray[np.float32] | None]":
+    column = arrow.column("vector").combine_chunks()
+    if column.null_count:
+        import numpy as np  # noqa: PLC0415
+
+        return [None if value is None else np.asarray(value, np.float32) for value in column.to_pylist()]
+    size = column.type.list_size
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return list(flat.reshape(-1, size)) if len(flat) else []
+
+
+def _sync_tree(root: Path, since: float) -> None:
+    """fsync files changed since then, and the folders that name them."""
+    for folder, _, files in os.walk(root):
+        changed = [Path(folder, name) for name in files if _modified(Path(folder, name)) >= since]
+        for path in changed:
+            _fsync(path)
+        if changed:
+            _fsync(Path(folder))
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _fsync(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # compaction removed it in between
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

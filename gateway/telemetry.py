@@ -1,0 +1,104 @@
+"""What can be seen from outside: Prometheus metrics and JSON log lines.
+
+A log line holds what happened, ids and numbers; never a prompt, an answer or a key, and user ids only as digests.
+Labels are few and bounded: nothing that a client sends becomes a label.
+"""
+
+import hashlib
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+
+__all__ = ["JsonFormatter", "Telemetry", "set_up_logging", "short_digest"]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1)
+_TOKENS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class Telemetry:
+    """All metrics of one gateway, in a registry of its own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("gateway_requests", "Requests by face and HTTP status.", ["face", "status"])
+        self.duration = self._histogram(
+            "gateway_request_duration_seconds", "From head to last byte.", _SECONDS, ["face"]
+        )
+        self.first_byte = self._histogram(
+            "gateway_upstream_first_byte_seconds",
+            "From our request to the head of the upstream's answer.",
+            _SECONDS,
+            ["upstream"],
+        )
+        self.stage = self._histogram("gateway_stage_seconds", "Time of ours by stage.", _STAGE_SECONDS, ["stage"])
+        self.recalls = self._counter("gateway_recalls", "Turns by what memory did.", ["status", "reason"])
+        self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])
+        self.outcomes = self._counter("gateway_turns", "Turns by how they ended.", ["outcome"])
+        self.tokens = self._counter("gateway_tokens", "Tokens that upstreams reported.", ["upstream", "kind"])
+        self.in_flight = Gauge("gateway_in_flight_requests", "Requests being served.", registry=self.registry)
+        self.backlog = Gauge(
+            "gateway_journal_backlog_entries", "Journal entries not yet stored.", registry=self.registry
+        )
+        self.aside = Gauge(
+            "gateway_journal_aside_entries", "Entries given up after five tries.", registry=self.registry
+        )
+        self.remembered = self._counter("gateway_remembered_records", "Records by result.", ["result"])
+        self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
+        self.drain_failures = self._counter("gateway_drain_failures", "Batches that failed, by cause.", ["cause"])
+        self.working_sets = Gauge("gateway_working_sets", "Scopes held in RAM.", registry=self.registry)
+        self.working_set_bytes = Gauge("gateway_working_set_bytes", "Bytes they take.", registry=self.registry)
+        self.plugin_failures = self._counter("gateway_plugin_failures", "Failed hook calls.", ["plugin", "hook"])
+        self.plugin_seconds = self._histogram(
+            "gateway_plugin_seconds", "Time in hooks.", _STAGE_SECONDS, ["plugin", "hook"]
+        )
+        self.plugin_counts = self._counter("gateway_plugin_counts", "What plugins counted.", ["plugin", "kind"])
+
+    def exposition(self) -> bytes:
+        """The metrics page."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: list[str]) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; what `extra` brought stands beside `event`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line.update((key, value) for key, value in record.__dict__.items() if key not in _STANDARD)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
+    """JSON lines of our own loggers to `stream`; aiohttp's, which would log raw request bytes, stay silent."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger("gateway")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False
+    for name in ("aiohttp.server", "aiohttp.access", "aiohttp.web", "aiohttp.client", "aiohttp.internal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def short_digest(value: str) -> str:
+    """How an id of a user appears in logs: 12 hex characters."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]

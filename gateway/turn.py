@@ -1,0 +1,304 @@
+"""The values that travel: one `Turn`, filled stage by stage, and what its stages put into it.
+
+Everything here is frozen; a stage returns a new turn (`dataclasses.replace`). The request body is the one
+exception to typed values: it stays a dict, so that fields that nobody here knows survive.
+A `Scope` is made by `identity.py` only. This module imports nothing of the gateway.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+__all__ = [
+    "FENCE_CLOSE",
+    "FENCE_OPEN",
+    "Answer",
+    "Ask",
+    "Block",
+    "Dialect",
+    "Identity",
+    "Memory",
+    "MemoryMode",
+    "MemoryStatus",
+    "Outcome",
+    "Principal",
+    "Reader",
+    "Recalled",
+    "Record",
+    "Right",
+    "Scope",
+    "Turn",
+    "message_id",
+]
+
+
+FENCE_OPEN = "<user_memory>"
+FENCE_CLOSE = "</user_memory>"
+
+
+class Right(StrEnum):
+    """What a key may do: talk to models, use memory, administer."""
+
+    CHAT = "chat"
+    MEMORY = "memory"
+    ADMIN = "admin"
+
+
+class MemoryMode(StrEnum):
+    """What a request asks of memory (`x-memory-mode`): recall and remember, one of them, or neither."""
+
+    ON = "on"
+    READ = "read"
+    WRITE = "write"
+    OFF = "off"
+
+    @property
+    def reads(self) -> bool:
+        return self in (MemoryMode.ON, MemoryMode.READ)
+
+    @property
+    def writes(self) -> bool:
+        return self in (MemoryMode.ON, MemoryMode.WRITE)
+
+
+class MemoryStatus(StrEnum):
+    """What memory did for a turn (`x-memory-status`)."""
+
+    HIT = "hit"
+    MISS = "miss"
+    PARTIAL = "partial"
+    DEGRADED = "degraded"
+    OFF = "off"
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    COMPLETE = "complete"
+    CUT = "cut"
+    CLIENT_GONE = "client_gone"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who holds the key of a request. `user` is set when the key is pinned to one user."""
+
+    tenant: str
+    rights: frozenset[Right]
+    user: str | None = None
+    key_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose memory: `value` is hex(sha256(tenant, 0, cube)), 64 characters; the plain ids are for display."""
+
+    value: str
+    tenant: str
+    cube_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks, in which conversation, and whose memories are read and written."""
+
+    user_id: str
+    session_id: str
+    reads: tuple[Scope, ...]
+    writes: tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One memory as it is stored. Times are seconds since 1970 UTC; `id` is 32 hex characters, made by us.
+
+    `kind`: turn, fact, preference, tool, skill, document. `source`: who said it (user, assistant, document, tool).
+    `message_id` and `part` tell the pieces of one long message apart: joined in order they are its text.
+    """
+
+    id: str
+    scope: str
+    cube_id: str
+    user_id: str
+    session_id: str
+    kind: str
+    source: str
+    text: str
+    event_time: float
+    created_at: float
+    updated_at: float
+    message_id: str = ""
+    part: int = 0
+    agent_id: str = ""
+    app_id: str = ""
+    status: str = "activated"
+    confidence: float = 1.0
+    tags: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A stored record as recall returns it. `relativity` is 0–1 (relevant from 0.45), `score` orders one recall.
+
+    `tokens` is the price of its text in o200k_base tokens. `trust` is `stored`, or `plugin` for what a plugin added.
+    """
+
+    record: Record
+    score: float
+    relativity: float
+    tokens: int
+    trust: str = "stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What recall found, best first, and how it went (`reason` is a short word for logs and metrics)."""
+
+    status: MemoryStatus
+    memories: tuple[Memory, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding."""
+
+    text: str
+    memories: tuple[Memory, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a dialect read out of a request body. `opening` is the first user message: it names the conversation.
+
+    `is_step` marks a step of a tool loop (the user's message lies further up); `is_chore` a request that is no
+    conversation (title generators and the like). `said` are the ids of the messages up to the last user message.
+    `user_hint` and `session_hint` are the body's own words for them.
+    """
+
+    model: str
+    stream: bool
+    query: str = ""
+    context: str = ""
+    opening: str = ""
+    is_step: bool = False
+    is_chore: bool = False
+    said: frozenset[str] = frozenset()
+    user_hint: str | None = None
+    session_hint: str | None = None
+    max_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said. `text` is choice 0 without reasoning; None when it only called tools."""
+
+    text: str | None
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    has_tool_calls: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    outcome: Outcome = Outcome.COMPLETE
+
+
+class Reader(Protocol):
+    """Reads along a stream. Never raises on odd input: what it cannot read it skips.
+
+    `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream.
+    """
+
+    has_events: bool
+    has_error: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the end that the format promises was seen."""
+        ...
+
+    @property
+    def is_mid_event(self) -> bool:
+        """True if the last bytes were not the end of an event."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of a stream, cut anywhere."""
+        ...
+
+    def end(self) -> None:
+        """The bytes are over: read what is left without a closing newline."""
+        ...
+
+    def answer(self) -> Answer: ...
+
+
+class Dialect(Protocol):
+    """One wire format, as the pipeline sees it. Pure."""
+
+    def place(self, raw: bytes, body: dict[str, Any], block: str, placement: str) -> bytes:
+        """The request body with the block in it."""
+        ...
+
+    def reader(self) -> Reader: ...
+
+    def read_plain(self, body: bytes) -> Answer | None:
+        """The answer in a plain JSON body; None if it is not one."""
+        ...
+
+    def error_event(self, message: str, code: str) -> bytes:
+        """The event that tells a client in mid-stream that the answer was cut."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One request with its answer. Stages fill it from left to right; `raw` are the bytes that came.
+
+    `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `overhead` are the seconds
+    that the gateway itself took before the upstream was called.
+    """
+
+    id: str
+    started: float
+    received_at: float
+    principal: Principal
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    raw: bytes
+    body: Mapping[str, Any]
+    ask: Ask
+    dialect: Dialect
+    query_string: str = ""
+    mode: MemoryMode = MemoryMode.ON
+    token_budget: int | None = None
+    top_k: int | None = None
+    min_relativity: float = 0.0
+    identity: Identity | None = None
+    recalled: Recalled = Recalled(MemoryStatus.OFF)
+    block: Block | None = None
+    answer: Answer | None = None
+    tags: Sequence[str] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    agent_id: str = ""
+    app_id: str = ""
+    plugins_reached: int = 0
+    overhead: float = 0.0
+
+    @property
+    def status(self) -> MemoryStatus:
+        """What memory did, as the client is told."""
+        if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.memories):
+            return MemoryStatus.MISS
+        return self.recalled.status
+
+
+def message_id(text: str) -> str:
+    """The id of a message by what it says: 32 hex characters."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

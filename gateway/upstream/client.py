@@ -1,0 +1,161 @@
+"""The one outgoing connection to models. Only configured addresses; redirects are not followed.
+
+Bytes come back as they are on the wire (`auto_decompress` off), read by read. Four time-outs: connect, first byte,
+idle between pieces, total.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from gateway.config import TimeoutsConfig, UpstreamConfig
+from gateway.errors import StreamCut, UpstreamFailed, UpstreamTimedOut
+
+__all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
+
+_KEEP_ALIVE = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A request to an upstream. `path` is what follows the version prefix (`/chat/completions`), percent-encoded."""
+
+    method: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    body: bytes | AsyncIterator[bytes] | None
+
+
+class Incoming(Protocol):
+    """An upstream's answer, head read, body not."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """The body read by read. Raises StreamCut or UpstreamTimedOut."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up, at once; after a body read to its end: nothing."""
+        ...
+
+
+class Upstream(Protocol):
+    """A server that models stand behind."""
+
+    name: str
+    config: UpstreamConfig
+
+    async def send(self, request: Outgoing) -> Incoming:
+        """Raises UpstreamFailed or UpstreamTimedOut."""
+        ...
+
+
+def make_session() -> aiohttp.ClientSession:
+    """The process's one session."""
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+    return aiohttp.ClientSession(
+        connector=connector,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
+        timeout=aiohttp.ClientTimeout(total=None),
+    )
+
+
+class HttpUpstream:
+    """Any OpenAI-compatible server."""
+
+    def __init__(self, config: UpstreamConfig, session: aiohttp.ClientSession) -> None:
+        self.name = config.name
+        self.config = config
+        self._session = session
+        base = config.base_url.rstrip("/")
+        self._base = base if urlsplit(base).path else base + "/v1"
+        self._timeout = aiohttp.ClientTimeout(total=config.timeouts.total, sock_connect=config.timeouts.connect)
+
+    async def send(self, request: Outgoing) -> Incoming:
+        url = self._base + request.path + (f"?{request.query_string}" if request.query_string else "")
+        try:
+            async with asyncio.timeout(self.config.timeouts.first_byte):
+                response = await self._session.request(
+                    request.method,
+                    URL(url, encoded=True),
+                    data=request.body,
+                    headers=request.headers,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise UpstreamTimedOut(f"the upstream {self.name} could not be reached in time") from error
+        except TimeoutError as error:
+            raise UpstreamTimedOut(f"the upstream {self.name} did not answer in time") from error
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamFailed(f"the upstream {self.name} cannot be reached") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamFailed(f"the upstream {self.name} broke the connection before it answered") from error
+        return HttpIncoming(response, self.name, self.config.timeouts)
+
+
+class HttpIncoming:
+    """An answer over HTTP; a timer that is moved, not remade, watches for silence."""
+
+    def __init__(self, response: aiohttp.ClientResponse, name: str, timeouts: TimeoutsConfig) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._name = name
+        self._idle = timeouts.idle
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        watch = _Watch(self._idle, self._response.close)
+        try:
+            async for chunk in self._response.content.iter_any():
+                watch.touch()
+                yield chunk
+        except TimeoutError as error:
+            raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
+        except (aiohttp.ClientError, OSError) as error:
+            if watch.has_fired:
+                raise UpstreamTimedOut(f"the upstream {self._name} fell silent") from error
+            raise StreamCut(f"the upstream {self._name} broke off its answer") from error
+        finally:
+            watch.stop()
+        if watch.has_fired:
+            raise UpstreamTimedOut(f"the upstream {self._name} fell silent")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _Watch:
+    """Calls `on_silence` when `touch` was not called for `limit` seconds."""
+
+    def __init__(self, limit: float, on_silence: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._on_silence = on_silence
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(limit, self._check)
+        self.has_fired = False
+
+    def touch(self) -> None:
+        self._last = self._loop.time()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        left = self._last + self._limit - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+            return
+        self.has_fired = True
+        self._on_silence()

@@ -1,0 +1,67 @@
+"""`upstreams: auto`: OpenAI if its key is set, else a model server on its usual local port, else offline.
+
+Only 127.0.0.1 is asked, for its list of models, once at the start.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+from pydantic import SecretStr
+
+from gateway.config import UpstreamConfig
+
+__all__ = ["Detected", "detect"]
+
+_OPENAI = "https://api.openai.com/v1"
+_LOCAL = {"ollama": 11434, "lmstudio": 1234, "vllm": 8000, "llamacpp": 8080}
+_TIMEOUT = aiohttp.ClientTimeout(total=0.4)
+_MAX_ANSWER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The upstream that was chosen, why, and the model that `default` means there (None: as configured)."""
+
+    upstream: UpstreamConfig
+    reason: str
+    default_model: str | None = None
+
+
+async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
+    """Look for a model. `own_port` is not asked: that is us."""
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        base_url = os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        upstream = UpstreamConfig(name="openai", base_url=base_url, api_key=SecretStr(key))
+        return Detected(upstream, "OPENAI_API_KEY is set")
+    ports = {name: port for name, port in _LOCAL.items() if port != own_port}
+    answers = await asyncio.gather(*(_models(session, port) for port in ports.values()))
+    for (name, port), models in zip(ports.items(), answers, strict=True):
+        if models:
+            upstream = UpstreamConfig(name=name, base_url=f"http://127.0.0.1:{port}/v1")
+            return Detected(upstream, f"a model server answers on port {port}", _chat_model(models))
+    return Detected(
+        UpstreamConfig(name="offline", kind="offline"),
+        "no OPENAI_API_KEY, and no model server on a usual local port",
+        "offline",
+    )
+
+
+async def _models(session: aiohttp.ClientSession, port: int) -> list[str]:
+    """The ids that a server lists; none if it is not there, no model server, or a gateway of ours."""
+    url = f"http://127.0.0.1:{port}/v1/models"
+    try:
+        async with session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
+            if response.status != 200 or "x-gateway-request-id" in response.headers:
+                return []
+            listed = orjson.loads(await response.content.read(_MAX_ANSWER))
+        return [model["id"] for model in listed["data"] if isinstance(model["id"], str)]
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _chat_model(models: list[str]) -> str:
+    return next((model for model in models if "embed" not in model.lower()), models[0])

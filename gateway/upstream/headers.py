@@ -1,0 +1,64 @@
+"""Which headers pass, up and down: by allow-list. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+__all__ = ["down", "up"]
+
+_UP = (
+    "content-type",
+    "accept",
+    "accept-language",
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+    "x-client-request-id",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+)
+_UP_PREFIX = "x-stainless-"
+_DOWN = frozenset(
+    (
+        "content-type",
+        "content-disposition",
+        "content-language",
+        "cache-control",
+        "openai-model",
+        "openai-processing-ms",
+        "openai-version",
+        "retry-after",
+        "retry-after-ms",
+        "x-should-retry",
+        "x-request-id",
+        "request-id",
+    )
+)
+_DOWN_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
+_AGENT = "memory-gateway/0.1"
+
+
+def up(headers: Mapping[str, str], more: Iterable[str], added: Mapping[str, str]) -> dict[str, str]:
+    """The request headers that go to an upstream: the allowed ones, `more` of the configuration, then `added`.
+
+    Authorization is the caller's affair and comes in `added`.
+    """
+    passed = {name: headers[name] for name in _UP if name in headers}
+    for name in headers:
+        if name.lower().startswith(_UP_PREFIX):
+            passed[name.lower()] = headers[name]
+    passed.update((name.lower(), headers[name]) for name in more if name in headers)
+    agent = headers.get("user-agent")
+    passed["user-agent"] = f"{agent} {_AGENT}" if agent else _AGENT
+    passed.update(added)
+    return passed
+
+
+def down(headers: Mapping[str, str]) -> dict[str, str]:
+    """The answer headers that go to a client."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if (lower := name.lower()) in _DOWN or lower.startswith(_DOWN_PREFIXES)
+    }

@@ -1,0 +1,174 @@
+"""The stand-in for a model: answers from the notes in the prompt and says what it is.
+
+It sees what any upstream would see, the finished request, and nothing else. So a newcomer sees the whole loop work
+without a key or a network, and tests can read in an answer what a model would have been given.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.config import UpstreamConfig
+from gateway.store.terms import is_cjk, terms
+from gateway.turn import FENCE_CLOSE, FENCE_OPEN
+from gateway.upstream.client import Incoming, Outgoing
+
+__all__ = ["OfflineUpstream"]
+
+_MODEL = "offline"
+_SHOWN = 5
+_DAY = re.compile(r"^\[(\d{4}-\d\d-\d\d)[^\]]*\]$")
+_PIECE = re.compile(r"\S+\s*|\s+")
+_WITH_NOTES = (
+    "(I am the gateway's offline stand-in, not a language model.) From earlier conversations I was given:",
+    "（我是网关自带的离线替身，不是语言模型。）我从以前的对话中得到了这些记忆：",
+)
+_WITHOUT_NOTES = (
+    "(I am the gateway's offline stand-in, not a language model.) I was given no memories for this. "
+    "What you just said is remembered: ask me about it in a new conversation.",
+    "（我是网关自带的离线替身，不是语言模型。）关于这个我没有得到任何记忆。你刚才说的话已经记住了：可以在新的对话里问我。",
+)
+
+
+class OfflineUpstream:
+    """An upstream without a server."""
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        self.name = config.name
+        self.config = config
+
+    async def send(self, request: Outgoing) -> Incoming:
+        if request.method == "GET" and request.path == "/models":
+            return _json(200, {"object": "list", "data": [_model_card()]})
+        if request.method == "GET" and request.path == f"/models/{_MODEL}":
+            return _json(200, _model_card())
+        if request.method != "POST" or request.path not in ("/chat/completions", "/completions"):
+            message = f"the offline stand-in has no {request.path}: configure an upstream"
+            error = {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}
+            return _json(404, {"error": error})
+        body = orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
+        is_chat = request.path == "/chat/completions"
+        text = _reply(_prompt(body) if is_chat else str(body.get("prompt", "")))
+        made = _completion(body, text) if is_chat else _text_completion(body, text)
+        if body.get("stream"):
+            return _Canned(200, "text/event-stream; charset=utf-8", list(_events(made, text, body, is_chat)))
+        return _json(200, made)
+
+
+class _Canned:
+    def __init__(self, status: int, content_type: str, pieces: list[bytes]) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = {"content-type": content_type}
+        self._pieces = pieces
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _json(status: int, body: Any) -> Incoming:
+    return _Canned(status, "application/json", [orjson.dumps(body)])
+
+
+def _model_card() -> dict[str, Any]:
+    return {"id": _MODEL, "object": "model", "created": 0, "owned_by": "memory-gateway"}
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    """The system messages and the last user message as one text."""
+    texts: list[str] = []
+    messages = body.get("messages", [])
+    for index, message in enumerate(messages):
+        later_users = any(other.get("role") == "user" for other in messages[index + 1 :])
+        if message.get("role") in ("system", "developer") or (message.get("role") == "user" and not later_users):
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            texts.extend(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+    return "\n".join(texts)
+
+
+def _reply(prompt: str) -> str:
+    before, fence, rest = prompt.partition(FENCE_OPEN)
+    notes, _, after = rest.partition(FENCE_CLOSE)
+    question = after.strip() if fence else before.strip()
+    language = int(is_cjk(question))
+    chosen = _relevant(_items(notes), question)
+    if not chosen:
+        return _WITHOUT_NOTES[language]
+    return "\n".join([_WITH_NOTES[language], *chosen])
+
+
+def _items(notes: str) -> list[str]:
+    items: list[str] = []
+    day = ""
+    for line in notes.splitlines():
+        match = _DAY.match(line)
+        if match:
+            day = match.group(1)
+        elif line.startswith("- "):
+            items.append(f"- {day}: {line[2:]}")
+        elif items:
+            items[-1] += f"\n  {line}"
+    return items
+
+
+def _relevant(items: list[str], question: str) -> list[str]:
+    wanted = set(terms(question))
+    shared = [len(wanted.intersection(terms(item))) for item in items]
+    best = sorted(range(len(items)), key=lambda index: (-shared[index], -index))[:_SHOWN]
+    return [items[index] for index in sorted(best)]
+
+
+def _completion(body: Mapping[str, Any], text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": None, "finish_reason": "stop"}
+    return _envelope(body, "chatcmpl", "chat.completion", choice) | {"usage": _usage(body, text)}
+
+
+def _text_completion(body: Mapping[str, Any], text: str) -> dict[str, Any]:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
+    return _envelope(body, "cmpl", "text_completion", choice) | {"usage": _usage(body, text)}
+
+
+def _envelope(body: Mapping[str, Any], prefix: str, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": body.get("model", _MODEL),
+        "choices": [choice],
+    }
+
+
+def _usage(body: Mapping[str, Any], text: str) -> dict[str, int]:
+    """Characters over four: an estimate is all that a stand-in owes."""
+    prompt, completion = len(orjson.dumps(body)) // 4, len(text) // 4
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _events(made: dict[str, Any], text: str, body: Mapping[str, Any], is_chat: bool) -> list[bytes]:
+    head = {key: made[key] for key in ("id", "created", "model")}
+    head["object"] = "chat.completion.chunk" if is_chat else "text_completion"
+    pieces: list[dict[str, Any]] = []
+    if is_chat:
+        pieces.append({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+    for piece in _PIECE.findall(text):
+        said: dict[str, Any] = {"delta": {"content": piece}} if is_chat else {"text": piece}
+        pieces.append({"index": 0, **said, "finish_reason": None})
+    last: dict[str, Any] = {"delta": {}} if is_chat else {"text": ""}
+    pieces.append({"index": 0, **last, "finish_reason": "stop"})
+    events = [_event({**head, "choices": [piece]}) for piece in pieces]
+    options = body.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
+        events.append(_event({**head, "choices": [], "usage": made["usage"]}))
+    return [*events, b"data: [DONE]\n\n"]
+
+
+def _event(body: Any) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,97 @@
+"""The tee: reads along while bytes pass, so that the answer is known when it ends. Pure.
+
+It never changes a byte. A compressed stream is read through a decoder of its own; one that cannot be decoded here
+(br, zstd) passes all the same, and its end is taken for whole.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import orjson
+
+from gateway.turn import Answer, Reader
+
+__all__ = ["Decoder", "Tee", "decoder_of", "wrap_error"]
+
+_MAX_DECODED = 64 * 2**20
+_EXCERPT = 200
+
+
+class Decoder:
+    """Undoes a content encoding. `can_decode` is false for encodings that are not in the standard library."""
+
+    def __init__(self, encoding: str) -> None:
+        self.can_decode = encoding in ("", "identity", "gzip", "x-gzip", "deflate")
+        is_plain = encoding in ("", "identity")
+        self._inflate = None if is_plain or not self.can_decode else zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes behind the next piece. Raises ValueError if they are not what the header said."""
+        if not self.can_decode:
+            return b""
+        if self._inflate is None:
+            return chunk
+        try:
+            return self._inflate.decompress(chunk, _MAX_DECODED)
+        except zlib.error as error:
+            raise ValueError("a compressed answer is damaged") from error
+
+    def whole(self, body: bytes) -> bytes | None:
+        """A whole body; None if it cannot be decoded here."""
+        if not self.can_decode:
+            return None
+        try:
+            return self.feed(body)
+        except ValueError:
+            return None
+
+
+def decoder_of(headers: Mapping[str, str]) -> Decoder:
+    return Decoder(headers.get("content-encoding", "").strip().lower())
+
+
+class Tee:
+    def __init__(self, reader: Reader, decoder: Decoder) -> None:
+        self._reader = reader
+        self._decoder = decoder
+        self._is_over = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._reader.is_complete or (self._is_over and not self._decoder.can_decode)
+
+    @property
+    def has_events(self) -> bool:
+        return self._reader.has_events
+
+    @property
+    def has_error(self) -> bool:
+        return self._reader.has_error
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._reader.is_mid_event
+
+    def feed(self, chunk: bytes) -> None:
+        """Read along. Raises ValueError if a compressed stream is damaged."""
+        self._reader.feed(self._decoder.feed(chunk))
+
+    def end(self) -> None:
+        self._is_over = True
+        self._reader.end()
+
+    def answer(self) -> Answer:
+        return self._reader.answer()
+
+
+def wrap_error(status: int, body: bytes, upstream: str) -> bytes | None:
+    """An error body of an upstream that is no JSON object, as an OpenAI error; None if it may stay as it is."""
+    try:
+        if isinstance(orjson.loads(body), dict):
+            return None
+    except orjson.JSONDecodeError:
+        pass
+    excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
+    message = f"the upstream {upstream} answered {status} without a JSON error" + (f": {excerpt}" if excerpt else "")
+    error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}
+    return orjson.dumps({"error": error})

@@ -1,0 +1,271 @@
+"""The chat-completions format, read and extended. Pure; the only module that reads the fields of a body.
+
+A body is read, never modelled: fields that nobody here knows pass as they came. Injecting splices text into the
+bytes of one message; nothing else moves.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway import splice
+from gateway.errors import BadRequest
+from gateway.sse import EventParser
+from gateway.turn import Answer, Ask, message_id
+from gateway.wire.think import split_think
+
+__all__ = ["ChatDialect", "ChatReader", "error_body", "read_chat", "text_of"]
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_CHORES = re.compile(
+    r"^\s*(### Task:\s*\n|Generate a (concise|short|brief)|Create a (concise|short|brief)[^\n]{0,40}title"
+    r"|Provide a concise,? [^\n]{0,30}title|Summari[sz]e (this|the) (chat|conversation)[^\n]{0,60}title"
+    r"|Correct your JSON ONLY RESPONSE|Recall the function correctly, fix the errors"
+    r"|Please generate a title|请(为|給|给)[^\n]{0,20}(对话|聊天)[^\n]{0,20}标题)",
+    re.IGNORECASE,
+)
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list. Images and the like are passed over."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in ("text", None)]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _said(messages: list[dict[str, Any]]) -> frozenset[str]:
+    """Ids of the messages that the model sees anyway (the newest 200)."""
+    return frozenset(message_id(text_of(message.get("content"))) for message in messages[-200:])
+
+
+def read_chat(body: Any, max_messages: int) -> Ask:
+    """What a chat body asks. Raises BadRequest with the path of what is wrong."""
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("`model` must be a string that names a model", param="model", code="missing_model")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequest("`stream` must be true or false", param="stream")
+    messages = _checked_messages(body.get("messages"), max_messages)
+    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    metadata = body.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    query = text_of(messages[users[-1]].get("content")) if users else ""
+    return Ask(
+        model=model,
+        stream=bool(stream),
+        query=query,
+        context=text_of(messages[users[-2]].get("content")) if len(users) > 1 else "",
+        opening=text_of(messages[users[0]].get("content")) if users else "",
+        is_step=bool(users) and users[-1] != len(messages) - 1,
+        is_chore=_is_chore(body, query),
+        said=_said(messages[: users[-1] + 1] if users else messages),
+        user_hint=_first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
+        session_hint=_first_string(metadata.get("session_id"), metadata.get("conversation_id")),
+        max_tokens=_positive(body.get("max_completion_tokens")) or _positive(body.get("max_tokens")),
+    )
+
+
+def _checked_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list with at least one message", param="messages")
+    if len(messages) > limit:
+        raise BadRequest(f"`messages` has {len(messages)} entries; at most {limit} are taken", param="messages")
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise BadRequest(f"`{path}` must be an object", param=path)
+        if not isinstance(message.get("role"), str):
+            raise BadRequest(f"`{path}.role` must be one of {', '.join(_ROLES)}", param=f"{path}.role")
+        if not isinstance(message.get("content"), str | list | None):
+            raise BadRequest(f"`{path}.content` must be a string or a list of parts", param=f"{path}.content")
+    return messages
+
+
+def _is_chore(body: Mapping[str, Any], query: str) -> bool:
+    return "n_ctx" in body or _CHORES.match(query[:400]) is not None
+
+
+def _first_string(*values: Any) -> str | None:
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def _positive(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+class ChatDialect:
+    """`/v1/chat/completions`, and `/v1/completions` as far as its answers go."""
+
+    def place(self, raw: bytes, body: dict[str, Any], block: str, placement: str) -> bytes:
+        """The block before the last user message's text (`tail`), or after the system prompt (`system`)."""
+        messages = body["messages"]
+        if placement == "system":
+            index = next((i for i, m in enumerate(messages) if m["role"] in ("system", "developer")), None)
+            if index is None:
+                message = orjson.dumps({"role": "system", "content": block.rstrip()})
+                return splice.insert_first(raw, _span(raw, "messages"), message)
+            return _into_content(raw, index, messages[index], "\n\n" + block.rstrip(), at_end=True)
+        index = max(i for i, message in enumerate(messages) if message["role"] == "user")
+        return _into_content(raw, index, messages[index], block, at_end=False)
+
+    def reader(self) -> "ChatReader":
+        return ChatReader()
+
+    def read_plain(self, body: bytes) -> Answer | None:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        choice = _first_choice(parsed)
+        if choice is None:
+            return None
+        message = choice.get("message")
+        message = message if isinstance(message, dict) else {}
+        prompt_tokens, completion_tokens = _usage(parsed)
+        text, thought = split_think(_first_string(message.get("content"), choice.get("text")) or "")
+        return Answer(
+            text=text or None,
+            finish_reason=_first_string(choice.get("finish_reason")),
+            reasoning=_first_string(message.get("reasoning_content"), message.get("reasoning"), thought),
+            has_tool_calls=bool(message.get("tool_calls")),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+        )
+
+    def error_event(self, message: str, code: str) -> bytes:
+        return b"data: " + error_body(message, "upstream_error", code, None) + b"\n\n"
+
+
+class ChatReader:
+    """Reads along a chat stream: choice 0's text, how it ended, its usage."""
+
+    def __init__(self) -> None:
+        self._events = EventParser()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._size = 0
+        self._finish_reason: str | None = None
+        self._has_tool_calls = False
+        self._usage: tuple[int | None, int | None] = (None, None)
+        self._is_done = False
+        self.has_error = False
+        self.has_events = False
+
+    @property
+    def is_complete(self) -> bool:
+        """`[DONE]` was seen, or, at the end of the bytes, a finish reason."""
+        return self._is_done
+
+    @property
+    def has_finish_reason(self) -> bool:
+        return self._finish_reason is not None
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._events.is_mid_event
+
+    def feed(self, chunk: bytes) -> None:
+        for event in self._events.feed(chunk):
+            self._take(event.data)
+
+    def end(self) -> None:
+        for event in self._events.end():
+            self._take(event.data)
+        if self.has_finish_reason and not self.has_error:
+            self._is_done = True
+
+    def answer(self) -> Answer:
+        text, thought = split_think("".join(self._text))
+        return Answer(
+            text=text or None,
+            finish_reason=self._finish_reason,
+            reasoning="".join(self._reasoning) or thought,
+            has_tool_calls=self._has_tool_calls,
+            prompt_tokens=self._usage[0],
+            completion_tokens=self._usage[1],
+        )
+
+    def _take(self, data: bytes) -> None:
+        self.has_events = True
+        if data == b"[DONE]":
+            self._is_done = not self.has_error
+            return
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self.has_error = True
+        if chunk.get("usage"):
+            self._usage = _usage(chunk)
+        choice = _first_choice(chunk)
+        if choice is not None:
+            self._take_choice(choice)
+
+    def _take_choice(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._keep(self._text, delta.get("content"))
+            self._keep(self._reasoning, delta.get("reasoning_content") or delta.get("reasoning"))
+            if delta.get("tool_calls"):
+                self._has_tool_calls = True
+        else:
+            self._keep(self._text, choice.get("text"))
+        finish_reason = choice.get("finish_reason")
+        if isinstance(finish_reason, str):
+            self._finish_reason = finish_reason
+
+    def _keep(self, kept: list[str], text: Any) -> None:
+        if isinstance(text, str) and text and self._size < _MAX_ANSWER:
+            kept.append(text)
+            self._size += len(text)
+
+
+def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:
+    """An error as OpenAI writes it."""
+    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+
+
+def _into_content(raw: bytes, index: int, message: Mapping[str, Any], text: str, *, at_end: bool) -> bytes:
+    content = message.get("content")
+    if not isinstance(content, list):
+        span = splice.find(raw, ("messages", index, "content"))
+        return raw if span is None else splice.insert_into_string(raw, span, text, at_end=at_end)
+    parts = [i for i, part in enumerate(content) if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    if not parts:
+        part = orjson.dumps({"type": "text", "text": text})
+        return splice.insert_first(raw, _span(raw, "messages", index, "content"), part)
+    span = _span(raw, "messages", index, "content", parts[-1 if at_end else 0], "text")
+    return splice.insert_into_string(raw, span, text, at_end=at_end)
+
+
+def _span(raw: bytes, *path: str | int) -> splice.Span:
+    span = splice.find(raw, path)
+    if span is None:
+        raise BadRequest("the body's JSON cannot be extended", param=".".join(map(str, path)))
+    return span
+
+
+def _first_choice(parsed: Any) -> dict[str, Any] | None:
+    choices = parsed.get("choices") if isinstance(parsed, dict) else None
+    if not isinstance(choices, list):
+        return None
+    objects = [choice for choice in choices if isinstance(choice, dict)]
+    return next((choice for choice in objects if choice.get("index", 0) == 0), None)
+
+
+def _usage(parsed: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    usage = parsed.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return _positive(usage.get("prompt_tokens")) or None, _positive(usage.get("completion_tokens")) or None

@@ -1,0 +1,247 @@
+"""The outer edge: who may come in, how large a request may be, and how an error looks.
+
+One middleware round every route: request id, key, rights, limits, errors in the caller's own format. Auth covers every
+route but a named list. Framework errors and broken HTTP get the same treatment; nothing answers with a traceback, and
+no log line holds the bytes of a request.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
+
+from gateway import splice
+from gateway.config import Config, LimitsConfig, is_loopback
+from gateway.errors import (
+    BadRequest,
+    Forbidden,
+    GatewayError,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    UnsupportedEncoding,
+)
+from gateway.identity import Keyring
+from gateway.telemetry import Telemetry
+from gateway.turn import Principal, Right
+from gateway.wire.dialects import error_body
+
+__all__ = ["Guard", "Protocol", "parse_json", "principal_of", "read_body", "request_id_of"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger("gateway.wire")
+_OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics"))
+_SLASHES = re.compile(r"/{2,}")
+_DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
+_CORS_HEADERS = (
+    "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, x-memory-budget"
+)
+_PRINCIPAL: Final = web.RequestKey("principal", Principal)
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
+
+
+def principal_of(request: web.Request) -> Principal:
+    return request[_PRINCIPAL]
+
+
+def request_id_of(request: web.Request) -> str:
+    return request[_REQUEST_ID]
+
+
+class Guard:
+    """The middleware. `rights` tells which right a path needs."""
+
+    def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry) -> None:
+        self._config = config
+        self._keyring = keyring
+        self._telemetry = telemetry
+        self._in_flight = 0
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        path = request.path
+        face = face_of(path)
+        request[_REQUEST_ID] = request_id = uuid.uuid4().hex
+        self._in_flight += 1
+        self._telemetry.in_flight.set(self._in_flight)
+        try:
+            response = await self._answer(request, handler, path)
+        except GatewayError as error:
+            response = error_response(error, face)
+        except HTTPException as error:
+            response = error_response(_framework_error(error), face)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:  # noqa: BLE001 — the outermost handler: a fault of ours, logged whole
+            _log.exception("request_failed", extra={"request": request_id})
+            response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
+        finally:
+            self._in_flight -= 1
+            self._telemetry.in_flight.set(self._in_flight)
+        if not response.prepared:
+            response.headers.setdefault("x-request-id", request_id)
+            response.headers["x-gateway-request-id"] = request_id
+            self._add_cors(request, response)
+        self._telemetry.requests.labels(face, response.status).inc()
+        self._telemetry.duration.labels(face).observe(time.perf_counter() - began)
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler, path: str) -> web.StreamResponse:
+        if self._in_flight > self._config.limits.in_flight:
+            raise Overloaded("the gateway has too many requests at once; try again", headers={"retry-after": "1"})
+        if request.method == "OPTIONS" and "origin" in request.headers:
+            return web.Response(status=204)
+        if path not in _OPEN_ROUTES:
+            self._let_in(request, path)
+        if "//" in path:
+            return await _with_single_slashes(request)
+        return await handler(request)
+
+    def _let_in(self, request: web.Request, path: str) -> None:
+        if self._keyring.is_open and not is_loopback(request.url.host or ""):
+            # a page of another site can reach this port under a name of its own (DNS rebinding)
+            raise Forbidden("without auth.keys the gateway answers to localhost and 127.0.0.1 only")
+        principal = self._keyring.principal(request.headers)
+        needed = Right.MEMORY if face_of(_SLASHES.sub("/", path)) == "memos" else Right.CHAT
+        if needed not in principal.rights:
+            raise Forbidden(f"this key does not have the right `{needed}`")
+        request[_PRINCIPAL] = principal
+
+    def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("origin")
+        allowed = self._config.server.cors_origins
+        if origin is None or not (origin in allowed or "*" in allowed):
+            return
+        response.headers["access-control-allow-origin"] = origin
+        response.headers["vary"] = "origin"
+        response.headers["access-control-expose-headers"] = "*"
+        if request.method == "OPTIONS":
+            asked = request.headers.get("access-control-request-headers", "")
+            stainless = [name.strip() for name in asked.split(",") if name.strip().lower().startswith("x-stainless-")]
+            response.headers["access-control-allow-headers"] = ", ".join([_CORS_HEADERS, *stainless])
+            response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+            response.headers["access-control-max-age"] = "600"
+
+
+class Protocol(web.RequestHandler):
+    """aiohttp's connection, with errors of HTTP itself as JSON and without its log of raw bytes."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun; there is no place for an error")
+        if status >= 500:
+            _log.error("connection_failed", exc_info=exc)
+            error = GatewayError("the gateway failed")
+        else:
+            error = GatewayError("this is no HTTP request that can be understood", code="bad_http")
+            error.type = "invalid_request_error"
+        response = web.Response(
+            status=status, body=error_body(error.message, error.type, error.code, None), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+
+def face_of(path: str) -> str:
+    """Whose format a path speaks: `openai`, `anthropic`, `memos` or `ops`."""
+    if path.startswith(("/product", "/api/openmem")):
+        return "memos"
+    if path.startswith(("/v1/messages", "/messages")):
+        return "anthropic"
+    return "ops" if path in _OPEN_ROUTES else "openai"
+
+
+def error_response(error: GatewayError, face: str) -> web.Response:
+    """An error in the format of a face."""
+    if face == "memos":
+        body = orjson.dumps({"code": error.status, "message": error.message, "data": None})
+    elif face == "anthropic":
+        body = orjson.dumps({"type": "error", "error": {"type": error.type, "message": error.message}})
+    else:
+        body = error_body(error.message, error.type, error.code, error.param)
+    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
+
+
+async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
+    """The request's body, bounded in size and time. Raises BadRequest, TooLarge or UnsupportedEncoding."""
+    most = limits.body_mb * 2**20
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _DECODED_BY_SERVER:
+        raise UnsupportedEncoding("send the body plain, or with gzip or deflate", param="content-encoding")
+    if (request.content_length or 0) > most:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.body_timeout):
+            return await request.read()
+    except HTTPRequestEntityTooLarge as error:
+        raise _too_large(limits) from error
+    except TimeoutError as error:
+        raise BadRequest(
+            "the body did not arrive in time", code="body_timeout", headers={"connection": "close"}
+        ) from error
+    except web.RequestPayloadError as error:
+        raise BadRequest("the body is not what its headers say (length or encoding)", code="bad_body") from error
+
+
+def parse_json(raw: bytes, limits: LimitsConfig) -> Any:
+    """JSON of bounded depth. Raises BadRequest."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        where = f" at line {error.lineno}, column {error.colno}" if raw else ""
+        raise BadRequest(f"the body is not valid JSON{where}", code="invalid_json") from error
+    if raw.count(b"[") + raw.count(b"{") > limits.json_depth and splice.depth(raw) > limits.json_depth:
+        raise BadRequest(f"the body is nested deeper than {limits.json_depth} levels", code="invalid_json")
+    return body
+
+
+def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:
+    """A whole number of a header, 0 to `most`; None if the header is not there. Raises BadRequest."""
+    value = headers.get(name)
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        if value.isascii() and value.isdigit() and 0 <= int(value) <= most:
+            return int(value)
+    raise BadRequest(f"{name} must be a whole number from 0 to {most}", param=name)
+
+
+async def _with_single_slashes(request: web.Request) -> web.StreamResponse:
+    """The route that the path means: clients join a base URL that ends in a slash with a path that begins with one."""
+    clean = request.clone(rel_url=request.rel_url.with_path(_SLASHES.sub("/", request.rel_url.raw_path), encoded=True))
+    found = await request.app.router.resolve(clean)
+    found.add_app(request.app)
+    clean._match_info = found  # noqa: SLF001 — aiohttp has no public way to give a request another route
+    return await found.handler(clean)
+
+
+def _too_large(limits: LimitsConfig) -> TooLarge:
+    return TooLarge(f"the body has more than {limits.body_mb} MiB", headers={"connection": "close"})
+
+
+def _framework_error(error: HTTPException) -> GatewayError:
+    if error.status == 404:
+        return NotFound("there is no such path here; see the README for what is")
+    made = GatewayError(error.reason or "the request cannot be served", code="http_error")
+    made.status = error.status
+    made.type = "invalid_request_error" if error.status < 500 else "internal_error"
+    if error.status == 405:
+        made.code = "method_not_allowed"
+        made.headers = {"allow": error.headers.get("allow", "")}
+    return made

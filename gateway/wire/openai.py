@@ -1,0 +1,264 @@
+"""The OpenAI face: chat with memory, completions, models, and everything else under `/v1` passed through."""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import BadRequest, GatewayError, NotFound, UpstreamFailed
+from gateway.identity import identify
+from gateway.pipeline import Exchange, Pipeline
+from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
+from gateway.upstream import headers as header_lists
+from gateway.upstream.client import Incoming, Upstream
+from gateway.upstream.tee import wrap_error
+from gateway.wire.dialects import ChatDialect, read_chat
+from gateway.wire.guard import header_number, parse_json, principal_of, read_body, request_id_of
+
+__all__ = ["OpenAIFace", "send"]
+
+_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_MODELS_FRESH = 60.0
+_MODELS_TIMEOUT = 5.0
+_MAX_BUDGET = 1_000_000
+_JSON = "application/json"
+_MAX_ERROR_BODY = 1 << 20
+
+
+class OpenAIFace:
+    def __init__(self, config: Config, pipeline: Pipeline) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._dialect = ChatDialect()
+        self._models: dict[tuple[str, str], tuple[float, list[dict[str, Any]]]] = {}
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """With and without `/v1`: base URLs come both ways."""
+        found: list[web.AbstractRouteDef] = []
+        for prefix in ("/v1", ""):
+            found += [
+                web.post(f"{prefix}/chat/completions", self.chat),
+                web.post(f"{prefix}/completions", self.completions),
+                web.get(f"{prefix}/models", self.models, allow_head=False),
+                web.get(f"{prefix}/models/{{id:.+}}", self.model, allow_head=False),
+            ]
+        found += [web.post(f"/{name}", self.pass_through) for name in ("embeddings", "responses", "moderations")]
+        found.append(web.route("*", "/v1/{tail:.+}", self.pass_through))
+        return found
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        raw = await read_body(request, self._config.limits)
+        body = parse_json(raw, self._config.limits)
+        ask = read_chat(body, self._config.limits.messages)
+        turn = self._turn(request, raw, body, ask)
+        return await send(request, await self._pipeline.open(turn))
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        raw = await read_body(request, self._config.limits)
+        body = parse_json(raw, self._config.limits)
+        model, stream = _model_of(body), bool(body.get("stream"))
+        turn = replace(self._turn(request, raw, body, Ask(model=model, stream=stream)), identity=None)
+        return await send(request, await self._pipeline.open(turn))
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        listed = await self._listed(request.headers)
+        return web.Response(body=orjson.dumps({"object": "list", "data": listed}), content_type=_JSON)
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        wanted = request.match_info["id"]
+        for card in await self._listed(request.headers):
+            if card.get("id") == wanted:
+                return web.Response(body=orjson.dumps(card), content_type=_JSON)
+        raise NotFound(f"no upstream lists the model {wanted[:100]!r}", code="model_not_found", param="model")
+
+    async def pass_through(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path.removeprefix("/v1")
+        forwarder = self._pipeline.forwarder
+        query, headers = request.rel_url.raw_query_string, request.headers
+        body: bytes | AsyncIterator[bytes] | None = _pieces(request) if request.body_exists else None
+        if request.content_type == _JSON and request.body_exists:
+            body = await read_body(request, self._config.limits)
+            parsed = parse_json(body, self._config.limits)
+            if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
+                route = forwarder.route(parsed["model"])
+                incoming = await forwarder.send_chat(
+                    route, path=path, query_string=query, client_headers=headers, raw=body
+                )
+                return await _relay(request, incoming)
+        incoming = await forwarder.pass_through(
+            self._first(), method=request.method, path=path, query_string=query, client_headers=headers, body=body
+        )
+        return await _relay(request, incoming)
+
+    def _first(self) -> Upstream:
+        return self._pipeline.forwarder.upstreams[0]
+
+    def _turn(self, request: web.Request, raw: bytes, body: dict[str, Any], ask: Ask) -> Turn:
+        principal, headers = principal_of(request), request.headers
+        mode = self._mode(principal, headers)
+        identity = identify(principal, headers, ask, self._config.memory.default_user)
+        now = time.time()
+        return Turn(
+            id=_turn_id(request, principal, identity.user_id if identity else ""),
+            started=time.perf_counter(),
+            received_at=now,
+            principal=principal,
+            method="POST",
+            path=request.rel_url.raw_path.removeprefix("/v1"),
+            query_string=request.rel_url.raw_query_string,
+            headers=headers,
+            raw=raw,
+            body=body,
+            ask=ask,
+            dialect=self._dialect,
+            mode=mode,
+            token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
+            min_relativity=self._config.memory.recall.min_relativity,
+            identity=identity if mode is not MemoryMode.OFF else None,
+        )
+
+    def _mode(self, principal: Principal, headers: Mapping[str, str]) -> MemoryMode:
+        asked = headers.get("x-memory-mode", MemoryMode.ON).strip().lower()
+        try:
+            mode = MemoryMode(asked)
+        except ValueError as error:
+            raise BadRequest("x-memory-mode must be on, read, write or off", param="x-memory-mode") from error
+        if not self._config.memory.enabled or Right.MEMORY not in principal.rights:
+            return MemoryMode.OFF
+        return mode
+
+    async def _listed(self, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        lists = await asyncio.gather(*(self._list(up, headers) for up in self._pipeline.forwarder.upstreams))
+        names = [{"id": alias, "owned_by": "memory-gateway"} for alias in ("default", *self._config.models.aliases)]
+        cards = [card for cards in lists for card in cards] + names
+        return list({card["id"]: {"object": "model", "created": 0, **card} for card in reversed(cards)}.values())[::-1]
+
+    async def _list(self, upstream: Upstream, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        """An upstream's models, a minute old at most; the last ones known while it does not answer."""
+        whose = "" if upstream.config.api_key else headers.get("authorization", "")
+        key = (upstream.name, hashlib.sha256(whose.encode("utf-8", "surrogateescape")).hexdigest())
+        fetched, cards = self._models.get(key, (0.0, _configured_models(upstream)))
+        if fetched and time.monotonic() - fetched < _MODELS_FRESH:
+            return cards
+        try:
+            async with asyncio.timeout(_MODELS_TIMEOUT):
+                cards = await self._fetch_models(upstream, headers)
+        except (GatewayError, TimeoutError, ValueError, KeyError, TypeError):
+            return cards
+        if len(self._models) > 1000:
+            self._models.clear()
+        self._models[key] = (time.monotonic(), cards)
+        return cards
+
+    async def _fetch_models(self, upstream: Upstream, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+        plain = {name: value for name, value in headers.items() if name.lower() in ("authorization", "x-gateway-key")}
+        incoming = await self._pipeline.forwarder.pass_through(
+            upstream, method="GET", path="/models", query_string="", client_headers=plain, body=None
+        )
+        try:
+            if incoming.status != 200:
+                raise UpstreamFailed("no list of models")
+            listed = orjson.loads(b"".join([chunk async for chunk in incoming.chunks()]))
+            return [card for card in listed["data"] if isinstance(card, dict) and isinstance(card["id"], str)]
+        finally:
+            incoming.close()
+
+
+async def send(request: web.Request, exchange: Exchange) -> web.StreamResponse:
+    """Write an exchange out. A stream that was cut ends with its error event and a broken connection."""
+    try:
+        if not exchange.is_stream:
+            body = await exchange.read()
+            return web.Response(status=exchange.status, headers=exchange.headers, body=body)
+        response = web.StreamResponse(status=exchange.status, headers={**exchange.headers, **_STREAM_HEADERS})
+        response.headers.setdefault("x-request-id", request_id_of(request))
+        response.headers["x-gateway-request-id"] = request_id_of(request)
+        await response.prepare(request)
+        try:
+            async with contextlib.aclosing(exchange.chunks()) as chunks:
+                async for chunk in chunks:
+                    await response.write(chunk)
+        except GatewayError:
+            _break_off(request)
+            return response
+        await response.write_eof()
+        return response
+    finally:
+        exchange.close()
+
+
+async def _relay(request: web.Request, incoming: Incoming) -> web.StreamResponse:
+    """Pass an answer on as it comes; an error that is no JSON is wrapped."""
+    try:
+        headers = header_lists.down(incoming.headers)
+        encoding = incoming.headers.get("content-encoding")
+        if incoming.status >= 400 and not encoding:
+            body = b"".join([chunk async for chunk in incoming.chunks()])[:_MAX_ERROR_BODY]
+            wrapped = wrap_error(incoming.status, body, "")
+            if wrapped is not None:
+                headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+                headers["content-type"] = _JSON
+            return web.Response(status=incoming.status, headers=headers, body=wrapped or body)
+        if encoding:
+            headers["content-encoding"] = encoding
+        length = incoming.headers.get("content-length")
+        if length is not None:
+            headers["content-length"] = length
+        else:
+            headers.update(_STREAM_HEADERS)
+        response = web.StreamResponse(status=incoming.status, headers=headers)
+        response.headers.setdefault("x-request-id", request_id_of(request))
+        response.headers["x-gateway-request-id"] = request_id_of(request)
+        await response.prepare(request)
+        try:
+            async with contextlib.aclosing(incoming.chunks()) as chunks:
+                async for chunk in chunks:
+                    await response.write(chunk)
+        except GatewayError:
+            _break_off(request)
+            return response
+        await response.write_eof()
+        return response
+    finally:
+        incoming.close()
+
+
+def _break_off(request: web.Request) -> None:
+    """Send what is buffered and close without the mark of a good end, so that no client takes it for one."""
+    if request.transport is not None:
+        request.transport.close()
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    async for chunk in request.content.iter_any():
+        yield chunk
+
+
+def _model_of(body: Any) -> str:
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("`model` must be a string that names a model", param="model", code="missing_model")
+    return model
+
+
+def _configured_models(upstream: Upstream) -> list[dict[str, Any]]:
+    names = [name for name in upstream.config.models if not set(name) & set("*?[")]
+    return [{"id": name, "owned_by": upstream.name} for name in names]
+
+
+def _turn_id(request: web.Request, principal: Principal, user: str) -> str:
+    """The request's id; with an `Idempotency-Key` the same one each time, so that a retry makes the same records."""
+    key = request.headers.get("idempotency-key")
+    if not key:
+        return request_id_of(request)
+    parts = "\0".join((principal.tenant, user, key)).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(parts).hexdigest()[:32]

@@ -1,0 +1,57 @@
+"""For operators: alive, ready, metrics."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway import __version__
+from gateway.telemetry import Telemetry
+
+__all__ = ["OpsFace"]
+
+
+class OpsFace:
+    """`state` says of each part whether it works; it is asked at each call."""
+
+    def __init__(self, telemetry: Telemetry, state: Callable[[], dict[str, Any]]) -> None:
+        self._telemetry = telemetry
+        self._state = state
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/", self.about, allow_head=False),
+            web.get("/health", self.health),
+            web.get("/ready", self.ready),
+            web.get("/metrics", self.metrics, allow_head=False),
+        ]
+
+    async def about(self, request: web.Request) -> web.Response:
+        """What this is, for whoever opens it in a browser."""
+        return _json(
+            {
+                "name": "memory-gateway",
+                "version": __version__,
+                "openai_base_url": "/v1",
+                "memos_base_url": "/product",
+                "see": ["/health", "/ready", "/metrics", "/v1/models"],
+            }
+        )
+
+    async def health(self, request: web.Request) -> web.Response:
+        """The process is alive."""
+        return _json({"status": "ok", "service": "memory-gateway", "version": __version__})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """200 if it serves chats; what is degraded stands in `parts`. 503 while it starts or stops."""
+        state = self._state()
+        return _json(state, 200 if state["ready"] else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        body = self._telemetry.exposition()
+        return web.Response(body=body, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,92 @@
+"""Keeps secrets out of the memory: what is stored has them replaced, before the journal sees it.
+
+It looks for what has a form of its own: keys of known makers, bearer and JSON web tokens, private keys, passwords that
+are called so, and card numbers that pass the Luhn check. What was found is counted by kind, never logged.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from gateway.hooks import Plugin, PluginConfigModel, Services
+from gateway.turn import Record, Turn
+
+Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
+
+_PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
+    "private_keys": (
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)",
+            re.DOTALL,
+        ),
+    ),
+    "api_keys": (
+        re.compile(r"\bsk-(?:[A-Za-z0-9]+-)*[A-Za-z0-9_-]{16,}"),
+        re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+        re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
+        re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
+        re.compile(r"\bxox[abeprs]-[A-Za-z0-9-]{10,}"),
+        re.compile(r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"),
+        re.compile(r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
+        re.compile(
+            r"(?i)(?<![A-Za-z])(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?key|client[_ -]?secret"
+            r"|passw(?:or)?d|密码|口令)"
+            r"['\"]?\s*(?:is|=|:|：|是|为)\s*['\"]?(?=[^\s'\"]*[0-9!@#$%^&*_+-])[^\s'\",;，。；]{6,}"
+        ),
+    ),
+    "tokens": (
+        re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+        re.compile(r"(?i)\b(?:bearer|token)\s+(?=[A-Za-z0-9._~+/-]*\d)[A-Za-z0-9._~+/-]{20,}=*"),
+        re.compile(r"(?<=://)[^\s/:@]{1,64}:[^\s/@]{3,}(?=@)"),
+    ),
+}
+_CARD = re.compile(r"(?<![\d.-])(?:\d[ -]?){12,18}\d(?![\d-])")
+
+
+class Redact(Plugin):
+    """Replaces secrets in what is about to be stored."""
+
+    critical = True
+
+    class Config(PluginConfigModel):
+        kinds: tuple[Kind, ...] = ("api_keys", "tokens", "cards", "private_keys")
+        replace_with: str = "[redacted]"
+
+    config: Config
+
+    async def start(self, services: Services) -> None:
+        self._count = services.count
+        self._patterns = [
+            (kind, pattern)
+            for kind in ("private_keys", "api_keys", "tokens")
+            if kind in self.config.kinds
+            for pattern in _PATTERNS[kind]
+        ]
+
+    async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
+        cleaned = [(record, self._clean(record.text)) for record in records]
+        if all(record.text == text for record, text in cleaned):
+            return None
+        return [record if record.text == text else replace(record, text=text) for record, text in cleaned]
+
+    def _clean(self, text: str) -> str:
+        for kind, pattern in self._patterns:
+            text, found = pattern.subn(self.config.replace_with, text)
+            if found:
+                self._count(kind)
+        if "cards" in self.config.kinds:
+            text = _CARD.sub(self._card, text)
+        return text
+
+    def _card(self, match: re.Match[str]) -> str:
+        if not _passes_luhn([int(digit) for digit in match.group() if digit.isdigit()]):
+            return match.group()
+        self._count("cards")
+        return self.config.replace_with
+
+
+def _passes_luhn(digits: list[int]) -> bool:
+    """ISO/IEC 7812-1, annex B."""
+    doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
+    return sum(digits[-1::-2] + doubled) % 10 == 0
