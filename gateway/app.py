@@ -57,18 +57,19 @@ class Started:
 
 
 class Gateway:
-    """One gateway in one process. `start`, then `stop`."""
+    """One gateway in one process. Make it before the loop runs (it reads plugins), then `start`, then `stop`."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
         memory = config.memory
-        self._folder = DataFolder(config.data_folder)
+        self._data = config.data_folder
+        self._folder = DataFolder(self._data)
         self._journal = Journal(
-            config.data_folder / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer
+            self._data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer
         )
-        self._tokenizer = Tokenizer(config.data_folder / "tokenizers")
+        self._tokenizer = Tokenizer(self._data / "tokenizers")
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self._is_stopping = False
         self._memory_state = "loading" if memory.enabled else "off"
@@ -82,8 +83,9 @@ class Gateway:
         self._embedder = make_embedder(memory.embedder, self._session)
         self._store = MemoryStore(self._folder, self._embedder.dimensions)
         if memory.enabled:
-            self._folder.open(memory.buckets, self._embedder.name, self._embedder.dimensions)
-        await self._plugins.start(config.data_folder)
+            embedder = self._embedder
+            await asyncio.to_thread(self._folder.open, memory.buckets, embedder.name, embedder.dimensions)
+        await self._plugins.start(self._data)
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         self._recall = Recall(self._embedder, memory.recall, self._telemetry)
@@ -106,7 +108,7 @@ class Gateway:
             upstreams=tuple(upstream.config for upstream in upstreams),
             reason=reason,
             default_model=default_model,
-            data_folder=config.data_folder if memory.enabled else None,
+            data_folder=self._data if memory.enabled else None,
         )
 
     async def stop(self) -> None:

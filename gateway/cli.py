@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway import __version__
 from gateway.config import Config, load
 from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
 
 __all__ = ["main"]
 
@@ -80,12 +83,17 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    config = _load(arguments)
-    return asyncio.run(_run(config))
-
-
-async def _run(config: Config) -> int:
     from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+
+    config = _load(arguments)
+    try:
+        gateway = Gateway(config)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    return asyncio.run(_run(gateway, config))
+
+
+async def _run(gateway: "Gateway", config: Config) -> int:
     from gateway.banner import announce  # noqa: PLC0415
     from gateway.store.memories import FolderRefused  # noqa: PLC0415
     from gateway.telemetry import set_up_logging  # noqa: PLC0415
@@ -94,7 +102,6 @@ async def _run(config: Config) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        gateway = Gateway(config)
         started = await gateway.start()
     except (ConfigError, FolderRefused) as error:
         _fail(str(error), 2 if isinstance(error, ConfigError) else 1)

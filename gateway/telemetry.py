@@ -26,7 +26,7 @@ class Telemetry:
     """All metrics of one gateway, in a registry of its own."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.registry = CollectorRegistry()
         self.requests = self._counter("gateway_requests", "Requests by face and HTTP status.", ["face", "status"])
         self.duration = self._histogram(

@@ -91,7 +91,7 @@ class Journal:
         if self._flushing is not None:
             await asyncio.wait([self._flushing], timeout=10)
         await self._run(self._close)
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=False)  # its last job is done
 
     async def append(self, records: Sequence[Record]) -> None:
         """Write records durably; ids that are there are left as they are. Raises JournalFailed, then wrote none."""

@@ -19,6 +19,7 @@ from gateway.errors import StreamCut, UpstreamFailed, UpstreamTimedOut
 __all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
 
 _KEEP_ALIVE = 30.0
+_SLICE = 2**20  # a longer body is written piece by piece, so that others get their turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +83,18 @@ class HttpUpstream:
         self._timeout = aiohttp.ClientTimeout(total=config.timeouts.total, sock_connect=config.timeouts.connect)
 
     async def send(self, request: Outgoing) -> Incoming:
+        body, headers = request.body, dict(request.headers)
+        if isinstance(body, bytes) and len(body) > _SLICE:
+            headers["content-length"] = str(len(body))
+            body = _slices(body)
         url = self._base + request.path + (f"?{request.query_string}" if request.query_string else "")
         try:
             async with asyncio.timeout(self.config.timeouts.first_byte):
                 response = await self._session.request(
                     request.method,
                     URL(url, encoded=True),
-                    data=request.body,
-                    headers=request.headers,
+                    data=body,
+                    headers=headers,
                     allow_redirects=False,
                     timeout=self._timeout,
                 )
@@ -102,6 +107,11 @@ class HttpUpstream:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamFailed(f"the upstream {self.name} broke the connection before it answered") from error
         return HttpIncoming(response, self.name, self.config.timeouts)
+
+
+async def _slices(body: bytes) -> AsyncGenerator[bytes]:
+    for begin in range(0, len(body), _SLICE):
+        yield body[begin : begin + _SLICE]
 
 
 class HttpIncoming:

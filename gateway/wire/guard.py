@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
 
 from gateway import splice
@@ -41,6 +42,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger("gateway.wire")
 _OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics"))
 _SLASHES = re.compile(r"/{2,}")
+_ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
 _CORS_HEADERS = (
     "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, x-memory-budget"
@@ -148,11 +150,14 @@ class Protocol(web.RequestHandler):
         if status >= 500:
             _log.error("connection_failed", exc_info=exc)
             error = GatewayError("the gateway failed")
+        elif isinstance(exc, ContentEncodingError):
+            status = UnsupportedEncoding.status
+            error = UnsupportedEncoding(_ENCODINGS, param="content-encoding")
         else:
             error = GatewayError("this is no HTTP request that can be understood", code="bad_http")
             error.type = "invalid_request_error"
         response = web.Response(
-            status=status, body=error_body(error.message, error.type, error.code, None), content_type="application/json"
+            status=status, body=error_body(error.message, error.type, error.code, error.param), content_type="application/json"
         )
         response.force_close()
         return response
@@ -183,7 +188,7 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
     most = limits.body_mb * 2**20
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in _DECODED_BY_SERVER:
-        raise UnsupportedEncoding("send the body plain, or with gzip or deflate", param="content-encoding")
+        raise UnsupportedEncoding(_ENCODINGS, param="content-encoding")
     if (request.content_length or 0) > most:
         raise _too_large(limits)
     try:

@@ -1,0 +1,109 @@
+"""A gateway under test: a real one, on a real port, with a data folder of its own."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from gateway.app import Gateway
+from gateway.config import Config, load
+
+
+def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
+    """A configuration file in `folder` with one upstream; `changes` are dotted paths (`memory__recall__top_k=3`)."""
+    raw: dict[str, Any] = {
+        "server": {"port": 0, "shutdown_timeout": 2},
+        "upstreams": [{"name": "fake", "base_url": upstream_url}],
+        "models": {"default": "fake-1"},
+        "memory": {"uri": "./data", "recall": {"deadline_ms": 5000}},
+        "log": {"level": "warning"},
+    }
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        section = raw
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[name] = value
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return load(path)
+
+
+class Running:
+    """A started gateway and a session to talk to it."""
+
+    def __init__(self, gateway: Gateway, url: str, session: aiohttp.ClientSession) -> None:
+        self.gateway = gateway
+        self.url = url
+        self.session = session
+
+    async def post(
+        self, path: str, body: Any, headers: Mapping[str, str] | None = None, raw: bytes | None = None
+    ) -> "Reply":
+        data = json.dumps(body, ensure_ascii=False).encode() if raw is None else raw
+        told = {"content-type": "application/json", **(headers or {})}
+        async with self.session.post(self.url + path, data=io.BytesIO(data), headers=told) as response:
+            return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read())
+
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> "Reply":
+        async with self.session.get(self.url + path, headers=headers) as response:
+            return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read())
+
+    async def chat(self, text: str, user: str = "ada", session: str = "", **body: Any) -> "Reply":
+        headers = {"x-memory-user": user} | ({"x-memory-session": session} if session else {})
+        headers |= body.pop("headers", {})
+        messages = body.pop("messages", [{"role": "user", "content": text}])
+        return await self.post("/v1/chat/completions", {"model": "fake-1", "messages": messages, **body}, headers)
+
+    async def settled(self, timeout: float = 10) -> None:
+        """Wait until all that was said can be found."""
+        await self.gateway._pipeline.stop(timeout)
+        assert self.gateway._writer is not None
+        await eventually(lambda: self.gateway._journal.backlog_entries == 0, timeout)
+        assert await self.gateway._writer.drained(timeout)
+
+
+class Reply:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        return self.json["error"]
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 5) -> None:
+    """Wait for a condition, with a limit."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result if isinstance(result, bool) else await result:
+            return
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
+    gateway = await asyncio.to_thread(Gateway, config)
+    started = await gateway.start()
+    async with aiohttp.ClientSession() as session:
+        try:
+            if wait:
+                assert await gateway.ready(30)
+            yield Running(gateway, started.url, session)
+        finally:
+            await gateway.stop()
