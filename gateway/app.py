@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,35 @@ class Gateway:
         self._memory_state = "loading" if memory.enabled else "off"
         self._warm_up: asyncio.Task[None] | None = None
         self._writer: Writer | None = None
+        self._stops = AsyncExitStack()
 
     async def start(self) -> Started:
-        """Listen. Raises ConfigError, FolderRefused or OSError (the port is taken)."""
+        """Listen. Raises ConfigError, FolderRefused or OSError (the port is taken), and leaves nothing behind then."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self._stops.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Refuse new requests, let running ones end, bring the journal to the disk."""
+        self._is_stopping = True
+        await self._stops.aclose()
+
+    async def _start(self) -> Started:
         config, memory = self._config, self._config.memory
+        self._stops.callback(self._folder.close)
         self._session = make_session()
+        self._stops.push_async_callback(self._session.close)
         self._embedder = make_embedder(memory.embedder, self._session)
+        self._stops.push_async_callback(self._embedder.stop)
         self._store = MemoryStore(self._folder, self._embedder.dimensions)
+        self._stops.push_async_callback(self._store.close)
         if memory.enabled:
             embedder = self._embedder
             await asyncio.to_thread(self._folder.open, memory.buckets, embedder.name, embedder.dimensions)
+        self._stops.push_async_callback(self._close_journal)
+        self._stops.push_async_callback(self._plugins.stop)
         await self._plugins.start(self._data)
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
@@ -99,6 +119,8 @@ class Gateway:
             telemetry=self._telemetry,
             config=memory.recall,
         )
+        self._stops.push_async_callback(self._stop_memory)
+        self._stops.push_async_callback(self._pipeline.stop, _STOP_TIMEOUT)
         port = await self._listen(remember)
         if memory.enabled:
             self._warm_up = asyncio.create_task(self._warm(), name="warm-up")
@@ -111,27 +133,19 @@ class Gateway:
             data_folder=self._data if memory.enabled else None,
         )
 
-    async def stop(self) -> None:
-        """Refuse new requests, let running ones end, bring the journal to the disk."""
-        self._is_stopping = True
-        self._server.close()
-        await self._runner.cleanup()
-        await self._pipeline.stop(_STOP_TIMEOUT)
+    async def _stop_memory(self) -> None:
         if self._warm_up is not None:
             self._warm_up.cancel()
             await asyncio.wait([self._warm_up], timeout=_STOP_TIMEOUT)
         if self._writer is not None:
             await self._writer.stop()
             await self._sets.stop()
-        await self._plugins.stop()
+
+    async def _close_journal(self) -> None:
         try:
             await self._journal.close()
         except JournalFailed as error:
             _log.error("journal_not_closed", extra={"cause": str(error)})
-        await self._store.close()
-        await self._embedder.stop()
-        await self._session.close()
-        self._folder.close()
 
     async def ready(self, timeout: float) -> bool:
         """Wait until the memory is loaded. False if it took longer."""
@@ -160,10 +174,11 @@ class Gateway:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
         )
         await self._runner.setup()
+        self._stops.push_async_callback(self._runner.cleanup)
         manager = self._runner.server
         assert manager is not None  # noqa: S101 — set-up makes it
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
+        server = await loop.create_server(
             lambda: Protocol(
                 manager,
                 loop=loop,
@@ -176,7 +191,8 @@ class Gateway:
             config.server.port,
             backlog=_BACKLOG,
         )
-        port: int = self._server.sockets[0].getsockname()[1]
+        self._stops.callback(server.close)
+        port: int = server.sockets[0].getsockname()[1]
         return port
 
     async def _warm(self) -> None:

@@ -230,10 +230,10 @@ class Exchange:
         try:
             async for chunk in self._incoming.chunks():
                 tee.feed(chunk)
-                if tee.is_complete and not self._is_finished:
-                    await self._finish(tee.answer())
                 if hooks is not None:
                     chunk = hooks.feed(chunk)  # noqa: PLW2901 — the same bytes unless a rewriter is configured
+                if tee.is_complete and not self._is_finished:
+                    await self._finish(tee.answer())
                 if chunk:
                     yield chunk
             tee.end()

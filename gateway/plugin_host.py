@@ -2,7 +2,7 @@
 
 The one place where code of others runs. An exception, a time-out or a wrong type is the plugin's failure: logged with
 the plugin's own frames, counted, and then `on_failure` decides: `open` goes on as if it had said nothing, `closed`
-refuses the turn. After five failures in a row a plugin rests for 30 seconds. `Reject` is no failure.
+refuses the turn. After five failures in a row a plugin's hook rests for 30 seconds. `Reject` is no failure.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import inspect
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -39,15 +40,15 @@ _OVERRUNS = 3
 
 @dataclass(slots=True)
 class Loaded:
-    """A plugin with its place in the list and its record of failures."""
+    """A plugin with its hooks, and of each hook the failures in a row and until when it rests."""
 
     name: str
     plugin: Plugin
     is_closed: bool
     timeout: float
-    failures: int = 0
-    rests_until: float = 0.0
-    hooks: frozenset[str] = field(default_factory=frozenset)
+    hooks: frozenset[str]
+    failures: Counter[str] = field(default_factory=Counter)
+    rests_until: dict[str, float] = field(default_factory=dict)
 
 
 def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> list[Loaded]:
@@ -77,7 +78,7 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
     except Exception as error:
         raise ConfigError(f"{path}.use: {config.use} cannot be made: {type(error).__name__}: {error}") from error
     is_closed = kind.critical if config.on_failure is None else config.on_failure == "closed"
-    return Loaded(config.use, plugin, is_closed, config.timeout_ms / 1000, hooks=hooks)
+    return Loaded(config.use, plugin, is_closed, config.timeout_ms / 1000, hooks)
 
 
 def _module(name: str, path: str, folders: Sequence[Path]) -> ModuleType:
@@ -247,7 +248,7 @@ class PluginHost:
 
     async def _call(self, one: Loaded, hook: str, *arguments: Any) -> Any:
         """What the hook returns; None after a failure of an open plugin. Raises Reject or PluginUnavailable."""
-        if one.failures >= _FAILURES_IN_A_ROW and time.monotonic() < one.rests_until:
+        if time.monotonic() < one.rests_until.get(hook, 0.0):
             return self._decide(one)
         began = time.perf_counter()
         try:
@@ -256,13 +257,13 @@ class PluginHost:
             if time.perf_counter() - began > one.timeout:
                 raise TimeoutError("it blocked the loop for longer than its time limit")
         except Reject:
-            one.failures = 0
+            one.failures[hook] = 0
             raise
         except Exception as error:  # noqa: BLE001 — the plugin host isolates
             return self._failed_call(one, hook, error)
         finally:
             self._telemetry.plugin_seconds.labels(one.name, hook).observe(time.perf_counter() - began)
-        one.failures = 0
+        one.failures[hook] = 0
         return result
 
     def _failed_call(self, one: Loaded, hook: str, error: BaseException) -> None:
@@ -270,9 +271,9 @@ class PluginHost:
         self._decide(one)
 
     def _failed(self, one: Loaded, hook: str, error: BaseException) -> None:
-        one.failures += 1
-        if one.failures >= _FAILURES_IN_A_ROW:
-            one.rests_until = time.monotonic() + _REST
+        one.failures[hook] += 1
+        if one.failures[hook] >= _FAILURES_IN_A_ROW:
+            one.rests_until[hook] = time.monotonic() + _REST
         self._telemetry.plugin_failures.labels(one.name, hook).inc()
         frames = traceback.extract_tb(error.__traceback__)
         own = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[1:]]

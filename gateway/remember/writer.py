@@ -1,12 +1,13 @@
 """The writer: one worker that drains the journal into the store, in order, in batches.
 
-A batch that fails is tried again with back-off. If it fails twice, its entries are tried one by one: where some pass,
-the others are at fault and go aside after five tries; where none passes, store or embedder are out, nobody is blamed,
-and it waits. Nothing leaves the journal before the store's files are synced.
+Of a batch that fails the entries are tried one by one. Where some pass, or store and embedder prove to work, the others
+are at fault: they are due again later, and aside after five tries. Else something is out: nobody is blamed, and the
+worker rests. Nothing leaves the journal before the store's files are synced.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.store.embed import Embedder, EmbedFailed
@@ -22,6 +23,7 @@ _BATCH = 256
 _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+_PROBE = "Is anybody there?"
 _FAILURES = (StoreFailed, EmbedFailed, JournalFailed)
 
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
@@ -84,9 +86,9 @@ class Writer:
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self._wait_for_work(_SYNC_EVERY if self._is_dirty else None)
-                if await self._drain():
-                    pause = _FIRST_PAUSE
+                await self._wait_for_work()
+                await self._drain()
+                pause = _FIRST_PAUSE
                 if self._is_dirty and loop.time() >= next_sync:
                     next_sync = loop.time() + _SYNC_EVERY
                     await self._sync()
@@ -99,17 +101,21 @@ class Writer:
                 _log.exception("writer_fault")
                 pause = await self._rest(pause, "fault", type(error).__name__)
 
-    async def _wait_for_work(self, timeout: float | None) -> None:
+    async def _wait_for_work(self) -> None:
+        """Until the journal has something new, a failed entry is due, or files are to be synced."""
+        limits = [_SYNC_EVERY] if self._is_dirty else []
+        due = await self._journal.next_due()
+        if due is not None:
+            limits.append(max(0.0, due - time.time()))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(min(limits, default=None)):
                 await self._wake.wait()
         except TimeoutError:
             return
         await asyncio.sleep(self._batch_window)
 
-    async def _drain(self) -> bool:
-        """Store what waits. True if there was something and all of it passed."""
-        done = False
+    async def _drain(self) -> None:
+        """Store all that waits and is due."""
         while True:
             self._wake.clear()
             entries = await self._journal.waiting(_BATCH)
@@ -118,33 +124,34 @@ class Writer:
             if not entries:
                 if not self._wake.is_set():
                     self._idle.set()
-                return done
+                return
             try:
                 await self._store_entries(entries)
             except _FAILURES as error:
                 self._telemetry.drain_failures.labels(type(error).__name__).inc()
-                if not await self._store_one_by_one(entries):
-                    self._wake.set()
-                    raise
-            done = True
+                await self._store_one_by_one(entries)
 
-    async def _store_one_by_one(self, entries: Sequence[Entry]) -> bool:
-        """True if some entry passed; then those that did not are blamed. Stops early while none passes."""
+    async def _store_one_by_one(self, entries: Sequence[Entry]) -> None:
+        """Store what can be stored and blame the rest. Raises what failed if something is out and nobody to blame."""
         failed: list[Entry] = []
+        has_passed = False
         for entry in entries:
             try:
                 await self._store_entries([entry])
+                has_passed = True
             except _FAILURES:
                 failed.append(entry)
-                if len(failed) >= 3 and len(failed) > len(entries) // 2:
-                    break
-        passed = len(entries) - len(failed) if len(failed) <= len(entries) // 2 else 0
-        if not passed:
-            return False
+                if not has_passed:
+                    await self._check_parts()
+                    has_passed = True
         given_up = await self._journal.mark_failed(failed)
         if given_up:
             _log.error("records_put_aside", extra={"count": given_up})
-        return True
+
+    async def _check_parts(self) -> None:
+        """Raises StoreFailed or EmbedFailed if a part is out."""
+        await self._store.probe()
+        await self._embedder.embed_documents([_PROBE])
 
     async def _store_entries(self, entries: Sequence[Entry]) -> None:
         rows = await self._rows(entries)

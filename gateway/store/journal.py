@@ -3,7 +3,7 @@
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is `waiting` until the store has it, `stored` until the store's files are synced,
 then `done`: its text leaves, its id stays a day, so that a client's retry makes nothing twice. An entry that failed
-five times goes `aside` and blocks nobody.
+is due again later and blocks nobody meanwhile; after five tries it goes `aside`.
 """
 
 import asyncio
@@ -31,12 +31,14 @@ CREATE TABLE IF NOT EXISTS entries (
     id TEXT NOT NULL UNIQUE,
     state INTEGER NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL DEFAULT 0,
     at REAL NOT NULL,
     payload BLOB
 );
 CREATE INDEX IF NOT EXISTS entries_by_state ON entries (state, seq);
 """
 _TRIES = 5
+_FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
 _KEEP_IDS = 86_400.0  # seconds that the id of a finished entry stays
 
 
@@ -108,8 +110,12 @@ class Journal:
         await asyncio.shield(waiting.done)
 
     async def waiting(self, limit: int) -> list[Entry]:
-        """The oldest entries that the store does not have yet, in order."""
+        """The oldest entries that the store does not have yet and that are due, in order."""
         return await self._run(lambda: self._waiting(limit))
+
+    async def next_due(self) -> float | None:
+        """When the next failed entry is due, in seconds since 1970; None if there is none."""
+        return await self._run(self._next_due)
 
     async def mark_stored(self, entries: Iterable[Entry]) -> None:
         """The store has them, though perhaps not on the disk yet."""
@@ -184,9 +190,17 @@ class Journal:
 
     def _waiting(self, limit: int) -> list[Entry]:
         rows = self._open_connection().execute(
-            "SELECT seq, payload, tries FROM entries WHERE state=? ORDER BY seq LIMIT ?", (_State.WAITING, limit)
+            "SELECT seq, payload, tries FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
+            (_State.WAITING, time.time(), limit),
         )
         return [Entry(seq, _record(payload), seq < self._first_seq or tries > 0) for seq, payload, tries in rows]
+
+    def _next_due(self) -> float | None:
+        row = self._open_connection().execute(
+            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,)
+        )
+        due: float | None = row.fetchone()[0]
+        return due
 
     def _mark(self, seqs: Sequence[tuple[int, int]]) -> None:
         self._transaction(lambda connection: connection.executemany("UPDATE entries SET state=? WHERE seq=?", seqs))
@@ -201,7 +215,10 @@ class Journal:
 
     def _mark_failed(self, seqs: Sequence[int]) -> int:
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("UPDATE entries SET tries=tries+1 WHERE seq=?", [(seq,) for seq in seqs])
+            connection.executemany(
+                "UPDATE entries SET due=?+?*(1<<tries), tries=tries+1 WHERE seq=?",
+                [(time.time(), _FIRST_PAUSE, seq) for seq in seqs],
+            )
             connection.execute(
                 "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _TRIES)
             )

@@ -36,6 +36,7 @@ _METADATA_CACHE_BYTES = 32 * 2**20
 _FRAGMENTS_BEFORE_COMPACTION = 32
 _ROWS_BEFORE_INDEX = 5_000
 _VERSIONS_KEPT = timedelta(minutes=15)
+_PROBE_BYTES = 2**20
 
 
 class StoreFailed(Exception):
@@ -175,6 +176,16 @@ class MemoryStore:
             except OSError as error:
                 raise StoreFailed(_short(error)) from error
         self._synced_at = started
+
+    async def probe(self) -> None:
+        """Raises StoreFailed if nothing could be written or read now, whatever it is."""
+        self._require_open()
+        try:
+            await asyncio.to_thread(_probe_disk, self._folder.path / "lance" / "probe")
+        except OSError as error:
+            raise StoreFailed(_short(error)) from error
+        for table in list(self._tables.values())[:1]:
+            await _guarded(table.version())
 
     async def maintain(self) -> int:
         """Compact tables that have many fragments, and index large ones. Returns how many were compacted."""
@@ -352,6 +363,12 @@ def _vectors(arrow: Any) -> "list[NDArray[np.float32] | None]":
     size = column.type.list_size
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return list(flat.reshape(-1, size)) if len(flat) else []
+
+
+def _probe_disk(path: Path) -> None:
+    path.write_bytes(bytes(_PROBE_BYTES))
+    _fsync(path)
+    path.unlink()
 
 
 def _sync_tree(root: Path, since: float) -> None:

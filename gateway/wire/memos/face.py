@@ -181,12 +181,12 @@ class MemosFace:
         now = datetime.now(UTC)
         dialect = MemosDialect(asked.system_prompt, asked.query, now.strftime("%Y-%m-%d %H:%M:%S UTC, %A"))
         cubes = asked.readable_cube_ids or asked.writable_cube_ids
-        history = asked.history[-_HISTORY:] if asked.history is not None else None
         ask = Ask(
             model=asked.model_name_or_path or "default", stream=stream, query=asked.query, max_tokens=asked.max_tokens
         )
         turn = self._turn(request, asked, cubes, ask=ask, dialect=dialect)
-        if history is None:
+        history = (asked.history or [])[-_HISTORY:]
+        if asked.history is None and asked.session_id is not None:
             history = await self._pipeline.recall.conversation(_identity_of(turn), _HISTORY)
         body = {
             "model": ask.model,

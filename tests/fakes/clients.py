@@ -1,0 +1,27 @@
+"""Runs a script of `tests/clients/` in the environment of its client family, against a gateway under test."""
+
+import asyncio
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+async def run_client(family: str, script: str, *arguments: str, folder: Path, timeout: float = 90) -> str:
+    """What the script printed. Fails if the environment is not there (`make test` makes it) or the script fails."""
+    python = ROOT / ".venvs" / family / "bin" / "python"
+    assert python.exists(), f"`make test` installs {python}"
+    environment = {**os.environ, "MEMOS_BASE_PATH": str(folder), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    process = await asyncio.create_subprocess_exec(
+        str(python),
+        str(ROOT / "tests" / "clients" / script),
+        *arguments,
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(timeout):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-2000:]
+    return output.decode()

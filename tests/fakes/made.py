@@ -1,0 +1,53 @@
+"""Made-up values for unit tests: records, memories, turns."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.turn import Ask, Identity, Memory, MemoryMode, Principal, Record, Right, Scope, Turn, message_id
+from gateway.wire.dialects import ChatDialect
+
+SCOPE = Scope("a" * 64, "default", "ada")
+EVERYTHING = Principal("default", frozenset(Right))
+
+
+def record(text: str, number: int = 0, **fields: Any) -> Record:
+    at = 1_700_000_000.0 + 60 * number
+    made = {
+        "id": message_id(f"{number}/{text}"),
+        "scope": SCOPE.value,
+        "cube_id": "ada",
+        "user_id": "ada",
+        "session_id": "s",
+        "kind": "turn",
+        "source": "user",
+        "text": text,
+        "event_time": at,
+        "created_at": at,
+        "updated_at": at,
+        "message_id": message_id(text),
+    }
+    return Record(**{**made, **fields})
+
+
+def memory(text: str, number: int = 0, tokens: int = 10, score: float = 1.0, **fields: Any) -> Memory:
+    return Memory(record(text, number, **fields), score, 0.9, tokens)
+
+
+def turn(query: str = "hello", body: Mapping[str, Any] | None = None, **fields: Any) -> Turn:
+    made: dict[str, Any] = {
+        "id": "t" * 32,
+        "started": time.perf_counter(),
+        "received_at": 1_800_000_000.0,
+        "principal": EVERYTHING,
+        "method": "POST",
+        "path": "/chat/completions",
+        "headers": {},
+        "raw": b"{}",
+        "body": body or {"messages": [{"role": "user", "content": query}]},
+        "ask": Ask(model="m", stream=False, query=query),
+        "dialect": ChatDialect(),
+        "mode": MemoryMode.ON,
+        "identity": Identity("ada", "s", (SCOPE,), (SCOPE,)),
+    }
+    return Turn(**{**made, **fields})

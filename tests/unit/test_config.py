@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config, is_loopback, load
+from gateway.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[2] / "config.yaml"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("servr: {}", "servr: unknown key"),
+        ("memory: {recall: {tokn_budget: 3}}", "memory.recall.tokn_budget: unknown key"),
+        ("server: {port: x}", "server.port"),
+        ("auth: {keys: [{key: short}]}", "auth.keys[0].key"),
+        ("auth: {keys: [{key: long-enough, rights: [fly]}]}", "auth.keys[0].rights"),
+        ("upstreams: [{name: a, base_url: 'ftp://x'}]", "base_url must be http"),
+        ("upstreams: [{name: a, base_url: 'http://u:p@x'}]", "base_url must be http"),
+        ("upstreams: [{name: a, kind: offline}, {name: a, kind: offline}]", "same name"),
+        ("upstreams: []", "name at least one"),
+        ("server: {host: 0.0.0.0}", "auth.keys is empty"),
+        ("models: {default: '${NOT_SET_ANYWHERE}'}", "models.default: the environment variable NOT_SET_ANYWHERE"),
+        ("[1]", "must be a mapping"),
+        ("a: [", "no valid YAML"),
+        ("plugins: [{use: '../x'}]", "plugins[0].use"),
+    ],
+)
+def test_what_is_wrong_stops_the_start_with_its_path(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_secret_is_in_no_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "auth: {keys: [{key: super-secret-1}, {key: super-secret-1}]}"))
+    assert "super-secret" not in str(caught.value)
+
+
+def test_variables_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_MODEL", "from: env")
+    config = load(written(tmp_path, "models: {default: '${MY_MODEL}', aliases: {a: '${NOPE:-fallback}'}}"))
+    assert (config.models.default, config.models.aliases) == ("from: env", {"a": "fallback"})
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "memory: {uri: ./mine}")).data_folder == tmp_path / "mine"
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "")) == Config()
+
+
+def test_the_shipped_file_shows_the_defaults() -> None:
+    shipped, default = load(SHIPPED).model_dump(), Config().model_dump()
+    assert shipped.pop("plugins")[0]["use"] == "redact"
+    default.pop("plugins")
+    assert shipped["memory"].pop("default_user") == "me"
+    assert default["memory"].pop("default_user") is None
+    assert shipped == default
+
+
+def test_options_of_the_command_line_win(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "server: {port: 1}"), host="localhost", port=2)
+    assert (config.server.host, config.server.port) == ("localhost", 2)
+
+
+@pytest.mark.parametrize(("host", "local"), [("localhost", True), ("127.8.8.8", True), ("::1", True), ("[::1]", True), ("10.0.0.1", False), ("evil.example", False), ("", False)])
+def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
+    assert is_loopback(host) == local

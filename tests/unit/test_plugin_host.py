@@ -1,0 +1,60 @@
+from pathlib import Path
+from types import MappingProxyType
+
+import orjson
+import pytest
+
+from gateway.config import PluginConfig
+from gateway.errors import ConfigError
+from gateway.plugin_host import freeze, load_plugins, thaw
+
+GOOD = "from gateway.hooks import Plugin\nclass A(Plugin):\n    async def on_request(self, turn): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = (", "cannot be imported"),
+        ("import os", "expected one class"),
+        (GOOD + GOOD.replace("class A", "class B"), "found 2"),
+        (GOOD.replace("on_request", "on_reqest"), "is no hook"),
+        (GOOD.replace("self, turn", "self, turn, more"), "must be on_request"),
+        (GOOD.replace("async ", ""), "must be `async def`"),
+        (GOOD + "    def __init__(self, config): raise ValueError('no')\n", "cannot be made"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_stops_the_start(tmp_path: Path, source: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(ConfigError) as caught:
+        load_plugins([PluginConfig(use="mine")], [tmp_path])
+    assert str(caught.value).startswith("plugins[0].use: ")
+    assert message in str(caught.value)
+
+
+def test_an_unknown_plugin_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GOOD)
+    with pytest.raises(ConfigError, match="there is no plugin 'yours'; there are: mine"):
+        load_plugins([PluginConfig(use="yours")], [tmp_path])
+
+
+def test_a_bad_setting_is_named_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GOOD)
+    with pytest.raises(ConfigError, match=r"plugins\[0\]\.config\.colour"):
+        load_plugins([PluginConfig(use="mine", config={"colour": "red"})], [tmp_path])
+
+
+def test_what_is_switched_off_is_not_loaded(tmp_path: Path) -> None:
+    assert load_plugins([PluginConfig(use="nowhere", enabled=False)], [tmp_path]) == []
+
+
+def test_an_installed_module_and_class_can_be_named() -> None:
+    (loaded,) = load_plugins([PluginConfig(use="plugins.redact:Redact")], [])
+    assert loaded.is_closed
+    assert loaded.hooks == {"on_store"}
+
+
+def test_frozen_json_cannot_be_written_to_and_thaws() -> None:
+    frozen = freeze({"a": [{"b": 1}]})
+    assert isinstance(frozen, MappingProxyType)
+    assert isinstance(frozen["a"], tuple)
+    assert orjson.dumps(frozen, default=thaw) == b'{"a":[{"b":1}]}'
