@@ -81,7 +81,11 @@ class DataFolder:
             raise FolderRefused(
                 f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
             ) from error
-        self._check(buckets, embedder, dimensions)
+        try:
+            self._check(buckets, embedder, dimensions)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._lock is not None:
@@ -148,11 +152,12 @@ class MemoryStore:
 
     async def load(self, scope: Scope, limit: int) -> list[Row]:
         """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
+        condition = f"scope = '{_hex(scope.value)}'"
         table = self._tables.get(self._bucket(scope.value))
         if table is None:
             self._require_open()
             return []
-        query = table.query().where(f"scope = '{_hex(scope.value)}'")
+        query = table.query().where(condition)
         arrow = await _guarded(query.to_arrow(timeout=_READ_TIMEOUT))
         return await asyncio.to_thread(_rows, arrow, scope, limit)
 

@@ -157,7 +157,9 @@ class Protocol(web.RequestHandler):
             error = GatewayError("this is no HTTP request that can be understood", code="bad_http")
             error.type = "invalid_request_error"
         response = web.Response(
-            status=status, body=error_body(error.message, error.type, error.code, error.param), content_type="application/json"
+            status=status,
+            body=error_body(error.message, error.type, error.code, error.param),
+            content_type="application/json",
         )
         response.force_close()
         return response

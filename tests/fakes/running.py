@@ -31,9 +31,9 @@ def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
         for parent in parents:
             section = section.setdefault(parent, {})
         section[name] = value
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    return load(path)
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return load(file)
 
 
 class Running:
@@ -68,6 +68,17 @@ class Running:
         assert self.gateway._writer is not None
         await eventually(lambda: self.gateway._journal.backlog_entries == 0, timeout)
         assert await self.gateway._writer.drained(timeout)
+
+    async def broken_off(self, body: Any) -> bytes:
+        """Ask for a chat and read its answer, which must end without a good end. What came before is returned."""
+        received = bytearray()
+        async with self.session.post(self.url + "/v1/chat/completions", json=body) as response:
+            try:
+                async for piece in response.content.iter_any():
+                    received += piece
+            except aiohttp.ClientPayloadError:
+                return bytes(received)
+        raise AssertionError("the answer ended as a whole one does")
 
 
 class Reply:

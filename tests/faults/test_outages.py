@@ -95,7 +95,11 @@ async def test_a_dead_embedder_leaves_the_search_by_words(
         async with running_gateway(config) as gateway:
             await gateway.chat("My boat is called Albatross.", session="one")
             await gateway.settled()
-            for failure in (says(500, b"no"), says(200, b"garbage"), says(200, {"data": [{"index": 0, "embedding": [1]}]})):
+            for failure in (
+                says(500, b"no"),
+                says(200, b"garbage"),
+                says(200, {"data": [{"index": 0, "embedding": [1]}]}),
+            ):
                 embeddings.script = failure
                 reply = await gateway.chat(f"What is my boat called? {id(failure)}", session="two")
                 assert (reply.status, reply.headers["x-memory-status"]) == (200, "partial")

@@ -39,10 +39,8 @@ async def test_a_stream_cut_anywhere_passes_byte_for_byte(gateway: Running, upst
 async def test_a_stream_is_passed_on_read_by_read(gateway: Running, upstream: FakeUpstream) -> None:
     upstream.script = streams([*deltas("one two three"), DONE], pause=0.05)
     body = {"model": "fake-1", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    arrived = []
     async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
-        async for piece in response.content.iter_any():
-            arrived.append(piece)
+        arrived = [piece async for piece in response.content.iter_any()]
     assert len(arrived) >= 4
 
 
@@ -76,7 +74,10 @@ async def test_nothing_injected_means_the_same_bytes(gateway: Running, upstream:
 async def test_injecting_moves_nothing_else(gateway: Running, upstream: FakeUpstream) -> None:
     await gateway.chat("My cat is called Miso.", session="one")
     await gateway.settled()
-    head, tail = b'{ "seed": 12345678901234567890123, "messages":[{"role":"user","content":"', b'Name of my cat?"}],\n"model":"fake-1"}'
+    head, tail = (
+        b'{ "seed": 12345678901234567890123, "messages":[{"role":"user","content":"',
+        b'Name of my cat?"}],\n"model":"fake-1"}',
+    )
     await gateway.post("/v1/chat/completions", None, {"x-memory-user": "ada"}, raw=head + tail)
     assert upstream.last.body.startswith(head)
     assert upstream.last.body.endswith(tail)
@@ -92,7 +93,11 @@ async def test_base_urls_of_all_habits_work(gateway: Running, path: str) -> None
 async def test_other_routes_pass_through_with_method_and_query(gateway: Running, upstream: FakeUpstream) -> None:
     reply = await gateway.get("/v1/files?limit=3&after=a%20b")
     assert reply.status == 200
-    assert (upstream.last.method, upstream.last.path, upstream.last.query) == ("GET", "/v1/files", "limit=3&after=a%20b")
+    assert (upstream.last.method, upstream.last.path, upstream.last.query) == (
+        "GET",
+        "/v1/files",
+        "limit=3&after=a%20b",
+    )
     async with gateway.session.delete(f"{gateway.url}/v1/files/file%2F1") as response:
         assert response.status == 200
     assert (upstream.last.method, upstream.last.path) == ("DELETE", "/v1/files/file%2F1")
@@ -129,8 +134,15 @@ async def test_headers_pass_by_allow_list(gateway: Running, upstream: FakeUpstre
     passed = {"openai-organization": "org-1", "traceparent": "00-1-2-01", "x-stainless-retry-count": "1"}
     kept = {"cookie": "a=b", "x-memory-user": "ada", "x-forwarded-for": "10.0.0.1", "x-private": "1"}
     upstream.script = says(
-        200, completion("ok"), **{"set-cookie": "s=1", "x-ratelimit-remaining-requests": "9", "server": "secret",
-                                  "openai-organization": "org-of-ours", "x-request-id": "up-1"}
+        200,
+        completion("ok"),
+        **{
+            "set-cookie": "s=1",
+            "x-ratelimit-remaining-requests": "9",
+            "server": "secret",
+            "openai-organization": "org-of-ours",
+            "x-request-id": "up-1",
+        },
     )
     body = {"model": "fake-1", "messages": [{"role": "user", "content": "hi"}]}
     reply = await gateway.post("/v1/chat/completions", body, passed | kept | {"user-agent": "app/1"})

@@ -27,7 +27,8 @@ async def test_the_upstream_is_cancelled(gateway: Running, upstream: FakeUpstrea
     ).encode()
     port = int(gateway.url.rsplit(":", 1)[1])
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nx-memory-user: ada\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nx-memory-user: ada\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await eventually(lambda: len(upstream.received) == 1)
     await asyncio.sleep(0.05)

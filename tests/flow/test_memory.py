@@ -60,13 +60,15 @@ async def test_another_user_gets_nothing(gateway: Running, upstream: FakeUpstrea
 
 
 async def test_no_user_means_no_memory_and_the_same_bytes(gateway: Running, upstream: FakeUpstream) -> None:
-    raw = b'{"model": "fake-1",\n "messages": [{"role":"user","content":"hi"}], "seed": 1e3, "x": 12345678901234567890123}'
+    raw = b'{"model": "fake-1",\n "messages": [{"role":"user","content":"hi"}], "n": 1e0, "x": 12345678901234567890}'
     reply = await gateway.post("/v1/chat/completions", None, raw=raw)
     assert reply.headers["x-memory-status"] == "off"
     assert upstream.last.body == raw
 
 
-@pytest.mark.parametrize(("mode", "reads", "writes"), [("read", True, False), ("write", False, True), ("off", False, False)])
+@pytest.mark.parametrize(
+    ("mode", "reads", "writes"), [("read", True, False), ("write", False, True), ("off", False, False)]
+)
 async def test_the_mode_header_switches_reading_and_writing(
     gateway: Running, upstream: FakeUpstream, mode: str, reads: bool, writes: bool
 ) -> None:

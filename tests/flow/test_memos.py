@@ -22,7 +22,12 @@ async def client(gateway: Running, folder: Path, *calls: tuple[str, dict[str, An
 async def test_the_real_client_chats_and_is_remembered(
     gateway: Running, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    told = {"user_id": "memos_user", "conversation_id": "c-1", "query": "I am allergic to peanuts.", "add_message_on_answer": True}
+    told = {
+        "user_id": "memos_user",
+        "conversation_id": "c-1",
+        "query": "I am allergic to peanuts.",
+        "add_message_on_answer": True,
+    }
     (first,) = await client(gateway, tmp_path, ("chat", told))
     assert (first["code"], first["message"], first["data"]["response"]) == (200, "ok", "Understood.")
     await gateway.settled()
@@ -84,7 +89,8 @@ async def test_history_that_is_given_is_used_instead(gateway: Running, upstream:
     history = [{"role": "user", "content": f"m{i}"} for i in range(30)]
     await gateway.post(COMPLETE, {"user_id": "ada", "query": "now", "history": history})
     assert [message["content"] for message in upstream.last.json["messages"][1:]] == [
-        *(f"m{i}" for i in range(10, 30)), "now",
+        *(f"m{i}" for i in range(10, 30)),
+        "now",
     ]
 
 
@@ -118,9 +124,7 @@ async def test_a_prompt_without_placeholder_gets_the_memories_after_it(
     assert upstream.last.json["messages"][0]["content"].startswith("Be kind.\n\n## Fact Memories:\n")
 
 
-async def test_the_default_prompt_speaks_the_language_of_the_question(
-    gateway: Running, upstream: FakeUpstream
-) -> None:
+async def test_the_default_prompt_speaks_the_language_of_the_question(gateway: Running, upstream: FakeUpstream) -> None:
     await gateway.post(COMPLETE, {"user_id": "ada", "query": "你好吗？"})
     assert "来源" in upstream.last.json["messages"][0]["content"]
     await gateway.post(COMPLETE, {"user_id": "ada", "query": "How are you?"})
@@ -174,7 +178,11 @@ async def test_a_cut_stream_is_an_error_event_before_the_end(gateway: Running, u
         ("/product/add", {"user_id": "ada"}, "messages"),
         ("/product/add", {"user_id": "ada", "messages": []}, "messages"),
         ("/product/add", {"user_id": "ada", "messages": [{"role": "user", "content": " "}]}, "messages"),
-        ("/product/add", {"user_id": "ada", "messages": [{"role": "user", "content": "x", "chat_time": "soon"}]}, "chat_time"),
+        (
+            "/product/add",
+            {"user_id": "ada", "messages": [{"role": "user", "content": "x", "chat_time": "soon"}]},
+            "chat_time",
+        ),
         ("/product/search", {"user_id": "ada", "query": "x", "top_k": 0}, "top_k"),
         ("/product/search", {"user_id": "a\u0000b", "query": "x"}, "user_id"),
     ],

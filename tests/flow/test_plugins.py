@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.running import Running, configuration, eventually, running_gateway
+from tests.fakes.running import configuration, eventually, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, cuts_after, deltas, streams
 
-PLUGIN = '''
+PLUGIN = """
 import asyncio, time
 from dataclasses import replace
 from gateway.hooks import DROP, Plugin, PluginConfigModel, Reject, Reply
@@ -67,9 +67,9 @@ class Probe(Plugin):
 
     async def on_error(self, turn, error):
         await self._act("on_error")
-'''
+"""
 
-REWRITER = '''
+REWRITER = """
 from dataclasses import replace
 from gateway.hooks import DROP, Plugin
 
@@ -90,7 +90,7 @@ class Upper(Plugin):
             return DROP
         if b"shout" in event.data:
             return replace(event, data=event.data.replace(b"shout", b"SHOUT"))
-'''
+"""
 
 
 def with_plugins(folder: Path, url: str, *plugins: dict[str, Any], **changes: Any) -> Any:
@@ -101,7 +101,8 @@ def with_plugins(folder: Path, url: str, *plugins: dict[str, Any], **changes: An
 
 
 def probe(name: str = "probe", **fields: Any) -> dict[str, Any]:
-    config = {"name": name, **{key: fields.pop(key) for key in ("at", "does") if key in fields}}
+    config: dict[str, Any] = {"name": name}
+    config |= {key: fields.pop(key) for key in ("at", "does") if key in fields}
     return {"use": "probe", "config": config, "timeout_ms": 100, **fields}
 
 
@@ -124,8 +125,16 @@ async def test_request_hooks_run_in_order_and_response_hooks_in_reverse(tmp_path
         await gateway.chat("hi")
         await gateway.settled()
     assert order == [
-        "a.on_request", "b.on_request", "a.on_recall", "b.on_recall", "a.on_messages", "b.on_messages",
-        "b.on_store", "a.on_store", "b.on_response", "a.on_response",
+        "a.on_request",
+        "b.on_request",
+        "a.on_recall",
+        "b.on_recall",
+        "a.on_messages",
+        "b.on_messages",
+        "b.on_store",
+        "a.on_store",
+        "b.on_response",
+        "a.on_response",
     ]
 
 

@@ -56,7 +56,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "")) == Config()
+    assert load(written(tmp_path, "")).model_dump() == Config().model_dump()
 
 
 def test_the_shipped_file_shows_the_defaults() -> None:
@@ -73,6 +73,17 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
     assert (config.server.host, config.server.port) == ("localhost", 2)
 
 
-@pytest.mark.parametrize(("host", "local"), [("localhost", True), ("127.8.8.8", True), ("::1", True), ("[::1]", True), ("10.0.0.1", False), ("evil.example", False), ("", False)])
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("evil.example", False),
+        ("", False),
+    ],
+)
 def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     assert is_loopback(host) == local

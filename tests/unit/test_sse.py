@@ -1,9 +1,13 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import Event, EventParser
 
-STREAM = "\ufeffdata: a\u4f60\n\n: ping\n\nevent: x\ndata:b\ndata: c\r\n\r\nid: 1\rdata: d\r\rretry: 5\n\ndata: [DONE]\n\n".encode()
+STREAM = (
+    "\ufeffdata: a\u4f60\n\n: ping\n\nevent: x\ndata:b\ndata: c\r\n\r\nid: 1\rdata: d\r\rretry: 5\n\ndata: [DONE]\n\n"
+).encode()
 EVENTS = [
     Event(b"", "a\u4f60".encode()),
     Event(b"x", b"b\nc"),
@@ -24,13 +28,15 @@ def test_a_stream_split_at_every_byte_gives_the_same_events() -> None:
 
 
 @given(
-    st.lists(st.sampled_from([b"data: x", b"data:", b"event: e", b": c", b"", b"\n", b"\r", b"\r\n", b"y: z"]), max_size=30),
+    st.lists(
+        st.sampled_from([b"data: x", b"data:", b"event: e", b": c", b"", b"\n", b"\r", b"\r\n", b"y: z"]), max_size=30
+    ),
     st.lists(st.integers(0, 200), max_size=5),
 )
 def test_where_reads_end_makes_no_difference(parts: list[bytes], places: list[int]) -> None:
     whole = b"".join(parts)
     cuts = sorted({0, len(whole), *(place for place in places if place < len(whole))})
-    assert events([whole[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]) == events([whole])
+    assert events([whole[a:b] for a, b in itertools.pairwise(cuts)]) == events([whole])
 
 
 def test_a_last_event_without_its_empty_line_counts() -> None:

@@ -13,7 +13,12 @@ def test_a_hit_without_anything_injected_is_a_miss() -> None:
 
 
 def test_modes_read_and_write() -> None:
-    assert [(mode.reads, mode.writes) for mode in MemoryMode] == [(True, True), (True, False), (False, True), (False, False)]
+    assert [(mode.reads, mode.writes) for mode in MemoryMode] == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
 
 
 def test_a_turn_cannot_be_written_to() -> None:

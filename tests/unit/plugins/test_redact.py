@@ -1,0 +1,83 @@
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gateway.config import PluginConfig
+from gateway.hooks import Services
+from gateway.plugin_host import load_plugins
+from plugins.redact import Redact
+from tests.fakes.made import record, turn
+
+SECRETS = {
+    "api_keys": [
+        "sk-proj-AbCdEfGhIjKlMnOpQrStUvWx1234567890",
+        "sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWx",
+        "AKIAIOSFODNN7EXAMPLE",
+        "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+        "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+        "xoxb-123456789012-abcdefghij",
+        "sk_live_abcdefghijklmnopqrstuvwx",
+        "password: hunter2!x",
+        "密码是abc123456",
+    ],
+    "tokens": [
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcDEF123_-x",
+        "Bearer abcdef1234567890abcdef1234567890",
+        "postgres://admin:s3cr3t-pass@db.example/x",
+    ],
+    "cards": ["4111 1111 1111 1111", "5500-0000-0000-0004", "378282246310005"],
+    "private_keys": [
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMIIEow",
+    ],
+}
+HARMLESS = [
+    "My phone number is 0151 23456789 and my order 1234 5678 9012 3456.",
+    "The password field is empty. I forgot my password again.",
+    "The token of my appreciation; bearer of good news",
+    "Version 3.11.7 of sk-learn, task-oriented, 2026-05-08T13:56:00",
+    "UUID 6f0c0a0e-0000-4000-8000-000000000001",
+    "https://example.org/path?x=1",
+    "我的密码忘记了",
+]
+
+
+async def plugin(**config: object) -> tuple[Redact, Counter[str]]:
+    (loaded,) = load_plugins([PluginConfig(use="plugins.redact:Redact", config=config)], [])
+    counts: Counter[str] = Counter()
+
+    def count(kind: str) -> None:
+        counts[kind] += 1
+
+    import logging
+    import time
+
+    await loaded.plugin.start(Services(logging.getLogger("t"), Path("/nonexistent"), time.time, count))
+    return loaded.plugin, counts  # type: ignore[return-value]  # it is the Redact of that module
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret"), [(kind, secret) for kind, secrets in SECRETS.items() for secret in secrets]
+)
+async def test_a_secret_is_replaced_and_counted(kind: str, secret: str) -> None:
+    redact, counts = await plugin()
+    (kept,) = await redact.on_store(turn(), [record(f"Please note: {secret} thanks")]) or []
+    hidden = re.sub(r"^(password: |密码是|Bearer |postgres://)", "", secret)
+    assert hidden not in kept.text
+    assert "[redacted]" in kept.text
+    assert kept.text.startswith("Please note: ")
+    assert counts[kind] == 1
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+async def test_ordinary_text_stays(text: str) -> None:
+    redact, _ = await plugin()
+    assert await redact.on_store(turn(), [record(text)]) is None
+
+
+async def test_kinds_can_be_chosen() -> None:
+    redact, _ = await plugin(kinds=["cards"], replace_with="***")
+    (kept,) = await redact.on_store(turn(), [record("4111111111111111 and sk-proj-AbCdEfGhIjKlMnOpQrStUv")]) or []
+    assert kept.text == "*** and sk-proj-AbCdEfGhIjKlMnOpQrStUv"

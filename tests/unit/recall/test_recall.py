@@ -1,0 +1,61 @@
+import dataclasses
+
+from gateway.config import RecallConfig
+from gateway.recall.recall import Recall
+from gateway.recall.working_sets import WorkingSets
+from gateway.store.embed import EmbedFailed, LocalEmbedder
+from gateway.telemetry import Telemetry
+from gateway.turn import MemoryMode, MemoryStatus, Scope
+from tests.fakes.made import turn
+from tests.unit.recall.test_working_sets import Store
+
+
+class BrokenStore(Store):
+    async def load(self, scope: Scope, limit: int) -> list:  # type: ignore[type-arg]  # it never returns
+        raise ZeroDivisionError
+
+
+class NoEmbedder(LocalEmbedder):
+    async def embed_query(self, text: str):  # type: ignore[no-untyped-def]  # it never returns
+        raise EmbedFailed("out")
+
+
+def recall(store: Store | None) -> Recall:
+    made = Recall(NoEmbedder(), RecallConfig(deadline_ms=200), Telemetry())
+    if store is not None:
+        options = {"dimensions": 4, "embedder": "e", "max_rows": 9, "max_bytes": 10**9}
+        made.ready(WorkingSets(store, Telemetry(), **options))  # type: ignore[arg-type]  # a store of this test's own
+    return made
+
+
+async def test_it_never_raises_and_tells_what_happened() -> None:
+    asked = turn("stored fact?")
+    store = Store()
+    store.gate.clear()
+    cases = [(None, "loading"), (store, "deadline"), (BrokenStore(), "fault")]
+    for made, reason in cases:
+        recalled = await recall(made).recall(asked)
+        assert (recalled.status, recalled.reason) == (MemoryStatus.DEGRADED, reason)
+
+
+async def test_without_vectors_it_is_partial() -> None:
+    recalled = await recall(Store()).recall(turn("stored fact?"))
+    assert recalled.status is MemoryStatus.PARTIAL
+    assert recalled.memories[0].record.text == "stored fact"
+
+
+async def test_who_does_not_read_recalls_nothing() -> None:
+    made = recall(Store())
+    assert (await made.recall(turn("x", identity=None))).status is MemoryStatus.OFF
+    assert (await made.recall(turn("x", mode=MemoryMode.WRITE))).status is MemoryStatus.OFF
+    assert (await made.recall(turn(""))).reason == "no_query"
+
+
+async def test_a_step_of_a_tool_loop_gets_what_its_turn_got() -> None:
+    store = Store()
+    made = recall(store)
+    first = turn("stored fact?")
+    recalled = await made.recall(first)
+    store.rows = []
+    step = dataclasses.replace(first, ask=dataclasses.replace(first.ask, is_step=True))
+    assert await made.recall(step) is recalled

@@ -1,0 +1,102 @@
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gateway.recall.rank import RankWeights
+from gateway.recall.working_set import WorkingSet
+from gateway.store.memories import Row
+from gateway.store.terms import terms
+from tests.fakes.made import record
+
+WEIGHTS = RankWeights()
+
+
+def row(text: str, number: int = 0, embedder: str = "e", **fields: object) -> Row:
+    vector = np.zeros(4, np.float32)
+    vector[number % 4] = 1
+    words = tuple(terms(text))
+    return Row(record=record(text, number, **fields), vector=vector, embedder=embedder, terms=words, tokens=9)
+
+
+def found(working_set: WorkingSet, text: str, **options: object) -> list[str]:
+    vector = np.asarray([1, 0, 0, 0], np.float32)
+    memories = working_set.search(terms(text), vector, 10, WEIGHTS, **options)  # type: ignore[arg-type]  # the filter only
+    return [memory.record.text for memory in memories]
+
+
+def test_words_find_their_memory() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row("the cat is called Miso", 1), row("the weather is fine", 2), row("trains are late", 3)])
+    assert found(working_set, "What is my cat called?")[0] == "the cat is called Miso"
+
+
+def test_a_filter_applies_before_ranking() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row("cat one", 1, tags=("a",)), row("cat two", 2, tags=("b",))])
+    assert found(working_set, "cat", allows=lambda record: "b" in record.tags) == ["cat two"]
+
+
+def test_an_id_that_comes_again_replaces() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row("old text", 1, id="x"), row("new text", 1, id="x")])
+    assert len(working_set) == 1
+    assert found(working_set, "text") == ["new text"]
+
+
+def test_vectors_of_another_embedder_are_not_compared() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row("abc", 0, embedder="another"), row("xyz", 0)])
+    assert found(working_set, "nothing shared")[0] == "xyz"
+
+
+def test_archived_memories_are_not_found() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row("cat", 0, status="archived")])
+    assert found(working_set, "cat") == []
+
+
+def test_the_newest_of_a_conversation_come_in_order() -> None:
+    working_set = WorkingSet(4, "e")
+    working_set.put([row(f"message {number}", number, session_id="ab"[number % 2]) for number in range(8)])
+    assert [one.text for one in working_set.latest("a", 3)] == ["message 2", "message 4", "message 6"]
+    assert working_set.latest("unknown", 3) == []
+
+
+def test_it_grows_and_knows_its_size() -> None:
+    working_set = WorkingSet(4, "e")
+    small = working_set.nbytes
+    working_set.put([row(f"memory number {number} about topic{number}", number) for number in range(500)])
+    assert working_set.nbytes > small + 500 * 16
+    assert found(working_set, "topic321")[0].startswith("memory number 321")
+
+
+class AgainstADict(RuleBasedStateMachine):
+    """Put and remove in any order: what is found is what a dict would hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.working_set = WorkingSet(4, "e")
+        self.kept: dict[str, str] = {}
+
+    @rule(name=st.sampled_from("abcdef"), number=st.integers(0, 50), session=st.sampled_from("xy"))
+    def put(self, name: str, number: int, session: str) -> None:
+        text = f"cat {name} {number}"
+        self.working_set.put([row(text, number, id=name, session_id=session)])
+        self.kept[name] = text
+
+    @rule(name=st.sampled_from("abcdef"))
+    def remove(self, name: str) -> None:
+        self.working_set.remove(name)
+        self.kept.pop(name, None)
+
+    @invariant()
+    def the_same_is_there(self) -> None:
+        assert len(self.working_set) == len(self.kept)
+        assert sorted(found(self.working_set, "cat")) == sorted(self.kept.values())
+        latest = [one.id for session in "xy" for one in self.working_set.latest(session, 99)]
+        assert sorted(latest) == sorted(self.kept)
+
+
+TestAgainstADict = AgainstADict.TestCase
+TestAgainstADict.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gateway.remember.writer import Writer
+from gateway.store.journal import Journal
+from gateway.store.memories import Row
+from gateway.telemetry import Telemetry
+from tests.fakes.made import record
+from tests.fakes.running import eventually
+
+
+class Embedder:
+    name = "e"
+    dimensions = 4
+
+    async def embed_documents(self, texts: list[str]) -> Any:
+        return np.ones((len(texts), 4), np.float32)
+
+
+class Store:
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.writes: list[tuple[int, bool]] = []
+        self.synced = 0
+
+    async def write(self, rows: list[Row], *, may_exist: bool) -> None:
+        self.rows |= {row.record.id: row for row in rows}
+        self.writes.append((len(rows), may_exist))
+
+    async def sync(self) -> None:
+        self.synced += 1
+
+    async def probe(self) -> None: ...
+
+    async def maintain(self) -> int:
+        return 0
+
+
+async def test_the_journal_is_drained_in_batches_and_let_go_after_the_sync(tmp_path: Path) -> None:
+    store = Store()
+    told: list[str] = []
+    writer: Writer | None = None
+    journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: writer.wake() if writer else None)
+    await journal.open()
+    await journal.append([record(f"left over {number}", number) for number in range(3)])
+    await journal.close()
+    journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: writer.wake() if writer else None)
+    await journal.open()
+
+    async def on_rows(rows: Any) -> None:
+        told.extend(row.record.text for row in rows)
+
+    parts: dict[str, Any] = {"journal": journal, "store": store, "embedder": Embedder(), "telemetry": Telemetry()}
+    writer = Writer(**parts, count=len, on_rows=on_rows, batch_window=0.01)
+    await writer.start()
+    assert await writer.drained(5)
+    assert store.writes == [(3, True)]
+    await journal.append([record(f"new {number}", number) for number in range(5)])
+    assert await writer.drained(5)
+    assert store.writes[1:] == [(5, False)]
+    assert len(told) == 8
+    row = store.rows[record("new 0", 0).id]
+    assert (row.terms, row.tokens, row.embedder) == (("new", "0"), 5, "e")
+    await eventually(lambda: store.synced > 0)
+    await writer.stop()
+    await journal.close()

@@ -1,0 +1,48 @@
+import gzip
+import zlib
+
+import orjson
+import pytest
+
+from gateway.upstream.tee import Tee, decoder_of, wrap_error
+from gateway.wire.dialects import ChatDialect
+from tests.fakes.upstream import DONE, chunk
+
+STREAM = chunk({"content": "Hel"}) + chunk({"content": "lo"}) + chunk({}, "stop") + DONE
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("", STREAM), ("gzip", gzip.compress(STREAM)), ("deflate", zlib.compress(STREAM))]
+)
+def test_it_reads_along_whatever_the_encoding_and_the_cuts(encoding: str, body: bytes) -> None:
+    tee = Tee(ChatDialect().reader(), decoder_of({"content-encoding": encoding}))
+    for i in range(0, len(body), 5):
+        tee.feed(body[i : i + 5])
+    tee.end()
+    assert tee.is_complete
+    assert tee.answer().text == "Hello"
+
+
+def test_an_encoding_that_cannot_be_read_is_taken_for_whole_at_its_end() -> None:
+    tee = Tee(ChatDialect().reader(), decoder_of({"content-encoding": "br"}))
+    tee.feed(b"\x01\x02")
+    before = tee.is_complete
+    tee.end()
+    assert (before, tee.is_complete) == (False, True)
+    assert tee.answer().text is None
+
+
+def test_a_damaged_encoding_is_an_error() -> None:
+    tee = Tee(ChatDialect().reader(), decoder_of({"content-encoding": "gzip"}))
+    with pytest.raises(ValueError, match="damaged"):
+        tee.feed(b"no gzip at all")
+    assert decoder_of({"content-encoding": "gzip"}).whole(b"nonsense") is None
+    assert decoder_of({"content-encoding": "br"}).whole(b"x") is None
+
+
+def test_errors_that_are_json_stay_and_others_are_wrapped() -> None:
+    assert wrap_error(400, b'{"error": 1}', "up") is None
+    for body in (b"<html>busy</html>", b"", b"[1]", b"\xff"):
+        wrapped = wrap_error(502, body, "up")
+        assert wrapped is not None
+        assert orjson.loads(wrapped)["error"]["type"] == "upstream_error"

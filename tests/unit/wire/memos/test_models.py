@@ -1,0 +1,49 @@
+import pytest
+
+from gateway.errors import BadRequest
+from gateway.wire.memos.models import AddRequest, ChatRequest, SearchRequest, checked, said_at
+
+ASKED = {"user_id": "u", "query": "q"}
+
+
+def test_the_defaults_are_those_of_the_chat_page() -> None:
+    chat = checked(ChatRequest, ASKED)
+    assert (chat.add_message_on_answer, chat.temperature, chat.top_p, chat.max_tokens) == (False, 0.7, 0.95, 8192)
+    assert (chat.top_k, chat.relativity, chat.stream) == (10, 0.45, False)
+
+
+def test_both_vocabularies_mean_the_same_and_the_native_name_wins() -> None:
+    other = {"conversation_id": "c", "memory_limit_number": 3, "model_name": "m", "tags": ["t"]}
+    chat = checked(ChatRequest, {**ASKED, **other})
+    assert (chat.session_id, chat.top_k, chat.model_name_or_path, chat.custom_tags) == ("c", 3, "m", ("t",))
+    both = checked(ChatRequest, {**ASKED, **other, "top_k": 7, "model_name_or_path": None})
+    assert (both.top_k, both.model_name_or_path) == (7, "m")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    ["text", [{"type": "text", "text": "text"}], [{"role": "user", "content": "text"}]],
+)
+def test_messages_come_in_three_forms(messages: object) -> None:
+    add = checked(AddRequest, {"user_id": "u", "messages": messages})
+    assert add.messages == [{"role": "user", "content": "text"}]
+
+
+@pytest.mark.parametrize(("given", "mode"), [(True, "async"), (False, "sync"), ("sync", "sync"), (None, "async")])
+def test_the_mode_of_adding_is_a_word_or_a_truth(given: object, mode: str) -> None:
+    assert checked(AddRequest, {"user_id": "u", "messages": "x", "async_mode": given}).async_mode == mode
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-05-06T07:08:09", "2024-05-06 07:08:09", "2024-05-06T09:08:09+02:00", 1714979289, 1714979289000]
+)
+def test_times_come_in_many_forms(value: object) -> None:
+    assert said_at({"chat_time": value}, 0) == 1714979289
+
+
+def test_bad_fields_are_named() -> None:
+    with pytest.raises(BadRequest, match="top_k"):
+        checked(SearchRequest, {**ASKED, "top_k": "many"})
+    with pytest.raises(BadRequest, match="JSON object"):
+        checked(SearchRequest, 7)
+    assert said_at({}, 5.0) == 5.0
