@@ -23,6 +23,8 @@ def main() -> None:
     # one thread a matrix product: the products are small, and threads that spin cost more than they bring
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
+    sys.setswitchinterval(0.0005)
     arguments = _parser().parse_args()
     sys.exit(arguments.run(arguments))
 

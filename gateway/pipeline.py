@@ -8,7 +8,7 @@ before its end cancels the upstream first and remembers afterwards. Memory never
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from gateway.recall.recall import Recall
 from gateway.recall.tokens import Tokenizer, encoding_of
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, Block, Outcome, Turn
+from gateway.turn import Answer, Block, Memory, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
 from gateway.upstream.forward import Forwarder, Route
@@ -69,8 +69,9 @@ class Pipeline:
         try:
             route = self.forwarder.route(turn.ask.model)
             turn, raw = await self._prompt(turn, route)
-            self.telemetry.recalls.labels(turn.status.value, turn.recalled.reason).inc()
-            turn = replace(turn, overhead=time.perf_counter() - turn.started)
+            self.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
+            overhead = time.perf_counter() - turn.started
+            self.telemetry.bound("stage", "overhead").observe(overhead)
             incoming = await self._forward(turn, route, raw)
         except asyncio.CancelledError:
             self.afterwards(self._left(turn))
@@ -86,6 +87,7 @@ class Pipeline:
             upstream=upstream.name,
             secret=upstream.api_key,
             is_stand_in=upstream.kind == "offline",
+            overhead=overhead,
         )
 
     def afterwards(self, work: Coroutine[Any, Any, None]) -> None:
@@ -103,19 +105,20 @@ class Pipeline:
         raw = turn.raw
         if turn.identity is not None and turn.mode.reads and not turn.ask.is_chore:
             recalled = await self.recall.recall(turn)
-            memories = await self.plugins.on_recall(turn, recalled.memories)
-            turn = replace(turn, recalled=replace(recalled, memories=tuple(memories)))
+            if self.plugins.has("on_recall"):
+                memories = await self.plugins.on_recall(turn, recalled.memories)
+                recalled = replace(recalled, memories=tuple(memories))
             began = time.perf_counter()
-            block = self._assemble(turn, route)
-            turn = replace(turn, block=block)
+            block = self._assemble(turn, route, recalled.memories)
+            turn = replace(turn, recalled=recalled, block=block)
             if block.text:
                 raw = turn.dialect.place(raw, dict(turn.body), block.text, self._config.placement)
-            self.telemetry.stage.labels("assemble").observe(time.perf_counter() - began)
+            self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
             self.telemetry.recalled_tokens.observe(block.tokens)
         return turn, await self._changed_by_plugins(turn, raw)
 
-    def _assemble(self, turn: Turn, route: Route) -> Block:
-        if not turn.recalled.memories:
+    def _assemble(self, turn: Turn, route: Route, memories: Sequence[Memory]) -> Block:
+        if not memories:
             return NO_BLOCK
         config = route.upstream.config
         encoding = config.encoding or encoding_of(route.model)
@@ -125,9 +128,8 @@ class Pipeline:
             if len(turn.raw) + budget > room:  # a token is a byte at least: only now is counting worth it
                 budget = min(budget, room - self._tokenizer.count(turn.raw.decode("utf-8", "replace"), encoding))
         most = turn.top_k or self._config.top_k
-        return assemble(
-            turn.recalled.memories, budget, lambda text: self._tokenizer.count(text, encoding), turn.ask.said, most
-        )
+        seen = turn.dialect.said(turn.body)
+        return assemble(memories, budget, lambda text: self._tokenizer.count(text, encoding), seen, most)
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):
@@ -139,7 +141,6 @@ class Pipeline:
         return raw if changed is None else splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Incoming:
-        self.telemetry.stage.labels("overhead").observe(turn.overhead)
         incoming = await self._send(turn, route, raw)
         if incoming.status == 400 and turn.block is not None and turn.block.text:
             body = await _read_at_most(incoming, _MAX_ERROR_BODY)
@@ -168,7 +169,7 @@ class Pipeline:
 
     def log(self, turn: Turn, outcome: Outcome, status: int, upstream: str) -> None:
         """The one line of a turn."""
-        self.telemetry.outcomes.labels(outcome.value).inc()
+        self.telemetry.bound("outcomes", outcome.value).inc()
         if not _log.isEnabledFor(logging.INFO):
             return
         _log.info(
@@ -201,22 +202,27 @@ class Exchange:
         upstream: str,
         secret: SecretStr | None = None,
         is_stand_in: bool = False,
+        overhead: float = 0.0,
     ) -> None:
         self.turn = turn
+        self.answer: Answer | None = None
         self.status = incoming.status
-        self.headers = self._headers(turn, incoming)
+        self.headers = _headers(turn, incoming, overhead)
         self.upstream = upstream
         self._pipeline = pipeline
         self._incoming = incoming
         self._secret = secret
         self._is_stand_in = is_stand_in
         self._is_finished = False
+        self._ending: tuple[Turn, Answer, BaseException | None] | None = None
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
 
     def close(self) -> None:
         """Call it always, at the end. Before the end was reached it means that the client is gone."""
         self._incoming.close()
+        if self._ending is not None:
+            self._observe(*self._ending)
         if self._is_finished:
             return
         self._is_finished = True
@@ -225,7 +231,9 @@ class Exchange:
     async def chunks(self) -> AsyncGenerator[bytes]:
         """A stream as it came, read by read. One that breaks off ends with an error event, and raises StreamCut or
         UpstreamTimedOut after it."""
-        tee = Tee(self.turn.dialect.reader(), decoder_of(self._incoming.headers))
+        dialect = self.turn.dialect
+        is_kept = self.turn.identity is not None and self.turn.mode.writes
+        tee = Tee(dialect.reader() if is_kept else dialect.end_reader(), decoder_of(self._incoming.headers))
         hooks = self._pipeline.plugins.stream(self.turn) if self._pipeline.plugins.reads_stream else None
         try:
             async for chunk in self._incoming.chunks():
@@ -289,35 +297,36 @@ class Exchange:
     async def _finish(self, answer: Answer, error: BaseException | None = None) -> None:
         """The end is known: remember now, before the client knows it; the rest afterwards."""
         self._is_finished = True
-        turn = self.turn = replace(self.turn, answer=answer)
-        if answer.outcome is not Outcome.REFUSED:
+        self.answer, turn = answer, self.turn
+        if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
             # shielded: a client that leaves now has been answered, and must not cost the memory
             said = replace(answer, text=None) if self._is_stand_in else answer  # a stand-in's words are nobody's
             await asyncio.shield(self._pipeline.remember.remember(turn, said))
-        self._pipeline.afterwards(self._observe(turn, answer, error))
+        self._ending = (turn, answer, error)
 
     async def _conclude(self, answer: Answer, error: BaseException | None) -> None:
         await self._pipeline.remember.remember(self.turn, answer)
-        await self._observe(self.turn, answer, error)
+        self._observe(self.turn, answer, error)
 
-    async def _observe(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
+    def _observe(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
         pipeline = self._pipeline
         for kind, count in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
             if count:
-                pipeline.telemetry.tokens.labels(self.upstream, kind).inc(count)
+                pipeline.telemetry.bound("tokens", self.upstream, kind).inc(count)
         pipeline.log(turn, answer.outcome, self.status, self.upstream)
-        if error is None:
-            await pipeline.plugins.on_response(turn, answer)
-        else:
-            await pipeline.plugins.on_error(turn, error)
+        if error is None and pipeline.plugins.has("on_response"):
+            pipeline.afterwards(pipeline.plugins.on_response(turn, answer))
+        if error is not None and pipeline.plugins.has("on_error"):
+            pipeline.afterwards(pipeline.plugins.on_error(turn, error))
 
-    def _headers(self, turn: Turn, incoming: Incoming) -> dict[str, str]:
-        passed = header_lists.down(incoming.headers)
-        encoding = incoming.headers.get("content-encoding")
-        if encoding:
-            passed["content-encoding"] = encoding
-        passed["x-gateway-overhead-ms"] = f"{turn.overhead * 1000:.2f}"
-        return passed | memory_headers(turn)
+
+def _headers(turn: Turn, incoming: Incoming, overhead: float) -> dict[str, str]:
+    passed = header_lists.down(incoming.headers)
+    encoding = incoming.headers.get("content-encoding")
+    if encoding:
+        passed["content-encoding"] = encoding
+    passed["x-gateway-overhead-ms"] = f"{overhead * 1000:.2f}"
+    return passed | memory_headers(turn)
 
 
 def memory_headers(turn: Turn) -> dict[str, str]:

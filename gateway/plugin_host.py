@@ -183,8 +183,6 @@ class PluginHost:
 
     async def on_request(self, turn: Turn) -> tuple[Turn, Reply | None]:
         """The turn with the number of plugins reached, and a reply if one answered itself."""
-        if not self._loaded:
-            return turn, None
         for index, one in self._with["on_request"]:
             reply = await self._call(one, "on_request", turn)
             if reply is None:
@@ -192,7 +190,7 @@ class PluginHost:
             if isinstance(reply, Reply):
                 return replace(turn, plugins_reached=index + 1), reply
             self._wrong_type(one, "on_request", reply)
-        return replace(turn, plugins_reached=len(self._loaded)), None
+        return turn, None
 
     async def on_recall(self, turn: Turn, memories: Sequence[Memory]) -> Sequence[Memory]:
         for _, one in self._reached("on_recall", turn):
@@ -213,7 +211,7 @@ class PluginHost:
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
         """The records to keep. A closed plugin that fails keeps nothing."""
         for index, one in reversed(self._with["on_store"]):
-            if index >= turn.plugins_reached and turn.plugins_reached:
+            if not _was_reached(index, turn):
                 continue
             try:
                 result = await self._call(one, "on_store", turn, tuple(records))
@@ -232,13 +230,13 @@ class PluginHost:
 
     def stream(self, turn: Turn) -> "StreamHooks":
         """The stream hooks of one turn, last plugin first."""
-        return StreamHooks(turn, [one for index, one in reversed(self._stream) if index < turn.plugins_reached], self)
+        return StreamHooks(turn, [one for index, one in reversed(self._stream) if _was_reached(index, turn)], self)
 
     def _count(self, plugin: str, kind: str) -> None:
-        self._telemetry.plugin_counts.labels(plugin, kind[:64]).inc()
+        self._telemetry.bound("plugin_counts", plugin, kind[:64]).inc()
 
     def _reached(self, hook: str, turn: Turn) -> list[tuple[int, Loaded]]:
-        return [(index, one) for index, one in self._with[hook] if index < turn.plugins_reached]
+        return [(index, one) for index, one in self._with[hook] if _was_reached(index, turn)]
 
     async def _observe(self, one: Loaded, hook: str, *arguments: Any) -> None:
         try:
@@ -262,7 +260,7 @@ class PluginHost:
         except Exception as error:  # noqa: BLE001 — the plugin host isolates
             return self._failed_call(one, hook, error)
         finally:
-            self._telemetry.plugin_seconds.labels(one.name, hook).observe(time.perf_counter() - began)
+            self._telemetry.bound("plugin_seconds", one.name, hook).observe(time.perf_counter() - began)
         one.failures[hook] = 0
         return result
 
@@ -274,7 +272,7 @@ class PluginHost:
         one.failures[hook] += 1
         if one.failures[hook] >= _FAILURES_IN_A_ROW:
             one.rests_until[hook] = time.monotonic() + _REST
-        self._telemetry.plugin_failures.labels(one.name, hook).inc()
+        self._telemetry.bound("plugin_failures", one.name, hook).inc()
         frames = traceback.extract_tb(error.__traceback__)
         own = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[1:]]
         _log.error(
@@ -296,6 +294,10 @@ class PluginHost:
             return result
         self._wrong_type(one, hook, result)
         return unchanged
+
+
+def _was_reached(index: int, turn: Turn) -> bool:
+    return turn.plugins_reached < 0 or index < turn.plugins_reached
 
 
 class StreamHooks:

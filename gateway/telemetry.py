@@ -8,6 +8,7 @@ import hashlib
 import logging
 import sys
 import time
+from functools import lru_cache
 from typing import Any, TextIO
 
 import orjson
@@ -60,6 +61,11 @@ class Telemetry:
             "gateway_plugin_seconds", "Time in hooks.", _STAGE_SECONDS, ["plugin", "hook"]
         )
         self.plugin_counts = self._counter("gateway_plugin_counts", "What plugins counted.", ["plugin", "kind"])
+
+    @lru_cache(maxsize=512)  # noqa: B019 — one telemetry a process; labels are few and bounded
+    def bound(self, metric: str, *labels: str) -> Any:
+        """The child of a labelled metric: looking it up each time costs more than counting."""
+        return getattr(self, metric).labels(*labels)
 
     def exposition(self) -> bytes:
         """The metrics page."""

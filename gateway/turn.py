@@ -178,8 +178,7 @@ class Ask:
     """What a dialect read out of a request body. `opening` is the first user message: it names the conversation.
 
     `is_step` marks a step of a tool loop (the user's message lies further up); `is_chore` a request that is no
-    conversation (title generators and the like). `said` are the ids of the messages up to the last user message.
-    `user_hint` and `session_hint` are the body's own words for them.
+    conversation (title generators and the like). `user_hint` and `session_hint` are the body's own words for them.
     """
 
     model: str
@@ -189,7 +188,6 @@ class Ask:
     opening: str = ""
     is_step: bool = False
     is_chore: bool = False
-    said: frozenset[str] = frozenset()
     user_hint: str | None = None
     session_hint: str | None = None
     max_tokens: int = 0
@@ -245,7 +243,17 @@ class Dialect(Protocol):
         """The request body with the block in it."""
         ...
 
-    def reader(self) -> Reader: ...
+    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+        """Ids of the messages up to the last user message: what the model sees anyway."""
+        ...
+
+    def reader(self) -> Reader:
+        """Reads what the answer says, and its end."""
+        ...
+
+    def end_reader(self) -> Reader:
+        """Reads only whether it ended well, at a fraction of the cost."""
+        ...
 
     def read_plain(self, body: bytes) -> Answer | None:
         """The answer in a plain JSON body; None if it is not one."""
@@ -260,8 +268,8 @@ class Dialect(Protocol):
 class Turn:
     """One request with its answer. Stages fill it from left to right; `raw` are the bytes that came.
 
-    `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `overhead` are the seconds
-    that the gateway itself took before the upstream was called.
+    `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
+    plugins that saw it, -1 means all.
     """
 
     id: str
@@ -283,13 +291,11 @@ class Turn:
     identity: Identity | None = None
     recalled: Recalled = Recalled(MemoryStatus.OFF)
     block: Block | None = None
-    answer: Answer | None = None
     tags: Sequence[str] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
     agent_id: str = ""
     app_id: str = ""
-    plugins_reached: int = 0
-    overhead: float = 0.0
+    plugins_reached: int = -1
 
     @property
     def status(self) -> MemoryStatus:

@@ -19,10 +19,11 @@ _RULES = (
     "Use only what is about the user and helps; do not mention the notes."
 )
 _END = f"{FENCE_CLOSE}\n\n"
+_FRAME = "\n".join([FENCE_OPEN, _RULES, _END])
+_FRAME_SLACK = 2  # tokens that may come by joining the frame and the items
 _ITEM_OVERHEAD = 3  # tokens of "- " and the line break, rounded up
 _DAY_OVERHEAD = 8  # tokens of "[2026-05-08 Fri]" and the line break
 _SMALLEST_ITEM = 8
-_HARMLESS = str.maketrans({"<": "‹", ">": "›"})
 
 NO_BLOCK = Block("", (), 0)
 
@@ -36,7 +37,7 @@ def assemble(
     """
     if not memories or budget <= 0:
         return NO_BLOCK
-    chosen = _choose(memories, budget - count(_render(())), seen, most)
+    chosen = _choose(memories, budget - count(_FRAME) - _FRAME_SLACK, seen, most)
     while chosen:
         text = _render(chosen)
         tokens = count(text)
@@ -67,11 +68,11 @@ def _choose(memories: Sequence[Memory], room: int, seen: frozenset[str], most: i
 
 def _render(memories: Sequence[Memory]) -> str:
     lines = [FENCE_OPEN, _RULES]
-    today = ""
+    today = None
     for memory in sorted(memories, key=lambda memory: (memory.record.event_time, memory.record.part)):
-        day = datetime.fromtimestamp(memory.record.event_time, UTC).strftime("%Y-%m-%d %a")
+        day = memory.record.event_time // 86_400
         if day != today:
-            lines.append(f"[{day}]")
+            lines.append(datetime.fromtimestamp(memory.record.event_time, UTC).strftime("[%Y-%m-%d %a]"))
             today = day
         lines.append(_line(memory))
     lines.append(_END)
@@ -81,4 +82,4 @@ def _render(memories: Sequence[Memory]) -> str:
 def _line(memory: Memory) -> str:
     source = memory.record.source if memory.trust == "stored" else memory.trust
     said_by = "" if source == "user" else f"{source}: "
-    return f"- {said_by}{memory.record.text.translate(_HARMLESS)}"
+    return f"- {said_by}{memory.record.text.replace('<', '‹').replace('>', '›')}"

@@ -27,7 +27,8 @@ _log = logging.getLogger("gateway.recall")
 
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _STEPS_KEPT = 1024  # turns whose recall is kept for the steps of their tool loop
-_CANDIDATES = 4  # searched memories for one that is wanted: the budget picks among them
+_SMALLEST = 10  # tokens of a memory in the block; no more candidates than the budget could hold of these
+_SPARE = 32  # candidates more, for those that are passed over
 
 
 class Recall:
@@ -57,10 +58,11 @@ class Recall:
         query = make_query(turn.ask.query, turn.ask.context)
         if not query.text:
             return Recalled(MemoryStatus.MISS, reason="no_query")
-        limit = _CANDIDATES * (turn.top_k or self._config.top_k)
+        budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
+        limit = min(turn.top_k or self._config.top_k, budget // _SMALLEST) + _SPARE
         began = time.perf_counter()
         recalled = await self._bounded(turn.identity.reads, query, limit, turn.min_relativity)
-        self._telemetry.stage.labels("recall").observe(time.perf_counter() - began)
+        self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled

@@ -16,6 +16,8 @@ from typing import Any
 __all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of"]
 
 DEFAULT_ENCODING = "o200k_base"
+_SHORT = 512  # characters of a text whose count is kept: the block's frame comes again with each turn
+_COUNTS_KEPT = 1024
 _ENCODINGS = (DEFAULT_ENCODING, "cl100k_base")
 _URL = (
     "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"  # never opened: tiktoken names its cache by it
@@ -28,6 +30,7 @@ class Tokenizer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._encodings: dict[str, Any] = {}
+        self._counts: dict[tuple[str, str], int] = {}
 
     @property
     def is_loaded(self) -> bool:
@@ -45,7 +48,15 @@ class Tokenizer:
         """Tokens of `text`. Before `load`: an upper bound, since no token is shorter than a byte."""
         if not self.is_loaded:
             return len(text.encode("utf-8", "replace"))
-        return len(self._encoding(encoding).encode_ordinary(text))
+        if len(text) > _SHORT:
+            return len(self._encoding(encoding).encode_ordinary(text))
+        found = self._counts.get((text, encoding))
+        if found is None:
+            found = len(self._encoding(encoding).encode_ordinary(text))
+            if len(self._counts) > _COUNTS_KEPT:
+                self._counts.clear()
+            self._counts[text, encoding] = found
+        return found
 
     def _encoding(self, name: str) -> Any:
         loaded = self._encodings.get(name)

@@ -47,7 +47,7 @@ class Remember:
         try:
             return await self._commit(turn, records)
         except (JournalFailed, TimeoutError) as error:
-            self._telemetry.remembered.labels("failed").inc(len(records))
+            self._telemetry.bound("remembered", "failed").inc(len(records))
             _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             return False
 
@@ -60,8 +60,8 @@ class Remember:
         kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(kept)
-        self._telemetry.remembered.labels("kept").inc(len(kept))
-        self._telemetry.stage.labels("remember").observe(time.perf_counter() - began)
+        self._telemetry.bound("remembered", "kept").inc(len(kept))
+        self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         for record in records:
             self._recent[_fingerprint(record)] = record.created_at
         while len(self._recent) > _RECENT:

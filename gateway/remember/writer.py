@@ -157,7 +157,7 @@ class Writer:
         rows = await self._rows(entries)
         await self._store.write(rows, may_exist=any(entry.is_replay for entry in entries))
         self._is_dirty = True
-        await self._journal.mark_stored(entries)
+        self._journal.mark_stored(entries)
         await self._on_rows(rows)
         self._telemetry.drained.inc(len(rows))
 

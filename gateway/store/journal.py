@@ -1,9 +1,10 @@
 """The journal: what is to be remembered, durable before a client sees the end of its answer.
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
-the next one (group commit). An entry is `waiting` until the store has it, `stored` until the store's files are synced,
-then `done`: its text leaves, its id stays a day, so that a client's retry makes nothing twice. An entry that failed
-is due again later and blocks nobody meanwhile; after five tries it goes `aside`.
+the next one (group commit). An entry is waiting until the store has it and has synced its files (what is stored but not
+synced is known to this process only: another one stores it again, which changes nothing). Then it is done: its text
+leaves, its id stays a day, so that a client's retry makes nothing twice. An entry that failed
+is due again later and blocks nobody meanwhile; after five tries it goes aside.
 """
 
 import asyncio
@@ -48,9 +49,8 @@ class JournalFailed(Exception):
 
 class _State(IntEnum):
     WAITING = 0
-    STORED = 1
-    DONE = 2
-    ASIDE = 3
+    DONE = 1
+    ASIDE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Entry:
 
     seq: int
     record: Record
+    size: int
     is_replay: bool
 
 
@@ -80,6 +81,7 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection | None = None
         self._first_seq = 0
+        self._stored: set[int] = set()
         self.backlog_entries = 0
         self.backlog_bytes = 0
         self.aside_entries = 0
@@ -117,14 +119,21 @@ class Journal:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
         return await self._run(self._next_due)
 
-    async def mark_stored(self, entries: Iterable[Entry]) -> None:
+    def mark_stored(self, entries: Iterable[Entry]) -> None:
         """The store has them, though perhaps not on the disk yet."""
-        seqs = [(_State.STORED, entry.seq) for entry in entries]
-        await self._run(lambda: self._mark(seqs))
+        for entry in entries:
+            self._stored.add(entry.seq)
+            self.backlog_entries -= 1
+            self.backlog_bytes -= entry.size
 
     async def mark_synced(self) -> None:
-        """All that is stored is on the disk: the texts may leave the journal."""
-        await self._run(self._mark_synced)
+        """All that was stored before the store's sync began is on the disk: the texts may leave the journal."""
+        synced, self._stored = self._stored, set()
+        try:
+            await self._run(lambda: self._mark_synced(synced))
+        except JournalFailed:
+            self._stored |= synced
+            raise
 
     async def mark_failed(self, entries: Iterable[Entry]) -> int:
         """One more try was in vain. Returns how many went aside for good."""
@@ -159,8 +168,6 @@ class Journal:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.executescript(_SCHEMA)
-        # what an earlier process stored but did not sync is stored again: the store takes an id once
-        connection.execute("UPDATE entries SET state=? WHERE state=?", (_State.WAITING, _State.STORED))
         self._connection = connection
         self._first_seq = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
         self._count()
@@ -189,11 +196,21 @@ class Journal:
         self.backlog_bytes += sum(len(row[3]) for row in rows)
 
     def _waiting(self, limit: int) -> list[Entry]:
-        rows = self._open_connection().execute(
-            "SELECT seq, payload, tries FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
-            (_State.WAITING, time.time(), limit),
+        connection = self._open_connection()
+        due = connection.execute(
+            "SELECT seq FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
+            (_State.WAITING, time.time(), limit + len(self._stored)),
         )
-        return [Entry(seq, _record(payload), seq < self._first_seq or tries > 0) for seq, payload, tries in rows]
+        wanted = [seq for (seq,) in due if seq not in self._stored][:limit]
+        places = ",".join("?" * len(wanted))  # only question marks go into the statement
+        rows = connection.execute(
+            f"SELECT seq, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
+            wanted,
+        )
+        return [
+            Entry(seq, _record(payload), len(payload), seq < self._first_seq or tries > 0)
+            for seq, payload, tries in rows
+        ]
 
     def _next_due(self) -> float | None:
         row = self._open_connection().execute(
@@ -202,13 +219,11 @@ class Journal:
         due: float | None = row.fetchone()[0]
         return due
 
-    def _mark(self, seqs: Sequence[tuple[int, int]]) -> None:
-        self._transaction(lambda connection: connection.executemany("UPDATE entries SET state=? WHERE seq=?", seqs))
-        self._count()
-
-    def _mark_synced(self) -> None:
+    def _mark_synced(self, seqs: Iterable[int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE entries SET state=?, payload=NULL WHERE state=?", (_State.DONE, _State.STORED))
+            connection.executemany(
+                "UPDATE entries SET state=?, payload=NULL WHERE seq=?", [(_State.DONE, seq) for seq in seqs]
+            )
             connection.execute("DELETE FROM entries WHERE state=? AND at<?", (_State.DONE, time.time() - _KEEP_IDS))
 
         self._transaction(work)
@@ -240,12 +255,15 @@ class Journal:
             raise
 
     def _count(self) -> None:
-        row = self._open_connection().execute(
-            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state=?", (_State.WAITING,)
+        """What waits, without what is stored and not yet synced."""
+        rows = self._open_connection().execute(
+            "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
+            (_State.DONE,),
         )
-        self.backlog_entries, self.backlog_bytes = row.fetchone()
-        aside = self._open_connection().execute("SELECT count(*) FROM entries WHERE state=?", (_State.ASIDE,))
-        self.aside_entries = aside.fetchone()[0]
+        counts = {state: (entries, size) for state, entries, size in rows}
+        entries, self.backlog_bytes = counts.get(_State.WAITING, (0, 0))
+        self.backlog_entries = entries - len(self._stored)
+        self.aside_entries = counts.get(_State.ASIDE, (0, 0))[0]
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -101,7 +101,7 @@ class Forwarder:
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
         began = time.perf_counter()
         incoming = await upstream.send(request)
-        self._telemetry.first_byte.labels(upstream.name).observe(time.perf_counter() - began)
+        self._telemetry.bound("first_byte", upstream.name).observe(time.perf_counter() - began)
         if 300 <= incoming.status < 400 and incoming.status != 304:
             incoming.close()
             raise UpstreamFailed(f"the upstream {upstream.name} answered with a redirect, which is not followed")

@@ -16,9 +16,15 @@ from gateway.sse import EventParser
 from gateway.turn import Answer, Ask, message_id
 from gateway.wire.think import split_think
 
-__all__ = ["ChatDialect", "ChatReader", "error_body", "read_chat", "text_of"]
+__all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)[,}\s]')
+_LONGEST_MARK = 64
+_SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _CHORES = re.compile(
     r"^\s*(### Task:\s*\n|Generate a (concise|short|brief)|Create a (concise|short|brief)[^\n]{0,40}title"
@@ -37,11 +43,6 @@ def text_of(content: Any) -> str:
         return ""
     texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in ("text", None)]
     return "\n".join(text for text in texts if isinstance(text, str))
-
-
-def _said(messages: list[dict[str, Any]]) -> frozenset[str]:
-    """Ids of the messages that the model sees anyway (the newest 200)."""
-    return frozenset(message_id(text_of(message.get("content"))) for message in messages[-200:])
 
 
 def read_chat(body: Any, max_messages: int) -> Ask:
@@ -67,7 +68,6 @@ def read_chat(body: Any, max_messages: int) -> Ask:
         opening=text_of(messages[users[0]].get("content")) if users else "",
         is_step=bool(users) and users[-1] != len(messages) - 1,
         is_chore=_is_chore(body, query),
-        said=_said(messages[: users[-1] + 1] if users else messages),
         user_hint=_first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=_first_string(metadata.get("session_id"), metadata.get("conversation_id")),
         max_tokens=_positive(body.get("max_completion_tokens")) or _positive(body.get("max_tokens")),
@@ -117,8 +117,17 @@ class ChatDialect:
         index = max(i for i, message in enumerate(messages) if message["role"] == "user")
         return _into_content(raw, index, messages[index], block, at_end=False)
 
+    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+        messages = body["messages"]
+        last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
+        newest = messages[max(0, last + 1 - _SAID) : last + 1]
+        return frozenset(message_id(text_of(message.get("content"))) for message in newest)
+
     def reader(self) -> "ChatReader":
         return ChatReader()
+
+    def end_reader(self) -> "EndReader":
+        return EndReader()
 
     def read_plain(self, body: bytes) -> Answer | None:
         try:
@@ -174,8 +183,8 @@ class ChatReader:
         return self._events.is_mid_event
 
     def feed(self, chunk: bytes) -> None:
-        for event in self._events.feed(chunk):
-            self._take(event.data)
+        for data in self._events.feed_data(chunk):
+            self._take(data)
 
     def end(self) -> None:
         for event in self._events.end():
@@ -230,6 +239,52 @@ class ChatReader:
         if isinstance(text, str) and text and self._size < _MAX_ANSWER:
             kept.append(text)
             self._size += len(text)
+
+
+class EndReader:
+    """Reads along only as far as the end of a stream and its usage go: for turns that nobody remembers.
+
+    It looks for marks in the bytes and parses nothing, which costs a tenth. Inside a JSON string a quote is escaped, so
+    what a model says cannot look like a mark.
+    """
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._is_done = False
+        self._finish_reason = False
+        self._usage: dict[bytes, int] = {}
+        self.has_events = False
+        self.has_error = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_done
+
+    @property
+    def is_mid_event(self) -> bool:
+        return bool(self._tail) and not self._tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+
+    def feed(self, chunk: bytes) -> None:
+        seen = self._tail + chunk
+        self._tail = seen[-_LONGEST_MARK:]
+        if not self.has_events and b"data:" in seen:
+            self.has_events = True
+        if b'"error"' in seen and _ERROR.search(seen):
+            self.has_error = True
+        if not self._finish_reason and _FINISH.search(seen):
+            self._finish_reason = True
+        if b'_tokens"' in seen:
+            self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
+        if b"[DONE]" in seen and _DONE.search(seen):
+            self._is_done = not self.has_error
+
+    def end(self) -> None:
+        if self._finish_reason and not self.has_error:
+            self._is_done = True
+
+    def answer(self) -> Answer:
+        counts = self._usage
+        return Answer(None, prompt_tokens=counts.get(b"prompt"), completion_tokens=counts.get(b"completion"))
 
 
 def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:

@@ -39,6 +39,19 @@ def test_where_reads_end_makes_no_difference(parts: list[bytes], places: list[in
     assert events([whole[a:b] for a, b in itertools.pairwise(cuts)]) == events([whole])
 
 
+@given(
+    st.lists(st.sampled_from([b"data: x\n\n", b"data: ", b"event: e\n", b": c\n\n", b"\n", b"\r\n"]), max_size=30),
+    st.lists(st.integers(0, 100), max_size=5),
+)
+def test_the_quick_way_gives_the_same_data(parts: list[bytes], places: list[int]) -> None:
+    whole = b"".join(parts)
+    cuts = sorted({0, len(whole), *(place for place in places if place < len(whole))})
+    parser = EventParser()
+    found = [data for a, b in itertools.pairwise(cuts) for data in parser.feed_data(whole[a:b])]
+    found += [event.data for event in parser.end()]
+    assert found == [event.data for event in events([whole])]
+
+
 def test_a_last_event_without_its_empty_line_counts() -> None:
     assert events([b"data: x"]) == [Event(b"", b"x")]
 

@@ -32,7 +32,6 @@ from gateway.turn import (
     Record,
     Right,
     Turn,
-    message_id,
 )
 from gateway.wire.dialects import ChatDialect, text_of
 from gateway.wire.guard import parse_json, principal_of, read_body, request_id_of
@@ -151,7 +150,7 @@ class MemosFace:
                 raise _upstream_error(exchange, body)
         finally:
             exchange.close()
-        answer = exchange.turn.answer
+        answer = exchange.answer
         data = {"response": (answer.text if answer else None) or "", "reasoning": answer.reasoning if answer else None}
         return _envelope(message, data, exchange.headers)
 
@@ -200,7 +199,7 @@ class MemosFace:
             "max_tokens": asked.max_tokens,
             "stream": stream,
         }
-        return await self._pipeline.open(_as_chat(turn, asked, body, history))
+        return await self._pipeline.open(_as_chat(turn, asked, body))
 
     def _turn(
         self, request: web.Request, asked: ScopedRequest, cubes: Sequence[str] | None, *, ask: Ask, dialect: ChatDialect
@@ -269,13 +268,11 @@ def _event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=True).encode() + b"\n\n"
 
 
-def _as_chat(turn: Turn, asked: ChatRequest, body: dict[str, Any], history: Sequence[dict[str, Any]]) -> Turn:
-    said = frozenset(message_id(text_of(message.get("content"))) for message in (*history, body["messages"][-1]))
+def _as_chat(turn: Turn, asked: ChatRequest, body: dict[str, Any]) -> Turn:
     return replace(
         turn,
         raw=orjson.dumps(body),
         body=body,
-        ask=replace(turn.ask, said=said),
         mode=MemoryMode.ON if asked.add_message_on_answer else MemoryMode.READ,
         top_k=asked.top_k,
         min_relativity=asked.relativity,

@@ -34,7 +34,7 @@ async def test_an_id_is_taken_once(tmp_path: Path) -> None:
     await journal.append([record("a", 1)])
     await journal.append([record("a", 1)])
     assert len(await journal.waiting(10)) == 1
-    await journal.mark_stored(await journal.waiting(10))
+    journal.mark_stored(await journal.waiting(10))
     await journal.mark_synced()
     await journal.append([record("a", 1)])
     assert await journal.waiting(10) == []
@@ -44,7 +44,7 @@ async def test_an_id_is_taken_once(tmp_path: Path) -> None:
 async def test_what_was_stored_but_not_synced_comes_again_after_a_crash(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     await journal.append([record("a", 1)])
-    await journal.mark_stored(await journal.waiting(10))
+    journal.mark_stored(await journal.waiting(10))
     assert await journal.waiting(10) == []
     await journal.close()
     journal = await opened(tmp_path)
@@ -56,7 +56,7 @@ async def test_what_was_stored_but_not_synced_comes_again_after_a_crash(tmp_path
 async def test_the_text_leaves_after_the_sync(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     await journal.append([record("a very special sentence", 1)])
-    await journal.mark_stored(await journal.waiting(10))
+    journal.mark_stored(await journal.waiting(10))
     await journal.mark_synced()
     await journal.close()
     rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT payload FROM entries").fetchall()

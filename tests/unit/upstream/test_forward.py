@@ -24,7 +24,7 @@ class Up:
 
         class Answer:
             status = up.status
-            headers: Mapping[str, str] = {}  # noqa: RUF012 — read only
+            headers: Mapping[str, str] = {}
 
             async def chunks(self) -> AsyncGenerator[bytes]:
                 yield b"{}"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.turn import Answer
-from gateway.wire.dialects import ChatDialect, ChatReader, read_chat, text_of
+from gateway.wire.dialects import ChatDialect, ChatReader, EndReader, read_chat, text_of
 from tests.fakes.upstream import DONE, chunk, completion
 
 
@@ -123,6 +123,33 @@ def test_an_error_event_is_no_good_end() -> None:
     reader.end()
     assert not reader.is_complete
     assert reader.has_error
+
+
+STREAMS = [
+    [chunk({"content": 'say "finish_reason":"stop" [DONE] "error": {'}), chunk({}, "stop"), DONE],
+    [chunk({"content": "a"}), chunk({}, "stop")],
+    [chunk({"content": "a"})],
+    [chunk({"content": "\ndata: [DONE]\n"})],
+    [b": ping\n\n"],
+    [chunk({"content": "a"}), b'data: {"error": {"message": "x"}}\n\n', DONE],
+    [b'data: {"choices":[],"usage":{"prompt_tokens": 12,"completion_tokens":3}}\r\n\r\n', DONE],
+]
+
+
+@pytest.mark.parametrize("pieces", STREAMS)
+@pytest.mark.parametrize("size", [1, 3, 7, 64, 10_000])
+def test_the_reader_of_ends_agrees_with_the_whole_one(pieces: list[bytes], size: int) -> None:
+    stream = b"".join(pieces)
+    cut = [stream[i : i + size] for i in range(0, len(stream), size)]
+    whole, ends = read(*cut), EndReader()
+    for piece in cut:
+        ends.feed(piece)
+    assert (ends.is_complete, ends.has_error, ends.has_events) == (whole.is_complete, whole.has_error, whole.has_events)
+    whole.end()
+    ends.end()
+    assert ends.is_complete == whole.is_complete
+    one, other = ends.answer(), whole.answer()
+    assert (one.prompt_tokens, one.completion_tokens) == (other.prompt_tokens, other.completion_tokens)
 
 
 @pytest.mark.parametrize(
