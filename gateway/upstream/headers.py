@@ -1,22 +1,24 @@
 """Which headers pass, up and down: by allow-list. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 __all__ = ["down", "up"]
 
-_UP = (
-    "content-type",
-    "accept",
-    "accept-language",
-    "openai-organization",
-    "openai-project",
-    "openai-beta",
-    "anthropic-version",
-    "anthropic-beta",
-    "x-client-request-id",
-    "idempotency-key",
-    "traceparent",
-    "tracestate",
+_UP = frozenset(
+    (
+        "content-type",
+        "accept",
+        "accept-language",
+        "openai-organization",
+        "openai-project",
+        "openai-beta",
+        "anthropic-version",
+        "anthropic-beta",
+        "x-client-request-id",
+        "idempotency-key",
+        "traceparent",
+        "tracestate",
+    )
 )
 _UP_PREFIX = "x-stainless-"
 _DOWN = frozenset(
@@ -39,18 +41,21 @@ _DOWN_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _AGENT = "memory-gateway/0.1"
 
 
-def up(headers: Mapping[str, str], more: Iterable[str], added: Mapping[str, str]) -> dict[str, str]:
+def up(headers: Mapping[str, str], more: Collection[str], added: Mapping[str, str]) -> dict[str, str]:
     """The request headers that go to an upstream: the allowed ones, `more` of the configuration, then `added`.
 
     Authorization is the caller's affair and comes in `added`.
     """
-    passed = {name: headers[name] for name in _UP if name in headers}
-    for name in headers:
-        if name.lower().startswith(_UP_PREFIX):
-            passed[name.lower()] = headers[name]
-    passed.update((name.lower(), headers[name]) for name in more if name in headers)
-    agent = headers.get("user-agent")
-    passed["user-agent"] = f"{agent} {_AGENT}" if agent else _AGENT
+    wanted = _UP.union(name.lower() for name in more) if more else _UP
+    agent = ""
+    passed: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in wanted or lower.startswith(_UP_PREFIX):
+            passed[lower] = value
+        elif lower == "user-agent":
+            agent = value + " "
+    passed["user-agent"] = agent + _AGENT
     passed.update(added)
     return passed
 

@@ -68,6 +68,7 @@ class Guard:
         self._keyring = keyring
         self._telemetry = telemetry
         self._in_flight = 0
+        telemetry.in_flight.set_function(lambda: self._in_flight)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -76,7 +77,6 @@ class Guard:
         face = face_of(path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         self._in_flight += 1
-        self._telemetry.in_flight.set(self._in_flight)
         try:
             response = await self._answer(request, handler, path)
         except GatewayError as error:
@@ -90,7 +90,6 @@ class Guard:
             response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
         finally:
             self._in_flight -= 1
-            self._telemetry.in_flight.set(self._in_flight)
         if not response.prepared:
             response.headers.setdefault("x-request-id", request_id)
             response.headers["x-gateway-request-id"] = request_id
@@ -201,6 +200,8 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
     if (request.content_length or 0) > most:
         raise _too_large(limits)
     try:
+        if request.content.is_eof():  # it came with the head, as most do: nothing to wait for
+            return await request.read()
         async with asyncio.timeout(limits.body_timeout):
             return await request.read()
     except HTTPRequestEntityTooLarge as error:

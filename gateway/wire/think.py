@@ -10,6 +10,8 @@ _OPEN, _CLOSE = "<think>", "</think>"
 
 def split_think(text: str) -> tuple[str, str | None]:
     """The answer without its thinking, and the thinking (None if there is none)."""
+    if _OPEN not in text:
+        return text, None
     splitter = ThinkSplitter()
     said = splitter.feed(text) + splitter.end()
     thought = "".join(piece for kind, piece in said if kind == "reasoning")
