@@ -24,8 +24,9 @@ from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
 from gateway.store.embed import EmbedFailed, make_embedder
+from gateway.store.folder import DataFolder
 from gateway.store.journal import Journal, JournalFailed
-from gateway.store.memories import DataFolder, MemoryStore, Row, StoreFailed
+from gateway.store.memories import MemoryStore, Row, StoreFailed
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
 from gateway.upstream.detect import detect

@@ -97,7 +97,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 async def _run(gateway: "Gateway", config: Config) -> int:
     from gateway.banner import announce  # noqa: PLC0415
-    from gateway.store.memories import FolderRefused  # noqa: PLC0415
+    from gateway.store.folder import FolderRefused  # noqa: PLC0415
     from gateway.telemetry import set_up_logging  # noqa: PLC0415
 
     set_up_logging(config.log.level)

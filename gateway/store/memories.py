@@ -7,7 +7,6 @@ that an earlier process may have added goes through an upsert.
 """
 
 import asyncio
-import fcntl
 import os
 import re
 import time
@@ -20,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.store.folder import DataFolder, fsync
 from gateway.turn import Record, Scope
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DataFolder", "FolderRefused", "MemoryStore", "Row", "StoreFailed"]
+__all__ = ["MemoryStore", "Row", "StoreFailed"]
 
-_FORMAT = 1
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 _READ_TIMEOUT = timedelta(seconds=10)
 _INDEX_CACHE_BYTES = 64 * 2**20
@@ -43,10 +42,6 @@ class StoreFailed(Exception):
     """LanceDB did not do it. The journal keeps what was to be written."""
 
 
-class FolderRefused(Exception):
-    """The data folder cannot be used by this process; the message says why and what to do."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number."""
@@ -57,60 +52,6 @@ class Row:
     terms: tuple[str, ...]
     tokens: int
     seq: int = 0
-
-
-class DataFolder:
-    """The folder of one memory: its lock, and what was fixed when it was made (`meta.json`)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.buckets = 0
-        self._lock: int | None = None
-
-    def open(self, buckets: int, embedder: str, dimensions: int) -> None:
-        """Make or reopen it, and hold its lock. Raises FolderRefused."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise FolderRefused(f"cannot write to the data folder {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            raise FolderRefused(
-                f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
-            ) from error
-        try:
-            self._check(buckets, embedder, dimensions)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _check(self, buckets: int, embedder: str, dimensions: int) -> None:
-        meta_path = self.path / "meta.json"
-        if not meta_path.exists():
-            meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
-            unfinished = meta_path.with_suffix(".tmp")
-            unfinished.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
-            _fsync(unfinished)
-            unfinished.replace(meta_path)
-            _fsync(self.path)
-        meta = orjson.loads(meta_path.read_bytes())
-        if meta["format"] != _FORMAT:
-            raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
-        if (meta["embedder"], meta["dimensions"]) != (embedder, dimensions):
-            raise FolderRefused(
-                f"the memory in {self.path} was written with the embedder {meta['embedder']} "
-                f"({meta['dimensions']} dimensions), but memory.embedder is now {embedder} ({dimensions}). Vectors of "
-                "two embedders cannot be compared: restore the old setting, or run `gateway memory reindex`"
-            )
-        self.buckets = meta["buckets"]
 
 
 class MemoryStore:
@@ -372,7 +313,7 @@ def _vectors(arrow: Any) -> "list[NDArray[np.float32] | None]":
 
 def _probe_disk(path: Path) -> None:
     path.write_bytes(bytes(_PROBE_BYTES))
-    _fsync(path)
+    fsync(path)
     path.unlink()
 
 
@@ -381,9 +322,9 @@ def _sync_tree(root: Path, since: float) -> None:
     for folder, _, files in os.walk(root):
         changed = [Path(folder, name) for name in files if _modified(Path(folder, name)) >= since]
         for path in changed:
-            _fsync(path)
+            fsync(path)
         if changed:
-            _fsync(Path(folder))
+            fsync(Path(folder))
 
 
 def _modified(path: Path) -> float:
@@ -391,14 +332,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _fsync(path: Path) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # compaction removed it in between
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

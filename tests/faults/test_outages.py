@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.store.folder import FolderRefused
 from gateway.store.journal import Journal, JournalFailed
-from gateway.store.memories import FolderRefused, MemoryStore, StoreFailed
+from gateway.store.memories import MemoryStore, StoreFailed
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
 

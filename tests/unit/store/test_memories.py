@@ -1,7 +1,4 @@
 import dataclasses
-import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +7,8 @@ import numpy as np
 import pytest
 
 from gateway.identity import scope_of
-from gateway.store.memories import DataFolder, FolderRefused, MemoryStore, Row, StoreFailed
+from gateway.store.folder import DataFolder
+from gateway.store.memories import MemoryStore, Row, StoreFailed
 from tests.fakes.made import record
 
 ADA, BOB = scope_of("t", "ada"), scope_of("t", "bob")
@@ -104,33 +102,3 @@ async def test_a_broken_store_fails_in_its_own_words(store: MemoryStore, folder:
             file.write_bytes(b"")
     with pytest.raises(StoreFailed):
         await store.load(ADA, 9)
-
-
-def test_a_folder_has_one_owner(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from gateway.store.memories import DataFolder, FolderRefused\n"
-        "try: DataFolder(Path(sys.argv[1])).open(2, 'e', 4)\n"
-        "except FolderRefused as error: print(error)\n"
-    )
-    folder = DataFolder(tmp_path)
-    folder.open(2, "e", 4)
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    assert "another process" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    folder.close()
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
-
-
-def test_what_was_fixed_at_the_beginning_stays(tmp_path: Path) -> None:
-    first = DataFolder(tmp_path)
-    first.open(2, "e", 4)
-    first.close()
-    again = DataFolder(tmp_path)
-    again.open(16, "e", 4)
-    assert again.buckets == 2
-    again.close()
-    with pytest.raises(FolderRefused, match="reindex"):
-        DataFolder(tmp_path).open(2, "other", 4)
-    meta = json.loads((tmp_path / "meta.json").read_text())
-    (tmp_path / "meta.json").write_text(json.dumps({**meta, "format": 99}))
-    with pytest.raises(FolderRefused, match="format 99"):
-        DataFolder(tmp_path).open(2, "e", 4)

