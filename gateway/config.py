@@ -139,7 +139,8 @@ class RecallConfig(_Section):
     )
     deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
     placement: Literal["tail", "system"] = Field("tail", description="Last user message, or the system prompt.")
-    min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of what is injected; 0: none.")
+    min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
+    gate: float = Field(0.25, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
     working_set_rows: int = Field(200_000, ge=1000, description="Memories of one scope held in RAM at the most.")
     working_set_mb: int = Field(512, ge=16, description="MiB for all working sets; the least used leaves first.")
 

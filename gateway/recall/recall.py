@@ -63,6 +63,9 @@ class Recall:
         began = time.perf_counter()
         recalled = await self._bounded(turn.identity.reads, query, limit, turn.min_relativity)
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
+        if max((memory.relativity for memory in recalled.memories), default=1.0) < self._config.gate:
+            # neighbours and sessions carry weak memories along with a strong one; without one there is only noise
+            recalled = Recalled(MemoryStatus.MISS, reason="irrelevant")
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled

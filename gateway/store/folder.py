@@ -68,7 +68,7 @@ class DataFolder:
             raise FolderRefused(
                 f"the memory in {self.path} was written with the embedder {meta['embedder']} "
                 f"({meta['dimensions']} dimensions), but memory.embedder is now {embedder} ({dimensions}). Vectors of "
-                "two embedders cannot be compared: restore the old setting, or run `gateway memory reindex`"
+                "two embedders cannot be compared: restore the old setting, or set memory.uri to a new folder"
             )
         self.buckets = meta["buckets"]
 

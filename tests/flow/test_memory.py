@@ -164,6 +164,16 @@ async def test_system_placement_extends_the_system_prompt(gateway: Running, upst
     assert last["content"] == QUESTION
 
 
+@pytest.mark.parametrize("text", ["What is the capital of France?", "写一个快速排序", "thank you!"])
+async def test_small_talk_gets_no_memories(gateway: Running, upstream: FakeUpstream, text: str) -> None:
+    await gateway.chat(FACT, session="one")
+    await gateway.chat("My dentist has moved to the third floor.", session="one")
+    await gateway.settled()
+    reply = await gateway.chat(text, session="two")
+    assert reply.headers["x-memory-status"] == "miss"
+    assert upstream.last.json["messages"] == [{"role": "user", "content": text}]
+
+
 async def test_the_budget_header_is_obeyed(gateway: Running, upstream: FakeUpstream) -> None:
     for number in range(30):
         await gateway.chat(f"Cat fact {number}: my cat number {number} likes fish number {number} best.", session="one")

@@ -30,7 +30,7 @@ def test_what_was_fixed_at_the_beginning_stays(tmp_path: Path) -> None:
     again.open(16, "e", 4)
     assert again.buckets == 2
     again.close()
-    with pytest.raises(FolderRefused, match="reindex"):
+    with pytest.raises(FolderRefused, match="restore the old setting"):
         DataFolder(tmp_path).open(2, "other", 4)
     meta = json.loads((tmp_path / "meta.json").read_text())
     (tmp_path / "meta.json").write_text(json.dumps({**meta, "format": 99}))
