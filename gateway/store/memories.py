@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.store.folder import DataFolder, fsync
+from gateway.store.lean_import import import_lancedb
 from gateway.turn import Record, Scope
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ class MemoryStore:
 
 
 def _connect_sync(path: Path) -> Any:
-    import lancedb  # noqa: PLC0415 — two seconds of loading: behind the open port
-
+    lancedb = import_lancedb()  # a second and more of loading: behind the open port
     path.mkdir(parents=True, exist_ok=True)
     session = lancedb.Session(
         index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
