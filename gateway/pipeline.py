@@ -59,7 +59,7 @@ class Pipeline:
         self.telemetry = telemetry
         self._tokenizer = tokenizer
         self._config = config
-        self._afterwards: set[asyncio.Task[None]] = set()
+        self._afterwards: set[asyncio.Task[Any]] = set()
 
     async def open(self, turn: Turn) -> "Exchange":
         """Everything before the first byte of the answer. Raises GatewayError; then nobody was answered."""
@@ -90,11 +90,12 @@ class Pipeline:
             overhead=overhead,
         )
 
-    def afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+    def afterwards(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Do something that a request's end must not cut off."""
         task = asyncio.create_task(work, name="afterwards")
         self._afterwards.add(task)
         task.add_done_callback(self._afterwards.discard)
+        return task
 
     async def stop(self, timeout: float) -> None:
         """Wait for what still has to be remembered."""
@@ -298,11 +299,11 @@ class Exchange:
         """The end is known: remember now, before the client knows it; the rest afterwards."""
         self._is_finished = True
         self.answer, turn = answer, self.turn
+        self._ending = (turn, answer, error)
         if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
             # shielded: a client that leaves now has been answered, and must not cost the memory
             said = replace(answer, text=None) if self._is_stand_in else answer  # a stand-in's words are nobody's
-            await asyncio.shield(self._pipeline.remember.remember(turn, said))
-        self._ending = (turn, answer, error)
+            await asyncio.shield(self._pipeline.afterwards(self._pipeline.remember.remember(turn, said)))
 
     async def _conclude(self, answer: Answer, error: BaseException | None) -> None:
         await self._pipeline.remember.remember(self.turn, answer)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -177,19 +177,8 @@ async def send(request: web.Request, exchange: Exchange) -> web.StreamResponse:
         if not exchange.is_stream:
             body = await exchange.read()
             return web.Response(status=exchange.status, headers=exchange.headers, body=body)
-        response = web.StreamResponse(status=exchange.status, headers={**exchange.headers, **_STREAM_HEADERS})
-        response.headers.setdefault("x-request-id", request_id_of(request))
-        response.headers["x-gateway-request-id"] = request_id_of(request)
-        await response.prepare(request)
-        try:
-            async with contextlib.aclosing(exchange.chunks()) as chunks:
-                async for chunk in chunks:
-                    await response.write(chunk)
-        except GatewayError:
-            _break_off(request)
-            return response
-        await response.write_eof()
-        return response
+        headers = {**exchange.headers, **_STREAM_HEADERS}
+        return await _write_out(request, exchange.status, headers, exchange.chunks())
     finally:
         exchange.close()
 
@@ -213,21 +202,27 @@ async def _relay(request: web.Request, incoming: Incoming) -> web.StreamResponse
             headers["content-length"] = length
         else:
             headers.update(_STREAM_HEADERS)
-        response = web.StreamResponse(status=incoming.status, headers=headers)
-        response.headers.setdefault("x-request-id", request_id_of(request))
-        response.headers["x-gateway-request-id"] = request_id_of(request)
-        await response.prepare(request)
-        try:
-            async with contextlib.aclosing(incoming.chunks()) as chunks:
-                async for chunk in chunks:
-                    await response.write(chunk)
-        except GatewayError:
-            _break_off(request)
-            return response
-        await response.write_eof()
-        return response
+        return await _write_out(request, incoming.status, headers, incoming.chunks())
     finally:
         incoming.close()
+
+
+async def _write_out(
+    request: web.Request, status: int, headers: dict[str, str], pieces: AsyncGenerator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
+    response.headers.setdefault("x-request-id", request_id_of(request))
+    response.headers["x-gateway-request-id"] = request_id_of(request)
+    await response.prepare(request)
+    try:
+        async with contextlib.aclosing(pieces) as chunks:
+            async for chunk in chunks:
+                await response.write(chunk)
+    except GatewayError:
+        _break_off(request)
+        return response
+    await response.write_eof()
+    return response
 
 
 def _break_off(request: web.Request) -> None:
