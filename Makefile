@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
-SOURCES := pyproject.toml README.md config.yaml $(shell find gateway plugins -name '*.py')
+SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
 CLIENTS := .venvs/openai .venvs/memos
 
 .PHONY: run test check bench lock clean install

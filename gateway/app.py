@@ -105,6 +105,8 @@ class Gateway:
             embedder = self._embedder
             await asyncio.to_thread(self._folder.open, memory.buckets, embedder.name, embedder.dimensions)
         self._stops.push_async_callback(self._close_journal)
+        if memory.enabled:
+            await self._open_journal()
         self._stops.push_async_callback(self._plugins.stop)
         await self._plugins.start(self._data)
         upstreams, reason, default_model = await self._find_upstreams()
@@ -133,6 +135,13 @@ class Gateway:
             default_model=default_model,
             data_folder=self._data if memory.enabled else None,
         )
+
+    async def _open_journal(self) -> None:
+        """Before the port: what the first client says must be kept. If it fails, `_warm` goes on trying."""
+        try:
+            await self._journal.open()
+        except JournalFailed as error:
+            _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
 
     async def _stop_memory(self) -> None:
         if self._warm_up is not None:
@@ -168,6 +177,7 @@ class Gateway:
         config = self._config
         guard = Guard(config, self._keyring, self._telemetry)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
+        app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(OpsFace(self._telemetry, self._state).routes())
         app.add_routes(MemosFace(config, self._pipeline, remember, self._drained).routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())
@@ -198,7 +208,7 @@ class Gateway:
 
     async def _warm(self) -> None:
         """Load what is heavy, and again whatever fails, until all is there."""
-        await self._retried("journal", self._journal.open)
+        await self._retried("journal", self._journal.open)  # at once if it is open
         await asyncio.gather(
             self._retried("tokenizer", lambda: asyncio.to_thread(self._tokenizer.load)),
             self._retried("embedder", self._embedder.start),
@@ -255,6 +265,8 @@ class Gateway:
             self._writer.wake()
 
     async def _drained(self, timeout: float) -> bool:
+        if self._writer is None:
+            await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
 
     def _state(self) -> dict[str, Any]:

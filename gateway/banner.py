@@ -16,10 +16,11 @@ def announce(started: Started, config: Config, console: Console | None = None) -
     console = console or Console()
     upstream = ", ".join(f"{one.name} ({one.base_url or 'embedded stand-in'})" for one in started.upstreams)
     table = Table.grid(padding=(0, 2))
-    table.add_row("listening", f"[bold]{started.url}/v1[/]  MemOS: {started.url}/product")
-    table.add_row("upstream", f"{upstream}: {started.reason}")
-    table.add_row("model", f"`default` is {started.default_model}")
-    table.add_row("memory", str(started.data_folder) if started.data_folder else "off")
+    table.add_row("listening", Text.assemble((f"{started.url}/v1", "bold"), f"  MemOS: {started.url}/product"))
+    table.add_row("upstream", Text(f"{upstream}: {started.reason}"))
+    table.add_row("model", Text(f"`default` is {started.default_model}"))
+    memory = f"{started.data_folder} (ready in a few seconds; see {started.url}/ready)"
+    table.add_row("memory", Text(memory if started.data_folder else "off"))
     keys = len(config.auth.keys)
     table.add_row("access", f"{keys} key(s)" if keys else "open to this machine, no key needed")
     console.print(Panel(table, title="Memory Gateway", title_align="left", expand=False))
@@ -36,25 +37,24 @@ def describe(config: Config, console: Console | None = None) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
     table.add_row("upstreams", ", ".join(f"{one.name} ({one.kind})" for one in upstreams) or "auto")
-    table.add_row("memory", str(config.data_folder) if config.memory.enabled else "off")
+    table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
     table.add_row("plugins", ", ".join(one.use for one in config.plugins if one.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
 
 
 def _curl(url: str, key: str) -> str:
-    body = (
-        '{"model": "default", "messages": [{"role": "user", "content": "I live in Lisbon. What do you know of me?"}]}'
-    )
+    body = '{"model": "default", "messages": [{"role": "user", "content": "My cat is called Miso."}]}'
     headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-    return f"\ncurl {url}/v1/chat/completions {headers} \\\n  -d '{body}'\n"
+    return f"\n# tell it something ...\ncurl {url}/v1/chat/completions {headers} \\\n  -d '{body}'\n"
 
 
 def _python(url: str, key: str) -> str:
     return (
+        "# ... and ask for it in another conversation (pip install openai)\n"
         "from openai import OpenAI\n"
-        f'client = OpenAI(base_url="{url}/v1", api_key="{key}", default_headers={{"x-memory-user": "ada"}})\n'
-        'messages = [{"role": "user", "content": "Where do I live?"}]\n'
+        f'client = OpenAI(base_url="{url}/v1", api_key="{key}")\n'
+        'messages = [{"role": "user", "content": "What is my cat called?"}]\n'
         'answer = client.chat.completions.create(model="default", messages=messages)\n'
         "print(answer.choices[0].message.content)\n"
     )

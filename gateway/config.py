@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_NEVER_FORWARDED = frozenset(
+    """authorization api-key x-api-key x-gateway-key cookie host connection keep-alive te trailer transfer-encoding
+    upgrade content-length content-encoding accept-encoding proxy-authorization x-memory-user""".split()
+)
 _Positive = Annotated[float, Field(gt=0)]
 _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -69,7 +73,7 @@ class KeyConfig(_Section):
     tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
     user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
     rights: frozenset[Right] = Field(
-        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin`."
+        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin` (nothing needs that yet)."
     )
 
     @field_validator("key")
@@ -99,7 +103,7 @@ class TimeoutsConfig(_Section):
 
 
 class UpstreamConfig(_Section):
-    name: _Token = Field(description="Its name in logs, metrics and `x-gateway-upstream`.")
+    name: _Token = Field(description="Its name in logs and metrics.")
     kind: Literal["openai", "offline"] = Field("openai", description="`openai`: any compatible server; `offline`.")
     base_url: str = Field("", description="Where it is, with or without `/v1`.")
     api_key: _OptionalSecret = Field(None, description="Sent instead of the client's; empty: the client's own goes up.")
@@ -109,6 +113,14 @@ class UpstreamConfig(_Section):
     forward_headers: tuple[str, ...] = Field((), description="More request headers to pass on, by name.")
     headers: dict[str, SecretStr] = Field({}, description="Headers added to each request to this upstream.")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="The four time-outs.")
+
+    @field_validator("forward_headers")
+    @classmethod
+    def _no_keys_up(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        refused = {name for name in names if name.lower() in _NEVER_FORWARDED}
+        if refused:
+            raise ValueError(f"never forwarded: {', '.join(sorted(refused))}")
+        return names
 
     @model_validator(mode="after")
     def _address(self) -> Self:

@@ -45,6 +45,7 @@ class GatewayError(Exception):
 class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"
+    code = "invalid_request"
 
 
 class Unauthenticated(GatewayError):

@@ -4,7 +4,6 @@ Keys are held as sha256 digests and compared as such; no lookup by a raw key, no
 """
 
 import hashlib
-import hmac
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ class Keyring:
         self._principals: dict[bytes, Principal] = {}
         for key in keys:
             digest = _digest(key.key.get_secret_value())
-            self._principals[digest] = Principal(key.tenant, key.rights, key.user, digest.hex()[:16])
+            self._principals[digest] = Principal(key.tenant, key.rights, key.user)
 
     @property
     def is_open(self) -> bool:
@@ -43,9 +42,9 @@ class Keyring:
         key = key_of(headers)
         if not key:
             raise Unauthenticated("send the gateway's key as `Authorization: Bearer KEY` or in `x-gateway-key`")
-        digest = _digest(key)
-        principal = self._principals.get(digest)
-        if principal is None or not any(hmac.compare_digest(digest, known) for known in self._principals):
+        # a digest tells nothing of a key: how long this look-up takes is no secret
+        principal = self._principals.get(_digest(key))
+        if principal is None:
             raise Unauthenticated("this key is not known to the gateway")
         return principal
 
@@ -60,8 +59,12 @@ def key_of(headers: Mapping[str, str]) -> str:
 
 
 def _bare(value: str) -> str:
-    scheme, _, rest = value.strip().partition(" ")
-    return rest.strip() if rest and scheme.lower() in ("bearer", "token") else value.strip()
+    value = value.strip()
+    while True:
+        scheme, _, rest = value.partition(" ")
+        if not rest or scheme.lower() not in ("bearer", "token"):
+            return value
+        value = rest.strip()
 
 
 def identify(principal: Principal, headers: Mapping[str, str], ask: Ask, default_user: str | None) -> Identity | None:

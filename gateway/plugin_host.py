@@ -209,15 +209,12 @@ class PluginHost:
         return changed
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
-        """The records to keep. A closed plugin that fails keeps nothing."""
+        """The records to keep. Raises PluginUnavailable if a closed plugin failed: then nothing may be kept."""
         for index, one in reversed(self._with["on_store"]):
             if not _was_reached(index, turn):
                 continue
-            try:
-                result = await self._call(one, "on_store", turn, tuple(records))
-                records = self._checked(one, "on_store", result, Record, records)
-            except PluginUnavailable:
-                return ()
+            result = await self._call(one, "on_store", turn, tuple(records))
+            records = self._checked(one, "on_store", result, Record, records)
         return records
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
@@ -317,10 +314,15 @@ class StreamHooks:
             for event in events:
                 self._event(event)
             return chunk
-        if not events and chunk.startswith(b":"):
+        if not events and chunk.startswith(b":") and not self._parser.is_mid_event:
             return chunk
         kept = [after for event in events if (after := self._event(event)) is not None]
         return b"".join(_event_bytes(event) for event in kept)
+
+    def end(self) -> bytes:
+        """The bytes of a last event whose empty line never came; only a rewriter owes them."""
+        events = [after for event in self._parser.end() if (after := self._event(event)) is not None]
+        return b"".join(_event_bytes(event) for event in events) if self._host.rewrites_stream else b""
 
     def _event(self, event: Event) -> Event | None:
         """The event as it goes out; None: left out."""

@@ -1,7 +1,7 @@
 """Server-sent events out of a byte stream cut anywhere. Sans I/O.
 
 A line ends in LF, CRLF or CR; several `data:` lines of one event join with LF; comments and unknown fields are passed
-over (WHATWG HTML, 9.2.6). Only reads: nothing is ever re-serialised from here. A line over `max_line` bytes is dropped
+over (WHATWG HTML, 9.2.6). A line over `max_line` bytes is dropped
 as a whole and reported by `has_overflow`.
 """
 

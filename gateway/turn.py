@@ -39,7 +39,7 @@ FENCE_CLOSE = "</user_memory>"
 
 
 class Right(StrEnum):
-    """What a key may do: talk to models, use memory, administer."""
+    """What a key may do: talk to models, use memory, administer (no route needs that yet)."""
 
     CHAT = "chat"
     MEMORY = "memory"
@@ -89,7 +89,6 @@ class Principal:
     tenant: str
     rights: frozenset[Right]
     user: str | None = None
-    key_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +238,7 @@ class Reader(Protocol):
 class Dialect(Protocol):
     """One wire format, as the pipeline sees it. Pure."""
 
-    def place(self, raw: bytes, body: dict[str, Any], block: str, placement: str) -> bytes:
+    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         """The request body with the block in it."""
         ...
 
@@ -276,7 +275,6 @@ class Turn:
     started: float
     received_at: float
     principal: Principal
-    method: str
     path: str
     headers: Mapping[str, str]
     raw: bytes

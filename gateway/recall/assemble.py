@@ -82,4 +82,9 @@ def _render(memories: Sequence[Memory]) -> str:
 def _line(memory: Memory) -> str:
     source = memory.record.source if memory.trust == "stored" else memory.trust
     said_by = "" if source == "user" else f"{source}: "
-    return f"- {said_by}{memory.record.text.replace('<', '‹').replace('>', '›')}"
+    text = memory.record.text.replace("<", "‹").replace(">", "›")
+    if "\n" in text or not text.isprintable():
+        text = "\n  ".join(
+            text.splitlines()
+        )  # indented: no line of a memory can pass for an item or a day of the block
+    return f"- {said_by}{text}"

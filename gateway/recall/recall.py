@@ -25,6 +25,7 @@ __all__ = ["Recall"]
 
 _log = logging.getLogger("gateway.recall")
 
+_SEARCH_DEADLINE = 6.0  # seconds for those who ask for memories and nothing else
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _STEPS_KEPT = 1024  # turns whose recall is kept for the steps of their tool loop
 _SMALLEST = 10  # tokens of a memory in the block; no more candidates than the budget could hold of these
@@ -44,10 +45,6 @@ class Recall:
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
 
-    @property
-    def is_ready(self) -> bool:
-        return self._sets is not None
-
     async def recall(self, turn: Turn) -> Recalled:
         """What is known for this turn, best first. A step of a tool loop gets what its turn got."""
         if turn.identity is None or not turn.mode.reads:
@@ -61,7 +58,8 @@ class Recall:
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
         limit = min(turn.top_k or self._config.top_k, budget // _SMALLEST) + _SPARE
         began = time.perf_counter()
-        recalled = await self._bounded(turn.identity.reads, query, limit, turn.min_relativity)
+        deadline = self._config.deadline_ms / 1000
+        recalled = await self._bounded(turn.identity.reads, query, limit, turn.min_relativity, deadline)
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if max((memory.relativity for memory in recalled.memories), default=1.0) < self._config.gate:
             # neighbours and sessions carry weak memories along with a strong one; without one there is only noise
@@ -72,7 +70,7 @@ class Recall:
 
     async def search(self, scopes: Sequence[Scope], text: str, limit: int, min_relativity: float) -> Recalled:
         """The same search for those who ask for memories themselves."""
-        return await self._bounded(scopes, make_query(text, ""), limit, min_relativity, patience=40.0)
+        return await self._bounded(scopes, make_query(text, ""), limit, min_relativity, _SEARCH_DEADLINE)
 
     async def conversation(self, identity: Identity, limit: int) -> list[dict[str, str]]:
         """The newest messages of a conversation as chat messages, oldest first; none if memory cannot tell now."""
@@ -87,11 +85,10 @@ class Recall:
         return _messages(records)[-limit:]
 
     async def _bounded(
-        self, scopes: Sequence[Scope], query: Query, limit: int, min_relativity: float, patience: float = 1.0
+        self, scopes: Sequence[Scope], query: Query, limit: int, min_relativity: float, deadline: float
     ) -> Recalled:
         if self._sets is None:
             return Recalled(MemoryStatus.DEGRADED, reason="loading")
-        deadline = self._config.deadline_ms / 1000 * patience
         try:
             async with asyncio.timeout(deadline):
                 return await self._search(
@@ -127,8 +124,8 @@ class Recall:
             found += await sets.run(
                 lambda working_set=working_set: working_set.search(query.terms, vector, limit, weights)  # type: ignore[misc]  # mypy cannot infer it
             )
-        if len(loaded) > 1:
-            found.sort(key=lambda memory: -memory.score)
+        if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
+            found.sort(key=lambda memory: -memory.relativity)
         chosen = tuple(memory for memory in found[:limit] if memory.relativity >= min_relativity)
         if vector is None:
             return Recalled(MemoryStatus.PARTIAL, chosen, "embedder")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.config import RememberConfig
+from gateway.errors import PluginUnavailable
 from gateway.remember.pieces import pieces
 from gateway.store.journal import Journal, JournalFailed
 from gateway.telemetry import Telemetry
@@ -45,17 +46,19 @@ class Remember:
         if not records:
             return True
         try:
-            return await self._commit(turn, records)
-        except (JournalFailed, TimeoutError) as error:
+            await self._commit(turn, records)
+        except (JournalFailed, PluginUnavailable, TimeoutError) as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
             _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             return False
+        return True
 
-    async def add(self, turn: Turn, records: Sequence[Record]) -> None:
-        """Commit records that a client asked to keep. Raises JournalFailed or TimeoutError."""
-        await self._commit(turn, records)
+    async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+        """Commit records that a client asked to keep, and return what was kept. Raises JournalFailed, TimeoutError or
+        PluginUnavailable."""
+        return await self._commit(turn, records)
 
-    async def _commit(self, turn: Turn, records: Sequence[Record]) -> bool:
+    async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
         kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
         async with asyncio.timeout(_COMMIT_TIMEOUT):
@@ -66,7 +69,7 @@ class Remember:
             self._recent[_fingerprint(record)] = record.created_at
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
-        return True
+        return kept
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
         """The records of a turn, without those that were kept a moment ago."""

@@ -127,7 +127,7 @@ class Writer:
                 return
             try:
                 await self._store_entries(entries)
-            except _FAILURES as error:
+            except Exception as error:  # noqa: BLE001 — whatever it is, it must not stop the entries of others
                 self._telemetry.drain_failures.labels(type(error).__name__).inc()
                 await self._store_one_by_one(entries)
 
@@ -137,9 +137,10 @@ class Writer:
         has_passed = False
         for entry in entries:
             try:
-                await self._store_entries([entry])
+                await self._store_entries([entry], may_exist=True)
                 has_passed = True
-            except _FAILURES:
+            except Exception as error:  # noqa: BLE001 — as above
+                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": type(error).__name__})
                 failed.append(entry)
                 if not has_passed:
                     await self._check_parts()
@@ -153,9 +154,9 @@ class Writer:
         await self._store.probe()
         await self._embedder.embed_documents([_PROBE])
 
-    async def _store_entries(self, entries: Sequence[Entry]) -> None:
+    async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:
         rows = await self._rows(entries)
-        await self._store.write(rows, may_exist=any(entry.is_replay for entry in entries))
+        await self._store.write(rows, may_exist=may_exist or any(entry.is_replay for entry in entries))
         self._is_dirty = True
         self._journal.mark_stored(entries)
         await self._on_rows(rows)

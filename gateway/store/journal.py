@@ -81,14 +81,16 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection | None = None
         self._first_seq = 0
-        self._stored: set[int] = set()
+        self._stored: dict[int, int] = {}  # size by seq
         self.backlog_entries = 0
         self.backlog_bytes = 0
         self.aside_entries = 0
 
     async def open(self) -> None:
         """Create or reopen the file. Raises JournalFailed."""
-        await self._run(self._open)
+        if self._connection is None:
+            await self._run(self._open)
+            await self._recount()
 
     async def close(self) -> None:
         """Commit what is pending and close."""
@@ -122,13 +124,13 @@ class Journal:
     def mark_stored(self, entries: Iterable[Entry]) -> None:
         """The store has them, though perhaps not on the disk yet."""
         for entry in entries:
-            self._stored.add(entry.seq)
+            self._stored[entry.seq] = entry.size
             self.backlog_entries -= 1
             self.backlog_bytes -= entry.size
 
     async def mark_synced(self) -> None:
         """All that was stored before the store's sync began is on the disk: the texts may leave the journal."""
-        synced, self._stored = self._stored, set()
+        synced, self._stored = self._stored, {}
         try:
             await self._run(lambda: self._mark_synced(synced))
         except JournalFailed:
@@ -138,7 +140,17 @@ class Journal:
     async def mark_failed(self, entries: Iterable[Entry]) -> int:
         """One more try was in vain. Returns how many went aside for good."""
         seqs = [entry.seq for entry in entries]
-        return await self._run(lambda: self._mark_failed(seqs))
+        before = self.aside_entries
+        await self._run(lambda: self._mark_failed(seqs))
+        await self._recount()
+        return self.aside_entries - before
+
+    async def _recount(self) -> None:
+        """The figures of what waits, without what is stored and not yet synced. They change in the loop only."""
+        waiting, size, aside = await self._run(self._count)
+        self.backlog_entries = waiting - len(self._stored)
+        self.backlog_bytes = size - sum(self._stored.values())
+        self.aside_entries = aside
 
     async def _run(self, job: Callable[[], _T]) -> _T:
         try:
@@ -151,11 +163,13 @@ class Journal:
             batch = list(self._pending)
             self._pending.clear()
             try:
-                await self._run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # mypy cannot infer it
+                added = await self._run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
             except JournalFailed as error:
                 for append in batch:
                     _settle(append.done, error)
             else:
+                self.backlog_entries += len(added)
+                self.backlog_bytes += sum(added)
                 for append in batch:
                     _settle(append.done, None)
                 self._on_append()
@@ -170,30 +184,32 @@ class Journal:
         connection.executescript(_SCHEMA)
         self._connection = connection
         self._first_seq = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
-        self._count()
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _insert(self, batch: Sequence[_Append]) -> None:
+    def _insert(self, batch: Sequence[_Append]) -> list[int]:
+        """The sizes of the rows that were new."""
         connection = self._open_connection()
         now = time.time()
-        rows = [(id_, _State.WAITING, now, payload) for append in batch for id_, payload in append.rows]
-        before = connection.total_changes
+        added: list[int] = []
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(
-                "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", rows
-            )
+            for id_, payload in (row for append in batch for row in append.rows):
+                cursor = connection.execute(
+                    "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                    (id_, _State.WAITING, now, payload),
+                )
+                if cursor.rowcount:
+                    added.append(len(payload))
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self.backlog_entries += connection.total_changes - before
-        self.backlog_bytes += sum(len(row[3]) for row in rows)
+        return added
 
     def _waiting(self, limit: int) -> list[Entry]:
         connection = self._open_connection()
@@ -228,7 +244,7 @@ class Journal:
 
         self._transaction(work)
 
-    def _mark_failed(self, seqs: Sequence[int]) -> int:
+    def _mark_failed(self, seqs: Sequence[int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(
                 "UPDATE entries SET due=?+?*(1<<tries), tries=tries+1 WHERE seq=?",
@@ -238,10 +254,7 @@ class Journal:
                 "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _TRIES)
             )
 
-        before = self.aside_entries
         self._transaction(work)
-        self._count()
-        return self.aside_entries - before
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Any]) -> None:
         connection = self._open_connection()
@@ -254,16 +267,15 @@ class Journal:
                 connection.execute("ROLLBACK")
             raise
 
-    def _count(self) -> None:
-        """What waits, without what is stored and not yet synced."""
+    def _count(self) -> tuple[int, int, int]:
+        """Entries that wait, their bytes, and entries that went aside."""
         rows = self._open_connection().execute(
             "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
             (_State.DONE,),
         )
         counts = {state: (entries, size) for state, entries, size in rows}
-        entries, self.backlog_bytes = counts.get(_State.WAITING, (0, 0))
-        self.backlog_entries = entries - len(self._stored)
-        self.aside_entries = counts.get(_State.ASIDE, (0, 0))[0]
+        waiting, size = counts.get(_State.WAITING, (0, 0))
+        return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -66,10 +66,6 @@ class MemoryStore:
         self._writing = asyncio.Lock()
         self._synced_at = time.time()
 
-    @property
-    def is_open(self) -> bool:
-        return self._database is not None
-
     async def open(self) -> None:
         """Import LanceDB and open what is there. Raises StoreFailed."""
         os.environ.setdefault("LANCEDB_LOG", "error")
@@ -111,7 +107,7 @@ class MemoryStore:
             by_bucket[self._bucket(row.record.scope)][row.record.id] = row
         async with self._writing:
             for bucket, members in by_bucket.items():
-                data = await asyncio.to_thread(_arrow, list(members.values()), self._dimensions)
+                data = await _guarded(asyncio.to_thread(_arrow, list(members.values()), self._dimensions))
                 await _guarded(self._write_bucket(bucket, data, may_exist))
 
     async def sync(self) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+from gateway import __version__
+
 __all__ = ["down", "up"]
 
 _UP = frozenset(
@@ -38,7 +40,7 @@ _DOWN = frozenset(
     )
 )
 _DOWN_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
-_AGENT = "memory-gateway/0.1"
+_AGENT = f"memory-gateway/{__version__}"
 
 
 def up(headers: Mapping[str, str], more: Collection[str], added: Mapping[str, str]) -> dict[str, str]:
@@ -61,9 +63,9 @@ def up(headers: Mapping[str, str], more: Collection[str], added: Mapping[str, st
 
 
 def down(headers: Mapping[str, str]) -> dict[str, str]:
-    """The answer headers that go to a client."""
+    """The answer headers that go to a client, in lower case."""
     return {
-        name: value
+        lower: value
         for name, value in headers.items()
         if (lower := name.lower()) in _DOWN or lower.startswith(_DOWN_PREFIXES)
     }

@@ -21,7 +21,7 @@ __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
-_ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
 _COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)[,}\s]')
 _LONGEST_MARK = 64
 _SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
@@ -105,11 +105,11 @@ def _positive(value: Any) -> int:
 class ChatDialect:
     """`/v1/chat/completions`, and `/v1/completions` as far as its answers go."""
 
-    def place(self, raw: bytes, body: dict[str, Any], block: str, placement: str) -> bytes:
+    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         """The block before the last user message's text (`tail`), or after the system prompt (`system`)."""
         messages = body["messages"]
         if placement == "system":
-            index = next((i for i, m in enumerate(messages) if m["role"] in ("system", "developer")), None)
+            index = next((i for i, message in enumerate(messages) if _is_system_text(message)), None)
             if index is None:
                 message = orjson.dumps({"role": "system", "content": block.rstrip()})
                 return splice.insert_first(raw, _span(raw, "messages"), message)
@@ -290,6 +290,10 @@ class EndReader:
 def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:
     """An error as OpenAI writes it."""
     return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+
+
+def _is_system_text(message: Mapping[str, Any]) -> bool:
+    return message["role"] in ("system", "developer") and isinstance(message.get("content"), str | list)
 
 
 def _into_content(raw: bytes, index: int, message: Mapping[str, Any], text: str, *, at_end: bool) -> bytes:

@@ -46,7 +46,8 @@ _SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
 _CORS_HEADERS = (
-    "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, x-memory-budget"
+    "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, "
+    "x-memory-budget, idempotency-key, openai-organization, openai-project, openai-beta"
 )
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -61,7 +62,7 @@ def request_id_of(request: web.Request) -> str:
 
 
 class Guard:
-    """The middleware. `rights` tells which right a path needs."""
+    """The middleware, and the signal that completes the head of each answer."""
 
     def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry) -> None:
         self._config = config
@@ -74,7 +75,7 @@ class Guard:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         path = request.path
-        face = face_of(path)
+        face = face_of(_SLASHES.sub("/", path) if "//" in path else path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         self._in_flight += 1
         try:
@@ -87,16 +88,22 @@ class Guard:
             raise
         except Exception:  # noqa: BLE001 — the outermost handler: a fault of ours, logged whole
             _log.exception("request_failed", extra={"request": request_id})
+            if request.writer.output_size > 0 and request.transport is not None:
+                request.transport.close()  # an answer was begun: only breaking it says that it is not whole
             response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
         finally:
             self._in_flight -= 1
-        if not response.prepared:
-            response.headers.setdefault("x-request-id", request_id)
-            response.headers["x-gateway-request-id"] = request_id
-            self._add_cors(request, response)
         self._telemetry.bound("requests", face, str(response.status)).inc()
         self._telemetry.bound("duration", face).observe(time.perf_counter() - began)
         return response
+
+    async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What stands at the head of every answer, streams included."""
+        request_id = request.get(_REQUEST_ID)
+        if request_id is not None:
+            response.headers.setdefault("x-request-id", request_id)
+            response.headers["x-gateway-request-id"] = request_id
+        self._add_cors(request, response)
 
     async def _answer(self, request: web.Request, handler: Handler, path: str) -> web.StreamResponse:
         if self._in_flight > self._config.limits.in_flight:
@@ -113,11 +120,21 @@ class Guard:
         if self._keyring.is_open and not _is_local(request.host):
             # a page of another site can reach this port under a name of its own (DNS rebinding)
             raise Forbidden("without auth.keys the gateway answers to localhost and 127.0.0.1 only")
+        if self._keyring.is_open and not self._is_own_page(request):
+            # a page of another site can send, even where it cannot read: it must not write anybody's memory
+            raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
         principal = self._keyring.principal(request.headers)
         needed = Right.MEMORY if face_of(_SLASHES.sub("/", path)) == "memos" else Right.CHAT
         if needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
+
+    def _is_own_page(self, request: web.Request) -> bool:
+        origin = request.headers.get("origin")
+        if origin is None:
+            return True
+        allowed = self._config.server.cors_origins
+        return origin in allowed or "*" in allowed or origin == f"http://{request.host}"
 
     def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("origin")
@@ -173,9 +190,9 @@ def _is_local(host_header: str) -> bool:
 
 def face_of(path: str) -> str:
     """Whose format a path speaks: `openai`, `anthropic`, `memos` or `ops`."""
-    if path.startswith(("/product", "/api/openmem")):
+    if path.startswith("/product"):
         return "memos"
-    if path.startswith(("/v1/messages", "/messages")):
+    if path.startswith("/v1/messages"):
         return "anthropic"
     return "ops" if path in _OPEN_ROUTES else "openai"
 

@@ -7,14 +7,16 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest, GatewayError, NotFound, UpstreamFailed
+from gateway.exchange import Exchange, read_at_most
 from gateway.identity import identify
-from gateway.pipeline import Exchange, Pipeline
+from gateway.pipeline import Pipeline
 from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
@@ -80,6 +82,8 @@ class OpenAIFace:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path.removeprefix("/v1")
+        if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+            raise BadRequest("a path must not have dot segments", param="path")
         forwarder = self._pipeline.forwarder
         query, headers = request.rel_url.raw_query_string, request.headers
         body: bytes | AsyncIterator[bytes] | None = _pieces(request) if request.body_exists else None
@@ -91,11 +95,11 @@ class OpenAIFace:
                 incoming = await forwarder.send_chat(
                     route, path=path, query_string=query, client_headers=headers, raw=body
                 )
-                return await _relay(request, incoming)
+                return await _relay(request, incoming, route.upstream)
         incoming = await forwarder.pass_through(
             self._first(), method=request.method, path=path, query_string=query, client_headers=headers, body=body
         )
-        return await _relay(request, incoming)
+        return await _relay(request, incoming, self._first())
 
     def _first(self) -> Upstream:
         return self._pipeline.forwarder.upstreams[0]
@@ -106,11 +110,10 @@ class OpenAIFace:
         identity = identify(principal, headers, ask, self._config.memory.default_user)
         now = time.time()
         return Turn(
-            id=_turn_id(request, principal, identity.user_id if identity else ""),
+            id=_turn_id(request, principal, identity.user_id if identity else "", raw),
             started=time.perf_counter(),
             received_at=now,
             principal=principal,
-            method="POST",
             path=request.rel_url.raw_path.removeprefix("/v1"),
             query_string=request.rel_url.raw_query_string,
             headers=headers,
@@ -183,18 +186,18 @@ async def send(request: web.Request, exchange: Exchange) -> web.StreamResponse:
         exchange.close()
 
 
-async def _relay(request: web.Request, incoming: Incoming) -> web.StreamResponse:
+async def _relay(request: web.Request, incoming: Incoming, upstream: Upstream) -> web.StreamResponse:
     """Pass an answer on as it comes; an error that is no JSON is wrapped."""
     try:
         headers = header_lists.down(incoming.headers)
         encoding = incoming.headers.get("content-encoding")
         if incoming.status >= 400 and not encoding:
-            body = b"".join([chunk async for chunk in incoming.chunks()])[:_MAX_ERROR_BODY]
-            wrapped = wrap_error(incoming.status, body, "")
-            if wrapped is not None:
-                headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-                headers["content-type"] = _JSON
-            return web.Response(status=incoming.status, headers=headers, body=wrapped or body)
+            body = await read_at_most(incoming, _MAX_ERROR_BODY)
+            if wrap_error(incoming.status, body, upstream.name) is not None:
+                raise _no_json(incoming.status, upstream.name, headers)
+            if upstream.config.api_key is not None:
+                body = body.replace(upstream.config.api_key.get_secret_value().encode(), b"[key]")
+            return web.Response(status=incoming.status, headers=headers, body=body)
         if encoding:
             headers["content-encoding"] = encoding
         length = incoming.headers.get("content-length")
@@ -211,8 +214,6 @@ async def _write_out(
     request: web.Request, status: int, headers: dict[str, str], pieces: AsyncGenerator[bytes]
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
-    response.headers.setdefault("x-request-id", request_id_of(request))
-    response.headers["x-gateway-request-id"] = request_id_of(request)
     await response.prepare(request)
     try:
         async with contextlib.aclosing(pieces) as chunks:
@@ -223,6 +224,14 @@ async def _write_out(
         return response
     await response.write_eof()
     return response
+
+
+def _no_json(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:
+    """An upstream's error that no client could read, as one of ours in the caller's format."""
+    kept = {name: value for name, value in headers.items() if name.startswith(("retry-after", "x-should-retry"))}
+    error = UpstreamFailed(f"the upstream {upstream} answered {status} without a JSON error", headers=kept)
+    error.status = status
+    return error
 
 
 def _break_off(request: web.Request) -> None:
@@ -250,10 +259,10 @@ def _configured_models(upstream: Upstream) -> list[dict[str, Any]]:
     return [{"id": name, "owned_by": upstream.name} for name in names]
 
 
-def _turn_id(request: web.Request, principal: Principal, user: str) -> str:
+def _turn_id(request: web.Request, principal: Principal, user: str, raw: bytes) -> str:
     """The request's id; with an `Idempotency-Key` the same one each time, so that a retry makes the same records."""
     key = request.headers.get("idempotency-key")
     if not key:
         return request_id_of(request)
-    parts = "\0".join((principal.tenant, user, key)).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(parts).hexdigest()[:32]
+    parts = "\0".join((principal.tenant, user, key, "")).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(parts + raw).hexdigest()[:32]

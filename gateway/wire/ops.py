@@ -44,7 +44,7 @@ class OpsFace:
         return _json({"status": "ok", "service": "memory-gateway", "version": __version__})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """200 if it serves chats; what is degraded stands in `parts`. 503 while it starts or stops."""
+        """200 while it serves chats, with or without memory; 503 while it stops. `memory` says how the memory is."""
         state = self._state()
         return _json(state, 200 if state["ready"] else 503)
 

@@ -14,6 +14,7 @@ SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "banner.py": "flow/test_start.py",
     "cli.py": "flow/test_start.py",
+    "exchange.py": "flow/test_errors.py",
     "pipeline.py": "flow/test_memory.py",
     "wire/openai.py": "flow/test_fidelity.py",
     "wire/ops.py": "flow/test_start.py",

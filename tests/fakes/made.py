@@ -40,7 +40,6 @@ def turn(query: str = "hello", body: Mapping[str, Any] | None = None, **fields: 
         "started": time.perf_counter(),
         "received_at": 1_800_000_000.0,
         "principal": EVERYTHING,
-        "method": "POST",
         "path": "/chat/completions",
         "headers": {},
         "raw": b"{}",

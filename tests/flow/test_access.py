@@ -162,3 +162,10 @@ async def test_too_many_requests_at_once_are_told_to_come_back(tmp_path: Path, u
         replies = await asyncio.gather(*(gateway.chat("hi") for _ in range(5)))
     assert sorted(reply.status for reply in replies) == [200, 200, 503, 503, 503]
     assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status == 503)
+
+
+@pytest.mark.parametrize("changes", [{"server__cors_origins": ["http://localhost:3000"]}])
+async def test_a_browser_may_read_streams_too(gateway: Running) -> None:
+    reply = await gateway.chat("hi", stream=True, headers={"origin": "http://localhost:3000"})
+    assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert reply.headers["x-gateway-request-id"]

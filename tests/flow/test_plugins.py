@@ -275,3 +275,21 @@ async def test_a_slow_stream_hook_is_switched_off_for_the_turn(tmp_path: Path, u
         (one,) = gateway.gateway._plugins._loaded
     assert reply.body == b"".join(pieces)
     assert len(type(one.plugin).on_stream_event.__globals__["CALLS"]) == 3
+
+
+async def test_a_rewriter_keeps_a_stream_whole_that_is_cut_oddly(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(with_plugins(tmp_path, upstream.url, {"use": "upper"})) as gateway:
+        whole = chunk({"content": "shout"}) + chunk({}, "stop")
+        upstream.script = streams([b": ping\n\n" + whole[:20], whole[20:], b"data: [DONE]\n"], pause=0.05)
+        reply = await gateway.chat("hi", stream=True)
+    assert reply.body == whole.replace(b"shout", b"SHOUT") + b"data: [DONE]\n\n"
+
+
+async def test_a_rejected_turn_is_counted_and_observed(tmp_path: Path, upstream: FakeUpstream) -> None:
+    plugins = [{"use": "audit"}, probe(at="on_request", does="reject")]
+    async with running_gateway(with_plugins(tmp_path, upstream.url, *plugins)) as gateway:
+        assert (await gateway.chat("hi")).status == 451
+        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        metrics = (await gateway.get("/metrics")).body.decode()
+    assert 'gateway_turns_total{outcome="refused"} 1.0' in metrics
+    assert '"error":"Reject"' in (tmp_path / "data" / "plugins" / "audit" / "audit.jsonl").read_text()

@@ -16,9 +16,10 @@ import orjson
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable
+from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable, UpstreamFailed
+from gateway.exchange import Exchange
 from gateway.identity import checked_id, cube_scopes
-from gateway.pipeline import Exchange, Pipeline
+from gateway.pipeline import Pipeline
 from gateway.remember.remember import Remember
 from gateway.sse import EventParser
 from gateway.store.journal import JournalFailed
@@ -99,9 +100,11 @@ class MemosFace:
             raise BadRequest("messages: there is no text of the user or the assistant in them", param="messages")
         records = [_with_tags(record, asked) for record in records]
         try:
-            await self._remember.add(turn, records)
-        except (JournalFailed, TimeoutError) as error:
+            kept = await self._remember.add(turn, records)
+        except JournalFailed as error:
             raise MemoryUnavailable("the memories could not be written; nothing was kept; try again") from error
+        except TimeoutError as error:
+            raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
         if asked.async_mode == "sync" and not await self._drained(_SYNC_TIMEOUT):
             raise MemoryUnavailable("the memories are kept, but cannot be found yet")
         items = [
@@ -111,7 +114,7 @@ class MemosFace:
                 "memory_type": _memory_type(record),
                 "cube_id": record.cube_id,
             }
-            for record in records
+            for record in kept
         ]
         return _envelope("Memory added successfully", items)
 
@@ -162,7 +165,6 @@ class MemosFace:
                 raise _upstream_error(exchange, await exchange.read())
             headers = {name: value for name, value in exchange.headers.items() if name.startswith("x-")}
             headers |= {"content-type": _STREAM_TYPE, "cache-control": "no-cache", "x-accel-buffering": "no"}
-            headers["x-gateway-request-id"] = request_id_of(request)
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
             async with contextlib.aclosing(_events(exchange)) as events:
@@ -210,7 +212,6 @@ class MemosFace:
             started=time.perf_counter(),
             received_at=time.time(),
             principal=principal,
-            method="POST",
             path="/chat/completions",
             headers=request.headers,
             raw=b"",
@@ -234,15 +235,17 @@ class MemosFace:
 
 async def _events(exchange: Exchange) -> AsyncGenerator[bytes]:
     """An upstream's chat stream as MemOS events."""
-    parser, splitter = EventParser(), ThinkSplitter()
+    parser, splitter, decoder = EventParser(), ThinkSplitter(), exchange.decoder()
     try:
         async with contextlib.aclosing(exchange.chunks()) as chunks:
             async for chunk in chunks:
-                for event in parser.feed(chunk):
+                for event in parser.feed(decoder.feed(chunk)):
                     for kind, text in _said(event.data, splitter):
                         yield _event({"type": kind, "data": text})
         for kind, text in splitter.end():
             yield _event({"type": kind, "data": text})
+        if not decoder.can_decode:
+            raise UpstreamFailed(f"the upstream {exchange.upstream} sent an encoding that cannot be read")
     except GatewayError as error:
         yield _event({"type": "error", "data": error.message, "content": error.message, "code": error.status})
     yield _event({"type": "end"})
@@ -252,6 +255,8 @@ def _said(data: bytes, splitter: ThinkSplitter) -> list[tuple[str, str]]:
     try:
         choices = orjson.loads(data)["choices"]
         delta = choices[0]["delta"] if choices and choices[0].get("index", 0) == 0 else {}
+        if not isinstance(delta, dict):
+            return []
     except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
         return []
     said = []

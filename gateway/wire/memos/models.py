@@ -12,6 +12,7 @@ from gateway.errors import BadRequest
 __all__ = ["AddRequest", "ChatRequest", "ScopedRequest", "SearchRequest", "checked", "said_at"]
 
 _MAX_QUERY = 65_536
+_EARLIEST, _LATEST = -2_208_988_800, 7_258_118_400  # 1900-01-01 and 2200-01-01
 _B = TypeVar("_B", bound="_Body")
 
 _SAME: Final = {
@@ -145,13 +146,17 @@ def said_at(message: dict[str, Any], default: float) -> float:
     value = message.get("chat_time")
     if value is None or value == "":
         return default
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) / (1000 if value > 1e11 else 1)
     try:
-        moment = datetime.fromisoformat(str(value).strip())
-    except ValueError as error:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value) / (1000 if value > 1e11 else 1)
+        else:
+            moment = datetime.fromisoformat(str(value).strip())
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
         raise ValueError("chat_time must be ISO 8601, e.g. 2026-05-08T13:56:00") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not _EARLIEST <= seconds <= _LATEST:
+        raise ValueError("chat_time must lie between the years 1900 and 2200")
+    return seconds
 
 
 def checked(kind: type[_B], data: Any) -> _B:

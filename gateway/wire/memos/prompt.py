@@ -4,6 +4,7 @@ A custom prompt replaces the default one; its literal `{memories}` is replaced, 
 the placeholder the memories follow under a heading.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -55,10 +56,11 @@ class MemosDialect(ChatDialect):
             default = _DEFAULT[self._language].replace("{now}", self._now)
             return default + (memories.rstrip() or _NONE[self._language])
         if _PLACEHOLDER in self._custom:
-            return self._custom.replace(_PLACEHOLDER, memories.rstrip())
+            before, _, after = self._custom.partition(_PLACEHOLDER)
+            return before + memories.rstrip() + after.replace(_PLACEHOLDER, "")  # once: the budget holds once
         return self._custom + (_HEADING + memories.rstrip() if memories else "")
 
-    def place(self, raw: bytes, body: dict[str, Any], block: str, placement: str) -> bytes:
+    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         first, *others = body["messages"]
         messages = [{**first, "content": self.system_prompt(block)}, *others]
         return orjson.dumps({**body, "messages": messages})

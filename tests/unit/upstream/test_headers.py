@@ -13,7 +13,7 @@ def test_only_what_is_allowed_goes_up() -> None:
         "x-stainless-os": "x",
         "x-mine": "1",
         "authorization": "ours",
-        "user-agent": "memory-gateway/0.1",
+        "user-agent": "memory-gateway/0.1.0",
     }
 
 
@@ -25,4 +25,4 @@ def test_only_what_is_allowed_comes_down() -> None:
         "OpenAI-Organization": "o",
         "Server": "x",
     }
-    assert down(came) == {"X-RateLimit-Remaining": "1", "Retry-After": "2"}
+    assert down(came) == {"x-ratelimit-remaining": "1", "retry-after": "2"}
