@@ -33,7 +33,7 @@ _HEX = re.compile(r"^[0-9a-f]{64}$")
 _READ_TIMEOUT = timedelta(seconds=10)
 _INDEX_CACHE_BYTES = 64 * 2**20
 _METADATA_CACHE_BYTES = 32 * 2**20
-_FRAGMENTS_BEFORE_COMPACTION = 32
+_FRAGMENTS_BEFORE_COMPACTION = 100  # reads are rare (working sets), and compaction rewrites a table
 _ROWS_BEFORE_INDEX = 5_000
 _VERSIONS_KEPT = timedelta(minutes=15)
 _PROBE_BYTES = 2**20

@@ -128,6 +128,9 @@ async def load(session: aiohttp.ClientSession, server: Server, kind: str, offset
         for number in numbers:
             await ask(session, server, number, stream=stream)
 
+    if server.has_memory:  # the user's working set is loaded before the clock runs
+        await ask(session, server, offset, stream=False)
+        await asyncio.sleep(0.5)
     before = server.cpu()
     await asyncio.gather(*(worker() for _ in range(_AT_ONCE)))
     await asyncio.sleep(1.0 if server.has_memory else 0.1)

@@ -71,10 +71,10 @@ async def test_what_may_exist_is_replaced_not_doubled(store: MemoryStore) -> Non
 
 
 async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
-    for number in range(40):
+    for number in range(101):
         await store.write([row(f"t{number}", number)], may_exist=False)
     assert await store.maintain() == 1
-    assert len(await store.load(ADA, 99)) == 40
+    assert len(await store.load(ADA, 999)) == 101
     assert await store.maintain() == 0
     await store.sync()
     await store.probe()
