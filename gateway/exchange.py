@@ -23,9 +23,10 @@ from gateway.upstream.tee import Decoder, Tee, decoder_of, wrap_error
 if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
 
-__all__ = ["Exchange", "Replayed", "ReplyBody", "read_at_most"]
+__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error"]
 
 _MAX_IDS_IN_HEADER = 50
+_MAX_ERROR_BODY = 1 << 20
 
 
 class Exchange:
@@ -170,10 +171,10 @@ def _headers(turn: Turn, incoming: Incoming, overhead: float) -> dict[str, str]:
     if encoding:
         passed["content-encoding"] = encoding
     passed["x-gateway-overhead-ms"] = f"{overhead * 1000:.2f}"
-    return passed | memory_headers(turn)
+    return passed | _memory_headers(turn)
 
 
-def memory_headers(turn: Turn) -> dict[str, str]:
+def _memory_headers(turn: Turn) -> dict[str, str]:
     """What memory did, as the client is told."""
     block = turn.block
     headers = {
@@ -217,12 +218,12 @@ class Replayed:
         self._incoming.close()
 
 
-async def read_at_most(incoming: Incoming, limit: int) -> bytes:
-    """The body, cut where it passes `limit` bytes."""
+async def read_error(incoming: Incoming) -> bytes:
+    """The body of an error, cut where it passes a megabyte."""
     body = bytearray()
     async for chunk in incoming.chunks():
         body += chunk
-        if len(body) > limit:
+        if len(body) > _MAX_ERROR_BODY:
             break
     return bytes(body)
 

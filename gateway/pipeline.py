@@ -17,7 +17,7 @@ import orjson
 from gateway import splice
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange, Replayed, ReplyBody, read_at_most
+from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, assemble
 from gateway.recall.recall import Recall
@@ -31,7 +31,6 @@ from gateway.upstream.forward import Forwarder, Route
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("gateway.turn")
-_MAX_ERROR_BODY = 1 << 20
 
 
 class Pipeline:
@@ -57,7 +56,7 @@ class Pipeline:
         self._config = config
         self._afterwards: set[asyncio.Task[Any]] = set()
 
-    async def open(self, turn: Turn) -> "Exchange":
+    async def open(self, turn: Turn) -> Exchange:
         """Everything before the first byte of the answer. Raises GatewayError; then nobody was answered."""
         try:
             turn, reply = await self.plugins.on_request(turn)
@@ -144,7 +143,7 @@ class Pipeline:
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Incoming:
         incoming = await self._send(turn, route, raw)
         if incoming.status == 400 and turn.block is not None and turn.block.text:
-            body = await read_at_most(incoming, _MAX_ERROR_BODY)
+            body = await read_error(incoming)
             if b"context_length_exceeded" in body:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 return await self._send(turn, route, turn.raw)

@@ -84,7 +84,6 @@ def _line(memory: Memory) -> str:
     said_by = "" if source == "user" else f"{source}: "
     text = memory.record.text.replace("<", "‹").replace(">", "›")
     if "\n" in text or not text.isprintable():
-        text = "\n  ".join(
-            text.splitlines()
-        )  # indented: no line of a memory can pass for an item or a day of the block
+        # indented: no line of a memory can pass for an item or a day of the block
+        text = "\n  ".join(text.splitlines())
     return f"- {said_by}{text}"

@@ -79,7 +79,7 @@ class Guard:
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         self._in_flight += 1
         try:
-            response = await self._answer(request, handler, path)
+            response = await self._answer(request, handler, face)
         except GatewayError as error:
             response = error_response(error, face)
         except HTTPException as error:
@@ -105,18 +105,18 @@ class Guard:
             response.headers["x-gateway-request-id"] = request_id
         self._add_cors(request, response)
 
-    async def _answer(self, request: web.Request, handler: Handler, path: str) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, face: str) -> web.StreamResponse:
         if self._in_flight > self._config.limits.in_flight:
             raise Overloaded("the gateway has too many requests at once; try again", headers={"retry-after": "1"})
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
-        if path not in _OPEN_ROUTES:
-            self._let_in(request, path)
-        if "//" in path:
+        if request.path not in _OPEN_ROUTES:
+            self._let_in(request, face)
+        if "//" in request.path:
             return await _with_single_slashes(request)
         return await handler(request)
 
-    def _let_in(self, request: web.Request, path: str) -> None:
+    def _let_in(self, request: web.Request, face: str) -> None:
         if self._keyring.is_open and not _is_local(request.host):
             # a page of another site can reach this port under a name of its own (DNS rebinding)
             raise Forbidden("without auth.keys the gateway answers to localhost and 127.0.0.1 only")
@@ -124,22 +124,21 @@ class Guard:
             # a page of another site can send, even where it cannot read: it must not write anybody's memory
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
         principal = self._keyring.principal(request.headers)
-        needed = Right.MEMORY if face_of(_SLASHES.sub("/", path)) == "memos" else Right.CHAT
+        needed = Right.MEMORY if face == "memos" else Right.CHAT
         if needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
 
     def _is_own_page(self, request: web.Request) -> bool:
         origin = request.headers.get("origin")
-        if origin is None:
-            return True
-        allowed = self._config.server.cors_origins
-        return origin in allowed or "*" in allowed or origin == f"http://{request.host}"
+        return origin is None or origin == f"http://{request.host}" or self._is_allowed(origin)
+
+    def _is_allowed(self, origin: str) -> bool:
+        return not {origin, "*"}.isdisjoint(self._config.server.cors_origins)
 
     def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("origin")
-        allowed = self._config.server.cors_origins
-        if origin is None or not (origin in allowed or "*" in allowed):
+        if origin is None or not self._is_allowed(origin):
             return
         response.headers["access-control-allow-origin"] = origin
         response.headers["vary"] = "origin"

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest, GatewayError, NotFound, UpstreamFailed
-from gateway.exchange import Exchange, read_at_most
+from gateway.exchange import Exchange, read_error
 from gateway.identity import identify
 from gateway.pipeline import Pipeline
 from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
@@ -31,7 +31,6 @@ _MODELS_FRESH = 60.0
 _MODELS_TIMEOUT = 5.0
 _MAX_BUDGET = 1_000_000
 _JSON = "application/json"
-_MAX_ERROR_BODY = 1 << 20
 
 
 class OpenAIFace:
@@ -192,7 +191,7 @@ async def _relay(request: web.Request, incoming: Incoming, upstream: Upstream) -
         headers = header_lists.down(incoming.headers)
         encoding = incoming.headers.get("content-encoding")
         if incoming.status >= 400 and not encoding:
-            body = await read_at_most(incoming, _MAX_ERROR_BODY)
+            body = await read_error(incoming)
             if wrap_error(incoming.status, body, upstream.name) is not None:
                 raise _no_json(incoming.status, upstream.name, headers)
             if upstream.config.api_key is not None:
