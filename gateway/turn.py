@@ -211,8 +211,11 @@ class Reader(Protocol):
     `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream.
     """
 
-    has_events: bool
-    has_error: bool
+    @property
+    def has_events(self) -> bool: ...
+
+    @property
+    def has_error(self) -> bool: ...
 
     @property
     def is_complete(self) -> bool:

@@ -29,7 +29,7 @@ __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_e
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
-_CHARACTERS_AT_ONCE = 1000  # of the texts embedded at one go: a query that comes meanwhile waits for them
+_CHARACTERS_AT_ONCE = 500  # of the texts embedded at one go: a query that comes meanwhile waits for them
 
 
 class EmbedFailed(Exception):

@@ -7,6 +7,7 @@ idle between pieces, total.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -92,7 +93,7 @@ class HttpUpstream:
             async with asyncio.timeout(self.config.timeouts.first_byte):
                 response = await self._session.request(
                     request.method,
-                    URL(url, encoded=True),
+                    _parsed(url),
                     data=body,
                     headers=headers,
                     allow_redirects=False,
@@ -107,6 +108,11 @@ class HttpUpstream:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamFailed(f"the upstream {self.name} broke the connection before it answered") from error
         return HttpIncoming(response, self.name, self.config.timeouts)
+
+
+@lru_cache(256)
+def _parsed(url: str) -> URL:
+    return URL(url, encoded=True)
 
 
 async def _slices(body: bytes) -> AsyncGenerator[bytes]:
