@@ -130,11 +130,15 @@ class WorkingSet:
         self._row_of[record.id] = index
         if row.vector is not None and row.embedder == self._embedder:
             self._vectors[index] = row.vector
-        frequencies = Counter(row.terms)
+        frequencies = dict.fromkeys(row.terms, 1)
+        if len(frequencies) < len(row.terms):
+            frequencies = Counter(row.terms)
         for term, frequency in frequencies.items():
-            rows, counts = self._postings.setdefault(term, (array("i"), array("f")))
-            rows.append(index)
-            counts.append(frequency)
+            posting = self._postings.get(term)
+            if posting is None:
+                posting = self._postings[term] = (array("i"), array("f"))
+            posting[0].append(index)
+            posting[1].append(frequency)
         session = self._sessions.setdefault(record.session_id, len(self._sessions))
         if session == len(self._last_of_session):
             self._last_of_session.append(-1)

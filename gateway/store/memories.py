@@ -266,33 +266,27 @@ def _rows(arrow: Any, scope: Scope, limit: int) -> list[Row]:
     arrow = arrow.combine_chunks()
     order = np.argsort(arrow.column("seq").to_numpy(), kind="stable")[-limit:]
     arrow = arrow.take(order)
-    vectors = _vectors(arrow)
-    columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info", "fts")}
+    columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info")}
     for name in _TIMES:
         columns[name] = (arrow.column(name).cast("int64").to_numpy() / 1e6).tolist()
+    for name in ("tags", "links"):
+        columns[name] = list(map(tuple, columns[name]))
+    columns["info"] = [{} if info == "{}" else orjson.loads(info) for info in columns["info"]]
+    names = tuple(columns)
     extra = zip(
+        [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)],
+        _vectors(arrow),
         arrow.column("embedder").to_pylist(),
+        arrow.column("fts").to_pylist(),
         arrow.column("tokens").to_pylist(),
         arrow.column("seq").to_pylist(),
         strict=True,
     )
-    found = []
-    for index, (embedder, tokens, seq) in enumerate(extra):
-        fields: dict[str, Any] = {name: column[index] for name, column in columns.items()}
-        words = tuple(fields.pop("fts").split())
-        fields["tags"], fields["links"] = tuple(fields["tags"]), tuple(fields["links"])
-        fields["info"] = {} if fields["info"] == "{}" else orjson.loads(fields["info"])
-        if fields["scope"] == scope.value:
-            found.append(
-                Row(
-                    record=Record(**fields),
-                    vector=vectors[index],
-                    embedder=embedder,
-                    terms=words,
-                    tokens=tokens,
-                    seq=seq,
-                )
-            )
+    found = [
+        Row(record=record, vector=vector, embedder=embedder, terms=tuple(words.split()), tokens=tokens, seq=seq)
+        for record, vector, embedder, words, tokens, seq in extra
+        if record.scope == scope.value
+    ]
     return list({row.record.id: row for row in found}.values())
 
 
