@@ -25,11 +25,12 @@ bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as
 	$(BIN)/python -m tests.bench.proxy
 
 lock:  ## make the lock files anew (needs uv)
-	uv pip compile $(LOCK) pyproject.toml --group build -o requirements.lock
-	uv pip compile $(LOCK) pyproject.toml --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --group build -o requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock
+	uv pip compile $(LOCK) --no-deps tests/clients/memos-old-client.in -o tests/clients/memos-old-client.lock
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
@@ -59,9 +60,11 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
 	@.venvs/openai/bin/python $(INSTALL) -r $<
 	@touch $@
 
-.venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock
+.venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock
 	@echo "installing the real clients: MemoryOS (about a minute) ..."
 	@test -x .venvs/memos/bin/python || $(PYTHON) -m venv .venvs/memos
 	@.venvs/memos/bin/python $(INSTALL) -r tests/clients/memos.lock
 	@.venvs/memos/bin/python $(INSTALL) --no-deps -r tests/clients/memos-client.lock
+	@rm -rf .venvs/memos/old  # the older generation beside it, on the same dependencies
+	@.venvs/memos/bin/python $(INSTALL) --no-deps --target .venvs/memos/old -r tests/clients/memos-old-client.lock
 	@touch $@

@@ -19,22 +19,30 @@ from gateway.config import Config, UpstreamConfig
 from gateway.identity import Keyring
 from gateway.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
+from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
+from gateway.remember.intake import Intake
 from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
 from gateway.store.embed import EmbedFailed, make_embedder
 from gateway.store.folder import DataFolder
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.memories import MemoryStore, Row, StoreFailed
+from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
+from gateway.upstream.asker import Asker
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
 from gateway.upstream.detect import detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
+from gateway.wire.dialects import ChatDialect
 from gateway.wire.guard import Guard, Protocol
-from gateway.wire.memos.face import MemosFace
+from gateway.wire.memos.defaults import Defaults
+from gateway.wire.memos.envelope import Desk, operations_to_routes
+from gateway.wire.memos.face import memos_operations
 from gateway.wire.openai import OpenAIFace
+from gateway.wire.openapi import OpenAPIFace
 from gateway.wire.ops import OpsFace
 
 __all__ = ["Gateway", "Started"]
@@ -71,6 +79,8 @@ class Gateway:
         self._journal = Journal(
             self._data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer
         )
+        self._registry = Registry(self._data / "registry.sqlite")
+        self._defaults = Defaults(self._registry)
         self._tokenizer = Tokenizer(self._data / "tokenizers")
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self._is_stopping = False
@@ -111,20 +121,10 @@ class Gateway:
         await self._plugins.start(self._data)
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
-        self._recall = Recall(self._embedder, memory.recall, self._telemetry)
-        remember = Remember(self._journal, memory.remember, self._telemetry, self._plugins.on_store)
-        self._pipeline = Pipeline(
-            recall=self._recall,
-            remember=remember,
-            forwarder=Forwarder(upstreams, models, self._telemetry, self._keyring.has),
-            tokenizer=self._tokenizer,
-            plugins=self._plugins,
-            telemetry=self._telemetry,
-            config=memory.recall,
-        )
+        desk = self._desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has))
         self._stops.push_async_callback(self._stop_memory)
         self._stops.push_async_callback(self._pipeline.stop, _STOP_TIMEOUT)
-        port = await self._listen(remember)
+        port = await self._listen(desk)
         if memory.enabled:
             self._warm_up = asyncio.create_task(self._warm(), name="warm-up")
         host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
@@ -136,17 +136,53 @@ class Gateway:
             data_folder=self._data if memory.enabled else None,
         )
 
+    def _desk(self, forwarder: Forwarder) -> Desk:
+        """The stages of the way, and what stands beside it, joined."""
+        memory = self._config.memory
+        self._recall = Recall(self._embedder, memory.recall, self._telemetry)
+        remember = Remember(self._journal, self._registry, memory.remember, self._telemetry, self._plugins.on_store)
+        asker = Asker(forwarder, lambda: memory.extraction.model or "default")
+        self._pipeline = Pipeline(
+            recall=self._recall,
+            remember=remember,
+            forwarder=forwarder,
+            tokenizer=self._tokenizer,
+            plugins=self._plugins,
+            telemetry=self._telemetry,
+            config=memory.recall,
+            asker=asker,
+            fine_timeout=memory.extraction.timeout,
+        )
+        self._library = Library(
+            self._store, self._registry, remember.change, self._drained, on_change=self._recall.forget_steps
+        )
+        self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete)
+        return Desk(
+            config=self._config,
+            pipeline=self._pipeline,
+            remember=remember,
+            library=self._library,
+            registry=self._registry,
+            journal=self._journal,
+            asker=asker,
+            intake=self._intake,
+            defaults=self._defaults,
+            drained=self._drained,
+        )
+
     async def _open_journal(self) -> None:
         """Before the port: what the first client says must be kept. If it fails, `_warm` goes on trying."""
         try:
             await self._journal.open()
-        except JournalFailed as error:
+            await self._registry.open()
+        except (JournalFailed, RegistryFailed) as error:
             _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
 
     async def _stop_memory(self) -> None:
         if self._warm_up is not None:
             self._warm_up.cancel()
             await asyncio.wait([self._warm_up], timeout=_STOP_TIMEOUT)
+        await self._intake.stop()
         if self._writer is not None:
             await self._writer.stop()
             await self._sets.stop()
@@ -154,7 +190,8 @@ class Gateway:
     async def _close_journal(self) -> None:
         try:
             await self._journal.close()
-        except JournalFailed as error:
+            await self._registry.close()
+        except (JournalFailed, RegistryFailed) as error:
             _log.error("journal_not_closed", extra={"cause": str(error)})
 
     async def ready(self, timeout: float) -> bool:
@@ -173,13 +210,15 @@ class Gateway:
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         return OfflineUpstream(config) if config.kind == "offline" else HttpUpstream(config, self._session)
 
-    async def _listen(self, remember: Remember) -> int:
+    async def _listen(self, desk: Desk) -> int:
         config = self._config
         guard = Guard(config, self._keyring, self._telemetry)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(OpsFace(self._telemetry, self._state).routes())
-        app.add_routes(MemosFace(config, self._pipeline, remember, self._drained).routes())
+        operations = memos_operations(config.limits.silence)
+        app.add_routes(operations_to_routes(operations, desk))
+        app.add_routes(OpenAPIFace(operations).routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
@@ -209,6 +248,7 @@ class Gateway:
     async def _warm(self) -> None:
         """Load what is heavy, and again whatever fails, until all is there."""
         await self._retried("journal", self._journal.open)  # at once if it is open
+        await self._retried("registry", self._registry.open)
         await asyncio.gather(
             self._retried("tokenizer", lambda: asyncio.to_thread(self._tokenizer.load)),
             self._retried("embedder", self._embedder.start),
@@ -234,8 +274,11 @@ class Gateway:
             on_rows=self._apply,
             batch_window=remember.batch_window_ms / 1000,
         )
+        await self._sets.strike(await self._journal.deleted())
         await self._writer.start()
         self._recall.ready(self._sets)
+        self._library.ready(self._sets)
+        self._intake.start()
         self._memory_state = "ready"
         # what is loaded now stays: the collector need not look at it again (measured: 0.78 of the CPU per request)
         gc.collect()
@@ -247,7 +290,7 @@ class Gateway:
         while True:
             try:
                 await start()
-            except (JournalFailed, StoreFailed, EmbedFailed, OSError, ValueError) as error:
+            except (JournalFailed, RegistryFailed, StoreFailed, EmbedFailed, OSError, ValueError) as error:
                 self._memory_state = f"degraded: {part}"
                 _log.error("memory_part_failed", extra={"part": part, "cause": f"{type(error).__name__}: {error}"})
                 await asyncio.sleep(_RETRY_PAUSE)

@@ -73,7 +73,7 @@ class KeyConfig(_Section):
     tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
     user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
     rights: frozenset[Right] = Field(
-        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin` (nothing needs that yet)."
+        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin` (`/product/configure`)."
     )
 
     @field_validator("key")
@@ -159,9 +159,20 @@ class RecallConfig(_Section):
 
 class RememberConfig(_Section):
     partial_answers: bool = Field(False, description="Also keep answers that were cut, marked as such.")
+    preferences: bool = Field(True, description="Recognise explicit preferences by patterns, without a model.")
     max_message_bytes: int = Field(65_536, ge=1024, description="Longer messages are stored cut.")
     batch_window_ms: int = Field(40, ge=0, le=1000, description="How long the writer gathers a batch.")
     max_backlog_mb: int = Field(1024, ge=1, description="Journal size at which new memories are shed (never chats).")
+
+
+class ExtractionConfig(_Section):
+    model: str | None = Field(None, description="Model asked on the gateway's own account; null: `models.default`.")
+    timeout: _Positive = Field(20.0, description="Seconds that such a question may take.")
+
+
+class DocumentsConfig(_Section):
+    allow_urls: bool = Field(False, description="May the contents of files be named by a public web address?")
+    max_mb: int = Field(100, ge=1, le=1024, description="MiB of one file; a request is bounded by `limits.body_mb`.")
 
 
 class MemoryConfig(_Section):
@@ -174,6 +185,8 @@ class MemoryConfig(_Section):
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")
     remember: RememberConfig = Field(RememberConfig(), description="Writing memory.")
+    extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
+    documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")
 
 
 class LimitsConfig(_Section):
@@ -181,6 +194,7 @@ class LimitsConfig(_Section):
     body_timeout: _Positive = Field(60.0, description="Seconds in which a request body must arrive.")
     json_depth: int = Field(64, ge=8, le=512, description="Nesting of a JSON body.")
     messages: int = Field(2048, ge=1, description="Messages in one request.")
+    silence: _Positive = Field(20.0, description="Seconds until a plain MemOS answer begins with white space.")
     in_flight: int = Field(1024, ge=1, description="Requests at once; more get 503 with `Retry-After`.")
 
 

@@ -6,13 +6,22 @@ Keys are held as sha256 digests and compared as such; no lookup by a raw key, no
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from gateway.config import KeyConfig
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.turn import Ask, Identity, Principal, Right, Scope
+from gateway.turn import Ask, Identity, Principal, Right, Scope, ScopeKind
 
-__all__ = ["Keyring", "checked_id", "cube_scopes", "identify", "scope_of"]
+__all__ = [
+    "Keyring",
+    "agent_scope",
+    "checked_id",
+    "cube_scopes",
+    "identify",
+    "knowledge_scope",
+    "may_touch",
+    "public_scope",
+    "scope_of",
+]
 
 _MAX_ID = 256
 _OPEN = Principal("default", frozenset(Right))
@@ -85,20 +94,46 @@ def identify(principal: Principal, headers: Mapping[str, str], ask: Ask, default
     return Identity(user, session, reads=(own,), writes=(own,))
 
 
-def scope_of(tenant: str, cube_id: str) -> Scope:
-    """The scope of a cube within a tenant. A user's own cube has the user's id."""
-    value = hashlib.sha256(tenant.encode() + b"\0" + cube_id.encode()).hexdigest()
-    return Scope(value, tenant, cube_id)
+def scope_of(tenant: str, user: str) -> Scope:
+    """The scope of a user's own cube, whose id is the user's."""
+    return _scope(tenant, user, user, ScopeKind.USER, user)
 
 
 def cube_scopes(tenant: str, user: str, cube_ids: Sequence[str]) -> tuple[Scope, ...]:
     """The scopes of cubes that a user names, each once. A cube other than the user's own is one of this user all the
     same: naming another's cube reaches nothing of theirs."""
     scopes = [
-        scope_of(tenant, user) if cube == user else replace(scope_of(tenant, f"{user}\0{cube}"), cube_id=cube)
+        scope_of(tenant, user) if cube == user else _scope(tenant, f"{user}\0{cube}", cube, ScopeKind.CUBE, user)
         for cube in cube_ids
     ]
     return tuple({scope.value: scope for scope in scopes}.values())
+
+
+def agent_scope(tenant: str, agent: str) -> Scope:
+    """What was said to an agent, whoever said it."""
+    return _scope(tenant, f"\0agent\0{agent}", agent, ScopeKind.AGENT, "")
+
+
+def knowledge_scope(tenant: str, cube_id: str) -> Scope:
+    """A knowledge base: readable by all users of the tenant that name it."""
+    return _scope(tenant, f"\0knowledge\0{cube_id}", cube_id, ScopeKind.KNOWLEDGE, "")
+
+
+def public_scope(tenant: str) -> Scope:
+    """What users of a tenant allowed to be public within it."""
+    return _scope(tenant, "\0public", "public", ScopeKind.PUBLIC, "")
+
+
+def may_touch(principal: Principal, scope: Scope) -> bool:
+    """True if a memory of this scope is one that the holder of the key may read, change and delete by its id."""
+    if scope.tenant != principal.tenant:
+        return False
+    return principal.user is None or scope.owner == principal.user
+
+
+def _scope(tenant: str, name: str, cube_id: str, kind: ScopeKind, owner: str) -> Scope:
+    # no id holds a 0 (see `checked_id`), so no name of one kind can be one of another
+    return Scope(hashlib.sha256(f"{tenant}\0{name}".encode()).hexdigest(), tenant, cube_id, kind, owner)
 
 
 def checked_id(value: str, name: str) -> str:

@@ -15,16 +15,18 @@ from typing import Any
 import orjson
 
 from gateway import splice
+from gateway.asking import refine
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
 from gateway.plugin_host import PluginHost, thaw
-from gateway.recall.assemble import NO_BLOCK, assemble
+from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import Tokenizer, encoding_of
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, Block, Memory, Outcome, Turn
+from gateway.turn import Answer, Block, Memory, MemoryStatus, Outcome, Recalled, Turn
+from gateway.upstream.asker import Asker
 from gateway.upstream.client import Incoming
 from gateway.upstream.forward import Forwarder, Route
 
@@ -46,6 +48,8 @@ class Pipeline:
         plugins: PluginHost,
         telemetry: Telemetry,
         config: RecallConfig,
+        asker: Asker,
+        fine_timeout: float,
     ) -> None:
         self.recall = recall
         self.remember = remember
@@ -54,6 +58,8 @@ class Pipeline:
         self.telemetry = telemetry
         self._tokenizer = tokenizer
         self._config = config
+        self._asker = asker
+        self._fine_timeout = fine_timeout
         self._afterwards: set[asyncio.Task[Any]] = set()
 
     async def open(self, turn: Turn) -> Exchange:
@@ -85,6 +91,10 @@ class Pipeline:
             overhead=overhead,
         )
 
+    def count(self, text: str) -> int:
+        """Tokens of a text in the default encoding."""
+        return self._tokenizer.count(text)
+
     def afterwards(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something that a request's end must not cut off."""
         _ = self.owned(work)
@@ -104,7 +114,7 @@ class Pipeline:
     async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
         if turn.identity is not None and turn.mode.reads and not turn.ask.is_chore:
-            recalled = await self.recall.recall(turn)
+            recalled = await self._recalled(turn)
             if self.plugins.has("on_recall"):
                 memories = await self.plugins.on_recall(turn, recalled.memories)
                 recalled = replace(recalled, memories=tuple(memories))
@@ -117,6 +127,16 @@ class Pipeline:
             self.telemetry.recalled_tokens.observe(block.tokens)
         return turn, await self._changed_by_plugins(turn, raw)
 
+    async def _recalled(self, turn: Turn) -> Recalled:
+        """What a face found already, else what recall finds; as a model picks it, where that is asked for."""
+        if turn.recalled.status is not MemoryStatus.OFF:
+            return turn.recalled
+        recalled = await self.recall.recall(turn)
+        if turn.wanted.is_fine:
+            memories = await refine(self._asker, turn.ask.query, recalled.memories, self._fine_timeout)
+            recalled = replace(recalled, memories=memories)
+        return recalled
+
     def _assemble(self, turn: Turn, route: Route, memories: Sequence[Memory]) -> Block:
         if not memories:
             return NO_BLOCK
@@ -127,9 +147,10 @@ class Pipeline:
             room = config.context_window - turn.ask.max_tokens - 64
             if len(turn.raw) + budget > room:  # a token is a byte at least: only now is counting worth it
                 budget = min(budget, room - self._tokenizer.count(turn.raw.decode("utf-8", "replace"), encoding))
-        most = turn.top_k or self._config.top_k
+        most = self._config.top_k if turn.wanted.text is None else len(memories)
         seen = turn.dialect.said(turn.body)
-        return assemble(memories, budget, lambda text: self._tokenizer.count(text, encoding), seen, most)
+        layout = turn.dialect.layout or NOTES
+        return assemble(memories, budget, lambda text: self._tokenizer.count(text, encoding), seen, most, layout=layout)
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):

@@ -6,7 +6,7 @@ A `Scope` is made by `identity.py` only. This module imports nothing of the gate
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ __all__ = [
     "Block",
     "Dialect",
     "Identity",
+    "Layout",
     "Memory",
     "MemoryMode",
     "MemoryStatus",
@@ -29,7 +30,10 @@ __all__ = [
     "Record",
     "Right",
     "Scope",
+    "ScopeKind",
     "Turn",
+    "Wanted",
+    "group_of",
     "message_id",
 ]
 
@@ -39,7 +43,7 @@ FENCE_CLOSE = "</user_memory>"
 
 
 class Right(StrEnum):
-    """What a key may do: talk to models, use memory, administer (no route needs that yet)."""
+    """What a key may do: talk to models, use memory, change defaults at run time."""
 
     CHAT = "chat"
     MEMORY = "memory"
@@ -91,13 +95,28 @@ class Principal:
     user: str | None = None
 
 
+class ScopeKind(StrEnum):
+    """What kind of cube a scope is: a user's own, one more of a user, an agent's, one shared within the tenant."""
+
+    USER = "user"
+    CUBE = "cube"
+    AGENT = "agent"
+    KNOWLEDGE = "knowledgebase"
+    PUBLIC = "public"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose memory: `value` is hex(sha256(tenant, 0, cube)), 64 characters; the plain ids are for display."""
+    """Whose memory: `value` is a sha256 in hex, 64 characters; the plain ids are for display.
+
+    `owner` is the user of a USER or CUBE scope; the others belong to the whole tenant.
+    """
 
     value: str
     tenant: str
     cube_id: str
+    kind: ScopeKind = ScopeKind.USER
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,7 @@ class Record:
 
     `kind`: turn, fact, preference, tool, skill, document. `source`: who said it (user, assistant, document, tool).
     `message_id` and `part` tell the pieces of one long message apart: joined in order they are its text.
+    `status`: activated, resolving, archived, deleted (its text is gone then). `version` grows with each change.
     """
 
     id: str
@@ -137,7 +157,34 @@ class Record:
     confidence: float = 1.0
     tags: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    version: int = 1
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+_GROUPS = {"preference": "preference", "tool": "tool", "skill": "skill"}
+
+
+def group_of(kind: str) -> str:
+    """The group of a record's kind that is searched together: text, preference, tool or skill."""
+    return _GROUPS.get(kind, "text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a turn wants of recall beyond its query: how many memories of each group (`text` None: as configured).
+
+    `min_relativity` is a hard floor (None: as configured, with its gate). `threshold` is a second floor that the three
+    best texts pass anyway. `allows` holds a filter by scope value.
+    """
+
+    text: int | None = None
+    preference: int = 0
+    tool: int = 0
+    skill: int = 0
+    min_relativity: float | None = None
+    threshold: float = 0.0
+    is_fine: bool = False
+    allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +285,23 @@ class Reader(Protocol):
     def answer(self) -> Answer: ...
 
 
+class Layout(Protocol):
+    """How memories look in the prompt. `frame` is the text without any memory, for the budget. Pure."""
+
+    frame: str
+
+    def render(self, memories: Sequence[Memory]) -> str:
+        """The block as it is sent, for memories in the order of their worth."""
+        ...
+
+
 class Dialect(Protocol):
     """One wire format, as the pipeline sees it. Pure."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """How memories look in this format; None for the house's own way."""
+        ...
 
     def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         """The request body with the block in it."""
@@ -287,8 +349,7 @@ class Turn:
     query_string: str = ""
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None
-    top_k: int | None = None
-    min_relativity: float = 0.0
+    wanted: Wanted = Wanted()
     identity: Identity | None = None
     recalled: Recalled = Recalled(MemoryStatus.OFF)
     block: Block | None = None

@@ -5,7 +5,7 @@ would throw the gaps between scores away); a memory gains from its neighbours in
 its session; a memory pays for its length. Long answers stand alone, since they are neighbours of everything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ Bools = NDArray[np.bool_]
 
 _K1 = 1.2  # Robertson & Zaragoza 2009, the usual values
 _B = 0.75
+_CLEARLY = 0.01  # by which what corrects a memory stands before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class RankWeights:
 class SetArrays:
     """The columns of a working set that ranking needs; all of length n.
 
-    `before` and `after` are row numbers of the neighbours within the session, -1 where there is none.
+    `before` and `after` are row numbers of the neighbours within the session, -1 where there is none. `outranks` holds
+    pairs of rows: the first corrects the second.
     """
 
     tokens: Ints
@@ -48,6 +50,7 @@ class SetArrays:
     before: Ints
     after: Ints
     allowed: Bools
+    outranks: Sequence[tuple[int, int]] = ()
 
 
 def bm25(
@@ -91,6 +94,9 @@ def rank(
     scores += weights.session * _best_of_session(scores, arrays)
     scores -= weights.price * np.log(np.maximum(arrays.tokens, 1) / weights.price_free_tokens)
     scores[~arrays.allowed] = -np.inf
+    for correction, corrected in arrays.outranks:
+        if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
+            scores[correction] = scores[corrected] + _CLEARLY
     limit = min(limit, count)
     best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     best = best[np.argsort(-scores[best], kind="stable")][:limit]

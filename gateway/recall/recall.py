@@ -8,16 +8,20 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
+from gateway.errors import MemoryUnavailable
 from gateway.recall.query import Query, make_query
 from gateway.store.embed import Embedder, EmbedFailed
 from gateway.store.memories import StoreFailed
+from gateway.store.terms import terms
 from gateway.telemetry import Telemetry
-from gateway.turn import Identity, Memory, MemoryStatus, Recalled, Record, Scope, Turn
+from gateway.turn import Identity, Memory, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
 
 if TYPE_CHECKING:
+    from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import WorkingSets
     from gateway.store.embed import Vectors
 
@@ -29,6 +33,8 @@ _SEARCH_DEADLINE = 6.0  # seconds for those who ask for memories and nothing els
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _STEPS_KEPT = 1024  # turns whose recall is kept for the steps of their tool loop
 _SMALLEST = 10  # tokens of a memory in the block; no more candidates than the budget could hold of these
+_KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
+_UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
 _SPARE = 32  # candidates more, for those that are passed over
 
 
@@ -55,22 +61,47 @@ class Recall:
         query = make_query(turn.ask.query, turn.ask.context)
         if not query.text:
             return Recalled(MemoryStatus.MISS, reason="no_query")
-        budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        limit = min(turn.top_k or self._config.top_k, budget // _SMALLEST) + _SPARE
+        wanted = self._limited(turn)
         began = time.perf_counter()
         deadline = self._config.deadline_ms / 1000
-        recalled = await self._bounded(turn.identity.reads, query, limit, turn.min_relativity, deadline)
+        recalled = await self._bounded(turn.identity.reads, query, wanted, deadline)
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
-        if max((memory.relativity for memory in recalled.memories), default=1.0) < self._config.gate:
+        best = max((memory.relativity for memory in recalled.memories), default=1.0)
+        if turn.wanted.min_relativity is None and best < self._config.gate:
             # neighbours and sessions carry weak memories along with a strong one; without one there is only noise
             recalled = Recalled(MemoryStatus.MISS, reason="irrelevant")
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled
 
-    async def search(self, scopes: Sequence[Scope], text: str, limit: int, min_relativity: float) -> Recalled:
+    async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted) -> Recalled:
         """The same search for those who ask for memories themselves."""
-        return await self._bounded(scopes, make_query(text, ""), limit, min_relativity, _SEARCH_DEADLINE)
+        return await self._bounded(scopes, make_query(text, ""), wanted, _SEARCH_DEADLINE)
+
+    def _limited(self, turn: Turn) -> Wanted:
+        """What a turn wants, with the configuration's numbers where it has none of its own."""
+        wanted = turn.wanted
+        if wanted.text is None:
+            budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
+            wanted = replace(wanted, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
+        if wanted.min_relativity is None:
+            wanted = replace(wanted, min_relativity=self._config.min_relativity)
+        return wanted
+
+    async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
+        if self._sets is None:
+            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+        asked = make_query(query, "")
+        try:
+            vectors = await self._embedder.embed_documents([query, *texts])
+        except EmbedFailed as error:
+            raise MemoryUnavailable(f"the embedder does not answer now ({error}); try again") from error
+        return await self._sets.run(lambda: _relevance(asked, texts, vectors))
+
+    def forget_steps(self) -> None:
+        """Something was changed or deleted: no tool loop goes on with what it recalled before."""
+        self._steps.clear()
 
     async def conversation(self, identity: Identity, limit: int) -> list[dict[str, str]]:
         """The newest messages of a conversation as chat messages, oldest first; none if memory cannot tell now."""
@@ -78,22 +109,18 @@ class Recall:
             return []
         try:
             async with asyncio.timeout(self._config.deadline_ms / 1000):
-                working_set = await self._sets.get(identity.reads[0])
+                working_set = await self._sets.get(identity.writes[0])
                 records = await self._sets.run(lambda: working_set.latest(identity.session_id, limit))
         except (TimeoutError, StoreFailed):
             return []
         return _messages(records)[-limit:]
 
-    async def _bounded(
-        self, scopes: Sequence[Scope], query: Query, limit: int, min_relativity: float, deadline: float
-    ) -> Recalled:
+    async def _bounded(self, scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float) -> Recalled:
         if self._sets is None:
             return Recalled(MemoryStatus.DEGRADED, reason="loading")
         try:
             async with asyncio.timeout(deadline):
-                return await self._search(
-                    self._sets, scopes, query, limit=limit, min_relativity=min_relativity, deadline=deadline
-                )
+                return await self._search(self._sets, scopes, query, wanted, deadline)
         except TimeoutError:
             return Recalled(MemoryStatus.DEGRADED, reason="deadline")
         except StoreFailed as error:
@@ -104,32 +131,15 @@ class Recall:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
 
     async def _search(
-        self,
-        sets: "WorkingSets",
-        scopes: Sequence[Scope],
-        query: Query,
-        *,
-        limit: int,
-        min_relativity: float,
-        deadline: float,
+        self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float
     ) -> Recalled:
-        from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
-
         loads = [asyncio.ensure_future(sets.get(scope)) for scope in scopes]
         vector = await self._vector(query.text, deadline * _SHARE_FOR_VECTOR)
-        loaded = await asyncio.gather(*loads)
-        found: list[Memory] = []
-        weights = RankWeights()
-        for working_set in loaded:
-            found += await sets.run(
-                lambda working_set=working_set: working_set.search(query.terms, vector, limit, weights)  # type: ignore[misc]  # mypy cannot infer it
-            )
-        if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
-            found.sort(key=lambda memory: -memory.relativity)
-        chosen = tuple(memory for memory in found[:limit] if memory.relativity >= min_relativity)
+        loaded = list(zip(scopes, await asyncio.gather(*loads), strict=True))
+        found = await sets.run(lambda: _find(loaded, query, vector, wanted))
         if vector is None:
-            return Recalled(MemoryStatus.PARTIAL, chosen, "embedder")
-        return Recalled(MemoryStatus.HIT if chosen else MemoryStatus.MISS, chosen)
+            return Recalled(MemoryStatus.PARTIAL, found, "embedder")
+        return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found)
 
     async def _vector(self, text: str, timeout: float) -> "Vectors | None":
         try:
@@ -144,6 +154,62 @@ class Recall:
         self._steps.move_to_end(key)
         if len(self._steps) > _STEPS_KEPT:
             self._steps.popitem(last=False)
+
+
+def _find(
+    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, vector: "Vectors | None", wanted: Wanted
+) -> tuple[Memory, ...]:
+    """Preferences, tools and skills, then texts; each group best first over all sets. Runs in the sets' thread."""
+    from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
+
+    weights, floor = RankWeights(), wanted.min_relativity or 0.0
+    chosen: list[Memory] = []
+    groups = (
+        ("preference", wanted.preference),
+        ("tool", wanted.tool),
+        ("skill", wanted.skill),
+        ("text", wanted.text or 0),
+    )
+    for group, limit in groups:
+        if limit <= 0:
+            continue
+        found: list[Memory] = []
+        for scope, working_set in loaded:
+            allows = wanted.allows.get(scope.value)
+            found += working_set.search(query.terms, vector, limit, weights, allows=allows, group=group)
+        if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
+            found.sort(key=lambda memory: -memory.relativity)
+        found = [memory for memory in found if memory.relativity >= floor or group in _UNFLOORED][:limit]
+        if group == "text" and wanted.threshold:
+            found = _over_threshold(found, wanted.threshold)
+        chosen += found
+    return tuple(chosen)
+
+
+def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors") -> list[tuple[int, float]]:
+    import numpy as np  # noqa: PLC0415 — as above
+
+    from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
+
+    words = [terms(text) for text in texts]
+    lengths = np.asarray([len(one) for one in words], np.float32)
+    postings = []
+    for term in query.terms:
+        counts = np.asarray([one.count(term) for one in words], np.float32)
+        rows = np.flatnonzero(counts).astype(np.int32)
+        idf = float(np.log(1 + (len(texts) - len(rows) + 0.5) / (len(rows) + 0.5)))
+        postings.append((idf, rows, counts[rows]))
+    lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
+    scores = relativity(lexical, most, vectors[1:] @ vectors[0])
+    return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])
+
+
+def _over_threshold(memories: Sequence[Memory], threshold: float) -> list[Memory]:
+    """Those over the second floor, or the three most relevant ones if fewer are."""
+    best = sorted(memories, key=lambda memory: -memory.relativity)
+    kept = {memory.record.id for memory in best[:_KEPT_ANYWAY]}
+    kept |= {memory.record.id for memory in best if memory.relativity >= threshold}
+    return [memory for memory in memories if memory.record.id in kept]
 
 
 def _messages(records: Sequence[Record]) -> list[dict[str, str]]:

@@ -7,14 +7,14 @@ added when it is there, so no row is missed.
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.recall.working_set import WorkingSet
 from gateway.store.memories import MemoryStore, Row
 from gateway.telemetry import Telemetry
-from gateway.turn import Scope
+from gateway.turn import Record, Scope
 
 __all__ = ["WorkingSets"]
 
@@ -37,6 +37,7 @@ class WorkingSets:
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
         self._missed: dict[str, list[Row]] = {}
+        self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
 
     async def stop(self) -> None:
@@ -60,6 +61,27 @@ class WorkingSets:
             self._loading[scope.value] = task
         return await asyncio.shield(task)
 
+    async def strike(self, records: Iterable[Record]) -> None:
+        """What was deleted is gone from recall at once, before the store knows."""
+        ids: dict[str, set[str]] = defaultdict(set)
+        for record in records:
+            ids[record.scope].add(record.id)
+        for scope, members in ids.items():
+            self._struck[scope] |= members
+            working_set = self._sets.get(scope)
+            if working_set is not None:
+                await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
+
+    async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
+        """Memories of these ids, as far as their working sets are here."""
+        wanted, sets = list(memory_ids), list(self._sets.values())
+
+        def look() -> dict[str, Record]:
+            found = ((id_, working_set.find(id_)) for id_ in wanted for working_set in sets)
+            return {id_: record for id_, record in found if record is not None}
+
+        return await self.run(look)
+
     async def run(self, job: Callable[[], _T]) -> _T:
         """Do something with sets in the thread that owns them."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, job)
@@ -70,6 +92,9 @@ class WorkingSets:
         for row in rows:
             by_scope[row.record.scope].append(row)
         for scope, members in by_scope.items():
+            self._struck[scope] -= {row.record.id for row in members if row.record.status == "deleted"}
+            if not self._struck[scope]:
+                del self._struck[scope]
             if scope in self._missed:
                 self._missed[scope].extend(members)
             elif scope in self._sets:
@@ -83,6 +108,7 @@ class WorkingSets:
             working_set = WorkingSet(self._dimensions, self._embedder)
             await asyncio.to_thread(working_set.put, rows)
             working_set.put(self._missed[scope.value])
+            working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
             self._shrink()
             return working_set

@@ -6,7 +6,7 @@ spaces, else anywhere. Joined in order the pieces are the message again, to the 
 
 import re
 
-__all__ = ["PIECE_CHARACTERS", "pieces"]
+__all__ = ["PIECE_CHARACTERS", "pieces", "weight"]
 
 PIECE_CHARACTERS = 720  # about 180 tokens of English
 _CJK_WEIGHT = 3  # a CJK character weighs about three Latin ones in tokens
@@ -20,32 +20,33 @@ _ENDS = (
 
 def pieces(text: str) -> list[str]:
     """The pieces of a message, in order; their concatenation is `text`."""
-    if _weight(text) <= PIECE_CHARACTERS:
+    if weight(text) <= PIECE_CHARACTERS:
         return [text] if text else []
     return _cut(text, 0)
 
 
-def _weight(text: str) -> int:
+def weight(text: str) -> int:
+    """About how long a text is in Latin characters, by the tokens it takes."""
     return len(text) + (_CJK_WEIGHT - 1) * len(_CJK.findall(text))
 
 
 def _cut(text: str, level: int) -> list[str]:
-    if _weight(text) <= PIECE_CHARACTERS:
+    if weight(text) <= PIECE_CHARACTERS:
         return [text]
     if level == len(_ENDS):
         size = PIECE_CHARACTERS // _CJK_WEIGHT
         return [text[begin : begin + size] for begin in range(0, len(text), size)]
     found: list[str] = []
-    current, weight = "", 0
+    current, filled = "", 0
     for part in _parts(text, level):
-        heavy = _weight(part)
-        if current and weight + heavy > PIECE_CHARACTERS:
+        heavy = weight(part)
+        if current and filled + heavy > PIECE_CHARACTERS:
             found.append(current)
-            current, weight = "", 0
+            current, filled = "", 0
         if heavy > PIECE_CHARACTERS:
             found.extend(_cut(part, level + 1))
         else:
-            current, weight = current + part, weight + heavy
+            current, filled = current + part, filled + heavy
     if current:
         found.append(current)
     return found

@@ -16,7 +16,9 @@ from dataclasses import replace
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.remember.pieces import pieces
+from gateway.remember.preferences import EXPLICIT, preferences
 from gateway.store.journal import Journal, JournalFailed
+from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, Outcome, Record, Scope, Turn, message_id
 
@@ -33,8 +35,11 @@ _COMMIT_TIMEOUT = 5.0
 class Remember:
     """`hook` is where plugins see records before the journal does."""
 
-    def __init__(self, journal: Journal, config: RememberConfig, telemetry: Telemetry, hook: StoreHook) -> None:
+    def __init__(
+        self, journal: Journal, registry: Registry, config: RememberConfig, telemetry: Telemetry, hook: StoreHook
+    ) -> None:
         self._journal = journal
+        self._registry = registry
         self._config = config
         self._telemetry = telemetry
         self._hook = hook
@@ -58,9 +63,18 @@ class Remember:
         PluginUnavailable."""
         return await self._commit(turn, records)
 
+    async def change(self, records: Sequence[Record]) -> None:
+        """Commit new versions of records that are there. Raises JournalFailed or TimeoutError."""
+        async with asyncio.timeout(_COMMIT_TIMEOUT):
+            await self._journal.append(records)
+        self._telemetry.bound("remembered", "changed").inc(len(records))
+
     async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
         kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
+        if self._config.preferences:
+            kept += [preference for record in kept for preference in _preferences_of(record)]
+        await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(kept)
         self._telemetry.bound("remembered", "kept").inc(len(kept))
@@ -70,6 +84,16 @@ class Remember:
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         return kept
+
+    async def _note_scopes(self, turn: Turn) -> None:
+        """That a scope exists is worth knowing, but no reason to lose a memory."""
+        scopes = turn.identity.writes if turn.identity else ()
+        if all(self._registry.knows(scope) for scope in scopes):
+            return
+        try:
+            await self._registry.add_scopes(scopes)
+        except RegistryFailed as error:
+            _log.error("scope_not_noted", extra={"cause": str(error)})
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
         """The records of a turn, without those that were kept a moment ago."""
@@ -87,6 +111,10 @@ class Remember:
             for scope in turn.identity.writes
             for source, text in said
         ]
+        return self.without_repeated(records)
+
+    def without_repeated(self, records: Sequence[Record]) -> list[Record]:
+        """Without messages that were kept a moment ago: clients ask again."""
         return [record for record in records if not self._is_repeated(record)]
 
     def make(
@@ -128,7 +156,8 @@ class Remember:
 
 
 def _fingerprint(record: Record) -> tuple[str, str, str, str]:
-    return record.scope, record.session_id, record.source, record.message_id
+    said_at = "" if record.event_time == record.created_at else str(record.event_time)  # another time: another message
+    return record.scope, record.session_id, record.source + said_at, record.message_id
 
 
 def _pieces_of(record: Record) -> list[Record]:
@@ -139,6 +168,30 @@ def _pieces_of(record: Record) -> list[Record]:
             record, id=record.id if part == 0 else _digest(record.id, str(part)), text=text, part=part, message_id=name
         )
         for part, text in enumerate(pieces(record.text))
+    ]
+
+
+def _preferences_of(record: Record) -> list[Record]:
+    """What a user's message says of their preferences, linked to the message."""
+    if record.kind != "turn" or record.source != "user":
+        return []
+    return [
+        replace(
+            record,
+            id=_digest(record.id, "preference", str(index)),
+            kind="preference",
+            text=preference.text,
+            message_id=message_id(preference.text),
+            part=0,
+            links=(record.id,),
+            info={
+                **record.info,
+                "preference_type": EXPLICIT,
+                "reasoning": f"The user said so: {preference.text}",
+                "topic": preference.topic,
+            },
+        )
+        for index, preference in enumerate(preferences(record.text))
     ]
 
 

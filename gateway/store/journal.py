@@ -100,8 +100,11 @@ class Journal:
         self._thread.shutdown(wait=False)  # its last job is done
 
     async def append(self, records: Sequence[Record]) -> None:
-        """Write records durably; ids that are there are left as they are. Raises JournalFailed, then wrote none."""
-        rows = [(record.id, orjson.dumps(asdict(record))) for record in records]
+        """Write records durably; those that are there are left as they are. Raises JournalFailed, then wrote none.
+
+        A change of a record (`version` over 1) is an entry of its own.
+        """
+        rows = [(_entry_id(record), orjson.dumps(asdict(record))) for record in records]
         size = sum(len(payload) for _, payload in rows)
         if self._connection is None:
             raise JournalFailed("the journal is not open")
@@ -120,6 +123,14 @@ class Journal:
     async def next_due(self) -> float | None:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
         return await self._run(self._next_due)
+
+    async def deleted(self) -> list[Record]:
+        """Deletions that the store does not know yet."""
+        return await self._run(self._deleted)
+
+    async def position(self) -> tuple[int, int]:
+        """The newest sequence number, and the oldest that the store does not have yet (newest + 1 if it has all)."""
+        return await self._run(self._position)
 
     def mark_stored(self, entries: Iterable[Entry]) -> None:
         """The store has them, though perhaps not on the disk yet."""
@@ -224,9 +235,26 @@ class Journal:
             wanted,
         )
         return [
-            Entry(seq, _record(payload), len(payload), seq < self._first_seq or tries > 0)
+            Entry(seq, record, len(payload), seq < self._first_seq or tries > 0 or record.version > 1)
             for seq, payload, tries in rows
+            for record in [_record(payload)]
         ]
+
+    def _deleted(self) -> list[Record]:
+        # a tombstone is short and its JSON names its status; what merely mentions it is sorted out below
+        rows = self._open_connection().execute(
+            "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
+            (_State.WAITING, b'"status":"deleted"'),
+        )
+        found = [_record(payload) for (payload,) in rows]
+        return [record for record in found if record.status == "deleted"]
+
+    def _position(self) -> tuple[int, int]:
+        connection = self._open_connection()
+        last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+        waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
+        first = next((seq for (seq,) in waiting if seq not in self._stored), last + 1)
+        return last, first
 
     def _next_due(self) -> float | None:
         row = self._open_connection().execute(
@@ -290,6 +318,10 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+def _entry_id(record: Record) -> str:
+    return record.id if record.version == 1 else f"{record.id}.{record.version}.{record.updated_at}"
 
 
 def _record(payload: bytes) -> Record:

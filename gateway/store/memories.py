@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore", "Row", "StoreFailed"]
 
-_HEX = re.compile(r"^[0-9a-f]{64}$")
+_HEX = re.compile(r"^[0-9a-f]{64}\Z")
+_ID = re.compile(r"^[0-9a-f]{32}\Z")
 _READ_TIMEOUT = timedelta(seconds=10)
 _INDEX_CACHE_BYTES = 64 * 2**20
 _METADATA_CACHE_BYTES = 32 * 2**20
@@ -75,7 +76,9 @@ class MemoryStore:
             names = (await self._database.list_tables()).tables
             for bucket in range(self._folder.buckets):
                 if _table_name(bucket) in names:
-                    self._tables[bucket] = await self._database.open_table(_table_name(bucket))
+                    self._tables[bucket] = table = await self._database.open_table(_table_name(bucket))
+                    if "version" not in (await table.schema()).names:
+                        await table.add_columns({"version": "CAST(1 AS INT)"})
         except Exception as error:
             self._database = None
             raise StoreFailed(_short(error)) from error
@@ -87,6 +90,19 @@ class MemoryStore:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    async def find(self, memory_ids: Sequence[str]) -> list[Record]:
+        """Memories by their ids, in whatever scope: whoever asks checks whose they are. Raises StoreFailed."""
+        ids = [f"'{id_}'" for id_ in memory_ids if _ID.match(id_)]
+        if not ids:
+            return []
+        self._require_open()
+        condition = f"id IN ({','.join(ids)})"
+        queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for table in self._tables.values()]
+        found = await asyncio.gather(*(_guarded(query) for query in queries))
+        return await asyncio.to_thread(
+            lambda: [row.record for arrow in found for row in _rows(arrow, None, len(arrow))]
+        )
 
     async def load(self, scope: Scope, limit: int) -> list[Row]:
         """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
@@ -138,6 +154,7 @@ class MemoryStore:
             if stats["fragment_stats"]["num_fragments"] < _FRAGMENTS_BEFORE_COMPACTION:
                 continue
             async with self._writing:
+                await _guarded(table.delete("status = 'deleted'"))
                 if stats["num_rows"] >= _ROWS_BEFORE_INDEX and not await _guarded(table.list_indices()):
                     await _guarded(_create_indexes(table))
                 await _guarded(table.optimize(cleanup_older_than=_VERSIONS_KEPT))
@@ -222,6 +239,7 @@ def _schema(dimensions: int) -> Any:
         "tokens": pa.int32(),
         "tags": pa.list_(pa.utf8()),
         "links": pa.list_(pa.utf8()),
+        "version": pa.int32(),
         "info": pa.utf8(),
         "confidence": pa.float32(),
         "event_time": moment,
@@ -237,7 +255,7 @@ def _schema(dimensions: int) -> Any:
 
 
 _SAME = ("id", "scope", "cube_id", "user_id", "session_id", "message_id", "part", "agent_id", "app_id", "kind")
-_SAME_TOO = ("source", "status", "text", "confidence")
+_SAME_TOO = ("source", "status", "text", "confidence", "version")
 _TIMES = ("event_time", "created_at", "updated_at")
 
 
@@ -259,13 +277,16 @@ def _arrow(rows: Sequence[Row], dimensions: int) -> Any:
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
 
 
-def _rows(arrow: Any, scope: Scope, limit: int) -> list[Row]:
+def _rows(arrow: Any, scope: Scope | None, limit: int) -> list[Row]:
     """Arrow to rows, oldest first; a row of another scope is a store bug and is dropped."""
+    if not len(arrow):
+        return []
     import numpy as np  # noqa: PLC0415
 
     arrow = arrow.combine_chunks()
-    order = np.argsort(arrow.column("seq").to_numpy(), kind="stable")[-limit:]
-    arrow = arrow.take(order)
+    # a changed row has a new number, but keeps its place in its conversation
+    seqs, made = (arrow.column(name).cast("int64").to_numpy() for name in ("seq", "created_at"))
+    arrow = arrow.take(np.lexsort((seqs, made))[-limit:])
     columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info")}
     for name in _TIMES:
         columns[name] = (arrow.column(name).cast("int64").to_numpy() / 1e6).tolist()
@@ -285,7 +306,7 @@ def _rows(arrow: Any, scope: Scope, limit: int) -> list[Row]:
     found = [
         Row(record=record, vector=vector, embedder=embedder, terms=tuple(words.split()), tokens=tokens, seq=seq)
         for record, vector, embedder, words, tokens, seq in extra
-        if record.scope == scope.value
+        if scope is None or record.scope == scope.value
     ]
     return list({row.record.id: row for row in found}.values())
 

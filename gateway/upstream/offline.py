@@ -22,6 +22,8 @@ __all__ = ["OfflineUpstream"]
 _MODEL = "offline"
 _SHOWN = 5
 _DAY = re.compile(r"^\[(\d{4}-\d\d-\d\d)[^\]]*\]$")
+_ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
+_FENCE = re.compile(rf"({FENCE_OPEN}|<memories>)(.*?)({FENCE_CLOSE}|</memories>)", re.DOTALL)
 _PIECE = re.compile(r"\S+\s*|\s+")
 _WITH_NOTES = (
     "(I am the gateway's offline stand-in, not a language model.) From earlier conversations I was given:",
@@ -95,9 +97,9 @@ def _prompt(body: Mapping[str, Any]) -> str:
 
 
 def _reply(prompt: str) -> str:
-    before, fence, rest = prompt.partition(FENCE_OPEN)
-    notes, _, after = rest.partition(FENCE_CLOSE)
-    question = after.strip() if fence else before.strip()
+    fence = _FENCE.search(prompt)
+    notes = fence.group(2) if fence else ""
+    question = prompt[fence.end() :].strip() if fence else prompt.strip()
     language = int(is_cjk(question))
     chosen = _relevant(_items(notes), question)
     if not chosen:
@@ -110,10 +112,11 @@ def _items(notes: str) -> list[str]:
     day = ""
     for line in notes.splitlines():
         match = _DAY.match(line)
+        item = _ITEM.match(line)
         if match:
             day = match.group(1)
-        elif line.startswith("- "):
-            items.append(f"- {day}: {line[2:]}")
+        elif item:
+            items.append(f"- {item.group(1) or day}: {item.group(2)}" if item.group(1) or day else f"- {item.group(2)}")
         elif items:
             items[-1] += f"\n  {line}"
     return items

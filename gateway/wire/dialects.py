@@ -13,7 +13,7 @@ import orjson
 from gateway import splice
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
-from gateway.turn import Answer, Ask, message_id
+from gateway.turn import Answer, Ask, Layout, message_id
 from gateway.wire.think import split_think
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
@@ -105,6 +105,8 @@ def _positive(value: Any) -> int:
 
 class ChatDialect:
     """`/v1/chat/completions`, and `/v1/completions` as far as its answers go."""
+
+    layout: Layout | None = None
 
     def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         """The block before the last user message's text (`tail`), or after the system prompt (`system`)."""

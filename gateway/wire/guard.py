@@ -41,7 +41,7 @@ __all__ = ["Guard", "Protocol", "parse_json", "principal_of", "read_body", "requ
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.wire")
-_OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics"))
+_OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
 _SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
@@ -189,7 +189,7 @@ def _is_local(host_header: str) -> bool:
 
 def face_of(path: str) -> str:
     """Whose format a path speaks: `openai`, `anthropic`, `memos` or `ops`."""
-    if path.startswith("/product"):
+    if path.startswith(("/product", "/api/openmem")):
         return "memos"
     if path.startswith("/v1/messages"):
         return "anthropic"

@@ -122,7 +122,6 @@ class OpenAIFace:
             dialect=self._dialect,
             mode=mode,
             token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
-            min_relativity=self._config.memory.recall.min_relativity,
             identity=identity if mode is not MemoryMode.OFF else None,
         )
 

@@ -35,7 +35,7 @@ class OpsFace:
                 "version": __version__,
                 "openai_base_url": "/v1",
                 "memos_base_url": "/product",
-                "see": ["/health", "/ready", "/metrics", "/v1/models"],
+                "see": ["/docs", "/health", "/ready", "/metrics", "/v1/models"],
             }
         )
 

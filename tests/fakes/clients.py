@@ -7,11 +7,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-async def run_client(family: str, script: str, *arguments: str, folder: Path, timeout: float = 90) -> str:
-    """What the script printed. Fails if the environment is not there (`make test` makes it) or the script fails."""
+async def run_client(
+    family: str, script: str, *arguments: str, folder: Path, timeout: float = 90, older: bool = False
+) -> str:
+    """What the script printed. Fails if the environment is not there (`make test` makes it) or the script fails.
+
+    `older` takes the family's older generation, which stands beside the newer one.
+    """
     python = ROOT / ".venvs" / family / "bin" / "python"
     assert python.exists(), f"`make test` installs {python}"
     environment = {**os.environ, "MEMOS_BASE_PATH": str(folder), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    if older:
+        environment["PYTHONPATH"] = str(ROOT / ".venvs" / family / "old")
     process = await asyncio.create_subprocess_exec(
         str(python),
         str(ROOT / "tests" / "clients" / script),

@@ -27,9 +27,9 @@ def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
     }
     for path, value in changes.items():
         *parents, name = path.split("__")
-        section = raw
+        section: Any = raw
         for parent in parents:
-            section = section.setdefault(parent, {})
+            section = section[int(parent)] if isinstance(section, list) else section.setdefault(parent, {})
         section[name] = value
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(raw), encoding="utf-8")

@@ -109,7 +109,7 @@ async def test_the_placeholder_is_replaced_and_braces_stay(gateway: Running, ups
     prompt = 'Answer as {"json": 1}. Known: {memories}. End.'
     await gateway.post(COMPLETE, {"user_id": "ada", "query": "My favourite colour?", "system_prompt": prompt})
     system = upstream.last.json["messages"][0]["content"]
-    assert system.startswith('Answer as {"json": 1}. Known: <user_memory>')
+    assert system.startswith('Answer as {"json": 1}. Known: <memories>')
     assert "teal" in system
     assert system.endswith(". End.")
     await gateway.post(COMPLETE, {"user_id": "nobody", "query": "My favourite colour?", "system_prompt": prompt})

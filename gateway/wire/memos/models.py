@@ -2,29 +2,41 @@
 one wins, and an explicit null counts as absent. Unknown fields are ignored, as MemOS does.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gateway.errors import BadRequest
+from gateway.store.filters import parse_time
 
-__all__ = ["AddRequest", "ChatRequest", "ScopedRequest", "SearchRequest", "checked", "said_at"]
+__all__ = ["AddRequest", "Body", "ChatRequest", "ScopedRequest", "SearchRequest", "checked", "said_at"]
 
 _MAX_QUERY = 65_536
 _EARLIEST, _LATEST = -2_208_988_800, 7_258_118_400  # 1900-01-01 and 2200-01-01
-_B = TypeVar("_B", bound="_Body")
+_B = TypeVar("_B", bound="Body")
 
 _SAME: Final = {
     "session_id": "conversation_id",
     "top_k": "memory_limit_number",
+    "pref_top_k": "preference_limit_number",
+    "tool_mem_top_k": "tool_memory_limit_number",
+    "skill_mem_top_k": "skill_limit_number",
+    "search_tool_memory": "include_tool_memory",
+    "include_skill_memory": "include_skill",
     "model_name_or_path": "model_name",
     "custom_tags": "tags",
     "mem_cube_id": "cube_id",
+    "async_mode": "asyncMode",
+    "system_prompt": "base_prompt",
+    "page_size": "size",
 }
 
+Ids = tuple[str, ...]
 
-class _Body(BaseModel):
+
+class Body(BaseModel):
+    """What all have: one vocabulary, and no nulls."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     @model_validator(mode="before")
@@ -33,48 +45,115 @@ class _Body(BaseModel):
         if not isinstance(data, dict):
             raise ValueError("the body must be a JSON object")
         data = {key: value for key, value in data.items() if value is not None}
-        sessions = {data[name] for name in ("session_id", "conversation_id") if isinstance(data.get(name), str)}
+        sessions = {data[name] for name in ("session_id", "conversation_id") if isinstance(data.get(name), str)} - {""}
         if len(sessions) > 1:
             raise ValueError("session_id and conversation_id differ; they mean the same: send one")
         for native, other in _SAME.items():
-            if other in data:
-                data.setdefault(native, data[other])
+            if other in data and data.get(native, "") == "":
+                data[native] = data[other]
         return data
 
 
-class ScopedRequest(_Body):
-    """What every operation has: whose memory."""
+class ScopedRequest(Body):
+    """Whose memory: a user or an agent, in which conversation; which cubes are read and written."""
 
-    user_id: str = Field(min_length=1, max_length=256)
-    session_id: str | None = Field(None, max_length=256)
-    mem_cube_id: str | None = Field(None, max_length=256)
+    user_id: str | tuple[str, ...] | None = Field(None, description="The user; their own cube has the same id.")
+    agent_id: str | tuple[str, ...] = Field("", description="Metadata, and the subject where no user is named.")
+    app_id: str = Field("", max_length=256)
+    session_id: str | None = Field(None, max_length=256, description="The dialogue (`conversation_id`).")
+    mem_cube_id: str | None = Field(None, max_length=256, description="One cube to read and to write.")
+    readable_cube_ids: Ids | None = Field(None, max_length=50, description="Cubes to read; default: the user's own.")
+    writable_cube_ids: Ids | None = Field(None, max_length=50, description="Cubes that each get a copy.")
+    knowledgebase_ids: Ids = Field((), max_length=100, description="Knowledge bases to read too; `all` for all.")
+    allow_public: bool = Field(False, description="A copy may go to what is public within the tenant.")
+    allow_knowledgebase_ids: Ids = Field((), max_length=100, description="Knowledge bases that may get a copy.")
+    filter: dict[str, Any] = Field({}, description="Conditions on memories; see the README.")
 
-    @field_validator("session_id", "mem_cube_id")
+    @field_validator("session_id", "mem_cube_id", "user_id")
     @classmethod
-    def _none_if_empty(cls, value: str | None) -> str | None:
+    def _none_if_empty(cls, value: Any) -> Any:
         return value or None
 
+    @field_validator("user_id", "agent_id", mode="before")
+    @classmethod
+    def _a_list_of_some(cls, value: Any) -> Any:
+        if isinstance(value, list) and not 0 < len(value) <= 20:
+            raise ValueError("a list has 1 to 20 ids")
+        return value
 
-class ChatRequest(ScopedRequest):
-    """`/product/chat`, `/product/chat/complete`, `/product/chat/stream`. The defaults are those of the chat page."""
+    @field_validator("knowledgebase_ids", "allow_knowledgebase_ids", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
-    query: str = Field(min_length=1, max_length=_MAX_QUERY)
-    readable_cube_ids: tuple[str, ...] | None = Field(None, max_length=50)
-    writable_cube_ids: tuple[str, ...] | None = Field(None, max_length=50)
-    history: list[dict[str, Any]] | None = None
-    system_prompt: str | None = None
-    top_k: int = Field(10, ge=1, le=100)
-    relativity: float = Field(0.45, ge=0, le=1)
-    add_message_on_answer: bool = False
+    @property
+    def users(self) -> tuple[str, ...]:
+        return _several(self.user_id)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return _several(self.agent_id)
+
+
+def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+class _Described(ScopedRequest):
+    """What is stored beside a message."""
+
+    custom_tags: Ids = Field((), max_length=100, description="Tags of what is stored (`tags`).")
+    info: dict[str, Any] = Field({}, max_length=100, description="Free metadata; every key can be filtered by.")
+    async_mode: Literal["async", "sync"] = Field("async", description="sync: it can be found when the call returns.")
+    manager_user_id: str | None = None
+    project_id: str | None = None
+    source: str | None = None
+
+    @field_validator("async_mode", mode="before")
+    @classmethod
+    def _mode_name(cls, value: Any) -> Any:
+        return ("async" if value else "sync") if isinstance(value, bool) else value
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """`info`, and the other fields that a memory keeps for filters."""
+        extra = {"manager_user_id": self.manager_user_id, "project_id": self.project_id, "source": self.source}
+        return {name: value for name, value in extra.items() if value} | self.info
+
+
+class ChatRequest(_Described):
+    """A chat with memory. A field that is not sent has the value of the configured defaults."""
+
+    query: str = Field(min_length=1, max_length=_MAX_QUERY, description="The question.")
+    history: list[dict[str, Any]] | None = Field(
+        None, description="Earlier messages; the last 20 count. None: those stored of this conversation."
+    )
+    mode: Literal["fast", "fine", "mixture"] = Field("fast", description="fine: a model picks what helps.")
+    system_prompt: str | None = Field(None, description="Replaces the default prompt; `{memories}` in it is replaced.")
+    top_k: int | None = Field(None, ge=0, le=100, description="Memories wanted (`memory_limit_number`).")
+    include_preference: bool | None = None
+    pref_top_k: int | None = Field(None, ge=0, le=100, description="Preferences (`preference_limit_number`).")
+    include_tool_memory: bool = False
+    tool_mem_top_k: int = Field(6, ge=0, le=100)
+    include_skill: bool = False
+    skill_mem_top_k: int = Field(3, ge=0, le=100)
+    relativity: float | None = Field(None, ge=0, le=1, description="Relevance floor of memories; 0: none.")
+    threshold: float | None = Field(None, ge=0, le=1, description="Second floor; the best three pass it anyway.")
+    add_message_on_answer: bool | None = None
     model_name_or_path: str | None = None
-    max_tokens: int = Field(8192, ge=1)
-    temperature: float = Field(0.7, ge=0, le=2)
-    top_p: float = Field(0.95, ge=0, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
     stream: bool = False
-    custom_tags: tuple[str, ...] = Field((), max_length=100)
-    info: dict[str, Any] = {}
-    agent_id: str = Field("", max_length=256)
-    app_id: str = Field("", max_length=256)
+
+    @field_validator("user_id")
+    @classmethod
+    def _one_user(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError("a chat has one user")
+        return value
 
     @field_validator("history")
     @classmethod
@@ -83,45 +162,66 @@ class ChatRequest(ScopedRequest):
             _check_message(message, index)
         return history
 
+    @model_validator(mode="after")
+    def _has_user(self) -> Self:
+        if not self.user_id:
+            raise ValueError("user_id: is needed")
+        return self
+
 
 class SearchRequest(ScopedRequest):
-    """`/product/search`."""
+    """A search for memories, without an answer."""
 
     query: str = Field(min_length=1, max_length=_MAX_QUERY)
-    readable_cube_ids: tuple[str, ...] | None = Field(None, max_length=50)
-    top_k: int = Field(10, ge=1, le=1000)
-    relativity: float = Field(0.45, ge=0, le=1)
+    mode: Literal["fast", "fine", "mixture"] = "fast"
+    top_k: int | None = Field(None, ge=1, le=1000)
+    relativity: float | None = Field(None, ge=0, le=1)
+    threshold: float = Field(0.0, ge=0, le=1)
+    dedup: Literal["no", "sim", "mmr"] | None = "mmr"
+    include_preference: bool = True
+    pref_top_k: int = Field(6, ge=0, le=1000)
+    search_tool_memory: bool | None = None
+    tool_mem_top_k: int = Field(6, ge=0, le=1000)
+    include_skill_memory: bool | None = None
+    skill_mem_top_k: int = Field(3, ge=0, le=1000)
+    search_memory_type: str = "All"
+    reference_time: str | None = None
+    chat_history: list[dict[str, Any]] | None = None
+    source: str | None = None
+    context_format: str = "memory"
 
 
-class AddRequest(ScopedRequest):
-    """`/product/add`. `messages` are brought into one form: a list of chat messages."""
+class AddRequest(_Described):
+    """Messages to remember, brought into one form: a list of chat messages."""
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=2048)
-    writable_cube_ids: tuple[str, ...] | None = Field(None, max_length=50)
-    async_mode: Literal["async", "sync"] = "async"
-    custom_tags: tuple[str, ...] = Field((), max_length=100)
-    info: dict[str, Any] = {}
-    agent_id: str = Field("", max_length=256)
-    app_id: str = Field("", max_length=256)
+    mode: Literal["fast", "fine"] | None = None
+    task_id: str | None = Field(None, max_length=128)
+    is_feedback: bool = False
+    chat_history: list[dict[str, Any]] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("doc_path"):
+            raise ValueError("doc_path: files of this machine are not read; send the content")
+        if data.get("memory_content"):
+            messages = data.get("messages") or []
+            messages = [messages] if isinstance(messages, str) else messages
+            if isinstance(messages, list):
+                data = {**data, "messages": [*messages, {"type": "text", "text": data["memory_content"]}]}
+        return data
 
     @field_validator("messages", mode="before")
     @classmethod
     def _one_form(cls, messages: Any) -> Any:
         if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
+            messages = [messages]
         if isinstance(messages, list):
-            messages = [
-                {"role": "user", "content": item["text"]}
-                if isinstance(item, dict) and item.get("type") == "text" and "role" not in item and "text" in item
-                else item
-                for item in messages
-            ]
+            messages = [_as_message(item) for item in messages]
         return messages
-
-    @field_validator("async_mode", mode="before")
-    @classmethod
-    def _mode_name(cls, value: Any) -> Any:
-        return ("async" if value else "sync") if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _speakers(self) -> Self:
@@ -129,6 +229,15 @@ class AddRequest(ScopedRequest):
             _check_message(message, index)
             said_at(message, 0.0)
         return self
+
+
+def _as_message(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"role": "user", "content": item}
+    if isinstance(item, dict) and "role" not in item and item.get("type") in ("text", "file"):
+        content = item.get("text") if item["type"] == "text" else [item]
+        return {"role": "user", "content": content}
+    return item
 
 
 def _check_message(message: dict[str, Any], index: int) -> None:
@@ -146,14 +255,9 @@ def said_at(message: dict[str, Any], default: float) -> float:
     value = message.get("chat_time")
     if value is None or value == "":
         return default
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            seconds = float(value) / (1000 if value > 1e11 else 1)
-        else:
-            moment = datetime.fromisoformat(str(value).strip())
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
-        raise ValueError("chat_time must be ISO 8601, e.g. 2026-05-08T13:56:00") from error
+    seconds = parse_time(value)
+    if seconds is None:
+        raise ValueError("chat_time must be ISO 8601, e.g. 2026-05-08T13:56:00")
     if not _EARLIEST <= seconds <= _LATEST:
         raise ValueError("chat_time must lie between the years 1900 and 2200")
     return seconds

@@ -8,6 +8,7 @@ import pytest
 from gateway.config import RememberConfig
 from gateway.remember.remember import Remember
 from gateway.store.journal import Journal
+from gateway.store.registry import Registry
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, MemoryMode, Outcome, Record, Turn
 from tests.fakes.made import SCOPE, turn
@@ -21,7 +22,7 @@ async def keep_all(turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
 
 def made(folder: Path, **config: Any) -> Remember:
     journal = Journal(folder / "j.sqlite", 10**9, lambda: None)
-    return Remember(journal, RememberConfig(**config), Telemetry(), keep_all)
+    return Remember(journal, Registry(folder / "r.sqlite"), RememberConfig(**config), Telemetry(), keep_all)
 
 
 def texts(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -80,7 +81,9 @@ def test_a_very_long_message_is_cut_within_its_bytes(tmp_path: Path) -> None:
 async def test_a_long_message_becomes_pieces_with_one_name(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
     await journal.open()
-    remember = Remember(journal, RememberConfig(), Telemetry(), keep_all)
+    registry = Registry(tmp_path / "r.sqlite")
+    await registry.open()
+    remember = Remember(journal, registry, RememberConfig(), Telemetry(), keep_all)
     text = "A sentence of some length stands here. " * 60
     assert await remember.remember(turn(text), Answer(None))
     kept = [entry.record for entry in await journal.waiting(100)]
@@ -89,6 +92,7 @@ async def test_a_long_message_becomes_pieces_with_one_name(tmp_path: Path) -> No
     assert len({record.message_id for record in kept}) == 1
     assert len({record.id for record in kept}) == len(kept)
     await journal.close()
+    await registry.close()
 
 
 async def test_a_message_changed_by_a_plugin_has_no_trace_of_the_old_one(tmp_path: Path) -> None:
@@ -97,9 +101,12 @@ async def test_a_message_changed_by_a_plugin_has_no_trace_of_the_old_one(tmp_pat
 
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
     await journal.open()
-    remember = Remember(journal, RememberConfig(), Telemetry(), hide)
+    registry = Registry(tmp_path / "r.sqlite")
+    await registry.open()
+    remember = Remember(journal, registry, RememberConfig(), Telemetry(), hide)
     before = remember.make(turn("card 4111"), SCOPE, "user", "card 4111", {})
     await remember.remember(turn("card 4111"), Answer(None))
     (entry,) = await journal.waiting(10)
     assert entry.record.message_id != before.message_id
     await journal.close()
+    await registry.close()

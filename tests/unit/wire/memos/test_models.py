@@ -1,15 +1,18 @@
 import pytest
 
 from gateway.errors import BadRequest
+from gateway.wire.memos.defaults import DEFAULT_CONFIG
 from gateway.wire.memos.models import AddRequest, ChatRequest, SearchRequest, checked, said_at
 
 ASKED = {"user_id": "u", "query": "q"}
 
 
 def test_the_defaults_are_those_of_the_chat_page() -> None:
+    page = DEFAULT_CONFIG
+    assert (page.add_message_on_answer, page.temperature, page.top_p, page.max_tokens) == (False, 0.7, 0.95, 8192)
+    assert (page.include_preference, page.relativity, page.threshold) == (True, 0.45, 0.5)
     chat = checked(ChatRequest, ASKED)
-    assert (chat.add_message_on_answer, chat.temperature, chat.top_p, chat.max_tokens) == (False, 0.7, 0.95, 8192)
-    assert (chat.top_k, chat.relativity, chat.stream) == (10, 0.45, False)
+    assert (chat.add_message_on_answer, chat.temperature, chat.top_p, chat.max_tokens) == (None,) * 4
 
 
 def test_both_vocabularies_mean_the_same_and_the_native_name_wins() -> None:

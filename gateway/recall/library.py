@@ -1,0 +1,168 @@
+"""The library: memories looked up, not searched: by id, by conversation, by filter; and taken out or changed.
+
+Reading waits until what was written before can be found. By id a memory is found in whatever scope; who asks is told
+only of those that are theirs, and a foreign id is answered as an unknown one.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.errors import MemoryUnavailable
+from gateway.identity import may_touch
+from gateway.store.journal import JournalFailed
+from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.registry import Registry
+from gateway.turn import Principal, Record, Scope
+
+if TYPE_CHECKING:
+    from gateway.recall.working_sets import WorkingSets
+
+__all__ = ["Library", "plain_id"]
+
+_PATIENCE = 5.0  # seconds that a look-up waits for what was written before
+_AT_ONCE = 500  # changes of one journal entry group
+
+Filter = Callable[[Record], bool]
+Change = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class Library:
+    """`ready` is called when the store is loaded; before, every method raises MemoryUnavailable.
+
+    `change` commits new versions of records; `drained` waits until they can be found.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        registry: Registry,
+        change: Change,
+        drained: Callable[[float], Awaitable[bool]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._change = change
+        self._drained = drained
+        self._on_change = on_change
+        self._sets: WorkingSets | None = None
+
+    def ready(self, sets: "WorkingSets") -> None:
+        self._sets = sets
+
+    async def records(self, scope: Scope, allows: Filter | None = None) -> list[Record]:
+        """All memories of a scope that a filter allows, archived ones included, oldest first."""
+        sets = await self._current()
+        try:
+            working_set = await sets.get(scope)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return await sets.run(lambda: working_set.records(allows))
+
+    async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
+        """The newest `limit` records of a conversation, oldest first."""
+        sets = await self._current()
+        try:
+            working_set = await sets.get(scope)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return await sets.run(lambda: working_set.latest(session_id, limit))
+
+    async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
+        """Memories by id that the holder of the key may touch, in the order of the ids."""
+        sets = await self._current()
+        wanted = list(dict.fromkeys(plain_id(id_) for id_ in memory_ids))
+        found = await sets.find(wanted)
+        missing = [id_ for id_ in wanted if id_ not in found]
+        try:
+            found |= {record.id: record for record in await self._store.find(missing)}
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        allowed = []
+        for id_ in wanted:
+            record = found.get(id_)
+            if record is None or record.status == "deleted":
+                continue
+            scope = await self._registry.scope(record.scope)
+            if scope is not None and may_touch(principal, scope):
+                allowed.append(record)
+        return allowed
+
+    async def delete(self, records: Iterable[Record]) -> int:
+        """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
+        sets = await self._current()
+        doomed = {record.id: record for record in records}
+        for record in await self._concluded_from(list(doomed.values())):
+            doomed.setdefault(record.id, record)
+        members = list(doomed.values())
+        now = time.time()
+        for begin in range(0, len(members), _AT_ONCE):
+            await self._commit([_deleted(record, now) for record in members[begin : begin + _AT_ONCE]])
+        await sets.strike(members)
+        self._on_change()
+        return len(members)
+
+    async def update(
+        self, record: Record, *, text: str | None = None, status: str | None = None, title: str | None = None
+    ) -> Record:
+        """A new version of a memory; it can be found when this returns."""
+        changed = replace(
+            record,
+            text=record.text if text is None else text,
+            status=record.status if status is None else status,
+            info=record.info if title is None else {**record.info, "title": title},
+            version=record.version + 1,
+            updated_at=time.time(),
+        )
+        await self._commit([changed])
+        await self._drained(_PATIENCE)
+        self._on_change()
+        return changed
+
+    async def _concluded_from(self, records: Sequence[Record]) -> list[Record]:
+        """Preferences and the like that were made from these very messages, and from nothing else."""
+        scopes = {record.scope for record in records if record.kind == "turn"}
+        gone = {record.id for record in records}
+        found: list[Record] = []
+        for value in scopes:
+            scope = await self._registry.scope(value)
+            if scope is not None:
+                found += await self.records(
+                    scope, lambda record: _is_conclusion(record) and gone.issuperset(record.links)
+                )
+        return found
+
+    async def _commit(self, records: Sequence[Record]) -> None:
+        try:
+            await self._change(records)
+        except JournalFailed as error:
+            raise MemoryUnavailable("the change could not be written; nothing was changed; try again") from error
+        except TimeoutError as error:
+            raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
+
+    async def _current(self) -> "WorkingSets":
+        """The working sets, with all that was written before now."""
+        sets = self._sets
+        if sets is None:
+            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+        await self._drained(_PATIENCE)
+        return sets
+
+
+def _is_conclusion(record: Record) -> bool:
+    """Made from other memories, and worth nothing without them; a correction stands by itself."""
+    return bool(record.links) and not record.info.get("corrects")
+
+
+def plain_id(memory_id: str) -> str:
+    """A memory's id as it is stored: clients may write it as a UUID with hyphens."""
+    return memory_id.strip().lower().replace("-", "") if len(memory_id) == 36 else memory_id.strip()
+
+
+def _deleted(record: Record, now: float) -> Record:
+    """What is left of a deleted memory: its ids."""
+    return replace(
+        record, status="deleted", text="", message_id="", tags=(), info={}, updated_at=now, version=record.version + 1
+    )

@@ -1,0 +1,151 @@
+"""The intake: files of knowledge bases become memories, in the background, one after the other.
+
+A file is in the registry with its content before its upload is answered; what a stop leaves undone the next start
+finishes. Ids follow from the file's, so doing it twice makes nothing twice.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway.errors import PluginUnavailable
+from gateway.identity import knowledge_scope
+from gateway.remember.documents import Piece, Unreadable, read_pieces
+from gateway.remember.remember import Remember
+from gateway.store.journal import JournalFailed
+from gateway.store.registry import Document, Registry
+from gateway.turn import Ask, Dialect, Identity, Principal, Record, Scope, Turn, message_id
+
+__all__ = ["Intake", "document_records"]
+
+_log = logging.getLogger("gateway.intake")
+_PAUSE = 5.0
+_TIME = 120.0  # seconds that reading one file may take
+_BATCH = 200
+
+
+class Intake:
+    """`drained` waits until what was written can be found: only then a file is `completed`. `discard` deletes what came
+    of a file that was deleted meanwhile."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        remember: Remember,
+        dialect: Dialect,
+        drained: Callable[[float], Awaitable[bool]],
+        discard: Callable[[Sequence[Record]], Awaitable[int]],
+    ) -> None:
+        self._registry = registry
+        self._remember = remember
+        self._dialect = dialect
+        self._drained = drained
+        self._discard = discard
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """There is a new file."""
+        self._wake.set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._work(), name="intake")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                self._wake.clear()
+                for tenant, id_ in await self._registry.unfinished_files():
+                    await self._take_in(tenant, id_)
+                await self._wake.wait()
+            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
+                _log.exception("intake_rests", extra={"cause": type(error).__name__})
+                await asyncio.sleep(_PAUSE)
+
+    async def _take_in(self, tenant: str, id_: str) -> None:
+        files = await self._registry.files(tenant, ids=[id_])
+        content = await self._registry.file_content(tenant, id_)
+        if not files or content is None:
+            return
+        file = files[0]
+        try:
+            async with asyncio.timeout(_TIME):
+                found = await asyncio.to_thread(read_pieces, file.name, content)
+        except Unreadable as error:
+            await self._registry.end_file(tenant, id_, "failed", str(error))
+            return
+        except TimeoutError:
+            await self._registry.end_file(tenant, id_, "failed", "reading the file took too long")
+            return
+        scope = knowledge_scope(tenant, file.cube_id)
+        records = await self._store(scope, file, found)
+        if await self._registry.files(tenant, ids=[id_]):
+            await self._registry.end_file(tenant, id_, "completed")
+        else:
+            await self._discard(records)
+
+    async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> list[Record]:
+        turn = self._turn(scope, file)
+        records = document_records(scope, file, found, turn.received_at)
+        kept: list[Record] = []
+        for begin in range(0, len(records), _BATCH):
+            while True:
+                try:
+                    kept += await self._remember.add(turn, records[begin : begin + _BATCH])
+                except (JournalFailed, PluginUnavailable, TimeoutError) as error:
+                    _log.warning("document_waits", extra={"cause": str(error) or "timeout"})
+                    await asyncio.sleep(_PAUSE)
+                else:
+                    break
+        while not await self._drained(_TIME):
+            _log.warning("document_waits", extra={"cause": "store"})
+        return kept
+
+    def _turn(self, scope: Scope, file: Document) -> Turn:
+        """What plugins see of a document on its way into the store."""
+        return Turn(
+            id=file.id,
+            started=time.perf_counter(),
+            received_at=file.at,
+            principal=Principal(scope.tenant, frozenset()),
+            path="",
+            headers={},
+            raw=b"",
+            body={},
+            ask=Ask(model="", stream=False),
+            dialect=self._dialect,
+            identity=Identity(scope.cube_id, file.id, reads=(scope,), writes=(scope,)),
+        )
+
+
+def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: float) -> list[Record]:
+    """The memories of a file, in order; they know the file, the page and the heading that they come from."""
+    records = []
+    for index, piece in enumerate(found):
+        place = {"page": piece.page} if piece.page else {}
+        heading = {"heading": piece.heading} if piece.heading else {}
+        records.append(
+            Record(
+                id=hashlib.sha256(f"{scope.value}\0{file.id}\0{index}".encode()).hexdigest()[:32],
+                scope=scope.value,
+                cube_id=scope.cube_id,
+                user_id=scope.owner,
+                session_id=file.id,
+                kind="skill" if file.kind == "skill" else "document",
+                source="document",
+                text=piece.text,
+                event_time=now,
+                created_at=now,
+                updated_at=now,
+                message_id=message_id(piece.text),
+                info={"file_ids": [file.id], "file_name": file.name, "chunk": index, **place, **heading},
+            )
+        )
+    return records

@@ -1,0 +1,98 @@
+"""Explicit preferences of a user, recognised by patterns in English and Chinese, without a model. Pure.
+
+A preference is a sentence in which the user says of themselves what they like or never want, how to call them, or how
+answers should be. One sentence is enough; questions and one-off wishes ("this time", "这次") are none.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["EXPLICIT", "Preference", "preferences"]
+
+EXPLICIT: Final = "explicit_preference"
+_LONGEST = 300  # characters of a sentence that can be one
+_SHORTEST = 3
+_MOST = 8  # preferences of one message
+_SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
+_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
+_ONCE = re.compile(
+    r"\b(this (time|once)|just (this )?once|for (now|today|once)|right now|today|tonight|temporarily"
+    r"|for this (one|email|mail|task|question|answer|case|text|essay|story))\b"
+    r"|这次|这回|本次|今天|今晚|暂时|先这样|只此一次|这一次",
+    re.IGNORECASE,
+)
+_OTHERS = re.compile(
+    r"^\s*(my|the|his|her|their|our)\s+(?!favou?rite|preferred|pronouns|name is)\w+\s+"
+    r"(likes?|loves?|hates?|prefers?|is|are)\b"
+    r"|^\s*(he|she|they|we|you)\b|^(我的)?(妈妈|爸爸|朋友|同事|老公|老婆|儿子|女儿|他|她|他们)",
+    re.IGNORECASE,
+)
+_ADVERBS = (
+    r"(?:(?:really|absolutely|personally|also|usually|always|generally|especially|just|do|strongly|much)\s+){0,3}"
+)
+_DO = (
+    r"(?:answer|reply|respond|write|use|speak|talk|call|address|give|include|add|explain|format|keep|start|end|show"
+    r"|mention|send|suggest|recommend|remind|translate|cite|quote|avoid|assume|put|make|tell|ask)"
+)
+_DEGREES = (
+    r"(?:比较|更加?|很|最|特别|非常|超级?|真的?|一直|平时|还是|其实|也|都|就|从小|通常|一般|个人|确实|太|可|挺){0,3}"
+)
+# topic, pattern; the first that matches names the topic
+_PATTERNS: Final = (
+    ("address", r"(?<!n't )(?<!not )(?<!never )\b(?:call me|address me as|refer to me as|my pronouns are|i go by)"
+     r"\s+\w"),
+    ("address", r"(?:请|可以|就|以后|都)*(?:叫我|称呼我)(?:为|做|作)?\s*[\w\u4e00-\u9fff]"),
+    ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
+     r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
+    ("health", r"我.{0,4}(?:对.{1,12}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
+    ("style", r"^\W*(?:please\s+|so\s+)?(?:from now on|in (?:the )?future|going forward|for all (?:future|your) \w+)\b"
+     r".{3,}"),
+    ("style", rf"^\W*(?:please\s+|and\s+|you (?:should|must)\s+)?(?:always|never)\s+{_DO}\b"),
+    ("style", rf"^\W*(?:please\s+)?(?:do not|don't|stop)\s+(?:ever\s+|always\s+)?(?:using|calling|{_DO})\b.*"
+     r"\b(?:ever|again|any ?more|me|in (?:your|any) (?:answers?|repl(?:y|ies)))\b"),
+    ("style", r"\bI(?:'d)? (?:want|need|would like|like|expect|prefer) "
+     r"(?:you to|your answers?|all answers?|answers? (?:to be|in))\s*(?:to\s+)?(?:always\s+|never\s+)?\w+"),
+    ("style", r"(?:以后|今后|从现在(?:起|开始)|从今(?:以后|往后)|每次|永远).{0,8}"
+     r"(?:请|都|要|不要|别|用|不许|一律|必须)"),
+    ("style", r"^\W*(?:请)?(?:一直|总是|始终|务必)(?:都)?(?:用|以|给|保持|使用)"),
+    ("style", r"^\W*(?:请)?(?:不要|别|不许)(?:再|总是|老是)(?:用|叫|使用|给我|提|发|加|说)"),
+    ("taste", rf"\bI\s+{_ADVERBS}(?:prefer|hate|dislike|detest|adore|can't stand|cannot stand|can't bear|avoid"
+     r"|never (?:eat|drink|use|wear|watch|read|take))\s+(?!to know|to hear|to ask|that you|it\b|this\b|your\b)\w"),
+    ("taste", rf"\bI\s+{_ADVERBS}(?:like|love|enjoy|don't (?:like|enjoy|want|eat|drink)|do not like)\s+"
+     r"(?!to (?:know|hear|ask|see|have|get|make|book|order)|(?:that|it|this|your|you|how|what)\b"
+     r"|the (?:way|idea|sound)\b)\w"),
+    ("taste", r"\bmy (?:favou?rite|preferred)\b.{1,60}\b(?:is|are|would be)\b"),
+    ("taste", rf"我{_DEGREES}(?:不喜欢|喜欢|最爱|爱吃|爱喝|爱看|爱听|偏好|偏爱|更愿意|宁愿|讨厌|不爱|受不了"
+     r"|从不|从来不|不吃|不喝|习惯(?:用|于|在))"),
+    ("taste", r"我(?:的)?(?:最爱|偏好|首选|最喜欢的.{1,20})(?:是|为)"),
+)  # fmt: skip
+_COMPILED = tuple((topic, re.compile(pattern, re.IGNORECASE)) for topic, pattern in _PATTERNS)
+_NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|我(?:喜欢|爱)(?:你|他|她)")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """`text` is the user's own sentence; `topic` one of address, health, style, taste."""
+
+    text: str
+    topic: str
+
+
+def preferences(message: str) -> list[Preference]:
+    """The explicit preferences that a user's message states, in order."""
+    found: list[Preference] = []
+    for match in _SENTENCE.finditer(message[:20_000]):
+        sentence = match.group().strip()
+        topic = _topic(sentence)
+        if topic is not None and len(found) < _MOST:
+            found.append(Preference(sentence, topic))
+    return found
+
+
+def _topic(sentence: str) -> str | None:
+    if not _SHORTEST <= len(sentence) <= _LONGEST or _QUESTION.search(sentence) or _ONCE.search(sentence):
+        return None
+    if _OTHERS.search(sentence) or _NOT_ONES_OWN.search(sentence):
+        return None
+    return next((topic for topic, pattern in _COMPILED if pattern.search(sentence)), None)

@@ -1,0 +1,271 @@
+"""The registry: what is known beside memories. SQLite, one file, one thread.
+
+Scopes (which exist, whose they are), knowledge bases and their files, tasks, profiles, and settings that were changed
+at run time. Every method takes a tenant first, and rows of another one are never seen. Values of a row that only its
+reader understands are JSON.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from gateway.turn import Scope, ScopeKind
+
+__all__ = ["Document", "Item", "Registry", "RegistryFailed", "Task"]
+
+_T = TypeVar("_T")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS scopes (
+    value TEXT PRIMARY KEY, tenant TEXT NOT NULL, cube_id TEXT NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS scopes_by_cube ON scopes (tenant, cube_id);
+CREATE TABLE IF NOT EXISTS items (
+    tenant TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (tenant, kind, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, cube_id TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
+    kind TEXT NOT NULL, status TEXT NOT NULL, error TEXT NOT NULL, at REAL NOT NULL, content BLOB,
+    PRIMARY KEY (tenant, id)
+);
+CREATE INDEX IF NOT EXISTS files_by_cube ON files (tenant, cube_id, at);
+CREATE TABLE IF NOT EXISTS tasks (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, user TEXT NOT NULL, cube_id TEXT NOT NULL, status TEXT NOT NULL,
+    seq INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (tenant, id)
+);
+CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
+"""
+_TASKS_KEPT = 86_400.0 * 7
+_KNOWN = 100_000  # scopes that need not be written again
+
+
+class RegistryFailed(Exception):
+    """Nothing was written or read: the disk is full, or the file is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A knowledge base, a profile, or a group of settings."""
+
+    id: str
+    at: float
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file of a knowledge base. `status`: running, completed, failed; `kind`: document or skill."""
+
+    id: str
+    cube_id: str
+    name: str
+    size: int
+    kind: str
+    status: str
+    error: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Work in the background. One with a `seq` is done when the journal is drained up to it."""
+
+    id: str
+    user: str
+    cube_id: str
+    status: str
+    seq: int = 0
+    at: float = 0.0
+
+
+class Registry:
+    """Opened before the port; everything runs in a thread of its own. Raises RegistryFailed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
+        self._connection: sqlite3.Connection | None = None
+        self._known: dict[str, Scope] = {}
+
+    async def open(self) -> None:
+        if self._connection is None:
+            await self._run(self._open)
+
+    async def close(self) -> None:
+        await self._run(self._close)
+        self._thread.shutdown(wait=False)
+
+    # scopes
+
+    def knows(self, scope: Scope) -> bool:
+        return scope.value in self._known
+
+    async def add_scopes(self, scopes: Iterable[Scope]) -> None:
+        """Note that these exist. Free for those that were noted a moment ago."""
+        new = [scope for scope in scopes if scope.value not in self._known]
+        if not new:
+            return
+        rows = [(scope.value, scope.tenant, scope.cube_id, scope.kind.value, scope.owner) for scope in new]
+        await self._write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        self._known |= {scope.value: scope for scope in new}
+
+    async def drop_scope(self, scope: Scope) -> None:
+        await self._write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
+        self._known.pop(scope.value, None)
+
+    async def scope(self, value: str) -> Scope | None:
+        found = self._known.get(value)
+        if found is None:
+            found = next(iter(_scopes(await self._read("SELECT * FROM scopes WHERE value=?", value))), None)
+        return found
+
+    async def scopes(self, tenant: str) -> list[Scope]:
+        """All scopes of a tenant."""
+        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=?", tenant))
+
+    async def scopes_of_cube(self, tenant: str, cube_id: str) -> list[Scope]:
+        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND cube_id=?", tenant, cube_id))
+
+    async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]:
+        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
+
+    # items
+
+    async def put_item(self, tenant: str, kind: str, id_: str, value: Mapping[str, Any]) -> None:
+        await self._write(
+            "INSERT INTO items VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value=excluded.value",
+            [(tenant, kind, id_, time.time(), orjson.dumps(dict(value)))],
+        )
+
+    async def item(self, tenant: str, kind: str, id_: str) -> Item | None:
+        rows = await self._read("SELECT id, at, value FROM items WHERE tenant=? AND kind=? AND id=?", tenant, kind, id_)
+        return next((Item(id_, at, orjson.loads(value)) for id_, at, value in rows), None)
+
+    async def items(self, tenant: str, kind: str) -> list[Item]:
+        rows = await self._read("SELECT id, at, value FROM items WHERE tenant=? AND kind=? ORDER BY at", tenant, kind)
+        return [Item(id_, at, orjson.loads(value)) for id_, at, value in rows]
+
+    async def drop_item(self, tenant: str, kind: str, id_: str) -> None:
+        await self._write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
+
+    # files of knowledge bases
+
+    async def put_files(self, tenant: str, files: Sequence[tuple[Document, bytes]]) -> None:
+        """Keep files with their content until `end_file` says what became of them."""
+        rows = [
+            (tenant, file.id, file.cube_id, file.name, file.size, file.kind, file.status, file.error, file.at, content)
+            for file, content in files
+        ]
+        await self._write("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    async def end_file(self, tenant: str, id_: str, status: str, error: str = "") -> None:
+        await self._write(
+            "UPDATE files SET status=?, error=?, content=NULL WHERE tenant=? AND id=?", [(status, error, tenant, id_)]
+        )
+
+    async def files(self, tenant: str, *, cube_id: str | None = None, ids: Sequence[str] = ()) -> list[Document]:
+        """The files of a knowledge base, or those of these ids, oldest first."""
+        column, values = ("cube_id", [cube_id]) if cube_id is not None else ("id", list(ids))
+        places = ",".join("?" * len(values))  # only question marks go into the statement
+        rows = await self._read(
+            f"SELECT id, cube_id, name, size, kind, status, error, at FROM files "  # noqa: S608
+            f"WHERE tenant=? AND {column} IN ({places}) ORDER BY at, rowid",
+            tenant,
+            *values,
+        )
+        names = ("id", "cube_id", "name", "size", "kind", "status", "error", "at")
+        return [Document(**dict(zip(names, row, strict=True))) for row in rows]
+
+    async def unfinished_files(self) -> list[tuple[str, str]]:
+        """Tenant and id of files that are still to be read, oldest first."""
+        return await self._read("SELECT tenant, id FROM files WHERE status='running' ORDER BY at, rowid")
+
+    async def file_content(self, tenant: str, id_: str) -> bytes | None:
+        rows = await self._read("SELECT content FROM files WHERE tenant=? AND id=?", tenant, id_)
+        return rows[0][0] if rows else None
+
+    async def drop_files(self, tenant: str, ids: Sequence[str]) -> None:
+        await self._write("DELETE FROM files WHERE tenant=? AND id=?", [(tenant, id_) for id_ in ids])
+
+    # tasks
+
+    async def put_task(self, tenant: str, task: Task) -> None:
+        now = time.time()
+        await self._write(
+            "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET status=excluded.status, seq=excluded.seq",
+            [(tenant, task.id, task.user, task.cube_id, task.status, task.seq, task.at or now)],
+        )
+        await self._write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
+
+    async def task(self, tenant: str, id_: str) -> Task | None:
+        return next(iter(await self._tasks("tenant=? AND id=?", tenant, id_)), None)
+
+    async def tasks(self, tenant: str, user: str | None = None) -> list[Task]:
+        """Tasks of a tenant, or of one of its users, newest first; a thousand at most."""
+        if user is None:
+            return await self._tasks("tenant=?", tenant)
+        return await self._tasks("tenant=? AND user=?", tenant, user)
+
+    async def _tasks(self, condition: str, *values: str) -> list[Task]:
+        names = ("id", "user", "cube_id", "status", "seq", "at")
+        rows = await self._read(
+            f"SELECT {', '.join(names)} FROM tasks WHERE {condition} ORDER BY at DESC LIMIT 1000",  # noqa: S608 — ours
+            *values,
+        )
+        return [Task(**dict(zip(names, row, strict=True))) for row in rows]
+
+    async def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        def work() -> None:
+            connection = self._open_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(statement, rows)
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+        await self._run(work)
+
+    async def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await self._run(lambda: self._open_connection().execute(statement, values).fetchall())
+
+    async def _run(self, job: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            raise RegistryFailed(str(error)) from error
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(_SCHEMA)
+        self._connection = connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the registry is closed")
+        return self._connection
+
+
+def _scopes(rows: Sequence[tuple[Any, ...]]) -> list[Scope]:
+    return [Scope(value, tenant, cube_id, ScopeKind(kind), owner) for value, tenant, cube_id, kind, owner in rows]

@@ -1,0 +1,114 @@
+"""Asks a model for JSON on the gateway's own account: judging feedback, proposing questions, extracting.
+
+Small models wrap JSON in prose and fences, leave the end off or answer something else: what can be read is read, and
+whatever cannot is None, as is every failure. Nobody depends on an answer.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import GatewayError
+from gateway.upstream.forward import Forwarder
+
+__all__ = ["Asker", "read_object"]
+
+_log = logging.getLogger("gateway.asker")
+_MAX_ANSWER = 1 << 20
+_MAX_TOKENS = 1500
+_STARTS = 20  # braces at which an object is tried
+
+
+class Asker:
+    """`model` names the model to ask; the stand-in without a language model is never asked."""
+
+    def __init__(self, forwarder: Forwarder, model: Callable[[], str]) -> None:
+        self._forwarder = forwarder
+        self._model = model
+
+    @property
+    def has_model(self) -> bool:
+        try:
+            return self._forwarder.route(self._model()).upstream.config.kind != "offline"
+        except GatewayError:
+            return False
+
+    async def ask(
+        self, instructions: str, material: str, schema: Mapping[str, Any], *, timeout: float
+    ) -> dict[str, Any] | None:
+        """The model's JSON object for this material; None if there is no model, or no answer worth the name."""
+        if not self.has_model:
+            return None
+        try:
+            async with asyncio.timeout(timeout):
+                text = await self._answer(instructions, material, schema)
+        except (GatewayError, TimeoutError) as error:
+            _log.warning("model_not_asked", extra={"cause": str(error) or "timeout"})
+            return None
+        found = read_object(text)
+        if found is None:
+            _log.warning("model_answer_unreadable", extra={"characters": len(text)})
+        return found
+
+    async def _answer(self, instructions: str, material: str, schema: Mapping[str, Any]) -> str:
+        route = self._forwarder.route(self._model())
+        body = {
+            "model": route.model,
+            "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": material}],
+            "temperature": 0,
+            "max_tokens": _MAX_TOKENS,
+            "stream": False,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
+            },
+        }
+        status, raw = await self._send(route.asked, body)
+        if status == 400:  # a server that knows no schemas: the instructions say what is wanted
+            del body["response_format"]
+            status, raw = await self._send(route.asked, body)
+        if status != 200:
+            _log.warning("model_refused", extra={"status": status})
+            return ""
+        try:
+            content = orjson.loads(raw)["choices"][0]["message"]["content"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+            return ""
+        return content if isinstance(content, str) else ""
+
+    async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        incoming = await self._forwarder.send_chat(
+            self._forwarder.route(model),
+            path="/chat/completions",
+            query_string="",
+            client_headers={},
+            raw=orjson.dumps(body),
+        )
+        try:
+            raw = bytearray()
+            async for chunk in incoming.chunks():
+                raw += chunk
+                if len(raw) > _MAX_ANSWER:
+                    break
+            return incoming.status, bytes(raw)
+        finally:
+            incoming.close()
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """The first JSON object in a model's words, whatever stands round it; None if there is none."""
+    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.DOTALL)
+    decoder = json.JSONDecoder(strict=False)
+    for match in list(re.finditer(r"\{", text))[:_STARTS]:
+        try:
+            found, _ = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None

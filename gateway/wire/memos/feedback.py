@@ -1,0 +1,176 @@
+"""Feedback in a user's own words: it corrects memories or adds to them.
+
+With a model: what it contradicts is archived and a new version takes its place, what is new is added. Without one the
+feedback itself is kept as a memory that outranks those it is about. Either way nothing is overwritten.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.asking import judge_feedback
+from gateway.store.registry import Task
+from gateway.turn import Record, Scope, Turn, Wanted
+from gateway.wire.dialects import text_of
+from gateway.wire.guard import request_id_of
+from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.items import native_item
+from gateway.wire.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
+
+__all__ = ["Changed", "feedback_operations", "give_feedback"]
+
+_ABOUT = 0.45  # relevance from which a memory is taken to be what the feedback is about
+_CANDIDATES = 10
+_CORRECTED = 3  # memories that feedback outranks where no model says which
+_CONVERSATION = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What feedback did. `answer` is the corrected answer, "" if there is none."""
+
+    added: tuple[Record, ...]
+    updated: tuple[tuple[Record, Record], ...]
+    answer: str = ""
+
+
+def feedback_operations() -> list[Operation]:
+    return [
+        Operation(
+            path="/add/feedback",
+            handler=add_feedback,
+            model=FeedbackRequest,
+            is_client=True,
+            summary="Correct memories in natural language",
+        ),
+        Operation(
+            path="/feedback",
+            handler=feedback,
+            model=NativeFeedbackRequest,
+            message="Memory feedback successfully",
+            summary="Correct memories in natural language",
+            data="array",
+        ),
+    ]
+
+
+async def add_feedback(call: Call, asked: FeedbackRequest) -> dict[str, Any]:
+    access = await call.access(asked)
+    is_sync = asked.async_mode in (False, "sync")
+    task_id = request_id_of(call.request)
+    if is_sync or not call.desk.asker.has_model:  # without a model there is nothing to wait for
+        await give_feedback(call, access, asked.feedback_content)
+        await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
+        if is_sync:
+            await call.wait_until_found()
+        return {"success": True, "task_id": task_id, "status": "completed" if is_sync else "running"}
+    await _in_background(call, access, asked.feedback_content, task_id)
+    return {"success": True, "task_id": task_id, "status": "running"}
+
+
+async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, Any]]:
+    access = await call.access(asked)
+    task_id = asked.task_id or request_id_of(call.request)
+    is_background = asked.async_mode == "async" and not asked.corrected_answer and call.desk.asker.has_model
+    if is_background:
+        await _in_background(call, access, asked.feedback_content, task_id, asked.history)
+        return []
+    changed = await give_feedback(
+        call,
+        access,
+        asked.feedback_content,
+        history=asked.history,
+        memory_ids=asked.retrieved_memory_ids,
+        info=asked.info,
+    )
+    await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
+    if asked.async_mode == "sync":
+        await call.wait_until_found()
+    record = {
+        "add": [native_item(one) for one in changed.added],
+        "update": [{**native_item(new), "old": native_item(old)} for old, new in changed.updated],
+    }
+    answer = {"answer": changed.answer} if asked.corrected_answer else {}
+    return [{"record": record, **answer}]
+
+
+async def _in_background(
+    call: Call, access: Access, text: str, task_id: str, history: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    registry = call.desk.registry
+    task = Task(
+        id=task_id, user=access.identity.user_id, cube_id=access.identity.writes[0].cube_id, status="in_progress"
+    )
+    await registry.put_task(call.tenant, task)
+
+    async def work() -> None:
+        status = "failed"
+        try:
+            await give_feedback(call, access, text, history=history)
+            await call.desk.drained(10)
+            status = "completed"
+        finally:
+            await registry.put_task(call.tenant, replace(task, status=status))
+
+    call.desk.pipeline.afterwards(work())
+
+
+async def give_feedback(
+    call: Call,
+    access: Access,
+    text: str,
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+    memory_ids: Sequence[str] = (),
+    info: Mapping[str, Any] | None = None,
+) -> Changed:
+    """Change what the feedback is about. Raises MemoryUnavailable; then nothing was changed."""
+    desk, scope = call.desk, access.identity.writes[0]
+    candidates = await _about(call, access, text, memory_ids)
+    context = await _context(call, access, scope, history)
+    limit = desk.config.memory.extraction.timeout
+    judged = await judge_feedback(desk.asker, text, context, [record for record, _ in candidates], limit)
+    turn = replace(call.turn(access.identity), info=dict(info or {}))
+    if judged is None:
+        corrected = [record for record, relativity in candidates if relativity >= _ABOUT][:_CORRECTED]
+        kept = await call.keep(turn, [_correction(call, turn, scope, text, corrected)])
+        return Changed(tuple(kept), ())
+    updates, additions, answer = judged
+    made = [_correction(call, turn, scope, new, [old]) for old, new in updates]
+    made += [_correction(call, turn, scope, addition, []) for addition in additions]
+    kept = await call.keep(turn, made)
+    for old, _ in updates:
+        await desk.library.update(old, status="archived")
+    return Changed(tuple(kept[len(updates) :]), tuple(zip([old for old, _ in updates], kept, strict=False)), answer)
+
+
+async def _about(call: Call, access: Access, text: str, memory_ids: Sequence[str]) -> list[tuple[Record, float]]:
+    """Memories of this user that the feedback may be about, with their relevance."""
+    own = {scope.value for scope in access.identity.writes}
+    if memory_ids:
+        found = await call.desk.library.find(call.principal, memory_ids)
+        return [(record, 1.0) for record in found if record.scope in own and record.status == "activated"]
+    wanted = Wanted(text=_CANDIDATES, preference=3, min_relativity=0.2, allows=access.by_scope)
+    memories = await call.search(access, text, wanted)
+    ordered = sorted(memories, key=lambda memory: -memory.relativity)
+    return [(memory.record, memory.relativity) for memory in ordered if memory.record.scope in own]
+
+
+async def _context(call: Call, access: Access, scope: Scope, history: Sequence[Mapping[str, Any]]) -> str:
+    """The conversation that was commented on: as it was sent, else as it is stored."""
+    if history:
+        said = [(str(message.get("role")), text_of(message.get("content"))) for message in history]
+    else:
+        records = await call.desk.library.conversation(scope, access.identity.session_id, _CONVERSATION)
+        said = [(record.source, record.text) for record in records]
+    return "\n".join(f"{role}: {text}" for role, text in said[-_CONVERSATION:])
+
+
+def _correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequence[Record]) -> Record:
+    """A fact that the user states; it outranks what it corrects."""
+    made = call.desk.remember.make(turn, scope, "user", text, turn.info)
+    name = hashlib.sha256("\0".join([made.id, text]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    marks = {"feedback": True, **({"corrects": True} if corrected else {})}
+    links = tuple(record.id for record in corrected)
+    return replace(made, id=name, kind="fact", links=links, info={**made.info, **marks})

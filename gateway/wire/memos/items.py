@@ -1,0 +1,224 @@
+"""Memories in the shapes of MemOS' two families. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.store.filters import memory_type
+from gateway.store.terms import terms
+from gateway.turn import Memory, Record, Scope, group_of
+
+__all__ = [
+    "EMPTY_LISTS",
+    "PREFERENCE_NOTE",
+    "client_lists",
+    "distinct",
+    "iso",
+    "message_item",
+    "native_groups",
+    "native_item",
+    "preference_text",
+    "without_copies",
+]
+
+PREFERENCE_NOTE: Final = (
+    "Facts and preferences differ: a fact is what is so, a preference how the user wants things. The answer must not "
+    "go against any preference, explicit or implicit, and may say briefly why it is as it is."
+)
+EMPTY_LISTS: Final[Mapping[str, Sequence[Any]]] = {
+    "profile_detail_list": (),
+    "event_detail_list": (),
+    "message_detail_list": (),
+}
+_SOURCE: Final = {"document": "file", "tool": "system"}
+_NEAR_COPY = 0.92
+_DETAIL_LISTS: Final = {
+    "text": "memory_detail_list",
+    "preference": "preference_detail_list",
+    "tool": "tool_memory_detail_list",
+    "skill": "skill_detail_list",
+}
+
+
+def iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def client_lists(found: Iterable[tuple[Record, float | None]]) -> dict[str, list[dict[str, Any]]]:
+    """Records and their relevance (None: not asked for) as the client's detail lists; each list is always there."""
+    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _DETAIL_LISTS.values()}
+    for record, relativity in found:
+        group = group_of(record.kind)
+        lists[_DETAIL_LISTS[group]].append(_client_item(record, group, relativity))
+    return lists
+
+
+def _client_item(record: Record, group: str, relativity: float | None) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "id": record.id,
+        "create_time": iso(record.event_time),
+        "update_time": iso(record.updated_at),
+        "conversation_id": record.session_id,
+        "status": record.status,
+        "confidence": record.confidence,
+        "tags": list(record.tags),
+        "user_id": record.user_id,
+        "agent_id": record.agent_id,
+        "app_id": record.app_id,
+        "cube_id": record.cube_id,
+        "info": dict(record.info),
+    }
+    if relativity is not None:
+        item["relativity"] = round(relativity, 4)
+    if group == "preference":
+        return item | {
+            "preference": record.text,
+            "preference_type": record.info.get("preference_type", "explicit_preference"),
+            "reasoning": record.info.get("reasoning", ""),
+        }
+    if group == "tool":
+        used = {"used_tool": record.info.get("used_tool", ""), "error_type": "", "success_rate": 1.0}
+        return item | {
+            "tool_type": "ToolTrajectoryMemory",
+            "tool_value": record.text,
+            "tool_used_status": [used | {"tool_experience": ""}],
+            "experience": "",
+        }
+    if group == "skill":
+        skill = {"name": _key(record), "description": record.text[:200], "procedure": record.text}
+        empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
+        return item | {"skill_value": skill | empty, "skill_url": "", "skill_type": "document"}
+    return item | {
+        "memory_key": _key(record),
+        "memory_value": record.text,
+        "memory_type": memory_type(record),
+        "memory_view": "user" if record.source == "user" else record.source,
+        "title": _key(record),
+        "content": record.text,
+        "sources": [_source(record)],
+    }
+
+
+def _key(record: Record) -> str:
+    return str(record.info.get("title") or record.text[:60])
+
+
+def _source(record: Record) -> dict[str, Any]:
+    if record.kind in ("document", "skill"):
+        info = record.info
+        file = {"file_ids": info.get("file_ids", []), "name": info.get("file_name", "")}
+        return {
+            "type": "file",
+            "role": "document",
+            "file_info": file,
+            "page": info.get("page"),
+            "heading": info.get("heading", ""),
+        }
+    return {"type": "chat", "role": record.source, "chat_time": iso(record.event_time), "message_id": record.message_id}
+
+
+def native_item(record: Record, relativity: float | None = None) -> dict[str, Any]:
+    """A memory as MemOS' own server returns it."""
+    reference = f"[{record.id[:8]}]"
+    metadata: dict[str, Any] = {
+        "user_id": record.user_id,
+        "session_id": record.session_id,
+        "status": record.status,
+        "type": record.kind,
+        "key": _key(record),
+        "confidence": record.confidence,
+        "source": _SOURCE.get(record.source, "conversation"),
+        "tags": list(record.tags),
+        "visibility": "private",
+        "created_at": iso(record.event_time),
+        "updated_at": iso(record.updated_at),
+        "memory_type": memory_type(record),
+        "sources": [_source(record)],
+        "embedding": [],
+        "usage": [],
+        "background": "",
+        "relativity": None if relativity is None else round(relativity, 4),
+        "info": dict(record.info),
+        "file_ids": list(record.info.get("file_ids", [])),
+        "version": record.version,
+        "history": [],
+        "is_fast": record.kind == "turn",
+        "agent_id": record.agent_id,
+        "app_id": record.app_id,
+        "id": record.id,
+        "memory": record.text,
+        "ref_id": reference,
+    }
+    if record.kind == "preference":
+        metadata |= {
+            "preference_type": record.info.get("preference_type", "explicit_preference"),
+            "preference": record.text,
+            "reasoning": record.info.get("reasoning", ""),
+            "topic": record.info.get("topic", ""),
+            "original_text": record.text,
+        }
+    return {"id": record.id, "memory": record.text, "ref_id": reference, "metadata": metadata}
+
+
+def native_groups(
+    found: Sequence[tuple[Record, float | None]], scopes: Sequence[Scope], group: str, *, is_wanted: bool = True
+) -> list[dict[str, Any]]:
+    """The memories of a group by cube. Texts: no group for a cube without any; others: one for each cube."""
+    groups = []
+    for scope in scopes if is_wanted else ():
+        own = [
+            native_item(record, relativity)
+            for record, relativity in found
+            if record.scope == scope.value and group_of(record.kind) == group
+        ]
+        if own or group != "text":
+            groups.append({"cube_id": scope.cube_id, "memories": own, "total_nodes": len(own)})
+    return groups
+
+
+def message_item(record: Record, text: str) -> dict[str, Any]:
+    return {
+        "message_id": record.id,
+        "role": record.source,
+        "content": text,
+        "conversation_id": record.session_id,
+        "create_time": iso(record.event_time),
+        "update_time": iso(record.updated_at),
+    }
+
+
+def preference_text(preferences: Sequence[Record]) -> str:
+    """Preferences as MemOS puts them into a prompt; an empty string if there are none."""
+    parts = []
+    for heading, kind in (("Explicit Preference:", "explicit"), ("Implicit Preference:", "implicit")):
+        own = [one for one in preferences if str(one.info.get("preference_type", "explicit")).startswith(kind)]
+        if own:
+            parts.append("\n".join([heading, *(f"{n}. {one.text}" for n, one in enumerate(own, start=1))]))
+    return "\n".join(parts)
+
+
+def distinct(memories: Sequence[Memory]) -> list[Memory]:
+    """Without memories that say what one before them says, white space and case aside."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for memory in memories:
+        name = (group_of(memory.record.kind), re.sub(r"\W+", "", memory.record.text.casefold()))
+        if name not in seen:
+            seen.add(name)
+            kept.append(memory)
+    return kept
+
+
+def without_copies(memories: Sequence[Memory]) -> list[Memory]:
+    """Also without near copies: texts that share nearly all of their words with a better one."""
+    kept: list[tuple[Memory, frozenset[str]]] = []
+    for memory in distinct(memories):
+        words = frozenset(terms(memory.record.text))
+        if not words or not any(_is_near(words, other) for _, other in kept):
+            kept.append((memory, words))
+    return [memory for memory, _ in kept]
+
+
+def _is_near(words: frozenset[str], others: frozenset[str]) -> bool:
+    return bool(others) and len(words & others) >= _NEAR_COPY * len(words | others)

@@ -1,0 +1,296 @@
+"""Knowledge bases with their files, and cubes."""
+
+import base64
+import binascii
+from typing import Any
+
+from aiohttp import BodyPartReader
+
+from gateway.errors import BadRequest, NotFound, TooLarge
+from gateway.identity import checked_id, cube_scopes, knowledge_scope
+from gateway.store.registry import Document
+from gateway.turn import Scope, ScopeKind
+from gateway.upstream.fetch import FetchRefused, fetch
+from gateway.wire.memos.envelope import KNOWLEDGE, Call, Operation
+from gateway.wire.memos.manage_models import (
+    AddFilesRequest,
+    CreateCubeRequest,
+    CreateKnowledgeBaseRequest,
+    CubeRequest,
+    DeleteFilesRequest,
+    DeleteKnowledgeBaseRequest,
+    GetFilesRequest,
+    MemoryIdsRequest,
+    RegisterCubeRequest,
+)
+
+__all__ = ["knowledge_operations"]
+
+_MAX_FILES = 20
+
+
+def knowledge_operations() -> list[Operation]:
+    return [
+        Operation(
+            path="/create/knowledgebase",
+            handler=create_knowledge_base,
+            model=CreateKnowledgeBaseRequest,
+            is_client=True,
+            summary="Make a knowledge base",
+        ),
+        Operation(
+            path="/delete/knowledgebase",
+            handler=delete_knowledge_base,
+            model=DeleteKnowledgeBaseRequest,
+            is_client=True,
+            summary="Delete a knowledge base with all its files",
+        ),
+        Operation(
+            path="/get/knowledgebase",
+            handler=list_knowledge_bases,
+            is_client=True,
+            summary="The knowledge bases of the tenant",
+            data="array",
+        ),
+        Operation(
+            path="/add/knowledgebase-file",
+            handler=add_files,
+            model=AddFilesRequest,
+            is_client=True,
+            summary="Add files, as JSON or as a form",
+            data="array",
+        ),
+        Operation(
+            path="/get/knowledgebase-file",
+            handler=get_files,
+            model=GetFilesRequest,
+            is_client=True,
+            summary="Files and how far they are",
+        ),
+        Operation(
+            path="/delete/knowledgebase-file",
+            handler=delete_files,
+            model=DeleteFilesRequest,
+            is_client=True,
+            summary="Delete files and what came of them",
+        ),
+        Operation(
+            path="/create_cube",
+            handler=create_cube,
+            model=CreateCubeRequest,
+            message="Cube created successfully",
+            summary="Make a cube of a user",
+        ),
+        Operation(
+            path="/register_cube",
+            handler=register_cube,
+            model=RegisterCubeRequest,
+            message="Cube registered successfully",
+            summary="Name a cube; never loads a path",
+        ),
+        Operation(
+            path="/exist_mem_cube_id",
+            handler=exists_cube,
+            model=CubeRequest,
+            message="Successfully",
+            summary="Is there a cube of this id?",
+        ),
+        Operation(
+            path="/get_user_names_by_memory_ids",
+            handler=names_by_ids,
+            model=MemoryIdsRequest,
+            message="Successfully",
+            summary="The cube of each memory",
+        ),
+    ]
+
+
+async def create_knowledge_base(call: Call, asked: CreateKnowledgeBaseRequest) -> dict[str, Any]:
+    call.require_project_key()
+    id_ = f"kb-{call.request_id[:24]}"
+    value = {"name": asked.knowledgebase_name, "description": asked.knowledgebase_description}
+    await call.desk.registry.put_item(call.tenant, KNOWLEDGE, id_, value)
+    await call.desk.registry.add_scopes([knowledge_scope(call.tenant, id_)])
+    return {"id": id_, **value}
+
+
+async def delete_knowledge_base(call: Call, asked: DeleteKnowledgeBaseRequest) -> dict[str, Any]:
+    call.require_project_key()
+    desk, scope = call.desk, await _knowledge_base(call, asked.knowledgebase_id)
+    files = await desk.registry.files(call.tenant, cube_id=scope.cube_id)
+    await desk.registry.drop_files(call.tenant, [file.id for file in files])
+    await desk.library.delete(await desk.library.records(scope))
+    await desk.registry.drop_item(call.tenant, KNOWLEDGE, scope.cube_id)
+    await desk.registry.drop_scope(scope)
+    return {"success": True}
+
+
+async def list_knowledge_bases(call: Call, _: None) -> list[dict[str, Any]]:
+    items = await call.desk.registry.items(call.tenant, KNOWLEDGE)
+    return [{"id": item.id, **item.value} for item in items]
+
+
+async def add_files(call: Call, asked: AddFilesRequest | None) -> list[dict[str, Any]]:
+    call.require_project_key()
+    files = await (_form_files(call) if asked is None else _json_files(call, asked))
+    desk = call.desk
+    await desk.registry.put_files(call.tenant, files)
+    desk.intake.wake()
+    return [
+        {
+            "id": file.id,
+            "name": file.name,
+            "sizeMB": round(file.size / 2**20, 4),
+            "status": file.status,
+            "type": file.kind,
+        }
+        for file, _ in files
+    ]
+
+
+async def _json_files(call: Call, asked: AddFilesRequest) -> list[tuple[Document, bytes]]:
+    scope = await _knowledge_base(call, asked.knowledgebase_id)
+    files = []
+    for index, one in enumerate(asked.file):
+        path = f"file[{index}].content"
+        if one.content.startswith(("http://", "https://")):
+            content = await _fetched(call, one.content, path)
+        else:
+            try:
+                content = base64.b64decode(one.content.partition("base64,")[2] or one.content, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise BadRequest(f"{path}: is neither base64 nor a web address", param=path) from error
+        files.append(_document(call, scope, (one.name, one.type, index), content))
+    return files
+
+
+async def _fetched(call: Call, url: str, path: str) -> bytes:
+    config = call.desk.config.memory.documents
+    if not config.allow_urls:
+        raise BadRequest(f"{path}: web addresses are not allowed here; send the content in base64", param=path)
+    try:
+        return await fetch(url, config.max_mb * 2**20)
+    except FetchRefused as error:
+        raise BadRequest(f"{path}: {error}", param=path) from error
+
+
+async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
+    request = call.request
+    asked = {
+        "knowledgebase_id": request.query.get("knowledgebase_id", ""),
+        "type": request.query.get("type", "document"),
+    }
+    if asked["type"] not in ("document", "skill"):
+        raise BadRequest("type: must be document or skill", param="type")
+    scope = await _knowledge_base(call, asked["knowledgebase_id"])
+    most = call.desk.config.limits.body_mb * 2**20
+    files: list[tuple[Document, bytes]] = []
+    size = 0
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader) or part.filename is None:
+                continue
+            content = bytearray()
+            while chunk := await part.read_chunk(65_536):
+                content += chunk
+                size += len(chunk)
+                if size > most:
+                    raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
+            files.append(_document(call, scope, (part.filename, asked["type"], len(files)), bytes(content)))
+            if len(files) > _MAX_FILES:
+                raise BadRequest(f"file: at most {_MAX_FILES} files at once", param="file")
+    except ValueError as error:
+        raise BadRequest("the form cannot be read", code="bad_body") from error
+    if not files:
+        raise BadRequest("file: there is no file in the form; each part is named `file`", param="file")
+    return files
+
+
+def _document(call: Call, scope: Scope, named: tuple[str, str, int], content: bytes) -> tuple[Document, bytes]:
+    """A file to take in; `named` are its name, its kind and its place among others."""
+    name, kind, index = named
+    most = call.desk.config.memory.documents.max_mb
+    if len(content) > most * 2**20:
+        raise TooLarge(f"file[{index}]: has more than {most} MiB")
+    if not content:
+        raise BadRequest(f"file[{index}]: is empty", param="file")
+    id_ = f"file-{call.request_id[:24]}-{index}"
+    return (
+        Document(
+            id=id_,
+            cube_id=scope.cube_id,
+            name=name[:256],
+            size=len(content),
+            kind=kind,
+            status="running",
+            at=call.received_at,
+        ),
+        content,
+    )
+
+
+async def get_files(call: Call, asked: GetFilesRequest) -> dict[str, Any]:
+    if asked.knowledgebase_id:
+        scope = await _knowledge_base(call, asked.knowledgebase_id)
+        files = await call.desk.registry.files(call.tenant, cube_id=scope.cube_id)
+    else:
+        files = await call.desk.registry.files(call.tenant, ids=asked.file_ids)
+    files = [file for file in files if asked.type in (None, file.kind)]
+    begin = (asked.page - 1) * asked.page_size
+    shown = [
+        {"id": one.id, "name": one.name, "size": one.size, "status": one.status, "type": one.kind, "error": one.error}
+        for one in files[begin : begin + asked.page_size]
+    ]
+    return {"file_detail_list": shown, "total": len(files), "page": asked.page, "page_size": asked.page_size}
+
+
+async def delete_files(call: Call, asked: DeleteFilesRequest) -> dict[str, Any]:
+    call.require_project_key()
+    desk = call.desk
+    files = await desk.registry.files(call.tenant, ids=asked.file_ids)
+    if not files:
+        raise NotFound("there is no file of these ids", param="file_ids")
+    await desk.registry.drop_files(call.tenant, [file.id for file in files])
+    gone = {file.id for file in files}
+    for cube_id in {file.cube_id for file in files}:
+        scope = knowledge_scope(call.tenant, cube_id)
+        found = await desk.library.records(scope, lambda record: bool(gone & set(record.info.get("file_ids", ()))))
+        await desk.library.delete(found)
+    return {"success": True}
+
+
+async def _knowledge_base(call: Call, id_: str) -> Scope:
+    if await call.desk.registry.item(call.tenant, KNOWLEDGE, id_) is None:
+        raise NotFound("knowledgebase_id: there is no knowledge base of this id", param="knowledgebase_id")
+    return knowledge_scope(call.tenant, id_)
+
+
+async def create_cube(call: Call, asked: CreateCubeRequest) -> dict[str, Any]:
+    owner = call.user(asked.owner_id)
+    cube_id = checked_id(asked.cube_id or asked.cube_name, "cube_id")
+    await call.desk.registry.add_scopes(cube_scopes(call.tenant, owner, [cube_id]))
+    return {"cube_id": cube_id, "cube_name": asked.cube_name, "owner_id": owner}
+
+
+async def register_cube(call: Call, asked: RegisterCubeRequest) -> dict[str, Any]:
+    cube_id = checked_id(asked.mem_cube_id or asked.mem_cube_name_or_path, "mem_cube_id")
+    if asked.user_id:
+        await call.desk.registry.add_scopes(cube_scopes(call.tenant, call.user(asked.user_id), [cube_id]))
+    return {"cube_id": cube_id, "cube_name_or_path": asked.mem_cube_name_or_path}
+
+
+async def exists_cube(call: Call, asked: CubeRequest) -> dict[str, bool]:
+    found = await call.desk.registry.scopes_of_cube(call.tenant, asked.mem_cube_id)
+    pinned = call.principal.user
+    return {
+        asked.mem_cube_id: any(
+            pinned is None or scope.owner == pinned or scope.kind is ScopeKind.KNOWLEDGE for scope in found
+        )
+    }
+
+
+async def names_by_ids(call: Call, asked: MemoryIdsRequest) -> dict[str, str | None]:
+    found = await call.desk.library.find(call.principal, asked.memory_ids)
+    names = {record.id: record.cube_id for record in found}
+    return {id_: names.get(id_) or names.get(id_.replace("-", "").lower()) for id_ in asked.memory_ids}

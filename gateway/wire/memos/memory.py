@@ -1,0 +1,263 @@
+"""Searching and adding memories, in both families."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from gateway.errors import BadRequest
+from gateway.remember.documents import Unreadable, read_pieces
+from gateway.remember.intake import document_records
+from gateway.store.filters import memory_type
+from gateway.store.registry import Document
+from gateway.turn import Memory, Record, Scope, Turn, Wanted, group_of
+from gateway.wire.dialects import text_of
+from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.feedback import give_feedback
+from gateway.wire.memos.items import (
+    EMPTY_LISTS,
+    PREFERENCE_NOTE,
+    client_lists,
+    distinct,
+    native_groups,
+    preference_text,
+    without_copies,
+)
+from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
+
+__all__ = ["memory_operations"]
+
+_CLIENT_TOP_K, _NATIVE_TOP_K = 6, 10
+_MOST_ON_CLIENT_ROUTES = 25
+_FLOOR = 0.45
+_MAX_TOOL_RESULT = 4000
+_ALL_TYPES: Final = ("All", "AllSummaryMemory")
+
+
+def memory_operations() -> list[Operation]:
+    return [
+        Operation(
+            path="/search/memory", handler=search_memory, model=SearchRequest, is_client=True, summary="Search memories"
+        ),
+        Operation(
+            path="/search",
+            handler=search,
+            model=SearchRequest,
+            message="Search completed successfully",
+            summary="Search memories",
+        ),
+        Operation(
+            path="/add/message", handler=add_message, model=AddRequest, is_client=True, summary="Remember messages"
+        ),
+        Operation(
+            path="/add",
+            handler=add,
+            model=AddRequest,
+            message="Memory added successfully",
+            summary="Remember messages",
+            data="array",
+        ),
+    ]
+
+
+async def search_memory(call: Call, asked: SearchRequest) -> dict[str, Any]:
+    _, memories = await _searched(call, asked)
+    lists = client_lists((memory.record, memory.relativity) for memory in memories)
+    data: dict[str, Any] = {**lists, **EMPTY_LISTS}
+    profiles = await call.desk.registry.items(call.tenant, "profile")
+    data["profile_detail_list"] = [
+        {"id": item.id, **item.value}
+        for item in profiles
+        if item.value.get("user_id") in asked.users or item.value.get("agent_id") in asked.agents
+    ]
+    data["preference_note"] = PREFERENCE_NOTE if lists["preference_detail_list"] else ""
+    return data
+
+
+async def search(call: Call, asked: SearchRequest) -> dict[str, Any]:
+    access, memories = await _searched(call, asked)
+    found = [(memory.record, memory.relativity) for memory in memories]
+    liked = [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
+    scopes = access.identity.reads
+    data = {
+        "text_mem": native_groups(found, scopes, "text"),
+        "pref_mem": native_groups(found, scopes, "preference"),
+        "tool_mem": native_groups(found, scopes, "tool"),
+        "skill_mem": native_groups(found, scopes, "skill"),
+        "act_mem": [],
+        "para_mem": [],
+        "pref_note": PREFERENCE_NOTE if liked else "",
+    }
+    return data | ({"pref_string": preference_text(liked)} if liked else {})
+
+
+async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memory]]:
+    access = await call.access(asked)
+    defaults = await call.desk.defaults.of(call.tenant)
+    most = _MOST_ON_CLIENT_ROUTES if call.is_client else 1000
+    texts = asked.top_k or (_CLIENT_TOP_K if call.is_client else _NATIVE_TOP_K)
+    has_tools = (not call.is_client) if asked.search_tool_memory is None else asked.search_tool_memory
+    has_skills = (not call.is_client) if asked.include_skill_memory is None else asked.include_skill_memory
+    spare = 1 if asked.dedup == "no" else 3  # as many more, so that copies leave enough
+    wanted = Wanted(
+        text=min(texts, most) * spare,
+        preference=min(asked.pref_top_k, most) * spare if asked.include_preference else 0,
+        tool=min(asked.tool_mem_top_k, most) if has_tools else 0,
+        skill=min(asked.skill_mem_top_k, most) if has_skills else 0,
+        min_relativity=defaults.relativity if asked.relativity is None else asked.relativity,
+        threshold=asked.threshold,
+        is_fine=asked.mode == "fine",
+        allows=access.by_scope,
+    )
+    memories = await call.search(access, asked.query, wanted)
+    if asked.search_memory_type not in _ALL_TYPES:
+        memories = [memory for memory in memories if memory_type(memory.record) == asked.search_memory_type]
+    if asked.source == "plugin":
+        memories = [memory for memory in memories if memory.relativity > 0]
+    if asked.dedup is None:
+        memories = distinct(memories)
+    elif asked.dedup != "no":
+        memories = without_copies(memories)
+    limits = {"text": min(texts, most), "preference": min(asked.pref_top_k, most)}
+    return access, _limited(memories, limits)
+
+
+def _limited(memories: Sequence[Memory], limits: Mapping[str, int]) -> list[Memory]:
+    left = dict(limits)
+    kept = []
+    for memory in memories:
+        group = group_of(memory.record.kind)
+        if left.get(group, 1) > 0:
+            left[group] = left.get(group, 1) - (group in left)
+            kept.append(memory)
+    return kept
+
+
+async def add_message(call: Call, asked: AddRequest) -> dict[str, Any]:
+    access, turn, _ = await _added(call, asked)
+    task_id = await call.begin_task(turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
+    if asked.async_mode == "async":
+        return {"success": True, "task_id": task_id, "status": "running"}
+    await call.wait_until_found()
+    return {"success": True, "task_id": task_id, "status": "completed"}
+
+
+async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
+    """Remember messages. With `async_mode: sync` they can be found when the call returns."""
+    access, turn, kept = await _added(call, asked)
+    await call.begin_task(asked.task_id or turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
+    if asked.async_mode == "sync":
+        await call.wait_until_found()
+    return [
+        {
+            "memory": record.text,
+            "memory_id": record.id,
+            "memory_type": memory_type(record),
+            "cube_id": record.cube_id,
+        }
+        for record in kept
+    ]
+
+
+async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Record]]:
+    access = await call.access(asked)
+    turn = replace(
+        call.turn(access.identity),
+        tags=asked.custom_tags,
+        info=asked.metadata,
+        agent_id=asked.agents[0] if asked.agents else "",
+        app_id=asked.app_id,
+    )
+    messages = asked.messages
+    if asked.is_feedback:
+        messages = await _without_feedback(call, access, asked)
+    records = [
+        record
+        for scope in access.identity.writes
+        for index, message in enumerate(messages)
+        for record in _records(call, turn, scope, asked, (index, message))
+    ]
+    records += [record for scope in access.identity.writes for record in _tool_records(call, turn, scope, messages)]
+    if not records:
+        if asked.is_feedback:
+            return access, turn, []
+        raise BadRequest("messages: there is no text of the user or the assistant in them", param="messages")
+    if call.is_client:  # which asks again when it is impatient
+        records = call.desk.remember.without_repeated(records)
+    return access, turn, await call.keep(turn, records) if records else []
+
+
+def _records(
+    call: Call, turn: Turn, scope: Scope, asked: AddRequest, numbered: tuple[int, Mapping[str, Any]]
+) -> list[Record]:
+    """A message's text, and the files in it."""
+    index, message = numbered
+    if message["role"] not in ("user", "assistant"):
+        return []
+    at = said_at(dict(message), turn.received_at)
+    found = []
+    text = text_of(message.get("content")).strip()
+    if text:
+        owner = message.get("role_id") if scope.kind.value == "user" and message["role"] == "user" else None
+        info = {**asked.metadata, **({"speaker": message["role_name"]} if message.get("role_name") else {})}
+        made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, index=index)
+        found.append(replace(made, user_id=scope.owner or str(owner or made.user_id)))
+    content = message.get("content")
+    for number, part in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(part, dict) and part.get("type") == "file":
+            found += _file_records(turn, scope, part, f"messages[{index}].content[{number}]", asked)
+    return found
+
+
+def _file_records(turn: Turn, scope: Scope, part: Mapping[str, Any], path: str, asked: AddRequest) -> list[Record]:
+    file = part.get("file")
+    if not isinstance(file, dict) or not isinstance(file.get("file_data"), str):
+        raise BadRequest(f"{path}.file: needs file_data (base64) and filename", param=path)
+    name = str(file.get("filename") or "file.txt")
+    data = file["file_data"].partition("base64,")[2] or file["file_data"]
+    try:
+        content = base64.b64decode(data, validate=True)
+        pieces = read_pieces(name, content)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(f"{path}.file.file_data: is not base64", param=path) from error
+    except Unreadable as error:
+        raise BadRequest(f"{path}.file: {error}", param=path) from error
+    document = Document(
+        id=f"{turn.id}-{path}", cube_id=scope.cube_id, name=name, size=len(content), kind="document", status="completed"
+    )
+    records = document_records(scope, document, pieces, turn.received_at)
+    return [replace(record, tags=asked.custom_tags, info={**asked.metadata, **record.info}) for record in records]
+
+
+def _tool_records(call: Call, turn: Turn, scope: Scope, messages: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """Calls of tools with what they gave: which call with which arguments, and the result."""
+    results = {
+        message.get("tool_call_id"): text_of(message.get("content"))
+        for message in messages
+        if message["role"] == "tool"
+    }
+    found = []
+    for index, message in enumerate(messages):
+        calls = message.get("tool_calls")
+        for number, one in enumerate(calls if isinstance(calls, list) else ()):
+            function = one.get("function") if isinstance(one, dict) else None
+            if not isinstance(function, dict) or not function.get("name"):
+                continue
+            result = results.get(one.get("id"), "")[:_MAX_TOOL_RESULT]
+            text = f"{function['name']}({function.get('arguments') or ''}) -> {result}"
+            info = {**turn.info, "used_tool": str(function["name"])}
+            made = call.desk.remember.make(turn, scope, "tool", text, info, index=index * 1000 + number + 1)
+            found.append(replace(made, kind="tool"))
+    return found
+
+
+async def _without_feedback(call: Call, access: Access, asked: AddRequest) -> list[dict[str, Any]]:
+    """The last user message is feedback on the ones before: it is given, the others are remembered."""
+    index = max((i for i, message in enumerate(asked.messages) if message["role"] == "user"), default=None)
+    if index is None:
+        raise BadRequest("messages: feedback needs a message of the user", param="messages")
+    feedback = text_of(asked.messages[index].get("content")).strip()
+    before = asked.messages[:index]
+    await give_feedback(call, access, feedback, history=before)
+    return before

@@ -1,0 +1,232 @@
+"""Reading memories without a question: by page, by id, by conversation, as a graph."""
+
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from gateway.errors import NotFound
+from gateway.identity import scope_of
+from gateway.recall.library import plain_id
+from gateway.store.filters import memory_type
+from gateway.turn import Record, Wanted, group_of
+from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.items import EMPTY_LISTS, client_lists, message_item, native_item
+from gateway.wire.memos.manage_models import (
+    DashboardRequest,
+    GetAllRequest,
+    GetCubeRequest,
+    GetMessageRequest,
+    GetRequest,
+    MemoryIdsRequest,
+)
+from gateway.wire.memos.models import checked
+
+__all__ = ["reading_operations"]
+
+_MAX_PARTS = 20  # records that one message may be stored in
+
+
+def reading_operations() -> list[Operation]:
+    return [
+        Operation(
+            path="/get/memory", handler=get_memory, model=GetRequest, is_client=True, summary="Page through memories"
+        ),
+        Operation(
+            path="/get/memory/{memory_id}",
+            handler=get_memory_by_id,
+            method="GET",
+            is_client=True,
+            summary="One memory by its id",
+        ),
+        Operation(
+            path="/get/message",
+            handler=get_message,
+            model=GetMessageRequest,
+            is_client=True,
+            summary="Newest messages of a conversation",
+        ),
+        Operation(
+            path="/get_memory",
+            handler=get_cube,
+            model=GetCubeRequest,
+            message="Memories retrieved successfully",
+            summary="Page through one cube",
+        ),
+        Operation(
+            path="/get_memory/{memory_id}",
+            handler=get_cube_memory,
+            method="GET",
+            message="Memory retrieved successfully",
+            summary="One memory by its id; null if there is none",
+        ),
+        Operation(
+            path="/get_memory_by_ids",
+            handler=get_by_ids,
+            message="Memories retrieved successfully",
+            summary="Memories by a bare list of ids",
+        ),
+        Operation(
+            path="/get_memory_dashboard",
+            handler=get_dashboard,
+            model=DashboardRequest,
+            message="Memories retrieved successfully",
+            summary="Page through a cube, with figures",
+        ),
+        Operation(
+            path="/get_all",
+            handler=get_all,
+            model=GetAllRequest,
+            message="Memories retrieved successfully",
+            summary="A cube as a graph",
+            data="array",
+        ),
+    ]
+
+
+async def get_memory(call: Call, asked: GetRequest) -> dict[str, Any]:
+    access = await call.access(asked)
+    records = await _newest_first(call, access)
+    first, last = (asked.page - 1) * asked.page_size, asked.page * asked.page_size
+    wanted = {
+        "text": True,
+        "preference": asked.include_preference,
+        "tool": asked.include_tool_memory,
+        "skill": asked.include_skill_memory,
+    }
+    shown: list[Record] = []
+    total = 0
+    for group, is_wanted in wanted.items():
+        own = [record for record in records if group_of(record.kind) == group] if is_wanted else []
+        total = max(total, len(own))
+        shown += own[first:last]
+    data: dict[str, Any] = {**client_lists((record, None) for record in shown), **EMPTY_LISTS}
+    pages = -(-total // asked.page_size)
+    return data | {"total": total, "size": asked.page_size, "current": asked.page, "pages": pages}
+
+
+async def _newest_first(call: Call, access: Access) -> list[Record]:
+    records: list[Record] = []
+    for scope in access.identity.reads:
+        records += await call.desk.library.records(scope, access.allows(scope))
+    return sorted(records, key=lambda record: (-record.event_time, -record.part))
+
+
+async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
+    found = await call.desk.library.find(call.principal, [call.request.match_info["memory_id"]])
+    if not found:
+        raise NotFound("there is no memory of this id")
+    record = found[0]
+    item = client_lists([(record, None)])
+    detail = next(entry for entries in item.values() for entry in entries)
+    return detail | {
+        "memory_view": "user" if record.source == "user" else record.source,
+        "title": str(record.info.get("title") or record.text[:60]),
+        "content": record.text,
+        "message_ids": [record.message_id],
+        "algorithm_updatable": record.kind != "document",
+        "created_at": detail["create_time"],
+        "updated_at": detail["update_time"],
+        "version": record.version,
+    }
+
+
+async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
+    user = call.user(asked.user_id)
+    scope = scope_of(call.tenant, user)
+    if asked.session_id:
+        records = await call.desk.library.conversation(scope, asked.session_id, asked.message_limit_number * _MAX_PARTS)
+    else:
+        records = await call.desk.library.records(scope, lambda record: record.kind == "turn")
+    messages: list[dict[str, Any]] = []
+    for record in records:
+        if record.kind != "turn":
+            continue
+        if record.part and messages and messages[-1]["role"] == record.source:
+            messages[-1]["content"] += record.text
+        elif not record.part:
+            messages.append(message_item(record, record.text))
+    return {"message_detail_list": messages[-asked.message_limit_number :]}
+
+
+async def get_cube(call: Call, asked: GetCubeRequest) -> dict[str, Any]:
+    access, records = await _cube_records(call, asked)
+    begin = (asked.page - 1) * asked.page_size if asked.page_size else 0
+    wanted = {
+        "text_mem": ("text", True),
+        "pref_mem": ("preference", asked.include_preference),
+        "tool_mem": ("tool", asked.include_tool_memory),
+        "skill_mem": ("skill", asked.include_skill_memory),
+    }
+    data: dict[str, Any] = {}
+    for name, (group, is_wanted) in wanted.items():
+        data[name] = []
+        for scope in access.identity.reads if is_wanted else ():
+            own = [one for one in records if one.scope == scope.value and group_of(one.kind) == group]
+            shown = own[begin : begin + asked.page_size] if asked.page_size else own
+            items = [native_item(record) for record in shown]
+            data[name].append({"cube_id": scope.cube_id, "memories": items, "total_nodes": len(own)})
+    return data
+
+
+async def _cube_records(call: Call, asked: GetCubeRequest) -> tuple[Access, list[Record]]:
+    """The memories of a cube; where no user is named, the cube is a user's own."""
+    if not asked.user_id:
+        asked = asked.model_copy(update={"user_id": asked.mem_cube_id})
+    access = await call.access(asked)
+    return access, await _newest_first(call, access)
+
+
+async def get_cube_memory(call: Call, _: None) -> web.StreamResponse:
+    memory_id = call.request.match_info["memory_id"]
+    found = await call.desk.library.find(call.principal, [memory_id])
+    if not found:
+        shown = plain_id(memory_id) if plain_id(memory_id).isalnum() else "this"
+        return call.reply(f"Memory with ID {shown} not found", None)
+    return call.reply("Memory retrieved successfully", native_item(found[0]))
+
+
+async def get_by_ids(call: Call, _: None) -> dict[str, Any]:
+    ids = await call.json()
+    if isinstance(ids, list):
+        ids = {"memory_ids": ids}
+    asked = checked(MemoryIdsRequest, ids)
+    found = await call.desk.library.find(call.principal, asked.memory_ids)
+    return {"memories": [native_item(record) for record in found]}
+
+
+async def get_dashboard(call: Call, asked: DashboardRequest) -> dict[str, Any]:
+    data = await get_cube(call, asked)
+    _, records = await _cube_records(call, asked)
+    counts = Counter(map(memory_type, records))
+    return data | {"memory_statistics": {"total": len(records), "by_type": counts}}
+
+
+async def get_all(call: Call, asked: GetAllRequest) -> list[dict[str, Any]]:
+    if asked.mem_cube_ids:
+        asked = asked.model_copy(update={"readable_cube_ids": asked.mem_cube_ids[:1]})
+    access = await call.access(asked)
+    scope = access.identity.reads[0]
+    records = [] if asked.memory_type != "text_mem" else await call.desk.library.records(scope, access.allows(scope))
+    if asked.search_query and records:
+        allows = access.by_scope
+        wanted = Wanted(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)
+        hits = {memory.record.id for memory in await call.search(access, asked.search_query, wanted)}
+        records = [record for record in records if record.id in hits]
+    counts = Counter(map(memory_type, records))
+    known = {record.id for record in records}
+    graph = {
+        "nodes": [native_item(record) for record in records],
+        "edges": [
+            {"source": record.id, "target": link, "type": "FROM"}
+            for record in records
+            for link in record.links
+            if link in known
+        ],
+        "tree_structure": {
+            "id": scope.cube_id,
+            "node_name": "root",
+            "children": [{"node_name": name, "value": count} for name, count in counts.items()],
+        },
+    }
+    return [{"cube_id": scope.cube_id, "memories": [graph], "memory_statistics": counts}]

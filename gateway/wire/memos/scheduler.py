@@ -1,0 +1,192 @@
+"""Tasks in the background: how far they are, and waiting for them."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.errors import BadRequest, NotFound
+from gateway.store.registry import Task
+from gateway.wire.memos.envelope import Call, Operation
+from gateway.wire.memos.events import CHAT_HEADERS, event
+from gateway.wire.memos.manage_models import TaskRequest
+
+__all__ = ["scheduler_operations"]
+
+_ENDED: Final = ("completed", "failed", "cancelled")
+_LONGEST_WAIT = 600.0
+_WAIT_QUERY: Final = {"user_name": True, "timeout_seconds": False, "poll_interval": False}
+_STATES: Final = ("waiting", "in_progress", "pending", "completed", "failed", "cancelled")
+
+
+def scheduler_operations() -> list[Operation]:
+    status = "Memory get status successfully"
+    return [
+        Operation(
+            path="/get/status",
+            handler=get_status,
+            model=TaskRequest,
+            is_client=True,
+            summary="How far a task is",
+            data="array",
+        ),
+        Operation(
+            path="/scheduler/status",
+            query={"user_id": True, "task_id": False},
+            handler=scheduler_status,
+            method="GET",
+            message=status,
+            summary="A user's tasks",
+        ),
+        Operation(
+            path="/scheduler/allstatus",
+            handler=scheduler_all,
+            method="GET",
+            message="Scheduler status summary retrieved successfully",
+            summary="Figures of all tasks of the tenant",
+        ),
+        Operation(
+            path="/scheduler/task_queue_status",
+            query={"user_id": True},
+            handler=scheduler_queue,
+            method="GET",
+            message="Scheduler task queue status retrieved successfully",
+            summary="What of a user's waits",
+        ),
+        Operation(
+            path="/scheduler/wait",
+            query=_WAIT_QUERY,
+            handler=scheduler_wait,
+            summary="Wait until a user's tasks are done",
+        ),
+        Operation(
+            path="/scheduler/wait/stream",
+            query=_WAIT_QUERY,
+            handler=scheduler_wait_stream,
+            method="GET",
+            summary="The same, as events",
+            data="events",
+        ),
+    ]
+
+
+async def get_status(call: Call, asked: TaskRequest) -> list[dict[str, Any]]:
+    task = await _task(call, asked.task_id)
+    status = await _status(call, task)
+    shown = {"waiting": "running", "in_progress": "running", "cancelled": "failed"}.get(status, status)
+    return [{"task_id": task.id, "status": shown, "memory_views": {"added": [], "updated": [], "deleted": []}}]
+
+
+async def _task(call: Call, id_: str) -> Task:
+    task = await call.desk.registry.task(call.tenant, id_)
+    if task is None or call.principal.user not in (None, task.user):
+        raise NotFound("there is no task of this id", param="task_id")
+    return task
+
+
+async def _status(call: Call, task: Task) -> str:
+    """A task that waits for the store is done when the store is as far."""
+    if task.status in _ENDED or not task.seq:
+        return task.status
+    _, first = await call.desk.journal.position()
+    if first <= task.seq:
+        return task.status
+    await call.desk.registry.put_task(
+        call.tenant,
+        Task(id=task.id, user=task.user, cube_id=task.cube_id, status="completed", seq=task.seq, at=task.at),
+    )
+    return "completed"
+
+
+async def scheduler_status(call: Call, _: None) -> list[dict[str, Any]]:
+    user = call.user(_query(call, "user_id"))
+    task_id = call.request.query.get("task_id")
+    if task_id:
+        task = await _task(call, task_id)
+        if task.user != user:
+            raise NotFound("there is no task of this id", param="task_id")
+        return [{"task_id": task.id, "status": await _status(call, task)}]
+    tasks = await call.desk.registry.tasks(call.tenant, user)
+    return [{"task_id": task.id, "status": await _status(call, task)} for task in tasks]
+
+
+async def scheduler_all(call: Call, _: None) -> dict[str, Any]:
+    tasks = await call.desk.registry.tasks(call.tenant, call.principal.user)
+    states = [await _status(call, task) for task in tasks]
+    counts: dict[str, int] = {state: states.count(state) for state in _STATES} | {"total": len(states)}
+    return {"scheduler_summary": counts, "all_tasks_summary": counts}
+
+
+async def scheduler_queue(call: Call, _: None) -> dict[str, Any]:
+    user = call.user(_query(call, "user_id"))
+    waiting = await _waiting(call, user)
+    details = [{"task_id": task.id, "status": task.status, "cube_id": task.cube_id} for task in waiting]
+    return {
+        "user_id": user,
+        "user_name": user,
+        "mem_cube_id": user,
+        "stream_keys": [],
+        "users_count": 1,
+        "pending_tasks_count": 0,
+        "remaining_tasks_count": len(waiting),
+        "pending_tasks_detail": [],
+        "remaining_tasks_detail": details,
+    }
+
+
+async def _waiting(call: Call, user: str) -> list[Task]:
+    tasks = [task for task in await call.desk.registry.tasks(call.tenant, user) if task.status not in _ENDED]
+    return [task for task in tasks if await _status(call, task) not in _ENDED]
+
+
+async def scheduler_wait(call: Call, _: None) -> web.Response:
+    """Without a `code`, as MemOS answers here."""
+    user, timeout, interval = _wait_query(call)
+    began = time.monotonic()
+    while (waiting := await _waiting(call, user)) and time.monotonic() - began < timeout:  # noqa: ASYNC110 — MemOS polls
+        await asyncio.sleep(interval)
+    data = {
+        "running_tasks": len(waiting),
+        "waited_seconds": round(time.monotonic() - began, 3),
+        "timed_out": bool(waiting),
+        "user_name": user,
+    }
+    return call.whole({"message": "timeout" if waiting else "idle", "data": data})
+
+
+async def scheduler_wait_stream(call: Call, _: None) -> web.StreamResponse:
+    user, timeout, interval = _wait_query(call)
+    response = web.StreamResponse(headers=CHAT_HEADERS)
+    await response.prepare(call.request)
+    began = time.monotonic()
+    while True:
+        waiting = await _waiting(call, user)
+        elapsed = time.monotonic() - began
+        status = "idle" if not waiting else "timeout" if elapsed >= timeout else "running"
+        said = {"user_name": user, "active_tasks": len(waiting), "elapsed_seconds": round(elapsed, 3), "status": status}
+        await response.write(event({**said, "timed_out": status == "timeout", "instance_id": "gateway"}))
+        if status != "running":
+            break
+        await asyncio.sleep(interval)
+    await response.write_eof()
+    return response
+
+
+def _wait_query(call: Call) -> tuple[str, float, float]:
+    user = call.user(_query(call, "user_name"))
+    try:
+        timeout = float(call.request.query.get("timeout_seconds", "120"))
+        interval = float(call.request.query.get("poll_interval", "0.5"))
+    except ValueError as error:
+        raise BadRequest("timeout_seconds and poll_interval must be numbers of seconds") from error
+    if not 0 <= timeout <= _LONGEST_WAIT or not 0 < interval <= _LONGEST_WAIT:
+        raise BadRequest(f"timeout_seconds must be 0 to {_LONGEST_WAIT:g}, poll_interval more than 0")
+    return user, timeout, max(interval, 0.05)
+
+
+def _query(call: Call, name: str) -> str:
+    value = call.request.query.get(name)
+    if not value:
+        raise BadRequest(f"{name}: is needed in the query string", param=name)
+    return value

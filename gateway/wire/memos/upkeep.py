@@ -1,0 +1,314 @@
+"""Changing and deleting memories, and what needs no memory: extraction, re-ranking, profiles, suggestions, settings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.asking import extract, suggest
+from gateway.errors import BadRequest, NotFound
+from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
+from gateway.store.filters import memory_type
+from gateway.turn import Record, Right, Scope, group_of
+from gateway.wire.dialects import text_of
+from gateway.wire.memos.envelope import Call, Operation, of_scope, read_filter
+from gateway.wire.memos.manage_models import (
+    BindProfileRequest,
+    DeleteRequest,
+    ExtractRequest,
+    ProfileRequest,
+    RecordRequest,
+    RerankRequest,
+    SuggestionRequest,
+    UpdateRequest,
+)
+
+__all__ = ["upkeep_operations"]
+
+_PROFILE = "profile"
+_SUGGESTED_FROM = 20  # newest messages
+
+
+def upkeep_operations() -> list[Operation]:
+    return [
+        Operation(
+            path="/update/memory", handler=update_memory, model=UpdateRequest, is_client=True, summary="Change a memory"
+        ),
+        Operation(
+            path="/delete/memory", handler=delete_memory, model=DeleteRequest, is_client=True, summary="Delete memories"
+        ),
+        Operation(
+            path="/delete_memory",
+            handler=delete_native,
+            model=DeleteRequest,
+            message="Memories deleted successfully",
+            summary="Delete memories",
+        ),
+        Operation(
+            path="/delete_memory_by_record_id",
+            handler=delete_record,
+            model=RecordRequest,
+            message="Called Successfully",
+            summary="Take a memory out, or delete it for good",
+        ),
+        Operation(
+            path="/recover_memory_by_record_id",
+            handler=recover_record,
+            model=RecordRequest,
+            message="Called Successfully",
+            summary="Bring back a memory that was taken out",
+        ),
+        Operation(
+            path="/extract/memory",
+            handler=extract_memory,
+            model=ExtractRequest,
+            is_client=True,
+            summary="What a conversation says; stores nothing",
+        ),
+        Operation(
+            path="/rerank", handler=rerank, model=RerankRequest, is_client=True, summary="Order texts by relevance"
+        ),
+        Operation(
+            path="/bind/profile_template",
+            handler=bind_profiles,
+            model=BindProfileRequest,
+            is_client=True,
+            summary="Give users or agents a profile",
+        ),
+        Operation(
+            path="/edit/profile", handler=edit_profile, model=ProfileRequest, is_client=True, summary="Change a profile"
+        ),
+        Operation(
+            path="/delete/profile",
+            handler=delete_profile,
+            model=ProfileRequest,
+            is_client=True,
+            summary="Drop a profile",
+        ),
+        Operation(
+            path="/suggestions",
+            handler=suggestions,
+            model=SuggestionRequest,
+            message="Suggestions retrieved successfully",
+            summary="Three questions to ask next",
+        ),
+        Operation(
+            path="/configure",
+            handler=configure,
+            message="Configuration set successfully",
+            summary="Change defaults of chats at run time (right `admin`)",
+        ),
+        Operation(
+            path="/configure", handler=configuration, method="GET", summary="The defaults of chats (right `admin`)"
+        ),
+    ]
+
+
+async def update_memory(call: Call, asked: UpdateRequest) -> dict[str, Any]:
+    library = call.desk.library
+    found = await library.find(call.principal, [asked.memory_id])
+    if not found:
+        raise NotFound("there is no memory of this id", param="memory_id")
+    if asked.status == "deleted":
+        await library.delete(found)
+        return {"success": True, "memory_id": found[0].id}
+    changed = await library.update(found[0], text=asked.content, status=asked.status, title=asked.title)
+    return {"success": True, "memory_id": changed.id, "version": changed.version}
+
+
+async def delete_memory(call: Call, asked: DeleteRequest) -> dict[str, Any]:
+    await _delete(call, asked)
+    return {"success": True}
+
+
+async def delete_native(call: Call, asked: DeleteRequest) -> dict[str, Any]:
+    await _delete(call, asked)
+    return {"status": "success"}
+
+
+async def _delete(call: Call, asked: DeleteRequest) -> int:
+    library = call.desk.library
+    if asked.memory_ids:
+        records = await library.find(call.principal, asked.memory_ids)
+        users = set(asked.user_ids) | ({asked.user_id} if asked.user_id else set())
+        if users:
+            records = [record for record in records if record.user_id in users]
+    else:
+        records = []
+        conditions = _conditions(asked)
+        for scope, allows in await _scopes_to_delete_from(call, asked):
+            records += await library.records(scope, _all_of([*conditions, *([allows] if allows else [])]))
+    if asked.memory_type:
+        wanted = asked.memory_type
+        records = [one for one in records if wanted in (memory_type(one), one.kind, group_of(one.kind))]
+    return await library.delete(records) if records else 0
+
+
+def _conditions(asked: DeleteRequest) -> list[Callable[[Record], bool]]:
+    found: list[Callable[[Record], bool]] = []
+    if asked.session_id:
+        found.append(lambda record: record.session_id == asked.session_id)
+    if asked.file_ids:
+        files = set(asked.file_ids)
+        found.append(lambda record: bool(files & set(record.info.get("file_ids", ()))))
+    return found
+
+
+def _all_of(conditions: Sequence[Callable[[Record], bool]]) -> Callable[[Record], bool]:
+    return lambda record: all(condition(record) for condition in conditions)
+
+
+async def _scopes_to_delete_from(
+    call: Call, asked: DeleteRequest
+) -> list[tuple[Scope, Callable[[Record], bool] | None]]:
+    """Where a deletion by condition looks: what is the user's, the agent's, or all that the key may touch."""
+    registry, parsed = call.desk.registry, read_filter(asked.filter)
+    users = list(dict.fromkeys([*asked.user_ids, *([asked.user_id] if asked.user_id else [])]))
+    if users:
+        scopes = [scope for user in users for scope in await _scopes_of_user(call, call.user(user), asked)]
+    elif asked.agent_id:
+        call.require_project_key()
+        scopes = [agent_scope(call.tenant, checked_id(asked.agent_id, "agent_id"))]
+    else:
+        known = await registry.scopes(call.tenant)
+        pinned = call.principal.user
+        scopes = [scope for scope in known if pinned is None or scope.owner == pinned]
+    named = asked.writable_cube_ids or ((asked.mem_cube_id,) if asked.mem_cube_id else None)
+    if named is not None:
+        scopes = [scope for scope in scopes if scope.cube_id in named]
+    return [(scope, of_scope(parsed, scope)) for scope in scopes]
+
+
+async def _scopes_of_user(call: Call, user: str, asked: DeleteRequest) -> list[Scope]:
+    known = await call.desk.registry.scopes_of_owner(call.tenant, user)
+    named = cube_scopes(call.tenant, user, asked.writable_cube_ids or ())
+    return list({scope.value: scope for scope in (scope_of(call.tenant, user), *named, *known)}.values())
+
+
+async def delete_record(call: Call, asked: RecordRequest) -> dict[str, Any]:
+    found = await _own_record(call, asked.record_id, asked.mem_cube_id)
+    if asked.hard_delete:
+        await call.desk.library.delete([found])
+    else:
+        await call.desk.library.update(found, status="archived")
+    return {"status": "success", "record_id": found.id}
+
+
+async def recover_record(call: Call, asked: RecordRequest) -> dict[str, Any]:
+    found = await _own_record(call, asked.delete_record_id, asked.mem_cube_id)
+    await call.desk.library.update(found, status="activated")
+    return {"status": "success", "record_id": found.id}
+
+
+async def _own_record(call: Call, record_id: str | None, cube_id: str) -> Record:
+    if not record_id:
+        raise BadRequest("record_id: is needed", param="record_id")
+    found = await call.desk.library.find(call.principal, [record_id])
+    if not found or found[0].cube_id != cube_id:
+        raise NotFound("there is no memory of this id in this cube", param="record_id")
+    return found[0]
+
+
+async def extract_memory(call: Call, asked: ExtractRequest) -> dict[str, Any]:
+    said = [(str(message.get("role")), text_of(message.get("content")).strip()) for message in asked.messages]
+    said = [(role, text) for role, text in said if text]
+    if not said:
+        raise BadRequest("messages: there is no text in them", param="messages")
+    timeout = call.desk.config.memory.extraction.timeout
+    facts, liked = await extract(call.desk.asker, said, asked.extraction_types, timeout)
+    return {"success": True, "memory_detail_list": facts, "preference_detail_list": liked}
+
+
+async def rerank(call: Call, asked: RerankRequest) -> Any:
+    """By the gateway's own measure of relevance: words and meaning. Top level and `data` hold the same."""
+    order = await call.desk.pipeline.recall.rank_texts(asked.query, asked.documents)
+    results = [
+        {"index": index, "document": {"text": asked.documents[index]}, "relevance_score": round(score, 4)}
+        for index, score in order[: asked.top_n or len(order)]
+    ]
+    tokens = sum(call.desk.pipeline.count(text) for text in (asked.query, *asked.documents))
+    found = {
+        "id": f"rerank-{call.request_id}",
+        "model": asked.model or "memory-gateway",
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "results": results,
+    }
+    return call.whole({"code": call.code, "message": "ok", **found, "data": found})
+
+
+async def bind_profiles(call: Call, asked: BindProfileRequest) -> dict[str, Any]:
+    bound = []
+    for index, one in enumerate(asked.bind_list):
+        template, user, agent = one.get("profile_template_id"), one.get("user_id"), one.get("agent_id")
+        if not isinstance(template, str) or not template or bool(user) == bool(agent):
+            raise BadRequest(
+                f"bind_list[{index}]: needs profile_template_id, and either user_id or agent_id", param="bind_list"
+            )
+        metadata = one.get("metadata")
+        bound.append((template, user, agent, metadata if isinstance(metadata, dict) else {}))
+    for template, user, agent, metadata in bound:
+        await _put_profile(call, template, user, agent, metadata)
+    return {"success": True, "bound": len(bound)}
+
+
+async def edit_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
+    if not asked.metadata and not asked.remove_fields:
+        raise BadRequest("metadata or remove_fields is needed", param="metadata")
+    item = await call.desk.registry.item(call.tenant, _PROFILE, _profile_id(call, asked))
+    if item is None:
+        raise NotFound("there is no such profile; bind it first", param="profile_template_id")
+    kept = {**item.value.get("metadata", {}), **asked.metadata}
+    kept = {name: value for name, value in kept.items() if name not in asked.remove_fields}
+    await _put_profile(call, asked.profile_template_id, asked.user_id, asked.agent_id, kept)
+    return {"success": True, "metadata": kept}
+
+
+async def delete_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
+    name = _profile_id(call, asked)
+    if await call.desk.registry.item(call.tenant, _PROFILE, name) is None:
+        raise NotFound("there is no such profile", param="profile_template_id")
+    await call.desk.registry.drop_item(call.tenant, _PROFILE, name)
+    return {"success": True}
+
+
+def _profile_id(call: Call, asked: ProfileRequest) -> str:
+    return _profile_name(call, asked.profile_template_id, asked.user_id, asked.agent_id)
+
+
+def _profile_name(call: Call, template: str, user: str | None, agent: str | None) -> str:
+    if user:
+        return orjson.dumps([template, "user", call.user(user)]).decode()
+    call.require_project_key()
+    return orjson.dumps([template, "agent", checked_id(agent or "", "agent_id")]).decode()
+
+
+async def _put_profile(
+    call: Call, template: str, user: str | None, agent: str | None, metadata: dict[str, Any]
+) -> None:
+    value = {"profile_template_id": template, "user_id": user, "agent_id": agent, "metadata": metadata}
+    await call.desk.registry.put_item(call.tenant, _PROFILE, _profile_name(call, template, user, agent), value)
+
+
+async def suggestions(call: Call, asked: SuggestionRequest) -> dict[str, Any]:
+    if asked.message:
+        said = [text_of(message.get("content")).strip() for message in asked.message]
+    else:
+        access = await call.access(asked)
+        records: list[Record] = []
+        for scope in access.identity.reads:
+            records += await call.desk.library.records(scope, lambda record: record.source == "user")
+        records.sort(key=lambda record: -record.event_time)
+        said = [record.text for record in records[:_SUGGESTED_FROM]]
+    timeout = call.desk.config.memory.extraction.timeout
+    found = await suggest(call.desk.asker, [text for text in said if text], asked.language, timeout)
+    return {"query": found}
+
+
+async def configure(call: Call, _: None) -> None:
+    call.require(Right.ADMIN)
+    await call.desk.defaults.change(call.tenant, await call.json())
+
+
+async def configuration(call: Call, _: None) -> dict[str, Any]:
+    call.require(Right.ADMIN)
+    return (await call.desk.defaults.of(call.tenant)).model_dump()

@@ -1,0 +1,208 @@
+"""`/openapi.json`, made from the very models that check requests, and `/docs`, a page that shows it offline.
+
+What is forwarded has no closed model (fields that nobody here knows pass); its schema says what the gateway reads.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway import __version__
+from gateway.wire.memos.defaults import ChatDefaults
+from gateway.wire.memos.envelope import Operation
+
+__all__ = ["OpenAPIFace", "describe"]
+
+_STRING: Final = {"type": "string"}
+_OBJECT: Final = {"type": "object", "additionalProperties": True}
+_MESSAGES: Final = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["role"],
+        "properties": {"role": _STRING, "content": {}},
+        "additionalProperties": True,
+    },
+}
+_CHAT: Final = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {"model": {"type": "string", "minLength": 1}, "messages": _MESSAGES, "stream": {"type": "boolean"}},
+    "additionalProperties": True,
+}
+_MEMORY_HEADERS: Final = {
+    "x-memory-user": "Whose memory.",
+    "x-memory-session": "Which conversation.",
+    "x-memory-mode": "on, read, write or off.",
+    "x-memory-budget": "Tokens that memories may take.",
+}
+_ENVELOPE: Final = {
+    "type": "object",
+    "required": ["code", "message", "data"],
+    "properties": {"code": {"type": "integer"}, "message": _STRING, "data": {}},
+}
+_PAGE_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+}
+_OPENAI_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type", "param", "code"]}},
+}
+
+
+class OpenAPIFace:
+    """Made when it is first asked for; both routes are open, since they tell nothing of anybody's memory."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._operations = operations
+        self._document: bytes | None = None
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get("/openapi.json", self.document), web.get("/docs", self.page)]
+
+    async def document(self, request: web.Request) -> web.Response:
+        if self._document is None:
+            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._operations)))
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def page(self, request: web.Request) -> web.Response:
+        page = await asyncio.to_thread(resources.files("gateway.ui").joinpath("docs.html").read_bytes)
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
+
+
+def describe(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of all faces."""
+    schemas: dict[str, Any] = {"Envelope": _ENVELOPE, "OpenAIError": _OPENAI_ERROR, "ChatCompletion": _CHAT}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            method = operation.method.lower()
+            paths.setdefault(path, {})[method] = _memos(operation, path, schemas)
+    paths |= _openai_paths() | _ops_paths()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Memory Gateway",
+            "version": __version__,
+            "description": "An OpenAI-compatible proxy with a long-term memory, which also speaks MemOS' HTTP API.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "gateway_key": _header_key()},
+        },
+        "security": [{"key": []}, {"gateway_key": []}, {}],
+    }
+
+
+def _header_key() -> dict[str, str]:
+    return {"type": "apiKey", "in": "header", "name": "x-gateway-key"}
+
+
+def _memos(operation: Operation, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    family = "MemOS client" if operation.is_client else "MemOS native"
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "tags": [family if path.startswith("/product") else "MemOS client, code 0"],
+        "operationId": f"{operation.method.lower()}{path.replace('/', '_').replace('{', '').replace('}', '')}",
+        "responses": _answers(operation),
+    }
+    if "{memory_id}" in path:
+        described["parameters"] = [{"name": "memory_id", "in": "path", "required": True, "schema": _STRING}]
+    if operation.query:
+        described["parameters"] = [
+            {"name": name, "in": "query", "required": is_needed, "schema": _STRING}
+            for name, is_needed in operation.query.items()
+        ]
+    schema = _schema_of(operation, schemas)
+    if schema is not None:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return described
+
+
+def _schema_of(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any] | None:
+    if operation.path == "/configure" and operation.method == "POST":
+        model: Any = ChatDefaults
+    elif operation.path == "/get_memory_by_ids":
+        return {"type": "array", "items": _STRING}
+    elif operation.model is None:
+        return None
+    else:
+        model = operation.model
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _answers(operation: Operation) -> dict[str, Any]:
+    if operation.data == "events":
+        good: dict[str, Any] = {"text/event-stream": {"schema": _STRING}}
+    else:
+        good = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+        if operation.path.startswith("/scheduler/wait"):
+            good = {"application/json": {"schema": _OBJECT}}
+    bad = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+    return {
+        "200": {"description": operation.message, "content": good},
+        "default": {"description": "An error: `code` is the HTTP status.", "content": bad},
+    }
+
+
+def _openai_paths() -> dict[str, Any]:
+    headers = [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
+        for name, text in _MEMORY_HEADERS.items()
+    ]
+    chat = {
+        "summary": "Chat with memory, plain or streamed",
+        "parameters": headers,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}},
+        },
+    }
+    passed = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
+    named = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
+    return {
+        "/v1/chat/completions": {"post": _openai(chat)},
+        "/v1/completions": {"post": _openai({"summary": "Passed through", **passed})},
+        "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
+        "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
+        "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
+    }
+
+
+def _openai(described: Mapping[str, Any]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
+    return {
+        **described,
+        "tags": ["OpenAI"],
+        "responses": {
+            "200": {"description": "As the upstream answers", "content": {"application/json": {"schema": _OBJECT}}},
+            "default": {"description": "An error in OpenAI's form", "content": error},
+        },
+    }
+
+
+def _ops_paths() -> dict[str, Any]:
+    texts = {
+        "/": "What this is",
+        "/health": "Is the process alive?",
+        "/ready": "Can it serve? Names what is degraded",
+        "/metrics": "Prometheus metrics",
+        "/openapi.json": "This document",
+        "/docs": "This document as a page",
+    }
+    described: dict[str, Any] = {}
+    for path, text in texts.items():
+        answers = {"200": {"description": text}, "default": {"description": "Not now"}}
+        described[path] = {"get": {"summary": text, "tags": ["Operators"], "security": [], "responses": answers}}
+    return described
