@@ -154,7 +154,7 @@ async def test_what_is_stored_beside_a_turn_can_be_filtered_by(gateway: Running,
     extra = {"tags": ["t1"], "info": {"scene": "lesson"}, "agent_id": "tutor", "app_id": "school", "project_id": "p"}
     await gateway.post(path, {**told, **extra, "conversation_id": "c9"})
     await gateway.settled()
-    conditions = [
+    conditions: list[dict[str, Any]] = [
         {"tags": {"contains": "t1"}},
         {"scene": "lesson"},
         {"agent_id": "tutor"},

@@ -22,7 +22,7 @@ from aiohttp import web
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
 from gateway.exchange import Exchange
 from gateway.turn import Ask, Layout, MemoryMode, Right, Turn, Wanted
-from gateway.wire.memos.envelope import Access, Call, Operation, envelope
+from gateway.wire.memos.envelope import Access, Call, Operation, client, envelope, native
 from gateway.wire.memos.events import CHAT_HEADERS, chat_events
 from gateway.wire.memos.models import ChatRequest
 from gateway.wire.memos.prompt import MemosDialect
@@ -56,26 +56,20 @@ class ChatHandlers:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation(
-                path="/chat",
-                handler=self.chat,
-                model=ChatRequest,
-                is_client=True,
-                summary="Answer with memory; a stream with `stream: true`",
-            ),
-            Operation(
-                path="/chat/complete",
-                handler=self.chat_complete,
-                model=ChatRequest,
+            client("/chat", self.chat, "Answer with memory; a stream with `stream: true`", ChatRequest),
+            native(
+                "/chat/complete",
+                self.chat_complete,
+                "Answer with memory",
+                ChatRequest,
                 message="Chat completed successfully",
-                summary="Answer with memory",
             ),
-            Operation(
-                path="/chat/stream",
-                handler=self.chat_stream,
-                model=ChatRequest,
+            native(
+                "/chat/stream",
+                self.chat_stream,
+                "Answer with memory, as events: reasoning, text, end",
+                ChatRequest,
                 data="events",
-                summary="Answer with memory, as events: reasoning, text, end",
             ),
         ]
 

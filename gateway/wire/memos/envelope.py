@@ -36,7 +36,9 @@ __all__ = [
     "Call",
     "Desk",
     "Operation",
+    "client",
     "envelope",
+    "native",
     "of_scope",
     "operations_to_routes",
     "read_filter",
@@ -250,6 +252,16 @@ class Operation:
     @property
     def paths(self) -> tuple[str, ...]:
         return (f"/product{self.path}", f"/api/openmem/v1{self.path}") if self.is_client else (f"/product{self.path}",)
+
+
+def client(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
+    """An operation of the client's family."""
+    return Operation(path=path, handler=handler, summary=summary, model=model, is_client=True, **more)
+
+
+def native(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
+    """An operation of MemOS' own server."""
+    return Operation(path=path, handler=handler, summary=summary, model=model, **more)
 
 
 def operations_to_routes(operations: Iterable[Operation], desk: Desk) -> list[web.AbstractRouteDef]:

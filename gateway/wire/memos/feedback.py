@@ -14,7 +14,7 @@ from gateway.store.registry import Task
 from gateway.turn import Record, Scope, Turn, Wanted
 from gateway.wire.dialects import text_of
 from gateway.wire.guard import request_id_of
-from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import native_item
 from gateway.wire.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
 
@@ -37,19 +37,13 @@ class Changed:
 
 def feedback_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/add/feedback",
-            handler=add_feedback,
-            model=FeedbackRequest,
-            is_client=True,
-            summary="Correct memories in natural language",
-        ),
-        Operation(
-            path="/feedback",
-            handler=feedback,
-            model=NativeFeedbackRequest,
+        client("/add/feedback", add_feedback, "Correct memories in natural language", FeedbackRequest),
+        native(
+            "/feedback",
+            feedback,
+            "Correct memories in natural language",
+            NativeFeedbackRequest,
             message="Memory feedback successfully",
-            summary="Correct memories in natural language",
             data="array",
         ),
     ]

@@ -212,12 +212,14 @@ def distinct(memories: Sequence[Memory]) -> list[Memory]:
 
 def without_copies(memories: Sequence[Memory]) -> list[Memory]:
     """Also without near copies: texts that share nearly all of their words with a better one."""
-    kept: list[tuple[Memory, frozenset[str]]] = []
+    kept: list[Memory] = []
+    seen: list[tuple[str, frozenset[str]]] = []
     for memory in distinct(memories):
-        words = frozenset(terms(memory.record.text))
-        if not words or not any(_is_near(words, other) for _, other in kept):
-            kept.append((memory, words))
-    return [memory for memory, _ in kept]
+        group, words = group_of(memory.record.kind), frozenset(terms(memory.record.text))
+        if not words or not any(group == other and _is_near(words, others) for other, others in seen):
+            kept.append(memory)
+            seen.append((group, words))
+    return kept
 
 
 def _is_near(words: frozenset[str], others: frozenset[str]) -> bool:

@@ -11,7 +11,7 @@ from gateway.identity import checked_id, cube_scopes, knowledge_scope
 from gateway.store.registry import Document
 from gateway.turn import Scope, ScopeKind
 from gateway.upstream.fetch import FetchRefused, fetch
-from gateway.wire.memos.envelope import KNOWLEDGE, Call, Operation
+from gateway.wire.memos.envelope import KNOWLEDGE, Call, Operation, client, native
 from gateway.wire.memos.manage_models import (
     AddFilesRequest,
     CreateCubeRequest,
@@ -31,76 +31,34 @@ _MAX_FILES = 20
 
 def knowledge_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/create/knowledgebase",
-            handler=create_knowledge_base,
-            model=CreateKnowledgeBaseRequest,
-            is_client=True,
-            summary="Make a knowledge base",
+        client("/create/knowledgebase", create_knowledge_base, "Make a knowledge base", CreateKnowledgeBaseRequest),
+        client(
+            "/delete/knowledgebase",
+            delete_knowledge_base,
+            "Delete a knowledge base with all its files",
+            DeleteKnowledgeBaseRequest,
         ),
-        Operation(
-            path="/delete/knowledgebase",
-            handler=delete_knowledge_base,
-            model=DeleteKnowledgeBaseRequest,
-            is_client=True,
-            summary="Delete a knowledge base with all its files",
+        client("/get/knowledgebase", list_knowledge_bases, "The knowledge bases of the tenant", data="array"),
+        client("/add/knowledgebase-file", add_files, "Add files, as JSON or as a form", AddFilesRequest, data="array"),
+        client("/get/knowledgebase-file", get_files, "Files and how far they are", GetFilesRequest),
+        client("/delete/knowledgebase-file", delete_files, "Delete files and what came of them", DeleteFilesRequest),
+        native(
+            "/create_cube", create_cube, "Make a cube of a user", CreateCubeRequest, message="Cube created successfully"
         ),
-        Operation(
-            path="/get/knowledgebase",
-            handler=list_knowledge_bases,
-            is_client=True,
-            summary="The knowledge bases of the tenant",
-            data="array",
-        ),
-        Operation(
-            path="/add/knowledgebase-file",
-            handler=add_files,
-            model=AddFilesRequest,
-            is_client=True,
-            summary="Add files, as JSON or as a form",
-            data="array",
-        ),
-        Operation(
-            path="/get/knowledgebase-file",
-            handler=get_files,
-            model=GetFilesRequest,
-            is_client=True,
-            summary="Files and how far they are",
-        ),
-        Operation(
-            path="/delete/knowledgebase-file",
-            handler=delete_files,
-            model=DeleteFilesRequest,
-            is_client=True,
-            summary="Delete files and what came of them",
-        ),
-        Operation(
-            path="/create_cube",
-            handler=create_cube,
-            model=CreateCubeRequest,
-            message="Cube created successfully",
-            summary="Make a cube of a user",
-        ),
-        Operation(
-            path="/register_cube",
-            handler=register_cube,
-            model=RegisterCubeRequest,
+        native(
+            "/register_cube",
+            register_cube,
+            "Name a cube; never loads a path",
+            RegisterCubeRequest,
             message="Cube registered successfully",
-            summary="Name a cube; never loads a path",
         ),
-        Operation(
-            path="/exist_mem_cube_id",
-            handler=exists_cube,
-            model=CubeRequest,
+        native("/exist_mem_cube_id", exists_cube, "Is there a cube of this id?", CubeRequest, message="Successfully"),
+        native(
+            "/get_user_names_by_memory_ids",
+            names_by_ids,
+            "The cube of each memory",
+            MemoryIdsRequest,
             message="Successfully",
-            summary="Is there a cube of this id?",
-        ),
-        Operation(
-            path="/get_user_names_by_memory_ids",
-            handler=names_by_ids,
-            model=MemoryIdsRequest,
-            message="Successfully",
-            summary="The cube of each memory",
         ),
     ]
 

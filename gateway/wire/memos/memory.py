@@ -1,5 +1,6 @@
 """Searching and adding memories, in both families."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
@@ -7,13 +8,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.errors import BadRequest
-from gateway.remember.documents import Unreadable, read_pieces
+from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
 from gateway.store.registry import Document
 from gateway.turn import Memory, Record, Scope, Turn, Wanted, group_of
 from gateway.wire.dialects import text_of
-from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.feedback import give_feedback
 from gateway.wire.memos.items import (
     EMPTY_LISTS,
@@ -37,27 +38,10 @@ _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
 def memory_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/search/memory", handler=search_memory, model=SearchRequest, is_client=True, summary="Search memories"
-        ),
-        Operation(
-            path="/search",
-            handler=search,
-            model=SearchRequest,
-            message="Search completed successfully",
-            summary="Search memories",
-        ),
-        Operation(
-            path="/add/message", handler=add_message, model=AddRequest, is_client=True, summary="Remember messages"
-        ),
-        Operation(
-            path="/add",
-            handler=add,
-            model=AddRequest,
-            message="Memory added successfully",
-            summary="Remember messages",
-            data="array",
-        ),
+        client("/search/memory", search_memory, "Search memories", SearchRequest),
+        native("/search", search, "Search memories", SearchRequest, message="Search completed successfully"),
+        client("/add/message", add_message, "Remember messages", AddRequest),
+        native("/add", add, "Remember messages", AddRequest, message="Memory added successfully", data="array"),
     ]
 
 
@@ -179,6 +163,7 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
         for record in _records(call, turn, scope, asked, (index, message))
     ]
     records += [record for scope in access.identity.writes for record in _tool_records(call, turn, scope, messages)]
+    records += await _file_records(turn, access, asked)
     if not records:
         if asked.is_feedback:
             return access, turn, []
@@ -191,7 +176,7 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
 def _records(
     call: Call, turn: Turn, scope: Scope, asked: AddRequest, numbered: tuple[int, Mapping[str, Any]]
 ) -> list[Record]:
-    """A message's text, and the files in it."""
+    """What a message says."""
     index, message = numbered
     if message["role"] not in ("user", "assistant"):
         return []
@@ -203,31 +188,39 @@ def _records(
         info = {**asked.metadata, **({"speaker": message["role_name"]} if message.get("role_name") else {})}
         made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, index=index)
         found.append(replace(made, user_id=scope.owner or str(owner or made.user_id)))
-    content = message.get("content")
-    for number, part in enumerate(content if isinstance(content, list) else ()):
-        if isinstance(part, dict) and part.get("type") == "file":
-            found += _file_records(turn, scope, part, f"messages[{index}].content[{number}]", asked)
     return found
 
 
-def _file_records(turn: Turn, scope: Scope, part: Mapping[str, Any], path: str, asked: AddRequest) -> list[Record]:
-    file = part.get("file")
+async def _file_records(turn: Turn, access: Access, asked: AddRequest) -> list[Record]:
+    """The files in messages, as memories in each scope that is written to."""
+    records: list[Record] = []
+    for index, message in enumerate(asked.messages):
+        content = message.get("content")
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict) and part.get("type") == "file":
+                path = f"messages[{index}].content[{number}].file"
+                document, pieces = await _read_file(turn, part.get("file"), path)
+                for scope in access.identity.writes:
+                    records += document_records(scope, document, pieces, turn.received_at)
+    return [replace(one, tags=asked.custom_tags, info={**asked.metadata, **one.info}) for one in records]
+
+
+async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[Piece]]:
     if not isinstance(file, dict) or not isinstance(file.get("file_data"), str):
-        raise BadRequest(f"{path}.file: needs file_data (base64) and filename", param=path)
+        raise BadRequest(f"{path}: needs file_data (base64) and filename", param=path)
     name = str(file.get("filename") or "file.txt")
     data = file["file_data"].partition("base64,")[2] or file["file_data"]
     try:
         content = base64.b64decode(data, validate=True)
-        pieces = read_pieces(name, content)
+        pieces = await asyncio.to_thread(read_pieces, name, content)
     except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{path}.file.file_data: is not base64", param=path) from error
+        raise BadRequest(f"{path}.file_data: is not base64", param=path) from error
     except Unreadable as error:
-        raise BadRequest(f"{path}.file: {error}", param=path) from error
-    document = Document(
-        id=f"{turn.id}-{path}", cube_id=scope.cube_id, name=name, size=len(content), kind="document", status="completed"
-    )
-    records = document_records(scope, document, pieces, turn.received_at)
-    return [replace(record, tags=asked.custom_tags, info={**asked.metadata, **record.info}) for record in records]
+        raise BadRequest(f"{path}: {error}", param=path) from error
+    size = len(content)
+    return Document(
+        id=f"{turn.id}-{path}", cube_id="", name=name, size=size, kind="document", status="completed"
+    ), pieces
 
 
 def _tool_records(call: Call, turn: Turn, scope: Scope, messages: Sequence[Mapping[str, Any]]) -> list[Record]:

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from gateway.store.terms import is_cjk
 from gateway.turn import Memory, MemoryStatus, Recalled, group_of
 from gateway.wire.memos.chat import PreparedChat, prepare, upstream_error
-from gateway.wire.memos.envelope import Call, Operation
+from gateway.wire.memos.envelope import Call, Operation, native
 from gateway.wire.memos.events import CHAT_HEADERS, CitationKeeper, event, said_pieces
 from gateway.wire.memos.items import distinct, native_item, preference_text
 from gateway.wire.memos.models import ChatRequest
@@ -37,11 +37,11 @@ Event = dict[str, Any]
 
 def playground_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/chat/stream/playground",
-            handler=playground,
-            model=ChatRequest,
-            summary="Answer with memory, as events, with references, citations and suggestions",
+        native(
+            "/chat/stream/playground",
+            playground,
+            "Answer with memory, as events, with references, citations and suggestions",
+            ChatRequest,
             data="events",
         )
     ]

@@ -10,7 +10,7 @@ from gateway.identity import scope_of
 from gateway.recall.library import plain_id
 from gateway.store.filters import memory_type
 from gateway.turn import Record, Wanted, group_of
-from gateway.wire.memos.envelope import Access, Call, Operation
+from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import EMPTY_LISTS, client_lists, message_item, native_item
 from gateway.wire.memos.manage_models import (
     DashboardRequest,
@@ -29,56 +29,38 @@ _MAX_PARTS = 20  # records that one message may be stored in
 
 def reading_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/get/memory", handler=get_memory, model=GetRequest, is_client=True, summary="Page through memories"
+        client("/get/memory", get_memory, "Page through memories", GetRequest),
+        client("/get/memory/{memory_id}", get_memory_by_id, "One memory by its id", method="GET"),
+        client("/get/message", get_message, "Newest messages of a conversation", GetMessageRequest),
+        native(
+            "/get_memory", get_cube, "Page through one cube", GetCubeRequest, message="Memories retrieved successfully"
         ),
-        Operation(
-            path="/get/memory/{memory_id}",
-            handler=get_memory_by_id,
-            method="GET",
-            is_client=True,
-            summary="One memory by its id",
-        ),
-        Operation(
-            path="/get/message",
-            handler=get_message,
-            model=GetMessageRequest,
-            is_client=True,
-            summary="Newest messages of a conversation",
-        ),
-        Operation(
-            path="/get_memory",
-            handler=get_cube,
-            model=GetCubeRequest,
-            message="Memories retrieved successfully",
-            summary="Page through one cube",
-        ),
-        Operation(
-            path="/get_memory/{memory_id}",
-            handler=get_cube_memory,
+        native(
+            "/get_memory/{memory_id}",
+            get_cube_memory,
+            "One memory by its id; null if there is none",
             method="GET",
             message="Memory retrieved successfully",
-            summary="One memory by its id; null if there is none",
         ),
-        Operation(
-            path="/get_memory_by_ids",
-            handler=get_by_ids,
+        native(
+            "/get_memory_by_ids",
+            get_by_ids,
+            "Memories by a bare list of ids",
             message="Memories retrieved successfully",
-            summary="Memories by a bare list of ids",
         ),
-        Operation(
-            path="/get_memory_dashboard",
-            handler=get_dashboard,
-            model=DashboardRequest,
+        native(
+            "/get_memory_dashboard",
+            get_dashboard,
+            "Page through a cube, with figures",
+            DashboardRequest,
             message="Memories retrieved successfully",
-            summary="Page through a cube, with figures",
         ),
-        Operation(
-            path="/get_all",
-            handler=get_all,
-            model=GetAllRequest,
+        native(
+            "/get_all",
+            get_all,
+            "A cube as a graph",
+            GetAllRequest,
             message="Memories retrieved successfully",
-            summary="A cube as a graph",
             data="array",
         ),
     ]

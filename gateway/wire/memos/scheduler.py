@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, NotFound
 from gateway.store.registry import Task
-from gateway.wire.memos.envelope import Call, Operation
+from gateway.wire.memos.envelope import Call, Operation, client, native
 from gateway.wire.memos.events import CHAT_HEADERS, event
 from gateway.wire.memos.manage_models import TaskRequest
 
@@ -23,49 +23,37 @@ _STATES: Final = ("waiting", "in_progress", "pending", "completed", "failed", "c
 def scheduler_operations() -> list[Operation]:
     status = "Memory get status successfully"
     return [
-        Operation(
-            path="/get/status",
-            handler=get_status,
-            model=TaskRequest,
-            is_client=True,
-            summary="How far a task is",
-            data="array",
-        ),
-        Operation(
-            path="/scheduler/status",
+        client("/get/status", get_status, "How far a task is", TaskRequest, data="array"),
+        native(
+            "/scheduler/status",
+            scheduler_status,
+            "A user's tasks",
             query={"user_id": True, "task_id": False},
-            handler=scheduler_status,
             method="GET",
             message=status,
-            summary="A user's tasks",
         ),
-        Operation(
-            path="/scheduler/allstatus",
-            handler=scheduler_all,
+        native(
+            "/scheduler/allstatus",
+            scheduler_all,
+            "Figures of all tasks of the tenant",
             method="GET",
             message="Scheduler status summary retrieved successfully",
-            summary="Figures of all tasks of the tenant",
         ),
-        Operation(
-            path="/scheduler/task_queue_status",
+        native(
+            "/scheduler/task_queue_status",
+            scheduler_queue,
+            "What of a user's waits",
             query={"user_id": True},
-            handler=scheduler_queue,
             method="GET",
             message="Scheduler task queue status retrieved successfully",
-            summary="What of a user's waits",
         ),
-        Operation(
-            path="/scheduler/wait",
+        native("/scheduler/wait", scheduler_wait, "Wait until a user's tasks are done", query=_WAIT_QUERY),
+        native(
+            "/scheduler/wait/stream",
+            scheduler_wait_stream,
+            "The same, as events",
             query=_WAIT_QUERY,
-            handler=scheduler_wait,
-            summary="Wait until a user's tasks are done",
-        ),
-        Operation(
-            path="/scheduler/wait/stream",
-            query=_WAIT_QUERY,
-            handler=scheduler_wait_stream,
             method="GET",
-            summary="The same, as events",
             data="events",
         ),
     ]

@@ -11,7 +11,7 @@ from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.store.filters import memory_type
 from gateway.turn import Record, Right, Scope, group_of
 from gateway.wire.dialects import text_of
-from gateway.wire.memos.envelope import Call, Operation, of_scope, read_filter
+from gateway.wire.memos.envelope import Call, Operation, client, native, of_scope, read_filter
 from gateway.wire.memos.manage_models import (
     BindProfileRequest,
     DeleteRequest,
@@ -31,76 +31,44 @@ _SUGGESTED_FROM = 20  # newest messages
 
 def upkeep_operations() -> list[Operation]:
     return [
-        Operation(
-            path="/update/memory", handler=update_memory, model=UpdateRequest, is_client=True, summary="Change a memory"
+        client("/update/memory", update_memory, "Change a memory", UpdateRequest),
+        client("/delete/memory", delete_memory, "Delete memories", DeleteRequest),
+        native(
+            "/delete_memory", delete_native, "Delete memories", DeleteRequest, message="Memories deleted successfully"
         ),
-        Operation(
-            path="/delete/memory", handler=delete_memory, model=DeleteRequest, is_client=True, summary="Delete memories"
-        ),
-        Operation(
-            path="/delete_memory",
-            handler=delete_native,
-            model=DeleteRequest,
-            message="Memories deleted successfully",
-            summary="Delete memories",
-        ),
-        Operation(
-            path="/delete_memory_by_record_id",
-            handler=delete_record,
-            model=RecordRequest,
+        native(
+            "/delete_memory_by_record_id",
+            delete_record,
+            "Take a memory out, or delete it for good",
+            RecordRequest,
             message="Called Successfully",
-            summary="Take a memory out, or delete it for good",
         ),
-        Operation(
-            path="/recover_memory_by_record_id",
-            handler=recover_record,
-            model=RecordRequest,
+        native(
+            "/recover_memory_by_record_id",
+            recover_record,
+            "Bring back a memory that was taken out",
+            RecordRequest,
             message="Called Successfully",
-            summary="Bring back a memory that was taken out",
         ),
-        Operation(
-            path="/extract/memory",
-            handler=extract_memory,
-            model=ExtractRequest,
-            is_client=True,
-            summary="What a conversation says; stores nothing",
-        ),
-        Operation(
-            path="/rerank", handler=rerank, model=RerankRequest, is_client=True, summary="Order texts by relevance"
-        ),
-        Operation(
-            path="/bind/profile_template",
-            handler=bind_profiles,
-            model=BindProfileRequest,
-            is_client=True,
-            summary="Give users or agents a profile",
-        ),
-        Operation(
-            path="/edit/profile", handler=edit_profile, model=ProfileRequest, is_client=True, summary="Change a profile"
-        ),
-        Operation(
-            path="/delete/profile",
-            handler=delete_profile,
-            model=ProfileRequest,
-            is_client=True,
-            summary="Drop a profile",
-        ),
-        Operation(
-            path="/suggestions",
-            handler=suggestions,
-            model=SuggestionRequest,
+        client("/extract/memory", extract_memory, "What a conversation says; stores nothing", ExtractRequest),
+        client("/rerank", rerank, "Order texts by relevance", RerankRequest),
+        client("/bind/profile_template", bind_profiles, "Give users or agents a profile", BindProfileRequest),
+        client("/edit/profile", edit_profile, "Change a profile", ProfileRequest),
+        client("/delete/profile", delete_profile, "Drop a profile", ProfileRequest),
+        native(
+            "/suggestions",
+            suggestions,
+            "Three questions to ask next",
+            SuggestionRequest,
             message="Suggestions retrieved successfully",
-            summary="Three questions to ask next",
         ),
-        Operation(
-            path="/configure",
-            handler=configure,
+        native(
+            "/configure",
+            configure,
+            "Change defaults of chats at run time (right `admin`)",
             message="Configuration set successfully",
-            summary="Change defaults of chats at run time (right `admin`)",
         ),
-        Operation(
-            path="/configure", handler=configuration, method="GET", summary="The defaults of chats (right `admin`)"
-        ),
+        native("/configure", configuration, "The defaults of chats (right `admin`)", method="GET"),
     ]
 
 

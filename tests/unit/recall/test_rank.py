@@ -17,7 +17,8 @@ def arrays(count: int, **columns: object) -> SetArrays:
         "after": np.append(np.arange(1, count, dtype=np.int32), -1).astype(np.int32),
         "allowed": np.ones(count, np.bool_),
     }
-    return SetArrays(**{**made, **{name: np.asarray(value) for name, value in columns.items()}})
+    arrays = {**made, **{name: np.asarray(value) for name, value in columns.items()}}
+    return SetArrays(**arrays)  # type: ignore[arg-type]  # the names say which is which
 
 
 def floats(*values: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":

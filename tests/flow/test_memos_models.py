@@ -1,0 +1,231 @@
+"""Where MemOS asks a model: the playground, suggestions, feedback, extraction; with good, odd and absent models."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.fakes.running import Running, eventually
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, says, streams
+
+ASKED = {"user_id": "ada", "query": "Where does my sister live?", "relativity": 0}
+
+
+async def add(gateway: Running, *texts: str, **fields: Any) -> Any:
+    messages = [{"role": "user", "content": text} for text in texts]
+    body = {"user_id": "ada", "messages": messages, "async_mode": "sync", "session_id": "s1", **fields}
+    return (await gateway.post("/product/add", body)).json["data"]
+
+
+def thinking(upstream: FakeUpstream, answers: dict[str, Any], pieces: list[bytes] | None = None) -> Any:
+    """A model that answers the gateway's own questions by a word in their instructions, and streams chats."""
+
+    async def script(request: Any) -> Any:
+        body = upstream.last.json
+        for word, answer in answers.items():
+            if word in body["messages"][0]["content"] and "response_format" in body:
+                content = answer if isinstance(answer, str) else json.dumps(answer)
+                return await says(200, completion(content))(request)
+        if body.get("stream"):
+            return await streams(pieces or [chunk({"content": "Linz."}), chunk({}, "stop"), DONE])(request)
+        return await says(200, completion("Understood."))(request)
+
+    return script
+
+
+def events_of(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix(b"data: ")) for line in body.split(b"\n\n") if line]
+
+
+async def found(gateway: Running, query: str) -> list[str]:
+    body = {"user_id": "ada", "query": query, "relativity": 0, "include_preference": False}
+    return [
+        item["memory"]
+        for group in (await gateway.post("/product/search", body)).json["data"]["text_mem"]
+        for item in group["memories"]
+    ]
+
+
+async def test_the_playground_sends_its_events_in_order(gateway: Running, upstream: FakeUpstream) -> None:
+    (item,) = (await add(gateway, "My sister lives in Linz."))[:1]
+    mark = item["memory_id"][:8]
+    pieces = [
+        chunk({"content": text})
+        for text in ("<think>", "hm", "</think>", "In Linz [", "1", f":{mark[:3]}", mark[3:], "] now. [2")
+    ]
+    upstream.script = thinking(
+        upstream,
+        {"Rephrase": {"query": "sister home town"}, "three short questions": {"query": ["a?", "b?", "c?", "d?"]}},
+        [*pieces, chunk({}, "stop"), DONE],
+    )
+    told = {**ASKED, "add_message_on_answer": True}
+    reply = await gateway.post("/product/chat/stream/playground", told)
+    events = events_of(reply.body)
+    kinds = [event["type"] for event in events]
+    assert kinds[:5] == ["status", "status", "reference", "pref_md_string", "reference"]
+    assert [event["data"] for event in events if event["type"] == "status"] == ["0", "1", "reasoning", "2"]
+    assert kinds[-3:] == ["time", "suggestion", "end"]
+    assert events[-2]["data"] == ["a?", "b?", "c?"]
+    texts = [event["data"] for event in events if event["type"] == "text"]
+    assert "".join(texts) == f"In Linz [1:{mark}] now. [2"
+    assert any(f"[1:{mark}]" in text for text in texts), "a citation is never cut in two"
+    assert events[2]["data"][0]["metadata"]["memory"] == "My sister lives in Linz."
+    prompt = next(one.json for one in upstream.received if one.json.get("stream"))["messages"][0]["content"]
+    assert f"[1:{mark}] :: [P] (CreatedTime: " in prompt
+    await gateway.settled()
+    assert "In Linz now. [2" in await found(gateway, "In Linz now")
+    without = await gateway.post("/product/chat/stream/playground", {**ASKED, "include_preference": False})
+    assert "pref_md_string" not in [event["type"] for event in events_of(without.body)]
+
+
+async def test_the_playground_works_without_a_helpful_model(gateway: Running, upstream: FakeUpstream) -> None:
+    await add(gateway, "My sister lives in Linz.")
+    events = events_of((await gateway.post("/product/chat/stream/playground", ASKED)).body)
+    assert [event["type"] for event in events if event["type"] in ("error", "end")] == ["end"]
+    upstream.script = says(503, {"error": {"message": "busy"}})
+    broken = events_of((await gateway.post("/product/chat/stream/playground", ASKED)).body)
+    assert [event["type"] for event in broken[-2:]] == ["error", "end"]
+    assert broken[-2]["code"] == 503
+    refused = await gateway.post("/product/chat/stream/playground", {"user_id": "ada"})
+    assert (refused.status, refused.json["code"]) == (400, 400)
+
+
+async def test_suggestions_come_from_a_model_or_from_memories(gateway: Running, upstream: FakeUpstream) -> None:
+    await add(gateway, "My bow needs new hair.", "I practise on Tuesdays.")
+    body = {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}
+    plain = (await gateway.post("/product/suggestions", body)).json
+    assert plain["message"] == "Suggestions retrieved successfully"
+    assert 'What do you remember about "My bow needs new hair."?' in plain["data"]["query"]
+    upstream.script = thinking(upstream, {"three short questions": 'Of course! {"query": ["x?", "y?", "z?"]}'})
+    assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["x?", "y?", "z?"]
+    nothing = await gateway.post("/product/suggestions", {**body, "user_id": "eve", "mem_cube_id": "eve"})
+    assert nothing.json["data"]["query"] == []
+    chinese = {"user_id": "ada", "mem_cube_id": "ada", "message": [{"role": "user", "content": "我想学画画"}]}
+    upstream.script = None
+    assert (await gateway.post("/product/suggestions", chinese)).json["data"]["query"] == [
+        "关于“我想学画画”，你还记得什么？"
+    ]
+
+
+FEEDBACK = {"user_id": "ada", "feedback_content": "She lives in Linz now.", "history": None, "async_mode": "sync"}
+
+
+async def test_feedback_with_a_model_archives_what_it_contradicts(gateway: Running, upstream: FakeUpstream) -> None:
+    (item,) = await add(gateway, "My sister lives in Graz.")
+    judged = {
+        "updates": [{"number": 1, "text": "My sister lives in Linz."}, {"number": 99, "text": "no"}],
+        "additions": ["The user corrects places."],
+        "answer": "She lives in Linz.",
+    }
+    upstream.script = thinking(upstream, {"comments on": judged})
+    reply = await gateway.post("/product/feedback", {**FEEDBACK, "corrected_answer": True})
+    (record,) = reply.json["data"]
+    assert record["answer"] == "She lives in Linz."
+    assert [one["memory"] for one in record["record"]["add"]] == ["The user corrects places."]
+    assert [one["memory"] for one in record["record"]["update"]] == ["My sister lives in Linz."]
+    assert set(await found(gateway, "sister lives")) == {"My sister lives in Linz.", "The user corrects places."}
+    old = await gateway.get(f"/product/get_memory/{item['memory_id']}")
+    assert (old.json["data"]["memory"], old.json["data"]["metadata"]["status"]) == (
+        "My sister lives in Graz.",
+        "archived",
+    )
+
+
+@pytest.mark.parametrize("answer", ["", "not json", '{"updates": "x"}', '{"updates": [{"number": "1"}]}', "[1,2]", "{"])
+async def test_feedback_is_never_lost_to_an_odd_answer(gateway: Running, upstream: FakeUpstream, answer: str) -> None:
+    await add(gateway, "My sister lives in Graz.")
+    upstream.script = thinking(upstream, {"comments on": answer})
+    reply = await gateway.post("/product/feedback", FEEDBACK)
+    assert reply.json["message"] == "Memory feedback successfully"
+    assert (await found(gateway, "Where does my sister live?"))[0] == "She lives in Linz now."
+
+
+async def test_feedback_in_the_background_is_followed_as_a_task(gateway: Running, upstream: FakeUpstream) -> None:
+    await add(gateway, "My sister lives in Graz.")
+    reply = await gateway.post("/product/feedback", {**FEEDBACK, "async_mode": "async", "task_id": "f1"})
+    assert reply.json["data"] == []
+
+    async def is_done() -> bool:
+        status = await gateway.get("/product/scheduler/status?user_id=ada&task_id=f1")
+        return bool(status.json["data"][0]["status"] == "completed")
+
+    await eventually(is_done)
+    assert "She lives in Linz now." in await found(gateway, "sister")
+
+
+async def test_messages_can_end_in_feedback(gateway: Running) -> None:
+    messages = [
+        {"role": "user", "content": "My sister lives in Graz."},
+        {"role": "assistant", "content": "In Graz, then."},
+        {"role": "user", "content": "No, my sister lives in Linz."},
+    ]
+    body = {"user_id": "ada", "messages": messages, "is_feedback": True, "async_mode": "sync"}
+    assert (await gateway.post("/product/add", body)).status == 200
+    assert len(await found(gateway, "sister")) == 3
+
+
+async def test_extraction_reads_what_a_model_gives(gateway: Running, upstream: FakeUpstream) -> None:
+    extracted = {
+        "facts": [{"title": "Sister", "text": "Has a sister in Linz.", "tags": ["family"]}, {"text": 3}, "x"],
+        "preferences": [{"text": "Likes trains.", "reasoning": "takes them", "type": "implicit_preference"}],
+    }
+    upstream.script = thinking(upstream, {"Extract from": extracted})
+    messages = [{"role": "user", "content": "My sister lives in Linz, I go by train."}]
+    data = (await gateway.post("/product/extract/memory", {"messages": messages})).json["data"]
+    assert data["memory_detail_list"] == [
+        {
+            "memory_key": "Sister",
+            "memory_value": "Has a sister in Linz.",
+            "memory_type": "UserMemory",
+            "tags": ["family"],
+        }
+    ]
+    assert data["preference_detail_list"][0]["preference_type"] == "implicit_preference"
+    only = {"messages": messages, "extraction_types": ["preference"]}
+    assert (await gateway.post("/product/extract/memory", only)).json["data"]["memory_detail_list"] == []
+
+
+async def test_a_server_without_schemas_is_asked_without(gateway: Running, upstream: FakeUpstream) -> None:
+    async def old(request: Any) -> Any:
+        if "response_format" in upstream.last.json:
+            return await says(400, {"error": {"message": "unknown field response_format"}})(request)
+        return await says(200, completion('{"query": ["1?", "2?", "3?"]}'))(request)
+
+    upstream.script = old
+    await add(gateway, "A note.")
+    body = {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}
+    assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["1?", "2?", "3?"]
+
+
+@pytest.mark.parametrize("changes", [{"memory__extraction__model": "judge-1", "memory__extraction__timeout": 0.2}])
+async def test_the_model_for_this_is_configured_and_bounded_in_time(gateway: Running, upstream: FakeUpstream) -> None:
+    await add(gateway, "A note.")
+    body = {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}
+    await gateway.post("/product/suggestions", body)
+    assert upstream.last.json["model"] == "judge-1"
+
+    async def slow(request: Any) -> Any:
+
+        await asyncio.sleep(1)
+        return await says(200, completion("{}"))(request)
+
+    upstream.script = slow
+    reply = await gateway.post("/product/suggestions", body)
+    assert reply.json["data"]["query"] == ['What do you remember about "A note."?']
+
+
+@pytest.mark.parametrize("changes", [{"upstreams": [{"name": "off", "kind": "offline"}]}])
+async def test_without_any_model_every_route_has_its_plain_answer(gateway: Running) -> None:
+    await add(gateway, "My sister lives in Linz. I prefer trains.")
+    for path, body in (
+        ("/product/suggestions", {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}),
+        ("/product/feedback", FEEDBACK),
+        ("/product/extract/memory", {"messages": [{"role": "user", "content": "I prefer trains."}]}),
+        ("/product/chat/complete", {**ASKED, "mode": "fine"}),
+        ("/product/chat/stream/playground", ASKED),
+    ):
+        reply = await gateway.post(path, body)
+        assert reply.status == 200, (path, reply.body)
+    answer = await gateway.post("/product/chat/complete", ASKED)
+    assert "My sister lives in Linz." in answer.json["data"]["response"]

@@ -1,0 +1,285 @@
+"""The native MemOS family over raw HTTP: shapes, messages, paging, deleting, the scheduler, errors."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from docx import Document as Docx
+
+from tests.fakes.running import Running, eventually
+from tests.fakes.upstream import FakeUpstream
+
+
+async def add(gateway: Running, *texts: str, **fields: Any) -> Any:
+    messages = [{"role": "user", "content": text} for text in texts]
+    body = {"user_id": "ada", "messages": messages, "async_mode": "sync", "session_id": "s1", **fields}
+    reply = await gateway.post("/product/add", body)
+    assert (reply.status, reply.json["message"]) == (200, "Memory added successfully"), reply.body
+    return reply.json["data"]
+
+
+async def post(gateway: Running, path: str, **body: Any) -> Any:
+    reply = await gateway.post(f"/product{path}", body)
+    assert (reply.status, reply.json["code"]) == (200, 200), reply.body
+    return reply.json
+
+
+async def found(gateway: Running, query: str, **fields: Any) -> list[str]:
+    answer = await post(gateway, "/search", user_id="ada", query=query, relativity=0, **fields)
+    return [item["memory"] for group in answer["data"]["text_mem"] for item in group["memories"]]
+
+
+async def test_a_search_has_all_lists_and_the_preferences_apart(gateway: Running) -> None:
+    await add(gateway, "I prefer oat milk in my coffee.", "The coffee machine is broken.")
+    answer = await post(gateway, "/search", user_id="ada", query="coffee", relativity=0)
+    assert answer["message"] == "Search completed successfully"
+    data = answer["data"]
+    assert set(data) == {
+        "text_mem", "pref_mem", "tool_mem", "skill_mem", "act_mem", "para_mem", "pref_note", "pref_string",
+    }  # fmt: skip
+    (liked,) = data["pref_mem"][0]["memories"]
+    assert liked["metadata"]["preference_type"] == "explicit_preference"
+    assert liked["metadata"]["memory_type"] == "PreferenceMemory"
+    assert data["pref_note"]
+    assert data["text_mem"][0]["total_nodes"] == 2
+    without = await post(gateway, "/search", user_id="ada", query="coffee", include_preference=False)
+    assert without["data"]["pref_mem"][0]["memories"] == []
+    assert without["data"]["pref_note"] == ""
+
+
+async def test_searching_leaves_out_copies_unless_they_are_wanted(gateway: Running) -> None:
+    await add(gateway, "The bicycle needs a new chain.")
+    await add(gateway, "The bicycle needs a new chain!")
+    assert len(await found(gateway, "bicycle chain")) == 1
+    assert len(await found(gateway, "bicycle chain", dedup="no")) == 2
+
+
+async def test_a_search_can_be_for_one_type_of_memory(gateway: Running) -> None:
+    messages = [{"role": "user", "content": "A blue kite."}, {"role": "assistant", "content": "Your kite is blue."}]
+    await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "sync"})
+    assert await found(gateway, "kite", search_memory_type="UserMemory") == ["A blue kite."]
+    assert await found(gateway, "kite", search_memory_type="LongTermMemory") == ["Your kite is blue."]
+
+
+async def test_a_cube_is_paged_through_newest_first(gateway: Running) -> None:
+    for number in range(5):
+        at = f"2026-01-0{number + 1}"
+        messages = [{"role": "user", "content": f"note {number}", "chat_time": at}]
+        await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "sync"})
+    page = await post(gateway, "/get_memory", mem_cube_id="ada", page=2, page_size=2)
+    (group,) = page["data"]["text_mem"]
+    assert [item["memory"] for item in group["memories"]] == ["note 2", "note 1"]
+    assert (group["cube_id"], group["total_nodes"]) == ("ada", 5)
+    whole = await post(gateway, "/get_memory_dashboard", mem_cube_id="ada", include_tool_memory=False)
+    assert len(whole["data"]["text_mem"][0]["memories"]) == 5
+    assert whole["data"]["tool_mem"] == []
+    assert whole["data"]["memory_statistics"] == {"total": 5, "by_type": {"UserMemory": 5}}
+    wanted = {"and": [{"created_at": {"gte": "2026-01-02", "lte": "2026-01-03"}}]}
+    some = await post(gateway, "/get_memory", mem_cube_id="ada", filter=wanted)
+    assert [item["memory"] for item in some["data"]["text_mem"][0]["memories"]] == ["note 2", "note 1"]
+
+
+async def test_memories_are_read_by_id_in_three_forms(gateway: Running) -> None:
+    (item,) = await add(gateway, "One thing.")
+    memory_id = item["memory_id"]
+    one = await gateway.get(f"/product/get_memory/{memory_id}")
+    assert (one.json["message"], one.json["data"]["memory"]) == ("Memory retrieved successfully", "One thing.")
+    none = await gateway.get("/product/get_memory/" + "a" * 32)
+    assert (none.status, none.json["data"]) == (200, None)
+    assert none.json["message"] == f"Memory with ID {'a' * 32} not found"
+    several = await gateway.post("/product/get_memory_by_ids", [memory_id, "b" * 32])
+    assert [one["id"] for one in several.json["data"]["memories"]] == [memory_id]
+    names = await post(gateway, "/get_user_names_by_memory_ids", memory_ids=[memory_id, "b" * 32])
+    assert names["data"] == {memory_id: "ada", "b" * 32: None}
+    hyphens = f"{memory_id[:8]}-{memory_id[8:12]}-{memory_id[12:16]}-{memory_id[16:20]}-{memory_id[20:]}"
+    assert (await gateway.get(f"/product/get_memory/{hyphens}")).json["data"]["id"] == memory_id
+
+
+async def test_the_whole_of_a_cube_is_a_graph(gateway: Running) -> None:
+    await add(gateway, "I prefer tea.")
+    answer = await post(gateway, "/get_all", user_id="ada", memory_type="text_mem")
+    ((cube),) = answer["data"]
+    (graph,) = cube["memories"]
+    assert len(graph["nodes"]) == 2
+    assert len(graph["edges"]) == 1, "the preference points at the message that it comes from"
+    assert cube["memory_statistics"] == {"UserMemory": 1, "PreferenceMemory": 1}
+    assert (await post(gateway, "/get_all", user_id="ada", memory_type="act_mem"))["data"][0]["memory_statistics"] == {}
+
+
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [
+        ({"session_id": "s2"}, {"one", "two"}),
+        ({"conversation_id": "s2"}, {"one", "two"}),
+        ({"filter": {"tags": {"contains": "t"}}}, {"two", "three"}),
+        ({}, set()),
+    ],
+)
+async def test_deleting_by_condition(gateway: Running, condition: dict[str, Any], left: set[str]) -> None:
+    await add(gateway, "one", custom_tags=["t"])
+    await add(gateway, "two")
+    await add(gateway, "three", session_id="s2")
+    answer = await post(gateway, "/delete_memory", user_id="ada", **condition)
+    assert (answer["message"], answer["data"]) == ("Memories deleted successfully", {"status": "success"})
+    assert set(await found(gateway, "one two three")) == left
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"user_id": "ada", "filter": {}}, {"memory_ids": ["a"], "file_ids": ["b"]}, {"memory_ids": []}]
+)
+async def test_deleting_without_saying_what_is_a_400(gateway: Running, body: dict[str, Any]) -> None:
+    for path in ("/product/delete_memory", "/product/delete/memory"):
+        reply = await gateway.post(path, body)
+        assert (reply.status, reply.json["code"]) == (400, 400)
+
+
+async def test_a_deleted_memory_is_gone_from_chat_at_once_and_after_a_restart(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    (item,) = await add(gateway, "The safe is behind the painting.")
+    await post(gateway, "/delete_memory", memory_ids=[item["memory_id"]])
+    await gateway.post("/product/chat/complete", {"user_id": "ada", "query": "Where is the safe?", "relativity": 0})
+    assert b"painting" not in upstream.last.body
+    await gateway.chat("Where is the safe?", user="ada")
+    assert b"painting" not in upstream.last.body
+
+
+async def test_a_memory_is_taken_out_and_brought_back(gateway: Running) -> None:
+    (item,) = await add(gateway, "A hidden thing.")
+    memory_id = item["memory_id"]
+    await post(gateway, "/delete_memory_by_record_id", mem_cube_id="ada", record_id=memory_id)
+    assert await found(gateway, "hidden thing") == []
+    await post(gateway, "/recover_memory_by_record_id", mem_cube_id="ada", delete_record_id=memory_id)
+    assert await found(gateway, "hidden thing") == ["A hidden thing."]
+    await post(gateway, "/delete_memory_by_record_id", mem_cube_id="ada", record_id=memory_id, hard_delete=True)
+    gone = await gateway.post(
+        "/product/recover_memory_by_record_id", {"mem_cube_id": "ada", "delete_record_id": memory_id}
+    )
+    assert gone.status == 404
+
+
+async def test_cubes_are_made_and_known(gateway: Running) -> None:
+    made = await post(gateway, "/create_cube", cube_name="work", owner_id="ada")
+    assert (made["message"], made["data"]["cube_id"]) == ("Cube created successfully", "work")
+    assert (await post(gateway, "/exist_mem_cube_id", mem_cube_id="work"))["data"] == {"work": True}
+    assert (await post(gateway, "/exist_mem_cube_id", mem_cube_id="play"))["data"] == {"play": False}
+    registered = await post(gateway, "/register_cube", mem_cube_name_or_path="/etc/passwd", user_id="ada")
+    assert registered["data"] == {"cube_id": "/etc/passwd", "cube_name_or_path": "/etc/passwd"}
+
+
+async def test_tasks_are_followed_by_the_scheduler(gateway: Running) -> None:
+    body = {"user_id": "ada", "messages": "Remember this.", "task_id": "my-task"}
+    await gateway.post("/product/add", body)
+    waited = await gateway.post("/product/scheduler/wait?user_name=ada&timeout_seconds=10&poll_interval=0.05", {})
+    assert "code" not in waited.json
+    assert waited.json["message"] == "idle"
+    assert waited.json["data"]["timed_out"] is False
+    status = await gateway.get("/product/scheduler/status?user_id=ada&task_id=my-task")
+    assert status.json["data"] == [{"task_id": "my-task", "status": "completed"}]
+    assert (await gateway.get("/product/scheduler/status?user_id=ada&task_id=none")).status == 404
+    every = await gateway.get("/product/scheduler/allstatus")
+    assert every.json["data"]["all_tasks_summary"]["completed"] == 1
+    queue = await gateway.get("/product/scheduler/task_queue_status?user_id=ada")
+    assert queue.json["data"]["remaining_tasks_count"] == 0
+    stream = await gateway.get("/product/scheduler/wait/stream?user_name=ada")
+    assert json.loads(stream.body.removeprefix(b"data: "))["status"] == "idle"
+    assert (await gateway.get("/product/scheduler/status")).status == 400
+    bad = await gateway.post("/product/scheduler/wait?user_name=ada&timeout_seconds=soon", {})
+    assert bad.status == 400
+
+
+async def test_files_in_messages_and_in_word_become_memories_with_their_place(gateway: Running) -> None:
+    document = Docx()
+    document.add_heading("Ferien", 1)
+    document.add_paragraph("Wir fahren im Juli nach Graz.")
+    table = document.add_table(rows=1, cols=2)
+    table.rows[0].cells[0].text, table.rows[0].cells[1].text = "Hotel", "Wiesler"
+    packed = io.BytesIO()
+    document.save(packed)
+    file = {"filename": "plan.docx", "file_data": base64.b64encode(packed.getvalue()).decode()}
+    body = {"user_id": "ada", "messages": [{"type": "file", "file": file}], "async_mode": "sync"}
+    reply = await gateway.post("/product/add", body)
+    (item,) = reply.json["data"]
+    assert item["memory_type"] == "RawFileMemory"
+    (shown,) = (await post(gateway, "/search", user_id="ada", query="Wiesler Graz", relativity=0))["data"]["text_mem"]
+    (source,) = shown["memories"][0]["metadata"]["sources"]
+    assert (source["file_info"]["name"], source["heading"]) == ("plan.docx", "Ferien")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.exe", b"MZ", "cannot be read"),
+        ("a.pdf", b"%PDF-1.4 broken", "broken"),
+        ("a.docx", b"PK nonsense", "broken"),
+        ("a.txt", b"   ", "no text"),
+    ],
+)
+async def test_a_file_that_cannot_be_read_fails_with_its_reason(
+    gateway: Running, name: str, content: bytes, error: str
+) -> None:
+    id_ = (await post(gateway, "/create/knowledgebase", knowledgebase_name="K"))["data"]["id"]
+    file = {"name": name, "content": base64.b64encode(content).decode()}
+    await post(gateway, "/add/knowledgebase-file", knowledgebase_id=id_, file=[file])
+
+    async def listed() -> Any:
+        return (await post(gateway, "/get/knowledgebase-file", knowledgebase_id=id_))["data"]["file_detail_list"][0]
+
+    async def has_failed() -> bool:
+        return bool((await listed())["status"] == "failed")
+
+    await eventually(has_failed)
+    assert error in (await listed())["error"]
+
+
+async def test_web_addresses_are_refused_unless_the_operator_allows_them(gateway: Running) -> None:
+    id_ = (await post(gateway, "/create/knowledgebase", knowledgebase_name="K"))["data"]["id"]
+    file = {"name": "a.txt", "content": "http://127.0.0.1:1/a.txt"}
+    reply = await gateway.post("/product/add/knowledgebase-file", {"knowledgebase_id": id_, "file": [file]})
+    assert (reply.status, "not allowed" in reply.json["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("changes", [{"memory__documents__allow_urls": True}])
+async def test_private_addresses_are_never_fetched(gateway: Running, upstream: FakeUpstream) -> None:
+    id_ = (await post(gateway, "/create/knowledgebase", knowledgebase_name="K"))["data"]["id"]
+    port = upstream.url.rsplit(":", 1)[1].removesuffix("/v1")
+    for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "169.254.169.254", "[::ffff:127.0.0.1]"):
+        file = {"name": "a.txt", "content": f"http://{host}:{port}/x"}
+        reply = await gateway.post("/product/add/knowledgebase-file", {"knowledgebase_id": id_, "file": [file]})
+        assert reply.status == 400, host
+    assert upstream.received == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/product/nothing", "{}", 404),
+        ("GET", "/product/chat", "", 405),
+        ("POST", "/product/search", "{", 400),
+        ("POST", "/product/search", "[]", 400),
+        ("POST", "/product/search", '{"user_id":"u"}', 400),
+        ("POST", "/product/search", '{"query":"","user_id":"u"}', 400),
+        ("POST", "/product/search", '{"query":"q"}', 400),
+        ("POST", "/product/add", '{"user_id":"u","messages":[]}', 400),
+        ("POST", "/product/add", '{"user_id":"u","doc_path":"/etc/passwd"}', 400),
+        ("POST", "/product/update/memory", '{"memory_id":"x"}', 400),
+        ("POST", "/product/get/memory", '{"user_id":"u","agent_id":"a"}', 400),
+        ("POST", "/product/get/memory", '{"user_id":"u","size":51}', 400),
+        ("POST", "/api/openmem/v1/nothing", "{}", 404),
+        ("POST", "/api/openmem/v1/chat", '{"query":"q"}', 400),
+    ],
+)
+async def test_every_error_is_an_envelope(gateway: Running, method: str, path: str, body: str, status: int) -> None:
+    async with gateway.session.request(method, gateway.url + path, data=body) as response:
+        answer = await response.json()
+    assert (response.status, answer["code"], answer["data"]) == (status, status, None)
+    assert "Traceback" not in answer["message"]
+
+
+async def test_a_repeated_add_of_the_client_is_kept_once(gateway: Running) -> None:
+    body = {"user_id": "ada", "messages": [{"role": "user", "content": "Once only."}], "async_mode": False}
+    for _ in range(3):
+        assert (await gateway.post("/product/add/message", body)).status == 200
+    assert await found(gateway, "Once only", dedup="no") == ["Once only."]

@@ -1,0 +1,30 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.upstream.asker import read_object
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('Sure!\n```json\n{"a": {"b": 2}}\n``` Anything else?', {"a": {"b": 2}}),
+        ('<think>{"a": 0}</think>{"a": 1}', {"a": 1}),
+        ('{not json} {"a": 1}', {"a": 1}),
+        ('{"a": "line\nbreak"}', {"a": "line\nbreak"}),
+        ('{"a": 1', None),
+        ("[1, 2]", None),
+        ("", None),
+        ("{" * 5000, None),
+    ],
+)
+def test_the_first_object_in_a_models_words_is_read(text: str, found: Any) -> None:
+    assert read_object(text) == found
+
+
+@given(st.text('{}[]":,ab1 \n', max_size=80))
+def test_whatever_a_model_says_is_read_or_not(text: str) -> None:
+    assert isinstance(read_object(text), dict | None)
