@@ -7,6 +7,7 @@ memory. Every part of the memory may be missing at the start and is tried again 
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ class Gateway:
         memory = self._config.memory
         self._recall = Recall(self._embedder, memory.recall, self._telemetry)
         remember = Remember(self._journal, self._registry, memory.remember, self._telemetry, self._plugins.on_store)
-        asker = Asker(forwarder, lambda: memory.extraction.model or "default")
+        asker = Asker(forwarder, lambda: memory.extraction.model or os.environ.get("MEMRADER_MODEL") or "default")
         self._pipeline = Pipeline(
             recall=self._recall,
             remember=remember,

@@ -12,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store import embed
+from gateway.wire.memos.defaults import ENVIRONMENT
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
@@ -31,7 +32,7 @@ def _no_blocking_call_on_the_loop() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GATEWAY_KEY"):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "GATEWAY_KEY", "MEMRADER_MODEL", *ENVIRONMENT):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -34,7 +34,7 @@ async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
     """Look for a model. `own_port` is not asked: that is us."""
     key = os.environ.get("OPENAI_API_KEY")
     if key:
-        base_url = os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        base_url = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or _OPENAI
         upstream = UpstreamConfig(name="openai", base_url=base_url, api_key=SecretStr(key))
         return Detected(upstream, "OPENAI_API_KEY is set")
     ports = {name: port for name, port in _LOCAL.items() if port != own_port}

@@ -3,12 +3,15 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from docx import Document as Docx
 
-from tests.fakes.running import Running, eventually
+from gateway.recall import library
+from gateway.store.memories import MemoryStore, StoreFailed
+from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
 
@@ -135,15 +138,34 @@ async def test_deleting_without_saying_what_is_a_400(gateway: Running, body: dic
         assert (reply.status, reply.json["code"]) == (400, 400)
 
 
-async def test_a_deleted_memory_is_gone_from_chat_at_once_and_after_a_restart(
-    gateway: Running, upstream: FakeUpstream
-) -> None:
+async def test_a_deleted_memory_is_gone_from_every_chat_at_once(gateway: Running, upstream: FakeUpstream) -> None:
     (item,) = await add(gateway, "The safe is behind the painting.")
     await post(gateway, "/delete_memory", memory_ids=[item["memory_id"]])
     await gateway.post("/product/chat/complete", {"user_id": "ada", "query": "Where is the safe?", "relativity": 0})
     assert b"painting" not in upstream.last.body
     await gateway.chat("Where is the safe?", user="ada")
     assert b"painting" not in upstream.last.body
+
+
+async def test_what_was_deleted_stays_gone_even_before_the_store_knows(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, upstream.url)
+    monkeypatch.setattr(library, "_PATIENCE", 0.1)
+    async with running_gateway(config) as first:
+        (item,) = await add(first, "The safe is behind the painting.")
+
+        async def fail(*_: Any, **__: Any) -> None:
+            raise StoreFailed("out of order")
+
+        monkeypatch.setattr(MemoryStore, "write", fail)
+        await post(first, "/delete_memory", memory_ids=[item["memory_id"]])
+        await first.chat("Where is the safe?", user="ada")
+        assert b"painting" not in upstream.last.body
+    async with running_gateway(config) as again:
+        answer = await again.chat("Where is the safe?", user="ada")
+        assert answer.headers["x-memory-status"] == "miss"
+        assert b"painting" not in upstream.last.body
 
 
 async def test_a_memory_is_taken_out_and_brought_back(gateway: Running) -> None:
