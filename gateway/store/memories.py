@@ -290,6 +290,7 @@ def _rows(arrow: Any, scope: Scope | None, limit: int) -> list[Row]:
     columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info")}
     for name in _TIMES:
         columns[name] = (arrow.column(name).cast("int64").to_numpy() / 1e6).tolist()
+    columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # float32 there: 0.9 is 0.9 again
     for name in ("tags", "links"):
         columns[name] = list(map(tuple, columns[name]))
     columns["info"] = [{} if info == "{}" else orjson.loads(info) for info in columns["info"]]

@@ -1,12 +1,19 @@
+import asyncio
 import dataclasses
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.identity import scope_of
+from gateway.recall.rank import RankWeights
+from gateway.recall.working_set import WorkingSet
+from gateway.store.filters import parse_filter
 from gateway.store.folder import DataFolder
 from gateway.store.memories import MemoryStore, Row, StoreFailed
 from tests.fakes.made import record
@@ -102,3 +109,87 @@ async def test_a_broken_store_fails_in_its_own_words(store: MemoryStore, folder:
             file.write_bytes(b"")
     with pytest.raises(StoreFailed):
         await store.load(ADA, 9)
+
+
+async def test_memories_are_found_by_id_in_whatever_scope(store: MemoryStore) -> None:
+    one, other = row("a", 1), row("b", 2, BOB.value)
+    await store.write([one, other], may_exist=False)
+    found = await store.find([one.record.id, other.record.id, "f" * 32, "' OR 1=1 --", ""])
+    assert {record.id for record in found} == {one.record.id, other.record.id}
+    assert await store.find(["x"]) == []
+
+
+async def test_a_changed_row_replaces_the_old_one_and_keeps_its_place(store: MemoryStore) -> None:
+    first, second = row("a", 1), row("b", 2)
+    await store.write([first, second], may_exist=False)
+    changed = dataclasses.replace(first.record, text="c", version=2)
+    await store.write([dataclasses.replace(first, record=changed, seq=9)], may_exist=True)
+    assert [(one.record.text, one.record.version) for one in await store.load(ADA, 10)] == [("c", 2), ("b", 1)]
+
+
+INFO = st.dictionaries(
+    st.sampled_from(["scene", "priority", "paid"]), st.integers(0, 3) | st.booleans() | st.sampled_from(["a", "B"])
+)
+RECORDS = st.fixed_dictionaries(
+    {
+        "tags": st.lists(st.sampled_from(["x", "y", "旅行"]), max_size=2).map(tuple),
+        "info": INFO,
+        "session_id": st.sampled_from(["s1", "s2"]),
+        "confidence": st.sampled_from([0.1, 0.5, 0.9]),
+        "event_time": st.integers(1_767_225_600, 1_767_400_000).map(float),
+        "source": st.sampled_from(["user", "assistant"]),
+    }
+)
+LEAVES = st.one_of(
+    st.builds(
+        lambda op, v: {"confidence": {op: v}},
+        st.sampled_from(["=", "gt", "gte", "lt", "lte"]),
+        st.sampled_from([0.1, 0.9]),
+    ),
+    st.builds(lambda v: {"tags": {"contains": v}}, st.sampled_from(["x", "旅行"])),
+    st.builds(lambda op: {"created_at": {op: "2026-01-02"}}, st.sampled_from(["=", "gt", "gte", "lt", "lte"])),
+    st.builds(
+        lambda k, v: {k: v}, st.sampled_from(["scene", "info.priority", "paid"]), st.sampled_from(["a", 1, True])
+    ),
+    st.builds(lambda v: {"memory": {"like": v}}, st.sampled_from(["1", "TEXT"])),
+    st.just({"memory_type": "UserMemory", "session_id": {"in": ["s1"]}}),
+)
+
+
+def joined(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    conditions = st.lists(inner, min_size=1, max_size=3)
+    return st.builds(lambda join, found: {join: found}, st.sampled_from(["and", "or"]), conditions)
+
+
+TREES = st.recursive(LEAVES, joined, max_leaves=5)
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=8), st.lists(TREES, min_size=4, max_size=8))
+@settings(max_examples=12, deadline=None)
+def test_a_filter_has_the_same_answer_on_the_working_set_and_on_the_store(
+    records: list[dict[str, Any]], filters: list[dict[str, Any]]
+) -> None:
+    rows = [row(f"text {number}", number, **fields) for number, fields in enumerate(records)]
+
+    async def stored(folder: DataFolder) -> list[Row]:
+        store = MemoryStore(folder, 4)
+        await store.open()
+        await store.write(rows, may_exist=False)
+        loaded = await store.load(ADA, 100)
+        await store.close()
+        return loaded
+
+    with tempfile.TemporaryDirectory() as path:
+        folder = DataFolder(Path(path) / "data")
+        folder.open(1, "e", 4)
+        from_store = asyncio.run(stored(folder))
+        folder.close()
+    held = WorkingSet(4, "e")
+    held.put(rows)
+    for data in filters:
+        allows = parse_filter(data).everywhere
+        assert allows is not None
+        expected = {one.record.id for one in from_store if allows(one.record)}
+        assert {one.id for one in held.records(allows)} == expected
+        found = held.search(("a",), None, 100, RankWeights(), allows=allows)
+        assert {one.record.id for one in found} == expected
