@@ -74,9 +74,9 @@ class Recall:
             self._keep(key, recalled)
         return recalled
 
-    async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted) -> Recalled:
-        """The same search for those who ask for memories themselves."""
-        return await self._bounded(scopes, make_query(text, ""), wanted, _SEARCH_DEADLINE)
+    async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
+        """The same search for those who ask for memories themselves. `context` is what was said before."""
+        return await self._bounded(scopes, make_query(text, context), wanted, _SEARCH_DEADLINE)
 
     def _limited(self, turn: Turn) -> Wanted:
         """What a turn wants, with the configuration's numbers where it has none of its own."""

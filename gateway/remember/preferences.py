@@ -14,6 +14,7 @@ EXPLICIT: Final = "explicit_preference"
 _LONGEST = 300  # characters of a sentence that can be one
 _SHORTEST = 3
 _MOST = 8  # preferences of one message
+_READ = 4000  # characters of a message that are looked at: a paste is no preference
 _SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
 _QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
 _ONCE = re.compile(
@@ -67,6 +68,13 @@ _PATTERNS: Final = (
      r"|从不|从来不|不吃|不喝|习惯(?:用|于|在))"),
     ("taste", r"我(?:的)?(?:最爱|偏好|首选|最喜欢的.{1,20})(?:是|为)"),
 )  # fmt: skip
+# a word without which none of the patterns matches: most sentences end here
+_TRIGGER = re.compile(
+    r"\b(?:prefer|hate|dislike|detest|adore|stand|bear|avoid|like|love|enjoy|want|eat|drink|favou?rite|never|always|call"
+    r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allergic|intolerant|colou?r|left-handed|diabetic"
+    r"|coeliac|celiac|teetotal|from now on|future|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
+    re.IGNORECASE,
+)
 _COMPILED = tuple((topic, re.compile(pattern, re.IGNORECASE)) for topic, pattern in _PATTERNS)
 _NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|我(?:喜欢|爱)(?:你|他|她)")
 
@@ -82,7 +90,7 @@ class Preference:
 def preferences(message: str) -> list[Preference]:
     """The explicit preferences that a user's message states, in order."""
     found: list[Preference] = []
-    for match in _SENTENCE.finditer(message[:20_000]):
+    for match in _SENTENCE.finditer(message[:_READ]):
         sentence = match.group().strip()
         topic = _topic(sentence)
         if topic is not None and len(found) < _MOST:
@@ -91,7 +99,9 @@ def preferences(message: str) -> list[Preference]:
 
 
 def _topic(sentence: str) -> str | None:
-    if not _SHORTEST <= len(sentence) <= _LONGEST or _QUESTION.search(sentence) or _ONCE.search(sentence):
+    if not _SHORTEST <= len(sentence) <= _LONGEST or not _TRIGGER.search(sentence):
+        return None
+    if _QUESTION.search(sentence) or _ONCE.search(sentence):
         return None
     if _OTHERS.search(sentence) or _NOT_ONES_OWN.search(sentence):
         return None

@@ -58,10 +58,9 @@ def parse_filter(data: Any, path: str = "filter") -> Filter:
     if not isinstance(data, dict):
         raise BadFilter(f"{path}: must be an object")
     budget = _Budget()
-    named = [key for key, value in data.items() if key not in _JOINS and _is_tree(value)]
-    if not named:
+    if not any(key not in _JOINS and _is_tree(value) for key, value in data.items()):
         return Filter(_tree(data, path, 1, budget))
-    if len(named) < len(data):
+    if not all(key not in _JOINS and (_is_tree(value) or value == {}) for key, value in data.items()):
         raise BadFilter(f"{path}: conditions and filters of single cubes cannot stand side by side")
     trees = {key: _tree(value, f"{path}.{key}", 2, budget) for key, value in data.items() if value}
     return Filter(by_source=trees)
@@ -93,8 +92,8 @@ class _Budget:
 
 
 def _is_tree(value: Any) -> bool:
-    """True for `{"and": …}` and for an object of fields; not for one of operators."""
-    return isinstance(value, dict) and not any(key in _OPERATORS for key in value)
+    """True for `{"and": …}` and `{"or": …}`: beside a name that is the filter of one cube, not a condition."""
+    return isinstance(value, dict) and any(key in _JOINS for key in value)
 
 
 def _tree(data: Any, path: str, depth: int, budget: _Budget) -> Predicate:

@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
 _TASKS_KEPT = 86_400.0 * 7
+_TASKS_BETWEEN_SWEEPS = 256
 _KNOWN = 100_000  # scopes that need not be written again
 
 
@@ -94,6 +95,7 @@ class Registry:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
         self._connection: sqlite3.Connection | None = None
         self._known: dict[str, Scope] = {}
+        self._tasks_put = 0
 
     async def open(self) -> None:
         if self._connection is None:
@@ -206,7 +208,9 @@ class Registry:
             "SET status=excluded.status, seq=excluded.seq",
             [(tenant, task.id, task.user, task.cube_id, task.status, task.seq, task.at or now)],
         )
-        await self._write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
+        self._tasks_put += 1
+        if self._tasks_put % _TASKS_BETWEEN_SWEEPS == 0:
+            await self._write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
 
     async def task(self, tenant: str, id_: str) -> Task | None:
         return next(iter(await self._tasks("tenant=? AND id=?", tenant, id_)), None)

@@ -56,7 +56,7 @@ class ChatHandlers:
 
     def operations(self) -> list[Operation]:
         return [
-            client("/chat", self.chat, "Answer with memory; a stream with `stream: true`", ChatRequest),
+            client("/chat", self.chat, "Answer with memory; a stream if stream is true", ChatRequest),
             native(
                 "/chat/complete",
                 self.chat_complete,

@@ -198,10 +198,10 @@ class Call:
             identity=identity,
         )
 
-    async def search(self, access: Access, query: str, wanted: Wanted) -> list[Memory]:
+    async def search(self, access: Access, query: str, wanted: Wanted, context: str = "") -> list[Memory]:
         """Memories, for those who ask for nothing else. Raises MemoryUnavailable."""
         desk = self.desk
-        recalled = await desk.pipeline.recall.search(access.identity.reads, query, wanted)
+        recalled = await desk.pipeline.recall.search(access.identity.reads, query, wanted, context)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
         memories = recalled.memories

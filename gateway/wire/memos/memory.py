@@ -94,7 +94,8 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
         is_fine=asked.mode == "fine",
         allows=access.by_scope,
     )
-    memories = await call.search(access, asked.query, wanted)
+    said = [text_of(message.get("content")) for message in asked.chat_history or () if message.get("role") == "user"]
+    memories = await call.search(access, asked.query, wanted, said[-1] if said else "")
     if asked.search_memory_type not in _ALL_TYPES:
         memories = [memory for memory in memories if memory_type(memory.record) == asked.search_memory_type]
     if asked.source == "plugin":

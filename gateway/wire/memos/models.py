@@ -173,20 +173,20 @@ class SearchRequest(ScopedRequest):
     """A search for memories, without an answer."""
 
     query: str = Field(min_length=1, max_length=_MAX_QUERY)
-    mode: Literal["fast", "fine", "mixture"] = "fast"
-    top_k: int | None = Field(None, ge=1, le=1000)
-    relativity: float | None = Field(None, ge=0, le=1)
-    threshold: float = Field(0.0, ge=0, le=1)
-    dedup: Literal["no", "sim", "mmr"] | None = "mmr"
+    mode: Literal["fast", "fine", "mixture"] = Field("fast", description="fine: a model picks what helps.")
+    top_k: int | None = Field(None, ge=1, le=1000, description="Memories wanted (`memory_limit_number`).")
+    relativity: float | None = Field(None, ge=0, le=1, description="Relevance floor; 0: none.")
+    threshold: float = Field(0.0, ge=0, le=1, description="Second floor; the best three pass it anyway.")
+    dedup: Literal["no", "sim", "mmr"] | None = Field("mmr", description="no: copies too; null: no equal texts.")
     include_preference: bool = True
     pref_top_k: int = Field(6, ge=0, le=1000)
-    search_tool_memory: bool | None = None
+    search_tool_memory: bool | None = Field(None, description="Default: true on native routes, false on client ones.")
     tool_mem_top_k: int = Field(6, ge=0, le=1000)
-    include_skill_memory: bool | None = None
+    include_skill_memory: bool | None = Field(None, description="Default: true on native routes, false on client ones.")
     skill_mem_top_k: int = Field(3, ge=0, le=1000)
-    search_memory_type: str = "All"
-    reference_time: str | None = None
-    chat_history: list[dict[str, Any]] | None = None
+    search_memory_type: str = Field("All", description="MemOS' name of one type of memory, or All.")
+    reference_time: str | None = Field(None, description="Accepted; relative dates in questions are not read yet.")
+    chat_history: list[dict[str, Any]] | None = Field(None, description="What was said before: helps short questions.")
     source: str | None = None
     context_format: str = "memory"
 
