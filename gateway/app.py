@@ -39,6 +39,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.wire.dialects import ChatDialect
 from gateway.wire.guard import Guard, Protocol
+from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.defaults import Defaults
 from gateway.wire.memos.envelope import Desk, operations_to_routes
 from gateway.wire.memos.face import memos_operations
@@ -154,8 +155,9 @@ class Gateway:
             asker=asker,
             fine_timeout=memory.extraction.timeout,
         )
+        self._chats = ChatHandlers(self._config.limits.silence)
         self._library = Library(
-            self._store, self._registry, remember.change, self._drained, on_change=self._recall.forget_steps
+            self._store, self._registry, remember.change, self._drained, (self._recall.forget_steps, self._chats.forget)
         )
         self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete)
         return Desk(
@@ -217,7 +219,7 @@ class Gateway:
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(OpsFace(self._telemetry, self._state).routes())
-        operations = memos_operations(config.limits.silence)
+        operations = memos_operations(self._chats)
         app.add_routes(operations_to_routes(operations, desk))
         app.add_routes(OpenAPIFace(operations).routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())

@@ -31,7 +31,7 @@ Change = Callable[[Sequence[Record]], Awaitable[None]]
 class Library:
     """`ready` is called when the store is loaded; before, every method raises MemoryUnavailable.
 
-    `change` commits new versions of records; `drained` waits until they can be found.
+    `change` commits new versions of records; `drained` waits until they can be found; `on_change` is called after each.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Library:
         registry: Registry,
         change: Change,
         drained: Callable[[float], Awaitable[bool]],
-        on_change: Callable[[], None],
+        on_change: Sequence[Callable[[], None]],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -101,7 +101,7 @@ class Library:
         for begin in range(0, len(members), _AT_ONCE):
             await self._commit([_deleted(record, now) for record in members[begin : begin + _AT_ONCE]])
         await sets.strike(members)
-        self._on_change()
+        self._tell()
         return len(members)
 
     async def update(
@@ -118,7 +118,7 @@ class Library:
         )
         await self._commit([changed])
         await self._drained(_PATIENCE)
-        self._on_change()
+        self._tell()
         return changed
 
     async def _concluded_from(self, records: Sequence[Record]) -> list[Record]:
@@ -133,6 +133,10 @@ class Library:
                     scope, lambda record: _is_conclusion(record) and gone.issuperset(record.links)
                 )
         return found
+
+    def _tell(self) -> None:
+        for listener in self._on_change:
+            listener()
 
     async def _commit(self, records: Sequence[Record]) -> None:
         try:

@@ -109,8 +109,12 @@ class Recall:
             return []
         try:
             async with asyncio.timeout(self._config.deadline_ms / 1000):
-                working_set = await self._sets.get(identity.writes[0])
-                records = await self._sets.run(lambda: working_set.latest(identity.session_id, limit))
+                records: list[Record] = []
+                for scope in dict.fromkeys([*identity.writes, *identity.reads]):
+                    working_set = await self._sets.get(scope)
+                    records = await self._sets.run(lambda held=working_set: held.latest(identity.session_id, limit))  # type: ignore[misc]  # mypy cannot infer it
+                    if records:
+                        break
         except (TimeoutError, StoreFailed):
             return []
         return _messages(records)[-limit:]

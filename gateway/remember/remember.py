@@ -68,6 +68,9 @@ class Remember:
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(records)
         self._telemetry.bound("remembered", "changed").inc(len(records))
+        scopes = {record.scope for record in records if record.status == "deleted"}
+        for name in [name for name in self._recent if name[0] in scopes]:
+            del self._recent[name]  # what was deleted may be said again
 
     async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.turn import Record, group_of
 
-__all__ = ["BadFilter", "Filter", "memory_type", "parse_filter", "parse_time"]
+__all__ = ["BUILT_IN", "BadFilter", "Filter", "memory_type", "parse_filter", "parse_time"]
 
 _DEPTH = 8
 _CONDITIONS = 200
@@ -138,6 +138,8 @@ def _test(field: str, operator: str, wanted: Any, path: str, budget: _Budget) ->
     read = _FIELDS.get(field) or _in_info(field)
     if field in _TIMES:
         return _time_test(read, operator, wanted, path)
+    if field in _IDS:
+        wanted = [_plain_id(one) for one in wanted] if isinstance(wanted, list) else _plain_id(wanted)
     compare = _COMPARISONS[operator]
 
     def test(record: Record) -> bool:
@@ -197,6 +199,14 @@ def _in_info(field: str) -> Callable[[Record], Any]:
     return read
 
 
+def _sources(record: Record) -> tuple[str, ...]:
+    """Who said it, MemOS' word for where it is from, and what the client said of that."""
+    named = {"document": "file", "tool": "system"}.get(record.source, "conversation")
+    told = record.info.get("source")
+    return (record.source, named, told) if isinstance(told, str) else (record.source, named)
+
+
+_IDS: Final = frozenset(("id", "memory_id", "related_id"))
 _TIMES: Final = frozenset(("created_at", "updated_at", "create_time", "update_time"))
 _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
     "id": lambda record: record.id,
@@ -209,8 +219,10 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
     "content": lambda record: record.text,
     "memory_type": memory_type,
     "status": lambda record: record.status,
-    "source": lambda record: record.source,
-    "sources": lambda record: (record.source,),
+    "source": _sources,
+    "sources": _sources,
+    "visibility": lambda record: "private",
+    "file_ids": lambda record: record.info.get("file_ids"),
     "role": lambda record: record.source,
     "confidence": lambda record: record.confidence,
     "user_id": lambda record: record.user_id,
@@ -228,6 +240,14 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
     "updated_at": lambda record: record.updated_at,
     "update_time": lambda record: record.updated_at,
 }
+
+
+# names that `info` cannot take: they mean a memory's own fields
+BUILT_IN: Final = frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}
+
+
+def _plain_id(value: Any) -> Any:
+    return value.replace("-", "").lower() if isinstance(value, str) and len(value) == 36 else value
 
 
 def _equals(found: Any, wanted: Any) -> bool:

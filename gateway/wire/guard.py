@@ -255,7 +255,9 @@ def header_number(headers: Mapping[str, str], name: str, most: int) -> int | Non
 
 async def _with_single_slashes(request: web.Request) -> web.StreamResponse:
     """The route that the path means: clients join a base URL that ends in a slash with a path that begins with one."""
-    clean = request.clone(rel_url=request.rel_url.with_path(_SLASHES.sub("/", request.rel_url.raw_path), encoded=True))
+    clean = request.clone(
+        rel_url=request.rel_url.with_path(_SLASHES.sub("/", request.rel_url.raw_path), encoded=True, keep_query=True)
+    )
     found = await request.app.router.resolve(clean)
     found.add_app(request.app)
     clean._match_info = found  # noqa: SLF001 — aiohttp has no public way to give a request another route

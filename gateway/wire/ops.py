@@ -41,7 +41,7 @@ class OpsFace:
 
     async def health(self, request: web.Request) -> web.Response:
         """The process is alive."""
-        return _json({"status": "ok", "service": "memory-gateway", "version": __version__})
+        return _json({"status": "healthy", "service": "memory-gateway", "version": __version__})
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 while it serves chats, with or without memory; 503 while it stops. `memory` says how the memory is."""

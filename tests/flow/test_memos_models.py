@@ -100,12 +100,12 @@ async def test_suggestions_come_from_a_model_or_from_memories(gateway: Running, 
     upstream.script = thinking(upstream, {"three short questions": 'Of course! {"query": ["x?", "y?", "z?"]}'})
     assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["x?", "y?", "z?"]
     nothing = await gateway.post("/product/suggestions", {**body, "user_id": "eve", "mem_cube_id": "eve"})
-    assert nothing.json["data"]["query"] == []
+    assert nothing.json["data"]["query"][0] == "What do you remember about me?"
+    assert len(nothing.json["data"]["query"]) == 3
     chinese = {"user_id": "ada", "mem_cube_id": "ada", "message": [{"role": "user", "content": "我想学画画"}]}
     upstream.script = None
-    assert (await gateway.post("/product/suggestions", chinese)).json["data"]["query"] == [
-        "关于“我想学画画”，你还记得什么？"
-    ]
+    suggested = (await gateway.post("/product/suggestions", chinese)).json["data"]["query"]
+    assert suggested[0] == "关于“我想学画画”，你还记得什么？"
 
 
 FEEDBACK = {"user_id": "ada", "feedback_content": "She lives in Linz now.", "history": None, "async_mode": "sync"}
@@ -212,7 +212,7 @@ async def test_the_model_for_this_is_configured_and_bounded_in_time(gateway: Run
 
     upstream.script = slow
     reply = await gateway.post("/product/suggestions", body)
-    assert reply.json["data"]["query"] == ['What do you remember about "A note."?']
+    assert reply.json["data"]["query"][0] == 'What do you remember about "A note."?'
 
 
 @pytest.mark.parametrize("changes", [{"upstreams": [{"name": "off", "kind": "offline"}]}])

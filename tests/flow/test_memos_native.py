@@ -12,7 +12,7 @@ from docx import Document as Docx
 from gateway.recall import library
 from gateway.store.memories import MemoryStore, StoreFailed
 from tests.fakes.running import Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import FakeUpstream, completion, says
 
 
 async def add(gateway: Running, *texts: str, **fields: Any) -> Any:
@@ -305,3 +305,147 @@ async def test_a_repeated_add_of_the_client_is_kept_once(gateway: Running) -> No
     for _ in range(3):
         assert (await gateway.post("/product/add/message", body)).status == 200
     assert await found(gateway, "Once only", dedup="no") == ["Once only."]
+
+
+@pytest.mark.parametrize(
+    "condition", [{"tags": {"has": "x"}}, {"and": [{"tags": {"has": "x"}}]}, {"cube": {"tags": 1}}]
+)
+async def test_a_malformed_filter_deletes_nothing(gateway: Running, condition: dict[str, Any]) -> None:
+    await add(gateway, "Keep me.")
+    for path in ("/product/delete_memory", "/product/delete/memory"):
+        body = {"user_id": "ada", "filter": condition} if path == "/product/delete_memory" else {"filter": condition}
+        assert (await gateway.post(path, body)).status == 400
+    assert await found(gateway, "Keep me") == ["Keep me."]
+
+
+async def test_deleting_by_the_filter_of_one_cube_leaves_the_others_alone(gateway: Running) -> None:
+    await add(gateway, "Mine.")
+    await add(gateway, "Of the work.", writable_cube_ids=["work"])
+    await post(gateway, "/delete_memory", user_id="ada", filter={"work": {"and": [{"memory": {"like": "work"}}]}})
+    assert await found(gateway, "Mine of the work", readable_cube_ids=["ada", "work"]) == ["Mine."]
+
+
+async def test_conditions_of_a_deletion_hold_together(gateway: Running) -> None:
+    await add(gateway, "To alpha.", agent_id="alpha")
+    (item,) = await add(gateway, "To nobody.")
+    await post(gateway, "/delete_memory", memory_ids=[item["memory_id"]], writable_cube_ids=["other"])
+    await post(gateway, "/delete_memory", user_id="ada", agent_id="alpha")
+    assert await found(gateway, "to alpha nobody") == ["To nobody."]
+
+
+async def test_what_was_deleted_may_be_said_again(gateway: Running) -> None:
+    body = {"user_id": "ada", "messages": "I like plums a lot.", "async_mode": False}
+    await gateway.post("/product/add/message", body)
+    await gateway.post("/product/delete/memory", {"user_id": "ada"})
+    await gateway.post("/product/add/message", body)
+    assert await found(gateway, "plums") == ["I like plums a lot."]
+
+
+async def test_an_answer_that_rests_on_a_deleted_memory_is_not_given_again(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    await add(gateway, "The safe is behind the painting.")
+    ask = {"user_id": "ada", "query": "Where is the safe?", "relativity": 0}
+    for stored in (False, True):
+        await gateway.post("/product/chat", {**ask, "add_message_on_answer": stored})
+    await gateway.post("/product/delete/memory", {"user_id": "ada"})
+    for stored in (False, True):
+        reply = await gateway.post("/product/chat", {**ask, "add_message_on_answer": stored})
+        assert "x-gateway-replayed" not in reply.headers
+        assert b"painting" not in upstream.last.body
+
+
+async def test_doubled_slashes_keep_the_query_string(gateway: Running) -> None:
+    reply = await gateway.get("/product//scheduler/status?user_id=ada")
+    assert (reply.status, reply.json["data"]) == (200, [])
+
+
+async def test_citations_are_answered_and_not_remembered(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = says(200, completion("In Linz [1:abcdef12]."))
+    body = {"user_id": "ada", "query": "Where?", "add_message_on_answer": True}
+    for path in ("/product/chat/complete", "/product/chat"):
+        assert (await gateway.post(path, body)).json["data"]["response"] == "In Linz [1:abcdef12]."
+    await gateway.settled()
+    assert "In Linz." in await found(gateway, "In Linz")
+
+
+async def test_a_type_is_chosen_before_ranking(gateway: Running) -> None:
+    messages = [{"role": "assistant", "content": f"Your kite number {n} is blue."} for n in range(30)]
+    messages.append({"role": "user", "content": "I also own a boat, beside the kite."})
+    await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "sync"})
+    assert len(await found(gateway, "blue kite number", search_memory_type="UserMemory", top_k=2)) == 1
+
+
+async def test_numbers_over_their_cap_are_capped(gateway: Running) -> None:
+    await add(gateway, "A kite.")
+    for path in ("/product/search/memory", "/product/search", "/product/chat"):
+        body = {"user_id": "ada", "query": "kite", "top_k": 100_000, "pref_top_k": 5000, "relativity": 1.5}
+        assert (await gateway.post(path, body)).status == 200
+
+
+async def test_files_take_half_of_the_places_at_the_most(gateway: Running) -> None:
+    await add(gateway, *(f"The kite {n} flew over the {w} hill." for n, w in enumerate(("red", "high", "far", "old"))))
+    text = "\n\n".join(f"# K{n}\n\nKite {n}: the kite flies over hill number {n}." for n in range(6))
+    file = {"filename": "kites.md", "file_data": base64.b64encode(text.encode()).decode()}
+    body = {"user_id": "ada", "messages": [{"type": "file", "file": file}], "async_mode": "sync"}
+    assert (await gateway.post("/product/add", body)).status == 200
+    answer = await post(
+        gateway, "/search", user_id="ada", query="kite over the hill", relativity=0, top_k=4, dedup="no"
+    )
+    types = [item["metadata"]["memory_type"] for item in answer["data"]["text_mem"][0]["memories"]]
+    assert (len(types), types.count("RawFileMemory") <= 2) == (4, True)
+
+
+async def test_business_keys_are_those_of_the_environment(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUSINESS_CHAT_KEYS", '["shop-key"]')
+    async with running_gateway(configuration(tmp_path, upstream.url)) as running:
+        await add(running, "My kite is blue.")
+        path = "/product/chat/stream/business_user"
+        body = {"user_id": "ada", "query": "What colour is my kite?", "relativity": 0, "business_key": "shop-key"}
+        assert (await running.post(path, {**body, "business_key": "other"})).status == 403
+        assert b'"type": "end"' in (await running.post(path, body)).body
+        assert b"blue" not in upstream.last.body
+        await running.post(path, {**body, "need_search": True})
+        assert b"blue" in upstream.last.body
+
+
+async def test_adding_with_a_model_extracts_when_it_is_asked_to(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = says(200, completion('{"facts": [{"title": "t", "text": "Owns a kite."}], "preferences": []}'))
+    plain = await add(gateway, "I got a kite today.")
+    assert upstream.received == []
+    fine = await add(gateway, "I got a second kite today.", mode="fine")
+    assert (len(plain), [one["memory"] for one in fine]) == (1, ["I got a second kite today.", "Owns a kite."])
+
+
+async def test_fields_that_items_show_can_be_filtered_by(gateway: Running) -> None:
+    (item,) = await add(gateway, "A kite.", source="web", info={"user_id": "forged", "scene": "sky"})
+    memory_id = item["memory_id"]
+    dashed = f"{memory_id[:8]}-{memory_id[8:12]}-{memory_id[12:16]}-{memory_id[16:20]}-{memory_id[20:]}"
+    for condition in ({"source": "conversation"}, {"source": "web"}, {"visibility": "private"}, {"id": dashed}):
+        assert await found(gateway, "kite", filter=condition) == ["A kite."], condition
+    (group,) = (await post(gateway, "/search", user_id="ada", query="kite", relativity=0))["data"]["text_mem"]
+    assert group["memories"][0]["metadata"]["info"] == {"source": "web", "scene": "sky"}
+
+
+async def test_a_cube_is_read_by_its_name_alone_and_its_messages_by_their_conversation(gateway: Running) -> None:
+    await add(gateway, "Of the work.", writable_cube_ids=["work"], session_id="w")
+    page = await post(gateway, "/get_memory", mem_cube_id="work")
+    assert page["data"]["text_mem"][0]["total_nodes"] == 1
+    said = await post(gateway, "/get/message", user_id="ada", conversation_id="w")
+    assert [one["content"] for one in said["data"]["message_detail_list"]] == ["Of the work."]
+
+
+async def test_the_clients_message_id_and_the_agents_own_copy_are_kept(gateway: Running) -> None:
+    messages = [{"role": "user", "content": "A kite for two.", "message_id": "m-1"}]
+    body = {"user_id": "ada", "agent_id": ["x1", "x2"], "messages": messages, "async_mode": False}
+    await gateway.post("/product/add/message", body)
+    listed = await gateway.post("/product/get/memory", {"agent_id": "x2"})
+    (item,) = listed.json["data"]["memory_detail_list"]
+    assert (item["agent_id"], item["sources"][0]["message_id"]) == ("x2", "m-1")
+
+
+@pytest.mark.parametrize("path", ["/product/chat", "/product/search"])
+async def test_a_question_of_white_space_is_none(gateway: Running, path: str) -> None:
+    assert (await gateway.post(path, {"user_id": "ada", "query": " \n"})).status == 400

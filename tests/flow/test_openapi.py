@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.face import memos_operations
 from tests.fakes.running import Running
 
@@ -12,7 +13,7 @@ from tests.fakes.running import Running
 async def test_every_route_is_described_from_the_model_that_checks_it(gateway: Running) -> None:
     document = (await gateway.get("/openapi.json")).json
     assert document["openapi"] == "3.1.0"
-    for operation in memos_operations(1):
+    for operation in memos_operations(ChatHandlers(1)):
         for path in operation.paths:
             described = document["paths"][path][operation.method.lower()]
             if operation.model is not None:
@@ -40,7 +41,7 @@ async def test_the_page_names_no_other_host(gateway: Running) -> None:
 async def test_what_lacks_a_required_field_is_refused_with_its_name(gateway: Running) -> None:
     document = (await gateway.get("/openapi.json")).json
     schemas: dict[str, Any] = document["components"]["schemas"]
-    for operation in memos_operations(1):
+    for operation in memos_operations(ChatHandlers(1)):
         if operation.model is None or operation.method != "POST":
             continue
         needed = schemas[operation.model.__name__].get("required", [])

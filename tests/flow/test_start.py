@@ -75,7 +75,7 @@ async def test_it_says_where_it_is_and_what_it_does(tmp_path: Path, command: tup
         assert "curl " in text
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{url}/health") as response:
-                assert (await response.json())["status"] == "ok"
+                assert (await response.json())["status"] == "healthy"
             async with session.get(f"{url}/ready") as response:
                 assert response.status == 200
             async with session.get(f"{url}/") as response:

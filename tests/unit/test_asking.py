@@ -48,9 +48,11 @@ async def test_an_odd_rephrasing_is_none(answer: dict[str, Any] | None) -> None:
 async def test_suggestions_are_three_at_the_most_and_never_fail() -> None:
     assert await suggest(Scripted({"query": ["a", 1, " ", "b", "c", "d"]}), ["x"], "en", 1) == ["a", "b", "c"]
     assert await suggest(Scripted({"query": None}), ["The sea", "The sea"], "en", 1) == [
-        'What do you remember about "The sea"?'
+        'What do you remember about "The sea"?',
+        "What do you remember about me?",
+        "What did we talk about last?",
     ]
-    assert await suggest(Scripted(None), [], "en", 1) == []
+    assert len(await suggest(Scripted(None), [], "zh", 1)) == 3
 
 
 async def test_extraction_without_a_model_takes_the_users_words() -> None:

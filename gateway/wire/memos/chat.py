@@ -8,7 +8,9 @@ begins with white space, which JSON allows; and the same request again joins the
 import asyncio
 import contextlib
 import hashlib
+import hmac
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -19,12 +21,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
+from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound
 from gateway.exchange import Exchange
 from gateway.turn import Ask, Layout, MemoryMode, Right, Turn, Wanted
+from gateway.wire.dialects import ChatDialect
 from gateway.wire.memos.envelope import Access, Call, Operation, client, envelope, native
 from gateway.wire.memos.events import CHAT_HEADERS, chat_events
-from gateway.wire.memos.models import ChatRequest
+from gateway.wire.memos.models import BusinessChatRequest, ChatRequest
 from gateway.wire.memos.prompt import MemosDialect
 
 __all__ = ["ChatHandlers", "PreparedChat"]
@@ -51,8 +54,13 @@ class ChatHandlers:
 
     def __init__(self, silence: float) -> None:
         self._silence = silence
+        self._business_keys = _business_keys()
         self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._answered: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
+
+    def forget(self) -> None:
+        """A memory was changed or deleted: what was answered before may rest on it."""
+        self._answered.clear()
 
     def operations(self) -> list[Operation]:
         return [
@@ -71,7 +79,22 @@ class ChatHandlers:
                 ChatRequest,
                 data="events",
             ),
+            native(
+                "/chat/stream/business_user",
+                self.business,
+                "As /chat/stream, for keys listed in BUSINESS_CHAT_KEYS",
+                BusinessChatRequest,
+                data="events",
+            ),
         ]
+
+    async def business(self, call: Call, asked: BusinessChatRequest) -> web.StreamResponse:
+        """For keys that the operator lists in `BUSINESS_CHAT_KEYS` (a JSON list)."""
+        if not any(hmac.compare_digest(asked.business_key.encode(), key.encode()) for key in self._business_keys):
+            raise Forbidden("business_key is not one of this gateway's")
+        if not asked.need_search:
+            asked = asked.model_copy(update={"top_k": 0, "pref_top_k": 0, "search_tool_memory": False})
+        return await self.chat_stream(call, asked)
 
     async def chat(self, call: Call, asked: ChatRequest) -> web.StreamResponse:
         if asked.stream:
@@ -120,7 +143,10 @@ class ChatHandlers:
             task = call.desk.pipeline.owned(self._run(call, asked))
             self._running[name] = task
             task.add_done_callback(lambda done: self._keep(name, done))
-        return await self._waited(call, task, message)
+        response = await self._waited(call, task, message)
+        if task.exception() is None and not task.result()["is_kept"]:
+            self._answered.pop(name, None)  # it arrived, and asking once more is a question of its own
+        return response
 
     async def _waited(self, call: Call, task: "asyncio.Task[dict[str, Any]]", message: str) -> web.StreamResponse:
         await asyncio.wait([task], timeout=self._silence)
@@ -156,12 +182,13 @@ class ChatHandlers:
                 raise upstream_error(exchange, body)
         finally:
             exchange.close()
-        answer = exchange.answer
+        answer = ChatDialect().read_plain(body) or exchange.answer  # what is remembered has no citations, this has
         response, reasoning = (answer.text or "", answer.reasoning) if answer else ("", None)
         if asked.async_mode == "sync" and exchange.turn.mode.writes:
             await call.desk.drained(self._silence)
         headers = {name: value for name, value in exchange.headers.items() if name.startswith("x-")}
-        return {"data": {"response": response, "reasoning": reasoning}, "headers": headers}
+        data = {"response": response, "reasoning": reasoning}
+        return {"data": data, "headers": headers, "is_kept": exchange.turn.mode.writes}
 
     def _keep(self, name: str, task: "asyncio.Task[dict[str, Any]]") -> None:
         self._running.pop(name, None)
@@ -176,6 +203,17 @@ class ChatHandlers:
 
     async def _open(self, call: Call, asked: ChatRequest, *, stream: bool) -> Exchange:
         return await call.desk.pipeline.open((await prepare(call, asked, stream=stream)).turn)
+
+
+def _business_keys() -> tuple[str, ...]:
+    """Raises ConfigError if the environment has something else than a list of keys."""
+    try:
+        keys = orjson.loads(os.environ.get("BUSINESS_CHAT_KEYS") or "[]")
+    except orjson.JSONDecodeError:
+        keys = None
+    if not isinstance(keys, list) or not all(isinstance(key, str) and key for key in keys):
+        raise ConfigError("the environment variable BUSINESS_CHAT_KEYS must be a JSON list of keys")
+    return tuple(keys)
 
 
 async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layout | None = None) -> PreparedChat:
@@ -239,8 +277,8 @@ async def _wanted(call: Call, asked: ChatRequest, access: Access) -> Wanted:
     return Wanted(
         text=min(texts, most),
         preference=min(liked, most) if has_liked else 0,
-        tool=min(asked.tool_mem_top_k, most) if asked.include_tool_memory else 0,
-        skill=min(asked.skill_mem_top_k, most) if asked.include_skill else 0,
+        tool=min(asked.tool_mem_top_k, most) if asked.search_tool_memory else 0,
+        skill=min(asked.skill_mem_top_k, most) if asked.include_skill_memory else 0,
         min_relativity=defaults.relativity if asked.relativity is None else asked.relativity,
         threshold=defaults.threshold if asked.threshold is None else asked.threshold,
         is_fine=asked.mode == "fine",

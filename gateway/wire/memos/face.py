@@ -13,10 +13,10 @@ from gateway.wire.memos.upkeep import upkeep_operations
 __all__ = ["memos_operations"]
 
 
-def memos_operations(silence: float) -> list[Operation]:
-    """All operations of the face. A plain answer that is not there after `silence` seconds begins with white space."""
+def memos_operations(chats: ChatHandlers) -> list[Operation]:
+    """All operations of the face."""
     return [
-        *ChatHandlers(silence).operations(),
+        *chats.operations(),
         *playground_operations(),
         *memory_operations(),
         *reading_operations(),

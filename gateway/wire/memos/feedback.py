@@ -54,7 +54,9 @@ async def add_feedback(call: Call, asked: FeedbackRequest) -> dict[str, Any]:
     is_sync = asked.async_mode in (False, "sync")
     task_id = request_id_of(call.request)
     if is_sync or not call.desk.asker.has_model:  # without a model there is nothing to wait for
-        await give_feedback(call, access, asked.feedback_content)
+        agent_id = asked.agents[0] if asked.agents else ""
+        info = {"feedback_time": asked.feedback_time} if asked.feedback_time else None
+        await give_feedback(call, access, asked.feedback_content, info=info, agent_id=agent_id, app_id=asked.app_id)
         await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
         if is_sync:
             await call.wait_until_found()
@@ -118,6 +120,8 @@ async def give_feedback(
     history: Sequence[Mapping[str, Any]] = (),
     memory_ids: Sequence[str] = (),
     info: Mapping[str, Any] | None = None,
+    agent_id: str = "",
+    app_id: str = "",
 ) -> Changed:
     """Change what the feedback is about. Raises MemoryUnavailable; then nothing was changed."""
     desk, scope = call.desk, access.identity.writes[0]
@@ -125,7 +129,7 @@ async def give_feedback(
     context = await _context(call, access, scope, history)
     limit = desk.config.memory.extraction.timeout
     judged = await judge_feedback(desk.asker, text, context, [record for record, _ in candidates], limit)
-    turn = replace(call.turn(access.identity), info=dict(info or {}))
+    turn = replace(call.turn(access.identity), info=dict(info or {}), agent_id=agent_id, app_id=app_id)
     if judged is None:
         corrected = [record for record, relativity in candidates if relativity >= _ABOUT][:_CORRECTED]
         kept = await call.keep(turn, [_correction(call, turn, scope, text, corrected)])

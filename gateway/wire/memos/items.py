@@ -115,7 +115,8 @@ def _source(record: Record) -> dict[str, Any]:
             "page": info.get("page"),
             "heading": info.get("heading", ""),
         }
-    return {"type": "chat", "role": record.source, "chat_time": iso(record.event_time), "message_id": record.message_id}
+    message_id = record.info.get("message_id") or record.message_id
+    return {"type": "chat", "role": record.source, "chat_time": iso(record.event_time), "message_id": message_id}
 
 
 def native_item(record: Record, relativity: float | None = None) -> dict[str, Any]:
@@ -144,6 +145,10 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "version": record.version,
         "history": [],
         "is_fast": record.kind == "turn",
+        "evolve_to": [],
+        "working_binding": None,
+        "internal_info": None,
+        "covered_history": None,
         "agent_id": record.agent_id,
         "app_id": record.app_id,
         "id": record.id,
@@ -157,6 +162,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
             "reasoning": record.info.get("reasoning", ""),
             "topic": record.info.get("topic", ""),
             "original_text": record.text,
+            "dialog_id": record.links[0] if record.links else "",
         }
     return {"id": record.id, "memory": record.text, "ref_id": reference, "metadata": metadata}
 

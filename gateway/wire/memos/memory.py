@@ -3,16 +3,17 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from gateway.asking import extract
 from gateway.errors import BadRequest
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
 from gateway.store.registry import Document
-from gateway.turn import Memory, Record, Scope, Turn, Wanted, group_of
+from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
 from gateway.wire.dialects import text_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.feedback import give_feedback
@@ -95,12 +96,12 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
         allows=access.by_scope,
     )
     said = [text_of(message.get("content")) for message in asked.chat_history or () if message.get("role") == "user"]
-    memories = await call.search(access, asked.query, wanted, said[-1] if said else "")
     if asked.search_memory_type not in _ALL_TYPES:
-        memories = [memory for memory in memories if memory_type(memory.record) == asked.search_memory_type]
+        wanted = replace(wanted, allows=_of_type(access, asked.search_memory_type))
+    memories = await call.search(access, asked.query, wanted, said[-1] if said else "")
     if asked.source == "plugin":
         memories = [memory for memory in memories if memory.relativity > 0]
-    if asked.dedup is None:
+    if asked.dedup == "equal":
         memories = distinct(memories)
     elif asked.dedup != "no":
         memories = without_copies(memories)
@@ -108,14 +109,26 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
     return access, _limited(memories, limits)
 
 
+def _of_type(access: Access, wanted: str) -> dict[str, Callable[[Record], bool]]:
+    """The filter of each scope, for one type of memory."""
+
+    def both(allows: Callable[[Record], bool] | None) -> Callable[[Record], bool]:
+        return lambda record: memory_type(record) == wanted and (allows is None or allows(record))
+
+    return {scope.value: both(access.allows(scope)) for scope in access.identity.reads}
+
+
 def _limited(memories: Sequence[Memory], limits: Mapping[str, int]) -> list[Memory]:
-    left = dict(limits)
+    """At most so many of a group; of the texts, files have half at the most where conversations could fill the rest."""
+    said = sum(group_of(one.record.kind) == "text" and one.record.kind != "document" for one in memories)
+    left = {**limits, "document": max(limits["text"] // 2, limits["text"] - said)}
     kept = []
     for memory in memories:
-        group = group_of(memory.record.kind)
-        if left.get(group, 1) > 0:
-            left[group] = left.get(group, 1) - (group in left)
+        names = [name for name in (group_of(memory.record.kind), memory.record.kind) if name in left]
+        if all(left[name] > 0 for name in names):
             kept.append(memory)
+            for name in dict.fromkeys(names):
+                left[name] -= 1
     return kept
 
 
@@ -132,6 +145,8 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
     """Remember messages. With `async_mode: sync` they can be found when the call returns."""
     access, turn, kept = await _added(call, asked)
     await call.begin_task(asked.task_id or turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
+    if asked.async_mode == "sync" and asked.mode == "fine":
+        kept = [*kept, *await _extracted(call, access, turn, kept)]
     if asked.async_mode == "sync":
         await call.wait_until_found()
     return [
@@ -143,6 +158,27 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
         }
         for record in kept
     ]
+
+
+async def _extracted(call: Call, access: Access, turn: Turn, said: Sequence[Record]) -> list[Record]:
+    """What a model makes of the messages, linked to them; nothing without a model, the messages are kept anyway."""
+    scope = access.identity.writes[0]
+    own = [one for one in said if one.scope == scope.value and one.kind == "turn"]
+    desk = call.desk
+    if not own or not desk.asker.has_model:
+        return []
+    timeout = desk.config.memory.extraction.timeout
+    facts, liked = await extract(desk.asker, [(one.source, one.text) for one in own], ("memory", "preference"), timeout)
+    stated = {one.text for one in said}
+    links = tuple(one.id for one in own)
+    found = [("fact", fact["memory_value"], {"title": fact["memory_key"]}) for fact in facts]
+    found += [("preference", one["preference"], {**one}) for one in liked]
+    records = []
+    for index, (kind, text, info) in enumerate(found):
+        if text not in stated:
+            made = desk.remember.make(turn, scope, "user", text, {**turn.info, **info}, index=100_000 + index)
+            records.append(replace(made, kind=kind, links=links))
+    return await call.keep(turn, records) if records else []
 
 
 async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Record]]:
@@ -181,14 +217,15 @@ def _records(
     index, message = numbered
     if message["role"] not in ("user", "assistant"):
         return []
-    at = said_at(dict(message), turn.received_at)
+    at = said_at(message, turn.received_at)
     found = []
     text = text_of(message.get("content")).strip()
     if text:
-        owner = message.get("role_id") if scope.kind.value == "user" and message["role"] == "user" else None
-        info = {**asked.metadata, **({"speaker": message["role_name"]} if message.get("role_name") else {})}
+        told = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
+        info = {**asked.metadata, **{name: str(value) for name, value in told.items() if value}}
         made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, index=index)
-        found.append(replace(made, user_id=scope.owner or str(owner or made.user_id)))
+        agent = scope.cube_id if scope.kind is ScopeKind.AGENT else made.agent_id
+        found.append(replace(made, user_id=scope.owner or made.user_id, agent_id=agent))
     return found
 
 

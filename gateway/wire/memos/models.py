@@ -2,17 +2,37 @@
 one wins, and an explicit null counts as absent. Unknown fields are ignored, as MemOS does.
 """
 
-from typing import Any, Final, Literal, Self, TypeVar
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gateway.errors import BadRequest
-from gateway.store.filters import parse_time
+from gateway.store.filters import BUILT_IN, parse_time
 
-__all__ = ["AddRequest", "Body", "ChatRequest", "ScopedRequest", "SearchRequest", "checked", "said_at"]
+__all__ = [
+    "AddRequest",
+    "Body",
+    "BusinessChatRequest",
+    "ChatRequest",
+    "ScopedRequest",
+    "SearchRequest",
+    "checked",
+    "said_at",
+]
 
 _MAX_QUERY = 65_536
 _EARLIEST, _LATEST = -2_208_988_800, 7_258_118_400  # 1900-01-01 and 2200-01-01
+_DAYS = ("%d %B, %Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%Y/%m/%d", "%Y/%m/%d (%a)", "%Y年%m月%d日")
+_CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p")
+_TIME_FORMS: Final = (
+    *_DAYS,
+    *(f"{day} {clock}" for day in _DAYS for clock in _CLOCKS),
+    *(f"{clock} on {day}" for day in _DAYS for clock in _CLOCKS),
+)
 _B = TypeVar("_B", bound="Body")
 
 _SAME: Final = {
@@ -32,6 +52,7 @@ _SAME: Final = {
 }
 
 Ids = tuple[str, ...]
+Query = Annotated[str, Field(min_length=1, max_length=_MAX_QUERY, pattern=r"\S", description="The question.")]
 
 
 class Body(BaseModel):
@@ -44,6 +65,8 @@ class Body(BaseModel):
     def _one_vocabulary(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValueError("the body must be a JSON object")
+        if "dedup" in data and data["dedup"] is None:
+            data = {**data, "dedup": "equal"}  # the one field whose null means something
         data = {key: value for key, value in data.items() if value is not None}
         sessions = {data[name] for name in ("session_id", "conversation_id") if isinstance(data.get(name), str)} - {""}
         if len(sessions) > 1:
@@ -120,27 +143,28 @@ class _Described(ScopedRequest):
     def metadata(self) -> dict[str, Any]:
         """`info`, and the other fields that a memory keeps for filters."""
         extra = {"manager_user_id": self.manager_user_id, "project_id": self.project_id, "source": self.source}
-        return {name: value for name, value in extra.items() if value} | self.info
+        free = {name: value for name, value in self.info.items() if name not in BUILT_IN}
+        return {name: value for name, value in extra.items() if value} | free
 
 
 class ChatRequest(_Described):
     """A chat with memory. A field that is not sent has the value of the configured defaults."""
 
-    query: str = Field(min_length=1, max_length=_MAX_QUERY, description="The question.")
+    query: Query
     history: list[dict[str, Any]] | None = Field(
         None, description="Earlier messages; the last 20 count. None: those stored of this conversation."
     )
     mode: Literal["fast", "fine", "mixture"] = Field("fast", description="fine: a model picks what helps.")
     system_prompt: str | None = Field(None, description="Replaces the default prompt; `{memories}` in it is replaced.")
-    top_k: int | None = Field(None, ge=0, le=100, description="Memories wanted (`memory_limit_number`).")
+    top_k: int | None = Field(None, ge=0, description="Memories wanted (`memory_limit_number`).")
     include_preference: bool | None = None
-    pref_top_k: int | None = Field(None, ge=0, le=100, description="Preferences (`preference_limit_number`).")
-    include_tool_memory: bool = False
-    tool_mem_top_k: int = Field(6, ge=0, le=100)
-    include_skill: bool = False
-    skill_mem_top_k: int = Field(3, ge=0, le=100)
-    relativity: float | None = Field(None, ge=0, le=1, description="Relevance floor of memories; 0: none.")
-    threshold: float | None = Field(None, ge=0, le=1, description="Second floor; the best three pass it anyway.")
+    pref_top_k: int | None = Field(None, ge=0, description="Preferences (`preference_limit_number`).")
+    search_tool_memory: bool = Field(False, description="Tool memories too (`include_tool_memory`).")
+    tool_mem_top_k: int = Field(6, ge=0)
+    include_skill_memory: bool = Field(False, description="Skills too (`include_skill`).")
+    skill_mem_top_k: int = Field(3, ge=0)
+    relativity: float | None = Field(None, ge=0, description="Relevance floor of memories; 0: none.")
+    threshold: float | None = Field(None, ge=0, description="Second floor; the best three pass it anyway.")
     add_message_on_answer: bool | None = None
     model_name_or_path: str | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -169,21 +193,28 @@ class ChatRequest(_Described):
         return self
 
 
+class BusinessChatRequest(ChatRequest):
+    """A chat for holders of a business key; with memory only if it is asked for."""
+
+    business_key: str = Field(min_length=1, max_length=256)
+    need_search: bool = False
+
+
 class SearchRequest(ScopedRequest):
     """A search for memories, without an answer."""
 
-    query: str = Field(min_length=1, max_length=_MAX_QUERY)
+    query: Query
     mode: Literal["fast", "fine", "mixture"] = Field("fast", description="fine: a model picks what helps.")
-    top_k: int | None = Field(None, ge=1, le=1000, description="Memories wanted (`memory_limit_number`).")
-    relativity: float | None = Field(None, ge=0, le=1, description="Relevance floor; 0: none.")
-    threshold: float = Field(0.0, ge=0, le=1, description="Second floor; the best three pass it anyway.")
-    dedup: Literal["no", "sim", "mmr"] | None = Field("mmr", description="no: copies too; null: no equal texts.")
+    top_k: int | None = Field(None, ge=1, description="Memories wanted (`memory_limit_number`).")
+    relativity: float | None = Field(None, ge=0, description="Relevance floor; 0: none.")
+    threshold: float = Field(0.0, ge=0, description="Second floor; the best three pass it anyway.")
+    dedup: Literal["no", "equal", "sim", "mmr"] = Field("mmr", description="no: copies too; null: no equal texts.")
     include_preference: bool = True
-    pref_top_k: int = Field(6, ge=0, le=1000)
+    pref_top_k: int = Field(6, ge=0)
     search_tool_memory: bool | None = Field(None, description="Default: true on native routes, false on client ones.")
-    tool_mem_top_k: int = Field(6, ge=0, le=1000)
+    tool_mem_top_k: int = Field(6, ge=0)
     include_skill_memory: bool | None = Field(None, description="Default: true on native routes, false on client ones.")
-    skill_mem_top_k: int = Field(3, ge=0, le=1000)
+    skill_mem_top_k: int = Field(3, ge=0)
     search_memory_type: str = Field("All", description="MemOS' name of one type of memory, or All.")
     reference_time: str | None = Field(None, description="Accepted; relative dates in questions are not read yet.")
     chat_history: list[dict[str, Any]] | None = Field(None, description="What was said before: helps short questions.")
@@ -205,6 +236,8 @@ class AddRequest(_Described):
     def _old_names(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        if data.get("is_upload_skill"):
+            raise ValueError("is_upload_skill: skill archives are not read; add a .md file of type skill instead")
         if data.get("doc_path"):
             raise ValueError("doc_path: files of this machine are not read; send the content")
         if data.get("memory_content"):
@@ -247,20 +280,32 @@ def _check_message(message: dict[str, Any], index: int) -> None:
         raise ValueError(f"message {index}: content must be a string or a list of parts")
 
 
-def said_at(message: dict[str, Any], default: float) -> float:
-    """When a message was said: its `chat_time` (ISO 8601, `YYYY-MM-DD HH:MM:SS`, or seconds), else `default`.
+def said_at(message: Mapping[str, Any], default: float) -> float:
+    """When a message was said: its `chat_time`, in the ways people write times, else `default`.
 
-    A time without a zone is UTC. Raises ValueError if it is none of these.
+    A time without a zone is UTC. Raises ValueError if it cannot be read, or lies outside 1900 to 2200.
     """
     value = message.get("chat_time")
     if value is None or value == "":
         return default
     seconds = parse_time(value)
+    if seconds is None and isinstance(value, str):
+        seconds = _human_time(value.strip())
     if seconds is None:
-        raise ValueError("chat_time must be ISO 8601, e.g. 2026-05-08T13:56:00")
+        raise ValueError("chat_time must be a time with its date, e.g. 2026-05-08T13:56:00 or 1:56 pm on 8 May, 2026")
     if not _EARLIEST <= seconds <= _LATEST:
         raise ValueError("chat_time must lie between the years 1900 and 2200")
     return seconds
+
+
+def _human_time(text: str) -> float | None:
+    for form in _TIME_FORMS:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
+    with contextlib.suppress(ValueError, TypeError):
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return None
 
 
 def checked(kind: type[_B], data: Any) -> _B:

@@ -116,10 +116,12 @@ async def _answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> Asy
             raise upstream_error(exchange, await exchange.read())
         async with contextlib.aclosing(said_pieces(exchange)) as pieces:
             async for kind, words in pieces:
-                wanted = "reasoning" if kind == "reasoning" else "2"
-                if state != wanted:
-                    state = wanted
-                    yield {"type": "status", "data": wanted}
+                if kind == "reasoning" and state == "":
+                    state = "reasoning"
+                    yield {"type": "status", "data": state}
+                if kind == "text" and state == "reasoning":
+                    state = "2"
+                    yield {"type": "status", "data": state}
                 text = words if kind == "reasoning" else keeper.feed(words)
                 if text:
                     yield {"type": kind, "data": text}

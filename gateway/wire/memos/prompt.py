@@ -129,6 +129,10 @@ class MemosDialect(ChatDialect):
     def reader(self) -> ChatReader:
         return _WithoutCitations()
 
+    def read_plain(self, body: bytes) -> Answer | None:
+        answer = super().read_plain(body)
+        return answer if answer is None or answer.text is None else replace(answer, text=without_citations(answer.text))
+
     def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
         first, *others = body["messages"]
         messages = [{**first, "content": self.system_prompt(block)}, *others]

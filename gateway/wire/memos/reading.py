@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.errors import NotFound
-from gateway.identity import scope_of
+from gateway.identity import may_touch, scope_of
 from gateway.recall.library import plain_id
 from gateway.store.filters import memory_type
 from gateway.turn import Record, Wanted, group_of
@@ -114,12 +114,16 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
 
 
 async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
-    user = call.user(asked.user_id)
-    scope = scope_of(call.tenant, user)
-    if asked.session_id:
-        records = await call.desk.library.conversation(scope, asked.session_id, asked.message_limit_number * _MAX_PARTS)
-    else:
-        records = await call.desk.library.records(scope, lambda record: record.kind == "turn")
+    user, session = call.user(asked.user_id), asked.session_id
+    known = await call.desk.registry.scopes_of_owner(call.tenant, user)
+    records: list[Record] = []
+    for scope in {one.value: one for one in (scope_of(call.tenant, user), *known)}.values():
+        if session:
+            most = asked.message_limit_number * _MAX_PARTS
+            records += await call.desk.library.conversation(scope, session, most)
+        else:
+            records += await call.desk.library.records(scope, lambda record: record.kind == "turn")
+    records.sort(key=lambda record: record.event_time)
     messages: list[dict[str, Any]] = []
     for record in records:
         if record.kind != "turn":
@@ -152,11 +156,21 @@ async def get_cube(call: Call, asked: GetCubeRequest) -> dict[str, Any]:
 
 
 async def _cube_records(call: Call, asked: GetCubeRequest) -> tuple[Access, list[Record]]:
-    """The memories of a cube; where no user is named, the cube is a user's own."""
-    if not asked.user_id:
-        asked = asked.model_copy(update={"user_id": asked.mem_cube_id})
-    access = await call.access(asked)
+    """The memories of a cube; where no user is named, of each cube of that name that the key may read."""
+    if asked.user_id:
+        access = await call.access(asked)
+    else:
+        access = await call.access(asked.model_copy(update={"user_id": await _owner_of(call, asked.mem_cube_id or "")}))
     return access, await _newest_first(call, access)
+
+
+async def _owner_of(call: Call, cube_id: str) -> str:
+    """Whose cube this is; a cube that is its own user's, or nobody's, has its owner's name."""
+    known = await call.desk.registry.scopes_of_cube(call.tenant, cube_id)
+    owners = [scope.owner for scope in known if scope.owner and may_touch(call.principal, scope)]
+    if call.principal.user is not None:
+        return call.principal.user
+    return owners[0] if owners and cube_id not in owners else cube_id
 
 
 async def get_cube_memory(call: Call, _: None) -> web.StreamResponse:

@@ -99,8 +99,9 @@ async def _delete(call: Call, asked: DeleteRequest) -> int:
     if asked.memory_ids:
         records = await library.find(call.principal, asked.memory_ids)
         users = set(asked.user_ids) | ({asked.user_id} if asked.user_id else set())
-        if users:
-            records = [record for record in records if record.user_id in users]
+        cubes = set(asked.writable_cube_ids or ()) | ({asked.mem_cube_id} if asked.mem_cube_id else set())
+        records = [one for one in records if not users or one.user_id in users]
+        records = [one for one in records if not cubes or one.cube_id in cubes]
     else:
         records = []
         conditions = _conditions(asked)
@@ -116,6 +117,8 @@ def _conditions(asked: DeleteRequest) -> list[Callable[[Record], bool]]:
     found: list[Callable[[Record], bool]] = []
     if asked.session_id:
         found.append(lambda record: record.session_id == asked.session_id)
+    if asked.agent_id and (asked.user_id or asked.user_ids):
+        found.append(lambda record: record.agent_id == asked.agent_id)
     if asked.file_ids:
         files = set(asked.file_ids)
         found.append(lambda record: bool(files & set(record.info.get("file_ids", ()))))
@@ -144,7 +147,9 @@ async def _scopes_to_delete_from(
     named = asked.writable_cube_ids or ((asked.mem_cube_id,) if asked.mem_cube_id else None)
     if named is not None:
         scopes = [scope for scope in scopes if scope.cube_id in named]
-    return [(scope, of_scope(parsed, scope)) for scope in scopes]
+    found = [(scope, of_scope(parsed, scope)) for scope in scopes]
+    # a filter by cube says nothing of the cubes that it does not name: they are left alone
+    return [(scope, allows) for scope, allows in found if allows is not None or not asked.filter]
 
 
 async def _scopes_of_user(call: Call, user: str, asked: DeleteRequest) -> list[Scope]:

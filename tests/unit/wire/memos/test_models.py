@@ -38,10 +38,27 @@ def test_the_mode_of_adding_is_a_word_or_a_truth(given: object, mode: str) -> No
 
 
 @pytest.mark.parametrize(
-    "value", ["2024-05-06T07:08:09", "2024-05-06 07:08:09", "2024-05-06T09:08:09+02:00", 1714979289, 1714979289000]
+    "value",
+    [
+        "2024-05-06T07:08:09",
+        "2024-05-06 07:08:09",
+        "2024-05-06T09:08:09+02:00",
+        1714979289,
+        1714979289000,
+        "2024/05/06 (Mon) 07:08:09",
+        "Mon, 06 May 2024 07:08:09 GMT",
+        "2024年05月06日 07:08:09",
+    ],
 )
 def test_times_come_in_many_forms(value: object) -> None:
     assert said_at({"chat_time": value}, 0) == 1714979289
+
+
+def test_a_time_may_be_written_as_people_do() -> None:
+    assert said_at({"chat_time": "1:56 pm on 8 May, 2023"}, 0) == 1683554160
+    assert said_at({"chat_time": "May 8, 2023"}, 0) == 1683504000
+    with pytest.raises(ValueError, match="chat_time"):
+        said_at({"chat_time": "soon"}, 0)
 
 
 def test_bad_fields_are_named() -> None:
