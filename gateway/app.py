@@ -159,7 +159,7 @@ class Gateway:
         self._library = Library(
             self._store, self._registry, remember.change, self._drained, (self._recall.forget_steps, self._chats.forget)
         )
-        self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete)
+        self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete_file)
         return Desk(
             config=self._config,
             pipeline=self._pipeline,

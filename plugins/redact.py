@@ -7,9 +7,9 @@ take time in proportion to the text, whatever the text is.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.hooks import Plugin, PluginConfigModel, Services
 from gateway.turn import Record, Turn
@@ -68,15 +68,28 @@ class Redact(Plugin):
         ]
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
-        size = sum(len(record.text) for record in records)
+        size = sum(len(record.text) + 100 * len(record.info) for record in records)
         clean = self._clean_all
         cleaned = clean(records) if size < _SMALL else await asyncio.to_thread(clean, records)
-        if all(record.text == text for record, text in cleaned):
-            return None
-        return [record if record.text == text else replace(record, text=text) for record, text in cleaned]
+        return cleaned if any(one is not record for one, record in zip(cleaned, records, strict=True)) else None
 
-    def _clean_all(self, records: Sequence[Record]) -> list[tuple[Record, str]]:
-        return [(record, self._clean(record.text)) for record in records]
+    def _clean_all(self, records: Sequence[Record]) -> list[Record]:
+        return [self._clean_record(record) for record in records]
+
+    def _clean_record(self, record: Record) -> Record:
+        """The record itself if there is nothing to hide in it."""
+        text, tags = self._clean(record.text), tuple(map(self._clean, record.tags))
+        info = self._clean_value(record.info)
+        if (text, tags, info) == (record.text, record.tags, record.info):
+            return record
+        return replace(record, text=text, tags=tags, info=info)
+
+    def _clean_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._clean(value)
+        if isinstance(value, Mapping):
+            return {self._clean(str(key)): self._clean_value(item) for key, item in value.items()}
+        return [self._clean_value(item) for item in value] if isinstance(value, list | tuple) else value
 
     def _clean(self, text: str) -> str:
         for kind, pattern in self._patterns:

@@ -4,13 +4,15 @@ Reading waits until what was written before can be found. By id a memory is foun
 only of those that are theirs, and a foreign id is answered as an unknown one.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.errors import MemoryUnavailable
+from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
+from gateway.store.filters import file_ids
 from gateway.store.journal import JournalFailed
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
@@ -48,6 +50,7 @@ class Library:
         self._drained = drained
         self._on_change = on_change
         self._sets: WorkingSets | None = None
+        self._changing = asyncio.Lock()  # an update and a deletion of one memory come one after the other
 
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
@@ -92,7 +95,15 @@ class Library:
 
     async def delete(self, records: Iterable[Record]) -> int:
         """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
-        sets = await self._current()
+        sets = await self._current(is_change=True)
+        async with self._changing:
+            return await self._delete(sets, records)
+
+    async def delete_file(self, scope: Scope, file_id: str) -> int:
+        """Delete what came of a file."""
+        return await self.delete(await self.records(scope, lambda record: file_id in file_ids(record)))
+
+    async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
         doomed = {record.id: record for record in records}
         for record in await self._concluded_from(list(doomed.values())):
             doomed.setdefault(record.id, record)
@@ -107,7 +118,25 @@ class Library:
     async def update(
         self, record: Record, *, text: str | None = None, status: str | None = None, title: str | None = None
     ) -> Record:
-        """A new version of a memory; it can be found when this returns."""
+        """A new version of a memory; it can be found when this returns. What was concluded from it goes. Raises
+        NotFound if it was deleted meanwhile."""
+        sets = await self._current(is_change=True)
+        async with self._changing:
+            if not await self._is_there(sets, record):
+                raise NotFound("there is no memory of this id")
+            concluded = await self._concluded_from([record])
+            if concluded:
+                await self._delete(sets, concluded)
+            return await self._update(record, text=text, status=status, title=title)
+
+    async def _is_there(self, sets: "WorkingSets", record: Record) -> bool:
+        if sets.is_struck(record):
+            return False
+        if await sets.find([record.id]):
+            return True
+        return any(found.status != "deleted" for found in await self._store.find([record.id]))
+
+    async def _update(self, record: Record, *, text: str | None, status: str | None, title: str | None) -> Record:
         changed = replace(
             record,
             text=record.text if text is None else text,
@@ -146,12 +175,13 @@ class Library:
         except TimeoutError as error:
             raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
 
-    async def _current(self) -> "WorkingSets":
-        """The working sets, with all that was written before now."""
+    async def _current(self, *, is_change: bool = False) -> "WorkingSets":
+        """The working sets, with all that was written before now; a change is not made on less than that."""
         sets = self._sets
         if sets is None:
             raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
-        await self._drained(_PATIENCE)
+        if not await self._drained(_PATIENCE) and is_change:
+            raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets
 
 

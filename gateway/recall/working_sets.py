@@ -72,6 +72,9 @@ class WorkingSets:
             if working_set is not None:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
 
+    def is_struck(self, record: Record) -> bool:
+        return record.id in self._struck.get(record.scope, ())
+
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
         """Memories of these ids, as far as their working sets are here."""
         wanted, sets = list(memory_ids), list(self._sets.values())

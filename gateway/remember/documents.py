@@ -19,7 +19,7 @@ __all__ = ["SUFFIXES", "Piece", "Unreadable", "read_pieces", "suffix_of"]
 _MAX_PAGES = 500
 _MAX_TEXT = 20_000_000  # characters that one file may have
 _MAX_UNPACKED = 200 * 2**20
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+_HEADING_CHARACTERS = 200  # of the path that stands before each of its pieces
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _PATH_DEPTH = 32
 _BLOCKS = "p,li,pre,blockquote,td,th,dt,dd,h1,h2,h3,h4,h5,h6,caption,figcaption,title"
@@ -71,13 +71,19 @@ def read_pieces(name: str, content: bytes) -> list[Piece]:
 def _bounded(blocks: Iterable[_Block]) -> Iterator[_Block]:
     size = 0
     for block in blocks:
-        text = block.text.replace("\x00", "").strip()
+        text = _clean(block.text).strip()
         if not text:
             continue
-        size += len(text)
+        heading = _clean(block.heading)[-_HEADING_CHARACTERS:]
+        size += len(text) + len(heading)
         if size > _MAX_TEXT:
             raise Unreadable(f"the file has more than {_MAX_TEXT} characters of text")
-        yield _Block(text, block.heading, block.page)
+        yield _Block(text, heading, block.page)
+
+
+def _clean(text: str) -> str:
+    """Without what no table can hold."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _merged(blocks: Iterable[_Block]) -> Iterator[Piece]:
@@ -124,14 +130,23 @@ def _read_markdown(content: bytes) -> Iterator[_Block]:
     for line in [*_text(content).replace("\r\n", "\n").split("\n"), "# "]:
         if _FENCE.match(line):
             is_code = not is_code
-        heading = None if is_code else _HEADING.match(line)
+        heading = None if is_code else _heading(line)
         if heading or (not line.strip() and not is_code) or line == "# ":
             yield _Block("\n".join(lines), " > ".join(path))
             lines = []
             if heading:
-                path[len(heading.group(1)) - 1 :] = [heading.group(2)]
+                path[heading[0] - 1 :] = [heading[1]]
         else:
             lines.append(line)
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """Level and text of a heading in Markdown."""
+    text = line.lstrip("#")
+    level = len(line) - len(text)
+    if not 1 <= level <= 6 or not text[:1].isspace():
+        return None
+    return level, text.strip().rstrip("#").strip()[:_HEADING_CHARACTERS]
 
 
 def _read_html(content: bytes) -> Iterator[_Block]:

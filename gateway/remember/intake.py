@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.errors import PluginUnavailable
+from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.identity import knowledge_scope
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
 from gateway.store.journal import JournalFailed
-from gateway.store.registry import Document, Registry
+from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
 from gateway.turn import Ask, Dialect, Identity, Principal, Record, Scope, Turn, message_id
 
 __all__ = ["Intake", "document_records"]
@@ -28,7 +28,7 @@ _BATCH = 200
 
 class Intake:
     """`drained` waits until what was written can be found: only then a file is `completed`. `discard` deletes what came
-    of a file that was deleted meanwhile."""
+    of a file, by its scope and id."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Intake:
         remember: Remember,
         dialect: Dialect,
         drained: Callable[[float], Awaitable[bool]],
-        discard: Callable[[Sequence[Record]], Awaitable[int]],
+        discard: Callable[[Scope, str], Awaitable[int]],
     ) -> None:
         self._registry = registry
         self._remember = remember
@@ -63,18 +63,32 @@ class Intake:
             try:
                 self._wake.clear()
                 for tenant, id_ in await self._registry.unfinished_files():
-                    await self._take_in(tenant, id_)
+                    await self._guarded(tenant, id_)
                 await self._wake.wait()
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
                 _log.exception("intake_rests", extra={"cause": type(error).__name__})
                 await asyncio.sleep(_PAUSE)
 
+    async def _guarded(self, tenant: str, id_: str) -> None:
+        """One file that cannot be taken in does not keep the next ones waiting."""
+        try:
+            await self._take_in(tenant, id_)
+        except (RegistryFailed, MemoryUnavailable):
+            raise
+        except Exception:  # noqa: BLE001 — the worker's loop: one bad file must not stop the others; logged whole
+            _log.exception("document_failed", extra={"file": id_})
+            await self._registry.end_file(tenant, id_, "failed", "the file could not be taken in")
+
     async def _take_in(self, tenant: str, id_: str) -> None:
-        files = await self._registry.files(tenant, ids=[id_])
+        files = await self._registry.files(tenant, ids=[id_], with_deleting=True)
         content = await self._registry.file_content(tenant, id_)
-        if not files or content is None:
+        if not files:
             return
         file = files[0]
+        if file.status == DELETING or content is None:
+            await self._discard(knowledge_scope(tenant, file.cube_id), id_)
+            await self._registry.drop_files(tenant, [id_])
+            return
         try:
             async with asyncio.timeout(_TIME):
                 found = await asyncio.to_thread(read_pieces, file.name, content)
@@ -85,28 +99,30 @@ class Intake:
             await self._registry.end_file(tenant, id_, "failed", "reading the file took too long")
             return
         scope = knowledge_scope(tenant, file.cube_id)
-        records = await self._store(scope, file, found)
-        if await self._registry.files(tenant, ids=[id_]):
+        if await self._store(scope, file, found):
             await self._registry.end_file(tenant, id_, "completed")
         else:
-            await self._discard(records)
+            await self._discard(scope, id_)
+            await self._registry.drop_files(tenant, [id_])
 
-    async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> list[Record]:
+    async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> bool:
+        """False if the file was deleted meanwhile. Batch after batch: what others say comes in between."""
         turn = self._turn(scope, file)
         records = document_records(scope, file, found, turn.received_at)
-        kept: list[Record] = []
         for begin in range(0, len(records), _BATCH):
             while True:
                 try:
-                    kept += await self._remember.add(turn, records[begin : begin + _BATCH])
+                    await self._remember.add(turn, records[begin : begin + _BATCH])
                 except (JournalFailed, PluginUnavailable, TimeoutError) as error:
                     _log.warning("document_waits", extra={"cause": str(error) or "timeout"})
                     await asyncio.sleep(_PAUSE)
                 else:
                     break
-        while not await self._drained(_TIME):
-            _log.warning("document_waits", extra={"cause": "store"})
-        return kept
+            while not await self._drained(_TIME):
+                _log.warning("document_waits", extra={"cause": "store"})
+            if not await self._registry.files(scope.tenant, ids=[file.id]):
+                return False
+        return True
 
     def _turn(self, scope: Scope, file: Document) -> Turn:
         """What plugins see of a document on its way into the store."""

@@ -72,14 +72,23 @@ class Remember:
         for name in [name for name in self._recent if name[0] in scopes]:
             del self._recent[name]  # what was deleted may be said again
 
+    async def screened(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
+        """Records as plugins let them be stored. Raises PluginUnavailable."""
+        return await self._hook(turn, records)
+
     async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
         kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
         if self._config.preferences:
             kept += [preference for record in kept for preference in _preferences_of(record)]
         await self._note_scopes(turn)
-        async with asyncio.timeout(_COMMIT_TIMEOUT):
-            await self._journal.append(kept)
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT):
+                await self._journal.append(kept)
+        except BaseException:
+            for record in records:
+                self._recent.pop(_fingerprint(record), None)
+            raise
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         for record in records:
@@ -117,8 +126,11 @@ class Remember:
         return self.without_repeated(records)
 
     def without_repeated(self, records: Sequence[Record]) -> list[Record]:
-        """Without messages that were kept a moment ago: clients ask again."""
-        return [record for record in records if not self._is_repeated(record)]
+        """Without messages that were kept a moment ago: clients ask again, also before the first answer."""
+        new = [record for record in records if not self._is_repeated(record)]
+        for record in new:
+            self._recent[_fingerprint(record)] = record.created_at
+        return new
 
     def make(
         self,

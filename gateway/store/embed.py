@@ -29,6 +29,7 @@ __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_e
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
+_LONGEST_TEXT = 4000  # characters of a text that its vector is made of
 _CHARACTERS_AT_ONCE = 500  # of the texts embedded at one go: a query that comes meanwhile waits for them
 
 
@@ -121,7 +122,7 @@ class LocalEmbedder:
     def _encode(self, queue: "deque[_Wanted]", text: str) -> "asyncio.Future[Vectors]":
         if self._encoder is None:
             raise EmbedFailed("loading")
-        wanted = _Wanted(text, asyncio.get_running_loop().create_future())
+        wanted = _Wanted(text[:_LONGEST_TEXT], asyncio.get_running_loop().create_future())
         queue.append(wanted)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work(self._encoder), name="embed")

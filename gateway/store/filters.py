@@ -12,17 +12,24 @@ from typing import Any, Final
 
 from gateway.turn import Record, group_of
 
-__all__ = ["BUILT_IN", "BadFilter", "Filter", "memory_type", "parse_filter", "parse_time"]
+__all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time"]
 
 _DEPTH = 8
 _CONDITIONS = 200
 _LIST = 1000
+_VALUES = 2000  # in all lists together
 _JOINS: Final = ("and", "or")
 _OPERATORS: Final = frozenset(("=", "eq", "gt", "gte", "lt", "lte", "contains", "in", "like", "nolike"))
 _BARE_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _DAY = timedelta(days=1).total_seconds()
 
 Predicate = Callable[[Record], bool]
+
+
+def file_ids(record: Record) -> tuple[str, ...]:
+    """The files that a memory comes from."""
+    found = record.info.get("file_ids")
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
 
 
 def memory_type(record: Record) -> str:
@@ -83,12 +90,17 @@ def parse_time(value: Any) -> float | None:
 
 class _Budget:
     def __init__(self) -> None:
-        self._left = _CONDITIONS
+        self._conditions = _CONDITIONS
+        self._values = _VALUES
 
-    def take(self, path: str) -> None:
-        self._left -= 1
-        if self._left < 0:
+    def take(self, path: str, values: int = 0) -> None:
+        """One more condition, or so many values of a list."""
+        self._conditions -= not values
+        self._values -= values
+        if self._conditions < 0:
             raise BadFilter(f"{path}: a filter has at most {_CONDITIONS} conditions")
+        if self._values < 0:
+            raise BadFilter(f"{path}: the lists of a filter have at most {_VALUES} values together")
 
 
 def _is_tree(value: Any) -> bool:
@@ -134,7 +146,7 @@ def _test(field: str, operator: str, wanted: Any, path: str, budget: _Budget) ->
     budget.take(path)
     if operator not in _OPERATORS:
         raise BadFilter(f"{path}: unknown operator; known are {', '.join(sorted(_OPERATORS))}")
-    _check_operand(operator, wanted, path)
+    _check_operand(operator, wanted, path, budget)
     read = _FIELDS.get(field) or _in_info(field)
     if field in _TIMES:
         return _time_test(read, operator, wanted, path)
@@ -151,10 +163,11 @@ def _test(field: str, operator: str, wanted: Any, path: str, budget: _Budget) ->
     return test
 
 
-def _check_operand(operator: str, wanted: Any, path: str) -> None:
+def _check_operand(operator: str, wanted: Any, path: str, budget: _Budget) -> None:
     if operator == "in":
         if not isinstance(wanted, list) or not wanted or len(wanted) > _LIST:
             raise BadFilter(f"{path}: must be a list of 1 to {_LIST} values")
+        budget.take(path, len(wanted))
         if any(isinstance(value, dict | list) for value in wanted):
             raise BadFilter(f"{path}: must be a list of plain values")
     elif isinstance(wanted, dict | list) or wanted is None:
@@ -222,7 +235,7 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
     "source": _sources,
     "sources": _sources,
     "visibility": lambda record: "private",
-    "file_ids": lambda record: record.info.get("file_ids"),
+    "file_ids": file_ids,
     "role": lambda record: record.source,
     "confidence": lambda record: record.confidence,
     "user_id": lambda record: record.user_id,
@@ -243,7 +256,18 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
 
 
 # names that `info` cannot take: they mean a memory's own fields
-BUILT_IN: Final = frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}
+BUILT_IN: Final = (frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}) | {
+    "chunk",
+    "corrects",
+    "feedback",
+    "file_ids",
+    "file_name",
+    "partial",
+    "preference_type",
+    "reasoning",
+    "topic",
+    "used_tool",
+}
 
 
 def _plain_id(value: Any) -> Any:
@@ -275,6 +299,12 @@ def _contains(found: Any, wanted: Any) -> bool:
     return isinstance(found, list | tuple) and any(_equals(item, wanted) for item in found)
 
 
+def _is_in(found: Any, wanted: Any) -> bool:
+    if isinstance(found, str):
+        return found in wanted
+    return any(_equals(found, value) for value in wanted)
+
+
 def _like(found: Any, wanted: str) -> bool:
     texts: Sequence[Any] = found if isinstance(found, list | tuple) else (found,)
     return any(wanted.casefold() in str(text).casefold() for text in texts)
@@ -288,7 +318,7 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "lt": _ordered(lambda found, wanted: found < wanted),
     "lte": _ordered(lambda found, wanted: found <= wanted),
     "contains": _contains,
-    "in": lambda found, wanted: any(_equals(found, value) for value in wanted),
+    "in": _is_in,
     "like": _like,
     "nolike": lambda found, wanted: not _like(found, wanted),
 }

@@ -216,7 +216,7 @@ class Journal:
                 if cursor.rowcount:
                     added.append(len(payload))
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -290,7 +290,7 @@ class Journal:
         try:
             work(connection)
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -18,7 +18,7 @@ import orjson
 
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["Document", "Item", "Registry", "RegistryFailed", "Task"]
+__all__ = ["DELETING", "Document", "Item", "Registry", "RegistryFailed", "Task"]
 
 _T = TypeVar("_T")
 
@@ -39,10 +39,11 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE INDEX IF NOT EXISTS files_by_cube ON files (tenant, cube_id, at);
 CREATE TABLE IF NOT EXISTS tasks (
     tenant TEXT NOT NULL, id TEXT NOT NULL, user TEXT NOT NULL, cube_id TEXT NOT NULL, status TEXT NOT NULL,
-    seq INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (tenant, id)
+    seq INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (tenant, user, id)
 );
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
+DELETING = "deleting"  # a file whose memories are on their way out
 _TASKS_KEPT = 86_400.0 * 7
 _TASKS_BETWEEN_SWEEPS = 256
 _KNOWN = 100_000  # scopes that need not be written again
@@ -175,7 +176,9 @@ class Registry:
             "UPDATE files SET status=?, error=?, content=NULL WHERE tenant=? AND id=?", [(status, error, tenant, id_)]
         )
 
-    async def files(self, tenant: str, *, cube_id: str | None = None, ids: Sequence[str] = ()) -> list[Document]:
+    async def files(
+        self, tenant: str, *, cube_id: str | None = None, ids: Sequence[str] = (), with_deleting: bool = False
+    ) -> list[Document]:
         """The files of a knowledge base, or those of these ids, oldest first."""
         column, values = ("cube_id", [cube_id]) if cube_id is not None else ("id", list(ids))
         places = ",".join("?" * len(values))  # only question marks go into the statement
@@ -186,11 +189,14 @@ class Registry:
             *values,
         )
         names = ("id", "cube_id", "name", "size", "kind", "status", "error", "at")
-        return [Document(**dict(zip(names, row, strict=True))) for row in rows]
+        found = [Document(**dict(zip(names, row, strict=True))) for row in rows]
+        return [one for one in found if with_deleting or one.status != DELETING]
 
     async def unfinished_files(self) -> list[tuple[str, str]]:
         """Tenant and id of files that are still to be read, oldest first."""
-        return await self._read("SELECT tenant, id FROM files WHERE status='running' ORDER BY at, rowid")
+        return await self._read(
+            "SELECT tenant, id FROM files WHERE status IN ('running', 'deleting') ORDER BY at, rowid"
+        )
 
     async def file_content(self, tenant: str, id_: str) -> bytes | None:
         rows = await self._read("SELECT content FROM files WHERE tenant=? AND id=?", tenant, id_)
@@ -212,8 +218,11 @@ class Registry:
         if self._tasks_put % _TASKS_BETWEEN_SWEEPS == 0:
             await self._write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
 
-    async def task(self, tenant: str, id_: str) -> Task | None:
-        return next(iter(await self._tasks("tenant=? AND id=?", tenant, id_)), None)
+    async def task(self, tenant: str, id_: str, user: str | None = None) -> Task | None:
+        """A task by its id, which is unique to a user; the newest of the tenant if no user is named."""
+        if user is None:
+            return next(iter(await self._tasks("tenant=? AND id=?", tenant, id_)), None)
+        return next(iter(await self._tasks("tenant=? AND id=? AND user=?", tenant, id_, user)), None)
 
     async def tasks(self, tenant: str, user: str | None = None) -> list[Task]:
         """Tasks of a tenant, or of one of its users, newest first; a thousand at most."""
@@ -236,7 +245,7 @@ class Registry:
             try:
                 connection.executemany(statement, rows)
                 connection.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -258,6 +267,8 @@ class Registry:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.executescript(_SCHEMA)
+        # what was asked of a model when the last process ended: nobody works on it any more
+        connection.execute("UPDATE tasks SET status='failed' WHERE seq=0 AND status='in_progress'")
         self._connection = connection
 
     def _close(self) -> None:

@@ -56,7 +56,7 @@ class ChatHandlers:
         self._silence = silence
         self._business_keys = _business_keys()
         self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
-        self._answered: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._answered: OrderedDict[str, tuple[float, dict[str, Any], tuple[Any, ...]]] = OrderedDict()
 
     def forget(self) -> None:
         """A memory was changed or deleted: what was answered before may rest on it."""
@@ -134,15 +134,19 @@ class ChatHandlers:
     async def _answered_once(self, call: Call, asked: ChatRequest, message: str) -> web.StreamResponse:
         """The client's own route: what it asks again, because it did not get the answer, is not asked of the model
         again. So the answer is finished even if the client has gone."""
+        call.require(Right.CHAT)
         name = _fingerprint(call, asked)
         known = self._answer_of(name)
         if known is not None:
             return envelope(call.code, message, known["data"], known["headers"] | {"x-gateway-replayed": "true"})
         task = self._running.get(name)
+        conversation = (call.tenant, asked.users, asked.session_id)
+        for other in [one for one, kept in self._answered.items() if kept[2] == conversation]:
+            del self._answered[other]  # the conversation goes on: asked once more, it is another question
         if task is None:
             task = call.desk.pipeline.owned(self._run(call, asked))
             self._running[name] = task
-            task.add_done_callback(lambda done: self._keep(name, done))
+            task.add_done_callback(lambda done: self._keep(name, conversation, done))
         response = await self._waited(call, task, message)
         if task.exception() is None and not task.result()["is_kept"]:
             self._answered.pop(name, None)  # it arrived, and asking once more is a question of its own
@@ -190,16 +194,16 @@ class ChatHandlers:
         data = {"response": response, "reasoning": reasoning}
         return {"data": data, "headers": headers, "is_kept": exchange.turn.mode.writes}
 
-    def _keep(self, name: str, task: "asyncio.Task[dict[str, Any]]") -> None:
+    def _keep(self, name: str, conversation: tuple[Any, ...], task: "asyncio.Task[dict[str, Any]]") -> None:
         self._running.pop(name, None)
         if not task.cancelled() and task.exception() is None:
-            self._answered[name] = (time.monotonic(), task.result())
+            self._answered[name] = (time.monotonic(), task.result(), conversation)
             if len(self._answered) > _KEPT:
                 self._answered.popitem(last=False)
 
     def _answer_of(self, name: str) -> dict[str, Any] | None:
-        at, found = self._answered.get(name, (0.0, None))
-        return found if time.monotonic() - at < _SAME_WITHIN else None
+        kept = self._answered.get(name)
+        return kept[1] if kept is not None and time.monotonic() - kept[0] < _SAME_WITHIN else None
 
     async def _open(self, call: Call, asked: ChatRequest, *, stream: bool) -> Exchange:
         return await call.desk.pipeline.open((await prepare(call, asked, stream=stream)).turn)

@@ -155,6 +155,8 @@ class Call:
         reads += await self._knowledge(asked.knowledgebase_ids)
         writes += await self._knowledge(asked.allow_knowledgebase_ids)
         writes += [public_scope(self.tenant)] if asked.allow_public else []
+        if any(scope.kind is ScopeKind.KNOWLEDGE for scope in writes):
+            self.require_project_key()
         return Access(Identity((users or agents)[0], session, _once(reads), _once(writes)), read_filter(asked.filter))
 
     async def _cubes(self, users: Sequence[str], cube_ids: Sequence[str] | None) -> list[Scope]:
@@ -248,6 +250,7 @@ class Operation:
     is_client: bool = False
     data: str = "object"
     query: Mapping[str, bool] = field(default_factory=dict)
+    takes_form: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -278,7 +281,9 @@ def _bound(operation: Operation, desk: Desk, code: int) -> Callable[[web.Request
         call.require(Right.MEMORY)
         try:
             body = None
-            if operation.model is not None and request.content_type != "multipart/form-data":
+            if request.content_type.startswith("multipart/") and not operation.takes_form:
+                raise BadRequest("the body must be JSON, not a form", code="bad_body")
+            if operation.model is not None and not request.content_type.startswith("multipart/"):
                 body = checked(operation.model, await call.json())
             data = await operation.handler(call, body)
         except RegistryFailed as error:

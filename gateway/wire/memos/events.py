@@ -20,8 +20,9 @@ CHAT_HEADERS: Final = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
-_CITATION = re.compile(r"\[\d{1,3}:[0-9a-zA-Z-]{1,36}(?:\s*,\s*\d{1,3}:[0-9a-zA-Z-]{1,36})*\]")
-_BEGUN = re.compile(r"\[(?:\d{1,3}(?::[0-9a-zA-Z-]{0,36}(?:\s*,\s*(?:\d{1,3}(?::[0-9a-zA-Z-]{0,36})?)?)*)?)?\Z")
+_CITATION = re.compile(r"\[\d{1,3}:[0-9a-zA-Z-]{1,36}(?: ?, ?\d{1,3}:[0-9a-zA-Z-]{1,36})*\]")
+# each comma stands after a whole citation: there is one way only to read a beginning
+_BEGUN = re.compile(r"\[(?:\d{1,3}:[0-9a-zA-Z-]{1,36} ?, ?)*(?:\d{1,3}(?::[0-9a-zA-Z-]{0,36} ?)?)?\Z")
 _LONGEST = 400
 
 
@@ -81,8 +82,8 @@ class CitationKeeper:
     def feed(self, text: str) -> str:
         """What can be sent now."""
         text = self._held + text
-        begun = _BEGUN.search(text)
-        cut = begun.start() if begun and len(text) - begun.start() <= _LONGEST else len(text)
+        start = text.rfind("[", max(0, len(text) - _LONGEST))
+        cut = start if start >= 0 and _BEGUN.match(text, start) else len(text)
         self._held = text[cut:]
         return _CITATION.sub(_apart, text[:cut])
 

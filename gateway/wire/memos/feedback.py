@@ -4,12 +4,15 @@ With a model: what it contradicts is archived and a new version takes its place,
 feedback itself is kept as a memory that outranks those it is about. Either way nothing is overwritten.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.asking import judge_feedback
+from gateway.errors import NotFound
+from gateway.identity import may_touch
 from gateway.store.registry import Task
 from gateway.turn import Record, Scope, Turn, Wanted
 from gateway.wire.dialects import text_of
@@ -19,6 +22,8 @@ from gateway.wire.memos.items import native_item
 from gateway.wire.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
 
 __all__ = ["Changed", "feedback_operations", "give_feedback"]
+
+Judged = tuple[list[tuple[Record, str]], list[str], str]
 
 _ABOUT = 0.45  # relevance from which a memory is taken to be what the feedback is about
 _CANDIDATES = 10
@@ -61,7 +66,7 @@ async def add_feedback(call: Call, asked: FeedbackRequest) -> dict[str, Any]:
         if is_sync:
             await call.wait_until_found()
         return {"success": True, "task_id": task_id, "status": "completed" if is_sync else "running"}
-    await _in_background(call, access, asked.feedback_content, task_id)
+    await _in_background(call, access, task_id, asked)
     return {"success": True, "task_id": task_id, "status": "running"}
 
 
@@ -70,7 +75,7 @@ async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, A
     task_id = asked.task_id or request_id_of(call.request)
     is_background = asked.async_mode == "async" and not asked.corrected_answer and call.desk.asker.has_model
     if is_background:
-        await _in_background(call, access, asked.feedback_content, task_id, asked.history)
+        await _in_background(call, access, task_id, asked)
         return []
     changed = await give_feedback(
         call,
@@ -92,24 +97,33 @@ async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, A
 
 
 async def _in_background(
-    call: Call, access: Access, text: str, task_id: str, history: Sequence[Mapping[str, Any]] = ()
+    call: Call, access: Access, task_id: str, asked: FeedbackRequest | NativeFeedbackRequest
 ) -> None:
-    registry = call.desk.registry
-    task = Task(
-        id=task_id, user=access.identity.user_id, cube_id=access.identity.writes[0].cube_id, status="in_progress"
-    )
-    await registry.put_task(call.tenant, task)
+    """Keep the feedback as it is, durably; what a model makes of it takes its place later."""
+    desk, native = call.desk, asked if isinstance(asked, NativeFeedbackRequest) else None
+    history, memory_ids = (native.history, native.retrieved_memory_ids) if native else ((), ())
+    agent_id, info = (asked.agents[0] if asked.agents else ""), dict(native.info) if native else {}
+    turn = replace(call.turn(access.identity), info=info, agent_id=agent_id, app_id=asked.app_id)
+    about = await _about(call, access, asked.feedback_content, memory_ids)
+    plain = await _kept_plainly(call, access, turn, asked.feedback_content, about)
+    user, cube_id = access.identity.user_id, access.identity.writes[0].cube_id
+    task = Task(id=task_id, user=user, cube_id=cube_id, status="in_progress")
+    await desk.registry.put_task(call.tenant, task)
 
     async def work() -> None:
         status = "failed"
         try:
-            await give_feedback(call, access, text, history=history)
-            await call.desk.drained(10)
+            context = await _context(call, access, access.identity.writes[0], history)
+            judged = await _judged(call, asked.feedback_content, context, about)
+            if judged is not None:
+                await _applied(call, access, turn, judged)
+                await desk.library.delete(plain)
+            await desk.drained(10)
             status = "completed"
         finally:
-            await registry.put_task(call.tenant, replace(task, status=status))
+            await desk.registry.put_task(call.tenant, replace(task, status=status))
 
-    call.desk.pipeline.afterwards(work())
+    desk.pipeline.afterwards(work())
 
 
 async def give_feedback(
@@ -124,28 +138,44 @@ async def give_feedback(
     app_id: str = "",
 ) -> Changed:
     """Change what the feedback is about. Raises MemoryUnavailable; then nothing was changed."""
-    desk, scope = call.desk, access.identity.writes[0]
-    candidates = await _about(call, access, text, memory_ids)
+    scope = access.identity.writes[0]
+    about = await _about(call, access, text, memory_ids)
     context = await _context(call, access, scope, history)
-    limit = desk.config.memory.extraction.timeout
-    judged = await judge_feedback(desk.asker, text, context, [record for record, _ in candidates], limit)
+    judged = await _judged(call, text, context, about)
     turn = replace(call.turn(access.identity), info=dict(info or {}), agent_id=agent_id, app_id=app_id)
     if judged is None:
-        corrected = [record for record, relativity in candidates if relativity >= _ABOUT][:_CORRECTED]
-        kept = await call.keep(turn, [_correction(call, turn, scope, text, corrected)])
-        return Changed(tuple(kept), ())
-    updates, additions, answer = judged
+        return Changed(tuple(await _kept_plainly(call, access, turn, text, about)), ())
+    return await _applied(call, access, turn, judged)
+
+
+async def _judged(call: Call, text: str, context: str, about: Sequence[tuple[Record, float]]) -> Judged | None:
+    limit = call.desk.config.memory.extraction.timeout
+    return await judge_feedback(call.desk.asker, text, context, [record for record, _ in about], limit)
+
+
+async def _kept_plainly(
+    call: Call, access: Access, turn: Turn, text: str, about: Sequence[tuple[Record, float]]
+) -> list[Record]:
+    """The feedback itself as a memory, before those that it is about."""
+    corrected = [record for record, relativity in about if relativity >= _ABOUT][:_CORRECTED]
+    return await call.keep(turn, [_correction(call, turn, access.identity.writes[0], text, corrected)])
+
+
+async def _applied(call: Call, access: Access, turn: Turn, judged: Judged) -> Changed:
+    """New versions beside what they replace, which is archived; and what is new."""
+    scope, (updates, additions, answer) = access.identity.writes[0], judged
     made = [_correction(call, turn, scope, new, [old]) for old, new in updates]
     made += [_correction(call, turn, scope, addition, []) for addition in additions]
     kept = await call.keep(turn, made)
     for old, _ in updates:
-        await desk.library.update(old, status="archived")
+        with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to archive
+            await call.desk.library.update(old, status="archived")
     return Changed(tuple(kept[len(updates) :]), tuple(zip([old for old, _ in updates], kept, strict=False)), answer)
 
 
 async def _about(call: Call, access: Access, text: str, memory_ids: Sequence[str]) -> list[tuple[Record, float]]:
     """Memories of this user that the feedback may be about, with their relevance."""
-    own = {scope.value for scope in access.identity.writes}
+    own = {scope.value for scope in access.identity.writes if may_touch(call.principal, scope)}
     if memory_ids:
         found = await call.desk.library.find(call.principal, memory_ids)
         return [(record, 1.0) for record in found if record.scope in own and record.status == "activated"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.store.filters import memory_type
+from gateway.store.filters import file_ids, memory_type
 from gateway.store.terms import terms
 from gateway.turn import Memory, Record, Scope, group_of
 
@@ -33,6 +33,7 @@ EMPTY_LISTS: Final[Mapping[str, Sequence[Any]]] = {
 }
 _SOURCE: Final = {"document": "file", "tool": "system"}
 _NEAR_COPY = 0.92
+_COMPARED = 100  # memories that others are compared with for near copies
 _DETAIL_LISTS: Final = {
     "text": "memory_detail_list",
     "preference": "preference_detail_list",
@@ -107,7 +108,7 @@ def _key(record: Record) -> str:
 def _source(record: Record) -> dict[str, Any]:
     if record.kind in ("document", "skill"):
         info = record.info
-        file = {"file_ids": info.get("file_ids", []), "name": info.get("file_name", "")}
+        file = {"file_ids": list(file_ids(record)), "name": info.get("file_name", "")}
         return {
             "type": "file",
             "role": "document",
@@ -141,7 +142,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "background": "",
         "relativity": None if relativity is None else round(relativity, 4),
         "info": dict(record.info),
-        "file_ids": list(record.info.get("file_ids", [])),
+        "file_ids": list(file_ids(record)),
         "version": record.version,
         "history": [],
         "is_fast": record.kind == "turn",
@@ -224,7 +225,8 @@ def without_copies(memories: Sequence[Memory]) -> list[Memory]:
         group, words = group_of(memory.record.kind), frozenset(terms(memory.record.text))
         if not words or not any(group == other and _is_near(words, others) for other, others in seen):
             kept.append(memory)
-            seen.append((group, words))
+            if len(seen) < _COMPARED:
+                seen.append((group, words))
     return kept
 
 

@@ -1,14 +1,16 @@
 """Knowledge bases with their files, and cubes."""
 
+import asyncio
 import base64
 import binascii
 from typing import Any
 
 from aiohttp import BodyPartReader
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import BadRequest, NotFound, TooLarge
 from gateway.identity import checked_id, cube_scopes, knowledge_scope
-from gateway.store.registry import Document
+from gateway.store.registry import DELETING, Document
 from gateway.turn import Scope, ScopeKind
 from gateway.upstream.fetch import FetchRefused, fetch
 from gateway.wire.memos.envelope import KNOWLEDGE, Call, Operation, client, native
@@ -39,7 +41,14 @@ def knowledge_operations() -> list[Operation]:
             DeleteKnowledgeBaseRequest,
         ),
         client("/get/knowledgebase", list_knowledge_bases, "The knowledge bases of the tenant", data="array"),
-        client("/add/knowledgebase-file", add_files, "Add files, as JSON or as a form", AddFilesRequest, data="array"),
+        client(
+            "/add/knowledgebase-file",
+            add_files,
+            "Add files, as JSON or as a form",
+            AddFilesRequest,
+            data="array",
+            takes_form=True,
+        ),
         client("/get/knowledgebase-file", get_files, "Files and how far they are", GetFilesRequest),
         client("/delete/knowledgebase-file", delete_files, "Delete files and what came of them", DeleteFilesRequest),
         native(
@@ -75,11 +84,12 @@ async def create_knowledge_base(call: Call, asked: CreateKnowledgeBaseRequest) -
 async def delete_knowledge_base(call: Call, asked: DeleteKnowledgeBaseRequest) -> dict[str, Any]:
     call.require_project_key()
     desk, scope = call.desk, await _knowledge_base(call, asked.knowledgebase_id)
-    files = await desk.registry.files(call.tenant, cube_id=scope.cube_id)
-    await desk.registry.drop_files(call.tenant, [file.id for file in files])
+    for file in await desk.registry.files(call.tenant, cube_id=scope.cube_id):
+        await desk.registry.end_file(call.tenant, file.id, DELETING)
     await desk.library.delete(await desk.library.records(scope))
     await desk.registry.drop_item(call.tenant, KNOWLEDGE, scope.cube_id)
     await desk.registry.drop_scope(scope)
+    desk.intake.wake()
     return {"success": True}
 
 
@@ -145,20 +155,24 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
     files: list[tuple[Document, bytes]] = []
     size = 0
     try:
-        reader = await request.multipart()
-        while (part := await reader.next()) is not None:
-            if not isinstance(part, BodyPartReader) or part.filename is None:
-                continue
-            content = bytearray()
-            while chunk := await part.read_chunk(65_536):
-                content += chunk
-                size += len(chunk)
-                if size > most:
-                    raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
-            files.append(_document(call, scope, (part.filename, asked["type"], len(files)), bytes(content)))
-            if len(files) > _MAX_FILES:
-                raise BadRequest(f"file: at most {_MAX_FILES} files at once", param="file")
-    except ValueError as error:
+        async with asyncio.timeout(call.desk.config.limits.body_timeout):
+            reader = await request.multipart()
+            while (part := await reader.next()) is not None:
+                if not isinstance(part, BodyPartReader):
+                    raise BadRequest("file: a part must be a file, not a form in the form", param="file")
+                content = bytearray()
+                while chunk := await part.read_chunk(65_536):
+                    content += chunk
+                    size += len(chunk)
+                    if size > most:
+                        raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
+                if part.filename is not None:
+                    files.append(_document(call, scope, (part.filename, asked["type"], len(files)), bytes(content)))
+                if len(files) > _MAX_FILES:
+                    raise BadRequest(f"file: at most {_MAX_FILES} files at once", param="file")
+    except TimeoutError as error:
+        raise BadRequest("the body did not arrive in time", code="body_timeout") from error
+    except (ValueError, HttpProcessingError) as error:
         raise BadRequest("the form cannot be read", code="bad_body") from error
     if not files:
         raise BadRequest("file: there is no file in the form; each part is named `file`", param="file")
@@ -178,7 +192,7 @@ def _document(call: Call, scope: Scope, named: tuple[str, str, int], content: by
         Document(
             id=id_,
             cube_id=scope.cube_id,
-            name=name[:256],
+            name=name.encode("utf-8", "replace").decode("utf-8")[:256],
             size=len(content),
             kind=kind,
             status="running",
@@ -209,12 +223,10 @@ async def delete_files(call: Call, asked: DeleteFilesRequest) -> dict[str, Any]:
     files = await desk.registry.files(call.tenant, ids=asked.file_ids)
     if not files:
         raise NotFound("there is no file of these ids", param="file_ids")
-    await desk.registry.drop_files(call.tenant, [file.id for file in files])
-    gone = {file.id for file in files}
-    for cube_id in {file.cube_id for file in files}:
-        scope = knowledge_scope(call.tenant, cube_id)
-        found = await desk.library.records(scope, lambda record: bool(gone & set(record.info.get("file_ids", ()))))
-        await desk.library.delete(found)
+    for file in files:
+        await desk.registry.end_file(call.tenant, file.id, DELETING)
+        await desk.library.delete_file(knowledge_scope(call.tenant, file.cube_id), file.id)
+    desk.intake.wake()  # it looks once more, and then forgets the file
     return {"success": True}
 
 

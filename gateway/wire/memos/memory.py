@@ -54,7 +54,8 @@ async def search_memory(call: Call, asked: SearchRequest) -> dict[str, Any]:
     data["profile_detail_list"] = [
         {"id": item.id, **item.value}
         for item in profiles
-        if item.value.get("user_id") in asked.users or item.value.get("agent_id") in asked.agents
+        if item.value.get("user_id") in asked.users
+        or (item.value.get("agent_id") in asked.agents and not call.principal.user)
     ]
     data["preference_note"] = PREFERENCE_NOTE if lists["preference_detail_list"] else ""
     return data
@@ -264,7 +265,7 @@ async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[P
 def _tool_records(call: Call, turn: Turn, scope: Scope, messages: Sequence[Mapping[str, Any]]) -> list[Record]:
     """Calls of tools with what they gave: which call with which arguments, and the result."""
     results = {
-        message.get("tool_call_id"): text_of(message.get("content"))
+        str(message.get("tool_call_id")): text_of(message.get("content"))
         for message in messages
         if message["role"] == "tool"
     }
@@ -275,7 +276,7 @@ def _tool_records(call: Call, turn: Turn, scope: Scope, messages: Sequence[Mappi
             function = one.get("function") if isinstance(one, dict) else None
             if not isinstance(function, dict) or not function.get("name"):
                 continue
-            result = results.get(one.get("id"), "")[:_MAX_TOOL_RESULT]
+            result = results.get(str(one.get("id")), "")[:_MAX_TOOL_RESULT]
             text = f"{function['name']}({function.get('arguments') or ''}) -> {result}"
             info = {**turn.info, "used_tool": str(function["name"])}
             made = call.desk.remember.make(turn, scope, "tool", text, info, index=index * 1000 + number + 1)

@@ -66,9 +66,9 @@ async def get_status(call: Call, asked: TaskRequest) -> list[dict[str, Any]]:
     return [{"task_id": task.id, "status": shown, "memory_views": {"added": [], "updated": [], "deleted": []}}]
 
 
-async def _task(call: Call, id_: str) -> Task:
-    task = await call.desk.registry.task(call.tenant, id_)
-    if task is None or call.principal.user not in (None, task.user):
+async def _task(call: Call, id_: str, user: str | None = None) -> Task:
+    task = await call.desk.registry.task(call.tenant, id_, user or call.principal.user)
+    if task is None:
         raise NotFound("there is no task of this id", param="task_id")
     return task
 
@@ -91,9 +91,7 @@ async def scheduler_status(call: Call, _: None) -> list[dict[str, Any]]:
     user = call.user(_query(call, "user_id"))
     task_id = call.request.query.get("task_id")
     if task_id:
-        task = await _task(call, task_id)
-        if task.user != user:
-            raise NotFound("there is no task of this id", param="task_id")
+        task = await _task(call, task_id, user)
         return [{"task_id": task.id, "status": await _status(call, task)}]
     tasks = await call.desk.registry.tasks(call.tenant, user)
     return [{"task_id": task.id, "status": await _status(call, task)} for task in tasks]
@@ -133,7 +131,7 @@ async def scheduler_wait(call: Call, _: None) -> web.Response:
     user, timeout, interval = _wait_query(call)
     began = time.monotonic()
     while (waiting := await _waiting(call, user)) and time.monotonic() - began < timeout:  # noqa: ASYNC110 — MemOS polls
-        await asyncio.sleep(interval)
+        await asyncio.sleep(min(interval, max(0.0, began + timeout - time.monotonic())))
     data = {
         "running_tasks": len(waiting),
         "waited_seconds": round(time.monotonic() - began, 3),
@@ -156,7 +154,7 @@ async def scheduler_wait_stream(call: Call, _: None) -> web.StreamResponse:
         await response.write(event({**said, "timed_out": status == "timeout", "instance_id": "gateway"}))
         if status != "running":
             break
-        await asyncio.sleep(interval)
+        await asyncio.sleep(min(interval, max(0.0, timeout - elapsed)))
     await response.write_eof()
     return response
 

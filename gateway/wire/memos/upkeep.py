@@ -1,15 +1,16 @@
 """Changing and deleting memories, and what needs no memory: extraction, re-ranking, profiles, suggestions, settings."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from gateway.asking import extract, suggest
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
-from gateway.store.filters import memory_type
-from gateway.turn import Record, Right, Scope, group_of
+from gateway.store.filters import file_ids, memory_type
+from gateway.turn import Identity, Record, Right, Scope, ScopeKind, group_of
 from gateway.wire.dialects import text_of
 from gateway.wire.memos.envelope import Call, Operation, client, native, of_scope, read_filter
 from gateway.wire.memos.manage_models import (
@@ -26,6 +27,8 @@ from gateway.wire.memos.manage_models import (
 __all__ = ["upkeep_operations"]
 
 _PROFILE = "profile"
+_RANKED = 4000  # characters of a document that its relevance is judged by
+_SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC, ScopeKind.KNOWLEDGE)
 _SUGGESTED_FROM = 20  # newest messages
 
 
@@ -80,7 +83,16 @@ async def update_memory(call: Call, asked: UpdateRequest) -> dict[str, Any]:
     if asked.status == "deleted":
         await library.delete(found)
         return {"success": True, "memory_id": found[0].id}
-    changed = await library.update(found[0], text=asked.content, status=asked.status, title=asked.title)
+    old = found[0]
+    wanted = replace(old, text=asked.content or old.text, info={**old.info, "title": asked.title or ""})
+    turn = call.turn(Identity(old.user_id, old.session_id, (), ()))
+    screened = await call.desk.remember.screened(turn, [wanted])
+    if not screened:
+        raise Forbidden("a plugin does not let this be stored")
+    record = screened[0]
+    text = None if asked.content is None else record.text
+    title = None if asked.title is None else str(record.info.get("title", ""))
+    changed = await library.update(old, text=text, status=asked.status, title=title)
     return {"success": True, "memory_id": changed.id, "version": changed.version}
 
 
@@ -121,7 +133,7 @@ def _conditions(asked: DeleteRequest) -> list[Callable[[Record], bool]]:
         found.append(lambda record: record.agent_id == asked.agent_id)
     if asked.file_ids:
         files = set(asked.file_ids)
-        found.append(lambda record: bool(files & set(record.info.get("file_ids", ()))))
+        found.append(lambda record: bool(files.intersection(file_ids(record))))
     return found
 
 
@@ -137,6 +149,8 @@ async def _scopes_to_delete_from(
     users = list(dict.fromkeys([*asked.user_ids, *([asked.user_id] if asked.user_id else [])]))
     if users:
         scopes = [scope for user in users for scope in await _scopes_of_user(call, call.user(user), asked)]
+        shared = [one for one in await registry.scopes(call.tenant) if not one.owner and one.kind in _SHARED]
+        scopes += shared  # copies of what the user said to agents, or allowed to be public
     elif asked.agent_id:
         call.require_project_key()
         scopes = [agent_scope(call.tenant, checked_id(asked.agent_id, "agent_id"))]
@@ -147,9 +161,18 @@ async def _scopes_to_delete_from(
     named = asked.writable_cube_ids or ((asked.mem_cube_id,) if asked.mem_cube_id else None)
     if named is not None:
         scopes = [scope for scope in scopes if scope.cube_id in named]
-    found = [(scope, of_scope(parsed, scope)) for scope in scopes]
+    found = [(scope, _own_words(of_scope(parsed, scope), scope, users)) for scope in scopes]
     # a filter by cube says nothing of the cubes that it does not name: they are left alone
     return [(scope, allows) for scope, allows in found if allows is not None or not asked.filter]
+
+
+def _own_words(
+    allows: Callable[[Record], bool] | None, scope: Scope, users: Sequence[str]
+) -> Callable[[Record], bool] | None:
+    """In what several users share, a deletion of one user reaches what that user said."""
+    if not users or scope.owner:
+        return allows
+    return lambda record: record.user_id in users and record.kind != "document" and (allows is None or allows(record))
 
 
 async def _scopes_of_user(call: Call, user: str, asked: DeleteRequest) -> list[Scope]:
@@ -194,7 +217,7 @@ async def extract_memory(call: Call, asked: ExtractRequest) -> dict[str, Any]:
 
 async def rerank(call: Call, asked: RerankRequest) -> Any:
     """By the gateway's own measure of relevance: words and meaning. Top level and `data` hold the same."""
-    order = await call.desk.pipeline.recall.rank_texts(asked.query, asked.documents)
+    order = await call.desk.pipeline.recall.rank_texts(asked.query, [text[:_RANKED] for text in asked.documents])
     results = [
         {"index": index, "document": {"text": asked.documents[index]}, "relevance_score": round(score, 4)}
         for index, score in order[: asked.top_n or len(order)]
@@ -213,7 +236,8 @@ async def bind_profiles(call: Call, asked: BindProfileRequest) -> dict[str, Any]
     bound = []
     for index, one in enumerate(asked.bind_list):
         template, user, agent = one.get("profile_template_id"), one.get("user_id"), one.get("agent_id")
-        if not isinstance(template, str) or not template or bool(user) == bool(agent):
+        named = [name for name in (user, agent) if name]
+        if not isinstance(template, str) or not template or len(named) != 1 or not isinstance(named[0], str):
             raise BadRequest(
                 f"bind_list[{index}]: needs profile_template_id, and either user_id or agent_id", param="bind_list"
             )
