@@ -77,24 +77,28 @@ class Remember:
         return await self._hook(turn, records)
 
     async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+        try:
+            kept = await self._committed(turn, records)
+        except BaseException:
+            for record in records:
+                self._recent.pop(_fingerprint(record), None)  # it was not kept: asking again is no repetition
+            raise
+        for record in records:
+            self._recent[_fingerprint(record)] = record.created_at
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return kept
+
+    async def _committed(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
         kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
         if self._config.preferences:
             kept += [preference for record in kept for preference in _preferences_of(record)]
         await self._note_scopes(turn)
-        try:
-            async with asyncio.timeout(_COMMIT_TIMEOUT):
-                await self._journal.append(kept)
-        except BaseException:
-            for record in records:
-                self._recent.pop(_fingerprint(record), None)
-            raise
+        async with asyncio.timeout(_COMMIT_TIMEOUT):
+            await self._journal.append(kept)
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
-        for record in records:
-            self._recent[_fingerprint(record)] = record.created_at
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
         return kept
 
     async def _note_scopes(self, turn: Turn) -> None:
