@@ -117,8 +117,8 @@ def _items(notes: str) -> list[str]:
             day = match.group(1)
         elif item:
             items.append(f"- {item.group(1) or day}: {item.group(2)}" if item.group(1) or day else f"- {item.group(2)}")
-        elif items:
-            items[-1] += f"\n  {line}"
+        elif items and line.startswith("  "):
+            items[-1] += f"\n{line}"
     return items
 
 

@@ -7,6 +7,9 @@ from gateway.turn import FENCE_CLOSE, FENCE_OPEN
 from gateway.upstream.client import Outgoing
 from gateway.upstream.offline import OfflineUpstream
 from gateway.wire.dialects import ChatDialect, ChatReader
+from gateway.wire.memos.items import PREFERENCE_NOTE
+from gateway.wire.memos.prompt import Facts
+from tests.fakes.made import memory
 
 NOTES = f"{FENCE_OPEN}\nrules\n[2026-05-08 Fri]\n- My cat is called Miso\n- I like tea\n{FENCE_CLOSE}\n\n"
 
@@ -59,3 +62,17 @@ async def test_what_it_has_not_it_says() -> None:
     assert status == 404
     assert "configure an upstream" in orjson.loads(body)["error"]["message"]
     assert orjson.loads((await ask("/models", {}, "GET"))[1])["data"][0]["id"] == "offline"
+
+
+async def test_it_answers_from_the_memories_of_a_memos_prompt_without_their_notes() -> None:
+    liked = memory("I love plums\nand pears", 2, kind="preference")
+    block = Facts().render([liked, memory("My cat is called Miso", 1)])
+    messages = [{"role": "system", "content": block}, {"role": "user", "content": "My cat, and plums?"}]
+    _, body = await ask("/chat/completions", {"model": "m", "messages": messages})
+    answer = ChatDialect().read_plain(body)
+    assert answer is not None
+    assert answer.text is not None
+    assert "Miso" in answer.text
+    assert "plums\n  and pears" in answer.text
+    assert PREFERENCE_NOTE[:30] not in answer.text
+    assert "Explicit" not in answer.text
