@@ -207,7 +207,8 @@ class Gateway:
         config = self._config
         if config.upstreams == "auto":
             found = await detect(self._session, config.server.port)
-            return [self._upstream(found.upstream)], found.reason, found.default_model or config.models.default
+            upstreams = [self._upstream(upstream) for upstream in found.upstreams]
+            return upstreams, found.reason, found.default_model or config.models.default
         return [self._upstream(upstream) for upstream in config.upstreams], "as configured", config.models.default
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:

@@ -32,7 +32,16 @@ def _no_blocking_call_on_the_loop() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "GATEWAY_KEY", "MEMRADER_MODEL", *ENVIRONMENT):
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_BASE",
+        "GATEWAY_KEY",
+        "MEMRADER_MODEL",
+        "CHAT_MODEL_LIST",
+        "BUSINESS_CHAT_KEYS",
+        *ENVIRONMENT,
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -1,4 +1,5 @@
-"""`upstreams: auto`: OpenAI if its key is set, else a model server on its usual local port, else offline.
+"""`upstreams: auto`: MemOS' list of models if there is one, OpenAI if its key is set, else a model server on its usual
+local port, else offline.
 
 Only 127.0.0.1 is asked, for its list of models, once at the start.
 """
@@ -12,6 +13,7 @@ import orjson
 from pydantic import SecretStr
 
 from gateway.config import UpstreamConfig
+from gateway.errors import ConfigError
 
 __all__ = ["Detected", "detect"]
 
@@ -23,31 +25,54 @@ _MAX_ANSWER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """The upstream that was chosen, why, and the model that `default` means there (None: as configured)."""
+    """The upstreams that were chosen, why, and the model that `default` means there (None: as configured)."""
 
-    upstream: UpstreamConfig
+    upstreams: tuple[UpstreamConfig, ...]
     reason: str
     default_model: str | None = None
 
 
 async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
-    """Look for a model. `own_port` is not asked: that is us."""
+    """Look for a model. `own_port` is not asked: that is us. Raises ConfigError if `CHAT_MODEL_LIST` cannot be read."""
+    listed = _listed_models(os.environ.get("CHAT_MODEL_LIST") or "[]")
+    if listed:
+        first = listed[0].models[0]
+        return Detected(listed, "CHAT_MODEL_LIST is set", None if "*" in first else first)
     key = os.environ.get("OPENAI_API_KEY")
     if key:
         base_url = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or _OPENAI
         upstream = UpstreamConfig(name="openai", base_url=base_url, api_key=SecretStr(key))
-        return Detected(upstream, "OPENAI_API_KEY is set")
+        return Detected((upstream,), "OPENAI_API_KEY is set")
     ports = {name: port for name, port in _LOCAL.items() if port != own_port}
     answers = await asyncio.gather(*(_models(session, port) for port in ports.values()))
     for (name, port), models in zip(ports.items(), answers, strict=True):
         if models:
             upstream = UpstreamConfig(name=name, base_url=f"http://127.0.0.1:{port}/v1")
-            return Detected(upstream, f"a model server answers on port {port}", _chat_model(models))
+            return Detected((upstream,), f"a model server answers on port {port}", _chat_model(models))
     return Detected(
-        UpstreamConfig(name="offline", kind="offline"),
+        (UpstreamConfig(name="offline", kind="offline"),),
         "no OPENAI_API_KEY, and no model server on a usual local port",
         "offline",
     )
+
+
+def _listed_models(text: str) -> tuple[UpstreamConfig, ...]:
+    """MemOS' list of chat models: entries with `api_base`, `api_key` and `support_models` or `model_name_or_path`."""
+    try:
+        return tuple(
+            UpstreamConfig(
+                name=f"chat-model-{number}",
+                base_url=entry.get("api_base") or entry.get("base_url") or _OPENAI,
+                api_key=SecretStr(entry["api_key"]) if entry.get("api_key") else None,
+                models=tuple(entry.get("support_models") or [entry.get("model_name_or_path") or "*"]),
+            )
+            for number, entry in enumerate(orjson.loads(text), start=1)
+        )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ConfigError(
+            "the environment variable CHAT_MODEL_LIST must be a JSON list of objects with api_base, api_key and "
+            "support_models"
+        ) from error
 
 
 async def _models(session: aiohttp.ClientSession, port: int) -> list[str]:
