@@ -150,6 +150,7 @@ class RecallConfig(_Section):
         100, ge=1, le=1000, description="Memories that one turn may get; the budget is what usually limits."
     )
     deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
+    cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
     placement: Literal["tail", "system"] = Field("tail", description="Last user message, or the system prompt.")
     min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
     gate: float = Field(0.25, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")

@@ -63,8 +63,7 @@ class Recall:
             return Recalled(MemoryStatus.MISS, reason="no_query")
         wanted = self._limited(turn)
         began = time.perf_counter()
-        deadline = self._config.deadline_ms / 1000
-        recalled = await self._bounded(turn.identity.reads, query, wanted, deadline)
+        recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         best = max((memory.relativity for memory in recalled.memories), default=1.0)
         if turn.wanted.min_relativity is None and best < self._config.gate:
@@ -77,6 +76,12 @@ class Recall:
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
         """The same search for those who ask for memories themselves. `context` is what was said before."""
         return await self._bounded(scopes, make_query(text, context), wanted, _SEARCH_DEADLINE)
+
+    def _deadline(self, scopes: Sequence[Scope]) -> float:
+        """Seconds that a turn may wait; longer where memories must be loaded first."""
+        config = self._config
+        is_warm = self._sets is None or all(map(self._sets.has, scopes))
+        return (config.deadline_ms if is_warm else max(config.deadline_ms, config.cold_deadline_ms)) / 1000
 
     def _limited(self, turn: Turn) -> Wanted:
         """What a turn wants, with the configuration's numbers where it has none of its own."""

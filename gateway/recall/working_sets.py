@@ -72,6 +72,10 @@ class WorkingSets:
             if working_set is not None:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
 
+    def has(self, scope: Scope) -> bool:
+        """True if the working set of a scope is in RAM."""
+        return scope.value in self._sets
+
     def is_struck(self, record: Record) -> bool:
         return record.id in self._struck.get(record.scope, ())
 

@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 
 from gateway.config import RecallConfig
@@ -6,8 +7,11 @@ from gateway.recall.working_sets import WorkingSets
 from gateway.store.embed import EmbedFailed, LocalEmbedder
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryMode, MemoryStatus, Scope
-from tests.fakes.made import turn
+from tests.fakes.made import SCOPE, turn
 from tests.unit.recall.test_working_sets import Store
+
+
+SHORT = RecallConfig(deadline_ms=200, cold_deadline_ms=200)
 
 
 class BrokenStore(Store):
@@ -20,8 +24,8 @@ class NoEmbedder(LocalEmbedder):
         raise EmbedFailed("out")
 
 
-def recall(store: Store | None) -> Recall:
-    made = Recall(NoEmbedder(), RecallConfig(deadline_ms=200), Telemetry())
+def recall(store: Store | None, config: RecallConfig = SHORT) -> Recall:
+    made = Recall(NoEmbedder(), config, Telemetry())
     if store is not None:
         options = {"dimensions": 4, "embedder": "e", "max_rows": 9, "max_bytes": 10**9}
         made.ready(WorkingSets(store, Telemetry(), **options))  # type: ignore[arg-type]  # a store of this test's own
@@ -36,6 +40,15 @@ async def test_it_never_raises_and_tells_what_happened() -> None:
     for made, reason in cases:
         recalled = await recall(made).recall(asked)
         assert (recalled.status, recalled.reason) == (MemoryStatus.DEGRADED, reason)
+
+
+async def test_a_user_whose_memories_are_loaded_first_is_waited_for_longer() -> None:
+    store = Store()
+    store.gate.clear()
+    made = recall(store, RecallConfig(deadline_ms=50, cold_deadline_ms=10_000))
+    asyncio.get_running_loop().call_later(0.2, store.gate.set)
+    assert (await made.recall(turn("stored fact?"))).memories
+    assert made._deadline([SCOPE]) == 0.05, "and then no more"
 
 
 async def test_without_vectors_it_is_partial() -> None:
