@@ -10,7 +10,6 @@ from gateway.turn import MemoryMode, MemoryStatus, Scope
 from tests.fakes.made import SCOPE, turn
 from tests.unit.recall.test_working_sets import Store
 
-
 SHORT = RecallConfig(deadline_ms=200, cold_deadline_ms=200)
 
 
