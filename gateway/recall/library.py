@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.store.filters import file_ids
+from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
 from gateway.turn import Principal, Record, Scope
 
 if TYPE_CHECKING:
+    from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import WorkingSets
 
-__all__ = ["Library", "plain_id"]
+__all__ = ["Library"]
 
 _PATIENCE = 5.0  # seconds that a look-up waits for what was written before
 _AT_ONCE = 500  # changes of one journal entry group
@@ -57,21 +58,19 @@ class Library:
 
     async def records(self, scope: Scope, allows: Filter | None = None) -> list[Record]:
         """All memories of a scope that a filter allows, archived ones included, oldest first."""
-        sets = await self._current()
-        try:
-            working_set = await sets.get(scope)
-        except StoreFailed as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        return await sets.run(lambda: working_set.records(allows))
+        return await self._read(scope, lambda working_set: working_set.records(allows))
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
+        return await self._read(scope, lambda working_set: working_set.latest(session_id, limit))
+
+    async def _read(self, scope: Scope, look: "Callable[[WorkingSet], list[Record]]") -> list[Record]:
         sets = await self._current()
         try:
             working_set = await sets.get(scope)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        return await sets.run(lambda: working_set.latest(session_id, limit))
+        return await sets.run(lambda: look(working_set))
 
     async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by id that the holder of the key may touch, in the order of the ids."""
@@ -188,11 +187,6 @@ class Library:
 def _is_conclusion(record: Record) -> bool:
     """Made from other memories, and worth nothing without them; a correction stands by itself."""
     return bool(record.links) and not record.info.get("corrects")
-
-
-def plain_id(memory_id: str) -> str:
-    """A memory's id as it is stored: clients may write it as a UUID with hyphens."""
-    return memory_id.strip().lower().replace("-", "") if len(memory_id) == 36 else memory_id.strip()
 
 
 def _deleted(record: Record, now: float) -> Record:

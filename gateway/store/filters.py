@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.turn import Record, group_of
 
-__all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time"]
+__all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
 
 _DEPTH = 8
 _CONDITIONS = 200
@@ -24,6 +24,11 @@ _BARE_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 _DAY = timedelta(days=1).total_seconds()
 
 Predicate = Callable[[Record], bool]
+
+
+def plain_id(memory_id: str) -> str:
+    """A memory's id as it is stored: clients may write it as a UUID with hyphens."""
+    return memory_id.strip().lower().replace("-", "") if len(memory_id) == 36 else memory_id.strip()
 
 
 def file_ids(record: Record) -> tuple[str, ...]:
@@ -151,7 +156,7 @@ def _test(field: str, operator: str, wanted: Any, path: str, budget: _Budget) ->
     if field in _TIMES:
         return _time_test(read, operator, wanted, path)
     if field in _IDS:
-        wanted = [_plain_id(one) for one in wanted] if isinstance(wanted, list) else _plain_id(wanted)
+        wanted = _plain_ids(wanted)
     compare = _COMPARISONS[operator]
 
     def test(record: Record) -> bool:
@@ -270,10 +275,6 @@ BUILT_IN: Final = (frozenset(_FIELDS) - {"source", "type", "role", "content", "k
 }
 
 
-def _plain_id(value: Any) -> Any:
-    return value.replace("-", "").lower() if isinstance(value, str) and len(value) == 36 else value
-
-
 def _equals(found: Any, wanted: Any) -> bool:
     if isinstance(found, list | tuple):
         return any(_equals(item, wanted) for item in found)
@@ -297,6 +298,12 @@ def _contains(found: Any, wanted: Any) -> bool:
     if isinstance(found, str):
         return isinstance(wanted, str) and wanted.casefold() in found.casefold()
     return isinstance(found, list | tuple) and any(_equals(item, wanted) for item in found)
+
+
+def _plain_ids(wanted: Any) -> Any:
+    if isinstance(wanted, list):
+        return [_plain_ids(one) for one in wanted]
+    return plain_id(wanted) if isinstance(wanted, str) and len(wanted) == 36 else wanted
 
 
 def _is_in(found: Any, wanted: Any) -> bool:

@@ -12,19 +12,16 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, TypeVar
 
 import orjson
 
+from gateway.store.sqlite_file import SqliteFile
 from gateway.turn import Record
 
 __all__ = ["Entry", "Journal", "JournalFailed"]
-
-_T = TypeVar("_T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -73,13 +70,11 @@ class Journal:
     """Appends from the loop, reads by the writer. `on_append` is called in the loop after each commit."""
 
     def __init__(self, path: Path, max_bytes: int, on_append: Callable[[], None]) -> None:
-        self._path = path
+        self._file = SqliteFile(path, _SCHEMA, "journal", JournalFailed)
         self._max_bytes = max_bytes
         self._on_append = on_append
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._pending: deque[_Append] = deque()
         self._flushing: asyncio.Task[None] | None = None
-        self._connection: sqlite3.Connection | None = None
         self._first_seq = 0
         self._stored: dict[int, int] = {}  # size by seq
         self.backlog_entries = 0
@@ -88,16 +83,16 @@ class Journal:
 
     async def open(self) -> None:
         """Create or reopen the file. Raises JournalFailed."""
-        if self._connection is None:
-            await self._run(self._open)
+        if not self._file.is_open:
+            await self._file.open()
+            self._first_seq = await self._file.run(self._next_seq)
             await self._recount()
 
     async def close(self) -> None:
         """Commit what is pending and close."""
         if self._flushing is not None:
             await asyncio.wait([self._flushing], timeout=10)
-        await self._run(self._close)
-        self._thread.shutdown(wait=False)  # its last job is done
+        await self._file.close()
 
     async def append(self, records: Sequence[Record]) -> None:
         """Write records durably; those that are there are left as they are. Raises JournalFailed, then wrote none.
@@ -106,7 +101,7 @@ class Journal:
         """
         rows = [(_entry_id(record), orjson.dumps(asdict(record))) for record in records]
         size = sum(len(payload) for _, payload in rows)
-        if self._connection is None:
+        if not self._file.is_open:
             raise JournalFailed("the journal is not open")
         if self.backlog_bytes + size > self._max_bytes:
             raise JournalFailed("the backlog is at its limit")
@@ -118,19 +113,19 @@ class Journal:
 
     async def waiting(self, limit: int) -> list[Entry]:
         """The oldest entries that the store does not have yet and that are due, in order."""
-        return await self._run(lambda: self._waiting(limit))
+        return await self._file.run(lambda: self._waiting(limit))
 
     async def next_due(self) -> float | None:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
-        return await self._run(self._next_due)
+        return await self._file.run(self._next_due)
 
     async def deleted(self) -> list[Record]:
         """Deletions that the store does not know yet."""
-        return await self._run(self._deleted)
+        return await self._file.run(self._deleted)
 
     async def position(self) -> tuple[int, int]:
         """The newest sequence number, and the oldest that the store does not have yet (newest + 1 if it has all)."""
-        return await self._run(self._position)
+        return await self._file.run(self._position)
 
     def mark_stored(self, entries: Iterable[Entry]) -> None:
         """The store has them, though perhaps not on the disk yet."""
@@ -143,7 +138,7 @@ class Journal:
         """All that was stored before the store's sync began is on the disk: the texts may leave the journal."""
         synced, self._stored = self._stored, {}
         try:
-            await self._run(lambda: self._mark_synced(synced))
+            await self._file.run(lambda: self._mark_synced(synced))
         except JournalFailed:
             self._stored |= synced
             raise
@@ -152,29 +147,23 @@ class Journal:
         """One more try was in vain. Returns how many went aside for good."""
         seqs = [entry.seq for entry in entries]
         before = self.aside_entries
-        await self._run(lambda: self._mark_failed(seqs))
+        await self._file.run(lambda: self._mark_failed(seqs))
         await self._recount()
         return self.aside_entries - before
 
     async def _recount(self) -> None:
         """The figures of what waits, without what is stored and not yet synced. They change in the loop only."""
-        waiting, size, aside = await self._run(self._count)
+        waiting, size, aside = await self._file.run(self._count)
         self.backlog_entries = waiting - len(self._stored)
         self.backlog_bytes = size - sum(self._stored.values())
         self.aside_entries = aside
-
-    async def _run(self, job: Callable[[], _T]) -> _T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
-        except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise JournalFailed(str(error)) from error
 
     async def _flush(self) -> None:
         while self._pending:
             batch = list(self._pending)
             self._pending.clear()
             try:
-                added = await self._run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
+                added = await self._file.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
             except JournalFailed as error:
                 for append in batch:
                     _settle(append.done, error)
@@ -187,27 +176,16 @@ class Journal:
 
     # What follows runs in the journal's thread.
 
-    def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(_SCHEMA)
-        self._connection = connection
-        self._first_seq = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _next_seq(self) -> int:
+        found: int = self._file.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
+        return found
 
     def _insert(self, batch: Sequence[_Append]) -> list[int]:
         """The sizes of the rows that were new."""
-        connection = self._open_connection()
         now = time.time()
-        added: list[int] = []
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            added: list[int] = []
             for id_, payload in (row for append in batch for row in append.rows):
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -215,15 +193,12 @@ class Journal:
                 )
                 if cursor.rowcount:
                     added.append(len(payload))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return added
+            return added
+
+        return self._file.transaction(work)
 
     def _waiting(self, limit: int) -> list[Entry]:
-        connection = self._open_connection()
+        connection = self._file.connection
         due = connection.execute(
             "SELECT seq FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
             (_State.WAITING, time.time(), limit + len(self._stored)),
@@ -242,7 +217,7 @@ class Journal:
 
     def _deleted(self) -> list[Record]:
         # a tombstone is short and its JSON names its status; what merely mentions it is sorted out below
-        rows = self._open_connection().execute(
+        rows = self._file.connection.execute(
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
             (_State.WAITING, b'"status":"deleted"'),
         )
@@ -250,16 +225,14 @@ class Journal:
         return [record for record in found if record.status == "deleted"]
 
     def _position(self) -> tuple[int, int]:
-        connection = self._open_connection()
+        connection = self._file.connection
         last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
         first = next((seq for (seq,) in waiting if seq not in self._stored), last + 1)
         return last, first
 
     def _next_due(self) -> float | None:
-        row = self._open_connection().execute(
-            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,)
-        )
+        row = self._file.connection.execute("SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,))
         due: float | None = row.fetchone()[0]
         return due
 
@@ -270,7 +243,7 @@ class Journal:
             )
             connection.execute("DELETE FROM entries WHERE state=? AND at<?", (_State.DONE, time.time() - _KEEP_IDS))
 
-        self._transaction(work)
+        self._file.transaction(work)
 
     def _mark_failed(self, seqs: Sequence[int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -282,33 +255,17 @@ class Journal:
                 "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _TRIES)
             )
 
-        self._transaction(work)
-
-    def _transaction(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        connection = self._open_connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        self._file.transaction(work)
 
     def _count(self) -> tuple[int, int, int]:
         """Entries that wait, their bytes, and entries that went aside."""
-        rows = self._open_connection().execute(
+        rows = self._file.connection.execute(
             "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
             (_State.DONE,),
         )
         counts = {state: (entries, size) for state, entries, size in rows}
         waiting, size = counts.get(_State.WAITING, (0, 0))
         return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
-
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.ProgrammingError("the journal is closed")
-        return self._connection
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -5,22 +5,18 @@ at run time. Every method takes a tenant first, and rows of another one are neve
 reader understands are JSON.
 """
 
-import asyncio
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
+from gateway.store.sqlite_file import SqliteFile
 from gateway.turn import Scope, ScopeKind
 
 __all__ = ["DELETING", "Document", "Item", "Registry", "RegistryFailed", "Task"]
-
-_T = TypeVar("_T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scopes (
@@ -92,19 +88,19 @@ class Registry:
     """Opened before the port; everything runs in a thread of its own. Raises RegistryFailed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, _SCHEMA, "registry", RegistryFailed)
         self._known: dict[str, Scope] = {}
         self._tasks_put = 0
 
     async def open(self) -> None:
-        if self._connection is None:
-            await self._run(self._open)
+        if self._file.is_open:
+            return
+        await self._file.open()
+        # what was asked of a model when the last process ended: nobody works on it any more
+        await self._write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
 
     async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown(wait=False)
+        await self._file.close()
 
     # scopes
 
@@ -239,47 +235,11 @@ class Registry:
         return [Task(**dict(zip(names, row, strict=True))) for row in rows]
 
     async def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        def work() -> None:
-            connection = self._open_connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(statement, rows)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-        await self._run(work)
+        file = self._file
+        await file.run(lambda: file.transaction(lambda connection: connection.executemany(statement, rows)))
 
     async def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return await self._run(lambda: self._open_connection().execute(statement, values).fetchall())
-
-    async def _run(self, job: Callable[[], _T]) -> _T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
-        except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise RegistryFailed(str(error)) from error
-
-    def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(_SCHEMA)
-        # what was asked of a model when the last process ended: nobody works on it any more
-        connection.execute("UPDATE tasks SET status='failed' WHERE seq=0 AND status='in_progress'")
-        self._connection = connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.ProgrammingError("the registry is closed")
-        return self._connection
+        return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())
 
 
 def _scopes(rows: Sequence[tuple[Any, ...]]) -> list[Scope]:

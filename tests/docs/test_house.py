@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "aiohttp.web": {"wire", "app.py"},
     "aiohttp": {"wire", "app.py", "upstream", "store/embed.py"},
     "lancedb": {"store/memories.py"},
-    "sqlite3": {"store/journal.py", "store/registry.py"},
+    "sqlite3": {"store/journal.py", "store/sqlite_file.py"},
 }
 NEVER = {
     "recall": {"gateway.remember", "gateway.upstream", "gateway.wire", "gateway.pipeline"},

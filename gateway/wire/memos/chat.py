@@ -25,7 +25,7 @@ from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, Not
 from gateway.exchange import Exchange
 from gateway.turn import Ask, Layout, MemoryMode, Right, Turn, Wanted
 from gateway.wire.dialects import ChatDialect
-from gateway.wire.memos.envelope import Access, Call, Operation, client, envelope, native
+from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, envelope, native
 from gateway.wire.memos.events import CHAT_HEADERS, chat_events
 from gateway.wire.memos.models import BusinessChatRequest, ChatRequest
 from gateway.wire.memos.prompt import MemosDialect
@@ -34,8 +34,6 @@ __all__ = ["ChatHandlers", "PreparedChat"]
 
 _log = logging.getLogger("gateway.memos")
 _HISTORY = 20  # messages of a conversation that go to the model
-_CLIENT_TOP_K, _NATIVE_TOP_K = 6, 10
-_MOST_ON_CLIENT_ROUTES = 25
 _RESERVED = 256  # tokens of a context window that an answer may not have
 _SAME_WITHIN = 120.0
 _KEPT = 256  # answers kept for a client that asks again
@@ -190,9 +188,8 @@ class ChatHandlers:
         response, reasoning = (answer.text or "", answer.reasoning) if answer else ("", None)
         if asked.async_mode == "sync" and exchange.turn.mode.writes:
             await call.desk.drained(self._silence)
-        headers = {name: value for name, value in exchange.headers.items() if name.startswith("x-")}
         data = {"response": response, "reasoning": reasoning}
-        return {"data": data, "headers": headers, "is_kept": exchange.turn.mode.writes}
+        return {"data": data, "headers": exchange.headers, "is_kept": exchange.turn.mode.writes}
 
     def _keep(self, name: str, conversation: tuple[Any, ...], task: "asyncio.Task[dict[str, Any]]") -> None:
         self._running.pop(name, None)
@@ -222,8 +219,7 @@ def _business_keys() -> tuple[str, ...]:
 
 async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layout | None = None) -> PreparedChat:
     """The turn of a chat: its scopes, its prompt without memories, what it wants of recall. Raises GatewayError."""
-    if Right.CHAT not in call.principal.rights:
-        raise Forbidden("this key does not have the right `chat`")
+    call.require(Right.CHAT)
     defaults = await call.desk.defaults.of(call.tenant)
     access = await call.access(asked)
     model = asked.model_name_or_path or defaults.model
@@ -264,7 +260,7 @@ async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layou
         wanted=await _wanted(call, asked, access),
         tags=asked.custom_tags,
         info=asked.metadata,
-        agent_id=asked.agents[0] if asked.agents else "",
+        agent_id=asked.agent,
         app_id=asked.app_id,
     )
     return PreparedChat(turn, access)
@@ -274,10 +270,10 @@ async def _wanted(call: Call, asked: ChatRequest, access: Access) -> Wanted:
     defaults = await call.desk.defaults.of(call.tenant)
     texts = defaults.top_k if asked.top_k is None else asked.top_k
     if texts is None:
-        texts = _CLIENT_TOP_K if call.is_client else _NATIVE_TOP_K
+        texts = call.usual_texts
     liked = defaults.pref_top_k if asked.pref_top_k is None else asked.pref_top_k
     has_liked = defaults.include_preference if asked.include_preference is None else asked.include_preference
-    most = _MOST_ON_CLIENT_ROUTES if call.is_client else 100
+    most = MOST_ON_CLIENT_ROUTES if call.is_client else 100
     return Wanted(
         text=min(texts, most),
         preference=min(liked, most) if has_liked else 0,

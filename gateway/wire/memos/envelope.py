@@ -32,6 +32,7 @@ from gateway.wire.memos.models import Body, ScopedRequest, checked
 
 __all__ = [
     "KNOWLEDGE",
+    "MOST_ON_CLIENT_ROUTES",
     "Access",
     "Call",
     "Desk",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 KNOWLEDGE: Final = "knowledgebase"
+MOST_ON_CLIENT_ROUTES: Final = 25  # memories of a group
+_CLIENT_TEXTS, _NATIVE_TEXTS = 6, 10
 _ALL: Final = "all"
 _PUBLIC: Final = "public"
 _SYNC_TIMEOUT = 10.0
@@ -107,6 +110,11 @@ class Call:
     @property
     def request_id(self) -> str:
         return request_id_of(self.request)
+
+    @property
+    def usual_texts(self) -> int:
+        """How many memories a request wants that does not say."""
+        return _CLIENT_TEXTS if self.is_client else _NATIVE_TEXTS
 
     async def json(self) -> Any:
         """The body as JSON, bounded."""

@@ -59,9 +59,8 @@ async def add_feedback(call: Call, asked: FeedbackRequest) -> dict[str, Any]:
     is_sync = asked.async_mode in (False, "sync")
     task_id = request_id_of(call.request)
     if is_sync or not call.desk.asker.has_model:  # without a model there is nothing to wait for
-        agent_id = asked.agents[0] if asked.agents else ""
         info = {"feedback_time": asked.feedback_time} if asked.feedback_time else None
-        await give_feedback(call, access, asked.feedback_content, info=info, agent_id=agent_id, app_id=asked.app_id)
+        await give_feedback(call, access, asked.feedback_content, info=info, agent_id=asked.agent, app_id=asked.app_id)
         await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
         if is_sync:
             await call.wait_until_found()
@@ -102,8 +101,8 @@ async def _in_background(
     """Keep the feedback as it is, durably; what a model makes of it takes its place later."""
     desk, native = call.desk, asked if isinstance(asked, NativeFeedbackRequest) else None
     history, memory_ids = (native.history, native.retrieved_memory_ids) if native else ((), ())
-    agent_id, info = (asked.agents[0] if asked.agents else ""), dict(native.info) if native else {}
-    turn = replace(call.turn(access.identity), info=info, agent_id=agent_id, app_id=asked.app_id)
+    info = dict(native.info) if native else {}
+    turn = replace(call.turn(access.identity), info=info, agent_id=asked.agent, app_id=asked.app_id)
     about = await _about(call, access, asked.feedback_content, memory_ids)
     plain = await _kept_plainly(call, access, turn, asked.feedback_content, about)
     user, cube_id = access.identity.user_id, access.identity.writes[0].cube_id

@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import BadRequest, NotFound, TooLarge
 from gateway.identity import checked_id, cube_scopes, knowledge_scope
+from gateway.store.filters import plain_id
 from gateway.store.registry import DELETING, Document
 from gateway.turn import Scope, ScopeKind
 from gateway.upstream.fetch import FetchRefused, fetch
@@ -263,4 +264,4 @@ async def exists_cube(call: Call, asked: CubeRequest) -> dict[str, bool]:
 async def names_by_ids(call: Call, asked: MemoryIdsRequest) -> dict[str, str | None]:
     found = await call.desk.library.find(call.principal, asked.memory_ids)
     names = {record.id: record.cube_id for record in found}
-    return {id_: names.get(id_) or names.get(id_.replace("-", "").lower()) for id_ in asked.memory_ids}
+    return {id_: names.get(plain_id(id_)) for id_ in asked.memory_ids}

@@ -15,7 +15,7 @@ from gateway.store.filters import memory_type
 from gateway.store.registry import Document
 from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
 from gateway.wire.dialects import text_of
-from gateway.wire.memos.envelope import Access, Call, Operation, client, native
+from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
 from gateway.wire.memos.feedback import give_feedback
 from gateway.wire.memos.items import (
     EMPTY_LISTS,
@@ -30,9 +30,6 @@ from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
 
 __all__ = ["memory_operations"]
 
-_CLIENT_TOP_K, _NATIVE_TOP_K = 6, 10
-_MOST_ON_CLIENT_ROUTES = 25
-_FLOOR = 0.45
 _MAX_TOOL_RESULT = 4000
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
@@ -81,8 +78,8 @@ async def search(call: Call, asked: SearchRequest) -> dict[str, Any]:
 async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memory]]:
     access = await call.access(asked)
     defaults = await call.desk.defaults.of(call.tenant)
-    most = _MOST_ON_CLIENT_ROUTES if call.is_client else 1000
-    texts = asked.top_k or (_CLIENT_TOP_K if call.is_client else _NATIVE_TOP_K)
+    most = MOST_ON_CLIENT_ROUTES if call.is_client else 1000
+    texts = asked.top_k or call.usual_texts
     has_tools = (not call.is_client) if asked.search_tool_memory is None else asked.search_tool_memory
     has_skills = (not call.is_client) if asked.include_skill_memory is None else asked.include_skill_memory
     spare = 1 if asked.dedup == "no" else 3  # as many more, so that copies leave enough
@@ -188,7 +185,7 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
         call.turn(access.identity),
         tags=asked.custom_tags,
         info=asked.metadata,
-        agent_id=asked.agents[0] if asked.agents else "",
+        agent_id=asked.agent,
         app_id=asked.app_id,
     )
     messages = asked.messages

@@ -117,6 +117,11 @@ class ScopedRequest(Body):
     def agents(self) -> tuple[str, ...]:
         return _several(self.agent_id)
 
+    @property
+    def agent(self) -> str:
+        """The agent that is noted beside a memory."""
+        return self.agents[0] if self.agents else ""
+
 
 def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if not value:

@@ -1,14 +1,14 @@
 """Reading memories without a question: by page, by id, by conversation, as a graph."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from gateway.errors import NotFound
 from gateway.identity import may_touch, scope_of
-from gateway.recall.library import plain_id
-from gateway.store.filters import memory_type
+from gateway.store.filters import memory_type, plain_id
 from gateway.turn import Record, Wanted, group_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import EMPTY_LISTS, client_lists, message_item, native_item
@@ -136,7 +136,10 @@ async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
 
 
 async def get_cube(call: Call, asked: GetCubeRequest) -> dict[str, Any]:
-    access, records = await _cube_records(call, asked)
+    return _cube_page(asked, *await _cube_records(call, asked))
+
+
+def _cube_page(asked: GetCubeRequest, access: Access, records: Sequence[Record]) -> dict[str, Any]:
     begin = (asked.page - 1) * asked.page_size if asked.page_size else 0
     wanted = {
         "text_mem": ("text", True),
@@ -192,10 +195,9 @@ async def get_by_ids(call: Call, _: None) -> dict[str, Any]:
 
 
 async def get_dashboard(call: Call, asked: DashboardRequest) -> dict[str, Any]:
-    data = await get_cube(call, asked)
-    _, records = await _cube_records(call, asked)
+    access, records = await _cube_records(call, asked)
     counts = Counter(map(memory_type, records))
-    return data | {"memory_statistics": {"total": len(records), "by_type": counts}}
+    return _cube_page(asked, access, records) | {"memory_statistics": {"total": len(records), "by_type": counts}}
 
 
 async def get_all(call: Call, asked: GetAllRequest) -> list[dict[str, Any]]:

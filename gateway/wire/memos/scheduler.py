@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -60,9 +62,8 @@ def scheduler_operations() -> list[Operation]:
 
 
 async def get_status(call: Call, asked: TaskRequest) -> list[dict[str, Any]]:
-    task = await _task(call, asked.task_id)
-    status = await _status(call, task)
-    shown = {"waiting": "running", "in_progress": "running", "cancelled": "failed"}.get(status, status)
+    (task,) = await _current(call, [await _task(call, asked.task_id)])
+    shown = {"waiting": "running", "in_progress": "running", "cancelled": "failed"}.get(task.status, task.status)
     return [{"task_id": task.id, "status": shown, "memory_views": {"added": [], "updated": [], "deleted": []}}]
 
 
@@ -73,33 +74,31 @@ async def _task(call: Call, id_: str, user: str | None = None) -> Task:
     return task
 
 
-async def _status(call: Call, task: Task) -> str:
-    """A task that waits for the store is done when the store is as far."""
-    if task.status in _ENDED or not task.seq:
-        return task.status
+async def _current(call: Call, tasks: Sequence[Task]) -> list[Task]:
+    """Tasks as they are now: one that waits for the store is done when the store is as far."""
+    if all(task.status in _ENDED or not task.seq for task in tasks):
+        return list(tasks)
     _, first = await call.desk.journal.position()
-    if first <= task.seq:
-        return task.status
-    await call.desk.registry.put_task(
-        call.tenant,
-        Task(id=task.id, user=task.user, cube_id=task.cube_id, status="completed", seq=task.seq, at=task.at),
-    )
-    return "completed"
+    found = []
+    for task in tasks:
+        now = task
+        if task.status not in _ENDED and 0 < task.seq < first:
+            now = replace(task, status="completed")
+            await call.desk.registry.put_task(call.tenant, now)
+        found.append(now)
+    return found
 
 
 async def scheduler_status(call: Call, _: None) -> list[dict[str, Any]]:
     user = call.user(_query(call, "user_id"))
     task_id = call.request.query.get("task_id")
-    if task_id:
-        task = await _task(call, task_id, user)
-        return [{"task_id": task.id, "status": await _status(call, task)}]
-    tasks = await call.desk.registry.tasks(call.tenant, user)
-    return [{"task_id": task.id, "status": await _status(call, task)} for task in tasks]
+    tasks = [await _task(call, task_id, user)] if task_id else await call.desk.registry.tasks(call.tenant, user)
+    return [{"task_id": task.id, "status": task.status} for task in await _current(call, tasks)]
 
 
 async def scheduler_all(call: Call, _: None) -> dict[str, Any]:
     tasks = await call.desk.registry.tasks(call.tenant, call.principal.user)
-    states = [await _status(call, task) for task in tasks]
+    states = [task.status for task in await _current(call, tasks)]
     counts: dict[str, int] = {state: states.count(state) for state in _STATES} | {"total": len(states)}
     return {"scheduler_summary": counts, "all_tasks_summary": counts}
 
@@ -122,8 +121,8 @@ async def scheduler_queue(call: Call, _: None) -> dict[str, Any]:
 
 
 async def _waiting(call: Call, user: str) -> list[Task]:
-    tasks = [task for task in await call.desk.registry.tasks(call.tenant, user) if task.status not in _ENDED]
-    return [task for task in tasks if await _status(call, task) not in _ENDED]
+    tasks = await _current(call, await call.desk.registry.tasks(call.tenant, user))
+    return [task for task in tasks if task.status not in _ENDED]
 
 
 async def scheduler_wait(call: Call, _: None) -> web.Response:

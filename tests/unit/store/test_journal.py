@@ -97,7 +97,7 @@ async def test_a_full_backlog_takes_nothing_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT"])
 async def test_a_failed_commit_keeps_nothing_and_later_ones_work(tmp_path: Path, statement: str) -> None:
     journal = await opened(tmp_path)
-    real = journal._connection
+    real = journal._file._connection
 
     class Failing:
         in_transaction = False
@@ -118,10 +118,10 @@ async def test_a_failed_commit_keeps_nothing_and_later_ones_work(tmp_path: Path,
                 getattr(real, name) if name in ("in_transaction", "total_changes") else super().__getattribute__(name)
             )
 
-    journal._connection = Failing()  # type: ignore[assignment]  # the shim
+    journal._file._connection = Failing()  # type: ignore[assignment]  # the shim
     with pytest.raises(JournalFailed):
         await journal.append([record("lost", 1)])
-    journal._connection = real
+    journal._file._connection = real
     await journal.append([record("kept", 2)])
     assert [entry.record.text for entry in await journal.waiting(10)] == ["kept"]
     await journal.close()

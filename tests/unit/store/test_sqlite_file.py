@@ -1,0 +1,37 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from gateway.store.sqlite_file import SqliteFile
+
+
+class Broken(Exception):
+    """What the file's faults are raised as."""
+
+
+async def test_a_transaction_that_fails_for_any_reason_leaves_nothing_and_blocks_nobody(tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "new" / "f.sqlite", "CREATE TABLE t (a TEXT)", "thing", Broken)
+    with pytest.raises(Broken, match="the thing is closed"):
+        await file.run(lambda: file.connection)
+    await file.open()
+    assert file.is_open
+
+    def insert(value: str) -> None:
+        file.transaction(lambda connection: connection.executemany("INSERT INTO t VALUES (?)", [("a",), (value,)]))
+
+    with pytest.raises(UnicodeEncodeError):
+        await file.run(lambda: insert("\ud800"))
+    await file.run(lambda: insert("b"))
+    assert await file.run(lambda: file.connection.execute("SELECT a FROM t").fetchall()) == [("a",), ("b",)]
+    await file.close()
+    assert not file.is_open
+
+
+async def test_what_sqlite_raises_is_raised_as_the_owners_failure(tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "f.sqlite", "CREATE TABLE t (a)", "thing", Broken)
+    await file.open()
+    with pytest.raises(Broken) as caught:
+        await file.run(lambda: file.connection.execute("SELECT nothing FROM nowhere"))
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    await file.close()
