@@ -35,6 +35,7 @@ __all__ = [
     "Wanted",
     "group_of",
     "message_id",
+    "quoted",
 ]
 
 
@@ -290,6 +291,14 @@ class Layout(Protocol):
 
     frame: str
 
+    def line(self, memory: Memory) -> str:
+        """What one memory adds to the block, for the budget."""
+        ...
+
+    def heading(self, memory: Memory) -> str:
+        """What stands once over all memories of its kind, say of a day; empty if nothing does."""
+        ...
+
     def render(self, memories: Sequence[Memory]) -> str:
         """The block as it is sent, for memories in the order of their worth."""
         ...
@@ -365,6 +374,12 @@ class Turn:
         if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.memories):
             return MemoryStatus.MISS
         return self.recalled.status
+
+
+def quoted(text: str) -> str:
+    """A memory as it may stand in a block: it closes no fence, and no line of it can pass for another item."""
+    text = text.replace("<", "‹").replace(">", "›")
+    return text if text.isprintable() else "\n  ".join(text.splitlines())
 
 
 def message_id(text: str) -> str:

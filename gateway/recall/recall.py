@@ -199,15 +199,11 @@ def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors") -> list[t
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
+    from gateway.recall.term_index import TermIndex  # noqa: PLC0415
 
-    words = [terms(text) for text in texts]
-    lengths = np.asarray([len(one) for one in words], np.float32)
-    postings = []
-    for term in query.terms:
-        counts = np.asarray([one.count(term) for one in words], np.float32)
-        rows = np.flatnonzero(counts).astype(np.int32)
-        idf = float(np.log(1 + (len(texts) - len(rows) + 0.5) / (len(rows) + 0.5)))
-        postings.append((idf, rows, counts[rows]))
+    index = TermIndex()
+    lengths = index.add(0, [terms(text) for text in texts]).astype(np.float32)
+    postings = [index.rows_of(term) for term in dict.fromkeys(query.terms)]
     lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
     scores = relativity(lexical, most, vectors[1:] @ vectors[0])
     return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])

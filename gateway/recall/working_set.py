@@ -1,28 +1,44 @@
 """A working set: the memories of one scope in RAM, laid out for ranking.
 
 Vectors stand in one matrix, words in an inverted index, what filters and ranking need in columns. Rows are appended
-and struck out, never moved. Archived memories are held too, to be listed, but are never ranked. A set is touched by one
-thread at a time (its owner's); it knows neither clock nor store.
+and struck out, never moved. A conversation is cut into stretches of some messages: what belongs together. Archived
+memories are held too, to be listed, but are never ranked. A set is touched by one thread at a time (its owner's); it
+knows neither clock nor store.
 """
 
-from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.recall.rank import RankWeights, SetArrays, bm25, rank, relativity
+from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
+from gateway.recall.term_index import TermIndex
 from gateway.store.memories import Row
 from gateway.turn import Memory, Record, group_of
 
 __all__ = ["WorkingSet"]
 
 Filter = Callable[[Record], bool]
+Vector = NDArray[np.float32]
 
 _GROUPS = {"text": 0, "preference": 1, "tool": 2, "skill": 3}
-_ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, postings, columns
+_ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, columns
+_STRETCH = 16  # messages
+_LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
+_FIRST_CAPACITY = 64
+_WASTE_ALLOWED = 1000  # rows that are struck out and still take room
+
+
+@dataclass(slots=True)
+class _Session:
+    """The end of a conversation: its newest row, its newest stretch, and how many messages that has."""
+
+    last: int = -1
+    stretch: int = -1
+    messages: int = 0
 
 
 class WorkingSet:
@@ -32,19 +48,20 @@ class WorkingSet:
         self._embedder = embedder
         self._records: list[Record] = []
         self._row_of: dict[str, int] = {}
-        self._postings: dict[str, tuple[array[int], array[float]]] = {}
-        self._sessions: dict[str, int] = {}
-        self._last_of_session: list[int] = []
-        self._vectors = np.zeros((64, dimensions), np.float32)
+        self._index = TermIndex()
+        self._sessions: dict[str, _Session] = {}
+        self._stretch_lengths: list[int] = []  # terms of each
+        self._vectors = np.zeros((_FIRST_CAPACITY, dimensions), np.float32)
         self._columns: dict[str, NDArray[Any]] = {
-            "tokens": np.zeros(64, np.int32),
-            "session": np.zeros(64, np.int32),
-            "before": np.full(64, -1, np.int32),
-            "after": np.full(64, -1, np.int32),
-            "length": np.zeros(64, np.float32),
-            "from_user": np.zeros(64, np.bool_),
-            "group": np.zeros(64, np.int8),
-            "alive": np.zeros(64, np.bool_),
+            "tokens": np.zeros(_FIRST_CAPACITY, np.int32),
+            "stretch": np.zeros(_FIRST_CAPACITY, np.int32),
+            "before": np.full(_FIRST_CAPACITY, -1, np.int32),
+            "after": np.full(_FIRST_CAPACITY, -1, np.int32),
+            "length": np.zeros(_FIRST_CAPACITY, np.float32),
+            "from_user": np.zeros(_FIRST_CAPACITY, np.bool_),
+            "is_long": np.zeros(_FIRST_CAPACITY, np.bool_),
+            "group": np.zeros(_FIRST_CAPACITY, np.int8),
+            "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
         }
         self._corrections: dict[int, tuple[str, ...]] = {}
         self._alive = 0
@@ -56,15 +73,25 @@ class WorkingSet:
 
     @property
     def nbytes(self) -> int:
-        return self._vectors.nbytes + len(self._records) * _ROW_OVERHEAD + self._text_bytes
+        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes
+        return self._vectors.nbytes + self._index.nbytes + held
+
+    @property
+    def is_wasteful(self) -> bool:
+        """True if more is struck out than held: it is worth loading anew."""
+        return len(self._records) - len(self._row_of) > len(self._row_of) + _WASTE_ALLOWED
 
     def put(self, rows: Sequence[Row]) -> None:
         """Add rows; one whose id is there replaces it."""
-        self._reserve(len(self._records) + len(rows))
-        for row in rows:
-            self.remove(row.record.id)
-            if row.record.status != "deleted":
-                self._append(row)
+        latest = {row.record.id: row for row in rows}
+        for memory_id in latest:
+            self.remove(memory_id)
+        added = [row for row in latest.values() if row.record.status != "deleted"]
+        self._reserve(len(self._records) + len(added))
+        first = len(self._records)
+        lengths = self._index.add(first, [row.terms if row.record.status == "activated" else () for row in added])
+        for index, (row, length) in enumerate(zip(added, lengths.tolist(), strict=True), first):
+            self._append(index, row, length)
 
     def remove_all(self, memory_ids: Iterable[str]) -> None:
         for memory_id in memory_ids:
@@ -87,13 +114,14 @@ class WorkingSet:
             columns["after"][before] = after
         if after >= 0:
             columns["before"][after] = before
-        elif self._last_of_session[int(columns["session"][index])] == index:
-            self._last_of_session[int(columns["session"][index])] = before
+        else:
+            session = self._sessions[self._records[index].session_id]
+            session.last = before if session.last == index else session.last
 
     def search(
         self,
         terms: Sequence[str],
-        vector: NDArray[np.float32] | None,
+        vector: Vector | None,
         limit: int,
         weights: RankWeights,
         *,
@@ -106,26 +134,26 @@ class WorkingSet:
             return []
         columns: dict[str, Any] = {name: column[:count] for name, column in self._columns.items()}
         allowed = columns["alive"] & (columns["group"] == _GROUPS[group])
-        if not allowed.any():
-            return []
         if allows is not None:
             passed = np.zeros(count, np.bool_)
             asked = np.flatnonzero(allowed)
             passed[asked] = [allows(self._records[row]) for row in asked]
             allowed = passed
-        lexical, most = bm25(self._query_postings(terms), columns["length"], self._total_length / self._alive, count)
-        cosine = None if vector is None else self._vectors[:count] @ vector
+        if not allowed.any():
+            return []
+        found, most = self._found(terms, vector, columns)
         arrays = SetArrays(
             tokens=columns["tokens"],
             from_user=columns["from_user"],
-            session=columns["session"],
+            is_long=columns["is_long"],
+            stretch=columns["stretch"],
             before=columns["before"],
             after=columns["after"],
             allowed=allowed,
             outranks=self._outranks(),
         )
-        rows, scores = rank(arrays, lexical, cosine, weights, limit)
-        relevance = relativity(lexical[rows], most, None if cosine is None else cosine[rows])
+        rows, scores = rank(arrays, found, weights, limit)
+        relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows])
         return [
             Memory(self._records[row], float(score), float(share), int(columns["tokens"][row]))
             for row, score, share in zip(rows.tolist(), scores.tolist(), relevance.tolist(), strict=True)
@@ -143,17 +171,36 @@ class WorkingSet:
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
         session = self._sessions.get(session_id)
-        if session is None:
-            return []
         found: list[Record] = []
-        index = self._last_of_session[session]
+        index = -1 if session is None else session.last
         while index >= 0 and len(found) < limit:
             found.append(self._records[index])
             index = int(self._columns["before"][index])
         return found[::-1]
 
-    def _append(self, row: Row) -> None:
-        record, index, columns = row.record, len(self._records), self._columns
+    def _found(self, terms: Sequence[str], vector: Vector | None, columns: dict[str, Any]) -> tuple[Found, float]:
+        """What the words and the vector of a query give, and the most that its words could give one row."""
+        words = [self._index.rows_of(term) for term in dict.fromkeys(terms)]
+        pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
+        average = self._total_length / self._alive
+        by_words, most = bm25(words, columns["length"], average, self._alive)
+        by_pairs, _ = bm25(pairs, columns["length"], average, self._alive)
+        cosine = None if vector is None else self._vectors[: len(self._records)] @ vector
+        return Found(words=by_words, pairs=by_pairs, stretches=self._by_stretch(words, columns), cosine=cosine), most
+
+    def _by_stretch(self, words: Sequence[Posting], columns: dict[str, Any]) -> Vector:
+        """BM25 of each stretch, as if it were one text."""
+        lengths = np.asarray(self._stretch_lengths, np.float32)
+        postings: list[Posting] = []
+        for rows, counts in words:
+            by_stretch = np.bincount(columns["stretch"][rows], counts, len(lengths))
+            holding = np.flatnonzero(by_stretch).astype(np.int32)
+            postings.append((holding, by_stretch[holding].astype(np.float32)))
+        scores, _ = bm25(postings, lengths, float(lengths.mean()), len(lengths))
+        return scores
+
+    def _append(self, index: int, row: Row, length: int) -> None:
+        record, columns = row.record, self._columns
         self._records.append(record)
         self._row_of[record.id] = index
         self._text_bytes += 2 * len(record.text)
@@ -164,35 +211,35 @@ class WorkingSet:
             self._corrections[index] = record.links
         if row.vector is not None and row.embedder == self._embedder:
             self._vectors[index] = row.vector
-        frequencies = dict.fromkeys(row.terms, 1)
-        if len(frequencies) < len(row.terms):
-            frequencies = Counter(row.terms)
-        for term, frequency in frequencies.items():
-            posting = self._postings.get(term)
-            if posting is None:
-                posting = self._postings[term] = (array("i"), array("f"))
-            posting[0].append(index)
-            posting[1].append(frequency)
-        session = self._sessions.setdefault(record.session_id, len(self._sessions))
-        if session == len(self._last_of_session):
-            self._last_of_session.append(-1)
-        if group_of(record.kind) == "text":
-            self._link(index, session)
+        group = group_of(record.kind)
+        columns["stretch"][index] = self._place(index, record, length, is_text=group == "text")
         columns["tokens"][index] = row.tokens
-        columns["session"][index] = session
-        columns["length"][index] = len(row.terms)
+        columns["length"][index] = length
         columns["from_user"][index] = record.source == "user"
-        columns["group"][index] = _GROUPS[group_of(record.kind)]
+        columns["group"][index] = _GROUPS[group]
+        if record.source != "user" and (record.part or row.tokens > _LONG_ANSWER):
+            columns["is_long"][index] = True
+            if record.part and self._records[index - 1].message_id == record.message_id:
+                columns["is_long"][index - 1] = True  # the first piece of several
         self._alive += 1
-        self._total_length += len(row.terms)
+        self._total_length += length
 
-    def _link(self, index: int, session: int) -> None:
-        """The newest text of a conversation: after the one before it."""
-        columns, last = self._columns, self._last_of_session[session]
-        columns["before"][index] = last
-        if last >= 0:
-            columns["after"][last] = index
-        self._last_of_session[session] = index
+    def _place(self, index: int, record: Record, length: int, *, is_text: bool) -> int:
+        """Put a row at the end of its conversation; texts are neighbours. Returns its stretch."""
+        session = self._sessions.get(record.session_id)
+        if session is None:
+            session = self._sessions[record.session_id] = _Session()
+        if session.stretch < 0 or (session.messages >= _STRETCH and not record.part):
+            session.stretch, session.messages = len(self._stretch_lengths), 0
+            self._stretch_lengths.append(0)
+        session.messages += not record.part
+        self._stretch_lengths[session.stretch] += length
+        if is_text:
+            self._columns["before"][index] = session.last
+            if session.last >= 0:
+                self._columns["after"][session.last] = index
+            session.last = index
+        return session.stretch
 
     def _outranks(self) -> list[tuple[int, int]]:
         """Rows of corrections, each with a row that it corrects."""
@@ -203,27 +250,11 @@ class WorkingSet:
             if corrected in self._row_of
         ]
 
-    def _query_postings(self, terms: Sequence[str]) -> list[tuple[float, Any, Any]]:
-        found = []
-        for term in dict.fromkeys(terms):
-            posting = self._postings.get(term)
-            frequency = len(posting[0]) if posting else 0
-            idf = (
-                float(np.log(1 + (self._alive - frequency + 0.5) / (frequency + 0.5)))
-                if frequency <= self._alive
-                else 0.0
-            )
-            rows = np.frombuffer(posting[0], np.int32) if posting else np.empty(0, np.int32)
-            counts = np.frombuffer(posting[1], np.float32) if posting else np.empty(0, np.float32)
-            found.append((idf, rows, counts))
-        return found
-
     def _reserve(self, count: int) -> None:
         capacity = len(self._vectors)
         if count <= capacity:
             return
-        while capacity < count:
-            capacity += max(64, capacity // 2)
+        capacity = max(count, capacity + capacity // 2)
         vectors = np.zeros((capacity, self._vectors.shape[1]), np.float32)
         vectors[: len(self._records)] = self._vectors[: len(self._records)]
         self._vectors = vectors

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.remember.pieces import PIECE_CHARACTERS, pieces, weight
+from gateway.remember.pieces import PASSAGE, pieces, weight
 
 __all__ = ["SUFFIXES", "Piece", "Unreadable", "read_pieces", "suffix_of"]
 
@@ -101,7 +101,7 @@ def _merged(blocks: Iterable[_Block]) -> Iterator[Piece]:
                     yield Piece(f"{heading}\n{part.strip()}" if heading else part.strip(), heading, page)
 
     for block in blocks:
-        if (block.heading, block.page) != place or weight("\n".join([*current, block.text])) > PIECE_CHARACTERS:
+        if (block.heading, block.page) != place or weight("\n".join([*current, block.text])) > PASSAGE:
             yield from flush()
             place = (block.heading, block.page)
         current.append(block.text)

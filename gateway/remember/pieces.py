@@ -1,14 +1,17 @@
 """Long messages into pieces that are worth recalling one by one. Pure.
 
-A message up to `PIECE_CHARACTERS` stays whole. A longer one is cut at paragraph ends, else at sentence ends, else at
-spaces, else anywhere. Joined in order the pieces are the message again, to the character.
+A text up to the size of a piece stays whole. A longer one is cut at paragraph ends, else at sentence ends, else at
+spaces, else anywhere. Joined in order the pieces are the text again, to the character. What a user says is cut late:
+half a message is half a thought, and a long one costs its place only where it is worth it. Answers and documents are
+cut early: they are long by nature, and a passage of them is what is wanted.
 """
 
 import re
 
-__all__ = ["PIECE_CHARACTERS", "pieces", "weight"]
+__all__ = ["PASSAGE", "USER_MESSAGE", "pieces", "weight"]
 
-PIECE_CHARACTERS = 720  # about 180 tokens of English
+PASSAGE = 720  # characters; about 180 tokens of English
+USER_MESSAGE = 2000
 _CJK_WEIGHT = 3  # a CJK character weighs about three Latin ones in tokens
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENDS = (
@@ -18,11 +21,9 @@ _ENDS = (
 )
 
 
-def pieces(text: str) -> list[str]:
-    """The pieces of a message, in order; their concatenation is `text`."""
-    if weight(text) <= PIECE_CHARACTERS:
-        return [text] if text else []
-    return _cut(text, 0)
+def pieces(text: str, most: int = PASSAGE) -> list[str]:
+    """The pieces of a text of a weight of `most` at most, in order; their concatenation is `text`."""
+    return _cut(text, most, 0) if text else []
 
 
 def weight(text: str) -> int:
@@ -30,21 +31,21 @@ def weight(text: str) -> int:
     return len(text) + (_CJK_WEIGHT - 1) * len(_CJK.findall(text))
 
 
-def _cut(text: str, level: int) -> list[str]:
-    if weight(text) <= PIECE_CHARACTERS:
+def _cut(text: str, most: int, level: int) -> list[str]:
+    if weight(text) <= most:
         return [text]
     if level == len(_ENDS):
-        size = PIECE_CHARACTERS // _CJK_WEIGHT
+        size = most // _CJK_WEIGHT
         return [text[begin : begin + size] for begin in range(0, len(text), size)]
     found: list[str] = []
     current, filled = "", 0
     for part in _parts(text, level):
         heavy = weight(part)
-        if current and filled + heavy > PIECE_CHARACTERS:
+        if current and filled + heavy > most:
             found.append(current)
             current, filled = "", 0
-        if heavy > PIECE_CHARACTERS:
-            found.extend(_cut(part, level + 1))
+        if heavy > most:
+            found.extend(_cut(part, most, level + 1))
         else:
             current, filled = current + part, filled + heavy
     if current:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
-from gateway.remember.pieces import pieces
+from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import EXPLICIT, preferences
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
@@ -186,7 +186,7 @@ def _pieces_of(record: Record) -> list[Record]:
         replace(
             record, id=record.id if part == 0 else _digest(record.id, str(part)), text=text, part=part, message_id=name
         )
-        for part, text in enumerate(pieces(record.text))
+        for part, text in enumerate(pieces(record.text, USER_MESSAGE if record.source == "user" else PASSAGE))
     ]
 
 

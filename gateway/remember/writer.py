@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway.store.embed import Embedder, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
 from gateway.store.memories import MemoryStore, Row, StoreFailed
-from gateway.store.terms import terms
+from gateway.store.terms import stored_terms
 from gateway.telemetry import Telemetry
 
 __all__ = ["Writer"]
@@ -163,9 +163,11 @@ class Writer:
         self._telemetry.drained.inc(len(rows))
 
     async def _rows(self, entries: Sequence[Entry]) -> list[Row]:
-        texts = [entry.record.text for entry in entries]
-        vectors = await self._embedder.embed_documents(texts)
-        measured = await asyncio.to_thread(lambda: [(tuple(terms(text)), self._count(text)) for text in texts])
+        records = [entry.record for entry in entries]
+        vectors = await self._embedder.embed_documents([record.text for record in records])
+        measured = await asyncio.to_thread(
+            lambda: [(tuple(stored_terms(one.text, one.event_time)), self._count(one.text)) for one in records]
+        )
         return [
             Row(
                 record=entry.record,

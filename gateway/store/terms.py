@@ -8,29 +8,29 @@ itself. Pure; terms hold no white space, so a text's terms can be stored joined 
 import itertools
 import re
 import unicodedata
+from datetime import date, timedelta
 from functools import lru_cache
 
-__all__ = ["is_cjk", "terms"]
+__all__ = ["TERMS_VERSION", "is_cjk", "stored_terms", "terms"]
+
+TERMS_VERSION = 2  # raised with each change of what `stored_terms` gives: stored rows are brought up to date then
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W\d_]{{1,3}}\b)?")
 _IS_CJK = re.compile(rf"[{_CJK}]")
-_VOWEL = re.compile(r"[aeiouy]")
+_EPOCH = date(1970, 1, 1)
+_MONTHS = "January February March April May June July August September October November December".split()
 
+# Few: in one person's memory "would" and "over" still tell texts apart; only what all texts hold is left out.
 _STOP_WORDS = frozenset(
     """
-    a about above after again against all also am an and any are aren't as at be because been before being below
-    between both but by can can't cannot could couldn't d did didn't do does doesn't doing don't down during each
-    few for from further get got had hadn't has hasn't have haven't having he he'd he'll he's her here here's hers
-    herself him himself his how how's i i'd i'll i'm i've if in into is isn't it it's its itself just let's ll me
-    more most mustn't my myself no nor not of off on once only or other ought our ours ourselves out over own re s
-    same shan't she she'd she'll she's should shouldn't so some such t than that that's the their theirs them
-    themselves then there there's these they they'd they'll they're they've this those through to too under until up
-    ve very was wasn't we we'd we'll we're we've were weren't what what's when when's where where's which while who
-    who's whom why why's will with won't would wouldn't you you'd you'll you're you've your yours yourself
-    yourselves
+    a an the and or but if of at by for with about to from in on is are was were be been am do does did has have had i
+    you he she it we they me him her us them my your his its our their this that these those what which who whom when
+    where why how not no so as s t like know get got go
     """.split()
 )
+_VOWEL = re.compile(r"[aeiouy]")
+_CLITIC = re.compile(r"n?['’](?:s|m|d|t|re|ve|ll)\Z")
 # Function characters that tell nothing about a Chinese sentence's subject; a bigram made of two of them is dropped.
 _CJK_STOP = frozenset("的了是在我你他她它们這这那哪和与就都也很吗嗎呢吧啊有没沒不要会會什么麼怎谁誰几幾个個之一")
 
@@ -47,9 +47,20 @@ def terms(text: str) -> list[str]:
         piece = match.group()
         if _IS_CJK.match(piece):
             _add_bigrams(piece, found)
-        elif piece not in _STOP_WORDS:
+        elif _CLITIC.sub("", piece) not in _STOP_WORDS:
             found.append(_stem(piece))
     return found
+
+
+def stored_terms(text: str, event_time: float) -> list[str]:
+    """The search terms of a memory: those of its text, then those of its day, so that "in May" finds it."""
+    return terms(text) + _day_terms(int(event_time // 86_400), is_cjk(text))
+
+
+@lru_cache(maxsize=4096)
+def _day_terms(day: int, in_cjk: bool) -> list[str]:
+    at = _EPOCH + timedelta(days=day)
+    return terms(f"{at.year}年{at.month}月{at.day}日" if in_cjk else f"{at.day} {_MONTHS[at.month - 1]} {at.year}")
 
 
 def _add_bigrams(run: str, found: list[str]) -> None:

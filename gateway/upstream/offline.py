@@ -21,7 +21,7 @@ __all__ = ["OfflineUpstream"]
 
 _MODEL = "offline"
 _SHOWN = 5
-_DAY = re.compile(r"^\[(\d{4}-\d\d-\d\d)[^\]]*\]$")
+_DAY = re.compile(r"^(?:[A-Z][a-z]{2} )?(\d{1,2} [A-Z][a-z]+)(?: (\d{4}))?$")
 _ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
 _FENCE = re.compile(rf"({FENCE_OPEN}|<memories>)(.*?)({FENCE_CLOSE}|</memories>)", re.DOTALL)
 _PIECE = re.compile(r"\S+\s*|\s+")
@@ -109,12 +109,13 @@ def _reply(prompt: str) -> str:
 
 def _items(notes: str) -> list[str]:
     items: list[str] = []
-    day = ""
+    day = year = ""
     for line in notes.splitlines():
         match = _DAY.match(line)
         item = _ITEM.match(line)
         if match:
-            day = match.group(1)
+            year = match.group(2) or year
+            day = f"{match.group(1)} {year}".rstrip()
         elif item:
             items.append(f"- {item.group(1) or day}: {item.group(2)}" if item.group(1) or day else f"- {item.group(2)}")
         elif items and line.startswith("  "):

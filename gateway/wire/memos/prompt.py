@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.store.terms import is_cjk
-from gateway.turn import Answer, Layout, Memory, group_of
+from gateway.turn import Answer, Layout, Memory, group_of, quoted
 from gateway.wire.dialects import ChatDialect, ChatReader
 from gateway.wire.memos.events import without_citations
 from gateway.wire.memos.items import PREFERENCE_NOTE, iso, preference_text
@@ -24,6 +24,7 @@ _NONE = ("(none)", "（无）")
 _HEADING = "\n\n## Fact Memories:\n"
 _OPEN, _CLOSE = "<memories>", "</memories>"
 _CITED_CHARACTERS = 1600
+_LONGEST_NUMBER = "100. "
 _DEFAULT = (
     """You are a helpful assistant with a memory of this user. The time is {now}.
 
@@ -62,6 +63,12 @@ class Facts:
 
     frame = f"{_OPEN}\n\n{PREFERENCE_NOTE}\n{_CLOSE}\nExplicit Preference:\nImplicit Preference:\n"
 
+    def line(self, memory: Memory) -> str:
+        return _LONGEST_NUMBER + _fact(memory)
+
+    def heading(self, memory: Memory) -> str:
+        return ""
+
     def render(self, memories: Sequence[Memory]) -> str:
         facts = [memory for memory in memories if group_of(memory.record.kind) != "preference"]
         facts.sort(key=lambda memory: (memory.record.event_time, memory.record.part))
@@ -70,7 +77,7 @@ class Facts:
             [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
         )
         if preferences:
-            lines += [_plain(preferences), PREFERENCE_NOTE]
+            lines += [quoted(preferences), PREFERENCE_NOTE]
         return "\n".join([_OPEN, *lines, _CLOSE])
 
 
@@ -79,24 +86,27 @@ class Citations:
 
     frame = f"{_OPEN}\n{_CLOSE}\n"
 
+    def line(self, memory: Memory) -> str:
+        return _cited(100, memory)
+
+    def heading(self, memory: Memory) -> str:
+        return ""
+
     def render(self, memories: Sequence[Memory]) -> str:
-        lines = []
-        for number, memory in enumerate(memories, start=1):
-            record = memory.record
-            text = _plain(record.text[:_CITED_CHARACTERS])
-            lines.append(f"[{number}:{record.id[:8]}] :: [P] (CreatedTime: {iso(record.event_time)}) {text}")
+        lines = [_cited(number, memory) for number, memory in enumerate(memories, start=1)]
         return "\n".join([_OPEN, *lines, _CLOSE])
+
+
+def _cited(number: int, memory: Memory) -> str:
+    record = memory.record
+    text = quoted(record.text[:_CITED_CHARACTERS])
+    return f"[{number}:{record.id[:8]}] :: [P] (CreatedTime: {iso(record.event_time)}) {text}"
 
 
 def _fact(memory: Memory) -> str:
     record = memory.record
     said_by = "" if record.source == "user" else f"{record.source}: "
-    return f"[{iso(record.event_time)[:10]}] {said_by}{_plain(record.text)}"
-
-
-def _plain(text: str) -> str:
-    """One memory on lines of its own: no line of it can pass for another item, none closes the tags."""
-    return "\n  ".join(text.replace("<", "‹").replace(">", "›").splitlines())
+    return f"[{iso(record.event_time)[:10]}] {said_by}{quoted(record.text)}"
 
 
 class _WithoutCitations(ChatReader):

@@ -2,17 +2,22 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from gateway.recall.rank import RankWeights, SetArrays, bm25, rank, relativity
+from gateway.recall.rank import Found, RankWeights, SetArrays, bm25, rank, relativity
 
-PLAIN = RankWeights(cosine=1, neighbour=0, second_neighbour=0, session=0, price=0)
+Floats = NDArray[np.float32]
+
+PLAIN = RankWeights(cosine=1, neighbour=0, second_neighbour=0, stretch_best=0, stretch_words=0, price=0)
+ALONE = RankWeights(neighbour=0, second_neighbour=0, stretch_best=0)
 
 
 def arrays(count: int, **columns: object) -> SetArrays:
     made = {
         "tokens": np.full(count, 30, np.int32),
         "from_user": np.ones(count, np.bool_),
-        "session": np.zeros(count, np.int32),
+        "is_long": np.zeros(count, np.bool_),
+        "stretch": np.zeros(count, np.int32),
         "before": np.arange(-1, count - 1, dtype=np.int32),
         "after": np.append(np.arange(1, count, dtype=np.int32), -1).astype(np.int32),
         "allowed": np.ones(count, np.bool_),
@@ -21,53 +26,72 @@ def arrays(count: int, **columns: object) -> SetArrays:
     return SetArrays(**arrays)  # type: ignore[arg-type]  # the names say which is which
 
 
-def floats(*values: float) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+def floats(*values: float) -> Floats:
     return np.asarray(values, np.float32)
 
 
-def test_bm25_is_the_textbook_formula() -> None:
-    lengths = floats(2, 4)
-    postings = [(1.5, np.asarray([1], np.int32), floats(2))]
-    scores, most = bm25(postings, lengths, 3.0, 2)
-    expected = 1.5 * 2.2 * 2 / (2 + 1.2 * (0.25 + 0.75 * 4 / 3))
-    assert scores == pytest.approx([0, expected])
-    assert most == pytest.approx(1.5 * 2.2)
+def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> Found:
+    made = {"pairs": np.zeros_like(words), "stretches": floats(0), **parts}
+    return Found(words=words, cosine=cosine, **made)
+
+
+def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half() -> None:
+    lengths = floats(2, 4, 3)
+    scores, most = bm25([(np.asarray([1], np.int32), floats(2))], lengths, 3.0, 3)
+    rarity = math.log(1 + (3 - 1 + 0.5) / 1.5) ** 1.5
+    assert scores == pytest.approx([0, rarity * 2.2 * 2 / (2 + 1.2 * (0.1 + 0.9 * 4 / 3)), 0])
+    assert most == pytest.approx(rarity * 2.2)
+    assert bm25([], lengths, 3.0, 3)[1] == 0
 
 
 def test_words_and_meaning_are_added_after_standardising() -> None:
-    rows, scores = rank(arrays(3), floats(0, 0, 9), floats(0.9, 0.1, 0.1), PLAIN, 3)
+    rows, scores = rank(arrays(3), given(floats(0, 0, 9), floats(0.9, 0.1, 0.1)), PLAIN, 3)
     assert rows.tolist()[2] == 1
     assert sorted(scores, reverse=True) == scores.tolist()
 
 
+def test_words_side_by_side_count_more() -> None:
+    rows, _ = rank(arrays(2), given(floats(1, 1), pairs=floats(0, 1)), PLAIN, 2)
+    assert rows.tolist() == [1, 0]
+
+
+def test_what_is_said_round_a_memory_counts() -> None:
+    found = given(floats(1, 1), stretches=floats(0, 3))
+    rows, _ = rank(arrays(2, stretch=[0, 1], before=[-1, -1], after=[-1, -1]), found, RankWeights(), 2)
+    assert rows.tolist() == [1, 0]
+
+
 def test_a_neighbour_of_a_hit_outranks_a_stranger() -> None:
-    weights = RankWeights(price=0, session=0)
     rows, _ = rank(
-        arrays(5, session=[0, 0, 0, 1, 1], after=[1, 2, -1, 4, -1], before=[-1, 0, 1, -1, 3]),
-        floats(9, 0, 0, 0, 0),
-        None,
-        weights,
+        arrays(5, stretch=[0, 0, 0, 1, 1], after=[1, 2, -1, 4, -1], before=[-1, 0, 1, -1, 3]),
+        given(floats(9, 0, 0, 0, 0)),
+        RankWeights(price=0, stretch_best=0),
         5,
     )
     assert rows.tolist()[:3] == [0, 1, 2]
 
 
 def test_a_long_answer_stands_alone() -> None:
-    weights = RankWeights(price=0, session=0, alone_penalty=0)
-    rows, _ = rank(arrays(3, from_user=[True, False, True], tokens=[30, 500, 30]), floats(9, 0, 0), None, weights, 3)
-    assert rows.tolist()[0] == 0
-    assert rows.tolist()[1] == 2
+    weights = RankWeights(price=0, stretch_best=0, alone_penalty=0, from_user=0)
+    rows, _ = rank(arrays(3, is_long=[False, True, False]), given(floats(9, 0, 0)), weights, 3)
+    assert rows.tolist() == [0, 2, 1]
 
 
 def test_of_two_equals_the_cheaper_goes_first() -> None:
-    rows, _ = rank(arrays(2, tokens=[90, 30]), floats(1, 1), None, RankWeights(neighbour=0), 2)
+    rows, _ = rank(arrays(2, tokens=[90, 30]), given(floats(1, 1)), ALONE, 2)
+    assert rows.tolist() == [1, 0]
+
+
+def test_of_two_equals_the_users_own_words_go_first() -> None:
+    rows, _ = rank(arrays(2, from_user=[False, True]), given(floats(1, 1)), ALONE, 2)
     assert rows.tolist() == [1, 0]
 
 
 def test_what_is_not_allowed_is_not_ranked() -> None:
-    rows, _ = rank(arrays(3, allowed=[False, True, False]), floats(9, 1, 5), floats(1, 0, 1), PLAIN, 3)
+    found = given(floats(9, 1, 5), floats(1, 0, 1))
+    rows, _ = rank(arrays(3, allowed=[False, True, False]), found, PLAIN, 3)
     assert rows.tolist() == [1]
-    nothing, _ = rank(arrays(1, allowed=[False]), floats(1), None, PLAIN, 3)
+    nothing, _ = rank(arrays(1, allowed=[False]), given(floats(1)), PLAIN, 3)
     assert nothing.tolist() == []
 
 

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.remember.pieces import PIECE_CHARACTERS, pieces
+from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 
 TEXT = st.lists(st.sampled_from(["word ", "一句话。", "End. ", "\n\n", "\n", "x" * 50, "，", "a"]), max_size=400).map(
     "".join
@@ -15,9 +15,9 @@ def test_joined_in_order_they_are_the_message(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(TEXT)
-def test_none_is_larger_than_a_piece_may_be(text: str) -> None:
-    assert all(len(piece) <= PIECE_CHARACTERS for piece in pieces(text))
+@given(TEXT, st.sampled_from([PASSAGE, USER_MESSAGE]))
+def test_none_is_larger_than_a_piece_may_be(text: str, most: int) -> None:
+    assert all(len(piece) <= most for piece in pieces(text, most))
 
 
 def test_a_short_message_stays_whole() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.terms import is_cjk, terms
+from gateway.store.terms import is_cjk, stored_terms, terms
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_forms_of_a_word_are_one_term(one: str, other: str) -> None:
 
 
 def test_stop_words_are_out_and_the_rest_stays() -> None:
-    assert terms("What is the name of my cat?") == ["nam", "cat"]
+    assert terms("What is the name of my cat? I don't know.") == ["nam", "cat"]
     assert len(terms("naïve café Москва")) == 3
 
 
@@ -44,3 +44,9 @@ def test_any_text_gives_terms_without_white_space(text: str) -> None:
 def test_scripts_are_told_apart() -> None:
     assert is_cjk("abc 猫")
     assert not is_cjk("abc é Москва")
+
+
+def test_a_memory_is_found_by_its_day_in_its_own_language() -> None:
+    may = 1_777_593_600.0  # 1 May 2026
+    assert set(terms("in May 2026")) <= set(stored_terms("the cat", may))
+    assert set(terms("5月1日")) <= set(stored_terms("我的猫", may))

@@ -11,7 +11,7 @@ from gateway.wire.memos.items import PREFERENCE_NOTE
 from gateway.wire.memos.prompt import Facts
 from tests.fakes.made import memory
 
-NOTES = f"{FENCE_OPEN}\nrules\n[2026-05-08 Fri]\n- My cat is called Miso\n- I like tea\n{FENCE_CLOSE}\n\n"
+NOTES = f"{FENCE_OPEN}\nrules\n8 May 2026\n- My cat is called Miso\n- I like tea\n{FENCE_CLOSE}\n\n"
 
 
 async def ask(path: str, body: Any, method: str = "POST") -> tuple[int, bytes]:
@@ -31,7 +31,7 @@ async def test_it_answers_from_the_notes_and_says_what_it_is() -> None:
     assert answer is not None
     assert answer.text is not None
     assert "not a language model" in answer.text
-    assert "2026-05-08: My cat is called Miso" in answer.text
+    assert "8 May 2026: My cat is called Miso" in answer.text
 
 
 async def test_it_speaks_the_language_of_the_question() -> None:

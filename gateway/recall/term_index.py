@@ -1,0 +1,110 @@
+"""An inverted index that grows: which rows hold a term and how often, and which hold two terms side by side.
+
+All terms of all rows stand one after the other as numbers; a second array holds their positions ordered by term. What
+was added since that order was made is short and simply scanned. So building is a few array operations, and a phrase
+costs no more than a look at the position after each. One thread at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TermIndex"]
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+_SCANNED_AT_LEAST = 4096  # positions that are scanned rather than ordered
+_SCANNED_SHARE = 8  # or so much of the whole: one in eight
+_NOTHING = np.empty(0, np.int32)
+
+
+class TermIndex:
+    """Rows are numbered by the caller, each added once, in rising order."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._terms = np.empty(256, np.int32)
+        self._rows = np.empty(256, np.int32)
+        self._count = 0
+        self._by_term = _NOTHING
+        self._starts = np.zeros(1, np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        words = sum(map(len, self._numbers)) + 150 * len(self._numbers)
+        return self._terms.nbytes + self._rows.nbytes + self._by_term.nbytes + self._starts.nbytes + words
+
+    def add(self, first_row: int, texts: Sequence[Iterable[str]]) -> Ints:
+        """Add the terms of the rows from `first_row` on. Returns how many each has."""
+        numbers = self._numbers
+        added: list[int] = []
+        lengths = np.empty(len(texts), np.int32)
+        for index, words in enumerate(texts):
+            before = len(added)
+            for word in words:
+                number = numbers.get(word)
+                if number is None:
+                    number = numbers[word] = len(numbers)
+                added.append(number)
+            lengths[index] = len(added) - before
+        end = self._count + len(added)
+        self._reserve(end)
+        self._terms[self._count : end] = added
+        self._rows[self._count : end] = np.repeat(np.arange(first_row, first_row + len(texts), dtype=np.int32), lengths)
+        self._count = end
+        return lengths
+
+    def rows_of(self, term: str) -> tuple[Ints, Floats]:
+        """The rows that hold a term, rising, and how often each does."""
+        return _counted(self._rows[self._positions(term)])
+
+    def rows_of_pair(self, first: str, second: str) -> tuple[Ints, Floats]:
+        """The rows that hold two terms side by side in this order, rising, and how often each does."""
+        number = self._numbers.get(second, -1)
+        positions = self._positions(first)
+        if number < 0 or not len(positions):
+            return _NOTHING, np.empty(0, np.float32)
+        if positions[-1] + 1 == self._count:
+            positions = positions[:-1]
+        after = positions + 1
+        is_pair = (self._terms[after] == number) & (self._rows[after] == self._rows[positions])
+        return _counted(self._rows[positions[is_pair]])
+
+    def _positions(self, term: str) -> NDArray[np.integer]:
+        number = self._numbers.get(term)
+        if number is None:
+            return _NOTHING
+        ordered = len(self._by_term)
+        if self._count - ordered > max(_SCANNED_AT_LEAST, ordered // _SCANNED_SHARE):
+            self._order()
+            ordered = self._count
+        known = _NOTHING
+        if number + 1 < len(self._starts):
+            known = self._by_term[self._starts[number] : self._starts[number + 1]]
+        if ordered == self._count:
+            return known
+        late = np.flatnonzero(self._terms[ordered : self._count] == number)
+        return np.concatenate([known, late + ordered]) if len(late) else known
+
+    def _order(self) -> None:
+        terms = self._terms[: self._count]
+        self._by_term = np.argsort(terms, kind="stable").astype(np.int32)
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(terms, minlength=len(self._numbers)))])
+
+    def _reserve(self, count: int) -> None:
+        if count > len(self._terms):
+            capacity = max(count, len(self._terms) * 3 // 2)
+            self._terms = np.concatenate([self._terms, np.empty(capacity - len(self._terms), np.int32)])
+            self._rows = np.concatenate([self._rows, np.empty(capacity - len(self._rows), np.int32)])
+
+
+def _counted(rows: Ints) -> tuple[Ints, Floats]:
+    """Rising numbers, each once, and how often each came."""
+    if len(rows) < 2:
+        return rows, np.ones(len(rows), np.float32)
+    begins = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
+    if len(begins) == len(rows):
+        return rows, np.ones(len(rows), np.float32)
+    return rows[begins], np.diff(begins, append=len(rows)).astype(np.float32)
