@@ -39,6 +39,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.wire.dialects import ChatDialect
 from gateway.wire.guard import Guard, Protocol
+from gateway.wire.memory import MemoryFace
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.defaults import Defaults
 from gateway.wire.memos.envelope import Desk, operations_to_routes
@@ -156,9 +157,8 @@ class Gateway:
             fine_timeout=memory.extraction.timeout,
         )
         self._chats = ChatHandlers(self._config.limits.silence)
-        self._library = Library(
-            self._store, self._registry, remember.change, self._drained, (self._recall.forget_steps, self._chats.forget)
-        )
+        on_change = (self._recall.forget_steps, self._chats.forget, self._pipeline.explanations.forget)
+        self._library = Library(self._store, self._registry, remember.change, self._drained, on_change)
         self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete_file)
         return Desk(
             config=self._config,
@@ -223,6 +223,7 @@ class Gateway:
         operations = memos_operations(self._chats)
         app.add_routes(operations_to_routes(operations, desk))
         app.add_routes(OpenAPIFace(operations).routes())
+        app.add_routes(MemoryFace(self._pipeline.explanations).routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout

@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `gateway check`."""
+"""The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway eval`."""
 
 import argparse
 import asyncio
@@ -7,8 +7,10 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote
 
 from gateway import __version__
+from gateway.commands.calling import NotAnswered, add_address, address_of, ask
 from gateway.config import Config, load
 from gateway.errors import ConfigError
 
@@ -43,6 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="validate a configuration and say what it means")
     _add_config(check)
     check.set_defaults(run=_check)
+    memory = commands.add_parser("memory", help="look into the memory of a gateway").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    explain = memory.add_parser("explain", help="what a chat recalled, and why")
+    explain.add_argument("id", help="the header x-gateway-request-id of the chat's answer")
+    explain.add_argument("--all", action="store_true", help="every candidate, not only the best")
+    explain.add_argument("--json", action="store_true", help="as JSON")
+    _add_config(explain)
+    add_address(explain)
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -81,6 +93,24 @@ def _check(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         _fail(str(error), 2)
     describe(config)
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.commands.explain import show  # noqa: PLC0415
+
+    url, key = address_of(arguments, _load(arguments))
+    try:
+        explanation = ask(f"{url}/v1/memory/explain/{quote(arguments.id, safe='')}", key)
+    except NotAnswered as error:
+        _fail(str(error), 1)
+    console = Console()
+    if arguments.json:
+        console.print_json(data=explanation)
+    else:
+        show(explanation, console, everything=arguments.all)
     return 0
 
 

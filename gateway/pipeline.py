@@ -8,7 +8,7 @@ before its end cancels the upstream first and remembers afterwards. Memory never
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +21,12 @@ from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
+from gateway.recall.explain import Explanations
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import Tokenizer, encoding_of
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, Block, Memory, MemoryStatus, Outcome, Recalled, Turn
+from gateway.turn import Answer, MemoryStatus, Outcome, Recalled, Turn
 from gateway.upstream.asker import Asker
 from gateway.upstream.client import Incoming
 from gateway.upstream.forward import Forwarder, Route
@@ -56,6 +57,7 @@ class Pipeline:
         self.forwarder = forwarder
         self.plugins = plugins
         self.telemetry = telemetry
+        self.explanations = Explanations(config.explain_turns)
         self._tokenizer = tokenizer
         self._config = config
         self._asker = asker
@@ -114,13 +116,13 @@ class Pipeline:
     async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
         if turn.identity is not None and turn.mode.reads and not turn.ask.is_chore:
-            recalled = await self._recalled(turn)
+            found = recalled = await self._recalled(turn)
             if self.plugins.has("on_recall"):
-                memories = await self.plugins.on_recall(turn, recalled.memories)
-                recalled = replace(recalled, memories=tuple(memories))
+                memories = await self.plugins.on_recall(turn, found.memories)
+                recalled = replace(found, memories=tuple(memories))
             began = time.perf_counter()
-            block = self._assemble(turn, route, recalled.memories)
-            turn = replace(turn, recalled=recalled, block=block)
+            turn = self._assembled(replace(turn, recalled=recalled), route, found)
+            block = turn.block or NO_BLOCK
             if block.text:
                 raw = turn.dialect.place(raw, turn.body, block.text, self._config.placement)
             self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
@@ -137,9 +139,22 @@ class Pipeline:
             recalled = replace(recalled, memories=memories)
         return recalled
 
-    def _assemble(self, turn: Turn, route: Route, memories: Sequence[Memory]) -> Block:
-        if not memories:
-            return NO_BLOCK
+    def _assembled(self, turn: Turn, route: Route, found: Recalled) -> Turn:
+        """The turn with its block, and how it came about."""
+        memories = turn.recalled.memories
+        budget, encoding = self._budget(turn, route)
+        most = self._config.top_k if turn.wanted.text is None else len(memories)
+        said = turn.dialect.said(turn.body) if memories else frozenset[str]()
+        layout = turn.dialect.layout or NOTES
+        block = assemble(
+            memories, budget, lambda text: self._tokenizer.count(text, encoding), said, most, layout=layout
+        )
+        turn = replace(turn, block=block)
+        self.explanations.keep(turn, found, budget=budget, most=most, said=said)
+        return turn
+
+    def _budget(self, turn: Turn, route: Route) -> tuple[int, str]:
+        """Tokens that the block may have, and the encoding that they are counted in."""
         config = route.upstream.config
         encoding = config.encoding or encoding_of(route.model)
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
@@ -147,10 +162,7 @@ class Pipeline:
             room = config.context_window - turn.ask.max_tokens - 64
             if len(turn.raw) + budget > room:  # a token is a byte at least: only now is counting worth it
                 budget = min(budget, room - self._tokenizer.count(turn.raw.decode("utf-8", "replace"), encoding))
-        most = self._config.top_k if turn.wanted.text is None else len(memories)
-        seen = turn.dialect.said(turn.body)
-        layout = turn.dialect.layout or NOTES
-        return assemble(memories, budget, lambda text: self._tokenizer.count(text, encoding), seen, most, layout=layout)
+        return budget, encoding
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 __all__ = [
     "FENCE_CLOSE",
     "FENCE_OPEN",
+    "SCORE_PARTS",
     "Answer",
     "Ask",
     "Block",
@@ -188,11 +189,16 @@ class Wanted:
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
+SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length")
+"""What a memory's score is made of, in the order of `Memory.parts`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A stored record as recall returns it. `relativity` is 0–1 (relevant from 0.45), `score` orders one recall.
 
     `tokens` is the price of its text in o200k_base tokens. `trust` is `stored`, or `plugin` for what a plugin added.
+    `parts` are what `score` is made of (see SCORE_PARTS).
     """
 
     record: Record
@@ -200,15 +206,20 @@ class Memory:
     relativity: float
     tokens: int
     trust: str = "stored"
+    parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What recall found, best first, and how it went (`reason` is a short word for logs and metrics)."""
+    """What recall found, best first, and how it went (`reason` is a short word for logs and metrics).
+
+    `passed_over` was found, and is not relevant enough.
+    """
 
     status: MemoryStatus
     memories: tuple[Memory, ...] = ()
     reason: str = ""
+    passed_over: tuple[Memory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Found", "Posting", "RankWeights", "SetArrays", "bm25", "rank", "relativity"]
+from gateway.turn import SCORE_PARTS
+
+__all__ = ["Found", "Posting", "RankWeights", "Ranked", "SetArrays", "bm25", "rank", "relativity"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -101,21 +103,32 @@ def relativity(words: Floats, most: float, cosine: Floats | None) -> Floats:
     return np.asarray(1 - (1 - said) * (1 - meaning), np.float32)
 
 
-def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> tuple[Ints, Floats]:
-    """The best `limit` allowed rows, best first, and their scores."""
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Rows, best first, their scores, and what each score is made of: one column for each of SCORE_PARTS."""
+
+    rows: Ints
+    scores: Floats
+    parts: Floats
+
+
+def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> Ranked:
+    """The best `limit` allowed rows."""
     count = int(arrays.allowed.sum())
     if not count:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    scores = _standardised(found.words + weights.pair * found.pairs, arrays.allowed, count)
+        return Ranked(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, len(SCORE_PARTS)), np.float32))
+    words = _standardised(found.words + weights.pair * found.pairs, arrays.allowed, count)
+    meaning = np.zeros_like(words)
     if found.cosine is not None:
-        scores += weights.cosine * _standardised(found.cosine, arrays.allowed, count)
-    deviation = float(found.stretches.std())
-    if deviation > 0:
-        scores += ((weights.stretch_words / deviation) * (found.stretches - found.stretches.mean()))[arrays.stretch]
-    scores = _with_neighbours(scores, arrays, weights)
-    scores += weights.stretch_best * _best_of_stretch(scores, arrays)
-    scores += weights.from_user * arrays.from_user
-    scores -= weights.price * np.log(np.maximum(arrays.tokens, 1) / np.float32(weights.price_free_tokens))
+        meaning = weights.cosine * _standardised(found.cosine, arrays.allowed, count)
+    deviation = float(found.stretches.std()) or 1.0
+    stretch = ((weights.stretch_words / deviation) * (found.stretches - found.stretches.mean()))[arrays.stretch]
+    alone = words + meaning + stretch
+    joined = _with_neighbours(alone, arrays, weights)
+    best_of_stretch = weights.stretch_best * _best_of_stretch(joined, arrays)
+    own = weights.from_user * arrays.from_user
+    length = -weights.price * np.log(np.maximum(arrays.tokens, 1) / np.float32(weights.price_free_tokens))
+    scores = joined + best_of_stretch + own + length
     scores[~arrays.allowed] = -np.inf
     for correction, corrected in arrays.outranks:
         if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
@@ -123,7 +136,9 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> t
     limit = min(limit, count)
     best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     best = best[np.argsort(-scores[best], kind="stable")][:limit]
-    return best.astype(np.int32), scores[best].astype(np.float32)
+    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length)
+    parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
+    return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
 
 
 def _standardised(values: Floats, allowed: Bools, count: int) -> Floats:

@@ -68,7 +68,7 @@ class Recall:
         best = max((memory.relativity for memory in recalled.memories), default=1.0)
         if turn.wanted.min_relativity is None and best < self._config.gate:
             # neighbours and sessions carry weak memories along with a strong one; without one there is only noise
-            recalled = Recalled(MemoryStatus.MISS, reason="irrelevant")
+            recalled = Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=recalled.memories)
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled

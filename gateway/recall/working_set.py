@@ -152,11 +152,15 @@ class WorkingSet:
             allowed=allowed,
             outranks=self._outranks(),
         )
-        rows, scores = rank(arrays, found, weights, limit)
+        ranked = rank(arrays, found, weights, limit)
+        rows = ranked.rows
         relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows])
+        columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
         return [
-            Memory(self._records[row], float(score), float(share), int(columns["tokens"][row]))
-            for row, score, share in zip(rows.tolist(), scores.tolist(), relevance.tolist(), strict=True)
+            Memory(self._records[row], score, share, tokens, "stored", tuple(parts))
+            for row, score, share, tokens, parts in zip(
+                rows.tolist(), *(column.tolist() for column in columns_of), strict=True
+            )
         ]
 
     def records(self, allows: Filter | None = None) -> list[Record]:

@@ -177,6 +177,7 @@ def _openai_paths() -> dict[str, Any]:
         "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
         "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
         "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
+        "/v1/memory/explain/{id}": {"get": _openai({"summary": "What a chat recalled, and why", **named})},
     }
 
 

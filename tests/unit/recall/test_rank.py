@@ -31,7 +31,7 @@ def floats(*values: float) -> Floats:
 
 
 def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> Found:
-    made = {"pairs": np.zeros_like(words), "stretches": floats(0), **parts}
+    made = {"pairs": np.zeros_like(words), "stretches": floats(0, 0), **parts}
     return Found(words=words, cosine=cosine, **made)
 
 
@@ -45,54 +45,54 @@ def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half
 
 
 def test_words_and_meaning_are_added_after_standardising() -> None:
-    rows, scores = rank(arrays(3), given(floats(0, 0, 9), floats(0.9, 0.1, 0.1)), PLAIN, 3)
-    assert rows.tolist()[2] == 1
-    assert sorted(scores, reverse=True) == scores.tolist()
+    ranked = rank(arrays(3), given(floats(0, 0, 9), floats(0.9, 0.1, 0.1)), PLAIN, 3)
+    assert ranked.rows.tolist()[2] == 1
+    assert sorted(ranked.scores, reverse=True) == ranked.scores.tolist()
 
 
 def test_words_side_by_side_count_more() -> None:
-    rows, _ = rank(arrays(2), given(floats(1, 1), pairs=floats(0, 1)), PLAIN, 2)
-    assert rows.tolist() == [1, 0]
+    ranked = rank(arrays(2), given(floats(1, 1), pairs=floats(0, 1)), PLAIN, 2)
+    assert ranked.rows.tolist() == [1, 0]
 
 
 def test_what_is_said_round_a_memory_counts() -> None:
     found = given(floats(1, 1), stretches=floats(0, 3))
-    rows, _ = rank(arrays(2, stretch=[0, 1], before=[-1, -1], after=[-1, -1]), found, RankWeights(), 2)
-    assert rows.tolist() == [1, 0]
+    ranked = rank(arrays(2, stretch=[0, 1], before=[-1, -1], after=[-1, -1]), found, RankWeights(), 2)
+    assert ranked.rows.tolist() == [1, 0]
 
 
 def test_a_neighbour_of_a_hit_outranks_a_stranger() -> None:
-    rows, _ = rank(
+    ranked = rank(
         arrays(5, stretch=[0, 0, 0, 1, 1], after=[1, 2, -1, 4, -1], before=[-1, 0, 1, -1, 3]),
         given(floats(9, 0, 0, 0, 0)),
         RankWeights(price=0, stretch_best=0),
         5,
     )
-    assert rows.tolist()[:3] == [0, 1, 2]
+    assert ranked.rows.tolist()[:3] == [0, 1, 2]
 
 
 def test_a_long_answer_stands_alone() -> None:
     weights = RankWeights(price=0, stretch_best=0, alone_penalty=0, from_user=0)
-    rows, _ = rank(arrays(3, is_long=[False, True, False]), given(floats(9, 0, 0)), weights, 3)
-    assert rows.tolist() == [0, 2, 1]
+    ranked = rank(arrays(3, is_long=[False, True, False]), given(floats(9, 0, 0)), weights, 3)
+    assert ranked.rows.tolist() == [0, 2, 1]
 
 
 def test_of_two_equals_the_cheaper_goes_first() -> None:
-    rows, _ = rank(arrays(2, tokens=[90, 30]), given(floats(1, 1)), ALONE, 2)
-    assert rows.tolist() == [1, 0]
+    ranked = rank(arrays(2, tokens=[90, 30]), given(floats(1, 1)), ALONE, 2)
+    assert ranked.rows.tolist() == [1, 0]
 
 
 def test_of_two_equals_the_users_own_words_go_first() -> None:
-    rows, _ = rank(arrays(2, from_user=[False, True]), given(floats(1, 1)), ALONE, 2)
-    assert rows.tolist() == [1, 0]
+    ranked = rank(arrays(2, from_user=[False, True]), given(floats(1, 1)), ALONE, 2)
+    assert ranked.rows.tolist() == [1, 0]
 
 
 def test_what_is_not_allowed_is_not_ranked() -> None:
     found = given(floats(9, 1, 5), floats(1, 0, 1))
-    rows, _ = rank(arrays(3, allowed=[False, True, False]), found, PLAIN, 3)
-    assert rows.tolist() == [1]
-    nothing, _ = rank(arrays(1, allowed=[False]), given(floats(1)), PLAIN, 3)
-    assert nothing.tolist() == []
+    ranked = rank(arrays(3, allowed=[False, True, False]), found, PLAIN, 3)
+    assert ranked.rows.tolist() == [1]
+    nothing = rank(arrays(1, allowed=[False]), given(floats(1)), PLAIN, 3)
+    assert nothing.rows.tolist() == []
 
 
 def test_relativity_lies_between_0_and_1_and_grows() -> None:

@@ -1,0 +1,53 @@
+"""How a command of the command line asks a gateway that runs."""
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+from gateway.config import Config
+
+__all__ = ["NotAnswered", "add_address", "address_of", "ask"]
+
+_TIMEOUT = 30.0
+
+
+class NotAnswered(Exception):
+    """The gateway did not answer as asked; the message says why and what to do."""
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="where the gateway runs; else server.host and server.port of the configuration")
+    parser.add_argument("--key", help="a key of the gateway; else the environment variable GATEWAY_KEY")
+
+
+def address_of(arguments: argparse.Namespace, config: Config) -> tuple[str, str]:
+    """The base URL and the key (or an empty string)."""
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    host = "127.0.0.1" if host in ("0.0.0.0", "[::]") else host  # noqa: S104 — where it listens is not where one asks
+    url = arguments.url or f"http://{host}:{config.server.port}"
+    return url.rstrip("/"), arguments.key or os.environ.get("GATEWAY_KEY", "")
+
+
+def ask(url: str, key: str, body: Any = None) -> Any:
+    """GET, or POST where there is a body. Raises NotAnswered."""
+    headers = {"content-type": "application/json"} | ({"x-gateway-key": key} if key else {})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 — the operator's own address
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 — as above
+            return json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise NotAnswered(_message(error)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise NotAnswered(f"no gateway answers at {url}: {reason}. Start it, or name its address with --url") from error
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return f"{error.code}: {json.loads(error.read())['error']['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{error.code}: {error.reason}"

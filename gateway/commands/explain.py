@@ -1,0 +1,55 @@
+"""`gateway memory explain`: what a turn recalled, and why."""
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.turn import SCORE_PARTS
+
+__all__ = ["show"]
+
+_SHOWN = 20  # candidates
+_CHARACTERS = 70
+_COLUMNS = {"best of stretch": "best"}
+
+
+def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> None:
+    """Print an explanation as the route gives it."""
+    injected, candidates = explanation["injected"], explanation["candidates"]
+    console.print(f"[bold]{escape(explanation['query'])}[/bold]")
+    console.print(
+        f"user {escape(explanation['user_id'])} · {explanation['at']} · {explanation['status']}"
+        + (f" ({explanation['reason']})" if explanation["reason"] else "")
+    )
+    console.print(
+        f"{injected['count']} of {len(candidates)} candidates injected, "
+        f"{injected['tokens']} of {explanation['token_budget']} tokens"
+    )
+    if not candidates:
+        console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
+        return
+    shown = candidates if everything else candidates[:_SHOWN]
+    console.print(_table(shown))
+    if len(shown) < len(candidates):
+        outcomes = Counter(candidate["outcome"] for candidate in candidates[len(shown) :])
+        rest = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        console.print(f"and {len(candidates) - len(shown)} more ({rest}); --all shows them")
+
+
+def _table(candidates: list[dict[str, Any]]) -> Table:
+    table = Table(expand=True)
+    table.add_column("#", justify="right")
+    table.add_column("outcome")
+    table.add_column("said", ratio=1, no_wrap=True)
+    for name in ("tokens", "relevant", "score", *(_COLUMNS.get(part, part) for part in SCORE_PARTS)):
+        table.add_column(name, justify="right")
+    for number, one in enumerate(candidates, start=1):
+        style = "green" if one["outcome"] == "injected" else "dim"
+        text = " ".join(one["text"].split())[:_CHARACTERS]
+        parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in SCORE_PARTS]
+        head = [str(number), one["outcome"], escape(f"{one['event_time'][:10]} {one['source']}: {text}")]
+        table.add_row(*head, str(one["tokens"]), f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style)
+    return table

@@ -1,0 +1,132 @@
+"""Why a turn got the memories that it got: kept for the latest turns, told on request.
+
+This is what turns "it forgot" into something that a person can mend: what was searched for, every candidate with the
+parts of its score, and what became of it. Kept in RAM only; forgotten as soon as any memory is deleted or changed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.turn import SCORE_PARTS, Block, Memory, Principal, Recalled, Turn
+
+__all__ = ["Explanations"]
+
+_SHOWN = 2000  # characters of a query or a memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Explained:
+    turn_id: str
+    tenant: str
+    user_id: str
+    session_id: str
+    at: float
+    query: str
+    found: Recalled
+    offered: tuple[Memory, ...]
+    block: Block
+    budget: int
+    most: int
+    said: frozenset[str]
+
+
+class Explanations:
+    """Of the latest `limit` turns that recalled something."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[str, _Explained] = OrderedDict()
+
+    def keep(self, turn: Turn, found: Recalled, *, budget: int, most: int, said: frozenset[str]) -> None:
+        """Remember how a turn's block came about. `found`: before plugins; `turn.recalled` and `.block`: after."""
+        if not self._limit or turn.identity is None or turn.block is None:
+            return
+        self._kept[turn.id] = _Explained(
+            turn_id=turn.id,
+            tenant=turn.principal.tenant,
+            user_id=turn.identity.user_id,
+            session_id=turn.identity.session_id,
+            at=turn.received_at,
+            query=turn.ask.query[:_SHOWN],
+            found=found,
+            offered=turn.recalled.memories,
+            block=turn.block,
+            budget=budget,
+            most=most,
+            said=said,
+        )
+        if len(self._kept) > self._limit:
+            self._kept.popitem(last=False)
+
+    def forget(self) -> None:
+        self._kept.clear()
+
+    def find(self, turn_id: str, principal: Principal) -> dict[str, Any] | None:
+        """The explanation of a turn, as JSON; None if it is not kept, or not this key's to see."""
+        kept = self._kept.get(turn_id)
+        if kept is None or kept.tenant != principal.tenant or principal.user not in (None, kept.user_id):
+            return None
+        return {
+            "request_id": kept.turn_id,
+            "user_id": kept.user_id,
+            "session_id": kept.session_id,
+            "at": _iso(kept.at),
+            "query": kept.query,
+            "status": kept.found.status.value,
+            "reason": kept.found.reason,
+            "token_budget": kept.budget,
+            "injected": {
+                "count": len(kept.block.memories),
+                "tokens": kept.block.tokens,
+                "text": kept.block.text,
+            },
+            "candidates": [_candidate(memory, outcome) for memory, outcome in _outcomes(kept)],
+        }
+
+
+def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:
+    injected = {memory.record.id for memory in kept.block.memories}
+    texts = {memory.record.text for memory in kept.block.memories}
+    offered = {memory.record.id for memory in kept.offered}
+    known = {memory.record.id for memory in (*kept.found.memories, *kept.found.passed_over)}
+    added = [memory for memory in kept.offered if memory.record.id not in known]
+    for memory in (*kept.found.memories, *added):
+        record = memory.record
+        if record.id in injected:
+            yield memory, "injected"
+        elif record.id not in offered:
+            yield memory, "left out by a plugin"
+        elif record.message_id in kept.said:
+            yield memory, "in the prompt anyway"
+        elif record.text in texts:
+            yield memory, "the same as another"
+        elif len(injected) >= kept.most:
+            yield memory, "over recall.top_k"
+        else:
+            yield memory, "over the token budget"
+    for memory in kept.found.passed_over:
+        yield memory, "not relevant enough"
+
+
+def _candidate(memory: Memory, outcome: str) -> dict[str, Any]:
+    record = memory.record
+    return {
+        "id": record.id,
+        "outcome": outcome,
+        "text": record.text[:_SHOWN],
+        "source": record.source,
+        "kind": record.kind,
+        "session_id": record.session_id,
+        "event_time": _iso(record.event_time),
+        "tokens": memory.tokens,
+        "relativity": round(memory.relativity, 3),
+        "score": round(memory.score, 3),
+        "parts": {name: round(part, 3) for name, part in zip(SCORE_PARTS, memory.parts, strict=False)},
+    }
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

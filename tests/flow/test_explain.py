@@ -1,0 +1,121 @@
+"""Why a chat got the memories that it got."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.turn import SCORE_PARTS
+from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.upstream import FakeUpstream
+
+KEYS = [
+    {"key": "key-of-all", "tenant": "t"},
+    {"key": "key-of-ada", "tenant": "t", "user": "ada"},
+    {"key": "key-of-bob", "tenant": "t", "user": "bob"},
+    {"key": "key-of-other", "tenant": "other"},
+    {"key": "key-of-chat", "tenant": "t", "rights": ["chat"]},
+]
+
+
+async def recalled(gateway: Running, budget: int = 1024, key: str = "") -> str:
+    """Say some things, ask for one of them, and return the id of that chat."""
+    headers = {"x-gateway-key": key} if key else {}
+    for number, text in enumerate(("My cat is called Miso.", "I moved to Lisbon in May.", "The train was late. " * 30)):
+        await gateway.chat(text, session=f"s{number}", headers=headers)
+    await gateway.settled()
+    told = {**headers, "x-memory-budget": str(budget)}
+    reply = await gateway.chat("What is my cat called?", session="new", headers=told)
+    assert reply.headers["x-memory-status"] == "hit"
+    return reply.headers["x-gateway-request-id"]
+
+
+async def test_it_tells_what_was_searched_found_injected_and_cut(gateway: Running) -> None:
+    told = (await gateway.get(f"/v1/memory/explain/{await recalled(gateway, budget=90)}")).json
+    assert told["query"] == "What is my cat called?"
+    assert (told["status"], told["token_budget"], told["user_id"]) == ("hit", 90, "ada")
+    assert "My cat is called Miso." in told["injected"]["text"]
+    assert told["injected"]["tokens"] <= 90
+    outcomes = {one["text"][:10]: one["outcome"] for one in told["candidates"]}
+    assert outcomes["My cat is "] == "injected"
+    assert outcomes["The train "] == "over the token budget"
+    best = told["candidates"][0]
+    assert best["text"] == "My cat is called Miso."
+    assert list(best["parts"]) == list(SCORE_PARTS)
+    assert sum(best["parts"].values()) == pytest.approx(best["score"], abs=0.01)
+
+
+async def test_what_was_not_relevant_enough_is_told_too(gateway: Running) -> None:
+    await gateway.chat("My cat is called Miso.", session="one")
+    await gateway.settled()
+    reply = await gateway.chat("Prove the theorem of Pythagoras", session="two")
+    assert reply.headers["x-memory-status"] == "miss"
+    told = (await gateway.get(f"/v1/memory/explain/{reply.headers['x-gateway-request-id']}")).json
+    assert told["reason"] == "irrelevant"
+    assert {one["outcome"] for one in told["candidates"]} == {"not relevant enough"}
+
+
+async def test_what_is_deleted_is_not_explained_any_more(gateway: Running) -> None:
+    turn = await recalled(gateway)
+    deleted = await gateway.post("/product/delete_memory", {"user_id": "ada", "writable_cube_ids": ["ada"]})
+    assert deleted.status == 200
+    reply = await gateway.get(f"/v1/memory/explain/{turn}")
+    assert reply.status == 404
+    assert "only the latest turns are kept" in reply.error["message"]
+
+
+async def test_only_who_may_see_the_memories_may_see_the_explanation(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
+        await check_keys(gateway)
+
+
+async def check_keys(gateway: Running) -> None:
+    turn = await recalled(gateway, key="key-of-ada")
+
+    async def status(key: str) -> int:
+        return (await gateway.get(f"/v1/memory/explain/{turn}", {"x-gateway-key": key})).status
+
+    assert [
+        await status(key)
+        for key in ("key-of-ada", "key-of-all", "key-of-bob", "key-of-other", "key-of-chat", "key-of-nobody")
+    ] == [
+        200,
+        200,
+        404,
+        404,
+        403,
+        401,
+    ]
+
+
+@pytest.mark.parametrize("changes", [{"memory__recall__explain_turns": 0}])
+async def test_nothing_is_kept_where_nothing_shall_be(gateway: Running) -> None:
+    assert (await gateway.get(f"/v1/memory/explain/{await recalled(gateway)}")).status == 404
+
+
+async def test_the_command_shows_a_table(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
+        turn = await recalled(gateway)
+
+        async def run(*arguments: str) -> Any:
+            command = [sys.executable, "-m", "gateway", "memory", "explain", "--config", str(tmp_path / "config.yaml")]
+            return await asyncio.to_thread(
+                subprocess.run,
+                [*command, "--url", gateway.url, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        shown = await run(turn)
+        assert shown.returncode == 0, shown.stderr
+        assert "injected" in shown.stdout
+        assert "My cat is called Miso." in (await run(turn, "--json")).stdout
+        unknown = await run("0" * 32)
+        assert (unknown.returncode, "only the latest turns" in unknown.stderr) == (1, True)
+    with contextlib.suppress(OSError):
+        assert "no gateway answers" in (await run(turn)).stderr
