@@ -25,8 +25,8 @@ bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as
 	$(BIN)/python -m tests.bench.proxy
 
 lock:  ## make the lock files anew (needs uv)
-	uv pip compile $(LOCK) pyproject.toml --extra documents --group build -o requirements.lock
-	uv pip compile $(LOCK) pyproject.toml --extra documents --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build -o requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_BUDGETS = (256, 512, 1024, 2048)
+_MAX_BUDGET = 1_000_000
+
 
 def main() -> None:
     """The console script."""
@@ -38,24 +41,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the gateway")
-    _add_config(serve)
     serve.add_argument("--host", help="address to listen on, instead of server.host")
     serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="validate a configuration and say what it means")
-    _add_config(check)
     check.set_defaults(run=_check)
-    memory = commands.add_parser("memory", help="look into the memory of a gateway").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    explain = memory.add_parser("explain", help="what a chat recalled, and why")
-    explain.add_argument("id", help="the header x-gateway-request-id of the chat's answer")
-    explain.add_argument("--all", action="store_true", help="every candidate, not only the best")
-    explain.add_argument("--json", action="store_true", help="as JSON")
-    _add_config(explain)
-    add_address(explain)
-    explain.set_defaults(run=_explain)
+    memory = commands.add_parser("memory", help="look into the memory of a gateway")
+    in_memory = memory.add_subparsers(required=True, metavar="COMMAND")
+    explain = in_memory.add_parser("explain", help="what a chat recalled, and why")
+    _add_explain(explain)
+    evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
+    _add_eval(evaluation)
+    for command in (serve, check, explain, evaluation):
+        _add_config(command)
     return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", help="the header x-gateway-request-id of the chat's answer")
+    parser.add_argument("--all", action="store_true", help="every candidate, not only the best")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_address(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="conversations with questions; see README")
+    parser.add_argument("--vs", type=Path, metavar="CONFIG", help="a second configuration, on the same questions")
+    parser.add_argument("--budgets", type=_budgets, default=_BUDGETS, metavar="N,N", help="token budgets")
+    parser.add_argument("--all", action="store_true", help="also questions that are not marked `headline`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw recall against budget")
+    parser.set_defaults(run=_eval)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +83,16 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="configuration; else config.yaml in this folder, else the shipped one",
     )
+
+
+def _budgets(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or found[0] < 1 or found[-1] > _MAX_BUDGET:
+        raise argparse.ArgumentTypeError(f"token budgets are numbers from 1 to {_MAX_BUDGET}, separated by commas")
+    return found
 
 
 def _config_path(given: Path | None) -> Path:
@@ -94,6 +121,20 @@ def _check(arguments: argparse.Namespace) -> int:
         _fail(str(error), 2)
     describe(config)
     return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from gateway.commands import evaluate  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.evaluate.conversations import Unreadable  # noqa: PLC0415
+    from gateway.evaluate.run import Failed  # noqa: PLC0415
+
+    configs = {str(_config_path(arguments.config)): _load(arguments)}
+    try:
+        if arguments.vs is not None:
+            configs[str(arguments.vs)] = load(arguments.vs)
+        return evaluate.run(arguments, configs)
+    except (Unreadable, Failed, ConfigError, OSError) as error:
+        _fail(str(error), 1 if isinstance(error, Failed) else 2)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
