@@ -153,7 +153,7 @@ class RecallConfig(_Section):
     cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
     placement: Literal["tail", "system"] = Field("tail", description="Last user message, or the system prompt.")
     min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
-    gate: float = Field(0.25, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
+    gate: float = Field(0.3, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
     explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
     working_set_rows: int = Field(200_000, ge=1000, description="Memories of one scope held in RAM at the most.")
     working_set_mb: int = Field(512, ge=16, description="MiB for all working sets; the least used leaves first.")

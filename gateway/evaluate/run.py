@@ -84,17 +84,18 @@ class _Client:
 
 @asynccontextmanager
 async def _running(config: Config) -> AsyncIterator[_Client]:
-    with tempfile.TemporaryDirectory(prefix="gateway-eval-") as folder:
-        gateway = await asyncio.to_thread(Gateway, _under_test(config, Path(folder)))
+    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="gateway-eval-")
+    gateway = await asyncio.to_thread(Gateway, _under_test(config, Path(folder.name)))
+    try:
         started = await gateway.start()
-        try:
-            if not await gateway.ready(_LOADING):
-                raise Failed("the memory could not be loaded; `gateway serve` with this configuration tells why")
-            timeout = aiohttp.ClientTimeout(total=_PATIENCE)
-            async with aiohttp.ClientSession(timeout=timeout) as session:
-                yield _Client(started.url, session)
-        finally:
-            await gateway.stop()
+        if not await gateway.ready(_LOADING):
+            raise Failed("the memory could not be loaded; `gateway serve` with this configuration tells why")
+        timeout = aiohttp.ClientTimeout(total=_PATIENCE)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            yield _Client(started.url, session)
+    finally:
+        await gateway.stop()
+        await asyncio.to_thread(folder.cleanup)
 
 
 def _under_test(config: Config, folder: Path) -> Config:

@@ -11,6 +11,19 @@ from gateway.store.terms import terms
 __all__ = ["Query", "make_query"]
 
 _CODE = re.compile(r"```.*?(```|\Z)", re.DOTALL)
+# said to the assistant, about nothing
+_PLEASANTRY = re.compile(
+    r"(?:(?:hi|hello|hey|good (?:morning|evening|afternoon|night)|thanks?|thank you|ok(?:ay)?|yes|no|great|bye"
+    r"|there|so much|very much|a lot|again|please"
+    r"|你好|您好|谢谢|多谢|早上好|下午好|晚上好|晚安|再见|好的?|嗨|是的?|不是|啊|呀|了)"
+    r"[\s,.!?，。！？~～]*)+",
+    re.IGNORECASE,
+)
+# what Chinese asks with; English question words are stop words anyway
+_ASKING = frozenset(
+    "多少 是多 少钱 哪里 在哪 是哪 哪儿 哪个 哪家 哪些 是谁 怎么 么样 怎样 如何 请问 一下 是什 为什 有什 么时 几点 "
+    "告诉 诉我".split()
+)
 _HEAD, _TAIL = 600, 300
 _FEW_TERMS = 3
 
@@ -26,7 +39,9 @@ class Query:
 def make_query(message: str, context: str) -> Query:
     """The query of a turn; an empty one if there is nothing to look for."""
     text = _short(message)
-    words = terms(text)
+    if _PLEASANTRY.fullmatch(text):
+        return Query("", ())
+    words = [term for term in terms(text) if term not in _ASKING]
     if words and len(words) < _FEW_TERMS and context:
         words = words + terms(_short(context))
     return Query(text, tuple(words))

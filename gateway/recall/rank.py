@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.store.scale import Scale
 from gateway.turn import SCORE_PARTS
 
 __all__ = ["Found", "Posting", "RankWeights", "Ranked", "SetArrays", "bm25", "rank", "relativity"]
@@ -23,6 +24,8 @@ Bools = NDArray[np.bool_]
 _K1 = 1.2  # Robertson & Zaragoza 2009, the usual value
 _B = 0.9  # above the usual 0.75: what is remembered is short, and a long text is rarely to the point
 _RARITY = 1.5  # power of the inverse frequency: in one person's memory the rare word decides
+_NOTHING, _SAID, _MEANT = 3.4, 5.6, 4.4  # see `relativity`
+_USUAL_MEANING = 0.3  # of memories that share the query's words, where no vector tells
 _CLEARLY = 0.01  # by which what corrects a memory stands before it
 
 
@@ -90,17 +93,19 @@ def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, he
     return scores, float(worths.sum())
 
 
-def relativity(words: Floats, most: float, cosine: Floats | None) -> Floats:
-    """Relevance, 0–1: 0.45 is where a person would say "relevant".
+def relativity(words: Floats, most: float, cosine: Floats | None, scale: Scale) -> Floats:
+    """Relevance, 0–1: from 0.45 on a person would say "relevant".
 
-    Words: the share of what the query's words could score at most. Vectors: a logistic step round the cosine at which
-    sentences of the embedded model begin to be about the same thing. Either suffices.
+    Logistic regression on the share of what the query's words could score at most, and on where the cosine lies on the
+    embedder's scale (0: unrelated, 1: as a question and its answer). Fitted to turns that answer a question against
+    turns that do not and against questions that nothing said answers, in English and Chinese, sets weighing alike.
     """
     said = np.sqrt(np.clip(words / most, 0, 1)) if most > 0 else np.zeros_like(words)
     if cosine is None:
-        return np.asarray(said, np.float32)
-    meaning = 1 / (1 + np.exp((0.42 - cosine) / 0.07))
-    return np.asarray(1 - (1 - said) * (1 - meaning), np.float32)
+        meaning: Floats | float = _USUAL_MEANING
+    else:
+        meaning = (cosine - scale.unrelated) / (scale.related - scale.unrelated)
+    return np.asarray(1 / (1 + np.exp(_NOTHING - _SAID * said - _MEANT * meaning)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from gateway.errors import MemoryUnavailable
 from gateway.recall.query import Query, make_query
 from gateway.store.embed import Embedder, EmbedFailed
 from gateway.store.memories import StoreFailed
+from gateway.store.scale import Scale
 from gateway.store.terms import terms
 from gateway.telemetry import Telemetry
 from gateway.turn import Identity, Memory, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
@@ -35,6 +36,7 @@ _STEPS_KEPT = 1024  # turns whose recall is kept for the steps of their tool loo
 _SMALLEST = 10  # tokens of a memory in the block; no more candidates than the budget could hold of these
 _KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
 _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
+_DOUBTFUL = 1.5  # times the gate: below it the best memory may be chance
 _SPARE = 32  # candidates more, for those that are passed over
 
 
@@ -65,10 +67,8 @@ class Recall:
         began = time.perf_counter()
         recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
-        best = max((memory.relativity for memory in recalled.memories), default=1.0)
-        if turn.wanted.min_relativity is None and best < self._config.gate:
-            # neighbours and sessions carry weak memories along with a strong one; without one there is only noise
-            recalled = Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=recalled.memories)
+        if turn.wanted.min_relativity is None:
+            recalled = _gated(recalled, self._config.gate)
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled
@@ -102,7 +102,7 @@ class Recall:
             vectors = await self._embedder.embed_documents([query, *texts])
         except EmbedFailed as error:
             raise MemoryUnavailable(f"the embedder does not answer now ({error}); try again") from error
-        return await self._sets.run(lambda: _relevance(asked, texts, vectors))
+        return await self._sets.run(lambda: _relevance(asked, texts, vectors, self._embedder.scale))
 
     def forget_steps(self) -> None:
         """Something was changed or deleted: no tool loop goes on with what it recalled before."""
@@ -145,7 +145,7 @@ class Recall:
         loads = [asyncio.ensure_future(sets.get(scope)) for scope in scopes]
         vector = await self._vector(query.text, deadline * _SHARE_FOR_VECTOR)
         loaded = list(zip(scopes, await asyncio.gather(*loads), strict=True))
-        found = await sets.run(lambda: _find(loaded, query, vector, wanted))
+        found = await sets.run(lambda: _find(loaded, query, vector, wanted, self._embedder.scale))
         if vector is None:
             return Recalled(MemoryStatus.PARTIAL, found, "embedder")
         return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found)
@@ -166,7 +166,7 @@ class Recall:
 
 
 def _find(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, vector: "Vectors | None", wanted: Wanted
+    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, vector: "Vectors | None", wanted: Wanted, scale: Scale
 ) -> tuple[Memory, ...]:
     """Preferences, tools and skills, then texts; each group best first over all sets. Runs in the sets' thread."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
@@ -185,7 +185,7 @@ def _find(
         found: list[Memory] = []
         for scope, working_set in loaded:
             allows = wanted.allows.get(scope.value)
-            found += working_set.search(query.terms, vector, limit, weights, allows=allows, group=group)
+            found += working_set.search(query.terms, vector, limit, weights, scale=scale, allows=allows, group=group)
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             found.sort(key=lambda memory: -memory.relativity)
         found = [memory for memory in found if memory.relativity >= floor or group in _UNFLOORED][:limit]
@@ -195,7 +195,20 @@ def _find(
     return tuple(chosen)
 
 
-def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors") -> list[tuple[int, float]]:
+def _gated(recalled: Recalled, gate: float) -> Recalled:
+    """Neighbours and sessions carry weak memories along with a strong one; without one there is only noise. Where the
+    best is doubtful, only what passes by itself is worth its tokens."""
+    best = max((memory.relativity for memory in recalled.memories), default=1.0)
+    if best >= min(1.0, gate * _DOUBTFUL):
+        return recalled
+    kept = tuple(memory for memory in recalled.memories if memory.relativity >= gate)
+    over = tuple(memory for memory in recalled.memories if memory.relativity < gate)
+    if kept:
+        return replace(recalled, memories=kept, passed_over=over)
+    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over)
+
+
+def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
@@ -205,7 +218,7 @@ def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors") -> list[t
     lengths = index.add(0, [terms(text) for text in texts]).astype(np.float32)
     postings = [index.rows_of(term) for term in dict.fromkeys(query.terms)]
     lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
-    scores = relativity(lexical, most, vectors[1:] @ vectors[0])
+    scores = relativity(lexical, most, vectors[1:] @ vectors[0], scale)
     return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])
 
 

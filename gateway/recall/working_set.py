@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.store.memories import Row
+from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
 
 __all__ = ["WorkingSet"]
@@ -29,6 +30,7 @@ _ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, col
 _STRETCH = 16  # messages
 _LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
 _FIRST_CAPACITY = 64
+_NO_SCALE = Scale(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # rows that are struck out and still take room
 
 
@@ -125,10 +127,11 @@ class WorkingSet:
         limit: int,
         weights: RankWeights,
         *,
+        scale: Scale = _NO_SCALE,
         allows: Filter | None = None,
         group: str = "text",
     ) -> list[Memory]:
-        """The best `limit` memories of a group, best first. Filters apply before ranking."""
+        """The best `limit` memories of a group, best first. Filters apply before ranking. `scale`: the embedder's."""
         count = len(self._records)
         if not self._alive:
             return []
@@ -154,7 +157,7 @@ class WorkingSet:
         )
         ranked = rank(arrays, found, weights, limit)
         rows = ranked.rows
-        relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows])
+        relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
         columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
         return [
             Memory(self._records[row], score, share, tokens, "stored", tuple(parts))

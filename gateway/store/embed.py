@@ -6,6 +6,7 @@ float32, one row a text, of length 1. Queries go before documents. Whoever calls
 
 import asyncio
 import base64
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.config import EmbedderConfig
+from gateway.store.scale import PAIRS, Scale, measure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_embedder"]
 
+_log = logging.getLogger("gateway.embed")
+
+_USUAL_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is measured
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
@@ -38,8 +43,11 @@ class EmbedFailed(Exception):
 
 
 class Embedder(Protocol):
+    """`scale` tells what its cosines mean."""
+
     name: str
     dimensions: int
+    scale: Scale
 
     async def start(self) -> None:
         """Load what is needed. Idempotent."""
@@ -84,6 +92,7 @@ class LocalEmbedder:
 
     name = _LOCAL_NAME
     dimensions = _LOCAL_DIMENSIONS
+    scale = Scale(unrelated=0.054, related=0.451)  # as `measure` gives it; a test compares
 
     def __init__(self) -> None:
         self._encoder: SentenceEncoder | None = None
@@ -180,6 +189,8 @@ class OpenAIEmbedder:
         self.dimensions = config.dimensions
         self._config = config
         self._session = session
+        self.scale = _USUAL_SCALE
+        self._is_measured = False
         self._url = config.base_url.rstrip("/") + "/embeddings"
         self._cache = _Cache(_QUERY_CACHE)
         self._failures = 0
@@ -199,11 +210,27 @@ class OpenAIEmbedder:
         return cached
 
     async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        vectors = await self._in_batches(texts)
+        if texts and not self._is_measured:
+            await self._measure()
+        return vectors
+
+    async def _in_batches(self, texts: Sequence[str]) -> "Vectors":
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
 
         size = self._config.batch_size
         batches = [await self._request(texts[begin : begin + size]) for begin in range(0, len(texts), size)]
         return np.concatenate(batches) if batches else np.empty((0, self.dimensions), np.float32)
+
+    async def _measure(self) -> None:
+        """Learn the model's scale after the first documents: nobody waits for those."""
+        try:
+            vectors = await self._in_batches([text for pair in PAIRS for text in pair])
+            self.scale = measure(vectors[0::2], vectors[1::2])
+            self._is_measured = True
+        except (EmbedFailed, ValueError) as error:
+            self._is_measured = isinstance(error, ValueError)  # a model without a scale: the usual one stays
+            _log.warning("embedder_not_measured", extra={"cause": str(error)})
 
     async def _request(self, texts: Sequence[str]) -> "Vectors":
         if time.monotonic() < self._rests_until:

@@ -19,6 +19,7 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W\d_]{{1,3}}\b)?")
 _IS_CJK = re.compile(rf"[{_CJK}]")
 _EPOCH = date(1970, 1, 1)
+_CJK_MONTHS = "一 二 三 四 五 六 七 八 九 十 十一 十二".split()
 _MONTHS = "January February March April May June July August September October November December".split()
 
 # Few: in one person's memory "would" and "over" still tell texts apart; only what all texts hold is left out.
@@ -60,7 +61,11 @@ def stored_terms(text: str, event_time: float) -> list[str]:
 @lru_cache(maxsize=4096)
 def _day_terms(day: int, in_cjk: bool) -> list[str]:
     at = _EPOCH + timedelta(days=day)
-    return terms(f"{at.year}年{at.month}月{at.day}日" if in_cjk else f"{at.day} {_MONTHS[at.month - 1]} {at.year}")
+    return terms(
+        f"{at.year}年{at.month}月{at.day}日 {_CJK_MONTHS[at.month - 1]}月"
+        if in_cjk
+        else f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
+    )
 
 
 def _add_bigrams(run: str, found: list[str]) -> None:

@@ -14,6 +14,9 @@ SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "banner.py": "flow/test_start.py",
     "cli.py": "flow/test_start.py",
+    "commands/evaluate.py": "flow/test_evaluate.py",
+    "evaluate/report.py": "flow/test_evaluate.py",
+    "evaluate/run.py": "flow/test_evaluate.py",
     "commands/calling.py": "flow/test_explain.py",
     "commands/explain.py": "flow/test_explain.py",
     "exchange.py": "flow/test_errors.py",
@@ -40,7 +43,7 @@ SHOWN_BY = {
 }
 MAY_IMPORT = {
     "aiohttp.web": {"wire", "app.py"},
-    "aiohttp": {"wire", "app.py", "upstream", "store/embed.py"},
+    "aiohttp": {"wire", "app.py", "upstream", "store/embed.py", "evaluate"},
     "lancedb": {"store/memories.py"},
     "sqlite3": {"store/journal.py", "store/sqlite_file.py"},
 }
@@ -56,6 +59,9 @@ PURE = (
     "identity.py",
     "recall/assemble.py",
     "recall/rank.py",
+    "recall/term_index.py",
+    "evaluate/measure.py",
+    "store/scale.py",
     "store/filters.py",
     "remember/pieces.py",
     "remember/preferences.py",

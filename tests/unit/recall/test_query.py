@@ -1,3 +1,5 @@
+import pytest
+
 from gateway.recall.query import make_query
 
 
@@ -18,3 +20,17 @@ def test_a_short_message_borrows_words_from_the_one_before() -> None:
 def test_nothing_gives_an_empty_query() -> None:
     assert make_query("", "context").text == ""
     assert make_query("```only code```", "").text == ""
+
+
+@pytest.mark.parametrize("text", ["Hi!", "Hello there", "thanks a lot!", "你好！", "谢谢啊", "ok", "Good morning"])
+def test_pleasantries_look_for_nothing(text: str) -> None:
+    assert make_query(text, "what was said before") == make_query("", "")
+
+
+@pytest.mark.parametrize("text", ["Hi, where do I live?", "Okay, and my cat?", "你好，我住在哪里？", "Hilda", "好奇"])
+def test_what_only_begins_like_a_pleasantry_is_looked_for(text: str) -> None:
+    assert make_query(text, "").terms
+
+
+def test_what_chinese_asks_with_is_not_looked_for() -> None:
+    assert set(make_query("光速是多少？", "").terms) == {"光速", "速是"}

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.recall.rank import Found, RankWeights, SetArrays, bm25, rank, relativity
+from gateway.store.scale import Scale
 
 Floats = NDArray[np.float32]
 
@@ -95,10 +96,17 @@ def test_what_is_not_allowed_is_not_ranked() -> None:
     assert nothing.rows.tolist() == []
 
 
-def test_relativity_lies_between_0_and_1_and_grows() -> None:
-    share = relativity(floats(0, 1, 4), 4, floats(0.1, 0.42, 0.9))
+def test_relativity_lies_between_0_and_1_and_grows_with_words_and_meaning() -> None:
+    scale = Scale(unrelated=0.1, related=0.5)
+    share = relativity(floats(0, 1, 4), 4, floats(0.1, 0.3, 0.5), scale)
     assert all(0 <= one <= 1 for one in share)
     assert sorted(share) == share.tolist()
-    assert share[0] < 0.45 < share[1]
-    assert math.isclose(relativity(floats(4), 4, None)[0], 1)
-    assert relativity(floats(0), 0, None)[0] == 0
+    assert share[0] < 0.1
+    assert share[1] > 0.45
+    assert relativity(floats(0), 0, None, scale)[0] < 0.45 < relativity(floats(4), 4, None, scale)[0]
+
+
+def test_relativity_is_the_same_on_another_embedders_scale() -> None:
+    one = relativity(floats(0, 0), 1, floats(0.1, 0.5), Scale(unrelated=0.1, related=0.5))
+    other = relativity(floats(0, 0), 1, floats(0.8, 0.9), Scale(unrelated=0.8, related=0.9))
+    assert one == pytest.approx(other, abs=1e-4)

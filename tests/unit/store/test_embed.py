@@ -54,7 +54,8 @@ async def test_an_openai_embedder_batches_and_normalises(
     config = EmbedderConfig(kind="openai", base_url=upstream.url, api_key="sk-e", dimensions=3, batch_size=2)
     embedder = make_embedder(config, session)
     vectors = await embedder.embed_documents(["a", "bbb", "cc"])
-    assert [len(request.json["input"]) for request in upstream.received] == [2, 1]
+    assert [len(request.json["input"]) for request in upstream.received][:2] == [2, 1]
+    assert all(len(request.json["input"]) <= 2 for request in upstream.received)
     assert upstream.last.headers["authorization"] == "Bearer sk-e"
     assert np.allclose(vectors[1], np.asarray([3, 1, 0]) / np.sqrt(10))
     assert embedder.name == "openai:text-embedding-3-small:3"
@@ -81,3 +82,31 @@ async def test_a_bad_answer_is_a_failure_and_three_make_it_rest(
         with pytest.raises(EmbedFailed):
             await embedder.embed_query("x")
     assert len(upstream.received) == 3
+
+
+async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
+    upstream: FakeUpstream, session: aiohttp.ClientSession
+) -> None:
+    local = LocalEmbedder()
+    await local.start()
+
+    async def narrow(request: Any) -> Any:
+        """Vectors of the embedded model, on another scale: all lie close together, as those of some models do."""
+        vectors = await local.embed_documents(upstream.last.json["input"])
+        shifted = np.concatenate([vectors * 0.3, np.ones((len(vectors), 1), np.float32)], axis=1)
+        data = [{"index": index, "embedding": vector.tolist()} for index, vector in enumerate(shifted)]
+        return await says(200, {"data": data})(request)
+
+    upstream.script = narrow
+    config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=513)
+    embedder = make_embedder(config, session)
+    before = embedder.scale
+    await embedder.embed_query("a query learns nothing: it is waited for")
+    assert embedder.scale is before
+    await embedder.embed_documents(["the first document"])
+    assert embedder.scale.unrelated == pytest.approx(0.92, abs=0.02)
+    assert embedder.scale.unrelated < embedder.scale.related
+    asked = len(upstream.received)
+    await embedder.embed_documents(["another one"])
+    assert len(upstream.received) == asked + 1
+    await local.stop()
