@@ -29,7 +29,8 @@ from gateway.remember.writer import Writer
 from gateway.store.embed import EmbedFailed, make_embedder
 from gateway.store.folder import DataFolder
 from gateway.store.journal import Journal, JournalFailed
-from gateway.store.memories import MemoryStore, Row, StoreFailed
+from gateway.store.loaded import Row
+from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
 from gateway.upstream.asker import Asker

@@ -41,7 +41,6 @@ class RankWeights:
     stretch_best: float = 0.3
     from_user: float = 0.6
     price: float = 1.2
-    price_free_tokens: float = 30.0
     alone_penalty: float = 5.0
 
 
@@ -49,13 +48,13 @@ class RankWeights:
 class SetArrays:
     """The columns of a working set that ranking needs; all of length n.
 
-    `before` and `after` are row numbers of the neighbours within the session, -1 where there is none. `is_long` marks
-    what belongs to a long answer. `stretch` numbers the stretches of conversation. `outranks` holds pairs of rows: the
-    first corrects the second.
+    `price` is ln(tokens / 30). `from_user` is 1 for the user's own words, else 0. `before` and `after` are row numbers
+    of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
+    `stretch` numbers the stretches of conversation. `outranks` holds pairs of rows: the first corrects the second.
     """
 
-    tokens: Ints
-    from_user: Bools
+    price: Floats
+    from_user: Floats
     is_long: Bools
     stretch: Ints
     before: Ints
@@ -122,17 +121,18 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     count = int(arrays.allowed.sum())
     if not count:
         return Ranked(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, len(SCORE_PARTS)), np.float32))
-    words = _standardised(found.words + weights.pair * found.pairs, arrays.allowed, count)
+    words = _standardised(found.words + np.float32(weights.pair) * found.pairs, arrays.allowed, count)
     meaning = np.zeros_like(words)
     if found.cosine is not None:
-        meaning = weights.cosine * _standardised(found.cosine, arrays.allowed, count)
+        meaning = np.float32(weights.cosine) * _standardised(found.cosine, arrays.allowed, count)
     deviation = float(found.stretches.std()) or 1.0
-    stretch = ((weights.stretch_words / deviation) * (found.stretches - found.stretches.mean()))[arrays.stretch]
+    by_stretch = np.float32(weights.stretch_words / deviation) * (found.stretches - found.stretches.mean())
+    stretch = by_stretch[arrays.stretch]
     alone = words + meaning + stretch
     joined = _with_neighbours(alone, arrays, weights)
-    best_of_stretch = weights.stretch_best * _best_of_stretch(joined, arrays)
-    own = weights.from_user * arrays.from_user
-    length = -weights.price * np.log(np.maximum(arrays.tokens, 1) / np.float32(weights.price_free_tokens))
+    best_of_stretch = np.float32(weights.stretch_best) * _best_of_stretch(joined, arrays)
+    own = np.float32(weights.from_user) * arrays.from_user
+    length = np.float32(-weights.price) * arrays.price
     scores = joined + best_of_stretch + own + length
     scores[~arrays.allowed] = -np.inf
     for correction, corrected in arrays.outranks:
@@ -158,9 +158,9 @@ def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) ->
     takes_part = arrays.allowed & ~arrays.is_long
     given = np.append(np.where(takes_part, scores, np.float32(0)), np.float32(0))  # row -1: nobody
     before, after = np.append(arrays.before, np.int32(-1)), np.append(arrays.after, np.int32(-1))
-    gained = weights.neighbour * (given[arrays.before] + given[arrays.after])
-    gained += weights.second_neighbour * (given[before[arrays.before]] + given[after[arrays.after]])
-    return np.asarray(np.where(takes_part, scores + gained, scores - weights.alone_penalty), np.float32)
+    gained = np.float32(weights.neighbour) * (given[arrays.before] + given[arrays.after])
+    gained += np.float32(weights.second_neighbour) * (given[before[arrays.before]] + given[after[arrays.after]])
+    return np.asarray(scores + np.where(takes_part, gained, np.float32(-weights.alone_penalty)), np.float32)
 
 
 def _best_of_stretch(scores: Floats, arrays: SetArrays) -> Floats:

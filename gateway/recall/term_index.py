@@ -49,12 +49,22 @@ class TermIndex:
                     number = numbers[word] = len(numbers)
                 added.append(number)
             lengths[index] = len(added) - before
-        end = self._count + len(added)
-        self._reserve(end)
-        self._terms[self._count : end] = added
-        self._rows[self._count : end] = np.repeat(np.arange(first_row, first_row + len(texts), dtype=np.int32), lengths)
-        self._count = end
+        self._extend(first_row, np.asarray(added, np.int32), lengths)
         return lengths
+
+    def add_numbered(self, first_row: int, words: Sequence[str], numbers: Ints, lengths: Ints) -> None:
+        """The same for terms that come as numbers of `words`."""
+        known = self._numbers
+        ours = np.asarray([known.setdefault(word, len(known)) for word in words], np.int32)
+        self._extend(first_row, ours[numbers] if len(words) else numbers, lengths)
+
+    def _extend(self, first_row: int, numbers: Ints, lengths: Ints) -> None:
+        end = self._count + len(numbers)
+        self._reserve(end)
+        self._terms[self._count : end] = numbers
+        rows = np.arange(first_row, first_row + len(lengths), dtype=np.int32)
+        self._rows[self._count : end] = np.repeat(rows, lengths)
+        self._count = end
 
     def rows_of(self, term: str) -> tuple[Ints, Floats]:
         """The rows that hold a term, rising, and how often each does."""
@@ -62,15 +72,15 @@ class TermIndex:
 
     def rows_of_pair(self, first: str, second: str) -> tuple[Ints, Floats]:
         """The rows that hold two terms side by side in this order, rising, and how often each does."""
-        number = self._numbers.get(second, -1)
-        positions = self._positions(first)
-        if number < 0 or not len(positions):
-            return _NOTHING, np.empty(0, np.float32)
-        if positions[-1] + 1 == self._count:
-            positions = positions[:-1]
-        after = positions + 1
-        is_pair = (self._terms[after] == number) & (self._rows[after] == self._rows[positions])
-        return _counted(self._rows[positions[is_pair]])
+        before, after = self._positions(first), self._positions(second)
+        if len(before) <= len(after):
+            after = before[: np.searchsorted(before, self._count - 1)] + 1
+            before = after[self._terms[after] == self._numbers.get(second, -1)] - 1
+        else:
+            before = after[np.searchsorted(after, 1) :] - 1
+            before = before[self._terms[before] == self._numbers.get(first, -1)]
+        rows = self._rows[before]
+        return _counted(rows[rows == self._rows[before + 1]])
 
     def _positions(self, term: str) -> NDArray[np.integer]:
         number = self._numbers.get(term)
@@ -102,9 +112,13 @@ class TermIndex:
 
 def _counted(rows: Ints) -> tuple[Ints, Floats]:
     """Rising numbers, each once, and how often each came."""
-    if len(rows) < 2:
-        return rows, np.ones(len(rows), np.float32)
-    begins = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
+    is_first = np.empty(len(rows), np.bool_)
+    is_first[:1] = True
+    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    begins = np.flatnonzero(is_first)
+    counts = np.ones(len(begins), np.float32)
     if len(begins) == len(rows):
-        return rows, np.ones(len(rows), np.float32)
-    return rows[begins], np.diff(begins, append=len(rows)).astype(np.float32)
+        return rows, counts
+    counts[:-1] = begins[1:] - begins[:-1]
+    counts[-1] = len(rows) - begins[-1]
+    return rows[begins], counts

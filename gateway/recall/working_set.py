@@ -6,17 +6,18 @@ memories are held too, to be listed, but are never ranked. A set is touched by o
 knows neither clock nor store.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
-from gateway.store.memories import Row
+from gateway.store.loaded import Loaded, Row
 from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
 
@@ -30,6 +31,7 @@ _ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, col
 _STRETCH = 16  # messages
 _LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
 _FIRST_CAPACITY = 64
+_FREE_TOKENS = 30  # the length at which a memory costs nothing in its score
 _NO_SCALE = Scale(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # rows that are struck out and still take room
 
@@ -41,6 +43,18 @@ class _Session:
     last: int = -1
     stretch: int = -1
     messages: int = 0
+    message_id: str = ""
+
+
+class _Placed(NamedTuple):
+    """What decides where in its conversation a row stands."""
+
+    row: int
+    session_id: str
+    message_id: str
+    kind: str
+    source: str
+    part: int
 
 
 class WorkingSet:
@@ -48,7 +62,8 @@ class WorkingSet:
 
     def __init__(self, dimensions: int, embedder: str) -> None:
         self._embedder = embedder
-        self._records: list[Record] = []
+        self._records: list[Record | None] = []  # None: still in what was loaded
+        self._loaded: Loaded | None = None
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
         self._sessions: dict[str, _Session] = {}
@@ -60,7 +75,8 @@ class WorkingSet:
             "before": np.full(_FIRST_CAPACITY, -1, np.int32),
             "after": np.full(_FIRST_CAPACITY, -1, np.int32),
             "length": np.zeros(_FIRST_CAPACITY, np.float32),
-            "from_user": np.zeros(_FIRST_CAPACITY, np.bool_),
+            "from_user": np.zeros(_FIRST_CAPACITY, np.float32),
+            "price": np.zeros(_FIRST_CAPACITY, np.float32),
             "is_long": np.zeros(_FIRST_CAPACITY, np.bool_),
             "group": np.zeros(_FIRST_CAPACITY, np.int8),
             "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
@@ -75,7 +91,8 @@ class WorkingSet:
 
     @property
     def nbytes(self) -> int:
-        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes
+        loaded = 0 if self._loaded is None else self._loaded.nbytes
+        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes + loaded
         return self._vectors.nbytes + self._index.nbytes + held
 
     @property
@@ -94,6 +111,34 @@ class WorkingSet:
         lengths = self._index.add(first, [row.terms if row.record.status == "activated" else () for row in added])
         for index, (row, length) in enumerate(zip(added, lengths.tolist(), strict=True), first):
             self._append(index, row, length)
+
+    def fill(self, loaded: Loaded) -> None:
+        """Take what was loaded; the set must be empty. Records are made when they are looked at."""
+        count = len(loaded)
+        if not count:
+            return
+        self._reserve(count)
+        self._loaded = loaded
+        self._records = [None] * count
+        ids, columns = loaded.strings("id"), self._columns
+        self._row_of = {id_: row for row, id_ in enumerate(ids)}
+        is_active = np.asarray([status == "activated" for status in loaded.strings("status")], np.bool_)
+        words, numbers, lengths = loaded.terms()
+        numbers, lengths = numbers[np.repeat(is_active, lengths)], np.where(is_active, lengths, 0)
+        self._index.add_numbered(0, words, numbers, lengths.astype(np.int32))
+        self._vectors[:count] = loaded.vectors(self._embedder, self._vectors.shape[1])
+        columns["alive"][:count] = is_active
+        columns["length"][:count] = lengths
+        columns["tokens"][:count] = loaded.numbers("tokens")
+        columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
+        self._corrections = {row: links for row, links in loaded.corrections().items() if is_active[row]}
+        self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
+        names = ("session_id", "message_id", "kind", "source")
+        parts = zip(*(loaded.strings(name) for name in names), loaded.numbers("part").tolist(), strict=True)
+        for row, (session, message, kind, source, part) in enumerate(parts):
+            if is_active[row]:
+                self._place(_Placed(row, session, message, kind, source, part), int(lengths[row]))
+        loaded.shed()
 
     def remove_all(self, memory_ids: Iterable[str]) -> None:
         for memory_id in memory_ids:
@@ -117,7 +162,7 @@ class WorkingSet:
         if after >= 0:
             columns["before"][after] = before
         else:
-            session = self._sessions[self._records[index].session_id]
+            session = self._sessions[self._at([index])[0].session_id]
             session.last = before if session.last == index else session.last
 
     def search(
@@ -140,13 +185,13 @@ class WorkingSet:
         if allows is not None:
             passed = np.zeros(count, np.bool_)
             asked = np.flatnonzero(allowed)
-            passed[asked] = [allows(self._records[row]) for row in asked]
+            passed[asked] = [allows(record) for record in self._at(asked.tolist())]
             allowed = passed
         if not allowed.any():
             return []
         found, most = self._found(terms, vector, columns)
         arrays = SetArrays(
-            tokens=columns["tokens"],
+            price=columns["price"],
             from_user=columns["from_user"],
             is_long=columns["is_long"],
             stretch=columns["stretch"],
@@ -160,30 +205,39 @@ class WorkingSet:
         relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
         columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
         return [
-            Memory(self._records[row], score, share, tokens, "stored", tuple(parts))
-            for row, score, share, tokens, parts in zip(
-                rows.tolist(), *(column.tolist() for column in columns_of), strict=True
+            Memory(record, score, share, tokens, "stored", tuple(parts))
+            for record, score, share, tokens, parts in zip(
+                self._at(rows.tolist()), *(column.tolist() for column in columns_of), strict=True
             )
         ]
 
     def records(self, allows: Filter | None = None) -> list[Record]:
         """All memories that a filter allows, archived ones included, oldest first."""
-        held = (self._records[row] for row in sorted(self._row_of.values()))
+        held = self._at(sorted(self._row_of.values()))
         return [record for record in held if allows is None or allows(record)]
 
     def find(self, memory_id: str) -> Record | None:
         row = self._row_of.get(memory_id)
-        return None if row is None else self._records[row]
+        return None if row is None else self._at([row])[0]
 
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
         session = self._sessions.get(session_id)
-        found: list[Record] = []
+        found: list[int] = []
         index = -1 if session is None else session.last
         while index >= 0 and len(found) < limit:
-            found.append(self._records[index])
+            found.append(index)
             index = int(self._columns["before"][index])
-        return found[::-1]
+        return self._at(found[::-1])
+
+    def _at(self, rows: Sequence[int]) -> list[Record]:
+        """The records of these rows."""
+        records = self._records
+        missing = [row for row in rows if records[row] is None]
+        if missing and self._loaded is not None:
+            for row, made in zip(missing, self._loaded.records(missing), strict=True):
+                records[row] = made
+        return [record for row in rows if (record := records[row]) is not None]
 
     def _found(self, terms: Sequence[str], vector: Vector | None, columns: dict[str, Any]) -> tuple[Found, float]:
         """What the words and the vector of a query give, and the most that its words could give one row."""
@@ -218,35 +272,37 @@ class WorkingSet:
             self._corrections[index] = record.links
         if row.vector is not None and row.embedder == self._embedder:
             self._vectors[index] = row.vector
-        group = group_of(record.kind)
-        columns["stretch"][index] = self._place(index, record, length, is_text=group == "text")
         columns["tokens"][index] = row.tokens
+        columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
-        columns["from_user"][index] = record.source == "user"
-        columns["group"][index] = _GROUPS[group]
-        if record.source != "user" and (record.part or row.tokens > _LONG_ANSWER):
-            columns["is_long"][index] = True
-            if record.part and self._records[index - 1].message_id == record.message_id:
-                columns["is_long"][index - 1] = True  # the first piece of several
+        placed = _Placed(index, record.session_id, record.message_id, record.kind, record.source, record.part)
+        self._place(placed, length)
         self._alive += 1
         self._total_length += length
 
-    def _place(self, index: int, record: Record, length: int, *, is_text: bool) -> int:
-        """Put a row at the end of its conversation; texts are neighbours. Returns its stretch."""
-        session = self._sessions.get(record.session_id)
+    def _place(self, placed: "_Placed", length: int) -> None:
+        """Put a row at the end of its conversation; texts are neighbours."""
+        columns, group = self._columns, group_of(placed.kind)
+        session = self._sessions.get(placed.session_id)
         if session is None:
-            session = self._sessions[record.session_id] = _Session()
-        if session.stretch < 0 or (session.messages >= _STRETCH and not record.part):
+            session = self._sessions[placed.session_id] = _Session()
+        if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):
             session.stretch, session.messages = len(self._stretch_lengths), 0
             self._stretch_lengths.append(0)
-        session.messages += not record.part
+        session.messages += not placed.part
         self._stretch_lengths[session.stretch] += length
-        if is_text:
-            self._columns["before"][index] = session.last
+        columns["stretch"][placed.row] = session.stretch
+        columns["group"][placed.row] = _GROUPS[group]
+        columns["from_user"][placed.row] = placed.source == "user"
+        if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
+            columns["is_long"][placed.row] = True
+            if placed.part and session.message_id == placed.message_id:
+                columns["is_long"][session.last] = True  # the first piece of several
+        if group == "text":
+            columns["before"][placed.row] = session.last
             if session.last >= 0:
-                self._columns["after"][session.last] = index
-            session.last = index
-        return session.stretch
+                columns["after"][session.last] = placed.row
+            session.last, session.message_id = placed.row, placed.message_id
 
     def _outranks(self) -> list[tuple[int, int]]:
         """Rows of corrections, each with a row that it corrects."""

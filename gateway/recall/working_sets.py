@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.recall.working_set import WorkingSet
-from gateway.store.memories import MemoryStore, Row
+from gateway.store.loaded import Row
+from gateway.store.memories import MemoryStore
 from gateway.telemetry import Telemetry
 from gateway.turn import Record, Scope
 
@@ -107,13 +108,15 @@ class WorkingSets:
             elif scope in self._sets:
                 working_set = self._sets[scope]
                 await self.run(lambda working_set=working_set, members=members: working_set.put(members))  # type: ignore[misc]  # mypy cannot infer it
+                if working_set.is_wasteful:
+                    self._sets.pop(scope, None)  # the next one who asks loads it anew
         self._shrink()
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
-            rows = await self._store.load(scope, self._max_rows)
+            loaded = await self._store.load(scope, self._max_rows)
             working_set = WorkingSet(self._dimensions, self._embedder)
-            await asyncio.to_thread(working_set.put, rows)
+            await asyncio.to_thread(working_set.fill, loaded)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set

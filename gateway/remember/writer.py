@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.store.embed import Embedder, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
-from gateway.store.memories import MemoryStore, Row, StoreFailed
+from gateway.store.loaded import Row
+from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.terms import stored_terms
 from gateway.telemetry import Telemetry
 

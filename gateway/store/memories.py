@@ -12,20 +12,16 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from gateway.store.folder import DataFolder, fsync
 from gateway.store.lean_import import import_lancedb
+from gateway.store.loaded import ENUMERATED, RECORD_FIELDS, TIMES, Loaded, Row
 from gateway.turn import Record, Scope
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["MemoryStore", "Row", "StoreFailed"]
 
@@ -42,18 +38,6 @@ _PROBE_BYTES = 2**20
 
 class StoreFailed(Exception):
     """LanceDB did not do it. The journal keeps what was to be written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number."""
-
-    record: Record
-    vector: "NDArray[np.float32] | None"
-    embedder: str
-    terms: tuple[str, ...]
-    tokens: int
-    seq: int = 0
 
 
 class MemoryStore:
@@ -101,19 +85,19 @@ class MemoryStore:
         queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for table in self._tables.values()]
         found = await asyncio.gather(*(_guarded(query) for query in queries))
         return await asyncio.to_thread(
-            lambda: [row.record for arrow in found for row in _rows(arrow, None, len(arrow))]
+            lambda: [record for arrow in found for record in Loaded(arrow, None, len(arrow)).records()]
         )
 
-    async def load(self, scope: Scope, limit: int) -> list[Row]:
+    async def load(self, scope: Scope, limit: int) -> Loaded:
         """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
         condition = f"scope = '{_hex(scope.value)}'"
         table = self._tables.get(self._bucket(scope.value))
         if table is None:
             self._require_open()
-            return []
+            return Loaded((), scope, limit)
         query = table.query().where(condition)
         arrow = await _guarded(query.to_arrow(timeout=_READ_TIMEOUT))
-        return await asyncio.to_thread(_rows, arrow, scope, limit)
+        return await asyncio.to_thread(Loaded, arrow, scope, limit)
 
     async def write(self, rows: Sequence[Row], *, may_exist: bool) -> None:
         """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed."""
@@ -254,19 +238,14 @@ def _schema(dimensions: int) -> Any:
     )
 
 
-_SAME = ("id", "scope", "cube_id", "user_id", "session_id", "message_id", "part", "agent_id", "app_id", "kind")
-_SAME_TOO = ("source", "status", "text", "confidence", "version")
-_TIMES = ("event_time", "created_at", "updated_at")
-
-
 def _arrow(rows: Sequence[Row], dimensions: int) -> Any:
     import pyarrow as pa  # noqa: PLC0415
 
-    columns: dict[str, list[Any]] = {name: [getattr(row.record, name) for row in rows] for name in (*_SAME, *_SAME_TOO)}
-    for name in _TIMES:
+    columns: dict[str, list[Any]] = {name: [getattr(row.record, name) for row in rows] for name in RECORD_FIELDS}
+    for name in TIMES:
         columns[name] = [datetime.fromtimestamp(getattr(row.record, name), UTC) for row in rows]
-    columns["tags"] = [list(row.record.tags) for row in rows]
-    columns["links"] = [list(row.record.links) for row in rows]
+    for name in ENUMERATED:
+        columns[name] = [list(getattr(row.record, name)) for row in rows]
     columns["info"] = [orjson.dumps(dict(row.record.info)).decode() for row in rows]
     columns["fts"] = [" ".join(row.terms) for row in rows]
     columns["tokens"] = [row.tokens for row in rows]
@@ -275,52 +254,6 @@ def _arrow(rows: Sequence[Row], dimensions: int) -> Any:
     columns["vector"] = [None if row.vector is None else row.vector for row in rows]
     schema = _schema(dimensions)
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
-
-
-def _rows(arrow: Any, scope: Scope | None, limit: int) -> list[Row]:
-    """Arrow to rows, oldest first; a row of another scope is a store bug and is dropped."""
-    if not len(arrow):
-        return []
-    import numpy as np  # noqa: PLC0415
-
-    arrow = arrow.combine_chunks()
-    # a changed row has a new number, but keeps its place in its conversation
-    seqs, made = (arrow.column(name).cast("int64").to_numpy() for name in ("seq", "created_at"))
-    arrow = arrow.take(np.lexsort((seqs, made))[-limit:])
-    columns = {name: arrow.column(name).to_pylist() for name in (*_SAME, *_SAME_TOO, "tags", "links", "info")}
-    for name in _TIMES:
-        columns[name] = (arrow.column(name).cast("int64").to_numpy() / 1e6).tolist()
-    columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # float32 there: 0.9 is 0.9 again
-    for name in ("tags", "links"):
-        columns[name] = list(map(tuple, columns[name]))
-    columns["info"] = [{} if info == "{}" else orjson.loads(info) for info in columns["info"]]
-    names = tuple(columns)
-    extra = zip(
-        [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)],
-        _vectors(arrow),
-        arrow.column("embedder").to_pylist(),
-        arrow.column("fts").to_pylist(),
-        arrow.column("tokens").to_pylist(),
-        arrow.column("seq").to_pylist(),
-        strict=True,
-    )
-    found = [
-        Row(record=record, vector=vector, embedder=embedder, terms=tuple(words.split()), tokens=tokens, seq=seq)
-        for record, vector, embedder, words, tokens, seq in extra
-        if scope is None or record.scope == scope.value
-    ]
-    return list({row.record.id: row for row in found}.values())
-
-
-def _vectors(arrow: Any) -> "list[NDArray[np.float32] | None]":
-    column = arrow.column("vector").combine_chunks()
-    if column.null_count:
-        import numpy as np  # noqa: PLC0415
-
-        return [None if value is None else np.asarray(value, np.float32) for value in column.to_pylist()]
-    size = column.type.list_size
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return list(flat.reshape(-1, size)) if len(flat) else []
 
 
 def _probe_disk(path: Path) -> None:

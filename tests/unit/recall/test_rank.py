@@ -15,8 +15,8 @@ ALONE = RankWeights(neighbour=0, second_neighbour=0, stretch_best=0)
 
 def arrays(count: int, **columns: object) -> SetArrays:
     made = {
-        "tokens": np.full(count, 30, np.int32),
-        "from_user": np.ones(count, np.bool_),
+        "price": np.zeros(count, np.float32),
+        "from_user": np.ones(count, np.float32),
         "is_long": np.zeros(count, np.bool_),
         "stretch": np.zeros(count, np.int32),
         "before": np.arange(-1, count - 1, dtype=np.int32),
@@ -79,7 +79,7 @@ def test_a_long_answer_stands_alone() -> None:
 
 
 def test_of_two_equals_the_cheaper_goes_first() -> None:
-    ranked = rank(arrays(2, tokens=[90, 30]), given(floats(1, 1)), ALONE, 2)
+    ranked = rank(arrays(2, price=[1.1, 0]), given(floats(1, 1)), ALONE, 2)
     assert ranked.rows.tolist() == [1, 0]
 
 

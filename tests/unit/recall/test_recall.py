@@ -5,6 +5,7 @@ from gateway.config import RecallConfig
 from gateway.recall.recall import Recall
 from gateway.recall.working_sets import WorkingSets
 from gateway.store.embed import EmbedFailed, LocalEmbedder
+from gateway.store.loaded import Loaded
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryMode, MemoryStatus, Scope
 from tests.fakes.made import SCOPE, turn
@@ -14,7 +15,7 @@ SHORT = RecallConfig(deadline_ms=200, cold_deadline_ms=200)
 
 
 class BrokenStore(Store):
-    async def load(self, scope: Scope, limit: int) -> list:  # type: ignore[type-arg]  # it never returns
+    async def load(self, scope: Scope, limit: int) -> Loaded:
         raise ZeroDivisionError
 
 

@@ -5,7 +5,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
-from gateway.store.memories import Row
+from gateway.store.loaded import Row
 from gateway.store.terms import terms
 from tests.fakes.made import record
 

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from gateway.recall.working_sets import WorkingSets
-from gateway.store.memories import Row, StoreFailed
+from gateway.store.loaded import Loaded, Row
+from gateway.store.memories import StoreFailed, _arrow
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 from tests.fakes.made import SCOPE
@@ -19,12 +20,12 @@ class Store:
         self.gate.set()
         self.fails = False
 
-    async def load(self, scope: Scope, limit: int) -> list[Row]:
+    async def load(self, scope: Scope, limit: int) -> Loaded:
         self.loads += 1
         await self.gate.wait()
         if self.fails:
             raise StoreFailed("no")
-        return self.rows[-limit:]
+        return Loaded(_arrow(self.rows, 4), None, limit)
 
 
 def sets(store: Store, **limits: int) -> WorkingSets:

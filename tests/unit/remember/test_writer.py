@@ -5,7 +5,7 @@ import numpy as np
 
 from gateway.remember.writer import Writer
 from gateway.store.journal import Journal
-from gateway.store.memories import Row
+from gateway.store.loaded import Row
 from gateway.telemetry import Telemetry
 from tests.fakes.made import record
 from tests.fakes.running import eventually

@@ -15,7 +15,8 @@ from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.store.filters import parse_filter
 from gateway.store.folder import DataFolder
-from gateway.store.memories import MemoryStore, Row, StoreFailed
+from gateway.store.loaded import Row
+from gateway.store.memories import MemoryStore, StoreFailed
 from tests.fakes.made import record
 
 ADA, BOB = scope_of("t", "ada"), scope_of("t", "bob")
@@ -53,20 +54,20 @@ async def test_rows_come_back_whole_and_in_order(store: MemoryStore) -> None:
     }
     written = [row(f"text 猫 {number}", number, **fields) for number in (3, 1, 2)]
     await store.write(written, may_exist=False)
-    loaded = await store.load(ADA, 100)
+    loaded = (await store.load(ADA, 100)).rows()
     assert [one.seq for one in loaded] == [1, 2, 3]
     one, expected = loaded[0], written[1]
     assert one.record == expected.record
     assert (one.terms, one.tokens, one.embedder) == (expected.terms, expected.tokens, expected.embedder)
     assert one.vector is not None
     assert one.vector.tolist() == [0.5] * 4
-    assert [one.seq for one in await store.load(ADA, 2)] == [2, 3]
+    assert [one.seq for one in (await store.load(ADA, 2)).rows()] == [2, 3]
 
 
 async def test_scopes_are_kept_apart(store: MemoryStore) -> None:
     await store.write([row("a", 1), row("b", 2, BOB.value)], may_exist=False)
-    assert [one.record.text for one in await store.load(ADA, 9)] == ["a"]
-    assert [one.record.text for one in await store.load(BOB, 9)] == ["b"]
+    assert [one.record.text for one in (await store.load(ADA, 9)).rows()] == ["a"]
+    assert [one.record.text for one in (await store.load(BOB, 9)).rows()] == ["b"]
     with pytest.raises(ValueError, match="64 hex"):
         await store.load(dataclasses.replace(ADA, value="' OR 1=1 --" + "a" * 53), 9)
 
@@ -74,7 +75,7 @@ async def test_scopes_are_kept_apart(store: MemoryStore) -> None:
 async def test_what_may_exist_is_replaced_not_doubled(store: MemoryStore) -> None:
     await store.write([row("old", 1, id="i")], may_exist=False)
     await store.write([row("new", 1, id="i"), row("newest", 1, id="i")], may_exist=True)
-    assert [one.record.text for one in await store.load(ADA, 9)] == ["newest"]
+    assert [one.record.text for one in (await store.load(ADA, 9)).rows()] == ["newest"]
 
 
 async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
@@ -90,7 +91,7 @@ async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
 async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
     bare = Row(record=record("bare", 1, scope=ADA.value), vector=None, embedder="", terms=(), tokens=1, seq=1)
     await store.write([bare, row("full", 2)], may_exist=False)
-    loaded = await store.load(ADA, 9)
+    loaded = (await store.load(ADA, 9)).rows()
     assert loaded[0].vector is None
     assert loaded[1].vector is not None
 
@@ -124,7 +125,7 @@ async def test_a_changed_row_replaces_the_old_one_and_keeps_its_place(store: Mem
     await store.write([first, second], may_exist=False)
     changed = dataclasses.replace(first.record, text="c", version=2)
     await store.write([dataclasses.replace(first, record=changed, seq=9)], may_exist=True)
-    assert [(one.record.text, one.record.version) for one in await store.load(ADA, 10)] == [("c", 2), ("b", 1)]
+    assert [(one.record.text, one.record.version) for one in (await store.load(ADA, 10)).rows()] == [("c", 2), ("b", 1)]
 
 
 INFO = st.dictionaries(
@@ -175,7 +176,7 @@ def test_a_filter_has_the_same_answer_on_the_working_set_and_on_the_store(
         store = MemoryStore(folder, 4)
         await store.open()
         await store.write(rows, may_exist=False)
-        loaded = await store.load(ADA, 100)
+        loaded = (await store.load(ADA, 100)).rows()
         await store.close()
         return loaded
 

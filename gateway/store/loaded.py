@@ -1,0 +1,169 @@
+"""Rows as they were read: still in Arrow, turned into records only when somebody looks at them.
+
+A user's memories are loaded while a request waits; making thousands of records to look at fifty would take most of
+that time. What a working set needs of every row is given as arrays and lists.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.turn import Record, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ENUMERATED", "RECORD_FIELDS", "TIMES", "Loaded", "Row"]
+
+_WHOSE = ("id", "scope", "cube_id", "user_id", "session_id", "message_id", "part", "agent_id", "app_id", "kind")
+RECORD_FIELDS = (*_WHOSE, "source", "status", "text", "confidence", "version")
+TIMES = ("event_time", "created_at", "updated_at")
+ENUMERATED = ("tags", "links")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number."""
+
+    record: Record
+    vector: "NDArray[np.float32] | None"
+    embedder: str
+    terms: tuple[str, ...]
+    tokens: int
+    seq: int = 0
+
+
+class Loaded:
+    """Rows of one read, oldest first, each id once (its newest version), numbered from 0."""
+
+    def __init__(self, arrow: Any, scope: Scope | None, limit: int) -> None:
+        self._table = _in_order(arrow, scope, limit) if len(arrow) else arrow
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._table.nbytes)
+
+    def shed(self) -> None:
+        """Let go of what no record needs: vectors and terms."""
+        self._table = self._table.drop_columns(["vector", "fts"])
+
+    def strings(self, column: str) -> list[str]:
+        return list(self._table.column(column).to_numpy())
+
+    def numbers(self, column: str) -> "NDArray[Any]":
+        return self._table.column(column).to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
+        """Shape (rows, dimensions); zeros where the vector is missing or another embedder's."""
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+        import pyarrow as pa  # noqa: PLC0415
+
+        column = self._table.column("vector").combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        is_usable = (self._table.column("embedder").to_numpy() == embedder) & column.is_valid().to_numpy(
+            zero_copy_only=False
+        )
+        found = np.zeros((len(self), dimensions), np.float32)
+        if not is_usable.any():
+            return found
+        flat = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        if flat.shape[1] == dimensions:
+            valid = column.is_valid().to_numpy(zero_copy_only=False)
+            found[is_usable] = flat[is_usable[valid]]
+        return found
+
+    def terms(self) -> "tuple[list[str], NDArray[np.int32], NDArray[np.int32]]":
+        """Distinct terms; the terms of all rows, one after the other, as numbers of these; how many each row has."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        column = self._table.column("fts").combine_chunks()
+        words = pc.split_pattern(column, " ")
+        lengths = pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(np.int32)
+        encoded = words.flatten().dictionary_encode()
+        is_empty = column.to_numpy(zero_copy_only=False) == ""  # splits into one empty word
+        vocabulary = encoded.dictionary.to_pylist()
+        numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        if is_empty.any():
+            numbers = numbers[~np.repeat(is_empty, lengths)]
+            lengths = np.where(is_empty, 0, lengths).astype(np.int32)
+        return vocabulary, numbers, lengths
+
+    def corrections(self) -> dict[int, tuple[str, ...]]:
+        """Rows that correct others, with the ids of those."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        linked = np.flatnonzero(pc.list_value_length(self._table.column("links")).to_numpy() > 0)
+        return {
+            row: record.links
+            for row, record in zip(linked.tolist(), self.records(linked.tolist()), strict=True)
+            if record.info.get("corrects")
+        }
+
+    def records(self, rows: Sequence[int] | None = None) -> list[Record]:
+        """The records of these rows, or of all."""
+        if not len(self) or (rows is not None and not len(rows)):
+            return []
+        table = self._table if rows is None else self._table.take(rows)
+        columns: dict[str, Iterable[Any]] = {name: table.column(name).to_pylist() for name in RECORD_FIELDS}
+        for name in TIMES:
+            columns[name] = (table.column(name).cast("int64").to_numpy() / 1e6).tolist()
+        columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # float32 there: 0.9 is 0.9 again
+        for name in ENUMERATED:
+            columns[name] = map(tuple, table.column(name).to_pylist())
+        columns["info"] = [{} if info == "{}" else orjson.loads(info) for info in table.column("info").to_pylist()]
+        names = tuple(columns)
+        return [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+    def rows(self) -> list[Row]:
+        """All of it, row by row."""
+        if not len(self):
+            return []
+        vectors = self._table.column("vector").to_pylist()
+        extra = zip(
+            *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq")), strict=True
+        )
+        return [
+            Row(
+                record=record,
+                vector=_array(vector),
+                embedder=embedder,
+                terms=tuple(words.split()),
+                tokens=size,
+                seq=seq,
+            )
+            for record, vector, (embedder, words, size, seq) in zip(self.records(), vectors, extra, strict=True)
+        ]
+
+
+def _array(vector: Sequence[float] | None) -> "NDArray[np.float32] | None":
+    import numpy as np  # noqa: PLC0415
+
+    return None if vector is None else np.asarray(vector, np.float32)
+
+
+def _in_order(arrow: Any, scope: Scope | None, limit: int) -> Any:
+    """Oldest first, the newest version of each id, `limit` at most; a row of another scope is a store bug and left
+    out."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    arrow = arrow.combine_chunks()
+    if scope is not None:
+        arrow = arrow.filter(pc.equal(arrow.column("scope"), scope.value))
+    # a changed row has a new number, but keeps its place in its conversation
+    made, seqs = (arrow.column(name).cast("int64").to_numpy() for name in ("created_at", "seq"))
+    versions = arrow.column("version").to_numpy()
+    order = np.lexsort((seqs, versions, made)).tolist()
+    ids = arrow.column("id").to_pylist()
+    newest = {ids[row]: row for row in order}
+    rows = sorted(newest.values(), key={row: place for place, row in enumerate(order)}.__getitem__)
+    return arrow.take(rows[-limit:])
