@@ -24,14 +24,18 @@ from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.intake import Intake
+from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
-from gateway.store.embed import EmbedFailed, make_embedder
+from gateway.store.catalog import Made
+from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.folder import DataFolder
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
+from gateway.store.scale import Scales
+from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
 from gateway.upstream.asker import Asker
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
@@ -91,6 +95,7 @@ class Gateway:
         self._memory_state = "loading" if memory.enabled else "off"
         self._warm_up: asyncio.Task[None] | None = None
         self._writer: Writer | None = None
+        self.reindexer: Reindexer | None = None
         self._stops = AsyncExitStack()
 
     async def start(self) -> Started:
@@ -111,12 +116,14 @@ class Gateway:
         self._stops.callback(self._folder.close)
         self._session = make_session()
         self._stops.push_async_callback(self._session.close)
-        self._embedder = make_embedder(memory.embedder, self._session)
-        self._stops.push_async_callback(self._embedder.stop)
-        self._store = MemoryStore(self._folder, self._embedder.dimensions)
+        scales = Scales(self._data / "scales.json")
+        await asyncio.to_thread(scales.read)
+        self._embedders = Embedders(memory.embedder, self._session, scales)
+        self._stops.push_async_callback(self._embedders.stop)
+        embedder = self._embedders.current
+        self._store = MemoryStore(self._folder, Made(embedder.name, embedder.dimensions, TERMS_VERSION))
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            embedder = self._embedder
             await asyncio.to_thread(self._folder.open, memory.buckets, embedder.name, embedder.dimensions)
         self._stops.push_async_callback(self._close_journal)
         if memory.enabled:
@@ -143,7 +150,7 @@ class Gateway:
     def _desk(self, forwarder: Forwarder) -> Desk:
         """The stages of the way, and what stands beside it, joined."""
         memory = self._config.memory
-        self._recall = Recall(self._embedder, memory.recall, self._telemetry)
+        self._recall = Recall(self._embedders, memory.recall, self._telemetry)
         remember = Remember(self._journal, self._registry, memory.remember, self._telemetry, self._plugins.on_store)
         asker = Asker(forwarder, lambda: memory.extraction.model or os.environ.get("MEMRADER_MODEL") or "default")
         self._pipeline = Pipeline(
@@ -187,6 +194,8 @@ class Gateway:
             self._warm_up.cancel()
             await asyncio.wait([self._warm_up], timeout=_STOP_TIMEOUT)
         await self._intake.stop()
+        if self.reindexer is not None:
+            await self.reindexer.stop()
         if self._writer is not None:
             await self._writer.stop()
             await self._sets.stop()
@@ -224,7 +233,7 @@ class Gateway:
         operations = memos_operations(self._chats)
         app.add_routes(operations_to_routes(operations, desk))
         app.add_routes(OpenAPIFace(operations).routes())
-        app.add_routes(MemoryFace(self._pipeline.explanations).routes())
+        app.add_routes(MemoryFace(self._pipeline.explanations, lambda: self.reindexer).routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
@@ -257,24 +266,26 @@ class Gateway:
         await self._retried("registry", self._registry.open)
         await asyncio.gather(
             self._retried("tokenizer", lambda: asyncio.to_thread(self._tokenizer.load)),
-            self._retried("embedder", self._embedder.start),
+            self._retried("embedder", self._embedders.current.start),
             self._retried("store", self._store.open),
         )
+        for name in {made.embedder for made in self._store.outdated().values()}:
+            earlier = self._embedders.named(name)
+            if earlier is not None:
+                await self._retried("embedder", earlier.start)
         from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — numpy: loaded behind the open port
 
         recall, remember = self._config.memory.recall, self._config.memory.remember
         self._sets = WorkingSets(
             self._store,
             self._telemetry,
-            dimensions=self._embedder.dimensions,
-            embedder=self._embedder.name,
             max_rows=recall.working_set_rows,
             max_bytes=recall.working_set_mb * 2**20,
         )
         self._writer = Writer(
             self._journal,
             self._store,
-            self._embedder,
+            self._embedders,
             self._telemetry,
             count=self._count,
             on_rows=self._apply,
@@ -285,6 +296,11 @@ class Gateway:
         self._recall.ready(self._sets)
         self._library.ready(self._sets)
         self._intake.start()
+        self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
+        if self.reindexer.is_free:
+            self.reindexer.start()
+        else:
+            _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
         self._memory_state = "ready"
         # what is loaded now stays: the collector need not look at it again (measured: 0.78 of the CPU per request)
         gc.collect()
@@ -322,6 +338,7 @@ class Gateway:
         return {
             "ready": not self._is_stopping,
             "memory": self._memory_state,
+            "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,
             "journal_backlog": self._journal.backlog_entries,
             "journal_aside": self._journal.aside_entries,
             "upstreams": [upstream.name for upstream in self._pipeline.forwarder.upstreams],

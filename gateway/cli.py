@@ -50,9 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     in_memory = memory.add_subparsers(required=True, metavar="COMMAND")
     explain = in_memory.add_parser("explain", help="what a chat recalled, and why")
     _add_explain(explain)
+    reindex = in_memory.add_parser("reindex", help="make all memories anew for the configured embedder")
+    add_address(reindex)
+    reindex.set_defaults(run=_reindex)
     evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
     _add_eval(evaluation)
-    for command in (serve, check, explain, evaluation):
+    for command in (serve, check, explain, reindex, evaluation):
         _add_config(command)
     return parser
 
@@ -153,6 +156,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     else:
         show(explanation, console, everything=arguments.all)
     return 0
+
+
+def _reindex(arguments: argparse.Namespace) -> int:
+    from gateway.commands import reindex  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.store.folder import FolderRefused  # noqa: PLC0415
+
+    config = _load(arguments)
+    try:
+        return reindex.run(config, *address_of(arguments, config))
+    except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
+        _fail(str(error), 1)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

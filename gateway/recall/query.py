@@ -19,6 +19,8 @@ _PLEASANTRY = re.compile(
     r"[\s,.!?，。！？~～]*)+",
     re.IGNORECASE,
 )
+# "give me" and "帮我" ask for something, and are not about the user
+_PERSONAL = re.compile(r"\b(?:i|my|mine|myself|we|our|ours)\b|(?<![帮给告诉教让替为])我", re.IGNORECASE)
 # what Chinese asks with; English question words are stop words anyway
 _ASKING = frozenset(
     "多少 是多 少钱 哪里 在哪 是哪 哪儿 哪个 哪家 哪些 是谁 怎么 么样 怎样 如何 请问 一下 是什 为什 有什 么时 几点 "
@@ -30,10 +32,11 @@ _FEW_TERMS = 3
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`text` is embedded, `terms` are looked up."""
+    """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted."""
 
     text: str
     terms: tuple[str, ...]
+    is_personal: bool = False
 
 
 def make_query(message: str, context: str) -> Query:
@@ -44,7 +47,7 @@ def make_query(message: str, context: str) -> Query:
     words = [term for term in terms(text) if term not in _ASKING]
     if words and len(words) < _FEW_TERMS and context:
         words = words + terms(_short(context))
-    return Query(text, tuple(words))
+    return Query(text, tuple(words), _PERSONAL.search(text) is not None)
 
 
 def _short(message: str) -> str:

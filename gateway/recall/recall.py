@@ -7,14 +7,14 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.errors import MemoryUnavailable
 from gateway.recall.query import Query, make_query
-from gateway.store.embed import Embedder, EmbedFailed
+from gateway.store.embed import Embedder, Embedders, EmbedFailed
 from gateway.store.memories import StoreFailed
 from gateway.store.scale import Scale
 from gateway.store.terms import terms
@@ -37,14 +37,27 @@ _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the b
 _KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
 _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
 _DOUBTFUL = 1.5  # times the gate: below it the best memory may be chance
+_PERSONAL = 3.0  # so much lower is the gate for a question about the user
+_FEW = 4  # memories that go in on doubt
 _SPARE = 32  # candidates more, for those that are passed over
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """A query's vector, and what cosines with it mean."""
+
+    vector: "Vectors | None"
+    scale: Scale
+
+
+_UNKNOWN = _Meaning(None, Scale(unrelated=0, related=1))
 
 
 class Recall:
     """`ready` is called when store, embedder and tokenizer are loaded; before, every answer is `degraded`."""
 
-    def __init__(self, embedder: Embedder, config: RecallConfig, telemetry: Telemetry) -> None:
-        self._embedder = embedder
+    def __init__(self, embedders: Embedders, config: RecallConfig, telemetry: Telemetry) -> None:
+        self._embedders = embedders
         self._config = config
         self._telemetry = telemetry
         self._sets: WorkingSets | None = None
@@ -68,7 +81,7 @@ class Recall:
         recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if turn.wanted.min_relativity is None:
-            recalled = _gated(recalled, self._config.gate)
+            recalled = _gated(recalled, self._config.gate, is_personal=query.is_personal)
         if recalled.status is not MemoryStatus.DEGRADED:
             self._keep(key, recalled)
         return recalled
@@ -99,10 +112,10 @@ class Recall:
             raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
         asked = make_query(query, "")
         try:
-            vectors = await self._embedder.embed_documents([query, *texts])
+            vectors = await self._embedders.current.embed_documents([query, *texts])
         except EmbedFailed as error:
             raise MemoryUnavailable(f"the embedder does not answer now ({error}); try again") from error
-        return await self._sets.run(lambda: _relevance(asked, texts, vectors, self._embedder.scale))
+        return await self._sets.run(lambda: _relevance(asked, texts, vectors, self._embedders.current.scale))
 
     def forget_steps(self) -> None:
         """Something was changed or deleted: no tool loop goes on with what it recalled before."""
@@ -143,17 +156,22 @@ class Recall:
         self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float
     ) -> Recalled:
         loads = [asyncio.ensure_future(sets.get(scope)) for scope in scopes]
-        vector = await self._vector(query.text, deadline * _SHARE_FOR_VECTOR)
+        current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
         loaded = list(zip(scopes, await asyncio.gather(*loads), strict=True))
-        found = await sets.run(lambda: _find(loaded, query, vector, wanted, self._embedder.scale))
-        if vector is None:
+        meant = {self._embedders.current.name: current}
+        for name in {working_set.embedder for _, working_set in loaded} - meant.keys():
+            meant[name] = await self._meant(self._embedders.named(name), query.text, deadline * _SHARE_FOR_VECTOR)
+        found = await sets.run(lambda: _find(loaded, query, meant, wanted))
+        if any(meant[working_set.embedder] is None for _, working_set in loaded):
             return Recalled(MemoryStatus.PARTIAL, found, "embedder")
         return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found)
 
-    async def _vector(self, text: str, timeout: float) -> "Vectors | None":
+    async def _meant(self, embedder: Embedder | None, text: str, timeout: float) -> "_Meaning | None":
+        if embedder is None:
+            return None
         try:
             async with asyncio.timeout(timeout):
-                return await self._embedder.embed_query(text)
+                return _Meaning(await embedder.embed_query(text), embedder.scale)
         except (EmbedFailed, TimeoutError) as error:
             _log.warning("recall_without_vector", extra={"cause": str(error) or "timeout"})
             return None
@@ -166,7 +184,7 @@ class Recall:
 
 
 def _find(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, vector: "Vectors | None", wanted: Wanted, scale: Scale
+    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meant: "Mapping[str, _Meaning | None]", wanted: Wanted
 ) -> tuple[Memory, ...]:
     """Preferences, tools and skills, then texts; each group best first over all sets. Runs in the sets' thread."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
@@ -185,7 +203,10 @@ def _find(
         found: list[Memory] = []
         for scope, working_set in loaded:
             allows = wanted.allows.get(scope.value)
-            found += working_set.search(query.terms, vector, limit, weights, scale=scale, allows=allows, group=group)
+            meaning = meant[working_set.embedder] or _UNKNOWN
+            found += working_set.search(
+                query.terms, meaning.vector, limit, weights, scale=meaning.scale, allows=allows, group=group
+            )
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             found.sort(key=lambda memory: -memory.relativity)
         found = [memory for memory in found if memory.relativity >= floor or group in _UNFLOORED][:limit]
@@ -195,14 +216,16 @@ def _find(
     return tuple(chosen)
 
 
-def _gated(recalled: Recalled, gate: float) -> Recalled:
+def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:
     """Neighbours and sessions carry weak memories along with a strong one; without one there is only noise. Where the
-    best is doubtful, only what passes by itself is worth its tokens."""
+    best is doubtful, the few that pass by themselves are worth their tokens; sooner so where the user asks about
+    themselves."""
     best = max((memory.relativity for memory in recalled.memories), default=1.0)
     if best >= min(1.0, gate * _DOUBTFUL):
         return recalled
-    kept = tuple(memory for memory in recalled.memories if memory.relativity >= gate)
-    over = tuple(memory for memory in recalled.memories if memory.relativity < gate)
+    floor = gate / _PERSONAL if is_personal else gate
+    kept = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
+    over = tuple(memory for memory in recalled.memories if memory not in kept)
     if kept:
         return replace(recalled, memories=kept, passed_over=over)
     return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over)

@@ -58,10 +58,10 @@ class _Placed(NamedTuple):
 
 
 class WorkingSet:
-    """The memories of one scope. `nbytes` is an estimate of what it takes."""
+    """The memories of one scope. Vectors are of the embedder of that name; `nbytes` is an estimate of what it takes."""
 
     def __init__(self, dimensions: int, embedder: str) -> None:
-        self._embedder = embedder
+        self.embedder = embedder
         self._records: list[Record | None] = []  # None: still in what was loaded
         self._loaded: Loaded | None = None
         self._row_of: dict[str, int] = {}
@@ -126,7 +126,7 @@ class WorkingSet:
         words, numbers, lengths = loaded.terms()
         numbers, lengths = numbers[np.repeat(is_active, lengths)], np.where(is_active, lengths, 0)
         self._index.add_numbered(0, words, numbers, lengths.astype(np.int32))
-        self._vectors[:count] = loaded.vectors(self._embedder, self._vectors.shape[1])
+        self._vectors[:count] = loaded.vectors(self.embedder, self._vectors.shape[1])
         columns["alive"][:count] = is_active
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
@@ -270,7 +270,7 @@ class WorkingSet:
             return
         if record.links and record.info.get("corrects"):
             self._corrections[index] = record.links
-        if row.vector is not None and row.embedder == self._embedder:
+        if row.vector is not None and row.embedder == self.embedder:
             self._vectors[index] = row.vector
         columns["tokens"][index] = row.tokens
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)

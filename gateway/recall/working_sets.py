@@ -26,13 +26,9 @@ _log = logging.getLogger("gateway.recall")
 class WorkingSets:
     """`max_rows` of one scope are held, `max_bytes` in all."""
 
-    def __init__(
-        self, store: MemoryStore, telemetry: Telemetry, *, dimensions: int, embedder: str, max_rows: int, max_bytes: int
-    ) -> None:
+    def __init__(self, store: MemoryStore, telemetry: Telemetry, *, max_rows: int, max_bytes: int) -> None:
         self._store = store
         self._telemetry = telemetry
-        self._dimensions = dimensions
-        self._embedder = embedder
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
@@ -72,6 +68,11 @@ class WorkingSets:
             working_set = self._sets.get(scope)
             if working_set is not None:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
+
+    def drop(self, scopes: Iterable[str]) -> None:
+        """Load these anew when they are next asked for."""
+        for scope in scopes:
+            self._sets.pop(scope, None)
 
     def has(self, scope: Scope) -> bool:
         """True if the working set of a scope is in RAM."""
@@ -114,9 +115,9 @@ class WorkingSets:
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
-            loaded = await self._store.load(scope, self._max_rows)
-            working_set = WorkingSet(self._dimensions, self._embedder)
-            await asyncio.to_thread(working_set.fill, loaded)
+            working_set = await self._loaded(scope)
+            while self._store.made_of(scope.value).embedder != working_set.embedder:  # made anew meanwhile
+                working_set = await self._loaded(scope)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
@@ -125,6 +126,12 @@ class WorkingSets:
         finally:
             self._missed.pop(scope.value, None)
             self._loading.pop(scope.value, None)
+
+    async def _loaded(self, scope: Scope) -> WorkingSet:
+        made = self._store.made_of(scope.value)
+        working_set = WorkingSet(made.dimensions, made.embedder)
+        await asyncio.to_thread(working_set.fill, await self._store.load(scope, self._max_rows))
+        return working_set
 
     def _shrink(self) -> None:
         total = sum(working_set.nbytes for working_set in self._sets.values())

@@ -9,13 +9,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
-from gateway.store.embed import Embedder, EmbedFailed
+from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.terms import stored_terms
 from gateway.telemetry import Telemetry
+from gateway.turn import Record
+
+if TYPE_CHECKING:
+    from gateway.store.embed import Vectors
 
 __all__ = ["Writer"]
 
@@ -37,7 +42,7 @@ class Writer:
         self,
         journal: Journal,
         store: MemoryStore,
-        embedder: Embedder,
+        embedders: Embedders,
         telemetry: Telemetry,
         *,
         count: Callable[[str], int],
@@ -46,7 +51,7 @@ class Writer:
     ) -> None:
         self._journal = journal
         self._store = store
-        self._embedder = embedder
+        self._embedders = embedders
         self._telemetry = telemetry
         self._count = count
         self._on_rows = on_rows
@@ -153,7 +158,7 @@ class Writer:
     async def _check_parts(self) -> None:
         """Raises StoreFailed or EmbedFailed if a part is out."""
         await self._store.probe()
-        await self._embedder.embed_documents([_PROBE])
+        await self._embedders.current.embed_documents([_PROBE])
 
     async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:
         rows = await self._rows(entries)
@@ -165,21 +170,28 @@ class Writer:
 
     async def _rows(self, entries: Sequence[Entry]) -> list[Row]:
         records = [entry.record for entry in entries]
-        vectors = await self._embedder.embed_documents([record.text for record in records])
+        vectors = await self._vectors(records)
         measured = await asyncio.to_thread(
             lambda: [(tuple(stored_terms(one.text, one.event_time)), self._count(one.text)) for one in records]
         )
         return [
-            Row(
-                record=entry.record,
-                vector=vector,
-                embedder=self._embedder.name,
-                terms=words,
-                tokens=tokens,
-                seq=entry.seq,
-            )
-            for entry, vector, (words, tokens) in zip(entries, vectors, measured, strict=True)
+            Row(record=record, vector=vector, embedder=name, terms=words, tokens=tokens, seq=entry.seq)
+            for entry, record, (name, vector), (words, tokens) in zip(entries, records, vectors, measured, strict=True)
         ]
+
+    async def _vectors(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
+        """The vector of each record with its embedder's name: the one that its bucket is made with."""
+        found: dict[str, tuple[str, Vectors | None]] = {}
+        names = {record.id: self._store.made_of(record.scope).embedder for record in records}
+        for name in set(names.values()):
+            embedder = self._embedders.named(name)
+            members = [record for record in records if names[record.id] == name]
+            if embedder is None:  # of an earlier configuration: found by words until it is made anew
+                found |= {record.id: ("", None) for record in members}
+                continue
+            vectors = await embedder.embed_documents([record.text for record in members])
+            found |= {record.id: (name, vector) for record, vector in zip(members, vectors, strict=True)}
+        return [found[record.id] for record in records]
 
     async def _sync(self) -> None:
         await self._store.sync()

@@ -9,13 +9,13 @@ import base64
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.config import EmbedderConfig
-from gateway.store.scale import PAIRS, Scale, measure
+from gateway.store.scale import PAIRS, Scale, Scales, measure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-__all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder", "make_embedder"]
+__all__ = ["EmbedFailed", "Embedder", "Embedders", "LocalEmbedder", "OpenAIEmbedder"]
 
 _log = logging.getLogger("gateway.embed")
 
@@ -179,18 +179,26 @@ def _load_local() -> "SentenceEncoder":
 
 
 class OpenAIEmbedder:
-    """Any `/v1/embeddings`. After three failures in a row it is left alone for ten seconds."""
+    """Any `/v1/embeddings`. After three failures in a row it is left alone for ten seconds. `scale`: as measured
+    before; else `on_measured` is told what is measured, in a thread."""
 
     _FAILURES = 3
     _REST = 10.0
 
-    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession") -> None:
+    def __init__(
+        self,
+        config: EmbedderConfig,
+        session: "aiohttp.ClientSession",
+        scale: Scale | None = None,
+        on_measured: Callable[[str, Scale], None] = lambda _name, _scale: None,
+    ) -> None:
         self.name = f"openai:{config.model}:{config.dimensions}"
         self.dimensions = config.dimensions
         self._config = config
         self._session = session
-        self.scale = _USUAL_SCALE
-        self._is_measured = False
+        self.scale = scale or _USUAL_SCALE
+        self._is_measured = scale is not None
+        self._on_measured = on_measured
         self._url = config.base_url.rstrip("/") + "/embeddings"
         self._cache = _Cache(_QUERY_CACHE)
         self._failures = 0
@@ -228,6 +236,7 @@ class OpenAIEmbedder:
             vectors = await self._in_batches([text for pair in PAIRS for text in pair])
             self.scale = measure(vectors[0::2], vectors[1::2])
             self._is_measured = True
+            await asyncio.to_thread(self._on_measured, self.name, self.scale)
         except (EmbedFailed, ValueError) as error:
             self._is_measured = isinstance(error, ValueError)  # a model without a scale: the usual one stays
             _log.warning("embedder_not_measured", extra={"cause": str(error)})
@@ -302,6 +311,37 @@ def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
     return normalised
 
 
-def make_embedder(config: EmbedderConfig, session: "aiohttp.ClientSession") -> Embedder:
-    """The embedder that the configuration names."""
-    return LocalEmbedder() if config.kind == "local" else OpenAIEmbedder(config, session)
+class Embedders:
+    """The configured embedder, and earlier ones while memories of theirs are there."""
+
+    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Scales) -> None:
+        self._config = config
+        self._session = session
+        self._scales = scales
+        self.current = LocalEmbedder() if config.kind == "local" else self._served(config)
+        self._by_name: dict[str, Embedder | None] = {self.current.name: self.current}
+
+    def named(self, name: str) -> Embedder | None:
+        """The embedder of this name; None if it cannot be had with this configuration."""
+        if name not in self._by_name:
+            self._by_name[name] = self._made(name)
+        return self._by_name[name]
+
+    async def stop(self) -> None:
+        for embedder in self._by_name.values():
+            if embedder is not None:
+                await embedder.stop()
+
+    def _made(self, name: str) -> Embedder | None:
+        if name == _LOCAL_NAME:
+            return LocalEmbedder()
+        kind, _, rest = name.partition(":")
+        model, _, dimensions = rest.rpartition(":")
+        if kind != "openai" or not model or not dimensions.isdigit():
+            return None
+        changed = self._config.model_copy(update={"kind": "openai", "model": model, "dimensions": int(dimensions)})
+        return self._served(changed)
+
+    def _served(self, config: EmbedderConfig) -> Embedder:
+        name = f"openai:{config.model}:{config.dimensions}"
+        return OpenAIEmbedder(config, self._session, self._scales.get(name), self._scales.put)

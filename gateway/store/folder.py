@@ -1,7 +1,7 @@
 """The data folder: its lock, and what was fixed when it was made.
 
 One process owns a folder; the lock is the operating system's and dies with its holder, so nothing stale stays behind.
-`meta.json` holds what must not change under the memory: the format, the number of buckets, the embedder.
+`meta.json` holds what was fixed when it was made: the format, the number of buckets, the first embedder.
 """
 
 import os
@@ -25,6 +25,7 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.buckets = 0
+        self.embedder, self.dimensions = "", 0
         self._lock: int | None = None
 
     def open(self, buckets: int, embedder: str, dimensions: int) -> None:
@@ -64,12 +65,7 @@ class DataFolder:
         meta = orjson.loads(meta_path.read_bytes())
         if meta["format"] != _FORMAT:
             raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
-        if (meta["embedder"], meta["dimensions"]) != (embedder, dimensions):
-            raise FolderRefused(
-                f"the memory in {self.path} was written with the embedder {meta['embedder']} "
-                f"({meta['dimensions']} dimensions), but memory.embedder is now {embedder} ({dimensions}). Vectors of "
-                "two embedders cannot be compared: restore the old setting, or set memory.uri to a new folder"
-            )
+        self.embedder, self.dimensions = meta["embedder"], meta["dimensions"]
         self.buckets = meta["buckets"]
 
 

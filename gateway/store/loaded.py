@@ -39,8 +39,9 @@ class Row:
 class Loaded:
     """Rows of one read, oldest first, each id once (its newest version), numbered from 0."""
 
-    def __init__(self, arrow: Any, scope: Scope | None, limit: int) -> None:
-        self._table = _in_order(arrow, scope, limit) if len(arrow) else arrow
+    def __init__(self, tables: Sequence[Any], scope: Scope | None, limit: int) -> None:
+        filled = [table for table in tables if len(table)]
+        self._table: Any = _in_order(_joined(filled), scope, limit) if filled else ()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -112,7 +113,7 @@ class Loaded:
         """The records of these rows, or of all."""
         if not len(self) or (rows is not None and not len(rows)):
             return []
-        table = self._table if rows is None else self._table.take(rows)
+        table = self._table if rows is None else self._table.take(list(rows))
         columns: dict[str, Iterable[Any]] = {name: table.column(name).to_pylist() for name in RECORD_FIELDS}
         for name in TIMES:
             columns[name] = (table.column(name).cast("int64").to_numpy() / 1e6).tolist()
@@ -134,7 +135,7 @@ class Loaded:
         return [
             Row(
                 record=record,
-                vector=_array(vector),
+                vector=_array(vector) if embedder else None,
                 embedder=embedder,
                 terms=tuple(words.split()),
                 tokens=size,
@@ -150,9 +151,24 @@ def _array(vector: Sequence[float] | None) -> "NDArray[np.float32] | None":
     return None if vector is None else np.asarray(vector, np.float32)
 
 
+def _joined(tables: Sequence[Any]) -> Any:
+    """One table; vectors of another length than the first table's are left out."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    first, *others = tables
+    fitting = [first]
+    for table in others:
+        if table.schema.field("vector").type != first.schema.field("vector").type:
+            place = table.schema.get_field_index("vector")
+            nothing = pa.nulls(len(table), first.schema.field("vector").type)
+            table = table.set_column(place, first.schema.field("vector"), nothing)  # noqa: PLW2901 — the same rows
+        fitting.append(table.select(first.schema.names))
+    return pa.concat_tables(fitting) if others else first
+
+
 def _in_order(arrow: Any, scope: Scope | None, limit: int) -> Any:
-    """Oldest first, the newest version of each id, `limit` at most; a row of another scope is a store bug and left
-    out."""
+    """Oldest first, the newest version of each id, `limit` at most. What was deleted is left out; so is a row of
+    another scope, which would be a bug of the store."""
     import numpy as np  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
@@ -162,8 +178,10 @@ def _in_order(arrow: Any, scope: Scope | None, limit: int) -> Any:
     # a changed row has a new number, but keeps its place in its conversation
     made, seqs = (arrow.column(name).cast("int64").to_numpy() for name in ("created_at", "seq"))
     versions = arrow.column("version").to_numpy()
-    order = np.lexsort((seqs, versions, made)).tolist()
+    order = np.lexsort((seqs, versions, made)).tolist()  # all versions of a row have the time of the first
     ids = arrow.column("id").to_pylist()
     newest = {ids[row]: row for row in order}
-    rows = sorted(newest.values(), key={row: place for place, row in enumerate(order)}.__getitem__)
-    return arrow.take(rows[-limit:])
+    is_deleted = pc.equal(arrow.column("status"), "deleted").to_numpy()
+    chosen = set(newest.values())
+    rows = [row for row in order if row in chosen and not is_deleted[row]]
+    return arrow.take(np.asarray(rows[-limit:], np.int64))

@@ -1,54 +1,79 @@
 """The record of all memories: LanceDB tables in the data folder.
 
 Every method takes a `Scope` or rows that carry one; there is no way to read without. No text of a user ever becomes
-part of a filter: a scope is 64 hex characters. The tables are split into buckets by scope, so that the tables of many
-users stay small. Ids are ours, and one process writes (it holds the lock of the folder), so plain adds suffice; a row
-that an earlier process may have added goes through an upsert.
+part of a filter: a scope is 64 hex characters. The memory is split into buckets by scope. What is written goes into a
+bucket's growing table; when that has become large, or rows are to be made anew, the bucket is rebuilt: all its rows,
+sorted by scope (scattered rows are what makes LanceDB slow), into one settled table that is never written again. A row
+may so stand in several tables: its newest version counts. Ids are ours, and one process writes (it holds the lock of
+the folder), so plain adds suffice; a row that an earlier process may have added goes through an upsert.
 """
 
 import asyncio
 import os
 import re
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from gateway.store.catalog import Catalog, Made, TableEntry
 from gateway.store.folder import DataFolder, fsync
 from gateway.store.lean_import import import_lancedb
-from gateway.store.loaded import ENUMERATED, RECORD_FIELDS, TIMES, Loaded, Row
+from gateway.store.loaded import Loaded, Row
+from gateway.store.schema import to_arrow
 from gateway.turn import Record, Scope
 
-__all__ = ["MemoryStore", "Row", "StoreFailed"]
+__all__ = ["MemoryStore", "Prepare", "StoreFailed"]
 
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
-_READ_TIMEOUT = timedelta(seconds=10)
+_READ_TIMEOUT = timedelta(seconds=30)
 _INDEX_CACHE_BYTES = 64 * 2**20
 _METADATA_CACHE_BYTES = 32 * 2**20
-_FRAGMENTS_BEFORE_COMPACTION = 100  # reads are rare (working sets), and compaction rewrites a table
+_FRAGMENTS_BEFORE_COMPACTION = 64  # of a growing table, which is small
+_GROWN = 8_192  # rows of a growing table that are worth a rebuild
+_GROWN_SHARE = 4  # or one in four of the settled ones: so a row is rewritten a few times in all
 _ROWS_BEFORE_INDEX = 5_000
+_ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is one piece
 _VERSIONS_KEPT = timedelta(minutes=15)
 _PROBE_BYTES = 2**20
+
+Prepare = Callable[[list[Row]], Awaitable[list[Row]]]
+"""Makes rows anew: their vectors and terms."""
 
 
 class StoreFailed(Exception):
     """LanceDB did not do it. The journal keeps what was to be written."""
 
 
-class MemoryStore:
-    """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port."""
+@dataclass(slots=True)
+class _Bucket:
+    """The tables of a bucket, the growing one last; `leftovers` wait to be dropped until no read can be on them."""
 
-    def __init__(self, folder: DataFolder, dimensions: int) -> None:
+    entries: tuple[TableEntry, ...] = ()
+    handles: dict[str, Any] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+
+    @property
+    def tables(self) -> list[tuple[TableEntry, Any]]:
+        return [(entry, self.handles[entry.name]) for entry in self.entries]
+
+
+class MemoryStore:
+    """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `made`: how rows
+    are to be made; those of earlier settings stay readable until their bucket is rebuilt."""
+
+    def __init__(self, folder: DataFolder, made: Made) -> None:
         self._folder = folder
-        self._dimensions = dimensions
+        self._made = made
+        self._catalog = Catalog(folder.path / "tables.json")
         self._database: Any = None
-        self._tables: dict[int, Any] = {}
+        self._buckets: dict[int, _Bucket] = {}
         self._writing = asyncio.Lock()
+        self._rebuilding = asyncio.Lock()
         self._synced_at = time.time()
 
     async def open(self) -> None:
@@ -58,22 +83,36 @@ class MemoryStore:
         try:
             self._database = await database()
             names = (await self._database.list_tables()).tables
-            for bucket in range(self._folder.buckets):
-                if _table_name(bucket) in names:
-                    self._tables[bucket] = table = await self._database.open_table(_table_name(bucket))
-                    if "version" not in (await table.schema()).names:
-                        await table.add_columns({"version": "CAST(1 AS INT)"})
+            first = Made(self._folder.embedder, self._folder.dimensions, 1)
+            await asyncio.to_thread(self._catalog.read, names, first)
+            for name in set(names) - self._catalog.names:
+                await self._database.drop_table(name)  # of a rebuild that did not come to its end
+            self._buckets = {bucket: await self._opened(bucket) for bucket in range(self._folder.buckets)}
         except Exception as error:
             self._database = None
             raise StoreFailed(_short(error)) from error
 
+    async def _opened(self, bucket: int) -> _Bucket:
+        entries = self._catalog.tables(bucket)
+        handles = {entry.name: await self._database.open_table(entry.name) for entry in entries}
+        for table in handles.values():
+            if "version" not in (await table.schema()).names:
+                await table.add_columns({"version": "CAST(1 AS INT)"})
+        return _Bucket(entries, handles)
+
     async def close(self) -> None:
-        tables, self._tables = self._tables, {}
-        for table in tables.values():
-            table.close()
+        buckets, self._buckets = self._buckets, {}
+        for bucket in buckets.values():
+            for table in bucket.handles.values():
+                table.close()
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def made_of(self, scope: str) -> Made:
+        """How the rows of a scope are made now; what is added to it must be made so."""
+        entries = self._buckets[self._number(scope)].entries if self._buckets else ()
+        return entries[0].made if entries else self._made
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in whatever scope: whoever asks checks whose they are. Raises StoreFailed."""
@@ -82,42 +121,38 @@ class MemoryStore:
             return []
         self._require_open()
         condition = f"id IN ({','.join(ids)})"
-        queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for table in self._tables.values()]
-        found = await asyncio.gather(*(_guarded(query) for query in queries))
+        found = await asyncio.gather(*(self._read(bucket, condition) for bucket in self._buckets.values()))
         return await asyncio.to_thread(
-            lambda: [record for arrow in found for record in Loaded(arrow, None, len(arrow)).records()]
+            lambda: [record for tables in found for record in Loaded(tables, None, len(ids)).records()]
         )
 
     async def load(self, scope: Scope, limit: int) -> Loaded:
         """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
         condition = f"scope = '{_hex(scope.value)}'"
-        table = self._tables.get(self._bucket(scope.value))
-        if table is None:
-            self._require_open()
-            return Loaded((), scope, limit)
-        query = table.query().where(condition)
-        arrow = await _guarded(query.to_arrow(timeout=_READ_TIMEOUT))
-        return await asyncio.to_thread(Loaded, arrow, scope, limit)
+        self._require_open()
+        tables = await self._read(self._buckets[self._number(scope.value)], condition)
+        return await asyncio.to_thread(Loaded, tables, scope, limit)
+
+    async def _read(self, bucket: _Bucket, condition: str) -> list[Any]:
+        queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for _, table in bucket.tables]
+        return list(await asyncio.gather(*(_guarded(query) for query in queries)))
 
     async def write(self, rows: Sequence[Row], *, may_exist: bool) -> None:
-        """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed."""
+        """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed, also if a row was made
+        in a way that its bucket has left meanwhile."""
         self._require_open()
         by_bucket: dict[int, dict[str, Row]] = defaultdict(dict)
         for row in rows:
-            by_bucket[self._bucket(row.record.scope)][row.record.id] = row
+            by_bucket[self._number(row.record.scope)][row.record.id] = row
         async with self._writing:
-            for bucket, members in by_bucket.items():
-                data = await _guarded(asyncio.to_thread(_arrow, list(members.values()), self._dimensions))
-                await _guarded(self._write_bucket(bucket, data, may_exist))
+            for number, members in by_bucket.items():
+                await _guarded(self._write_bucket(number, list(members.values()), may_exist))
 
     async def sync(self) -> None:
         """Bring all files written since the last call to the disk; LanceDB itself never does. Raises StoreFailed."""
         started = time.time()
         async with self._writing:
-            try:
-                await asyncio.to_thread(_sync_tree, self._folder.path / "lance", self._synced_at - 2)
-            except OSError as error:
-                raise StoreFailed(_short(error)) from error
+            await self._sync()
         self._synced_at = started
 
     async def probe(self) -> None:
@@ -127,42 +162,164 @@ class MemoryStore:
             await asyncio.to_thread(_probe_disk, self._folder.path / "lance" / "probe")
         except OSError as error:
             raise StoreFailed(_short(error)) from error
-        for table in list(self._tables.values())[:1]:
-            await _guarded(table.version())
+        for bucket in self._buckets.values():
+            for _, table in bucket.tables[:1]:
+                await _guarded(table.version())
+                return
 
     async def maintain(self) -> int:
-        """Compact tables that have many fragments, and index large ones. Returns how many were compacted."""
-        compacted = 0
-        for table in list(self._tables.values()):
-            stats = await _guarded(table.stats())
-            if stats["fragment_stats"]["num_fragments"] < _FRAGMENTS_BEFORE_COMPACTION:
+        """Compact growing tables of many pieces, rebuild buckets that have grown. Returns how many were worked on."""
+        worked_on = 0
+        for number, bucket in self._buckets.items():
+            await self._drop_leftovers(bucket)
+            if not bucket.entries:
                 continue
-            async with self._writing:
-                await _guarded(table.delete("status = 'deleted'"))
-                if stats["num_rows"] >= _ROWS_BEFORE_INDEX and not await _guarded(table.list_indices()):
-                    await _guarded(_create_indexes(table))
-                await _guarded(table.optimize(cleanup_older_than=_VERSIONS_KEPT))
-            compacted += 1
-        return compacted
+            stats = await _guarded(bucket.handles[bucket.entries[-1].name].stats())
+            settled = [await _guarded(table.count_rows()) for entry, table in bucket.tables[:-1]]
+            if stats["num_rows"] > max(_GROWN, sum(settled) // _GROWN_SHARE):
+                await self.rebuild(number, bucket.entries[0].made, None)
+            elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
+                async with self._writing:
+                    table = bucket.handles[bucket.entries[-1].name]
+                    await _guarded(table.optimize(cleanup_older_than=_VERSIONS_KEPT))
+            else:
+                continue
+            worked_on += 1
+        return worked_on
 
-    async def _write_bucket(self, bucket: int, data: Any, may_exist: bool) -> None:
-        table = self._tables.get(bucket)
-        if table is None:
-            table = await self._database.create_table(_table_name(bucket), schema=data.schema, exist_ok=True)
-            await table.set_unenforced_primary_key("id")
-            self._tables[bucket] = table
+    @property
+    def made(self) -> Made:
+        """How rows are to be made."""
+        return self._made
+
+    def outdated(self) -> dict[int, Made]:
+        """Buckets with rows that are not made as they are to be made now, with how they are made."""
+        return {
+            number: entry.made
+            for number, bucket in self._buckets.items()
+            for entry in reversed(bucket.entries)
+            if entry.made != self._made
+        }
+
+    async def count(self, number: int) -> int:
+        """Rows of a bucket, those with several versions counted as often. Raises StoreFailed."""
+        return sum([await _guarded(table.count_rows()) for _, table in self._buckets[number].tables])
+
+    async def rebuild(self, number: int, made: Made, prepare: Prepare | None) -> list[str]:
+        """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`. Deleted ones are left
+        behind. It is served and written to meanwhile; where it is made anew, what was written meanwhile waits for
+        the next rebuild. Returns the scopes in it. Raises StoreFailed."""
+        async with self._rebuilding:
+            bucket = self._buckets[number]
+            old = bucket.entries
+            # what is written meanwhile is made as before, so that all that is read until the end is of one kind
+            growing = TableEntry(self._catalog.new_name(number), old[0].made)
+            async with self._writing:
+                await self._add_table(number, growing)
+            settled = TableEntry(self._catalog.new_name(number), made, is_settled=True)
+            scopes = await self._copy([(entry, bucket.handles[entry.name]) for entry in old], bucket, settled, prepare)
+            async with self._writing:
+                await self._sync()
+                await self._enter(number, (settled, growing))
+                if growing.made != made:
+                    await self._add_table(number, TableEntry(self._catalog.new_name(number), made))
+            bucket.leftovers += [entry.name for entry in old]
+            return scopes
+
+    async def _copy(
+        self, old: list[tuple[TableEntry, Any]], bucket: _Bucket, settled: TableEntry, prepare: Prepare | None
+    ) -> list[str]:
+        table = await _guarded(self._created(settled))
+        source = _Bucket(tuple(entry for entry, _ in old), {entry.name: handle for entry, handle in old})
+        counts = Counter[str]()
+        for _, handle in old:
+            arrow = await _guarded(handle.query().select(["scope"]).to_arrow())
+            counts.update(arrow.column("scope").to_pylist())
+        for scopes in _groups(counts):
+            condition = f"scope IN ({','.join(repr(_hex(scope)) for scope in scopes)})"
+            tables = await self._read(source, condition)
+            rows = await asyncio.to_thread(_sorted_rows, tables)
+            if prepare is not None:
+                rows = await prepare(rows)
+            if rows:
+                await _guarded(table.add(await asyncio.to_thread(to_arrow, rows, settled.made.dimensions)))
+        if counts.total() >= _ROWS_BEFORE_INDEX:
+            await _guarded(_create_indexes(table))
+        bucket.handles[settled.name] = table
+        return list(counts)
+
+    async def _write_bucket(self, number: int, rows: list[Row], may_exist: bool) -> None:
+        bucket = self._buckets[number]
+        if not bucket.entries:
+            await self._add_table(number, TableEntry(self._catalog.new_name(number), self._made))
+        entry, table = bucket.tables[-1]
+        if any(row.vector is not None and len(row.vector) != entry.made.dimensions for row in rows):
+            raise StoreFailed("the bucket was rebuilt meanwhile")
+        data = await asyncio.to_thread(to_arrow, rows, entry.made.dimensions)
         if may_exist:
             upsert = table.merge_insert("id").use_index(False)
             await upsert.when_matched_update_all().when_not_matched_insert_all().execute(data)
         else:
             await table.add(data)
 
-    def _bucket(self, scope: str) -> int:
+    async def _add_table(self, number: int, entry: TableEntry) -> None:
+        """A new growing table; what grew before is only read from now on."""
+        bucket = self._buckets[number]
+        bucket.handles[entry.name] = await self._created(entry)
+        await self._enter(number, (*bucket.entries, entry))
+
+    async def _created(self, entry: TableEntry) -> Any:
+        schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
+        table = await self._database.create_table(entry.name, schema=schema, mode="overwrite")
+        await table.set_unenforced_primary_key("id")
+        return table
+
+    async def _enter(self, number: int, entries: Sequence[TableEntry]) -> None:
+        try:
+            await asyncio.to_thread(self._catalog.put, number, entries)
+        except OSError as error:
+            raise StoreFailed(_short(error)) from error
+        self._buckets[number].entries = tuple(entries)
+
+    async def _drop_leftovers(self, bucket: _Bucket) -> None:
+        names, bucket.leftovers = bucket.leftovers, []
+        for name in names:
+            handle = bucket.handles.pop(name, None)
+            if handle is not None:
+                handle.close()
+            await _guarded(self._database.drop_table(name, ignore_missing=True))
+
+    async def _sync(self) -> None:
+        try:
+            await asyncio.to_thread(_sync_tree, self._folder.path / "lance", self._synced_at - 2)
+        except OSError as error:
+            raise StoreFailed(_short(error)) from error
+
+    def _number(self, scope: str) -> int:
         return int(scope[:8], 16) % self._folder.buckets
 
     def _require_open(self) -> None:
         if self._database is None:
             raise StoreFailed("the store is not open")
+
+
+def _groups(counts: Counter[str]) -> Iterator[list[str]]:
+    """Scopes in order, some thousands of rows at a time."""
+    group: list[str] = []
+    size = 0
+    for scope in sorted(counts):
+        if group and size + counts[scope] > _ROWS_AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(scope)
+        size += counts[scope]
+    if group:
+        yield group
+
+
+def _sorted_rows(tables: Sequence[Any]) -> list[Row]:
+    rows = Loaded(tables, None, sum(map(len, tables))).rows()
+    return sorted(rows, key=lambda row: row.record.scope)  # stable: within a scope in the order they were remembered
 
 
 def _connect_sync(path: Path) -> Any:
@@ -192,68 +349,10 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
 
-def _table_name(bucket: int) -> str:
-    return f"memories_{bucket:03d}"
-
-
 def _hex(scope: str) -> str:
     if not _HEX.match(scope):
         raise ValueError("a scope is 64 hex characters")
     return scope
-
-
-def _schema(dimensions: int) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 — heavy: loaded behind the open port
-
-    moment = pa.timestamp("us", tz="UTC")
-    required = {"id": pa.utf8(), "scope": pa.utf8(), "seq": pa.int64()}
-    fields = {
-        "cube_id": pa.utf8(),
-        "user_id": pa.utf8(),
-        "session_id": pa.utf8(),
-        "message_id": pa.utf8(),
-        "part": pa.int32(),
-        "agent_id": pa.utf8(),
-        "app_id": pa.utf8(),
-        "kind": pa.utf8(),
-        "source": pa.utf8(),
-        "status": pa.utf8(),
-        "text": pa.utf8(),
-        "fts": pa.utf8(),
-        "tokens": pa.int32(),
-        "tags": pa.list_(pa.utf8()),
-        "links": pa.list_(pa.utf8()),
-        "version": pa.int32(),
-        "info": pa.utf8(),
-        "confidence": pa.float32(),
-        "event_time": moment,
-        "created_at": moment,
-        "updated_at": moment,
-        "embedder": pa.utf8(),
-        "vector": pa.list_(pa.float32(), dimensions),
-    }
-    return pa.schema(
-        [pa.field(name, kind, nullable=False) for name, kind in required.items()]
-        + [pa.field(name, kind) for name, kind in fields.items()]
-    )
-
-
-def _arrow(rows: Sequence[Row], dimensions: int) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
-
-    columns: dict[str, list[Any]] = {name: [getattr(row.record, name) for row in rows] for name in RECORD_FIELDS}
-    for name in TIMES:
-        columns[name] = [datetime.fromtimestamp(getattr(row.record, name), UTC) for row in rows]
-    for name in ENUMERATED:
-        columns[name] = [list(getattr(row.record, name)) for row in rows]
-    columns["info"] = [orjson.dumps(dict(row.record.info)).decode() for row in rows]
-    columns["fts"] = [" ".join(row.terms) for row in rows]
-    columns["tokens"] = [row.tokens for row in rows]
-    columns["seq"] = [row.seq for row in rows]
-    columns["embedder"] = [row.embedder for row in rows]
-    columns["vector"] = [None if row.vector is None else row.vector for row in rows]
-    schema = _schema(dimensions)
-    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)
 
 
 def _probe_disk(path: Path) -> None:

@@ -2,17 +2,21 @@
 
 Each model has a scale of its own: 0.35 is a close match for one and less than chance for another. So a scale is told
 by two anchors: the mean cosine of questions with sentences that have nothing to do with them, and with sentences that
-answer them, both over the pairs below, each within its language. Pure.
+answer them, both over the pairs below, each within its language. What was measured is kept in the data folder.
 """
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import orjson
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PAIRS", "Scale", "measure"]
+__all__ = ["PAIRS", "Scale", "Scales", "measure"]
 
 _ENGLISH = (
     ("When is the meeting?", "The meeting was moved to Thursday afternoon."),
@@ -48,6 +52,30 @@ class Scale:
 
     unrelated: float
     related: float
+
+
+class Scales:
+    """Measured scales by embedder. A file that cannot be read or written costs a measurement, no more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Scale] = {}
+
+    def read(self) -> None:
+        """What was measured before; call it in a thread."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            stored = orjson.loads(self._path.read_bytes())
+            self._known = {name: Scale(**scale) for name, scale in stored.items()}
+
+    def get(self, name: str) -> Scale | None:
+        return self._known.get(name)
+
+    def put(self, name: str, scale: Scale) -> None:
+        """Keep what was measured; call it in a thread."""
+        self._known[name] = scale
+        with contextlib.suppress(OSError):
+            body = {known: asdict(one) for known, one in self._known.items()}
+            self._path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
 def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") -> Scale:

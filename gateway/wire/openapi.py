@@ -177,6 +177,10 @@ def _openai_paths() -> dict[str, Any]:
         "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
         "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
         "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
+        "/v1/memory/reindex": {
+            "get": _openai({"summary": "How far memories are made anew for the configured embedder"}),
+            "post": _openai({"summary": "Begin to make them anew"}),
+        },
         "/v1/memory/explain/{id}": {"get": _openai({"summary": "What a chat recalled, and why", **named})},
     }
 

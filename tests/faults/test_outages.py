@@ -118,15 +118,6 @@ async def test_a_second_process_on_the_same_folder_is_refused_in_words(
             pass
 
 
-async def test_a_changed_embedder_is_explained_and_not_mixed(tmp_path: Path, upstream: FakeUpstream) -> None:
-    async with running_gateway(configuration(tmp_path, upstream.url)):
-        pass
-    changed = configuration(tmp_path, upstream.url, memory__embedder={"kind": "openai", "dimensions": 8})
-    with pytest.raises(FolderRefused, match="was written with the embedder use-multilingual-v3"):
-        async with running_gateway(changed):
-            pass
-
-
 async def test_a_failed_commit_leaves_later_ones_intact(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
     with pytest.raises(JournalFailed):

@@ -34,3 +34,13 @@ def test_what_only_begins_like_a_pleasantry_is_looked_for(text: str) -> None:
 
 def test_what_chinese_asks_with_is_not_looked_for() -> None:
     assert set(make_query("光速是多少？", "").terms) == {"光速", "速是"}
+
+
+@pytest.mark.parametrize("text", ["Where do I live?", "what's my cat's name", "我住在哪里？", "我们的车是什么颜色？"])
+def test_a_question_about_the_user_is_told(text: str) -> None:
+    assert make_query(text, "").is_personal
+
+
+@pytest.mark.parametrize("text", ["Give me a recipe", "What is iodine?", "帮我写一首诗", "告诉我光速是多少"])
+def test_a_wish_is_not_about_the_user(text: str) -> None:
+    assert not make_query(text, "").is_personal

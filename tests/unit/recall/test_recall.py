@@ -24,10 +24,20 @@ class NoEmbedder(LocalEmbedder):
         raise EmbedFailed("out")
 
 
+class Only:
+    """Embedders of which there is one."""
+
+    def __init__(self, embedder: LocalEmbedder) -> None:
+        self.current = embedder
+
+    def named(self, name: str) -> LocalEmbedder:
+        return self.current
+
+
 def recall(store: Store | None, config: RecallConfig = SHORT) -> Recall:
-    made = Recall(NoEmbedder(), config, Telemetry())
+    made = Recall(Only(NoEmbedder()), config, Telemetry())  # type: ignore[arg-type]  # of this test's own
     if store is not None:
-        options = {"dimensions": 4, "embedder": "e", "max_rows": 9, "max_bytes": 10**9}
+        options = {"max_rows": 9, "max_bytes": 10**9}
         made.ready(WorkingSets(store, Telemetry(), **options))  # type: ignore[arg-type]  # a store of this test's own
     return made
 

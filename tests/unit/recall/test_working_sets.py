@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from gateway.recall.working_sets import WorkingSets
+from gateway.store.catalog import Made
 from gateway.store.loaded import Loaded, Row
-from gateway.store.memories import StoreFailed, _arrow
+from gateway.store.memories import StoreFailed
+from gateway.store.schema import to_arrow
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 from tests.fakes.made import SCOPE
@@ -20,16 +22,19 @@ class Store:
         self.gate.set()
         self.fails = False
 
+    def made_of(self, scope: str) -> Made:
+        return Made("e", 4, 2)
+
     async def load(self, scope: Scope, limit: int) -> Loaded:
         self.loads += 1
         await self.gate.wait()
         if self.fails:
             raise StoreFailed("no")
-        return Loaded(_arrow(self.rows, 4), None, limit)
+        return Loaded([to_arrow(self.rows, 4)], None, limit)
 
 
 def sets(store: Store, **limits: int) -> WorkingSets:
-    options: dict[str, Any] = {"dimensions": 4, "embedder": "e", "max_rows": 100, "max_bytes": 10**9, **limits}
+    options: dict[str, Any] = {"max_rows": 100, "max_bytes": 10**9, **limits}
     return WorkingSets(store, Telemetry(), **options)  # type: ignore[arg-type]  # a store of this test's own
 
 

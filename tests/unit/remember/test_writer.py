@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 
 from gateway.remember.writer import Writer
+from gateway.store.catalog import Made
 from gateway.store.journal import Journal
 from gateway.store.loaded import Row
 from gateway.telemetry import Telemetry
@@ -19,6 +20,14 @@ class Embedder:
         return np.ones((len(texts), 4), np.float32)
 
 
+class Embedders:
+    def __init__(self) -> None:
+        self.current = Embedder()
+
+    def named(self, name: str) -> Embedder | None:
+        return self.current if name == "e" else None
+
+
 class Store:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
@@ -28,6 +37,9 @@ class Store:
     async def write(self, rows: list[Row], *, may_exist: bool) -> None:
         self.rows |= {row.record.id: row for row in rows}
         self.writes.append((len(rows), may_exist))
+
+    def made_of(self, scope: str) -> Made:
+        return Made("e", 4, 2)
 
     async def sync(self) -> None:
         self.synced += 1
@@ -52,7 +64,7 @@ async def test_the_journal_is_drained_in_batches_and_let_go_after_the_sync(tmp_p
     async def on_rows(rows: Any) -> None:
         told.extend(row.record.text for row in rows)
 
-    parts: dict[str, Any] = {"journal": journal, "store": store, "embedder": Embedder(), "telemetry": Telemetry()}
+    parts: dict[str, Any] = {"journal": journal, "store": store, "embedders": Embedders(), "telemetry": Telemetry()}
     writer = Writer(**parts, count=len, on_rows=on_rows, batch_window=0.01)
     await writer.start()
     assert await writer.drained(5)

@@ -1,5 +1,7 @@
+import asyncio
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 
 from gateway.config import EmbedderConfig
-from gateway.store.embed import EmbedFailed, LocalEmbedder, OpenAIEmbedder, make_embedder
+from gateway.store.embed import Embedders, EmbedFailed, LocalEmbedder, OpenAIEmbedder
+from gateway.store.scale import Scale, Scales
 from tests.fakes.upstream import FakeUpstream, says
 
 
@@ -52,7 +55,7 @@ async def test_an_openai_embedder_batches_and_normalises(
 ) -> None:
     upstream.script = answering(upstream, as_base64)
     config = EmbedderConfig(kind="openai", base_url=upstream.url, api_key="sk-e", dimensions=3, batch_size=2)
-    embedder = make_embedder(config, session)
+    embedder = OpenAIEmbedder(config, session)
     vectors = await embedder.embed_documents(["a", "bbb", "cc"])
     assert [len(request.json["input"]) for request in upstream.received][:2] == [2, 1]
     assert all(len(request.json["input"]) <= 2 for request in upstream.received)
@@ -99,14 +102,39 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
 
     upstream.script = narrow
     config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=513)
-    embedder = make_embedder(config, session)
+    measured: dict[str, Scale] = {}
+    embedder = OpenAIEmbedder(config, session, None, measured.__setitem__)
     before = embedder.scale
     await embedder.embed_query("a query learns nothing: it is waited for")
     assert embedder.scale is before
     await embedder.embed_documents(["the first document"])
     assert embedder.scale.unrelated == pytest.approx(0.92, abs=0.02)
     assert embedder.scale.unrelated < embedder.scale.related
+    assert measured == {embedder.name: embedder.scale}
     asked = len(upstream.received)
     await embedder.embed_documents(["another one"])
     assert len(upstream.received) == asked + 1
     await local.stop()
+
+
+async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    scales, again = Scales(tmp_path / "scales.json"), Scales(tmp_path / "scales.json")
+    await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
+    await asyncio.to_thread(again.read)
+    config = EmbedderConfig(kind="openai", model="new", dimensions=8)
+    embedders = Embedders(config, session, again)
+    assert embedders.named("openai:new:8") is embedders.current
+    old = embedders.named("openai:old/model:3")
+    assert old is not None
+    assert (old.name, old.dimensions, old.scale) == ("openai:old/model:3", 3, Scale(0.7, 0.9))
+    local = embedders.named(LocalEmbedder.name)
+    assert isinstance(local, LocalEmbedder)
+    assert embedders.named("openai:x:y") is embedders.named("someone's") is None
+    await embedders.stop()
+
+
+def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "scales.json").write_text("[1]")
+    scales = Scales(tmp_path / "scales.json")
+    scales.read()
+    assert scales.get("x") is None

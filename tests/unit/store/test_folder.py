@@ -30,8 +30,10 @@ def test_what_was_fixed_at_the_beginning_stays(tmp_path: Path) -> None:
     again.open(16, "e", 4)
     assert again.buckets == 2
     again.close()
-    with pytest.raises(FolderRefused, match="restore the old setting"):
-        DataFolder(tmp_path).open(2, "other", 4)
+    other = DataFolder(tmp_path)
+    other.open(2, "other", 8)
+    assert (other.embedder, other.dimensions) == ("e", 4)
+    other.close()
     meta = json.loads((tmp_path / "meta.json").read_text())
     (tmp_path / "meta.json").write_text(json.dumps({**meta, "format": 99}))
     with pytest.raises(FolderRefused, match="format 99"):

@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,16 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.identity import scope_of
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
+from gateway.store import memories
+from gateway.store.catalog import Made
 from gateway.store.filters import parse_filter
 from gateway.store.folder import DataFolder
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
 from tests.fakes.made import record
 
+MADE = Made("e", 4, 2)
 ADA, BOB = scope_of("t", "ada"), scope_of("t", "bob")
 
 
@@ -38,7 +43,7 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
 
 @pytest.fixture
 async def store(folder: DataFolder) -> AsyncIterator[MemoryStore]:
-    made = MemoryStore(folder, 4)
+    made = MemoryStore(folder, MADE)
     await made.open()
     yield made
     await made.close()
@@ -97,7 +102,7 @@ async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
 
 
 async def test_a_closed_store_says_so(folder: DataFolder) -> None:
-    store = MemoryStore(folder, 4)
+    store = MemoryStore(folder, MADE)
     for call in (store.load(ADA, 1), store.write([row("a", 1)], may_exist=False), store.probe()):
         with pytest.raises(StoreFailed, match="not open"):
             await call
@@ -173,7 +178,7 @@ def test_a_filter_has_the_same_answer_on_the_working_set_and_on_the_store(
     rows = [row(f"text {number}", number, **fields) for number, fields in enumerate(records)]
 
     async def stored(folder: DataFolder) -> list[Row]:
-        store = MemoryStore(folder, 4)
+        store = MemoryStore(folder, MADE)
         await store.open()
         await store.write(rows, may_exist=False)
         loaded = (await store.load(ADA, 100)).rows()
@@ -194,3 +199,169 @@ def test_a_filter_has_the_same_answer_on_the_working_set_and_on_the_store(
         assert {one.id for one in held.records(allows)} == expected
         found = held.search(("a",), None, 100, RankWeights(), allows=allows)
         assert {one.record.id for one in found} == expected
+
+
+def texts(loaded: Any) -> list[str]:
+    return [one.text for one in loaded.records()]
+
+
+async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_deleted(store: MemoryStore) -> None:
+    await store.write([row(f"a{number}", number) for number in range(6)], may_exist=False)
+    changed = dataclasses.replace(row("a1", 1).record, text="changed", version=2)
+    deleted = dataclasses.replace(row("a2", 2).record, status="deleted", text="", version=2)
+    later = [dataclasses.replace(row("", 9), record=one, seq=9) for one in (changed, deleted)]
+    await store.write(later, may_exist=True)
+    bucket = store._number(ADA.value)
+    assert await store.rebuild(bucket, MADE, None) == [ADA.value]
+    assert texts(await store.load(ADA, 99)) == ["a0", "changed", "a3", "a4", "a5"]
+    assert await store.find([deleted.id]) == []
+    await store.write(
+        [dataclasses.replace(row("", 3), record=dataclasses.replace(row("a3", 3).record, text="!", version=5))],
+        may_exist=True,
+    )
+    assert texts(await store.load(ADA, 99)) == ["a0", "changed", "!", "a4", "a5"]
+
+
+async def test_what_is_written_during_a_rebuild_is_not_missed(store: MemoryStore, folder: DataFolder) -> None:
+    await store.write([row(f"a{number}", number) for number in range(3)], may_exist=False)
+    bucket, other = store._number(ADA.value), Made("other", 8, 2)
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        await store.write([row("meanwhile", 50)], may_exist=False)
+        assert texts(await store.load(ADA, 99)) == ["a0", "a1", "a2", "meanwhile"]
+        assert store.made_of(ADA.value) == MADE
+        vector = np.ones(8, np.float32)
+        return [dataclasses.replace(one, vector=vector, embedder="other", terms=("new",)) for one in rows]
+
+    await store.rebuild(bucket, other, prepare)
+    assert store.made_of(ADA.value) == other
+    loaded = await store.load(ADA, 99)
+    assert texts(loaded) == ["a0", "a1", "a2", "meanwhile"]
+    assert loaded.vectors("other", 8).any(axis=1).tolist() == [True, True, True, False]
+    with pytest.raises(StoreFailed, match="rebuilt meanwhile"):
+        await store.write([row("of the old embedder", 60)], may_exist=False)
+    await store.close()
+    again = MemoryStore(folder, other)
+    await again.open()
+    assert again.outdated() == {bucket: MADE}, "what came meanwhile is still to be made anew"
+    await again.close()
+
+
+async def test_a_rebuild_that_breaks_off_leaves_all_as_it_was(store: MemoryStore, folder: DataFolder) -> None:
+    await store.write([row(f"a{number}", number) for number in range(3)], may_exist=False)
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.rebuild(store._number(ADA.value), MADE, prepare)
+    assert texts(await store.load(ADA, 99)) == ["a0", "a1", "a2"]
+    await store.write([row("later", 9)], may_exist=False)
+    await store.close()
+    again = MemoryStore(folder, MADE)
+    await again.open()
+    assert texts(await again.load(ADA, 99)) == ["a0", "a1", "a2", "later"]
+    assert set((await again._database.list_tables()).tables) == again._catalog.names, "leftovers are dropped"
+    await again.close()
+
+
+async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(folder: DataFolder) -> None:
+    old = MemoryStore(folder, Made("e", 4, 1))
+    await old.open()
+    await old.write([row("old", 1)], may_exist=False)
+    bucket = old._number(ADA.value)
+    data = await old._buckets[bucket].tables[0][1].query().to_arrow()
+    await old._database.create_table(f"memories_{bucket:03d}", data)
+    await old.close()
+    (folder.path / "tables.json").unlink()
+    await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"memories_{bucket:03d}_1.lance")
+    now = MemoryStore(folder, MADE)
+    await now.open()
+    assert texts(await now.load(ADA, 9)) == ["old"]
+    assert now.outdated() == {bucket: Made("e", 4, 1)}
+    await now.close()
+
+
+async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
+    store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memories, "_GROWN", 60)
+    monkeypatch.setattr(memories, "_FRAGMENTS_BEFORE_COMPACTION", 6)
+    held: list[tuple[int, int, int]] = []
+    for round_ in range(50):
+        for number in range(8):
+            await store.write([row(f"r{round_} {number}", round_ * 8 + number)], may_exist=False)
+        await store.maintain()
+        await store.sync()
+        files = [path for path in (folder.path / "lance").rglob("*") if path.is_file()]
+        held.append(
+            (len(list(Path("/proc/self/fd").iterdir())), len(files), sum(path.stat().st_size for path in files))
+        )
+    assert len(await store.load(ADA, 9999)) == 400
+    assert max(one[0] for one in held[25:]) <= max(one[0] for one in held[:25]) + 10, "descriptors"
+    assert max(one[1] for one in held) < 400, "files"
+    assert held[-1][2] < 4_000_000, "bytes"
+    fragments = [
+        (await table.stats())["fragment_stats"]["num_fragments"]
+        for _, table in store._buckets[store._number(ADA.value)].tables
+    ]
+    assert sum(fragments) < 30
+
+
+class AgainstADict(RuleBasedStateMachine):
+    """Writes, changes, deletions, rebuilds and restarts in any order: what is read is what a dict would hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.kept: dict[str, str] = {}
+        self.versions: dict[str, int] = {}
+        self.clock = 0
+        self.folder = DataFolder(Path(self.path.name) / "data")
+        self.folder.open(1, "e", 4)
+        self.store = MemoryStore(self.folder, MADE)
+        self.runner.run(self.store.open())
+
+    def teardown(self) -> None:
+        self.runner.run(self.store.close())
+        self.runner.close()
+        self.folder.close()
+        self.path.cleanup()
+
+    def _write(self, name: str, text: str, status: str, *, may_exist: bool) -> None:
+        self.clock += 1
+        self.versions[name] = self.versions.get(name, 0) + 1
+        made = record(text, ord(name), id=name * 32, scope=ADA.value, status=status, version=self.versions[name])
+        one = Row(record=made, vector=None, embedder="", terms=(), tokens=1, seq=self.clock)
+        self.runner.run(self.store.write([one], may_exist=may_exist))
+
+    @rule(name=st.sampled_from("abcdef"), number=st.integers(0, 99))
+    def put(self, name: str, number: int) -> None:
+        self.kept[name] = f"{name} {number}"
+        self._write(name, self.kept[name], "activated", may_exist=name in self.versions)
+
+    @rule(name=st.sampled_from("abcdef"))
+    def delete(self, name: str) -> None:
+        if self.kept.pop(name, None) is not None:
+            self._write(name, "", "deleted", may_exist=True)
+
+    @rule()
+    def rebuild(self) -> None:
+        if self.store._buckets[0].entries:
+            self.runner.run(self.store.rebuild(0, MADE, None))
+
+    @rule()
+    def restart(self) -> None:
+        self.runner.run(self.store.close())
+        self.store = MemoryStore(self.folder, MADE)
+        self.runner.run(self.store.open())
+
+    @invariant()
+    def the_same_is_there(self) -> None:
+        loaded = self.runner.run(self.store.load(ADA, 99))
+        assert texts(loaded) == [self.kept[name] for name in sorted(self.kept)]
+
+
+TestAgainstADict = AgainstADict.TestCase
+TestAgainstADict.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)

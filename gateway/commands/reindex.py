@@ -1,0 +1,83 @@
+"""`gateway memory reindex`: make all memories anew for the configured embedder, and show how far it is."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.app import Gateway
+from gateway.commands.calling import NotAnswered, ask
+from gateway.config import AuthConfig, Config, ServerConfig, UpstreamConfig
+from gateway.telemetry import set_up_logging
+
+__all__ = ["run"]
+
+_LOADING = 120.0
+_LOOK_EVERY = 0.5
+
+
+def run(config: Config, url: str, key: str) -> int:
+    """By the gateway that runs, else by one that is started for this. Raises NotAnswered, FolderRefused or OSError."""
+    console = Console()
+    try:
+        ask(f"{url}/health", key)
+    except NotAnswered:
+        console.print("no gateway runs there: doing it here")
+        set_up_logging("error")
+        return asyncio.run(_alone(config, console))
+    ask(f"{url}/v1/memory/reindex", key, {})
+    _watch(lambda: ask(f"{url}/v1/memory/reindex", key), console)
+    return 0
+
+
+def _watch(look: Callable[[], dict[str, Any]], console: Console) -> None:
+    with _bar(console) as bar:
+        task = bar.add_task("making memories anew", total=None)
+        while (now := look())["state"] == "running":
+            _show(bar, task, now)
+            time.sleep(_LOOK_EVERY)
+    _conclude(now, console)
+
+
+async def _alone(config: Config, console: Console) -> int:
+    changed = config.model_copy(
+        update={
+            "server": ServerConfig(port=0),
+            "auth": AuthConfig(),
+            "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
+        }
+    )
+    gateway = await asyncio.to_thread(Gateway, changed)
+    await gateway.start()
+    try:
+        if not await gateway.ready(_LOADING) or gateway.reindexer is None:
+            raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
+        gateway.reindexer.start()
+        with _bar(console) as bar:
+            task = bar.add_task("making memories anew", total=None)
+            while (now := gateway.reindexer.progress).state == "running":
+                _show(bar, task, {"rows": now.rows, "of": now.of, "reason": now.reason})
+                await asyncio.sleep(_LOOK_EVERY)
+        _conclude({"state": now.state, "rows": now.rows, "reason": now.reason}, console)
+    finally:
+        await gateway.stop()
+    return 0
+
+
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _show(bar: Progress, task: Any, now: dict[str, Any]) -> None:
+    description = f"waiting: {now['reason']}" if now["reason"] else "making memories anew"
+    bar.update(task, completed=now["rows"], total=now["of"] or None, description=description)
+
+
+def _conclude(now: dict[str, Any], console: Console) -> None:
+    if now["state"] == "needed":
+        raise NotAnswered(f"it stopped before its end: {now['reason'] or 'the gateway was stopped'}; run it again")
+    console.print(f"all memories are as configured ({now['rows']} made anew)")

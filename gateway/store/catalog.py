@@ -1,0 +1,81 @@
+"""Which tables hold a bucket, and how the rows in them were made.
+
+A bucket has one table that grows, and before it those that are settled: sorted by scope, never written again. When a
+bucket is rebuilt its settled tables become one. The catalog is a small file that is replaced as a whole, so a rebuild
+takes place or it does not; tables that it does not name are leftovers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from gateway.store.folder import fsync
+
+__all__ = ["Catalog", "Made", "TableEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How rows are made: which embedder's vectors, how long, and which version of search terms."""
+
+    embedder: str
+    dimensions: int
+    terms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    name: str
+    made: Made
+    is_settled: bool = False
+
+
+class Catalog:
+    """`read` before use; `put` is durable when it returns. Files: call both in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buckets: dict[int, tuple[TableEntry, ...]] = {}
+
+    def read(self, names: Iterable[str], first: Made) -> None:
+        """What is there. Without a file: the tables of these names, one a bucket, made as `first`. Raises OSError or
+        ValueError."""
+        if self._path.exists():
+            stored = orjson.loads(self._path.read_bytes())["buckets"]
+            self._buckets = {
+                int(bucket): tuple(
+                    TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"]) for entry in entries
+                )
+                for bucket, entries in stored.items()
+            }
+            return
+        for name in names:
+            head, _, number = name.rpartition("_")
+            if head == "memories" and number.isdigit():
+                self._buckets[int(number)] = (TableEntry(name, first),)
+
+    def tables(self, bucket: int) -> tuple[TableEntry, ...]:
+        """The settled ones first, the growing one last; empty if nothing was written to the bucket."""
+        return self._buckets.get(bucket, ())
+
+    @property
+    def names(self) -> set[str]:
+        return {entry.name for entries in self._buckets.values() for entry in entries}
+
+    def put(self, bucket: int, entries: Sequence[TableEntry]) -> None:
+        """From now on these tables hold the bucket. Raises OSError."""
+        changed = {**self._buckets, bucket: tuple(entries)}
+        body = {str(number): [asdict(entry) for entry in held] for number, held in sorted(changed.items())}
+        unfinished = self._path.with_suffix(".tmp")
+        unfinished.write_bytes(orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
+        fsync(unfinished)
+        unfinished.replace(self._path)
+        fsync(self._path.parent)
+        self._buckets = changed
+
+    def new_name(self, bucket: int) -> str:
+        """A name that no table of the bucket has."""
+        numbers = [int(entry.name.split("_")[2]) for entry in self.tables(bucket) if entry.name.count("_") > 1]
+        return f"memories_{bucket:03d}_{max(numbers, default=0) + 1}"
