@@ -28,13 +28,15 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
         re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
         re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
-        re.compile(r"\bxox[abeprs]-[A-Za-z0-9-]{10,}"),
+        re.compile(r"\bxox[abeprs]-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,}"),
         re.compile(r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"),
         re.compile(r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
         re.compile(
             r"(?i)(?<![A-Za-z])(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?key|client[_ -]?secret"
             r"|passw(?:or)?d|密码|口令)"
-            r"['\"]?\s*(?:is|=|:|：|是|为)\s*['\"]?(?=[^\s'\"]{0,64}[0-9!@#$%^&*_+-])[^\s'\",;，。；]{6,256}"
+            r"['\"]?\s*(?:is|=|:|：|是|为)\s*['\"]?"
+            r"(?![A-Za-z_][\w.]{0,128}[(\[]|\$?\{|<)"  # an expression that makes or names one is no secret
+            r"(?=[^\s'\"]{0,64}[0-9!@#$%^&*+-])[^\s'\",;，。；]{6,256}"
         ),
     ),
     "tokens": (

@@ -41,7 +41,7 @@ class RankWeights:
     stretch_best: float = 0.3
     from_user: float = 0.6
     price: float = 1.2
-    alone_penalty: float = 5.0
+    alone_penalty: float = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

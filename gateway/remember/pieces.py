@@ -11,7 +11,7 @@ import re
 __all__ = ["PASSAGE", "USER_MESSAGE", "pieces", "weight"]
 
 PASSAGE = 720  # characters; about 180 tokens of English
-USER_MESSAGE = 2000
+USER_MESSAGE = 3000
 _CJK_WEIGHT = 3  # a CJK character weighs about three Latin ones in tokens
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENDS = (

@@ -21,6 +21,9 @@ SECRETS = {
         "sk_live_abcdefghijklmnopqrstuvwx",
         "password: hunter2!x",
         "密码是abc123456",
+        "password = 'p(a)ss4word'",
+        "api_key: correct-horse-battery-staple",
+        "client_secret=$3cretValue",
     ],
     "tokens": [
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcDEF123_-x",
@@ -41,6 +44,13 @@ HARMLESS = [
     "UUID 6f0c0a0e-0000-4000-8000-000000000001",
     "https://example.org/path?x=1",
     "我的密码忘记了",
+    "password = db.Column(db.String(120), nullable=False)",
+    "user.password = argon2.hash_password(password)",
+    "const apiKey = process.env.OPENWEATHER_API_KEY",
+    "apiKey = 'YOUR_API_KEY_HERE'",
+    "password: {new_user.password_hash1}",
+    "api_key=<key-1>",
+    "token: xoxb-your-slack-token",
 ]
 
 
@@ -64,7 +74,7 @@ async def plugin(**config: object) -> tuple[Redact, Counter[str]]:
 async def test_a_secret_is_replaced_and_counted(kind: str, secret: str) -> None:
     redact, counts = await plugin()
     (kept,) = await redact.on_store(turn(), [record(f"Please note: {secret} thanks")]) or []
-    hidden = re.sub(r"^(password: |密码是|Bearer |postgres://)", "", secret)
+    hidden = re.sub(r"^(password: |password = '|api_key: |client_secret=|密码是|Bearer |postgres://)", "", secret)
     assert hidden not in kept.text
     assert "[redacted]" in kept.text
     assert kept.text.startswith("Please note: ")
