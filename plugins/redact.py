@@ -34,8 +34,9 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(
             r"(?i)(?<![A-Za-z])(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?key|client[_ -]?secret"
             r"|passw(?:or)?d|密码|口令)"
-            r"['\"]?\s*(?:is|=|:|：|是|为)\s*['\"]?"
-            r"(?![A-Za-z_][\w.]{0,128}[(\[]|\$?\{|<)"  # an expression that makes or names one is no secret
+            r"['\"]?\s*(?:is|=|:|：|是|为)\s*"
+            # without quotes, an expression that makes or names one is no secret
+            r"(?:['\"]|(?![A-Za-z_][\w.]{0,128}[(\[]|\$?\{|<))"
             r"(?=[^\s'\"]{0,64}[0-9!@#$%^&*+-])[^\s'\",;，。；]{6,256}"
         ),
     ),
