@@ -6,7 +6,6 @@ Best memories first; what does not fit is passed over and smaller ones still go 
 with each day named once, its year where it changes.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -22,7 +21,7 @@ _RULES = (
 _END = f"{FENCE_CLOSE}\n\n"
 _FRAME = "\n".join([FENCE_OPEN, _RULES, _END])
 _SMALLEST_ITEM = 5  # tokens
-_WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day|\bweek|周|星期|礼拜|禮拜|週|曜日", re.IGNORECASE)
+_OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
 
 NO_BLOCK = Block("", (), 0)
 
@@ -38,7 +37,7 @@ class Notes:
         return f"- {said_by}{quoted(memory.record.text)}"
 
     def heading(self, memory: Memory) -> str:
-        return _heading(memory.record.event_time, _WEEKDAY.search(memory.record.text) is not None)
+        return _heading(memory.record.event_time, _speaks_of_weekdays(memory))
 
     def render(self, memories: Sequence[Memory]) -> str:
         lines = [FENCE_OPEN, _RULES]
@@ -47,7 +46,7 @@ class Notes:
         for _, members in groupby(ordered, key=lambda memory: _day(memory.record)):
             of_day = list(members)
             at = of_day[0].record.event_time
-            heading = _heading(at, any(_WEEKDAY.search(memory.record.text) for memory in of_day))
+            heading = _heading(at, any(map(_speaks_of_weekdays, of_day)))
             this_year = datetime.fromtimestamp(at, UTC).year
             lines.append(heading if this_year == year else f"{heading} {this_year}")
             lines += map(self.line, of_day)
@@ -116,6 +115,11 @@ def _choose(
         texts.add(record.text)
         room -= cost
     return chosen
+
+
+def _speaks_of_weekdays(memory: Memory) -> bool:
+    text = memory.record.text
+    return any(word in text for word in _OF_THE_WEEK)
 
 
 def _day(record: Record) -> int:

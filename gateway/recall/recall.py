@@ -39,7 +39,7 @@ _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
 _DOUBTFUL = 1.5  # times the gate: below it the best memory may be chance
 _PERSONAL = 3.0  # so much lower is the gate for a question about the user
 _FEW = 4  # memories that go in on doubt
-_SPARE = 96  # candidates more, for those that are too long for what is left of the budget
+_SPARE = 64  # candidates more, for those that are too long for what is left of the budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ _STRETCH = 16  # messages
 _LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
 _FIRST_CAPACITY = 64
 _FREE_TOKENS = 30  # the length at which a memory costs nothing in its score
+_RECORDS_AT_ONCE = 128  # some milliseconds
 _NO_SCALE = Scale(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # rows that are struck out and still take room
 
@@ -64,6 +65,7 @@ class WorkingSet:
         self.embedder = embedder
         self._records: list[Record | None] = []  # None: still in what was loaded
         self._loaded: Loaded | None = None
+        self._made_records = 0
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
         self._sessions: dict[str, _Session] = {}
@@ -139,6 +141,17 @@ class WorkingSet:
             if is_active[row]:
                 self._place(_Placed(row, session, message, kind, source, part), int(lengths[row]))
         loaded.shed()
+
+    def make_records(self) -> bool:
+        """Make some of the records that were loaded and not yet looked at. False when there are no more."""
+        if self._loaded is None:
+            return False
+        first = self._made_records
+        self._made_records = min(first + _RECORDS_AT_ONCE, len(self._loaded))
+        self._at(range(first, self._made_records))
+        if self._made_records == len(self._loaded):
+            self._loaded = None
+        return self._loaded is not None
 
     def remove_all(self, memory_ids: Iterable[str]) -> None:
         for memory_id in memory_ids:

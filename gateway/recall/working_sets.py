@@ -19,6 +19,7 @@ from gateway.turn import Record, Scope
 
 __all__ = ["WorkingSets"]
 
+_BETWEEN = 0.02
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.recall")
 
@@ -33,15 +34,17 @@ class WorkingSets:
         self._max_bytes = max_bytes
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
         self._missed: dict[str, list[Row]] = {}
         self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
 
     async def stop(self) -> None:
-        for task in self._loading.values():
+        tasks = [*self._loading.values(), *self._finishing]
+        for task in tasks:
             task.cancel()
-        if self._loading:
-            await asyncio.wait(self._loading.values(), timeout=5)
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, scope: Scope) -> WorkingSet:
@@ -122,10 +125,22 @@ class WorkingSets:
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
             self._shrink()
+            self._finish(working_set)
             return working_set
         finally:
             self._missed.pop(scope.value, None)
             self._loading.pop(scope.value, None)
+
+    def _finish(self, working_set: WorkingSet) -> None:
+        """Make the records of what was loaded, some at a time, so that nobody waits for them."""
+
+        async def work() -> None:
+            while await self.run(working_set.make_records):  # noqa: ASYNC110 — a pause, not a poll: others want the thread
+                await asyncio.sleep(_BETWEEN)
+
+        task = asyncio.create_task(work(), name="make-records")
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
     async def _loaded(self, scope: Scope) -> WorkingSet:
         made = self._store.made_of(scope.value)
