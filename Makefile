@@ -7,7 +7,7 @@ INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --requi
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
 CLIENTS := .venvs/openai .venvs/memos
 
-.PHONY: run test check bench lock clean install
+.PHONY: run test check bench bench-scale lock clean install
 .DEFAULT_GOAL := run
 
 run: install  ## run the gateway with the shipped config.yaml
@@ -23,6 +23,9 @@ test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all te
 
 bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as a table
 	$(BIN)/python -m tests.bench.proxy
+
+bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memories: a table and a plot (scale.png)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png
 
 lock:  ## make the lock files anew (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build -o requirements.lock

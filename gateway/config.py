@@ -155,7 +155,9 @@ class RecallConfig(_Section):
     min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
     gate: float = Field(0.3, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
     explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
-    working_set_rows: int = Field(200_000, ge=1000, description="Memories of one scope held in RAM at the most.")
+    working_set_rows: int = Field(
+        200_000, ge=1000, description="Memories of one scope held in RAM; a larger one is searched in LanceDB."
+    )
     working_set_mb: int = Field(512, ge=16, description="MiB for all working sets; the least used leaves first.")
 
 

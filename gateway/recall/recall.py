@@ -23,7 +23,7 @@ from gateway.turn import Identity, Memory, MemoryStatus, Recalled, Record, Scope
 
 if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
-    from gateway.recall.working_sets import WorkingSets
+    from gateway.recall.working_sets import LargeScope, WorkingSets
     from gateway.store.embed import Vectors
 
 __all__ = ["Recall"]
@@ -155,12 +155,15 @@ class Recall:
     async def _search(
         self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float
     ) -> Recalled:
-        loads = [asyncio.ensure_future(sets.get(scope)) for scope in scopes]
+        loads = [asyncio.ensure_future(sets.for_recall(scope)) for scope in scopes]
         current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
-        loaded = list(zip(scopes, await asyncio.gather(*loads), strict=True))
+        held = await asyncio.gather(*loads)
         meant = {self._embedders.current.name: current}
-        for name in {working_set.embedder for _, working_set in loaded} - meant.keys():
+        for name in {one.embedder for one in held} - meant.keys():
             meant[name] = await self._meant(self._embedders.named(name), query.text, deadline * _SHARE_FOR_VECTOR)
+        loaded = [
+            (scope, await _around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
+        ]
         found = await sets.run(lambda: _find(loaded, query, meant, wanted))
         if any(meant[working_set.embedder] is None for _, working_set in loaded):
             return Recalled(MemoryStatus.PARTIAL, found, "embedder")
@@ -181,6 +184,14 @@ class Recall:
         self._steps.move_to_end(key)
         if len(self._steps) > _STEPS_KEPT:
             self._steps.popitem(last=False)
+
+
+async def _around(held: "WorkingSet | LargeScope", query: Query, meaning: _Meaning | None) -> "WorkingSet":
+    from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
+
+    if isinstance(held, LargeScope):
+        return await held.around(query.terms, (meaning or _UNKNOWN).vector)
+    return held
 
 
 def _find(

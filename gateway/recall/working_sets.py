@@ -9,7 +9,7 @@ import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.recall.working_set import WorkingSet
 from gateway.store.loaded import Row
@@ -17,11 +17,36 @@ from gateway.store.memories import MemoryStore
 from gateway.telemetry import Telemetry
 from gateway.turn import Record, Scope
 
-__all__ = ["WorkingSets"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["LargeScope", "WorkingSets"]
 
 _BETWEEN = 0.02
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.recall")
+
+
+class LargeScope:
+    """A scope that is not held: what may belong to a query is fetched for each query."""
+
+    def __init__(self, scope: Scope, store: MemoryStore, struck: Callable[[], Iterable[str]]) -> None:
+        self._scope = scope
+        self._store = store
+        self._struck = struck
+
+    @property
+    def embedder(self) -> str:
+        return self._store.made_of(self._scope.value).embedder
+
+    async def around(self, words: Sequence[str], vector: "NDArray[np.float32] | None") -> WorkingSet:
+        """A working set of the candidates. Raises StoreFailed."""
+        made = self._store.made_of(self._scope.value)
+        found = WorkingSet(made.dimensions, made.embedder)
+        await asyncio.to_thread(found.fill, await self._store.near(self._scope, words, vector))
+        found.remove_all(self._struck())
+        return found
 
 
 class WorkingSets:
@@ -34,6 +59,7 @@ class WorkingSets:
         self._max_bytes = max_bytes
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
+        self._large: set[str] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._missed: dict[str, list[Row]] = {}
         self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
@@ -48,7 +74,8 @@ class WorkingSets:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, scope: Scope) -> WorkingSet:
-        """The working set of a scope. A load goes on when its first caller has given up. Raises StoreFailed."""
+        """The working set of a scope, of its newest memories if it is large. A load goes on when its first caller has
+        given up. Raises StoreFailed."""
         found = self._sets.get(scope.value)
         if found is not None:
             self._sets.move_to_end(scope.value)
@@ -60,6 +87,16 @@ class WorkingSets:
             task.add_done_callback(_retrieve)
             self._loading[scope.value] = task
         return await asyncio.shield(task)
+
+    async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
+        """The working set of a scope, or, where it has more memories than are held, its large form. Raises
+        StoreFailed."""
+        is_known = scope.value in self._sets or scope.value in self._large
+        if not is_known and await self._store.is_larger(scope, self._max_rows):
+            self._large.add(scope.value)
+        if scope.value in self._large:
+            return LargeScope(scope, self._store, lambda: self._struck.get(scope.value, ()))
+        return await self.get(scope)
 
     async def strike(self, records: Iterable[Record]) -> None:
         """What was deleted is gone from recall at once, before the store knows."""
@@ -112,8 +149,8 @@ class WorkingSets:
             elif scope in self._sets:
                 working_set = self._sets[scope]
                 await self.run(lambda working_set=working_set, members=members: working_set.put(members))  # type: ignore[misc]  # mypy cannot infer it
-                if working_set.is_wasteful:
-                    self._sets.pop(scope, None)  # the next one who asks loads it anew
+                if working_set.is_wasteful or len(working_set) > self._max_rows:
+                    self._sets.pop(scope, None)  # the next one who asks loads it anew, or finds it too large
         self._shrink()
 
     async def _load(self, scope: Scope) -> WorkingSet:

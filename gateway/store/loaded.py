@@ -54,6 +54,13 @@ class Loaded:
         """Let go of what no record needs: vectors and terms."""
         self._table = self._table.drop_columns(["vector", "fts"])
 
+    def by_scope(self) -> Any:
+        """All of it as Arrow, scope by scope, each in the order it was remembered."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        places = pc.sort_indices(self._table.column("scope"))  # stable
+        return self._table.take(places)
+
     def strings(self, column: str) -> list[str]:
         return list(self._table.column(column).to_numpy())
 
@@ -125,9 +132,10 @@ class Loaded:
         return [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
     def rows(self) -> list[Row]:
-        """All of it, row by row."""
+        """All of it, row by row, scope by scope."""
         if not len(self):
             return []
+        self._table = self.by_scope()
         vectors = self._table.column("vector").to_pylist()
         extra = zip(
             *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq")), strict=True

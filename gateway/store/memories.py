@@ -23,6 +23,7 @@ from gateway.store.catalog import Catalog, Made, TableEntry
 from gateway.store.folder import DataFolder, fsync
 from gateway.store.lean_import import import_lancedb
 from gateway.store.loaded import Loaded, Row
+from gateway.store.near import near
 from gateway.store.schema import to_arrow
 from gateway.turn import Record, Scope
 
@@ -133,6 +134,29 @@ class MemoryStore:
         tables = await self._read(self._buckets[self._number(scope.value)], condition)
         return await asyncio.to_thread(Loaded, tables, scope, limit)
 
+    async def is_larger(self, scope: Scope, rows: int) -> bool:
+        """True if a scope has more rows than this, those with several versions counted as often. Raises StoreFailed."""
+        self._require_open()
+        condition, number = f"scope = '{_hex(scope.value)}'", self._number(scope.value)
+        if await self.count(number) <= rows:
+            return False
+        counts: list[int] = [await _guarded(table.count_rows(condition)) for _, table in self._buckets[number].tables]
+        return sum(counts) > rows
+
+    async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> Loaded:
+        """Rows of a scope that may belong to a query, and some others to compare them with. Raises StoreFailed."""
+        self._require_open()
+        condition, bucket = f"scope = '{_hex(scope.value)}'", self._buckets[self._number(scope.value)]
+        dimensions = self.made_of(scope.value).dimensions
+        found = await asyncio.gather(
+            *(
+                _guarded(near(table, condition, words, vector if entry.made.dimensions == dimensions else None))
+                for entry, table in bucket.tables
+            )
+        )
+        tables = [table for tables in found for table in tables]
+        return await asyncio.to_thread(Loaded, tables, scope, sum(map(len, tables)))
+
     async def _read(self, bucket: _Bucket, condition: str) -> list[Any]:
         queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for _, table in bucket.tables]
         return list(await asyncio.gather(*(_guarded(query) for query in queries)))
@@ -238,11 +262,14 @@ class MemoryStore:
         for scopes in _groups(counts):
             condition = f"scope IN ({','.join(repr(_hex(scope)) for scope in scopes)})"
             tables = await self._read(source, condition)
-            rows = await asyncio.to_thread(_sorted_rows, tables)
+            rows = await asyncio.to_thread(Loaded, tables, None, sum(map(len, tables)))
+            if not len(rows):
+                continue
+            data = rows.by_scope()
             if prepare is not None:
-                rows = await prepare(rows)
-            if rows:
-                await _guarded(table.add(await asyncio.to_thread(to_arrow, rows, settled.made.dimensions)))
+                prepared = await prepare(await asyncio.to_thread(rows.rows))
+                data = await asyncio.to_thread(to_arrow, prepared, settled.made.dimensions)
+            await _guarded(table.add(data))
         if counts.total() >= _ROWS_BEFORE_INDEX:
             await _guarded(_create_indexes(table))
         bucket.handles[settled.name] = table
@@ -315,11 +342,6 @@ def _groups(counts: Counter[str]) -> Iterator[list[str]]:
         size += counts[scope]
     if group:
         yield group
-
-
-def _sorted_rows(tables: Sequence[Any]) -> list[Row]:
-    rows = Loaded(tables, None, sum(map(len, tables))).rows()
-    return sorted(rows, key=lambda row: row.record.scope)  # stable: within a scope in the order they were remembered
 
 
 def _connect_sync(path: Path) -> Any:

@@ -1,17 +1,28 @@
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from gateway.recall.working_sets import WorkingSets
+from gateway.identity import scope_of
+from gateway.recall.rank import RankWeights
+from gateway.recall.working_set import WorkingSet
+from gateway.recall.working_sets import LargeScope, WorkingSets
 from gateway.store.catalog import Made
+from gateway.store.folder import DataFolder
 from gateway.store.loaded import Loaded, Row
-from gateway.store.memories import StoreFailed
+from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.schema import to_arrow
+from gateway.store.terms import terms
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
-from tests.fakes.made import SCOPE
+from tests.fakes.made import SCOPE, record
 from tests.unit.recall.test_working_set import row
+
+ADA = scope_of("t", "ada")
+Vectors = NDArray[np.float32]
 
 
 class Store:
@@ -24,6 +35,9 @@ class Store:
 
     def made_of(self, scope: str) -> Made:
         return Made("e", 4, 2)
+
+    async def is_larger(self, scope: Scope, rows: int) -> bool:
+        return False
 
     async def load(self, scope: Scope, limit: int) -> Loaded:
         self.loads += 1
@@ -91,3 +105,55 @@ async def test_the_least_recently_used_leaves_first() -> None:
     await made.get(SCOPE)
     assert store.loads == 3
     await made.stop()
+
+
+WORDS = [f"word{number}" for number in range(300)]
+
+
+def said(number: int, made: np.random.Generator, centres: Vectors) -> Row:
+    """A memory on one of a few topics: its words and its vector tell which."""
+    topic = int(made.integers(0, len(centres)))
+    words = [f"topic{topic}", *(WORDS[int(one)] for one in made.integers(0, len(WORDS), 6))]
+    vector = centres[topic] + made.standard_normal(16).astype(np.float32) * 0.6
+    text = " ".join(words)
+    one = record(text, number, session_id=f"s{number // 4}", scope=ADA.value)
+    vector /= np.linalg.norm(vector)
+    return Row(record=one, vector=vector, embedder="e", terms=tuple(terms(text)), tokens=12, seq=number)
+
+
+async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "data")
+    await asyncio.to_thread(folder.open, 1, "e", 16)
+    store = MemoryStore(folder, Made("e", 16, 2))
+    await store.open()
+    made = np.random.default_rng(5)
+    centres = made.standard_normal((12, 16)).astype(np.float32)
+    rows = [said(number, made, centres) for number in range(3000)]
+    await store.write(rows[:2000], may_exist=False)
+    await store.rebuild(0, Made("e", 16, 2), None)
+    await store.write(rows[2000:], may_exist=False)
+    large, whole = sets(store, max_rows=1000), sets(store, max_rows=10_000)  # type: ignore[arg-type]  # a real one
+    held = await whole.for_recall(ADA)
+    assert isinstance(held, WorkingSet)
+    handle = await large.for_recall(ADA)
+    assert isinstance(handle, LargeScope)
+    shares = []
+    for number in range(0, 3000, 150):
+        query = list(rows[number].terms[:4])
+        meant = centres[int(rows[number].terms[0].removeprefix("topic"))] / np.linalg.norm(centres[0])
+        around = await handle.around(query, meant)
+        first, second = (
+            {one.record.id for one in working_set.search(query, meant, 10, RankWeights())}
+            for working_set in (held, around)
+        )
+        shares.append(len(first & second) / 10)
+    assert sum(shares) / len(shares) >= 0.7, "of the best ten, on average"
+    best = (await handle.around(list(rows[7].terms), None)).search(list(rows[7].terms), None, 3, RankWeights())
+    assert rows[7].record.id in {one.record.id for one in best}, "the oldest are found too"
+    await large.strike([rows[7].record])
+    struck = (await handle.around(list(rows[7].terms), None)).search(list(rows[7].terms), None, 9, RankWeights())
+    assert rows[7].record.id not in {one.record.id for one in struck}
+    for one in (large, whole):
+        await one.stop()
+    await store.close()
+    folder.close()

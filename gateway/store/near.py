@@ -1,0 +1,55 @@
+"""Candidates out of a scope that is too large to be held in RAM, through LanceDB's indexes."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["near"]
+
+_NEAREST = 300  # rows by vector, and as many by words
+_BACKGROUND = 1_000  # rows against which scores are standardised
+_TIMEOUT = timedelta(seconds=10)
+
+
+async def near(table: Any, condition: str, words: Sequence[str], vector: "NDArray[np.float32] | None") -> list[Any]:
+    """Rows of a table that are nearest by vector and by words, and some others, as Arrow tables of its columns."""
+    names = (await table.schema()).names
+    queries = [table.query().where(condition).limit(_BACKGROUND)]
+    if vector is not None:
+        queries.append(table.query().nearest_to(vector).distance_type("cosine").where(condition).limit(_NEAREST))
+    if words:
+        await _index_words(table)
+        queries.append(_by_words(table, words).where(condition).limit(_NEAREST))
+    found = await asyncio.gather(*(query.to_arrow(timeout=_TIMEOUT) for query in queries))
+    return [rows.select(names) for rows in found]
+
+
+def _by_words(table: Any, words: Sequence[str]) -> Any:
+    from lancedb.query import MatchQuery  # noqa: PLC0415 — heavy: loaded behind the open port
+
+    query = MatchQuery(" ".join(dict.fromkeys(words)), "fts")  # type: ignore[call-arg]  # the others have defaults
+    return table.query().nearest_to_text(query)
+
+
+async def _index_words(table: Any) -> None:
+    """Search terms stand in their column as they are looked up, joined by spaces; rows that came after the index was
+    made are searched all the same."""
+    from lancedb.index import FTS  # noqa: PLC0415
+
+    if any("fts" in index.columns for index in await table.list_indices()):
+        return
+    config = FTS(
+        base_tokenizer="whitespace",
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+        max_token_length=64,
+        with_position=False,
+    )
+    await table.create_index("fts", config=config)
