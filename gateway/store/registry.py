@@ -235,8 +235,12 @@ class Registry:
         return [Task(**dict(zip(names, row, strict=True))) for row in rows]
 
     async def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        file = self._file
-        await file.run(lambda: file.transaction(lambda connection: connection.executemany(statement, rows)))
+        def work(connection: Any) -> None:
+            # the cursor ends here, in the connection's thread: one that ended elsewhere would reset the statement
+            # while the next caller binds its values to it
+            connection.executemany(statement, rows)
+
+        await self._file.run(lambda: self._file.transaction(work))
 
     async def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())

@@ -55,7 +55,7 @@ class SqliteFile:
             raise self._failure(str(error)) from error
 
     def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do all of it or nothing."""
+        """Do all of it or nothing. What `work` returns leaves the thread: never a cursor."""
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
