@@ -164,7 +164,7 @@ def _reindex(arguments: argparse.Namespace) -> int:
 
     config = _load(arguments)
     try:
-        return reindex.run(config, *address_of(arguments, config))
+        return reindex.run(config, *address_of(arguments, config), may_be_alone=arguments.url is None)
     except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
         _fail(str(error), 1)
 

@@ -13,6 +13,7 @@ __all__ = ["show"]
 
 _SHOWN = 20  # candidates
 _CHARACTERS = 70
+_WIDE = 140  # columns of a terminal
 _COLUMNS = {"best of stretch": "best"}
 
 
@@ -32,24 +33,27 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
         return
     shown = candidates if everything else candidates[:_SHOWN]
-    console.print(_table(shown))
+    console.print(_table(shown, console.width))
+    if console.width < _WIDE:
+        console.print(f"a terminal of {_WIDE} columns shows the parts of the scores; --json has them too")
     if len(shown) < len(candidates):
         outcomes = Counter(candidate["outcome"] for candidate in candidates[len(shown) :])
         rest = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         console.print(f"and {len(candidates) - len(shown)} more ({rest}); --all shows them")
 
 
-def _table(candidates: list[dict[str, Any]]) -> Table:
+def _table(candidates: list[dict[str, Any]], width: int) -> Table:
     table = Table(expand=True)
     table.add_column("#", justify="right")
     table.add_column("outcome")
-    table.add_column("said", ratio=1, no_wrap=True)
-    for name in ("tokens", "relevant", "score", *(_COLUMNS.get(part, part) for part in SCORE_PARTS)):
+    table.add_column("said", ratio=1, min_width=30, no_wrap=True)
+    parts_shown = SCORE_PARTS if width >= _WIDE else ()
+    for name in ("tokens", "relevant", "score", *(_COLUMNS.get(part, part) for part in parts_shown)):
         table.add_column(name, justify="right")
     for number, one in enumerate(candidates, start=1):
         style = "green" if one["outcome"] == "injected" else "dim"
         text = " ".join(one["text"].split())[:_CHARACTERS]
-        parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in SCORE_PARTS]
+        parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in parts_shown]
         head = [str(number), one["outcome"], escape(f"{one['event_time'][:10]} {one['source']}: {text}")]
         table.add_row(*head, str(one["tokens"]), f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style)
     return table

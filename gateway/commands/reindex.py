@@ -19,12 +19,15 @@ _LOADING = 120.0
 _LOOK_EVERY = 0.5
 
 
-def run(config: Config, url: str, key: str) -> int:
-    """By the gateway that runs, else by one that is started for this. Raises NotAnswered, FolderRefused or OSError."""
+def run(config: Config, url: str, key: str, *, may_be_alone: bool) -> int:
+    """By the gateway that runs; `may_be_alone`: else by one that is started for this. Raises NotAnswered,
+    FolderRefused or OSError."""
     console = Console()
     try:
         ask(f"{url}/health", key)
     except NotAnswered:
+        if not may_be_alone:
+            raise
         console.print("no gateway runs there: doing it here")
         set_up_logging("error")
         return asyncio.run(_alone(config, console))

@@ -29,7 +29,7 @@ class _Part(BaseModel):
 class Said(_Part):
     id: str
     role: Literal["user", "assistant"]
-    content: str = Field(min_length=1)
+    content: str = Field(pattern=r"\w")  # letters or digits: what is looked for in the block
     time: datetime
     speaker: str = ""
 
@@ -63,6 +63,8 @@ class Person(_Part):
         said = {turn.id for session in self.sessions for turn in session.turns}
         for question in self.questions:
             unknown = [id_ for id_ in (*question.evidence, *question.outdated) if id_ not in said]
+            if question.outdated and not question.evidence:
+                raise ValueError(f"question {question.id}: `outdated` needs `evidence`: what it was replaced by")
             if unknown:
                 raise ValueError(f"question {question.id}: no turn has the id {unknown[0]!r}")
         return self

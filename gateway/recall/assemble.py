@@ -7,7 +7,7 @@ with each day named once, its year where it changes.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 
 from gateway.turn import FENCE_CLOSE, FENCE_OPEN, Block, Layout, Memory, Record, quoted
@@ -41,13 +41,13 @@ class Notes:
 
     def render(self, memories: Sequence[Memory]) -> str:
         lines = [FENCE_OPEN, _RULES]
-        ordered = sorted(memories, key=lambda memory: (memory.record.event_time, memory.record.part))
+        ordered = sorted(memories, key=lambda memory: (when(memory.record.event_time), memory.record.part))
         year = 0
         for _, members in groupby(ordered, key=lambda memory: _day(memory.record)):
             of_day = list(members)
             at = of_day[0].record.event_time
             heading = _heading(at, any(map(_speaks_of_weekdays, of_day)))
-            this_year = datetime.fromtimestamp(at, UTC).year
+            this_year = when(at).year
             lines.append(heading if this_year == year else f"{heading} {this_year}")
             lines += map(self.line, of_day)
             year = this_year
@@ -92,7 +92,7 @@ def _choose(
 ) -> list[Memory]:
     """Lines are counted one by one: no token reaches over a line's end, so their sum is the whole."""
     chosen: list[Memory] = []
-    days: set[int] = set()
+    days: set[date] = set()
     years: set[int] = set()
     texts: set[str] = set()
     for memory in memories:
@@ -101,7 +101,7 @@ def _choose(
         record = memory.record
         if memory.tokens > room + _SMALLEST_ITEM or record.text in texts:
             continue
-        day, year = _day(record), datetime.fromtimestamp(record.event_time, UTC).year
+        day, year = _day(record), when(record.event_time).year
         heading = "" if day in days else layout.heading(memory)
         cost = count(layout.line(memory) + "\n")
         if heading:
@@ -122,11 +122,19 @@ def _speaks_of_weekdays(memory: Memory) -> bool:
     return any(word in text for word in _OF_THE_WEEK)
 
 
-def _day(record: Record) -> int:
-    return int(record.event_time // 86_400)
+def when(at: float) -> datetime:
+    """Seconds since 1970 as a moment; 1970 for what is none, as a plugin may give it."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _day(record: Record) -> date:
+    return when(record.event_time).date()
 
 
 def _heading(at: float, with_weekday: bool) -> str:
     """The day in as few tokens as name it; its weekday where a memory of that day speaks of one."""
-    moment = datetime.fromtimestamp(at, UTC)
+    moment = when(at)
     return f"{moment:%a} {moment.day} {moment:%B}" if with_weekday else f"{moment.day} {moment:%B}"

@@ -7,9 +7,9 @@ parts of its score, and what became of it. Kept in RAM only; forgotten as soon a
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from gateway.recall.assemble import when
 from gateway.turn import SCORE_PARTS, Block, Memory, Principal, Recalled, Turn
 
 __all__ = ["Explanations"]
@@ -129,4 +129,4 @@ def _candidate(memory: Memory, outcome: str) -> dict[str, Any]:
 
 
 def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return when(at).isoformat(timespec="seconds")

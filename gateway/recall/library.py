@@ -67,7 +67,7 @@ class Library:
     async def _read(self, scope: Scope, look: "Callable[[WorkingSet], list[Record]]") -> list[Record]:
         sets = await self._current()
         try:
-            working_set = await sets.get(scope)
+            working_set = await sets.whole(scope)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return await sets.run(lambda: look(working_set))

@@ -129,7 +129,7 @@ class Recall:
             async with asyncio.timeout(self._config.deadline_ms / 1000):
                 records: list[Record] = []
                 for scope in dict.fromkeys([*identity.writes, *identity.reads]):
-                    working_set = await self._sets.get(scope)
+                    working_set = await self._sets.whole(scope)
                     records = await self._sets.run(lambda held=working_set: held.latest(identity.session_id, limit))  # type: ignore[misc]  # mypy cannot infer it
                     if records:
                         break
@@ -214,7 +214,7 @@ def _find(
         found: list[Memory] = []
         for scope, working_set in loaded:
             allows = wanted.allows.get(scope.value)
-            meaning = meant[working_set.embedder] or _UNKNOWN
+            meaning = meant.get(working_set.embedder) or _UNKNOWN
             found += working_set.search(
                 query.terms, meaning.vector, limit, weights, scale=meaning.scale, allows=allows, group=group
             )

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.recall.working_set import WorkingSet
+from gateway.store.catalog import Made
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore
 from gateway.telemetry import Telemetry
@@ -35,15 +36,15 @@ class LargeScope:
         self._scope = scope
         self._store = store
         self._struck = struck
+        self._made = store.made_of(scope.value)
 
     @property
     def embedder(self) -> str:
-        return self._store.made_of(self._scope.value).embedder
+        return self._made.embedder
 
     async def around(self, words: Sequence[str], vector: "NDArray[np.float32] | None") -> WorkingSet:
         """A working set of the candidates. Raises StoreFailed."""
-        made = self._store.made_of(self._scope.value)
-        found = WorkingSet(made.dimensions, made.embedder)
+        found = WorkingSet(self._made.dimensions, self._made.embedder)
         await asyncio.to_thread(found.fill, await self._store.near(self._scope, words, vector))
         found.remove_all(self._struck())
         return found
@@ -59,7 +60,6 @@ class WorkingSets:
         self._max_bytes = max_bytes
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
-        self._large: set[str] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._missed: dict[str, list[Row]] = {}
         self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
@@ -74,8 +74,8 @@ class WorkingSets:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, scope: Scope) -> WorkingSet:
-        """The working set of a scope, of its newest memories if it is large. A load goes on when its first caller has
-        given up. Raises StoreFailed."""
+        """The working set of a scope that can be held. A load goes on when its first caller has given up. Raises
+        StoreFailed."""
         found = self._sets.get(scope.value)
         if found is not None:
             self._sets.move_to_end(scope.value)
@@ -91,12 +91,18 @@ class WorkingSets:
     async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
         """The working set of a scope, or, where it has more memories than are held, its large form. Raises
         StoreFailed."""
-        is_known = scope.value in self._sets or scope.value in self._large
-        if not is_known and await self._store.is_larger(scope, self._max_rows):
-            self._large.add(scope.value)
-        if scope.value in self._large:
+        if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
             return LargeScope(scope, self._store, lambda: self._struck.get(scope.value, ()))
         return await self.get(scope)
+
+    async def whole(self, scope: Scope) -> WorkingSet:
+        """All memories of a scope, however many: for those who look up, list and delete. Raises StoreFailed."""
+        held = await self.for_recall(scope)
+        if isinstance(held, WorkingSet):
+            return held
+        found, _ = await self._loaded(scope)
+        found.remove_all(self._struck.get(scope.value, ()))
+        return found
 
     async def strike(self, records: Iterable[Record]) -> None:
         """What was deleted is gone from recall at once, before the store knows."""
@@ -155,9 +161,9 @@ class WorkingSets:
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
-            working_set = await self._loaded(scope)
-            while self._store.made_of(scope.value).embedder != working_set.embedder:  # made anew meanwhile
-                working_set = await self._loaded(scope)
+            working_set, made = await self._loaded(scope)
+            while self._store.made_of(scope.value) != made:  # made anew meanwhile
+                working_set, made = await self._loaded(scope)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
@@ -179,11 +185,11 @@ class WorkingSets:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
-    async def _loaded(self, scope: Scope) -> WorkingSet:
+    async def _loaded(self, scope: Scope) -> tuple[WorkingSet, Made]:
         made = self._store.made_of(scope.value)
         working_set = WorkingSet(made.dimensions, made.embedder)
-        await asyncio.to_thread(working_set.fill, await self._store.load(scope, self._max_rows))
-        return working_set
+        await asyncio.to_thread(working_set.fill, await self._store.load(scope))
+        return working_set, made
 
     def _shrink(self) -> None:
         total = sum(working_set.nbytes for working_set in self._sets.values())

@@ -18,6 +18,7 @@ from gateway.store.terms import stored_terms
 __all__ = ["Progress", "Reindexer"]
 
 _log = logging.getLogger("gateway.reindex")
+_PROBE = "Is anybody there?"
 _AT_ONCE = 256  # rows
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
@@ -79,23 +80,33 @@ class Reindexer:
         pause = _FIRST_PAUSE
         self._rows = 0
         while outdated := self._store.outdated():
-            try:
-                self._of = self._rows + sum([await self._store.count(bucket) for bucket in outdated])
-                for bucket in outdated:
-                    before = self._rows
-                    try:
-                        self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
-                    except BaseException:
-                        self._rows = before
-                        raise
-                pause = _FIRST_PAUSE
-                self._reason = ""
-            except (StoreFailed, EmbedFailed) as error:
-                self._reason = str(error)
-                _log.warning("reindex_rests", extra={"cause": type(error).__name__, "seconds": pause})
+            self._of = self._rows
+            with contextlib.suppress(StoreFailed):
+                self._of += sum([await self._store.count(bucket) for bucket in outdated])
+            failures = [reason for bucket in outdated if (reason := await self._tried(bucket))]
+            self._reason = failures[0] if failures else ""
+            if failures:
+                _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
         _log.info("reindex_done", extra={"rows": self._rows})
+
+    async def _tried(self, bucket: int) -> str:
+        """Make a bucket anew. Returns why not, or an empty string."""
+        before = self._rows
+        try:
+            await self._embedders.current.embed_documents([_PROBE])
+            self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
+        except (StoreFailed, EmbedFailed) as error:
+            self._rows = before
+            return str(error)
+        except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+            _log.exception("reindex_fault")
+            self._rows = before
+            return type(error).__name__
+        return ""
 
     async def _prepare(self, rows: list[Row]) -> list[Row]:
         made: list[Row] = []

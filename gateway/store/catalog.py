@@ -39,7 +39,7 @@ class Catalog:
         self._path = path
         self._buckets: dict[int, tuple[TableEntry, ...]] = {}
 
-    def read(self, names: Iterable[str], first: Made) -> None:
+    def read(self, names: Sequence[str], first: Made) -> None:
         """What is there. Without a file: the tables of these names, one a bucket, made as `first`. Raises OSError or
         ValueError."""
         if self._path.exists():
@@ -51,6 +51,8 @@ class Catalog:
                 for bucket, entries in stored.items()
             }
             return
+        if any(name.startswith("memories_") and name.count("_") > 1 for name in names):
+            raise ValueError("tables.json is missing: restore it with the tables that it names, from the same back-up")
         for name in names:
             head, _, number = name.rpartition("_")
             if head == "memories" and number.isdigit():
@@ -75,7 +77,8 @@ class Catalog:
         fsync(self._path.parent)
         self._buckets = changed
 
-    def new_name(self, bucket: int) -> str:
+    def new_name(self, bucket: int, taken: Iterable[TableEntry] = ()) -> str:
         """A name that no table of the bucket has."""
-        numbers = [int(entry.name.split("_")[2]) for entry in self.tables(bucket) if entry.name.count("_") > 1]
+        entries = (*self.tables(bucket), *taken)
+        numbers = [int(entry.name.split("_")[2]) for entry in entries if entry.name.count("_") > 1]
         return f"memories_{bucket:03d}_{max(numbers, default=0) + 1}"

@@ -11,10 +11,14 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["import_lancedb"]
+__all__ = ["connecting", "import_lancedb"]
+
+_INDEX_CACHE_BYTES = 64 * 2**20
+_METADATA_CACHE_BYTES = 32 * 2**20
 
 _SKIPPED = "lance_namespace_urllib3_client.api."
 
@@ -47,3 +51,13 @@ def import_lancedb() -> Any:
         return importlib.import_module("lancedb")
     finally:
         sys.meta_path.remove(finder)
+
+
+def connecting(path: Path) -> Any:
+    """What connects to the database in a folder, when called in the loop; loading takes a second and more."""
+    lancedb = import_lancedb()
+    path.mkdir(parents=True, exist_ok=True)
+    session = lancedb.Session(
+        index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
+    )
+    return lambda: lancedb.connect_async(str(path), session=session)

@@ -39,9 +39,9 @@ class Row:
 class Loaded:
     """Rows of one read, oldest first, each id once (its newest version), numbered from 0."""
 
-    def __init__(self, tables: Sequence[Any], scope: Scope | None, limit: int) -> None:
+    def __init__(self, tables: Sequence[Any], scope: Scope | None = None) -> None:
         filled = [table for table in tables if len(table)]
-        self._table: Any = _in_order(_joined(filled), scope, limit) if filled else ()
+        self._table: Any = _in_order(_joined(filled), scope) if filled else ()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -174,8 +174,8 @@ def _joined(tables: Sequence[Any]) -> Any:
     return pa.concat_tables(fitting) if others else first
 
 
-def _in_order(arrow: Any, scope: Scope | None, limit: int) -> Any:
-    """Oldest first, the newest version of each id, `limit` at most. What was deleted is left out; so is a row of
+def _in_order(arrow: Any, scope: Scope | None) -> Any:
+    """Oldest first, the newest version of each id. What was deleted is left out; so is a row of
     another scope, which would be a bug of the store."""
     import numpy as np  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -192,4 +192,4 @@ def _in_order(arrow: Any, scope: Scope | None, limit: int) -> Any:
     is_deleted = pc.equal(arrow.column("status"), "deleted").to_numpy()
     chosen = set(newest.values())
     rows = [row for row in order if row in chosen and not is_deleted[row]]
-    return arrow.take(np.asarray(rows[-limit:], np.int64))
+    return arrow.take(np.asarray(rows, np.int64))

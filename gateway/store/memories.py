@@ -16,14 +16,14 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from gateway.store.catalog import Catalog, Made, TableEntry
-from gateway.store.folder import DataFolder, fsync
-from gateway.store.lean_import import import_lancedb
+from gateway.store.disk import probe_disk, sync_tree
+from gateway.store.folder import DataFolder
+from gateway.store.lean_import import connecting
 from gateway.store.loaded import Loaded, Row
-from gateway.store.near import near
+from gateway.store.near import WordIndexes, near
 from gateway.store.schema import to_arrow
 from gateway.turn import Record, Scope
 
@@ -32,15 +32,13 @@ __all__ = ["MemoryStore", "Prepare", "StoreFailed"]
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
 _READ_TIMEOUT = timedelta(seconds=30)
-_INDEX_CACHE_BYTES = 64 * 2**20
-_METADATA_CACHE_BYTES = 32 * 2**20
 _FRAGMENTS_BEFORE_COMPACTION = 64  # of a growing table, which is small
 _GROWN = 8_192  # rows of a growing table that are worth a rebuild
 _GROWN_SHARE = 4  # or one in four of the settled ones: so a row is rewritten a few times in all
 _ROWS_BEFORE_INDEX = 5_000
 _ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is one piece
+_LEFT_FOR = 45.0  # seconds, longer than any read may take
 _VERSIONS_KEPT = timedelta(minutes=15)
-_PROBE_BYTES = 2**20
 
 Prepare = Callable[[list[Row]], Awaitable[list[Row]]]
 """Makes rows anew: their vectors and terms."""
@@ -56,7 +54,7 @@ class _Bucket:
 
     entries: tuple[TableEntry, ...] = ()
     handles: dict[str, Any] = field(default_factory=dict)
-    leftovers: list[str] = field(default_factory=list)
+    leftovers: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def tables(self) -> list[tuple[TableEntry, Any]]:
@@ -75,12 +73,13 @@ class MemoryStore:
         self._buckets: dict[int, _Bucket] = {}
         self._writing = asyncio.Lock()
         self._rebuilding = asyncio.Lock()
+        self._word_indexes = WordIndexes()
         self._synced_at = time.time()
 
     async def open(self) -> None:
         """Import LanceDB and open what is there. Raises StoreFailed."""
         os.environ.setdefault("LANCEDB_LOG", "error")
-        database = await asyncio.to_thread(_connect_sync, self._folder.path / "lance")
+        database = await asyncio.to_thread(connecting, self._folder.path / "lance")
         try:
             self._database = await database()
             names = (await self._database.list_tables()).tables
@@ -88,20 +87,25 @@ class MemoryStore:
             await asyncio.to_thread(self._catalog.read, names, first)
             for name in set(names) - self._catalog.names:
                 await self._database.drop_table(name)  # of a rebuild that did not come to its end
-            self._buckets = {bucket: await self._opened(bucket) for bucket in range(self._folder.buckets)}
+            self._buckets = {bucket: await self._opened(bucket, names) for bucket in range(self._folder.buckets)}
         except Exception as error:
             self._database = None
             raise StoreFailed(_short(error)) from error
 
-    async def _opened(self, bucket: int) -> _Bucket:
+    async def _opened(self, bucket: int, names: Sequence[str]) -> _Bucket:
         entries = self._catalog.tables(bucket)
-        handles = {entry.name: await self._database.open_table(entry.name) for entry in entries}
+        handles = {}
+        for entry in entries:
+            is_lost = entry.name not in names and not entry.is_settled
+            # a power cut can take a table that was just begun; the journal still has what was written to it
+            handles[entry.name] = await (self._created(entry) if is_lost else self._database.open_table(entry.name))
         for table in handles.values():
             if "version" not in (await table.schema()).names:
                 await table.add_columns({"version": "CAST(1 AS INT)"})
         return _Bucket(entries, handles)
 
     async def close(self) -> None:
+        await self._word_indexes.stop()
         buckets, self._buckets = self._buckets, {}
         for bucket in buckets.values():
             for table in bucket.handles.values():
@@ -123,16 +127,14 @@ class MemoryStore:
         self._require_open()
         condition = f"id IN ({','.join(ids)})"
         found = await asyncio.gather(*(self._read(bucket, condition) for bucket in self._buckets.values()))
-        return await asyncio.to_thread(
-            lambda: [record for tables in found for record in Loaded(tables, None, len(ids)).records()]
-        )
+        return await asyncio.to_thread(lambda: [record for tables in found for record in Loaded(tables).records()])
 
-    async def load(self, scope: Scope, limit: int) -> Loaded:
-        """All rows of a scope in the order they were remembered; the newest `limit`. Raises StoreFailed."""
+    async def load(self, scope: Scope) -> Loaded:
+        """All rows of a scope in the order they were remembered. Raises StoreFailed."""
         condition = f"scope = '{_hex(scope.value)}'"
         self._require_open()
         tables = await self._read(self._buckets[self._number(scope.value)], condition)
-        return await asyncio.to_thread(Loaded, tables, scope, limit)
+        return await asyncio.to_thread(Loaded, tables, scope)
 
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         """True if a scope has more rows than this, those with several versions counted as often. Raises StoreFailed."""
@@ -148,18 +150,29 @@ class MemoryStore:
         self._require_open()
         condition, bucket = f"scope = '{_hex(scope.value)}'", self._buckets[self._number(scope.value)]
         dimensions = self.made_of(scope.value).dimensions
-        found = await asyncio.gather(
-            *(
-                _guarded(near(table, condition, words, vector if entry.made.dimensions == dimensions else None))
-                for entry, table in bucket.tables
-            )
-        )
+        reads = []
+        for entry, table in bucket.tables:
+            known = words if await self._word_indexes.is_there(entry.name, table) else ()
+            meant = vector if entry.made.dimensions == dimensions else None
+            reads.append(_guarded(near(table, condition, known, meant)))
+        found = await asyncio.gather(*reads)
         tables = [table for tables in found for table in tables]
-        return await asyncio.to_thread(Loaded, tables, scope, sum(map(len, tables)))
+        if len(bucket.tables) > 1:  # a newer version, or a deletion, may stand in another table, and far away
+            ids = {id_ for table in tables for id_ in table.column("id").to_pylist()}
+            wanted = ",".join(f"'{id_}'" for id_ in ids if _ID.match(id_))
+            tables += await self._read(bucket, f"{condition} AND id IN ({wanted})") if wanted else []
+        return await asyncio.to_thread(Loaded, tables, scope)
 
     async def _read(self, bucket: _Bucket, condition: str) -> list[Any]:
-        queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for _, table in bucket.tables]
-        return list(await asyncio.gather(*(_guarded(query) for query in queries)))
+        for _ in range(2):
+            entries = bucket.entries
+            queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for _, table in bucket.tables]
+            try:
+                return list(await asyncio.gather(*(_guarded(query) for query in queries)))
+            except StoreFailed:
+                if bucket.entries == entries:
+                    raise
+        raise StoreFailed("the tables changed twice while they were read; try again")
 
     async def write(self, rows: Sequence[Row], *, may_exist: bool) -> None:
         """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed, also if a row was made
@@ -183,7 +196,7 @@ class MemoryStore:
         """Raises StoreFailed if nothing could be written or read now, whatever it is."""
         self._require_open()
         try:
-            await asyncio.to_thread(_probe_disk, self._folder.path / "lance" / "probe")
+            await asyncio.to_thread(probe_disk, self._folder.path / "lance" / "probe")
         except OSError as error:
             raise StoreFailed(_short(error)) from error
         for bucket in self._buckets.values():
@@ -196,11 +209,12 @@ class MemoryStore:
         worked_on = 0
         for number, bucket in self._buckets.items():
             await self._drop_leftovers(bucket)
-            if not bucket.entries:
+            if not bucket.entries or self._rebuilding.locked():
                 continue
             stats = await _guarded(bucket.handles[bucket.entries[-1].name].stats())
             settled = [await _guarded(table.count_rows()) for entry, table in bucket.tables[:-1]]
-            if stats["num_rows"] > max(_GROWN, sum(settled) // _GROWN_SHARE):
+            is_of_one_kind = len({entry.made for entry in bucket.entries}) == 1  # else it is to be made anew
+            if is_of_one_kind and stats["num_rows"] > max(_GROWN, sum(settled) // _GROWN_SHARE):
                 await self.rebuild(number, bucket.entries[0].made, None)
             elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
                 async with self._writing:
@@ -235,19 +249,19 @@ class MemoryStore:
         the next rebuild. Returns the scopes in it. Raises StoreFailed."""
         async with self._rebuilding:
             bucket = self._buckets[number]
-            old = bucket.entries
             # what is written meanwhile is made as before, so that all that is read until the end is of one kind
-            growing = TableEntry(self._catalog.new_name(number), old[0].made)
+            before = bucket.entries[0].made
             async with self._writing:
-                await self._add_table(number, growing)
+                entry, table = bucket.tables[-1]
+                is_fresh = not entry.is_settled and entry.made == before and not await _guarded(table.count_rows())
+                if not is_fresh:  # else one that an earlier attempt began
+                    await self._add_tables(number, bucket.entries, [before])
+            *old, growing = bucket.tables
             settled = TableEntry(self._catalog.new_name(number), made, is_settled=True)
-            scopes = await self._copy([(entry, bucket.handles[entry.name]) for entry in old], bucket, settled, prepare)
+            scopes = await self._copy(old, bucket, settled, prepare)
             async with self._writing:
-                await self._sync()
-                await self._enter(number, (settled, growing))
-                if growing.made != made:
-                    await self._add_table(number, TableEntry(self._catalog.new_name(number), made))
-            bucket.leftovers += [entry.name for entry in old]
+                await self._add_tables(number, (settled, growing[0]), [made] if before != made else [])
+            bucket.leftovers += [(time.monotonic(), entry.name) for entry, _ in old]
             return scopes
 
     async def _copy(
@@ -262,14 +276,16 @@ class MemoryStore:
         for scopes in _groups(counts):
             condition = f"scope IN ({','.join(repr(_hex(scope)) for scope in scopes)})"
             tables = await self._read(source, condition)
-            rows = await asyncio.to_thread(Loaded, tables, None, sum(map(len, tables)))
+            rows = await asyncio.to_thread(Loaded, tables)
             if not len(rows):
                 continue
             data = rows.by_scope()
-            if prepare is not None:
-                prepared = await prepare(await asyncio.to_thread(rows.rows))
-                data = await asyncio.to_thread(to_arrow, prepared, settled.made.dimensions)
-            await _guarded(table.add(data))
+            for begin in range(0, len(data), _ROWS_AT_ONCE):
+                part = data.slice(begin, _ROWS_AT_ONCE)
+                if prepare is not None:
+                    prepared = await prepare(await asyncio.to_thread(Loaded([part]).rows))
+                    part = await asyncio.to_thread(to_arrow, prepared, settled.made.dimensions)
+                await _guarded(table.add(part))
         if counts.total() >= _ROWS_BEFORE_INDEX:
             await _guarded(_create_indexes(table))
         bucket.handles[settled.name] = table
@@ -278,9 +294,11 @@ class MemoryStore:
     async def _write_bucket(self, number: int, rows: list[Row], may_exist: bool) -> None:
         bucket = self._buckets[number]
         if not bucket.entries:
-            await self._add_table(number, TableEntry(self._catalog.new_name(number), self._made))
+            await self._add_tables(number, (), [self._made])
+        elif bucket.entries[-1].made != bucket.entries[0].made or bucket.entries[-1].is_settled:
+            await self._add_tables(number, bucket.entries, [bucket.entries[0].made])
         entry, table = bucket.tables[-1]
-        if any(row.vector is not None and len(row.vector) != entry.made.dimensions for row in rows):
+        if any(row.embedder not in ("", entry.made.embedder) for row in rows):
             raise StoreFailed("the bucket was rebuilt meanwhile")
         data = await asyncio.to_thread(to_arrow, rows, entry.made.dimensions)
         if may_exist:
@@ -289,11 +307,16 @@ class MemoryStore:
         else:
             await table.add(data)
 
-    async def _add_table(self, number: int, entry: TableEntry) -> None:
-        """A new growing table; what grew before is only read from now on."""
+    async def _add_tables(self, number: int, entries: Sequence[TableEntry], made: Sequence[Made]) -> None:
+        """From now on these tables hold the bucket, and new growing ones after them; durable, and all or nothing."""
         bucket = self._buckets[number]
-        bucket.handles[entry.name] = await self._created(entry)
-        await self._enter(number, (*bucket.entries, entry))
+        added: list[TableEntry] = []
+        for one in made:
+            entry = TableEntry(self._catalog.new_name(number, [*entries, *added]), one)
+            bucket.handles[entry.name] = await _guarded(self._created(entry))
+            added.append(entry)
+        await self._sync()
+        await self._enter(number, (*entries, *added))
 
     async def _created(self, entry: TableEntry) -> Any:
         schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
@@ -309,16 +332,19 @@ class MemoryStore:
         self._buckets[number].entries = tuple(entries)
 
     async def _drop_leftovers(self, bucket: _Bucket) -> None:
-        names, bucket.leftovers = bucket.leftovers, []
-        for name in names:
+        """Drop tables that no read can be on any more."""
+        for since, name in list(bucket.leftovers):
+            if time.monotonic() - since < _LEFT_FOR:
+                continue
+            await _guarded(self._database.drop_table(name, ignore_missing=True))
+            bucket.leftovers.remove((since, name))
             handle = bucket.handles.pop(name, None)
             if handle is not None:
                 handle.close()
-            await _guarded(self._database.drop_table(name, ignore_missing=True))
 
     async def _sync(self) -> None:
         try:
-            await asyncio.to_thread(_sync_tree, self._folder.path / "lance", self._synced_at - 2)
+            await asyncio.to_thread(sync_tree, self._folder.path / "lance", self._synced_at - 2)
         except OSError as error:
             raise StoreFailed(_short(error)) from error
 
@@ -344,15 +370,6 @@ def _groups(counts: Counter[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _connect_sync(path: Path) -> Any:
-    lancedb = import_lancedb()  # a second and more of loading: behind the open port
-    path.mkdir(parents=True, exist_ok=True)
-    session = lancedb.Session(
-        index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
-    )
-    return lambda: lancedb.connect_async(str(path), session=session)
-
-
 async def _create_indexes(table: Any) -> None:
     from lancedb.index import BTree  # noqa: PLC0415
 
@@ -375,26 +392,3 @@ def _hex(scope: str) -> str:
     if not _HEX.match(scope):
         raise ValueError("a scope is 64 hex characters")
     return scope
-
-
-def _probe_disk(path: Path) -> None:
-    path.write_bytes(bytes(_PROBE_BYTES))
-    fsync(path)
-    path.unlink()
-
-
-def _sync_tree(root: Path, since: float) -> None:
-    """fsync files changed since then, and the folders that name them."""
-    for folder, _, files in os.walk(root):
-        changed = [Path(folder, name) for name in files if _modified(Path(folder, name)) >= since]
-        for path in changed:
-            fsync(path)
-        if changed:
-            fsync(Path(folder))
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

@@ -9,21 +9,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["near"]
+__all__ = ["WordIndexes", "near"]
 
 _NEAREST = 300  # rows by vector, and as many by words
 _BACKGROUND = 1_000  # rows against which scores are standardised
+_SOON = 0.1  # seconds
 _TIMEOUT = timedelta(seconds=10)
 
 
 async def near(table: Any, condition: str, words: Sequence[str], vector: "NDArray[np.float32] | None") -> list[Any]:
-    """Rows of a table that are nearest by vector and by words, and some others, as Arrow tables of its columns."""
+    """Rows of a table that are nearest by vector and by words, and some others, as Arrow tables of its columns. Words
+    need the table's index."""
     names = (await table.schema()).names
     queries = [table.query().where(condition).limit(_BACKGROUND)]
     if vector is not None:
         queries.append(table.query().nearest_to(vector).distance_type("cosine").where(condition).limit(_NEAREST))
     if words:
-        await _index_words(table)
         queries.append(_by_words(table, words).where(condition).limit(_NEAREST))
     found = await asyncio.gather(*(query.to_arrow(timeout=_TIMEOUT) for query in queries))
     return [rows.select(names) for rows in found]
@@ -34,6 +35,28 @@ def _by_words(table: Any, words: Sequence[str]) -> Any:
 
     query = MatchQuery(" ".join(dict.fromkeys(words)), "fts")  # type: ignore[call-arg]  # the others have defaults
     return table.query().nearest_to_text(query)
+
+
+class WordIndexes:
+    """Makes the index of words of a table when it is first wanted, once, beside whoever wants it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def is_there(self, name: str, table: Any) -> bool:
+        """True if words can be looked up in this table by now; a small table's index is soon made."""
+        task = self._tasks.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._tasks[name] = asyncio.create_task(_index_words(table), name="index-words")
+        await asyncio.wait([task], timeout=_SOON)
+        return task.done() and not task.cancelled() and task.exception() is None
+
+    async def stop(self) -> None:
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
 
 
 async def _index_words(table: Any) -> None:

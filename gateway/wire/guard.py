@@ -36,7 +36,7 @@ from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 from gateway.wire.dialects import error_body
 
-__all__ = ["Guard", "Protocol", "parse_json", "principal_of", "read_body", "request_id_of"]
+__all__ = ["Guard", "Protocol", "parse_json", "principal_of", "read_body", "request_id_of", "set_request_id"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,6 +59,11 @@ def principal_of(request: web.Request) -> Principal:
 
 def request_id_of(request: web.Request) -> str:
     return request[_REQUEST_ID]
+
+
+def set_request_id(request: web.Request, request_id: str) -> None:
+    """Give the request the id of its turn, where that is one of its own."""
+    request[_REQUEST_ID] = request_id
 
 
 class Guard:

@@ -22,7 +22,7 @@ from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
 from gateway.upstream.tee import wrap_error
 from gateway.wire.dialects import ChatDialect, read_chat
-from gateway.wire.guard import header_number, parse_json, principal_of, read_body, request_id_of
+from gateway.wire.guard import header_number, parse_json, principal_of, read_body, request_id_of, set_request_id
 
 __all__ = ["OpenAIFace", "send"]
 
@@ -263,4 +263,6 @@ def _turn_id(request: web.Request, principal: Principal, user: str, raw: bytes) 
     if not key:
         return request_id_of(request)
     parts = "\0".join((principal.tenant, user, key, "")).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(parts + raw).hexdigest()[:32]
+    made = hashlib.sha256(parts + raw).hexdigest()[:32]
+    set_request_id(request, made)  # what the client is told is what explains the turn
+    return made

@@ -49,6 +49,12 @@ async def test_it_tells_what_was_searched_found_injected_and_cut(gateway: Runnin
     assert sum(best["parts"].values()) == pytest.approx(best["score"], abs=0.01)
 
 
+async def test_a_chat_with_an_idempotency_key_is_explained_too(gateway: Running) -> None:
+    reply = await gateway.chat("My cat is called Miso.", headers={"idempotency-key": "once"})
+    told = await gateway.get(f"/v1/memory/explain/{reply.headers['x-gateway-request-id']}")
+    assert told.json["query"] == "My cat is called Miso."
+
+
 async def test_what_was_not_relevant_enough_is_told_too(gateway: Running) -> None:
     await gateway.chat("My cat is called Miso.", session="one")
     await gateway.settled()

@@ -143,19 +143,22 @@ async def test_the_command_works_with_and_without_a_running_gateway(
     tmp_path: Path, upstream: FakeUpstream, server: FakeUpstream
 ) -> None:
     await told(tmp_path, upstream)
-    config = configuration(tmp_path, upstream.url, **with_server(server))
+    configuration(tmp_path, upstream.url, **with_server(server), server__port=9)
 
-    async def run(url: str) -> "subprocess.CompletedProcess[str]":
+    async def run(*options: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "gateway", "memory", "reindex", "--config", str(tmp_path / "config.yaml")]
-        command += ["--url", url]
+        command += options
         return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
 
-    alone = await run("http://127.0.0.1:9")
+    elsewhere = await run("--url", "http://127.0.0.1:9")
+    assert (elsewhere.returncode, "no gateway answers" in elsewhere.stderr) == (1, True), "nothing is done elsewhere"
+    alone = await run()
     assert (alone.returncode, "doing it here" in alone.stdout) == (0, True), alone.stderr
     assert "all memories are as configured" in alone.stdout
+    config = configuration(tmp_path, upstream.url, **with_server(server))
     async with running_gateway(config) as gateway:
         assert (await gateway.get("/ready")).json["reindex"] == "done"
-        done = await run(gateway.url)
+        done = await run("--url", gateway.url)
         assert (done.returncode, "0 made anew" in done.stdout) == (0, True), done.stderr
 
 

@@ -28,6 +28,7 @@ def test_a_speakers_name_stands_before_what_is_remembered(tmp_path: Path) -> Non
         ("{", "Invalid JSON"),
         (json.dumps({"dataset": "d", "users": []}), "users"),
         (json.dumps(made(evidence=["7"])), "no turn has the id '7'"),
+        (json.dumps(made(evidence=[], outdated=["1"])), "needs `evidence`"),
         (json.dumps(made(question="")), "users.0.questions.0.question"),
     ],
 )

@@ -96,3 +96,9 @@ def test_the_source_is_shown_where_it_is_not_the_user() -> None:
 @pytest.mark.parametrize("budget", [0, -5, 10])
 def test_no_room_means_no_block(budget: int) -> None:
     assert assemble([memory("a")], budget, by_words, frozenset(), 9) == NO_BLOCK
+
+
+@pytest.mark.parametrize("at", [1.7e12, 1e18, float("nan"), float("-inf")])
+def test_a_time_that_is_none_breaks_nothing(at: float) -> None:
+    block = assemble([memory("a b", event_time=at), memory("c d", 1)], 500, by_words, frozenset(), 100)
+    assert len(block.memories) == 2

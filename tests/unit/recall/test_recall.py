@@ -15,7 +15,7 @@ SHORT = RecallConfig(deadline_ms=200, cold_deadline_ms=200)
 
 
 class BrokenStore(Store):
-    async def load(self, scope: Scope, limit: int) -> Loaded:
+    async def load(self, scope: Scope) -> Loaded:
         raise ZeroDivisionError
 
 

@@ -39,12 +39,12 @@ class Store:
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         return False
 
-    async def load(self, scope: Scope, limit: int) -> Loaded:
+    async def load(self, scope: Scope) -> Loaded:
         self.loads += 1
         await self.gate.wait()
         if self.fails:
             raise StoreFailed("no")
-        return Loaded([to_arrow(self.rows, 4)], None, limit)
+        return Loaded([to_arrow(self.rows, 4)])
 
 
 def sets(store: Store, **limits: int) -> WorkingSets:
@@ -153,6 +153,8 @@ async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) 
     await large.strike([rows[7].record])
     struck = (await handle.around(list(rows[7].terms), None)).search(list(rows[7].terms), None, 9, RankWeights())
     assert rows[7].record.id not in {one.record.id for one in struck}
+    assert len(await large.whole(ADA)) == 2999, "listing and deleting see all of it"
+    assert isinstance(await large.for_recall(ADA), LargeScope)
     for one in (large, whole):
         await one.stop()
     await store.close()

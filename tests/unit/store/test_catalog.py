@@ -22,7 +22,7 @@ def test_what_was_put_is_read_again(tmp_path: Path) -> None:
 
 def test_without_a_catalog_each_table_is_a_bucket(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "tables.json")
-    catalog.read(["memories_000", "memories_012", "another", "memories_001_7"], MADE)
+    catalog.read(["memories_000", "memories_012", "another"], MADE)
     assert catalog.names == {"memories_000", "memories_012"}
     assert catalog.tables(12) == (TableEntry("memories_012", MADE),)
 
@@ -33,3 +33,8 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         catalog.put(0, [TableEntry("memories_000_1", MADE)])
     assert catalog.tables(0) == ()
+
+
+def test_a_lost_catalog_is_said_and_costs_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="restore it"):
+        Catalog(tmp_path / "tables.json").read(["memories_000_1"], MADE)

@@ -59,35 +59,34 @@ async def test_rows_come_back_whole_and_in_order(store: MemoryStore) -> None:
     }
     written = [row(f"text 猫 {number}", number, **fields) for number in (3, 1, 2)]
     await store.write(written, may_exist=False)
-    loaded = (await store.load(ADA, 100)).rows()
+    loaded = (await store.load(ADA)).rows()
     assert [one.seq for one in loaded] == [1, 2, 3]
     one, expected = loaded[0], written[1]
     assert one.record == expected.record
     assert (one.terms, one.tokens, one.embedder) == (expected.terms, expected.tokens, expected.embedder)
     assert one.vector is not None
     assert one.vector.tolist() == [0.5] * 4
-    assert [one.seq for one in (await store.load(ADA, 2)).rows()] == [2, 3]
 
 
 async def test_scopes_are_kept_apart(store: MemoryStore) -> None:
     await store.write([row("a", 1), row("b", 2, BOB.value)], may_exist=False)
-    assert [one.record.text for one in (await store.load(ADA, 9)).rows()] == ["a"]
-    assert [one.record.text for one in (await store.load(BOB, 9)).rows()] == ["b"]
+    assert [one.record.text for one in (await store.load(ADA)).rows()] == ["a"]
+    assert [one.record.text for one in (await store.load(BOB)).rows()] == ["b"]
     with pytest.raises(ValueError, match="64 hex"):
-        await store.load(dataclasses.replace(ADA, value="' OR 1=1 --" + "a" * 53), 9)
+        await store.load(dataclasses.replace(ADA, value="' OR 1=1 --" + "a" * 53))
 
 
 async def test_what_may_exist_is_replaced_not_doubled(store: MemoryStore) -> None:
     await store.write([row("old", 1, id="i")], may_exist=False)
     await store.write([row("new", 1, id="i"), row("newest", 1, id="i")], may_exist=True)
-    assert [one.record.text for one in (await store.load(ADA, 9)).rows()] == ["newest"]
+    assert [one.record.text for one in (await store.load(ADA)).rows()] == ["newest"]
 
 
 async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
     for number in range(101):
         await store.write([row(f"t{number}", number)], may_exist=False)
     assert await store.maintain() == 1
-    assert len(await store.load(ADA, 999)) == 101
+    assert len(await store.load(ADA)) == 101
     assert await store.maintain() == 0
     await store.sync()
     await store.probe()
@@ -96,14 +95,14 @@ async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
 async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
     bare = Row(record=record("bare", 1, scope=ADA.value), vector=None, embedder="", terms=(), tokens=1, seq=1)
     await store.write([bare, row("full", 2)], may_exist=False)
-    loaded = (await store.load(ADA, 9)).rows()
+    loaded = (await store.load(ADA)).rows()
     assert loaded[0].vector is None
     assert loaded[1].vector is not None
 
 
 async def test_a_closed_store_says_so(folder: DataFolder) -> None:
     store = MemoryStore(folder, MADE)
-    for call in (store.load(ADA, 1), store.write([row("a", 1)], may_exist=False), store.probe()):
+    for call in (store.load(ADA), store.write([row("a", 1)], may_exist=False), store.probe()):
         with pytest.raises(StoreFailed, match="not open"):
             await call
 
@@ -114,7 +113,7 @@ async def test_a_broken_store_fails_in_its_own_words(store: MemoryStore, folder:
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(StoreFailed):
-        await store.load(ADA, 9)
+        await store.load(ADA)
 
 
 async def test_memories_are_found_by_id_in_whatever_scope(store: MemoryStore) -> None:
@@ -130,7 +129,7 @@ async def test_a_changed_row_replaces_the_old_one_and_keeps_its_place(store: Mem
     await store.write([first, second], may_exist=False)
     changed = dataclasses.replace(first.record, text="c", version=2)
     await store.write([dataclasses.replace(first, record=changed, seq=9)], may_exist=True)
-    assert [(one.record.text, one.record.version) for one in (await store.load(ADA, 10)).rows()] == [("c", 2), ("b", 1)]
+    assert [(one.record.text, one.record.version) for one in (await store.load(ADA)).rows()] == [("c", 2), ("b", 1)]
 
 
 INFO = st.dictionaries(
@@ -181,7 +180,7 @@ def test_a_filter_has_the_same_answer_on_the_working_set_and_on_the_store(
         store = MemoryStore(folder, MADE)
         await store.open()
         await store.write(rows, may_exist=False)
-        loaded = (await store.load(ADA, 100)).rows()
+        loaded = (await store.load(ADA)).rows()
         await store.close()
         return loaded
 
@@ -213,13 +212,13 @@ async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_dele
     await store.write(later, may_exist=True)
     bucket = store._number(ADA.value)
     assert await store.rebuild(bucket, MADE, None) == [ADA.value]
-    assert texts(await store.load(ADA, 99)) == ["a0", "changed", "a3", "a4", "a5"]
+    assert texts(await store.load(ADA)) == ["a0", "changed", "a3", "a4", "a5"]
     assert await store.find([deleted.id]) == []
     await store.write(
         [dataclasses.replace(row("", 3), record=dataclasses.replace(row("a3", 3).record, text="!", version=5))],
         may_exist=True,
     )
-    assert texts(await store.load(ADA, 99)) == ["a0", "changed", "!", "a4", "a5"]
+    assert texts(await store.load(ADA)) == ["a0", "changed", "!", "a4", "a5"]
 
 
 async def test_what_is_written_during_a_rebuild_is_not_missed(store: MemoryStore, folder: DataFolder) -> None:
@@ -228,14 +227,14 @@ async def test_what_is_written_during_a_rebuild_is_not_missed(store: MemoryStore
 
     async def prepare(rows: list[Row]) -> list[Row]:
         await store.write([row("meanwhile", 50)], may_exist=False)
-        assert texts(await store.load(ADA, 99)) == ["a0", "a1", "a2", "meanwhile"]
+        assert texts(await store.load(ADA)) == ["a0", "a1", "a2", "meanwhile"]
         assert store.made_of(ADA.value) == MADE
         vector = np.ones(8, np.float32)
         return [dataclasses.replace(one, vector=vector, embedder="other", terms=("new",)) for one in rows]
 
     await store.rebuild(bucket, other, prepare)
     assert store.made_of(ADA.value) == other
-    loaded = await store.load(ADA, 99)
+    loaded = await store.load(ADA)
     assert texts(loaded) == ["a0", "a1", "a2", "meanwhile"]
     assert loaded.vectors("other", 8).any(axis=1).tolist() == [True, True, True, False]
     with pytest.raises(StoreFailed, match="rebuilt meanwhile"):
@@ -255,12 +254,12 @@ async def test_a_rebuild_that_breaks_off_leaves_all_as_it_was(store: MemoryStore
 
     with pytest.raises(ZeroDivisionError):
         await store.rebuild(store._number(ADA.value), MADE, prepare)
-    assert texts(await store.load(ADA, 99)) == ["a0", "a1", "a2"]
+    assert texts(await store.load(ADA)) == ["a0", "a1", "a2"]
     await store.write([row("later", 9)], may_exist=False)
     await store.close()
     again = MemoryStore(folder, MADE)
     await again.open()
-    assert texts(await again.load(ADA, 99)) == ["a0", "a1", "a2", "later"]
+    assert texts(await again.load(ADA)) == ["a0", "a1", "a2", "later"]
     assert set((await again._database.list_tables()).tables) == again._catalog.names, "leftovers are dropped"
     await again.close()
 
@@ -277,7 +276,7 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
     await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"memories_{bucket:03d}_1.lance")
     now = MemoryStore(folder, MADE)
     await now.open()
-    assert texts(await now.load(ADA, 9)) == ["old"]
+    assert texts(await now.load(ADA)) == ["old"]
     assert now.outdated() == {bucket: Made("e", 4, 1)}
     await now.close()
 
@@ -287,6 +286,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
 ) -> None:
     monkeypatch.setattr(memories, "_GROWN", 60)
     monkeypatch.setattr(memories, "_FRAGMENTS_BEFORE_COMPACTION", 6)
+    monkeypatch.setattr(memories, "_LEFT_FOR", 0)
     held: list[tuple[int, int, int]] = []
     for round_ in range(50):
         for number in range(8):
@@ -297,7 +297,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
         held.append(
             (len(list(Path("/proc/self/fd").iterdir())), len(files), sum(path.stat().st_size for path in files))
         )
-    assert len(await store.load(ADA, 9999)) == 400
+    assert len(await store.load(ADA)) == 400
     assert max(one[0] for one in held[25:]) <= max(one[0] for one in held[:25]) + 10, "descriptors"
     assert max(one[1] for one in held) < 400, "files"
     assert held[-1][2] < 4_000_000, "bytes"
@@ -306,6 +306,91 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
         for _, table in store._buckets[store._number(ADA.value)].tables
     ]
     assert sum(fragments) < 30
+
+
+async def test_a_rebuild_that_fails_again_and_again_adds_no_tables(store: MemoryStore) -> None:
+    await store.write([row("a", 1)], may_exist=False)
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        raise ZeroDivisionError
+
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            await store.rebuild(store._number(ADA.value), MADE, prepare)
+    assert len(store._buckets[store._number(ADA.value)].entries) == 2
+
+
+async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: MemoryStore) -> None:
+    await store.write([row("a", 1)], may_exist=False)
+    number, other = store._number(ADA.value), Made("other", 4, 2)
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        await store.write([row("meanwhile", 2)], may_exist=False)
+        return [dataclasses.replace(one, embedder="other") for one in rows]
+
+    await store.rebuild(number, other, prepare)
+    with pytest.raises(StoreFailed, match="rebuilt meanwhile"):
+        await store.write([row("late, of the same length", 3)], may_exist=False)
+    fresh = [dataclasses.replace(row(f"new {one}", 10 + one), embedder="other") for one in range(3)]
+    await store.write(fresh, may_exist=False)
+    assert await store.maintain() == 0, "what is to be made anew is not merged as it is"
+    store._made = other
+    assert store.outdated() == {number: MADE}
+
+
+async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes(
+    store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write([row("a", 1)], may_exist=False)
+    number, other, enter = store._number(ADA.value), Made("other", 8, 2), store._enter
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        monkeypatch.setattr(store, "_enter", crash)
+        return [dataclasses.replace(one, vector=np.ones(8, np.float32), embedder="other") for one in rows]
+
+    async def crash(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.rebuild(number, other, prepare)
+    monkeypatch.setattr(store, "_enter", enter)
+    await store.close()
+    again = MemoryStore(folder, other)
+    await again.open()
+    await again.write([row("b", 2)], may_exist=False)
+    assert texts(await again.load(ADA)) == ["a", "b"]
+    await again.close()
+
+
+async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: MemoryStore, folder: DataFolder) -> None:
+    await store.write([row("a", 1)], may_exist=False)
+    number = store._number(ADA.value)
+    await store.rebuild(number, MADE, None)
+    lost = store._buckets[number].entries[-1].name
+    await store.close()
+    await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"{lost}.lance")
+    again = MemoryStore(folder, MADE)
+    await again.open()
+    await again.write([row("b", 2)], may_exist=False)
+    assert texts(await again.load(ADA)) == ["a", "b"]
+    await again.close()
+
+
+async def test_candidates_are_of_the_newest_versions(store: MemoryStore) -> None:
+    await store.write([row(f"a{number}", number) for number in range(20)], may_exist=False)
+    await store.rebuild(store._number(ADA.value), MADE, None)
+    deleted = dataclasses.replace(row("", 3).record, id=row("a3", 3).record.id, status="deleted", version=2)
+    changed = dataclasses.replace(row("a4", 4).record, text="changed", version=2)
+    far = -np.full(4, 0.5, np.float32)
+    await store.write(
+        [dataclasses.replace(row("", 9), record=one, vector=far, terms=("z",)) for one in (deleted, changed)],
+        may_exist=True,
+    )
+    found = texts(await store.near(ADA, ["a"], np.full(4, 0.5, np.float32)))
+    assert "a3" not in found
+    assert "a4" not in found
+    assert "changed" in found
+    assert len(found) == 19
 
 
 class AgainstADict(RuleBasedStateMachine):
@@ -359,7 +444,7 @@ class AgainstADict(RuleBasedStateMachine):
 
     @invariant()
     def the_same_is_there(self) -> None:
-        loaded = self.runner.run(self.store.load(ADA, 99))
+        loaded = self.runner.run(self.store.load(ADA))
         assert texts(loaded) == [self.kept[name] for name in sorted(self.kept)]
 
 

@@ -1,0 +1,38 @@
+"""Bringing files to the disk, and asking whether it takes them."""
+
+import os
+from pathlib import Path
+
+from gateway.store.folder import fsync
+
+__all__ = ["probe_disk", "sync_tree"]
+
+_PROBE_BYTES = 2**20
+
+
+def probe_disk(path: Path) -> None:
+    """Write a file, sync it and take it away. Raises OSError."""
+    path.write_bytes(bytes(_PROBE_BYTES))
+    fsync(path)
+    path.unlink()
+
+
+def sync_tree(root: Path, since: float) -> None:
+    """fsync files changed since then, and the folders that name them, up to the root."""
+    folders: set[Path] = set()
+    for folder, _, files in os.walk(root):
+        changed = [Path(folder, name) for name in files if _modified(Path(folder, name)) >= since]
+        for path in changed:
+            fsync(path)
+        if changed:
+            here = Path(folder)
+            folders |= {here, *(parent for parent in here.parents if parent.is_relative_to(root))}
+    for path in folders:
+        fsync(path)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
