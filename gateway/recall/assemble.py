@@ -8,6 +8,7 @@ with each day named once, its year where it changes.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from itertools import groupby
 
 from gateway.turn import FENCE_CLOSE, FENCE_OPEN, Block, Layout, Memory, Record, quoted
@@ -37,20 +38,18 @@ class Notes:
         return f"- {said_by}{quoted(memory.record.text)}"
 
     def heading(self, memory: Memory) -> str:
-        return _heading(memory.record.event_time, _speaks_of_weekdays(memory))
+        return _heading(_day(memory.record), _speaks_of_weekdays(memory))
 
     def render(self, memories: Sequence[Memory]) -> str:
         lines = [FENCE_OPEN, _RULES]
         ordered = sorted(memories, key=lambda memory: (when(memory.record.event_time), memory.record.part))
         year = 0
-        for _, members in groupby(ordered, key=lambda memory: _day(memory.record)):
+        for day, members in groupby(ordered, key=lambda memory: _day(memory.record)):
             of_day = list(members)
-            at = of_day[0].record.event_time
-            heading = _heading(at, any(map(_speaks_of_weekdays, of_day)))
-            this_year = when(at).year
-            lines.append(heading if this_year == year else f"{heading} {this_year}")
+            heading = _heading(day, any(map(_speaks_of_weekdays, of_day)))
+            lines.append(heading if day.year == year else f"{heading} {day.year}")
             lines += map(self.line, of_day)
-            year = this_year
+            year = day.year
         return "\n".join([*lines, _END])
 
 
@@ -101,15 +100,15 @@ def _choose(
         record = memory.record
         if memory.tokens > room + _SMALLEST_ITEM or record.text in texts:
             continue
-        day, year = _day(record), when(record.event_time).year
+        day = _day(record)
         heading = "" if day in days else layout.heading(memory)
         cost = count(layout.line(memory) + "\n")
         if heading:
-            cost += count(f"{heading}\n" if year in years else f"{heading} {year}\n")
+            cost += count(f"{heading}\n" if day.year in years else f"{heading} {day.year}\n")
         if cost > room:
             continue
         if heading:
-            years.add(year)
+            years.add(day.year)
         chosen.append(memory)
         days.add(day)
         texts.add(record.text)
@@ -130,11 +129,16 @@ def when(at: float) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
+@lru_cache(maxsize=4096)
+def _date(day: float) -> date:
+    return when(day * 86_400).date()
+
+
 def _day(record: Record) -> date:
-    return when(record.event_time).date()
+    return _date(record.event_time // 86_400)
 
 
-def _heading(at: float, with_weekday: bool) -> str:
+@lru_cache(maxsize=4096)
+def _heading(day: date, with_weekday: bool) -> str:
     """The day in as few tokens as name it; its weekday where a memory of that day speaks of one."""
-    moment = when(at)
-    return f"{moment:%a} {moment.day} {moment:%B}" if with_weekday else f"{moment.day} {moment:%B}"
+    return f"{day:%a} {day.day} {day:%B}" if with_weekday else f"{day.day} {day:%B}"

@@ -16,8 +16,8 @@ from typing import Any
 __all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of"]
 
 DEFAULT_ENCODING = "o200k_base"
-_SHORT = 512  # characters of a text whose count is kept: the block's frame comes again with each turn
-_COUNTS_KEPT = 1024
+_SHORT = 512  # characters of a text whose count is kept: the block's frame and its lines come again and again
+_COUNTS_KEPT = 8192
 _ENCODINGS = (DEFAULT_ENCODING, "cl100k_base")
 _URL = (
     "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"  # never opened: tiktoken names its cache by it
