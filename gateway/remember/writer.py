@@ -59,6 +59,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
         self._is_dirty = False
 
     def wake(self) -> None:
@@ -72,10 +73,12 @@ class Writer:
         self._task = asyncio.create_task(self._work(), name="writer")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=10)
-            self._task = None
+        tasks = [task for task in (self._task, self._maintenance) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)
+        self._task = self._maintenance = None
 
     async def drained(self, timeout: float) -> bool:
         """Wait until all that is in the journal now can be found. False if it took longer."""
@@ -100,12 +103,27 @@ class Writer:
                     await self._sync()
                     if loop.time() >= next_maintenance:
                         next_maintenance = loop.time() + _MAINTAIN_EVERY
-                        await self._store.maintain()
+                        self._maintain()
             except _FAILURES as error:
                 pause = await self._rest(pause, type(error).__name__, str(error))
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
                 _log.exception("writer_fault")
                 pause = await self._rest(pause, "fault", type(error).__name__)
+
+    def _maintain(self) -> None:
+        """Put the tables in order beside the writing: a large one takes seconds, and nobody waits for it."""
+        if self._maintenance is not None and not self._maintenance.done():
+            return
+
+        async def work() -> None:
+            try:
+                await self._store.maintain()
+            except StoreFailed as error:
+                _log.warning("maintenance_failed", extra={"cause": str(error)})
+            except Exception:  # noqa: BLE001 — as the worker's own loop
+                _log.exception("maintenance_fault")
+
+        self._maintenance = asyncio.create_task(work(), name="maintenance")
 
     async def _wait_for_work(self) -> None:
         """Until the journal has something new, a failed entry is due, or files are to be synced."""

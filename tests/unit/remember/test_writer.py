@@ -1,12 +1,16 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from gateway.remember import writer as writer_module
 from gateway.remember.writer import Writer
 from gateway.store.catalog import Made
 from gateway.store.journal import Journal
 from gateway.store.loaded import Row
+from gateway.store.memories import StoreFailed
 from gateway.telemetry import Telemetry
 from tests.fakes.made import record
 from tests.fakes.running import eventually
@@ -76,5 +80,33 @@ async def test_the_journal_is_drained_in_batches_and_let_go_after_the_sync(tmp_p
     row = store.rows[record("new 0", 0).id]
     assert (row.terms[:2], row.tokens, row.embedder) == (("new", "0"), 5, "e")
     await eventually(lambda: store.synced > 0)
+    await writer.stop()
+    await journal.close()
+
+
+async def test_writing_goes_on_while_tables_are_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "_SYNC_EVERY", 0.0)
+    gate = asyncio.Event()
+
+    class Slow(Store):
+        async def maintain(self) -> int:
+            await gate.wait()
+            raise StoreFailed("and it may fail")
+
+    store = Slow()
+    writer: Writer | None = None
+    journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: writer.wake() if writer else None)
+    await journal.open()
+    parts: dict[str, Any] = {"journal": journal, "store": store, "embedders": Embedders(), "telemetry": Telemetry()}
+
+    async def on_rows(rows: Any) -> None: ...
+
+    writer = Writer(**parts, count=len, on_rows=on_rows, batch_window=0.01)
+    await writer.start()
+    for number in range(3):
+        await journal.append([record(f"said {number}", number)])
+        assert await writer.drained(5)
+    assert len(store.rows) == 3
+    gate.set()
     await writer.stop()
     await journal.close()
