@@ -142,27 +142,29 @@ class Pipeline:
     def _assembled(self, turn: Turn, route: Route, found: Recalled) -> Turn:
         """The turn with its block, and how it came about."""
         memories = turn.recalled.memories
-        budget, encoding = self._budget(turn, route)
+        budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
         most = self._config.top_k if turn.wanted.text is None else len(memories)
-        said = turn.dialect.said(turn.body) if memories else frozenset[str]()
-        layout = turn.dialect.layout or NOTES
-        block = assemble(
-            memories, budget, lambda text: self._tokenizer.count(text, encoding), said, most, layout=layout
-        )
+        said = frozenset[str]()
+        block = NO_BLOCK
+        if memories:
+            encoding = route.upstream.config.encoding or encoding_of(route.model)
+            budget, said = self._fitting(budget, turn, route, encoding), turn.dialect.said(turn.body)
+            layout = turn.dialect.layout or NOTES
+            block = assemble(
+                memories, budget, lambda text: self._tokenizer.count(text, encoding), said, most, layout=layout
+            )
         turn = replace(turn, block=block)
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)
         return turn
 
-    def _budget(self, turn: Turn, route: Route) -> tuple[int, str]:
-        """Tokens that the block may have, and the encoding that they are counted in."""
-        config = route.upstream.config
-        encoding = config.encoding or encoding_of(route.model)
-        budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        if config.context_window is not None:
-            room = config.context_window - turn.ask.max_tokens - 64
+    def _fitting(self, budget: int, turn: Turn, route: Route, encoding: str) -> int:
+        """The budget, or what the model's context window leaves of it."""
+        window = route.upstream.config.context_window
+        if window is not None:
+            room = window - turn.ask.max_tokens - 64
             if len(turn.raw) + budget > room:  # a token is a byte at least: only now is counting worth it
                 budget = min(budget, room - self._tokenizer.count(turn.raw.decode("utf-8", "replace"), encoding))
-        return budget, encoding
+        return budget
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):

@@ -65,6 +65,7 @@ class WorkingSet:
         self.embedder = embedder
         self._records: list[Record | None] = []  # None: still in what was loaded
         self._loaded: Loaded | None = None
+        self._loaded_bytes = 0  # kept: other threads ask for the size
         self._made_records = 0
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
@@ -93,8 +94,7 @@ class WorkingSet:
 
     @property
     def nbytes(self) -> int:
-        loaded = 0 if self._loaded is None else self._loaded.nbytes
-        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes + loaded
+        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes + self._loaded_bytes
         return self._vectors.nbytes + self._index.nbytes + held
 
     @property
@@ -141,6 +141,7 @@ class WorkingSet:
             if is_active[row]:
                 self._place(_Placed(row, session, message, kind, source, part), int(lengths[row]))
         loaded.shed()
+        self._loaded_bytes = loaded.nbytes
 
     def make_records(self) -> bool:
         """Make some of the records that were loaded and not yet looked at. False when there are no more."""
@@ -150,7 +151,7 @@ class WorkingSet:
         self._made_records = min(first + _RECORDS_AT_ONCE, len(self._loaded))
         self._at(range(first, self._made_records))
         if self._made_records == len(self._loaded):
-            self._loaded = None
+            self._loaded, self._loaded_bytes = None, 0
         return self._loaded is not None
 
     def remove_all(self, memory_ids: Iterable[str]) -> None:

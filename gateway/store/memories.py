@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ _FRAGMENTS_BEFORE_COMPACTION = 64  # of a growing table, which is small
 _GROWN = 8_192  # rows of a growing table that are worth a rebuild
 _GROWN_SHARE = 4  # or one in four of the settled ones: so a row is rewritten a few times in all
 _ROWS_BEFORE_INDEX = 5_000
-_ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is one piece
+_ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is read as one piece
 _LEFT_FOR = 45.0  # seconds, longer than any read may take
 _VERSIONS_KEPT = timedelta(minutes=15)
 
@@ -121,17 +121,16 @@ class MemoryStore:
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in whatever scope: whoever asks checks whose they are. Raises StoreFailed."""
-        ids = [f"'{id_}'" for id_ in memory_ids if _ID.match(id_)]
-        if not ids:
+        condition = _has_id(memory_ids)
+        if not condition:
             return []
         self._require_open()
-        condition = f"id IN ({','.join(ids)})"
         found = await asyncio.gather(*(self._read(bucket, condition) for bucket in self._buckets.values()))
         return await asyncio.to_thread(lambda: [record for tables in found for record in Loaded(tables).records()])
 
     async def load(self, scope: Scope) -> Loaded:
         """All rows of a scope in the order they were remembered. Raises StoreFailed."""
-        condition = f"scope = '{_hex(scope.value)}'"
+        condition = _is_of(scope)
         self._require_open()
         tables = await self._read(self._buckets[self._number(scope.value)], condition)
         return await asyncio.to_thread(Loaded, tables, scope)
@@ -139,16 +138,13 @@ class MemoryStore:
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         """True if a scope has more rows than this, those with several versions counted as often. Raises StoreFailed."""
         self._require_open()
-        condition, number = f"scope = '{_hex(scope.value)}'", self._number(scope.value)
-        if await self.count(number) <= rows:
-            return False
-        counts: list[int] = [await _guarded(table.count_rows(condition)) for _, table in self._buckets[number].tables]
-        return sum(counts) > rows
+        number = self._number(scope.value)
+        return await self.count(number) > rows and await self.count(number, _is_of(scope)) > rows
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> Loaded:
         """Rows of a scope that may belong to a query, and some others to compare them with. Raises StoreFailed."""
         self._require_open()
-        condition, bucket = f"scope = '{_hex(scope.value)}'", self._buckets[self._number(scope.value)]
+        condition, bucket = _is_of(scope), self._buckets[self._number(scope.value)]
         dimensions = self.made_of(scope.value).dimensions
         reads = []
         for entry, table in bucket.tables:
@@ -159,8 +155,8 @@ class MemoryStore:
         tables = [table for tables in found for table in tables]
         if len(bucket.tables) > 1:  # a newer version, or a deletion, may stand in another table, and far away
             ids = {id_ for table in tables for id_ in table.column("id").to_pylist()}
-            wanted = ",".join(f"'{id_}'" for id_ in ids if _ID.match(id_))
-            tables += await self._read(bucket, f"{condition} AND id IN ({wanted})") if wanted else []
+            wanted = _has_id(ids)
+            tables += await self._read(bucket, f"{condition} AND {wanted}") if wanted else []
         return await asyncio.to_thread(Loaded, tables, scope)
 
     async def _read(self, bucket: _Bucket, condition: str) -> list[Any]:
@@ -211,15 +207,15 @@ class MemoryStore:
             await self._drop_leftovers(bucket)
             if not bucket.entries or self._rebuilding.locked():
                 continue
-            stats = await _guarded(bucket.handles[bucket.entries[-1].name].stats())
-            settled = [await _guarded(table.count_rows()) for entry, table in bucket.tables[:-1]]
+            *settled, (_, growing) = bucket.tables
+            stats = await _guarded(growing.stats())
+            rows = sum([await _guarded(table.count_rows()) for _, table in settled])
             is_of_one_kind = len({entry.made for entry in bucket.entries}) == 1  # else it is to be made anew
-            if is_of_one_kind and stats["num_rows"] > max(_GROWN, sum(settled) // _GROWN_SHARE):
+            if is_of_one_kind and stats["num_rows"] > max(_GROWN, rows // _GROWN_SHARE):
                 await self.rebuild(number, bucket.entries[0].made, None)
             elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
                 async with self._writing:
-                    table = bucket.handles[bucket.entries[-1].name]
-                    await _guarded(table.optimize(cleanup_older_than=_VERSIONS_KEPT))
+                    await _guarded(growing.optimize(cleanup_older_than=_VERSIONS_KEPT))
             else:
                 continue
             worked_on += 1
@@ -239,9 +235,9 @@ class MemoryStore:
             if entry.made != self._made
         }
 
-    async def count(self, number: int) -> int:
+    async def count(self, number: int, condition: str | None = None) -> int:
         """Rows of a bucket, those with several versions counted as often. Raises StoreFailed."""
-        return sum([await _guarded(table.count_rows()) for _, table in self._buckets[number].tables])
+        return sum([await _guarded(table.count_rows(condition)) for _, table in self._buckets[number].tables])
 
     async def rebuild(self, number: int, made: Made, prepare: Prepare | None) -> list[str]:
         """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`. Deleted ones are left
@@ -386,6 +382,16 @@ async def _guarded(awaitable: Any) -> Any:
 
 def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+
+
+def _is_of(scope: Scope) -> str:
+    return f"scope = '{_hex(scope.value)}'"
+
+
+def _has_id(memory_ids: Iterable[str]) -> str:
+    """The condition for rows of these ids; what is no id is passed over, and of none there is no condition."""
+    ids = [f"'{id_}'" for id_ in memory_ids if _ID.match(id_)]
+    return f"id IN ({','.join(ids)})" if ids else ""
 
 
 def _hex(scope: str) -> str:
