@@ -252,6 +252,17 @@ class Config(_Section):
             )
         return self
 
+    def alone(self, **memory: Any) -> "Config":
+        """The same for a gateway of one command's own: a free port of this machine, no keys, the stand-in for a model.
+        `memory` are changes of that section."""
+        changed = {
+            "server": ServerConfig(port=0),
+            "auth": AuthConfig(),
+            "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
+            "memory": self.memory.model_copy(update={"enabled": True, **memory}),
+        }
+        return self.model_copy(update=changed)
+
     @property
     def folder(self) -> Path:
         """The folder that relative paths are relative to."""

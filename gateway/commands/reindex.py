@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.app import Gateway
 from gateway.commands.calling import NotAnswered, ask
-from gateway.config import AuthConfig, Config, ServerConfig, UpstreamConfig
+from gateway.config import Config
 from gateway.telemetry import set_up_logging
 
 __all__ = ["run"]
@@ -46,14 +46,7 @@ def _watch(look: Callable[[], dict[str, Any]], console: Console) -> None:
 
 
 async def _alone(config: Config, console: Console) -> int:
-    changed = config.model_copy(
-        update={
-            "server": ServerConfig(port=0),
-            "auth": AuthConfig(),
-            "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
-        }
-    )
-    gateway = await asyncio.to_thread(Gateway, changed)
+    gateway = await asyncio.to_thread(Gateway, config.alone())
     await gateway.start()
     try:
         if not await gateway.ready(_LOADING) or gateway.reindexer is None:

@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from gateway.app import Gateway
-from gateway.config import AuthConfig, Config, ServerConfig, UpstreamConfig
+from gateway.config import Config
 from gateway.evaluate.conversations import Conversations, Person, Question
 from gateway.evaluate.measure import Score, is_current, recalled_share
 
@@ -102,14 +102,7 @@ def _under_test(config: Config, folder: Path) -> Config:
     recall = config.memory.recall.model_copy(
         update={"deadline_ms": _DEADLINE_MS, "cold_deadline_ms": _DEADLINE_MS, "explain_turns": 10}
     )
-    return config.model_copy(
-        update={
-            "server": ServerConfig(port=0),
-            "auth": AuthConfig(),
-            "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
-            "memory": config.memory.model_copy(update={"uri": str(folder / "data"), "recall": recall, "enabled": True}),
-        }
-    )
+    return config.alone(uri=str(folder / "data"), recall=recall)
 
 
 def _asked(person: Person, everything: bool) -> list[Question]:

@@ -236,7 +236,8 @@ def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:
         return recalled
     floor = gate / _PERSONAL if is_personal else gate
     kept = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
-    over = tuple(memory for memory in recalled.memories if memory not in kept)
+    known = {memory.record.id for memory in kept}
+    over = tuple(memory for memory in recalled.memories if memory.record.id not in known)
     if kept:
         return replace(recalled, memories=kept, passed_over=over)
     return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over)

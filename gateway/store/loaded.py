@@ -75,16 +75,14 @@ class Loaded:
         column = self._table.column("vector").combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        is_usable = (self._table.column("embedder").to_numpy() == embedder) & column.is_valid().to_numpy(
-            zero_copy_only=False
-        )
+        is_there = column.is_valid().to_numpy(zero_copy_only=False)
+        is_usable = (self._table.column("embedder").to_numpy() == embedder) & is_there
         found = np.zeros((len(self), dimensions), np.float32)
         if not is_usable.any():
             return found
         flat = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
         if flat.shape[1] == dimensions:
-            valid = column.is_valid().to_numpy(zero_copy_only=False)
-            found[is_usable] = flat[is_usable[valid]]
+            found[is_usable] = flat[is_usable[is_there]]
         return found
 
     def terms(self) -> "tuple[list[str], NDArray[np.int32], NDArray[np.int32]]":
