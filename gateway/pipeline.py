@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -151,7 +152,7 @@ class Pipeline:
             budget, said = self._fitting(budget, turn, route, encoding), turn.dialect.said(turn.body)
             layout = turn.dialect.layout or NOTES
             block = assemble(
-                memories, budget, lambda text: self._tokenizer.count(text, encoding), said, most, layout=layout
+                memories, budget, partial(self._tokenizer.count, encoding=encoding), said, most, layout=layout
             )
         turn = replace(turn, block=block)
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)

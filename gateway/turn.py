@@ -298,12 +298,14 @@ class Reader(Protocol):
 
 
 class Layout(Protocol):
-    """How memories look in the prompt. `frame` is the text without any memory, for the budget. Pure."""
+    """How memories look in the prompt. `frame` is the text without any memory, for the budget. `adds_up`: the tokens of
+    frame, headings and lines are those of the block, which need not be counted again. Pure."""
 
     frame: str
+    adds_up: bool
 
     def line(self, memory: Memory) -> str:
-        """What one memory adds to the block, for the budget."""
+        """What one memory adds to the block, its line break included, for the budget."""
         ...
 
     def heading(self, memory: Memory) -> str:

@@ -23,34 +23,39 @@ _END = f"{FENCE_CLOSE}\n\n"
 _FRAME = "\n".join([FENCE_OPEN, _RULES, _END])
 _SMALLEST_ITEM = 5  # tokens
 _OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
+_SHORT = 512  # characters of a memory whose line is kept: the same ones come again and again
+_LINES_KEPT = 4096
 
 NO_BLOCK = Block("", (), 0)
 
 
 class Notes:
-    """The house's own layout: fenced, by day, each line with its source."""
+    """The house's own layout: fenced, by day, each line with its source. No token reaches over a line's end: what ends
+    one is a line break, and what begins one is none, nor white space, nor a slash."""
 
     frame = _FRAME
+    adds_up = True
 
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
         said_by = "" if source == "user" else f"{source}: "
-        return f"- {said_by}{quoted(memory.record.text)}"
+        text = memory.record.text
+        return _kept_line(said_by, text) if len(text) <= _SHORT else _line(said_by, text)
 
     def heading(self, memory: Memory) -> str:
-        return _heading(_day(memory.record), _speaks_of_weekdays(memory))
+        return _heading(_day(memory.record), _speaks_of_weekdays(memory.record.text))
 
     def render(self, memories: Sequence[Memory]) -> str:
-        lines = [FENCE_OPEN, _RULES]
-        ordered = sorted(memories, key=lambda memory: (when(memory.record.event_time), memory.record.part))
+        lines = [f"{FENCE_OPEN}\n{_RULES}\n"]
+        ordered = sorted(memories, key=_place)
         year = 0
         for day, members in groupby(ordered, key=lambda memory: _day(memory.record)):
             of_day = list(members)
-            heading = _heading(day, any(map(_speaks_of_weekdays, of_day)))
-            lines.append(heading if day.year == year else f"{heading} {day.year}")
+            heading = _heading(day, any(_speaks_of_weekdays(memory.record.text) for memory in of_day))
+            lines.append(f"{heading}\n" if day.year == year else f"{heading} {day.year}\n")
             lines += map(self.line, of_day)
             year = day.year
-        return "\n".join([*lines, _END])
+        return "".join([*lines, _END])
 
 
 NOTES = Notes()
@@ -72,7 +77,10 @@ def assemble(
     if not memories or budget <= 0:
         return NO_BLOCK
     new = [memory for memory in memories if memory.record.message_id not in seen]
-    chosen = _choose(new, budget - count(layout.frame), count, most, layout)
+    room = budget - count(layout.frame)
+    chosen, left = _choose(new, room, count, most, layout)
+    if layout.adds_up and chosen:
+        return Block(layout.render(chosen), tuple(chosen), budget - left)
     while chosen:
         text = layout.render(chosen)
         tokens = count(text)
@@ -88,36 +96,51 @@ def _choose(
     count: Callable[[str], int],
     most: int,
     layout: Layout,
-) -> list[Memory]:
-    """Lines are counted one by one: no token reaches over a line's end, so their sum is the whole."""
+) -> tuple[list[Memory], int]:
+    """The memories, and how much of the room is left; lines are counted one by one."""
     chosen: list[Memory] = []
-    days: set[date] = set()
+    headings: dict[date, str] = {}
     years: set[int] = set()
     texts: set[str] = set()
     for memory in memories:
         if room < _SMALLEST_ITEM or len(chosen) == most:
             break
         record = memory.record
-        if memory.tokens > room + _SMALLEST_ITEM or record.text in texts:
+        if memory.tokens >= room or record.text in texts:
             continue
-        day = _day(record)
-        heading = "" if day in days else layout.heading(memory)
-        cost = count(layout.line(memory) + "\n")
-        if heading:
-            cost += count(f"{heading}\n" if day.year in years else f"{heading} {day.year}\n")
+        cost = count(layout.line(memory))
+        day, heading = _day(record), layout.heading(memory)
+        known = headings.get(day, "")
+        if len(heading) > len(known):  # the first of its day, or the first that wants the day's name in the heading
+            if day.year not in years:
+                cost += count(f"{heading} {day.year}\n")
+            else:
+                cost += count(f"{heading}\n") - (count(f"{known}\n") if known else 0)
         if cost > room:
             continue
-        if heading:
+        if len(heading) > len(known):
+            headings[day] = heading
             years.add(day.year)
         chosen.append(memory)
-        days.add(day)
         texts.add(record.text)
         room -= cost
-    return chosen
+    return chosen, room
 
 
-def _speaks_of_weekdays(memory: Memory) -> bool:
-    text = memory.record.text
+def _place(memory: Memory) -> tuple[date, float, int]:
+    record = memory.record
+    return _day(record), record.event_time, record.part
+
+
+def _line(said_by: str, text: str) -> str:
+    return f"- {said_by}{quoted(text)}\n"
+
+
+_kept_line = lru_cache(maxsize=_LINES_KEPT)(_line)
+
+
+@lru_cache(maxsize=_LINES_KEPT)
+def _speaks_of_weekdays(text: str) -> bool:
     return any(word in text for word in _OF_THE_WEEK)
 
 

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
@@ -164,7 +165,11 @@ class Recall:
         loaded = [
             (scope, await _around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
         ]
-        found = await sets.run(lambda: _find(loaded, query, meant, wanted))
+        job = partial(_find, loaded, query, meant, wanted)
+        if wanted.allows:  # asked of each row
+            found = await sets.run(job)
+        else:
+            found = await sets.search(job, [working_set for _, working_set in loaded])
         if any(meant[working_set.embedder] is None for _, working_set in loaded):
             return Recalled(MemoryStatus.PARTIAL, found, "embedder")
         return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found)
@@ -197,7 +202,7 @@ async def _around(held: "WorkingSet | LargeScope", query: Query, meaning: _Meani
 def _find(
     loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meant: "Mapping[str, _Meaning | None]", wanted: Wanted
 ) -> tuple[Memory, ...]:
-    """Preferences, tools and skills, then texts; each group best first over all sets. Runs in the sets' thread."""
+    """Preferences, tools and skills, then texts; each group best first over all sets. Runs where the sets say."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
 
     weights, floor = RankWeights(), wanted.min_relativity or 0.0

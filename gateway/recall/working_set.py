@@ -2,8 +2,8 @@
 
 Vectors stand in one matrix, words in an inverted index, what filters and ranking need in columns. Rows are appended
 and struck out, never moved. A conversation is cut into stretches of some messages: what belongs together. Archived
-memories are held too, to be listed, but are never ranked. A set is touched by one thread at a time (its owner's); it
-knows neither clock nor store.
+memories are held too, to be listed, but are never ranked. A set is touched by one thread at a time (`WorkingSets` sees
+to that); it knows neither clock nor store.
 """
 
 import math

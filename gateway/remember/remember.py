@@ -181,12 +181,15 @@ def _fingerprint(record: Record) -> tuple[str, str, str, str]:
 
 def _pieces_of(record: Record) -> list[Record]:
     """A message as it is stored: in pieces worth recalling; its id is that of the text that is left."""
+    parts = pieces(record.text, USER_MESSAGE if record.source == "user" else PASSAGE)
     name = message_id(record.text)
+    if parts == [record.text] and record.message_id == name and not record.part:
+        return [record]
     return [
         replace(
             record, id=record.id if part == 0 else _digest(record.id, str(part)), text=text, part=part, message_id=name
         )
-        for part, text in enumerate(pieces(record.text, USER_MESSAGE if record.source == "user" else PASSAGE))
+        for part, text in enumerate(parts)
     ]
 
 

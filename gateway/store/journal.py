@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class Journal:
 
         A change of a record (`version` over 1) is an entry of its own.
         """
-        rows = [(_entry_id(record), orjson.dumps(asdict(record))) for record in records]
+        rows = [(_entry_id(record), orjson.dumps(record, default=dict)) for record in records]
         size = sum(len(payload) for _, payload in rows)
         if not self._file.is_open:
             raise JournalFailed("the journal is not open")

@@ -20,6 +20,7 @@ __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", 
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
+_BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
 _COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)[,}\s]')
@@ -298,11 +299,11 @@ class EndReader:
             self._has_events = True
         if b'"error"' in seen and _ERROR.search(seen):
             self._has_error = True
-        if not self._finish_reason and _FINISH.search(seen):
+        if not self._finish_reason and _has_finish_reason(seen):
             self._finish_reason = True
         if b'_tokens"' in seen:
             self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
-        if b"[DONE]" in seen and _DONE.search(seen):
+        if _has_done(seen):
             self._is_done = not self._has_error
 
     def end(self) -> None:
@@ -313,6 +314,22 @@ class EndReader:
         self._look()
         counts = self._usage
         return Answer(None, prompt_tokens=counts.get(b"prompt"), completion_tokens=counts.get(b"completion"))
+
+
+def _has_done(seen: bytes) -> bool:
+    """Looks with the pattern at the few places only where it can match: over all bytes it is a hundred times slower."""
+    place = seen.find(b"[DONE]")
+    while place >= 0:
+        if _DONE.search(seen, max(0, place - _BEFORE_DONE), place + _TO_DONE_END):
+            return True
+        place = seen.find(b"[DONE]", place + 1)
+    return False
+
+
+def _has_finish_reason(seen: bytes) -> bool:
+    """True if one is a string. As a rule all but the last are null, written in one of two ways."""
+    nulls = seen.count(b'"finish_reason":null') + seen.count(b'"finish_reason": null')
+    return seen.count(b'"finish_reason"') > nulls and _FINISH.search(seen) is not None
 
 
 def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:

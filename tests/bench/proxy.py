@@ -221,10 +221,11 @@ async def run(folder: Path, console: Console) -> None:
             with Progress(console=console) as progress:
                 task = progress.add_task("rounds", total=_ROUNDS * 9)
                 for number in range(_ROUNDS + 1):
-                    for server in servers:
-                        for kind in ("plain", "stream"):
+                    for kind in ("plain", "stream"):
+                        for server in servers:  # what is compared is measured side by side
                             await load(session, server, kind, number * 10_000)
                             progress.advance(task)
+                    for server in servers:
                         await latency(session, server, number * 10_000 + 5_000)
                         progress.advance(task)
                     if number == 0:  # the first round warms up

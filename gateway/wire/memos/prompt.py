@@ -62,9 +62,10 @@ class Facts:
     """Numbered facts, then preferences with their note, between tags."""
 
     frame = f"{_OPEN}\n\n{PREFERENCE_NOTE}\n{_CLOSE}\nExplicit Preference:\nImplicit Preference:\n"
+    adds_up = False
 
     def line(self, memory: Memory) -> str:
-        return _LONGEST_NUMBER + _fact(memory)
+        return f"{_LONGEST_NUMBER}{_fact(memory)}\n"
 
     def heading(self, memory: Memory) -> str:
         return ""
@@ -85,9 +86,10 @@ class Citations:
     """Memories with marks that the model is asked to cite, as the playground has them."""
 
     frame = f"{_OPEN}\n{_CLOSE}\n"
+    adds_up = False
 
     def line(self, memory: Memory) -> str:
-        return _cited(100, memory)
+        return f"{_cited(100, memory)}\n"
 
     def heading(self, memory: Memory) -> str:
         return ""
