@@ -18,6 +18,7 @@ from gateway.wire.think import split_think
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
 
+_CONTENT = (str, list, type(None))
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
@@ -87,7 +88,7 @@ def _checked_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
             raise BadRequest(f"`{path}` must be an object", param=path)
         if not isinstance(message.get("role"), str):
             raise BadRequest(f"`{path}.role` must be one of {', '.join(_ROLES)}", param=f"{path}.role")
-        if not isinstance(message.get("content"), str | list | None):
+        if not isinstance(message.get("content"), _CONTENT):
             raise BadRequest(f"`{path}.content` must be a string or a list of parts", param=f"{path}.content")
     return messages
 
@@ -97,7 +98,10 @@ def _is_chore(body: Mapping[str, Any], query: str) -> bool:
 
 
 def _first_string(*values: Any) -> str | None:
-    return next((value for value in values if isinstance(value, str) and value), None)
+    for value in values:
+        if value and isinstance(value, str):
+            return value
+    return None
 
 
 def _positive(value: Any) -> int:
@@ -365,8 +369,10 @@ def _first_choice(parsed: Any) -> dict[str, Any] | None:
     choices = parsed.get("choices") if isinstance(parsed, dict) else None
     if not isinstance(choices, list):
         return None
-    objects = [choice for choice in choices if isinstance(choice, dict)]
-    return next((choice for choice in objects if choice.get("index", 0) == 0), None)
+    for choice in choices:
+        if isinstance(choice, dict) and choice.get("index", 0) == 0:
+            return choice
+    return None
 
 
 def _usage(parsed: Mapping[str, Any]) -> tuple[int | None, int | None]:
