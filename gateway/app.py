@@ -24,6 +24,7 @@ from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.intake import Intake
+from gateway.remember.recover import recover
 from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
@@ -293,6 +294,7 @@ class Gateway:
             on_rows=self._apply,
             batch_window=remember.batch_window_ms / 1000,
         )
+        await self._retried("store", lambda: recover(self._journal, self._store))
         await self._sets.strike(await self._journal.deleted())
         await self._writer.start()
         self._recall.ready(self._sets)

@@ -2,9 +2,10 @@
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is waiting until the store has it and has synced its files (what is stored but not
-synced is known to this process only: another one stores it again, which changes nothing). Then it is done: its text
-leaves, its id stays a day, so that a client's retry makes nothing twice. An entry that failed
-is due again later and blocks nobody meanwhile; after five tries it goes aside.
+synced is known to this process only: another one stores it again, which changes nothing). Then it is done. The newest
+done entries keep their text for a while, for a store that lost its newest files (`kept`, `requeue`); the text of what
+was deleted leaves as soon as the deletion is stored. An id stays a day, so that a client's retry makes nothing twice.
+An entry that failed is due again later and blocks nobody meanwhile; after five tries it goes aside.
 """
 
 import asyncio
@@ -34,10 +35,15 @@ CREATE TABLE IF NOT EXISTS entries (
     payload BLOB
 );
 CREATE INDEX IF NOT EXISTS entries_by_state ON entries (state, seq);
+CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND payload IS NOT NULL;
 """
 _TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
 _KEEP_IDS = 86_400.0  # seconds that the id of a finished entry stays
+_KEEP_TEXTS = 900.0  # seconds that the text of one stays at least, and
+_NEWEST_TEXTS = 1_000  # of so many of the newest however old
+_SWEEP_EVERY = 60.0
+_IS_DELETED = b'"status":"deleted"'  # in a tombstone's JSON
 
 
 class JournalFailed(Exception):
@@ -77,6 +83,8 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
         self._stored: dict[int, int] = {}  # size by seq
+        self._gone: set[str] = set()  # ids of stored deletions
+        self._swept_at = 0.0
         self.backlog_entries = 0
         self.backlog_bytes = 0
         self.aside_entries = 0
@@ -123,6 +131,23 @@ class Journal:
         """Deletions that the store does not know yet."""
         return await self._file.run(self._deleted)
 
+    async def kept(self) -> list[Entry]:
+        """The newest of what the store has: it can be stored again from here."""
+        return await self._file.run(self._kept)
+
+    async def requeue(self, entries: Iterable[Entry]) -> None:
+        """The store has lost these: they wait again."""
+        seqs = [(_State.WAITING, entry.seq) for entry in entries]
+        await self._write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", seqs)
+        await self._recount()
+
+    async def purge(self, scopes: Iterable[str]) -> None:
+        """Take out what could not be stored of these scopes, and what SQLite still has on the disk of deleted texts."""
+        statement = "DELETE FROM entries WHERE state!=? AND instr(payload, ?)>0 AND instr(payload, ?)=0"
+        await self._write(statement, [(_State.DONE, scope.encode(), _IS_DELETED) for scope in scopes])
+        await self._file.scrub()
+        await self._recount()
+
     async def position(self) -> tuple[int, int]:
         """The newest sequence number, and the oldest that the store does not have yet (newest + 1 if it has all)."""
         return await self._file.run(self._position)
@@ -131,16 +156,20 @@ class Journal:
         """The store has them, though perhaps not on the disk yet."""
         for entry in entries:
             self._stored[entry.seq] = entry.size
+            if entry.record.status == "deleted":
+                self._gone.add(entry.record.id)
             self.backlog_entries -= 1
             self.backlog_bytes -= entry.size
 
     async def mark_synced(self) -> None:
-        """All that was stored before the store's sync began is on the disk: the texts may leave the journal."""
+        """All that was stored before the store's sync began is on the disk."""
         synced, self._stored = self._stored, {}
+        gone, self._gone = self._gone, set()
         try:
-            await self._file.run(lambda: self._mark_synced(synced))
+            await self._file.run(lambda: self._mark_synced(synced, gone))
         except JournalFailed:
             self._stored |= synced
+            self._gone |= gone
             raise
 
     async def mark_failed(self, entries: Iterable[Entry]) -> int:
@@ -150,6 +179,12 @@ class Journal:
         await self._file.run(lambda: self._mark_failed(seqs))
         await self._recount()
         return self.aside_entries - before
+
+    async def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(statement, rows)
+
+        await self._file.run(lambda: self._file.transaction(work))
 
     async def _recount(self) -> None:
         """The figures of what waits, without what is stored and not yet synced. They change in the loop only."""
@@ -219,10 +254,16 @@ class Journal:
         # a tombstone is short and its JSON names its status; what merely mentions it is sorted out below
         rows = self._file.connection.execute(
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
-            (_State.WAITING, b'"status":"deleted"'),
+            (_State.WAITING, _IS_DELETED),
         )
         found = [_record(payload) for (payload,) in rows]
         return [record for record in found if record.status == "deleted"]
+
+    def _kept(self) -> list[Entry]:
+        rows = self._file.connection.execute(
+            "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq"
+        )
+        return [Entry(seq, _record(payload), len(payload), True) for seq, payload in rows]
 
     def _position(self) -> tuple[int, int]:
         connection = self._file.connection
@@ -236,14 +277,30 @@ class Journal:
         due: float | None = row.fetchone()[0]
         return due
 
-    def _mark_synced(self, seqs: Iterable[int]) -> None:
+    def _mark_synced(self, seqs: Iterable[int], gone: Iterable[str]) -> None:
         def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(_State.DONE, seq) for seq in seqs])
             connection.executemany(
-                "UPDATE entries SET state=?, payload=NULL WHERE seq=?", [(_State.DONE, seq) for seq in seqs]
+                "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND instr(payload, ?)=0",
+                [(id_, f"{id_}.", f"{id_}/", _IS_DELETED) for id_ in gone],  # "/" follows "."
             )
-            connection.execute("DELETE FROM entries WHERE state=? AND at<?", (_State.DONE, time.time() - _KEEP_IDS))
+            now = time.time()
+            if not 0 <= now - self._swept_at < _SWEEP_EVERY:
+                self._swept_at = now
+                self._sweep(connection, now)
 
         self._file.transaction(work)
+
+    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
+        last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+        connection.execute(
+            "UPDATE entries SET payload=NULL WHERE state=1 AND payload IS NOT NULL AND seq<=? AND at<?",
+            (last - _NEWEST_TEXTS, now - _KEEP_TEXTS),
+        )
+        connection.execute(
+            "DELETE FROM entries WHERE state=1 AND payload IS NULL AND at<?",
+            (now - _KEEP_IDS,),
+        )
 
     def _mark_failed(self, seqs: Sequence[int]) -> None:
         def work(connection: sqlite3.Connection) -> None:

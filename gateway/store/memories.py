@@ -14,17 +14,16 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from gateway.store.catalog import Catalog, Made, TableEntry
+from gateway.store.catalog import Made, TableEntry
 from gateway.store.disk import probe_disk, sync_tree
 from gateway.store.folder import DataFolder
-from gateway.store.lean_import import connecting
 from gateway.store.loaded import Loaded, Row
 from gateway.store.near import WordIndexes, near
 from gateway.store.schema import to_arrow
+from gateway.store.tables import Bucket, Tables
 from gateway.turn import Record, Scope
 
 __all__ = ["MemoryStore", "Prepare", "StoreFailed"]
@@ -37,7 +36,7 @@ _GROWN = 8_192  # rows of a growing table that are worth a rebuild
 _GROWN_SHARE = 4  # or one in four of the settled ones: so a row is rewritten a few times in all
 _ROWS_BEFORE_INDEX = 5_000
 _ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is read as one piece
-_LEFT_FOR = 45.0  # seconds, longer than any read may take
+_IDS_AT_ONCE = 500
 _VERSIONS_KEPT = timedelta(minutes=15)
 
 Prepare = Callable[[list[Row]], Awaitable[list[Row]]]
@@ -48,19 +47,6 @@ class StoreFailed(Exception):
     """LanceDB did not do it. The journal keeps what was to be written."""
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """The tables of a bucket, the growing one last; `leftovers` wait to be dropped until no read can be on them."""
-
-    entries: tuple[TableEntry, ...] = ()
-    handles: dict[str, Any] = field(default_factory=dict)
-    leftovers: list[tuple[float, str]] = field(default_factory=list)
-
-    @property
-    def tables(self) -> list[tuple[TableEntry, Any]]:
-        return [(entry, self.handles[entry.name]) for entry in self.entries]
-
-
 class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `made`: how rows
     are to be made; those of earlier settings stay readable until their bucket is rebuilt."""
@@ -68,9 +54,8 @@ class MemoryStore:
     def __init__(self, folder: DataFolder, made: Made) -> None:
         self._folder = folder
         self._made = made
-        self._catalog = Catalog(folder.path / "tables.json")
-        self._database: Any = None
-        self._buckets: dict[int, _Bucket] = {}
+        self._tables = Tables(folder.path)
+        self._buckets: dict[int, Bucket] = {}
         self._writing = asyncio.Lock()
         self._rebuilding = asyncio.Lock()
         self._word_indexes = WordIndexes()
@@ -79,40 +64,18 @@ class MemoryStore:
     async def open(self) -> None:
         """Import LanceDB and open what is there. Raises StoreFailed."""
         os.environ.setdefault("LANCEDB_LOG", "error")
-        database = await asyncio.to_thread(connecting, self._folder.path / "lance")
-        try:
-            self._database = await database()
-            names = (await self._database.list_tables()).tables
-            first = Made(self._folder.embedder, self._folder.dimensions, 1)
-            await asyncio.to_thread(self._catalog.read, names, first)
-            for name in set(names) - self._catalog.names:
-                await self._database.drop_table(name)  # of a rebuild that did not come to its end
-            self._buckets = {bucket: await self._opened(bucket, names) for bucket in range(self._folder.buckets)}
-        except Exception as error:
-            self._database = None
-            raise StoreFailed(_short(error)) from error
-
-    async def _opened(self, bucket: int, names: Sequence[str]) -> _Bucket:
-        entries = self._catalog.tables(bucket)
-        handles = {}
-        for entry in entries:
-            is_lost = entry.name not in names and not entry.is_settled
-            # a power cut can take a table that was just begun; the journal still has what was written to it
-            handles[entry.name] = await (self._created(entry) if is_lost else self._database.open_table(entry.name))
-        for table in handles.values():
-            if "version" not in (await table.schema()).names:
-                await table.add_columns({"version": "CAST(1 AS INT)"})
-        return _Bucket(entries, handles)
+        first = Made(self._folder.embedder, self._folder.dimensions, 1)
+        self._buckets = await _guarded(self._tables.open(self._folder.buckets, first))
 
     async def close(self) -> None:
         await self._word_indexes.stop()
         buckets, self._buckets = self._buckets, {}
-        for bucket in buckets.values():
-            for table in bucket.handles.values():
-                table.close()
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._tables.close(list(buckets.values()))
+
+    @property
+    def mended(self) -> Sequence[str]:
+        """Tables that were found damaged at the start, and brought back as far as they can be read."""
+        return self._tables.mended
 
     def made_of(self, scope: str) -> Made:
         """How the rows of a scope are made now; what is added to it must be made so."""
@@ -147,11 +110,12 @@ class MemoryStore:
         condition, bucket = _is_of(scope), self._buckets[self._number(scope.value)]
         dimensions = self.made_of(scope.value).dimensions
         reads = []
-        for entry, table in bucket.tables:
-            known = words if await self._word_indexes.is_there(entry.name, table) else ()
-            meant = vector if entry.made.dimensions == dimensions else None
-            reads.append(_guarded(near(table, condition, known, meant)))
-        found = await asyncio.gather(*reads)
+        with bucket.reading() as held:
+            for entry, table in held:
+                known = words if await self._word_indexes.is_there(entry.name, table) else ()
+                meant = vector if entry.made.dimensions == dimensions else None
+                reads.append(_guarded(near(table, condition, known, meant)))
+            found = await asyncio.gather(*reads)
         tables = [table for tables in found for table in tables]
         if len(bucket.tables) > 1:  # a newer version, or a deletion, may stand in another table, and far away
             ids = {id_ for table in tables for id_ in table.column("id").to_pylist()}
@@ -159,16 +123,28 @@ class MemoryStore:
             tables += await self._read(bucket, f"{condition} AND {wanted}") if wanted else []
         return await asyncio.to_thread(Loaded, tables, scope)
 
-    async def _read(self, bucket: _Bucket, condition: str) -> list[Any]:
-        for _ in range(2):
-            entries = bucket.entries
-            queries = [table.query().where(condition).to_arrow(timeout=_READ_TIMEOUT) for _, table in bucket.tables]
-            try:
-                return list(await asyncio.gather(*(_guarded(query) for query in queries)))
-            except StoreFailed:
-                if bucket.entries == entries:
-                    raise
-        raise StoreFailed("the tables changed twice while they were read; try again")
+    async def versions(self, records: Iterable[Record]) -> dict[str, int]:
+        """The newest stored version of each of these ids; what is not there is left out. Raises StoreFailed."""
+        self._require_open()
+        by_bucket: dict[int, list[str]] = defaultdict(list)
+        for record in records:
+            by_bucket[self._number(record.scope)].append(record.id)
+        found: dict[str, int] = {}
+        for number, ids in by_bucket.items():
+            for begin in range(0, len(ids), _IDS_AT_ONCE):
+                condition = _has_id(ids[begin : begin + _IDS_AT_ONCE])
+                for table in await self._read(self._buckets[number], condition, ["id", "version"]):
+                    for id_, version in zip(
+                        *(table.column(name).to_pylist() for name in ("id", "version")), strict=True
+                    ):
+                        found[id_] = max(version, found.get(id_, 0))
+        return found
+
+    async def _read(self, bucket: Bucket, condition: str, columns: Sequence[str] | None = None) -> list[Any]:
+        with bucket.reading() as tables:
+            queries = [table.query().where(condition) for _, table in tables]
+            chosen = queries if columns is None else [query.select(list(columns)) for query in queries]
+            return list(await asyncio.gather(*(_guarded(query.to_arrow(timeout=_READ_TIMEOUT)) for query in chosen)))
 
     async def write(self, rows: Sequence[Row], *, may_exist: bool) -> None:
         """Add rows. With `may_exist`, rows whose id is there are replaced. Raises StoreFailed, also if a row was made
@@ -204,7 +180,7 @@ class MemoryStore:
         """Compact growing tables of many pieces, rebuild buckets that have grown. Returns how many were worked on."""
         worked_on = 0
         for number, bucket in self._buckets.items():
-            await self._drop_leftovers(bucket)
+            await _guarded(self._tables.drop_leftovers(bucket))
             if not bucket.entries or self._rebuilding.locked():
                 continue
             *settled, (_, growing) = bucket.tables
@@ -253,18 +229,18 @@ class MemoryStore:
                 if not is_fresh:  # else one that an earlier attempt began
                     await self._add_tables(number, bucket.entries, [before])
             *old, growing = bucket.tables
-            settled = TableEntry(self._catalog.new_name(number), made, is_settled=True)
+            settled = TableEntry(self._tables.catalog.new_name(number), made, is_settled=True)
             scopes = await self._copy(old, bucket, settled, prepare)
             async with self._writing:
                 await self._add_tables(number, (settled, growing[0]), [made] if before != made else [])
-            bucket.leftovers += [(time.monotonic(), entry.name) for entry, _ in old]
+            bucket.leftovers += [entry.name for entry, _ in old]
             return scopes
 
     async def _copy(
-        self, old: list[tuple[TableEntry, Any]], bucket: _Bucket, settled: TableEntry, prepare: Prepare | None
+        self, old: list[tuple[TableEntry, Any]], bucket: Bucket, settled: TableEntry, prepare: Prepare | None
     ) -> list[str]:
-        table = await _guarded(self._created(settled))
-        source = _Bucket(tuple(entry for entry, _ in old), {entry.name: handle for entry, handle in old})
+        table = await _guarded(self._tables.create(settled))
+        source = Bucket(tuple(entry for entry, _ in old), {entry.name: handle for entry, handle in old})
         counts = Counter[str]()
         for _, handle in old:
             arrow = await _guarded(handle.query().select(["scope"]).to_arrow())
@@ -308,35 +284,11 @@ class MemoryStore:
         bucket = self._buckets[number]
         added: list[TableEntry] = []
         for one in made:
-            entry = TableEntry(self._catalog.new_name(number, [*entries, *added]), one)
-            bucket.handles[entry.name] = await _guarded(self._created(entry))
+            entry = TableEntry(self._tables.catalog.new_name(number, [*entries, *added]), one)
+            bucket.handles[entry.name] = await _guarded(self._tables.create(entry))
             added.append(entry)
         await self._sync()
-        await self._enter(number, (*entries, *added))
-
-    async def _created(self, entry: TableEntry) -> Any:
-        schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
-        table = await self._database.create_table(entry.name, schema=schema, mode="overwrite")
-        await table.set_unenforced_primary_key("id")
-        return table
-
-    async def _enter(self, number: int, entries: Sequence[TableEntry]) -> None:
-        try:
-            await asyncio.to_thread(self._catalog.put, number, entries)
-        except OSError as error:
-            raise StoreFailed(_short(error)) from error
-        self._buckets[number].entries = tuple(entries)
-
-    async def _drop_leftovers(self, bucket: _Bucket) -> None:
-        """Drop tables that no read can be on any more."""
-        for since, name in list(bucket.leftovers):
-            if time.monotonic() - since < _LEFT_FOR:
-                continue
-            await _guarded(self._database.drop_table(name, ignore_missing=True))
-            bucket.leftovers.remove((since, name))
-            handle = bucket.handles.pop(name, None)
-            if handle is not None:
-                handle.close()
+        await _guarded(self._tables.enter(number, bucket, (*entries, *added)))
 
     async def _sync(self) -> None:
         try:
@@ -348,7 +300,7 @@ class MemoryStore:
         return int(scope[:8], 16) % self._folder.buckets
 
     def _require_open(self) -> None:
-        if self._database is None:
+        if not self._tables.is_open or not self._buckets:
             raise StoreFailed("the store is not open")
 
 

@@ -1,11 +1,15 @@
 """One SQLite file with one thread that owns its connection: what the journal and the registry stand on.
 
 WAL mode with `synchronous=FULL`: what was committed survives a power cut. A transaction that fails is rolled back,
-whatever the reason, so that the next one can begin.
+whatever the reason, so that the next one can begin. What is deleted is overwritten on the disk. A file that is damaged
+is moved aside, and what can still be read of it goes into a new one.
 """
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +18,8 @@ from typing import TypeVar
 __all__ = ["SqliteFile"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("gateway.store")
+_CHECKED = 64 * 2**20  # bytes of a file that is looked through whole when it is opened
 
 
 class SqliteFile:
@@ -67,15 +73,69 @@ class SqliteFile:
             raise
         return made
 
+    async def scrub(self) -> None:
+        """Leave nothing of what was deleted in the files."""
+        await self.run(lambda: self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connection = self._connected()
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # locked, or the disk: the file itself may be whole
+            self._connection = self._begun_anew(str(error))
+
+    def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(self._schema)
-        self._connection = connection
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.executescript(self._schema)
+            if self._path.stat().st_size <= _CHECKED:
+                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if found != "ok":
+                    raise sqlite3.DatabaseError(found)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _begun_anew(self, cause: str) -> sqlite3.Connection:
+        aside = self._path.with_name(f"{self._path.name}.broken-{int(time.time())}")
+        for ending in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self._path}{ending}").replace(f"{aside}{ending}")
+        connection = self._connected()
+        saved = _copied(aside, connection)
+        _log.error(
+            "damaged_file_replaced", extra={"part": self._name, "aside": aside.name, "saved": saved, "cause": cause}
+        )
+        return connection
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _copied(damaged: Path, connection: sqlite3.Connection) -> int:
+    """Copy the rows that can be read. Returns how many."""
+    saved = 0
+    source = sqlite3.connect(damaged)
+    try:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()]
+        for name in names:
+            if name.startswith("sqlite_"):
+                continue
+            with contextlib.suppress(sqlite3.DatabaseError):
+                for row in source.execute(f"SELECT * FROM {name}"):  # noqa: S608 — a name of our own schema
+                    places = ",".join("?" * len(row))
+                    connection.execute(f"INSERT OR IGNORE INTO {name} VALUES ({places})", row)  # noqa: S608 — as above
+                    saved += 1
+    except sqlite3.DatabaseError:
+        pass  # nothing of it can be read
+    finally:
+        source.close()
+    return saved

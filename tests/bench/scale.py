@@ -74,13 +74,13 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
         by_bucket.setdefault(store._number(scope.value), []).append((scope, count))
     for bucket, members in by_bucket.items():
         entry = TableEntry(f"memories_{bucket:03d}_1", _MADE, is_settled=True)
-        table = await store._created(entry)
+        table = await store._tables.create(entry)
         for begin in range(0, len(members), 20):
             group = sorted(members[begin : begin + 20], key=lambda one: one[0].value)
             rows = [row for scope, count in group for row in rows_of(scope, count, made)]
             await table.add(to_arrow(rows, _DIMENSIONS))
         growing = TableEntry(f"memories_{bucket:03d}_2", _MADE)
-        store._buckets[bucket].handles = {entry.name: table, growing.name: await store._created(growing)}
+        store._buckets[bucket].handles = {entry.name: table, growing.name: await store._tables.create(growing)}
         await store._enter(bucket, (entry, growing))
         if sum(count for _, count in members) >= 5_000:
             from gateway.store.memories import _create_indexes

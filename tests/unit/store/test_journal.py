@@ -1,5 +1,8 @@
 import asyncio
+import json
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +56,73 @@ async def test_what_was_stored_but_not_synced_comes_again_after_a_crash(tmp_path
     await journal.close()
 
 
-async def test_the_text_leaves_after_the_sync(tmp_path: Path) -> None:
-    journal = await opened(tmp_path)
-    await journal.append([record("a very special sentence", 1)])
-    journal.mark_stored(await journal.waiting(10))
+def texts_on_the_disk(folder: Path) -> list[str | None]:
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as connection:
+        rows = connection.execute("SELECT payload FROM entries ORDER BY seq").fetchall()
+    return [None if payload is None else json.loads(payload)["text"] for (payload,) in rows]
+
+
+async def stored(journal: Journal) -> None:
+    journal.mark_stored(await journal.waiting(100))
     await journal.mark_synced()
+
+
+async def test_old_texts_leave_after_the_sync_and_the_newest_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.journal._NEWEST_TEXTS", 2)
+    now = 1000.0
+    monkeypatch.setattr("gateway.store.journal.time.time", lambda: now)
+    journal = await opened(tmp_path)
+    await journal.append([record(f"text {number}", number) for number in range(5)])
+    await stored(journal)
+    assert len(await journal.kept()) == 5, "they are young"
+    now += 1000
+    await journal.append([record("text 5", 5)])
+    await stored(journal)
+    assert [entry.record.text for entry in await journal.kept()] == ["text 4", "text 5"]
+    assert texts_on_the_disk(tmp_path) == [None, None, None, None, "text 4", "text 5"]
     await journal.close()
-    rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("SELECT payload FROM entries").fetchall()
-    assert rows == [(None,)]
+
+
+async def test_the_text_of_what_was_deleted_leaves_with_the_sync(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    one, other = record("a very special sentence", 1), record("another", 2)
+    await journal.append([one, other])
+    await stored(journal)
+    await journal.append([replace(one, text="a changed special sentence", version=2)])
+    await stored(journal)
+    await journal.append([replace(one, text="", status="deleted", version=3)])
+    await stored(journal)
+    assert texts_on_the_disk(tmp_path) == [None, "another", None, ""]
+    assert [entry.record.status for entry in await journal.kept()] == ["activated", "deleted"]
+    await journal.purge([])
+    await journal.close()
+    for file in tmp_path.iterdir():
+        assert b"special sentence" not in file.read_bytes(), file.name
+
+
+async def test_what_the_store_has_lost_waits_again(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    await journal.append([record("a", 1), record("b", 2)])
+    await stored(journal)
+    await journal.requeue([entry for entry in await journal.kept() if entry.record.text == "b"])
+    (entry,) = await journal.waiting(10)
+    assert entry.record.text == "b"
+    assert journal.backlog_entries == 1
+    await journal.close()
+    journal = await opened(tmp_path)
+    assert (await journal.waiting(10))[0].is_replay
+    await journal.close()
+
+
+async def test_what_could_not_be_stored_of_a_scope_can_be_purged(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    await journal.append([record("mine", 1, scope="a" * 64), record("theirs", 2, scope="b" * 64)])
+    await journal.purge(["a" * 64])
+    assert texts_on_the_disk(tmp_path) == ["theirs"]
+    assert journal.backlog_entries == 1
+    await journal.close()
 
 
 async def test_a_failed_entry_waits_longer_each_time_and_goes_aside(

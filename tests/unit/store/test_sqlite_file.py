@@ -35,3 +35,30 @@ async def test_what_sqlite_raises_is_raised_as_the_owners_failure(tmp_path: Path
         await file.run(lambda: file.connection.execute("SELECT nothing FROM nowhere"))
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
     await file.close()
+
+
+@pytest.mark.parametrize("damage", ["head", "middle"])
+async def test_a_damaged_file_is_moved_aside_and_what_can_be_read_is_kept(tmp_path: Path, damage: str) -> None:
+    schema = "CREATE TABLE IF NOT EXISTS t (a INTEGER PRIMARY KEY, b TEXT)"
+    file = SqliteFile(tmp_path / "f.sqlite", schema, "thing", Broken)
+    await file.open()
+    rows = [(number, f"row {number} " * 20) for number in range(500)]
+    await file.run(
+        lambda: file.transaction(
+            lambda connection: connection.executemany("INSERT INTO t VALUES (?, ?)", rows) and None
+        )
+    )
+    await file.close()
+    raw = bytearray((tmp_path / "f.sqlite").read_bytes())
+    begin = 0 if damage == "head" else len(raw) * 2 // 3 // 4096 * 4096
+    raw[begin : begin + 4096] = b"\x07" * 4096
+    (tmp_path / "f.sqlite").write_bytes(raw)
+    file = SqliteFile(tmp_path / "f.sqlite", schema, "thing", Broken)
+    await file.open()
+    kept = await file.run(lambda: file.connection.execute("SELECT count(*) FROM t").fetchone()[0])
+    assert kept == 0 if damage == "head" else 100 < kept < 500
+    await file.run(
+        lambda: file.transaction(lambda connection: connection.execute("INSERT INTO t VALUES (1000, 'new')") and None)
+    )
+    await file.close()
+    assert list(tmp_path.glob("f.sqlite.broken-*"))
