@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,13 @@ from gateway.plugin_host import PluginHost, load_plugins
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
-from gateway.remember.intake import Intake
+from gateway.remember.forget import Forgetter
+from gateway.remember.intake import Intake, background_turn
 from gateway.remember.recover import recover
 from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
+from gateway.remember.retention import Retention
+from gateway.remember.transfer import Transfer
 from gateway.remember.writer import Writer
 from gateway.store.catalog import Made
 from gateway.store.embed import Embedders, EmbedFailed
@@ -96,6 +99,7 @@ class Gateway:
         self._memory_state = "loading" if memory.enabled else "off"
         self._warm_up: asyncio.Task[None] | None = None
         self._writer: Writer | None = None
+        self._retention: Retention | None = None
         self.reindexer: Reindexer | None = None
         self._stops = AsyncExitStack()
 
@@ -170,6 +174,24 @@ class Gateway:
         self._chats = ChatHandlers(self._config.limits.silence)
         on_change = (self._recall.forget_steps, self._chats.forget, self._pipeline.explanations.forget)
         self._library = Library(self._store, self._registry, remember.change, self._drained, on_change)
+        self._forgetter = Forgetter(
+            self._data,
+            self._journal,
+            self._store,
+            self._registry,
+            delete=self._library.delete,
+            synced=self._synced,
+            drop=self._drop_sets,
+        )
+        self._transfer = Transfer(
+            self._journal,
+            self._store,
+            self._registry,
+            screen=lambda scope, records: remember.screened(
+                background_turn(scope, ChatDialect(), records[0].session_id, records[0].created_at), records
+            ),
+            synced=self._synced,
+        )
         self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete_file)
         return Desk(
             config=self._config,
@@ -200,6 +222,8 @@ class Gateway:
         if self.reindexer is not None:
             await self.reindexer.stop()
         if self._writer is not None:
+            if self._retention is not None:
+                await self._retention.stop()
             await self._writer.stop()
             await self._sets.stop()
 
@@ -236,7 +260,14 @@ class Gateway:
         operations = memos_operations(self._chats)
         app.add_routes(operations_to_routes(operations, desk))
         app.add_routes(OpenAPIFace(operations).routes())
-        app.add_routes(MemoryFace(self._pipeline.explanations, lambda: self.reindexer).routes())
+        memory = MemoryFace(
+            self._pipeline.explanations,
+            lambda: self.reindexer,
+            self._forgetter,
+            self._transfer,
+            is_open=self._keyring.is_open,
+        )
+        app.add_routes(memory.routes())
         app.add_routes(OpenAIFace(config, self._pipeline).routes())
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
@@ -300,6 +331,8 @@ class Gateway:
         self._recall.ready(self._sets)
         self._library.ready(self._sets)
         self._intake.start()
+        self._retention = Retention(self._store, self._config.memory.retention, self._telemetry, self._library.expire)
+        self._retention.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
         if self.reindexer.is_free:
             self.reindexer.start()
@@ -326,6 +359,9 @@ class Gateway:
     async def _apply(self, rows: Sequence[Row]) -> None:
         await self._sets.apply(rows)
 
+    def _drop_sets(self, scopes: Iterable[str]) -> None:
+        self._sets.drop(scopes)
+
     def _wake_writer(self) -> None:
         if self._writer is not None:
             self._writer.wake()
@@ -335,10 +371,14 @@ class Gateway:
             await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
 
+    async def _synced(self, timeout: float) -> bool:
+        return await self._drained(timeout) and self._writer is not None and await self._writer.synced(timeout)
+
     def _state(self) -> dict[str, Any]:
         return {
             "ready": not self._is_stopping,
             "memory": self._memory_state,
+            "mended": list(self._store.mended),
             "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,
             "journal_backlog": self._journal.backlog_entries,
             "journal_aside": self._journal.aside_entries,

@@ -15,6 +15,10 @@ from gateway.config import Config, load
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
     from gateway.app import Gateway
 
 __all__ = ["main"]
@@ -53,9 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     reindex = in_memory.add_parser("reindex", help="make all memories anew for the configured embedder")
     add_address(reindex)
     reindex.set_defaults(run=_reindex)
+    _add_keeping(in_memory)
     evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
     _add_eval(evaluation)
-    for command in (serve, check, explain, reindex, evaluation):
+    for command in (serve, check, evaluation, *in_memory.choices.values()):
         _add_config(command)
     return parser
 
@@ -66,6 +71,26 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_address(parser)
     parser.set_defaults(run=_explain)
+
+
+def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Taking memories out, in, and away."""
+    export = commands.add_parser("export", help="memories into a file: JSON lines, or Parquet")
+    export.add_argument("file", metavar="FILE", help="by its ending .parquet, else JSON lines; - is standard output")
+    taken_in = commands.add_parser("import", help="memories out of such a file; doing it twice changes nothing")
+    taken_in.add_argument("file", type=Path, metavar="FILE")
+    forget = commands.add_parser("forget", help="delete memories; --purge also from the disk, with a proof")
+    forget.add_argument("--id", action="append", default=[], metavar="ID", help="a memory; may be given again")
+    forget.add_argument("--everything", action="store_true", help="all users")
+    forget.add_argument("--purge", action="store_true", help="rewrite the files too, and search them for the texts")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (export, forget):
+        command.add_argument("--user", help="only of this user")
+        command.add_argument("--session", help="only of this conversation")
+    for command, run in ((export, _export), (taken_in, _import), (forget, _forget)):
+        command.add_argument("--tenant", help="only of this tenant; a key of the gateway sees its own")
+        add_address(command)
+        command.set_defaults(run=run)
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +190,63 @@ def _reindex(arguments: argparse.Namespace) -> int:
     config = _load(arguments)
     try:
         return reindex.run(config, *address_of(arguments, config), may_be_alone=arguments.url is None)
+    except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from gateway.commands.transfer import exported, save  # noqa: PLC0415 — not needed by `serve`
+
+    def work(url: str, key: str, console: "Console") -> int:
+        chosen = {name: getattr(arguments, name) for name in ("tenant", "user", "session")}
+        count = save(exported(url, key, chosen), arguments.file, console)
+        console.print(f"{count} memories exported" + ("" if arguments.file == "-" else f" to {arguments.file}"))
+        return 0
+
+    return _asked(arguments, work)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from gateway.commands.transfer import load as import_file  # noqa: PLC0415 — as above
+
+    def work(url: str, key: str, console: "Console") -> int:
+        found = import_file(arguments.file, url, key, arguments.tenant, console)
+        console.print(f"{found['imported']} memories imported, {found['unchanged']} were there already")
+        return 0
+
+    if not arguments.file.is_file():
+        _fail(f"there is no file {arguments.file}", 2)
+    return _asked(arguments, work)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from gateway.commands import forget  # noqa: PLC0415 — as above
+
+    config = _load(arguments)
+    body = {
+        **{name: getattr(arguments, name) for name in ("tenant", "user", "session")},
+        **{"ids": arguments.id, "everything": arguments.everything, "purge": arguments.purge},
+    }
+    folder = config.data_folder if arguments.url is None else None
+    return _asked(
+        arguments,
+        lambda url, key, console: forget.run(
+            url, key, forget.checked(body), console, folder=folder, is_sure=arguments.yes
+        ),
+    )
+
+
+def _asked(arguments: argparse.Namespace, work: "Callable[[str, str, Console], int]") -> int:
+    """Do something with the gateway that runs, or with one on the data folder."""
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.commands.serving import serving  # noqa: PLC0415
+    from gateway.store.folder import FolderRefused  # noqa: PLC0415
+
+    config, console = _load(arguments), Console(stderr=True)
+    try:
+        with serving(config, *address_of(arguments, config), console, may_be_alone=arguments.url is None) as (url, key):
+            return work(url, key, console)
     except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
         _fail(str(error), 1)
 

@@ -36,6 +36,7 @@ __all__ = [
     "MemoryConfig",
     "PluginConfig",
     "RecallConfig",
+    "RetentionConfig",
     "ServerConfig",
     "UpstreamConfig",
     "load",
@@ -47,6 +48,7 @@ _NEVER_FORWARDED = frozenset(
     upgrade content-length content-encoding accept-encoding proxy-authorization x-memory-user""".split()
 )
 _Positive = Annotated[float, Field(gt=0)]
+_Kind = Literal["turn", "fact", "preference", "tool", "skill", "document"]
 _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -169,6 +171,14 @@ class RememberConfig(_Section):
     max_backlog_mb: int = Field(1024, ge=1, description="Journal size at which new memories are shed (never chats).")
 
 
+class RetentionConfig(_Section):
+    max_age_days: dict[_Kind, _Positive] = Field(
+        {}, description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good."
+    )
+    max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
+    every_minutes: _Positive = Field(60.0, description="How often that is looked after.")
+
+
 class ExtractionConfig(_Section):
     model: str | None = Field(None, description="Model asked on the gateway's own account; null: `models.default`.")
     timeout: _Positive = Field(20.0, description="Seconds that such a question may take.")
@@ -189,6 +199,7 @@ class MemoryConfig(_Section):
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")
     remember: RememberConfig = Field(RememberConfig(), description="Writing memory.")
+    retention: RetentionConfig = Field(RetentionConfig(), description="How long memories stay.")
     extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
     documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")
 

@@ -19,6 +19,7 @@ __all__ = [
     "identify",
     "knowledge_scope",
     "may_touch",
+    "named_scope",
     "public_scope",
     "scope_of",
 ]
@@ -122,6 +123,18 @@ def knowledge_scope(tenant: str, cube_id: str) -> Scope:
 def public_scope(tenant: str) -> Scope:
     """What users of a tenant allowed to be public within it."""
     return _scope(tenant, "\0public", "public", ScopeKind.PUBLIC, "")
+
+
+def named_scope(tenant: str, kind: ScopeKind, cube_id: str, owner: str) -> Scope:
+    """The scope that was made of these names once."""
+    made = {
+        ScopeKind.USER: lambda: scope_of(tenant, owner),
+        ScopeKind.CUBE: lambda: cube_scopes(tenant, owner, [cube_id])[0],
+        ScopeKind.AGENT: lambda: agent_scope(tenant, cube_id),
+        ScopeKind.KNOWLEDGE: lambda: knowledge_scope(tenant, cube_id),
+        ScopeKind.PUBLIC: lambda: public_scope(tenant),
+    }
+    return made[kind]()
 
 
 def may_touch(principal: Principal, scope: Scope) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.config import Config
 
-__all__ = ["NotAnswered", "add_address", "address_of", "ask"]
+__all__ = ["NotAnswered", "add_address", "address_of", "ask", "message_of"]
 
 _TIMEOUT = 30.0
 
@@ -31,22 +31,23 @@ def address_of(arguments: argparse.Namespace, config: Config) -> tuple[str, str]
     return url.rstrip("/"), arguments.key or os.environ.get("GATEWAY_KEY", "")
 
 
-def ask(url: str, key: str, body: Any = None) -> Any:
+def ask(url: str, key: str, body: Any = None, timeout: float = _TIMEOUT) -> Any:
     """GET, or POST where there is a body. Raises NotAnswered."""
     headers = {"content-type": "application/json"} | ({"x-gateway-key": key} if key else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers)  # noqa: S310 — the operator's own address
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 — as above
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 — as above
             return json.loads(response.read())
     except urllib.error.HTTPError as error:
-        raise NotAnswered(_message(error)) from error
+        raise NotAnswered(message_of(error)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise NotAnswered(f"no gateway answers at {url}: {reason}. Start it, or name its address with --url") from error
 
 
-def _message(error: urllib.error.HTTPError) -> str:
+def message_of(error: urllib.error.HTTPError) -> str:
+    """What a gateway says in an error."""
     try:
         return f"{error.code}: {json.loads(error.read())['error']['message']}"
     except (ValueError, KeyError, TypeError):

@@ -102,11 +102,21 @@ class Library:
         """Delete what came of a file."""
         return await self.delete(await self.records(scope, lambda record: file_id in file_ids(record)))
 
+    async def expire(self, records: Sequence[Record]) -> int:
+        """Delete memories whose time is over, and nothing else. Returns how many."""
+        sets = await self._current(is_change=True)
+        async with self._changing:
+            count = await self._erase(sets, records)
+        await self._drained(_PATIENCE)  # so that who asks for the next ones does not get these again
+        return count
+
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
         doomed = {record.id: record for record in records}
         for record in await self._concluded_from(list(doomed.values())):
             doomed.setdefault(record.id, record)
-        members = list(doomed.values())
+        return await self._erase(sets, list(doomed.values()))
+
+    async def _erase(self, sets: "WorkingSets", members: Sequence[Record]) -> int:
         now = time.time()
         for begin in range(0, len(members), _AT_ONCE):
             await self._commit([_deleted(record, now) for record in members[begin : begin + _AT_ONCE]])

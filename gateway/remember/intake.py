@@ -18,7 +18,7 @@ from gateway.store.journal import JournalFailed
 from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
 from gateway.turn import Ask, Dialect, Identity, Principal, Record, Scope, Turn, message_id
 
-__all__ = ["Intake", "document_records"]
+__all__ = ["Intake", "background_turn", "document_records"]
 
 _log = logging.getLogger("gateway.intake")
 _PAUSE = 5.0
@@ -107,7 +107,7 @@ class Intake:
 
     async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> bool:
         """False if the file was deleted meanwhile. Batch after batch: what others say comes in between."""
-        turn = self._turn(scope, file)
+        turn = background_turn(scope, self._dialect, file.id, file.at)
         records = document_records(scope, file, found, turn.received_at)
         for begin in range(0, len(records), _BATCH):
             while True:
@@ -124,21 +124,22 @@ class Intake:
                 return False
         return True
 
-    def _turn(self, scope: Scope, file: Document) -> Turn:
-        """What plugins see of a document on its way into the store."""
-        return Turn(
-            id=file.id,
-            started=time.perf_counter(),
-            received_at=file.at,
-            principal=Principal(scope.tenant, frozenset()),
-            path="",
-            headers={},
-            raw=b"",
-            body={},
-            ask=Ask(model="", stream=False),
-            dialect=self._dialect,
-            identity=Identity(scope.cube_id, file.id, reads=(scope,), writes=(scope,)),
-        )
+
+def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn:
+    """What plugins see of memories that come into the store without a chat: documents, imports."""
+    return Turn(
+        id=id_,
+        started=time.perf_counter(),
+        received_at=at,
+        principal=Principal(scope.tenant, frozenset()),
+        path="",
+        headers={},
+        raw=b"",
+        body={},
+        ask=Ask(model="", stream=False),
+        dialect=dialect,
+        identity=Identity(scope.owner or scope.cube_id, id_, reads=(scope,), writes=(scope,)),
+    )
 
 
 def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: float) -> list[Record]:

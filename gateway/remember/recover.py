@@ -25,8 +25,8 @@ async def recover(journal: Journal, store: MemoryStore) -> int:
     return len(lost)
 
 
-def _is_lost(entry: Entry, held: dict[str, int]) -> bool:
+def _is_lost(entry: Entry, held: dict[str, tuple[int, str]]) -> bool:
     record = entry.record
     if record.id not in held:
         return record.status != "deleted"  # a deleted one that is not there is as it should be
-    return held[record.id] < record.version
+    return held[record.id][0] < record.version

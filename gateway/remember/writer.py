@@ -61,6 +61,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._maintenance: asyncio.Task[None] | None = None
         self._is_dirty = False
+        self._is_wanted = False  # somebody waits for the sync
+        self._clean = asyncio.Event()
 
     def wake(self) -> None:
         """The journal has something new."""
@@ -89,6 +91,22 @@ class Writer:
             return False
         return True
 
+    async def synced(self, timeout: float) -> bool:
+        """Wait until all that is in the journal now is stored and on the disk. False if it took longer."""
+        if not await self.drained(timeout):
+            return False
+        if not self._is_dirty:
+            return True
+        self._clean.clear()
+        self._is_wanted = True
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._clean.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         next_sync = next_maintenance = loop.time()
@@ -98,7 +116,7 @@ class Writer:
                 await self._wait_for_work()
                 await self._drain()
                 pause = _FIRST_PAUSE
-                if self._is_dirty and loop.time() >= next_sync:
+                if self._is_dirty and (self._is_wanted or loop.time() >= next_sync):
                     next_sync = loop.time() + _SYNC_EVERY
                     await self._sync()
                     if loop.time() >= next_maintenance:
@@ -214,7 +232,8 @@ class Writer:
     async def _sync(self) -> None:
         await self._store.sync()
         await self._journal.mark_synced()
-        self._is_dirty = False
+        self._is_dirty = self._is_wanted = False
+        self._clean.set()
 
     async def _rest(self, pause: float, cause: str, detail: str) -> float:
         _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": pause})

@@ -9,6 +9,7 @@ An entry that failed is due again later and blocks nobody meanwhile; after five 
 """
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections import deque
@@ -102,12 +103,14 @@ class Journal:
             await asyncio.wait([self._flushing], timeout=10)
         await self._file.close()
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
         """Write records durably; those that are there are left as they are. Raises JournalFailed, then wrote none.
 
-        A change of a record (`version` over 1) is an entry of its own.
+        A change of a record (`version` over 1) is an entry of its own, and so is all with `may_exist`: then it is for
+        the store to know.
         """
-        rows = [(_entry_id(record), orjson.dumps(record, default=dict)) for record in records]
+        ending = f".{os.urandom(8).hex()}" if may_exist else ""
+        rows = [(_entry_id(record) + ending, orjson.dumps(record, default=dict)) for record in records]
         size = sum(len(payload) for _, payload in rows)
         if not self._file.is_open:
             raise JournalFailed("the journal is not open")
@@ -142,9 +145,11 @@ class Journal:
         await self._recount()
 
     async def purge(self, scopes: Iterable[str]) -> None:
-        """Take out what could not be stored of these scopes, and what SQLite still has on the disk of deleted texts."""
-        statement = "DELETE FROM entries WHERE state!=? AND instr(payload, ?)>0 AND instr(payload, ?)=0"
-        await self._write(statement, [(_State.DONE, scope.encode(), _IS_DELETED) for scope in scopes])
+        """Take out what is kept of these scopes, what could not be stored included, and what SQLite still has on the
+        disk of deleted texts."""
+        wanted = [(scope.encode(),) for scope in scopes]
+        await self._write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", wanted)
+        await self._write("DELETE FROM entries WHERE state!=1 AND instr(payload, ?)>0", wanted)
         await self._file.scrub()
         await self._recount()
 
@@ -241,13 +246,12 @@ class Journal:
         wanted = [seq for (seq,) in due if seq not in self._stored][:limit]
         places = ",".join("?" * len(wanted))  # only question marks go into the statement
         rows = connection.execute(
-            f"SELECT seq, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
+            f"SELECT seq, id, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
             wanted,
         )
         return [
-            Entry(seq, record, len(payload), seq < self._first_seq or tries > 0 or record.version > 1)
-            for seq, payload, tries in rows
-            for record in [_record(payload)]
+            Entry(seq, _record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
+            for seq, id_, payload, tries in rows
         ]
 
     def _deleted(self) -> list[Record]:

@@ -123,26 +123,32 @@ class MemoryStore:
             tables += await self._read(bucket, f"{condition} AND {wanted}") if wanted else []
         return await asyncio.to_thread(Loaded, tables, scope)
 
-    async def versions(self, records: Iterable[Record]) -> dict[str, int]:
-        """The newest stored version of each of these ids; what is not there is left out. Raises StoreFailed."""
+    async def versions(self, records: Iterable[Record]) -> dict[str, tuple[int, str]]:
+        """The newest stored version of each of these ids, with its scope; what is not there is left out. Raises
+        StoreFailed."""
         self._require_open()
         by_bucket: dict[int, list[str]] = defaultdict(list)
         for record in records:
             by_bucket[self._number(record.scope)].append(record.id)
-        found: dict[str, int] = {}
+        found: dict[str, tuple[int, str]] = {}
+        names = ["id", "version", "scope"]
         for number, ids in by_bucket.items():
             for begin in range(0, len(ids), _IDS_AT_ONCE):
                 condition = _has_id(ids[begin : begin + _IDS_AT_ONCE])
-                for table in await self._read(self._buckets[number], condition, ["id", "version"]):
-                    for id_, version in zip(
-                        *(table.column(name).to_pylist() for name in ("id", "version")), strict=True
-                    ):
-                        found[id_] = max(version, found.get(id_, 0))
+                for table in await self._read(self._buckets[number], condition, names):
+                    for id_, version, scope in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+                        found[id_] = max((version, scope), found.get(id_, (0, "")))
         return found
 
-    async def _read(self, bucket: Bucket, condition: str, columns: Sequence[str] | None = None) -> list[Any]:
+    async def rows(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
+        """Rows of a bucket as Arrow tables, all versions of each; `condition` holds nothing of a user's. Raises
+        StoreFailed."""
+        self._require_open()
+        return await self._read(self._buckets[number], condition, columns)
+
+    async def _read(self, bucket: Bucket, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         with bucket.reading() as tables:
-            queries = [table.query().where(condition) for _, table in tables]
+            queries = [table.query() if condition is None else table.query().where(condition) for _, table in tables]
             chosen = queries if columns is None else [query.select(list(columns)) for query in queries]
             return list(await asyncio.gather(*(_guarded(query.to_arrow(timeout=_READ_TIMEOUT)) for query in chosen)))
 
@@ -198,6 +204,11 @@ class MemoryStore:
         return worked_on
 
     @property
+    def buckets(self) -> Sequence[int]:
+        """The numbers of all buckets."""
+        return list(self._buckets)
+
+    @property
     def made(self) -> Made:
         """How rows are to be made."""
         return self._made
@@ -214,6 +225,23 @@ class MemoryStore:
     async def count(self, number: int, condition: str | None = None) -> int:
         """Rows of a bucket, those with several versions counted as often. Raises StoreFailed."""
         return sum([await _guarded(table.count_rows(condition)) for _, table in self._buckets[number].tables])
+
+    def bucket_of(self, scope: str) -> int:
+        """The number of the bucket that a scope's rows are in."""
+        return self._number(scope)
+
+    async def purge(self, number: int) -> None:
+        """Write a bucket anew, without what was deleted, and take the old files away. Raises StoreFailed."""
+        bucket = self._buckets[number]
+        if not bucket.entries:
+            return
+        await self.rebuild(number, bucket.entries[0].made, None)
+        deadline = time.monotonic() + _READ_TIMEOUT.total_seconds()
+        while bucket.leftovers:
+            await _guarded(self._tables.drop_leftovers(bucket))
+            if bucket.leftovers and time.monotonic() > deadline:
+                raise StoreFailed("old tables are still being read")
+            await asyncio.sleep(0.01 if bucket.leftovers else 0)
 
     async def rebuild(self, number: int, made: Made, prepare: Prepare | None) -> list[str]:
         """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`. Deleted ones are left

@@ -138,6 +138,21 @@ class Registry:
     async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]:
         return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
 
+    async def all_scopes(self, tenant: str | None = None) -> list[Scope]:
+        """The scopes of a tenant, or of all tenants: for those who keep the memory in order."""
+        if tenant is not None:
+            return await self.scopes(tenant)
+        return _scopes(await self._read("SELECT * FROM scopes ORDER BY tenant, cube_id"))
+
+    async def forget_owner(self, tenant: str, owner: str) -> None:
+        """Leave nothing that names this user, on the disk neither."""
+        await self._write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
+        await self._write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
+        self._known = {
+            value: scope for value, scope in self._known.items() if (scope.tenant, scope.owner) != (tenant, owner)
+        }
+        await self._file.scrub()
+
     # items
 
     async def put_item(self, tenant: str, kind: str, id_: str, value: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
             await table.add(to_arrow(rows, _DIMENSIONS))
         growing = TableEntry(f"memories_{bucket:03d}_2", _MADE)
         store._buckets[bucket].handles = {entry.name: table, growing.name: await store._tables.create(growing)}
-        await store._enter(bucket, (entry, growing))
+        await store._tables.enter(bucket, store._buckets[bucket], (entry, growing))
         if sum(count for _, count in members) >= 5_000:
             from gateway.store.memories import _create_indexes
 

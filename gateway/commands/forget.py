@@ -1,0 +1,94 @@
+"""`gateway memory forget`: delete memories, and with `--purge` prove that their text is nowhere in the data folder."""
+
+import json
+import mmap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from gateway.commands.calling import NotAnswered, ask
+from gateway.commands.transfer import exported
+
+__all__ = ["run", "searched", "snippets"]
+
+_PURGING = 3600.0
+_SNIPPETS = 200
+_SHORTEST, _LONGEST = 16, 120  # characters of a snippet: shorter ones others may have said too
+_PASSED_OVER = ("tokenizers",)
+
+
+def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: Path | None, is_sure: bool) -> int:
+    """`folder`: the data folder, if it is on this machine. Raises NotAnswered."""
+    lines = list(exported(url, key, {name: body.get(name) for name in ("tenant", "user", "session")}))
+    records = [record for record in map(json.loads, lines) if not body.get("ids") or record["id"] in body["ids"]]
+    console.print(f"{len(records)} memories match")
+    if not records and not body.get("purge"):
+        return 0
+    if not is_sure and console.input("delete them for good? Type yes: ").strip().lower() != "yes":
+        console.print("nothing was deleted")
+        return 1
+    searched_for = snippets(record["text"] for record in records)
+    before = searched(folder, searched_for, console, "searching before") if folder and body.get("purge") else {}
+    answer = ask(f"{url}/v1/memory/forget", key, body, timeout=_PURGING)
+    console.print(f"{answer['deleted']} memories deleted" + (", on the disk too" if answer["purged"] else ""))
+    if not body.get("purge"):
+        console.print(
+            "They are gone from recall and exports now, and from the disk when their tables are next written "
+            "anew; --purge does that at once."
+        )
+        return 0
+    if folder is None or not folder.is_dir():
+        console.print("The data folder is not on this machine: nothing was searched.")
+        return 0
+    after = searched(folder, searched_for, console, "searching after")
+    return _told(before, after, len(searched_for), folder, console)
+
+
+def _told(before: dict[str, list[str]], after: dict[str, list[str]], count: int, folder: Path, console: Console) -> int:
+    found_before = {text for texts in before.values() for text in texts}
+    console.print(f"before: {len(found_before)} of {count} texts stood in {len(before)} file(s) of {folder}")
+    if not after:
+        console.print("after: none of them stands in any file there")
+        return 0
+    found = {text for texts in after.values() for text in texts}
+    console.print(f"after: {len(found)} still stand in {', '.join(sorted(after))}; were they said by others too?")
+    return 1
+
+
+def snippets(texts: Iterable[str]) -> list[str]:
+    """What to look for: a part of each text without a line break, the longest ones first, some hundreds at most."""
+    found = {max(text.splitlines(), key=len, default="")[:_LONGEST].strip() for text in texts}
+    ordered = sorted(found - {""}, key=len, reverse=True)
+    return [text for text in ordered if len(text.encode()) >= _SHORTEST][:_SNIPPETS] or ordered[:_SNIPPETS]
+
+
+def searched(folder: Path, texts: Sequence[str], console: Console, what: str) -> dict[str, list[str]]:
+    """The files of a folder that hold any of the texts, plain or as JSON writes them, with the texts in each."""
+    found: dict[str, list[str]] = {}
+    files = [path for path in folder.rglob("*") if path.is_file() and not set(path.parts).intersection(_PASSED_OVER)]
+    forms = [
+        (text, {text.encode(), json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode()})
+        for text in texts
+    ]
+    for path in track(files, description=what, console=console, transient=True):
+        try:
+            with path.open("rb") as file:
+                if not path.stat().st_size:
+                    continue
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    held = [text for text, ways in forms if any(content.find(way) >= 0 for way in ways)]
+        except FileNotFoundError:
+            continue
+        if held:
+            found[str(path.relative_to(folder))] = held
+    return found
+
+
+def checked(body: dict[str, Any]) -> dict[str, Any]:
+    """Raises NotAnswered if nothing narrows what is to be forgotten and nobody said that all is meant."""
+    if not (body.get("user") or body.get("session") or body.get("ids") or body.get("everything")):
+        raise NotAnswered("say whose memories: --user, --session or --id; or --everything")
+    return body

@@ -1,0 +1,57 @@
+"""Where a command finds a gateway to ask: the one that runs, or one of its own on the data folder."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from gateway.commands.calling import NotAnswered, ask
+from gateway.config import Config
+
+__all__ = ["serving"]
+
+_LOADING = 120.0
+_STOPPING = 60.0
+
+
+@contextmanager
+def serving(config: Config, url: str, key: str, console: Console, *, may_be_alone: bool) -> Iterator[tuple[str, str]]:
+    """The URL and key to ask with. `may_be_alone`: where none runs, one is started for this command. Raises
+    NotAnswered, FolderRefused, ConfigError or OSError."""
+    try:
+        ask(f"{url}/health", key)
+    except NotAnswered:
+        if not may_be_alone:
+            raise
+    else:
+        yield url, key
+        return
+    console.print(f"no gateway runs at {url}: doing it here, on {config.data_folder}")
+    with _alone(config) as own:
+        yield own, ""
+
+
+@contextmanager
+def _alone(config: Config) -> Iterator[str]:
+    from gateway.app import Gateway  # noqa: PLC0415 — seconds that asking another gateway does not need
+    from gateway.telemetry import set_up_logging  # noqa: PLC0415
+
+    set_up_logging("error")
+    gateway = Gateway(config.alone())
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
+    thread.start()
+    try:
+        started = asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(_LOADING)
+        try:
+            if not asyncio.run_coroutine_threadsafe(gateway.ready(_LOADING), loop).result(_LOADING + 5):
+                raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
+            yield started.url
+        finally:
+            asyncio.run_coroutine_threadsafe(gateway.stop(), loop).result(_STOPPING)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_STOPPING)
+        loop.close()

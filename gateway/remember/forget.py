@@ -1,0 +1,96 @@
+"""Forgetting: at once in recall, then, where that is asked for, on the disk too.
+
+A deletion is a new version of a memory without its text; the old text leaves the tables when they are next written
+anew. `purge` does that now: the buckets of what was deleted are rewritten, their old files taken away, the journal and
+the registry scrubbed, and what was set aside as damaged thrown away.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import MemoryUnavailable
+from gateway.remember.selection import Selection, chosen, scopes_of
+from gateway.store.journal import Journal, JournalFailed
+from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.registry import Registry, RegistryFailed
+from gateway.turn import Record
+
+__all__ = ["Forgetter", "Forgotten"]
+
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many memories are gone, and whether from the disk as well."""
+
+    deleted: int
+    purged: bool
+
+
+class Forgetter:
+    """`delete` deletes records as everywhere; `synced` waits until all that was written is stored and on the disk;
+    `drop` lets working sets go."""
+
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        store: MemoryStore,
+        registry: Registry,
+        *,
+        delete: Callable[[Iterable[Record]], Awaitable[int]],
+        synced: Callable[[float], Awaitable[bool]],
+        drop: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._store = store
+        self._registry = registry
+        self._delete = delete
+        self._synced = synced
+        self._drop = drop
+        self._purging = asyncio.Lock()
+
+    async def forget(self, selection: Selection, *, purge: bool) -> Forgotten:
+        """Delete what is selected. Raises MemoryUnavailable; what was deleted until then stays deleted."""
+        try:
+            await self._settled()
+            deleted = 0
+            async for _, records in chosen(selection, self._store, self._registry):
+                deleted += await self._delete(records)
+            if purge:
+                async with self._purging:
+                    await self._purge(selection)
+        except (StoreFailed, JournalFailed, RegistryFailed, OSError) as error:
+            raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
+        return Forgotten(deleted, purge)
+
+    async def _purge(self, selection: Selection) -> None:
+        await self._settled()
+        scopes = [scope.value for scope in await scopes_of(selection, self._registry)]
+        for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
+            await self._store.purge(bucket)
+        await self._journal.purge(scopes)
+        self._drop(scopes)
+        owners = set()
+        if selection.user is not None and not selection.session and not selection.ids:
+            owners = {(scope.tenant, selection.user) for scope in await self._registry.all_scopes(selection.tenant)}
+        elif selection.is_everything:
+            owners = {(scope.tenant, scope.owner) for scope in await self._registry.all_scopes(selection.tenant)}
+        for tenant, owner in owners:
+            await self._registry.forget_owner(tenant, owner)
+        await asyncio.to_thread(_throw_away_damaged, self._folder)
+
+    async def _settled(self) -> None:
+        if not await self._synced(_PATIENCE):
+            raise MemoryUnavailable("what was written before is not stored yet; try again")
+
+
+def _throw_away_damaged(folder: Path) -> None:
+    shutil.rmtree(folder / "broken", ignore_errors=True)
+    for path in folder.glob("*.broken-*"):
+        path.unlink(missing_ok=True)

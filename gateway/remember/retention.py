@@ -1,0 +1,77 @@
+"""Retention: memories go when their time is over, and the oldest ones of a cube that holds too many.
+
+Looked after now and then, some hundreds at a time, beside everything else. What goes is deleted as by hand: at once in
+recall, and from the disk when its table is next written anew.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway.config import RetentionConfig
+from gateway.errors import MemoryUnavailable
+from gateway.store.expiry import crowded, older
+from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.telemetry import Telemetry
+from gateway.turn import Record
+
+__all__ = ["Retention"]
+
+_log = logging.getLogger("gateway.retention")
+_AT_ONCE = 500
+_DAY = 86_400.0
+
+
+class Retention:
+    """`expire` deletes records. Nothing is done where the configuration sets no limit."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        config: RetentionConfig,
+        telemetry: Telemetry,
+        expire: Callable[[Sequence[Record]], Awaitable[int]],
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._telemetry = telemetry
+        self._expire = expire
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._config.max_age_days or self._config.max_per_cube is not None:
+            self._task = asyncio.create_task(self._work(), name="retention")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                expired = await self.sweep(time.time())
+                if expired:
+                    _log.info("memories_expired", extra={"count": expired})
+            except (StoreFailed, MemoryUnavailable) as error:
+                _log.warning("retention_waits", extra={"cause": str(error)})
+            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+                _log.exception("retention_fault")
+            await asyncio.sleep(self._config.every_minutes * 60)
+
+    async def sweep(self, now: float) -> int:
+        """Delete all that is over its limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
+        expired = 0
+        for kind, days in self._config.max_age_days.items():
+            while found := await older(self._store, kind, now - days * _DAY, _AT_ONCE):
+                expired += await self._gone(found)
+        if self._config.max_per_cube is not None:
+            while found := await crowded(self._store, self._config.max_per_cube, _AT_ONCE):
+                expired += await self._gone(found)
+        return expired
+
+    async def _gone(self, records: Sequence[Record]) -> int:
+        count = await self._expire(records)
+        self._telemetry.bound("remembered", "expired").inc(count)
+        return count

@@ -1,0 +1,187 @@
+"""Memories out of one gateway and into another (or the same one again): a line of JSON for each.
+
+A line holds all fields of a memory but its scope, which follows from the names of its cube; vectors and search terms
+are made anew where it is taken in. Taking in the same lines twice changes nothing; a memory that was deleted meanwhile
+comes back.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
+from gateway.identity import named_scope
+from gateway.remember.selection import Selection, chosen
+from gateway.store.journal import Journal, JournalFailed
+from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.registry import Registry, RegistryFailed
+from gateway.turn import Record, Scope, ScopeKind, message_id
+
+__all__ = ["COLUMNS", "TakenIn", "Transfer"]
+
+_AT_ONCE = 250
+_PATIENCE = 60.0
+_KINDS = ("turn", "fact", "preference", "tool", "skill", "document")
+_STATUSES = ("activated", "resolving", "archived")
+_ID = r"^[0-9a-f]{32}$"
+_LONGEST_TEXT = 65_536
+
+COLUMNS = (
+    *("id", "tenant", "cube_kind", "owner", "cube_id", "user_id", "session_id", "kind", "source", "text"),
+    *("event_time", "created_at", "updated_at", "message_id", "part", "agent_id", "app_id", "status", "confidence"),
+    *("tags", "links", "version", "info"),
+)
+"""The names in a line."""
+
+Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    tenant: str = Field("default", min_length=1, max_length=256)
+    cube_kind: ScopeKind = ScopeKind.USER
+    owner: str = Field("", max_length=256)
+    id: str = Field(pattern=_ID)
+    cube_id: str = Field(min_length=1, max_length=256)
+    user_id: str = Field("", max_length=256)
+    session_id: str = Field("", max_length=256)
+    kind: str = Field("turn", pattern="^(" + "|".join(_KINDS) + ")$")
+    source: str = Field("user", pattern="^(user|assistant|document|tool)$")
+    text: str = Field(min_length=1, max_length=_LONGEST_TEXT)
+    event_time: float = Field(ge=-6e10, le=2e11)  # what a table can hold: years 68 to 8307
+    created_at: float = Field(ge=0, le=2e11)
+    updated_at: float = Field(ge=0, le=2e11)
+    message_id: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+    part: int = Field(0, ge=0, le=1_000_000)
+    agent_id: str = Field("", max_length=256)
+    app_id: str = Field("", max_length=256)
+    status: str = Field("activated", pattern="^(" + "|".join(_STATUSES) + ")$")
+    confidence: float = Field(1.0, ge=0, le=1)
+    tags: tuple[str, ...] = Field((), max_length=1000)
+    links: tuple[str, ...] = Field((), max_length=1000)
+    version: int = Field(1, ge=1, le=1_000_000)
+    info: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """How many memories are new, and how many were there already."""
+
+    imported: int = 0
+    unchanged: int = 0
+
+
+class Transfer:
+    """`screen` shows plugins what is to be stored; `synced` waits until all that was written is stored."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: MemoryStore,
+        registry: Registry,
+        *,
+        screen: Screen,
+        synced: Callable[[float], Awaitable[bool]],
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._registry = registry
+        self._screen = screen
+        self._synced = synced
+
+    async def export(self, selection: Selection) -> AsyncIterator[bytes]:
+        """Lines, some at a time. Raises MemoryUnavailable."""
+        await self._settled()
+        try:
+            async for scope, records in chosen(selection, self._store, self._registry):
+                for begin in range(0, len(records), _AT_ONCE):
+                    yield b"".join(_written(scope, record) for record in records[begin : begin + _AT_ONCE])
+        except (StoreFailed, RegistryFailed) as error:
+            raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
+
+    async def take_in(self, lines: AsyncIterator[bytes], tenant: str | None) -> TakenIn:
+        """Store what stands in the lines, under this tenant (None: as they say). What was taken in before a bad line
+        stays. Raises BadRequest, MemoryUnavailable or PluginUnavailable."""
+        imported = unchanged = number = 0
+        batch: list[tuple[Scope, Record]] = []
+        async for line in lines:
+            number += 1
+            if line.strip():
+                batch.append(_read(line, number, tenant))
+            if len(batch) >= _AT_ONCE:
+                stored = await self._stored(batch)
+                imported, unchanged = imported + stored, unchanged + len(batch) - stored
+                batch = []
+        stored = await self._stored(batch)
+        await self._settled()
+        return TakenIn(imported + stored, unchanged + len(batch) - stored)
+
+    async def _stored(self, batch: Sequence[tuple[Scope, Record]]) -> int:
+        if not batch:
+            return 0
+        try:
+            await self._settled()  # also bounds what waits
+            new = await self._new(batch)
+            await self._registry.add_scopes({scope.value: scope for scope, _ in new}.values())
+            for scope in {scope.value: scope for scope, _ in new}.values():
+                records = [record for own, record in new if own.value == scope.value]
+                await self._journal.append(list(await self._screen(scope, records)), may_exist=True)
+        except (StoreFailed, RegistryFailed, JournalFailed) as error:
+            raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
+        except PluginUnavailable as error:
+            raise MemoryUnavailable(f"{error.message}; try again") from error
+        return len(new)
+
+    async def _new(self, batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]:
+        """What is not there, or older; a deleted one gets a version over that of its deletion."""
+        known = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
+        versions = await self._store.versions([record for _, record in batch])
+        new: list[tuple[Scope, Record]] = []
+        for scope, record in {record.id: (scope, record) for scope, record in batch}.values():
+            held, whose = versions.get(record.id, (0, scope.value))
+            if whose != scope.value or known.get(record.id, record).scope != scope.value:
+                raise BadRequest(f"the id {record.id} is that of a memory in another cube", param="id")
+            if record.id in known and held >= record.version:
+                continue
+            version = record.version if held < record.version else held + 1
+            new.append((scope, replace(record, version=version)))
+        return new
+
+    async def _settled(self) -> None:
+        if not await self._synced(_PATIENCE):
+            raise MemoryUnavailable("what was written before is not stored yet; try again")
+
+
+def _copied(id_: str, scope: Scope) -> str:
+    return hashlib.sha256(f"{scope.value}\0{id_}".encode()).hexdigest()[:32]
+
+
+def _written(scope: Scope, record: Record) -> bytes:
+    fields = {"tenant": scope.tenant, "cube_kind": scope.kind.value, "owner": scope.owner, **asdict(record)}
+    del fields["scope"]
+    return orjson.dumps(fields, default=dict, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _read(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
+    try:
+        found = _Line.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"line {number} is not valid JSON", param=f"lines[{number}]") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise BadRequest(f"line {number}, `{where}`: {problem['msg']}", param=f"lines[{number}].{where}") from error
+    owner = found.owner or (found.user_id or found.cube_id if found.cube_kind is ScopeKind.USER else "")
+    if found.cube_kind in (ScopeKind.USER, ScopeKind.CUBE) and not owner:
+        raise BadRequest(f"line {number}: `owner` names nobody", param=f"lines[{number}].owner")
+    scope = named_scope(tenant or found.tenant, found.cube_kind, found.cube_id, owner)
+    fields = found.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id"})
+    fields["message_id"] = found.message_id or message_id(found.text)
+    if tenant not in (None, found.tenant):  # a copy in another tenant is another memory
+        fields["id"], fields["links"] = _copied(found.id, scope), tuple(_copied(link, scope) for link in found.links)
+    return scope, Record(**fields, scope=scope.value, cube_id=scope.cube_id)

@@ -1,0 +1,55 @@
+"""What has outlived its time, or is too much: asked of all scopes at once, in LanceDB. Raises StoreFailed."""
+
+import asyncio
+import re
+from collections import Counter
+from datetime import UTC, datetime
+
+from gateway.store.loaded import Loaded
+from gateway.store.memories import MemoryStore
+from gateway.turn import Record
+
+__all__ = ["crowded", "older"]
+
+_HEX = re.compile(r"[0-9a-f]+")
+_WORD = re.compile(r"[a-z]+")
+_IDS_AT_ONCE = 500
+
+
+async def older(store: MemoryStore, kind: str, before: float, limit: int) -> list[Record]:
+    """Some memories of a kind that were made before a moment (seconds since 1970)."""
+    if not _WORD.fullmatch(kind):
+        raise ValueError("a kind is a word")
+    moment = datetime.fromtimestamp(before, UTC).isoformat()
+    condition = f"kind = '{kind}' AND status != 'deleted' AND created_at < TIMESTAMP '{moment}'"
+    found: list[Record] = []
+    for number in store.buckets:
+        tables = await store.rows(number, condition, ["id"])
+        ids = sorted({id_ for table in tables for id_ in table.column("id").to_pylist()})
+        for begin in range(0, len(ids), _IDS_AT_ONCE):
+            # all versions of each: the newest may be a deletion
+            versions = await store.rows(number, _one_of("id", ids[begin : begin + _IDS_AT_ONCE]))
+            found += await asyncio.to_thread(Loaded(versions).records)
+            if len(found) >= limit:
+                return found[:limit]
+    return found
+
+
+async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
+    """Some of the oldest memories of scopes that have more than `most`."""
+    found: list[Record] = []
+    for number in store.buckets:
+        counts = Counter[str]()
+        for table in await store.rows(number, None, ["scope"]):
+            counts.update(table.column("scope").to_pylist())
+        for scope in [scope for scope, count in counts.items() if count > most]:
+            tables = await store.rows(number, _one_of("scope", [scope]))
+            held = await asyncio.to_thread(Loaded(tables).records)
+            found += held[: max(0, len(held) - most)]
+            if len(found) >= limit:
+                return found[:limit]
+    return found
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    return f"{column} IN ({','.join(repr(value) for value in values if _HEX.fullmatch(value))})"

@@ -1,0 +1,248 @@
+"""Taking memories out, in and away: over HTTP and by the command line, beside a gateway that runs and without one."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import parquet
+
+from tests.fakes.running import Reply, Running, configuration, running_gateway
+from tests.fakes.upstream import FakeUpstream
+
+KEYS: list[dict[str, Any]] = [
+    {"key": "key-of-admin", "tenant": "acme", "rights": ["chat", "memory", "admin"]},
+    {"key": "key-of-app", "tenant": "acme"},
+    {"key": "key-of-other", "tenant": "other", "rights": ["chat", "memory", "admin"]},
+]
+ADMIN, APP, OTHER = ({"x-gateway-key": key["key"]} for key in KEYS)
+FACTS = [
+    "My cat is called Miso and sleeps all day.",
+    "我的生日是五月八日，请别忘记。",
+    "The car is a red Volvo from 1987.",
+]
+
+
+async def tell(gateway: Running, user: str, facts: list[str] | None = None, **headers: str) -> None:
+    for number, fact in enumerate(facts or FACTS):
+        reply = await gateway.chat(fact, user=user, session=f"{user}{number}", headers=headers)
+        assert reply.status == 200
+    await gateway.settled()
+
+
+async def lines(gateway: Running, query: str = "", headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    reply = await gateway.get(f"/v1/memory/export{query}", headers)
+    assert reply.status == 200, reply.body
+    return [json.loads(line) for line in reply.body.splitlines()]
+
+
+async def take_in(gateway: Running, exported: list[dict[str, Any]], query: str = "") -> Reply:
+    raw = b"\n".join(json.dumps(line).encode() for line in exported)
+    return await gateway.post(f"/v1/memory/import{query}", None, raw=raw)
+
+
+async def gateway_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gateway", "memory", *arguments, "--config", str(folder / "config.yaml")]
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=100)
+
+
+async def test_what_is_exported_from_one_gateway_is_known_to_another(tmp_path: Path, upstream: FakeUpstream) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    async with running_gateway(configuration(tmp_path / "one", upstream.url)) as gateway:
+        await tell(gateway, "ada")
+        await tell(gateway, "bob", ["Bob likes trains more than planes."])
+        exported = await lines(gateway)
+        assert {line["user_id"] for line in exported} == {"ada", "bob"}
+        assert {line["text"] for line in await lines(gateway, "?user=ada") if line["source"] == "user"} == set(FACTS)
+        assert len(await lines(gateway, "?user=ada&session=ada1")) == 2
+    async with running_gateway(configuration(tmp_path / "two", upstream.url)) as gateway:
+        assert (await take_in(gateway, exported)).json == {"imported": len(exported), "unchanged": 0}
+        assert (await take_in(gateway, exported)).json == {"imported": 0, "unchanged": len(exported)}
+        reading = {"x-memory-mode": "read"}
+        found = await gateway.chat("What is my cat called?", user="ada", headers=reading)
+        assert found.headers["x-memory-status"] == "hit"
+        assert "Miso" in upstream.last.body.decode()
+        assert "Volvo" not in (await gateway.chat("Which car?", user="bob", headers=reading)).body.decode()
+        again = await lines(gateway)
+        assert sorted(again, key=lambda line: str(line["id"])) == sorted(exported, key=lambda line: str(line["id"]))
+
+
+async def test_what_was_deleted_comes_back_with_an_import(gateway: Running, upstream: FakeUpstream) -> None:
+    await tell(gateway, "ada")
+    exported = await lines(gateway, "?user=ada")
+    assert (await gateway.post("/v1/memory/forget", {"user": "ada"})).json == {
+        "deleted": len(exported),
+        "purged": False,
+    }
+    assert await lines(gateway) == []
+    assert (await gateway.chat("What is my cat called?", user="ada")).headers["x-memory-status"] == "miss"
+    assert (await take_in(gateway, exported)).json["imported"] == len(exported)
+    await gateway.chat("What is my cat called?", user="ada", session="later")
+    assert "Miso" in upstream.last.body.decode()
+
+
+@pytest.mark.parametrize("changes", [{"auth__keys": KEYS}])
+async def test_only_an_admin_keeps_the_memory_and_only_of_the_own_tenant(gateway: Running) -> None:
+    await tell(gateway, "ada", None, **ADMIN)
+    for headers in (APP, {}):
+        status = 403 if headers else 401
+        assert (await gateway.get("/v1/memory/export", headers)).status == status
+        assert (await gateway.post("/v1/memory/forget", {"everything": True}, headers)).status == status
+        assert (await gateway.post("/v1/memory/import", None, headers, raw=b"")).status == status
+    assert await lines(gateway, headers=OTHER) == []
+    assert (await gateway.get("/v1/memory/export?tenant=acme", OTHER)).status == 403
+    assert (await gateway.post("/v1/memory/forget", {"everything": True}, OTHER)).json["deleted"] == 0
+    exported = await lines(gateway, headers=ADMIN)
+    assert len(exported) == 6
+    raw = b"\n".join(json.dumps(line).encode() for line in exported)
+    assert (await gateway.post("/v1/memory/import", None, OTHER, raw=raw)).json["imported"] == 6, "as its own"
+    assert {line["tenant"] for line in await lines(gateway, headers=OTHER)} == {"other"}
+    assert len(await lines(gateway, headers=ADMIN)) == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        (b"{", "line 2 is not valid JSON"),
+        (b"[]", "line 2"),
+        (b'{"id": "x"}', "`id`"),
+        (b'{"text": 3}', "line 2"),
+        (b'{"event_time": 1e30}', "line 2"),
+    ],
+)
+async def test_a_bad_line_is_named(gateway: Running, line: bytes, where: str) -> None:
+    good = {
+        "id": "a" * 32,
+        "cube_id": "ada",
+        "owner": "ada",
+        "user_id": "ada",
+        "text": "A good line.",
+        "event_time": 1.7e9,
+        "created_at": 1.7e9,
+        "updated_at": 1.7e9,
+    }
+    reply = await gateway.post("/v1/memory/import", None, raw=json.dumps(good).encode() + b"\n" + line)
+    assert reply.status == 400
+    assert where in reply.error["message"]
+
+
+@pytest.mark.parametrize("body", [{}, {"user": ""}, {"ids": ["nonsense"]}, {"surprise": 1}, [], {"purge": True}])
+async def test_forgetting_wants_to_know_what(gateway: Running, body: Any) -> None:
+    await tell(gateway, "ada")
+    assert (await gateway.post("/v1/memory/forget", body)).status == 400
+    assert len(await lines(gateway)) == 6
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    return [
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "tokenizers" not in path.parts and text.encode() in path.read_bytes()
+    ]
+
+
+async def test_a_purge_leaves_no_text_of_a_user_on_the_disk(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada-lovelace")
+        await tell(gateway, "bob", ["Bob likes trains more than planes."])
+        message = {
+            "user_id": "ada-lovelace",
+            "agent_id": "helper",
+            "messages": [{"role": "user", "content": "A word to the helper agent."}],
+        }
+        assert (await gateway.post("/product/add", message)).status == 200
+        await gateway.settled()
+        assert await asyncio.to_thread(files_with, config.data_folder, "called Miso and sleeps")
+        reply = await gateway.post("/v1/memory/forget", {"user": "ada-lovelace", "purge": True})
+        assert reply.json["purged"], reply.json
+        for text in ("called Miso and sleeps", "五月八日", "red Volvo", "the helper agent", "ada-lovelace"):
+            assert await asyncio.to_thread(files_with, config.data_folder, text) == [], text
+        assert len(await lines(gateway)) == 2, "others keep theirs"
+        await tell(gateway, "ada-lovelace", ["I am here again."])
+        assert len(await lines(gateway, "?user=ada-lovelace")) == 2
+    async with running_gateway(config) as gateway:
+        assert len(await lines(gateway)) == 4
+
+
+async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(
+        tmp_path, upstream.url, memory__retention={"max_age_days": {"turn": 30}, "max_per_cube": 100}
+    )
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada")
+        (old, *_) = exported = await lines(gateway)
+        old |= {"id": "b" * 32, "created_at": old["created_at"] - 31 * 86_400, "text": "From long ago."}
+        crowd = [
+            exported[1]
+            | {
+                "id": f"{number:032x}",
+                "owner": "carl",
+                "cube_id": "carl",
+                "user_id": "carl",
+                "created_at": exported[1]["created_at"] - 1000 + number,
+                "text": f"Note {number}.",
+            }
+            for number in range(130)
+        ]
+        assert (await take_in(gateway, [old, *crowd])).json["imported"] == 131
+        retention = gateway.gateway._retention
+        assert retention is not None
+        import time
+
+        assert await retention.sweep(time.time()) == 31
+        assert "From long ago." not in {line["text"] for line in await lines(gateway)}
+        kept = [line["text"] for line in await lines(gateway, "?user=carl")]
+        assert kept == [f"Note {number}." for number in range(30, 130)]
+        assert await retention.sweep(time.time()) == 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+async def test_the_command_line_takes_out_and_in_without_a_gateway(
+    tmp_path: Path, upstream: FakeUpstream, ending: str
+) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada")
+    file = tmp_path / f"memories.{ending}"
+    done = await gateway_command(tmp_path, "export", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "6 memories exported" in done.stderr
+    if ending == "parquet":
+        assert parquet.read_table(file).num_rows == 6
+    done = await gateway_command(tmp_path, "forget", "--user", "ada", "--purge", "--yes")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "6 memories deleted, on the disk too" in done.stderr
+    assert "none of them stands in any file" in done.stderr
+    assert not await asyncio.to_thread(files_with, config.data_folder, "called Miso")
+    done = await gateway_command(tmp_path, "import", str(file))
+    assert "6 memories imported, 0 were there already" in done.stderr, done.stderr
+    done = await gateway_command(tmp_path, "import", str(file))
+    assert "0 memories imported, 6 were there already" in done.stderr, done.stderr
+    async with running_gateway(config) as gateway:
+        await gateway.chat("What is my cat called?", user="ada", session="new")
+        assert "Miso" in upstream.last.body.decode()
+
+
+async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada")
+        url = ("--url", gateway.url)
+        done = await gateway_command(tmp_path, "forget", *url)
+        assert done.returncode == 1
+        assert "--user" in done.stderr
+        done = await gateway_command(tmp_path, "forget", "--user", "ada", *url)
+        assert "6 memories match" in done.stderr
+        assert len(await lines(gateway)) == 6, "nobody said yes"
+        done = await gateway_command(tmp_path, "import", str(tmp_path / "nothing.jsonl"), *url)
+        assert "there is no file" in done.stderr
+        done = await gateway_command(tmp_path, "forget", "--user", "ada", "--yes", *url)
+        assert "6 memories deleted" in done.stderr
+        assert await lines(gateway) == []
