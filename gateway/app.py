@@ -24,7 +24,7 @@ from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
-from gateway.remember.intake import Intake, background_turn
+from gateway.remember.intake import Intake
 from gateway.remember.recover import recover
 from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
@@ -174,25 +174,8 @@ class Gateway:
         self._chats = ChatHandlers(self._config.limits.silence)
         on_change = (self._recall.forget_steps, self._chats.forget, self._pipeline.explanations.forget)
         self._library = Library(self._store, self._registry, remember.change, self._drained, on_change)
-        self._forgetter = Forgetter(
-            self._data,
-            self._journal,
-            self._store,
-            self._registry,
-            delete=self._library.delete,
-            synced=self._synced,
-            drop=self._drop_sets,
-        )
-        self._transfer = Transfer(
-            self._journal,
-            self._store,
-            self._registry,
-            screen=lambda scope, records: remember.screened(
-                background_turn(scope, ChatDialect(), records[0].session_id, records[0].created_at), records
-            ),
-            synced=self._synced,
-        )
         self._intake = Intake(self._registry, remember, ChatDialect(), self._drained, self._library.delete_file)
+        self._make_keepers()
         return Desk(
             config=self._config,
             pipeline=self._pipeline,
@@ -204,6 +187,14 @@ class Gateway:
             intake=self._intake,
             defaults=self._defaults,
             drained=self._drained,
+        )
+
+    def _make_keepers(self) -> None:
+        """Those who take memories out, in and away."""
+        parts = (self._journal, self._store, self._registry)
+        self._transfer = Transfer(*parts, screen=self._intake.screened, synced=self._synced)
+        self._forgetter = Forgetter(
+            *parts, folder=self._data, delete=self._library.delete, synced=self._synced, drop=self._drop_sets
         )
 
     async def _open_journal(self) -> None:

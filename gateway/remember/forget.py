@@ -37,11 +37,11 @@ class Forgetter:
 
     def __init__(
         self,
-        folder: Path,
         journal: Journal,
         store: MemoryStore,
         registry: Registry,
         *,
+        folder: Path,
         delete: Callable[[Iterable[Record]], Awaitable[int]],
         synced: Callable[[float], Awaitable[bool]],
         drop: Callable[[Iterable[str]], None],
