@@ -11,8 +11,10 @@
     │   └── PluginUnavailable 503  plugin_unavailable
     ├── MemoryUnavailable     503  memory_unavailable
     ├── UpstreamFailed        502  upstream_error
+    │   ├── UpstreamUnreachable    (it did not begin to answer: another may)
     │   └── StreamCut         502  upstream_error (after the status line: sent as an event)
     └── UpstreamTimedOut      504  timeout
+        └── ConnectTimedOut        (likewise)
     ConfigError               (not for clients: stops the start)
 
 A message says what was wrong, where, and what would be right. It never holds a key, a prompt, a path on
@@ -103,6 +105,10 @@ class UpstreamFailed(GatewayError):
     code = "upstream_error"
 
 
+class UpstreamUnreachable(UpstreamFailed):
+    """It cannot be reached, or broke the connection before it answered."""
+
+
 class StreamCut(UpstreamFailed):
     code = "stream_interrupted"
 
@@ -111,6 +117,10 @@ class UpstreamTimedOut(GatewayError):
     status = 504
     type = "timeout"
     code = "upstream_timeout"
+
+
+class ConnectTimedOut(UpstreamTimedOut):
+    """It could not be reached in time."""
 
 
 class ConfigError(Exception):

@@ -43,11 +43,15 @@ class Exchange:
         secret: SecretStr | None = None,
         is_stand_in: bool = False,
         overhead: float = 0.0,
+        attempts: int = 0,
     ) -> None:
         self.turn = turn
         self.answer: Answer | None = None
         self.status = incoming.status
         self.headers = _headers(turn, incoming, overhead)
+        if attempts:
+            self.headers["x-gateway-upstream"] = upstream
+            self.headers["x-gateway-attempts"] = str(attempts)
         self.upstream = upstream
         self._pipeline = pipeline
         self._incoming = incoming

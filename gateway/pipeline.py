@@ -29,8 +29,7 @@ from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Answer, MemoryStatus, Outcome, Recalled, Turn
 from gateway.upstream.asker import Asker
-from gateway.upstream.client import Incoming
-from gateway.upstream.forward import Forwarder, Route
+from gateway.upstream.forward import Forwarder, Route, Served
 
 __all__ = ["Pipeline"]
 
@@ -76,19 +75,20 @@ class Pipeline:
             self.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
             overhead = time.perf_counter() - turn.started
             self.telemetry.bound("stage", "overhead").observe(overhead)
-            incoming = await self._forward(turn, route, raw)
+            served = await self._forward(turn, route, raw)
         except asyncio.CancelledError:
             self.afterwards(self._left(turn))
             raise
         except Exception as error:
             self.afterwards(self._lost(turn, error))
             raise
-        upstream = route.upstream.config
+        upstream = served.upstream.config
         return Exchange(
             self,
             turn,
-            incoming,
+            served.incoming,
             upstream=upstream.name,
+            attempts=served.attempts,
             secret=upstream.api_key,
             is_stand_in=upstream.kind == "offline",
             overhead=overhead,
@@ -176,17 +176,17 @@ class Pipeline:
         changed = await self.plugins.on_messages(turn, orjson.loads(raw[span[0] : span[1]]))
         return raw if changed is None else splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
-    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Incoming:
-        incoming = await self._send(turn, route, raw)
-        if incoming.status == 400 and turn.block is not None and turn.block.text:
-            body = await read_error(incoming)
+    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Served:
+        served = await self._send(turn, route, raw)
+        if served.incoming.status == 400 and turn.block is not None and turn.block.text:
+            body = await read_error(served.incoming)
             if b"context_length_exceeded" in body:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 return await self._send(turn, route, turn.raw)
-            return Replayed(incoming, body)
-        return incoming
+            return replace(served, incoming=Replayed(served.incoming, body))
+        return served
 
-    async def _send(self, turn: Turn, route: Route, raw: bytes) -> Incoming:
+    async def _send(self, turn: Turn, route: Route, raw: bytes) -> Served:
         return await self.forwarder.send_chat(
             route, path=turn.path, query_string=turn.query_string, client_headers=turn.headers, raw=raw
         )

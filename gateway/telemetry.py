@@ -39,6 +39,12 @@ class Telemetry:
             _SECONDS,
             ["upstream"],
         )
+        self.upstream_failures = self._counter(
+            "gateway_upstream_failures", "Requests that an upstream did not answer, or with 500 to 504.", ["upstream"]
+        )
+        self.upstream_open = Gauge(
+            "gateway_upstream_open", "1: it keeps failing, and is passed over.", ["upstream"], registry=self.registry
+        )
         self.stage = self._histogram("gateway_stage_seconds", "Time of ours by stage.", _STAGE_SECONDS, ["stage"])
         self.recalls = self._counter("gateway_recalls", "Turns by what memory did.", ["status", "reason"])
         self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])

@@ -82,13 +82,14 @@ class Asker:
         return content if isinstance(content, str) else ""
 
     async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        incoming = await self._forwarder.send_chat(
+        served = await self._forwarder.send_chat(
             self._forwarder.route(model),
             path="/chat/completions",
             query_string="",
             client_headers={},
             raw=orjson.dumps(body),
         )
+        incoming = served.incoming
         try:
             raw = bytearray()
             async for chunk in incoming.chunks():

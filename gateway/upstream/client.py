@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.config import TimeoutsConfig, UpstreamConfig
-from gateway.errors import StreamCut, UpstreamFailed, UpstreamTimedOut
+from gateway.errors import ConnectTimedOut, StreamCut, UpstreamTimedOut, UpstreamUnreachable
 
 __all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
 
@@ -56,7 +56,7 @@ class Upstream(Protocol):
     config: UpstreamConfig
 
     async def send(self, request: Outgoing) -> Incoming:
-        """Raises UpstreamFailed or UpstreamTimedOut."""
+        """Raises UpstreamUnreachable or UpstreamTimedOut."""
         ...
 
 
@@ -100,13 +100,13 @@ class HttpUpstream:
                     timeout=self._timeout,
                 )
         except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamTimedOut(f"the upstream {self.name} could not be reached in time") from error
+            raise ConnectTimedOut(f"the upstream {self.name} could not be reached in time") from error
         except TimeoutError as error:
             raise UpstreamTimedOut(f"the upstream {self.name} did not answer in time") from error
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamFailed(f"the upstream {self.name} cannot be reached") from error
+            raise UpstreamUnreachable(f"the upstream {self.name} cannot be reached") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed(f"the upstream {self.name} broke the connection before it answered") from error
+            raise UpstreamUnreachable(f"the upstream {self.name} broke the connection before it answered") from error
         return HttpIncoming(response, self.name, self.config.timeouts)
 
 

@@ -91,10 +91,10 @@ class OpenAIFace:
             parsed = parse_json(body, self._config.limits)
             if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
                 route = forwarder.route(parsed["model"])
-                incoming = await forwarder.send_chat(
+                served = await forwarder.send_chat(
                     route, path=path, query_string=query, client_headers=headers, raw=body
                 )
-                return await _relay(request, incoming, route.upstream)
+                return await _relay(request, served.incoming, served.upstream)
         incoming = await forwarder.pass_through(
             self._first(), method=request.method, path=path, query_string=query, client_headers=headers, body=body
         )

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -5,26 +6,30 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.config import ModelsConfig, UpstreamConfig
-from gateway.errors import NotFound, UpstreamFailed
+from gateway.errors import NotFound, UpstreamFailed, UpstreamUnreachable
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Incoming, Outgoing
-from gateway.upstream.forward import Forwarder
+from gateway.upstream.forward import Forwarder, Served
 
 
 class Up:
-    def __init__(self, name: str, status: int = 200, **config: Any) -> None:
+    def __init__(self, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **config: Any) -> None:
         self.name = name
         self.config = UpstreamConfig(name=name, base_url="http://x", **config)
         self.status = status
+        self.headers = headers or {}
+        self.is_dead = False
         self.sent: list[Outgoing] = []
 
     async def send(self, request: Outgoing) -> Incoming:
         self.sent.append(request)
         up = self
+        if up.is_dead:
+            raise UpstreamUnreachable("nobody there")
 
         class Answer:
             status = up.status
-            headers: Mapping[str, str] = {}
+            headers = up.headers
 
             async def chunks(self) -> AsyncGenerator[bytes]:
                 yield b"{}"
@@ -82,5 +87,75 @@ async def test_redirects_and_a_refusal_of_our_key_are_bad_gateways(status: int, 
 
 async def test_a_refusal_of_the_clients_key_is_the_clients() -> None:
     made = forwarder(Up("a", 401))
-    answer = await made.send_chat(made.route("m"), path="/p", query_string="", client_headers={}, raw=b"{}")
-    assert answer.status == 401
+    assert (await served(made)).incoming.status == 401
+
+
+async def served(made: Forwarder) -> Served:
+    return await made.send_chat(made.route("m"), path="/p", query_string="", client_headers={}, raw=b"{}")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_the_next_upstream_is_asked_where_one_does_not_serve_now(status: int) -> None:
+    answer = await served(forwarder(Up("a", status), Up("b")))
+    assert (answer.upstream.name, answer.incoming.status, answer.attempts) == ("b", 200, 2)
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 422, 500])
+async def test_any_other_answer_is_the_answer(status: int) -> None:
+    second = Up("b")
+    answer = await served(forwarder(Up("a", status), second))
+    assert (answer.incoming.status, answer.attempts, second.sent) == (status, 1, [])
+
+
+async def test_a_dead_upstream_is_passed_over_after_five_failures_and_gets_its_traffic_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.upstream.forward.time.monotonic", lambda: now)
+    first, second = Up("a"), Up("b")
+    first.is_dead = True
+    made = forwarder(first, second)
+    assert [(await served(made)).attempts for _ in range(20)] == [2] * 5 + [1] * 15
+    assert len(first.sent) == 5
+    now += 11
+    assert (await served(made)).upstream.name == "b", "the probe failed"
+    assert len(first.sent) == 6
+    first.is_dead = False
+    now += 11
+    assert (await served(made)).upstream.name == "a"
+    assert (await served(made)).attempts == 1
+
+
+async def test_if_all_fail_all_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Up("a"), Up("b", 503)
+    first.is_dead = True
+    made = forwarder(first, second)
+    for _ in range(8):
+        answer = await served(made)
+        assert (answer.upstream.name, answer.incoming.status) == ("b", 503)
+
+
+async def test_one_upstream_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream.forward._LONGEST_JITTER", 0.0)
+    up = Up("a", 503)
+    assert ((await served(forwarder(up))).attempts, len(up.sent)) == (2, 2)
+    up.is_dead = True
+    with pytest.raises(UpstreamUnreachable):
+        await served(forwarder(up))
+    assert len(up.sent) == 4
+
+
+@pytest.mark.parametrize(("wanted", "tries"), [("0", 2), ("0.01", 2), ("3", 1), ("-1", 1), ("Fri, 31 Dec 2027", 1)])
+async def test_what_the_upstream_asks_for_is_obeyed(wanted: str, tries: int) -> None:
+    up = Up("a", 429, headers={"retry-after": wanted})
+    answer = await served(forwarder(up))
+    assert (answer.incoming.status, answer.attempts, len(up.sent)) == (429, tries, tries)
+
+
+async def test_second_tries_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream.forward._LONGEST_JITTER", 0.0)
+    up = Up("a", 503)
+    made = forwarder(up)
+    answers = await asyncio.gather(*(served(made) for _ in range(60)))
+    again = sum(answer.attempts == 2 for answer in answers)
+    assert 3 <= again <= 9, "a tenth of what is in flight, or three"
