@@ -58,6 +58,9 @@ class Telemetry:
             "gateway_journal_aside_entries", "Entries given up after five tries.", registry=self.registry
         )
         self.remembered = self._counter("gateway_remembered_records", "Records by result.", ["result"])
+        self.suspicious = self._counter(
+            "gateway_suspicious_records", "Records that read like instructions to a model, by kind.", ["kind"]
+        )
         self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
         self.drain_failures = self._counter("gateway_drain_failures", "Batches that failed, by cause.", ["cause"])
         self.working_sets = Gauge("gateway_working_sets", "Scopes held in RAM.", registry=self.registry)

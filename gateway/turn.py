@@ -12,8 +12,6 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 __all__ = [
-    "FENCE_CLOSE",
-    "FENCE_OPEN",
     "SCORE_PARTS",
     "Answer",
     "Ask",
@@ -36,12 +34,7 @@ __all__ = [
     "Wanted",
     "group_of",
     "message_id",
-    "quoted",
 ]
-
-
-FENCE_OPEN = "<user_memory>"
-FENCE_CLOSE = "</user_memory>"
 
 
 class Right(StrEnum):
@@ -189,7 +182,7 @@ class Wanted:
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
-SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length")
+SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length", "doubt")
 """What a memory's score is made of, in the order of `Memory.parts`."""
 
 
@@ -387,12 +380,6 @@ class Turn:
         if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.memories):
             return MemoryStatus.MISS
         return self.recalled.status
-
-
-def quoted(text: str) -> str:
-    """A memory as it may stand in a block: it closes no fence, and no line of it can pass for another item."""
-    text = text.replace("<", "‹").replace(">", "›")
-    return text if text.isprintable() else "\n  ".join(text.splitlines())
 
 
 def message_id(text: str) -> str:

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import groupby
 
-from gateway.turn import FENCE_CLOSE, FENCE_OPEN, Block, Layout, Memory, Record, quoted
+from gateway.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
+from gateway.turn import Block, Layout, Memory, Record
 
 __all__ = ["NOTES", "NO_BLOCK", "Notes", "assemble"]
 
@@ -39,6 +40,7 @@ class Notes:
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
         said_by = "" if source == "user" else f"{source}: "
+        said_by = warning_of(memory.record) + said_by
         text = memory.record.text
         return _kept_line(said_by, text) if len(text) <= _SHORT else _line(said_by, text)
 

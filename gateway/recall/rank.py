@@ -42,6 +42,7 @@ class RankWeights:
     from_user: float = 0.6
     price: float = 1.2
     alone_penalty: float = 8.0
+    doubt: float = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,8 @@ class SetArrays:
 
     `price` is ln(tokens / 30). `from_user` is 1 for the user's own words, else 0. `before` and `after` are row numbers
     of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
-    `stretch` numbers the stretches of conversation. `outranks` holds pairs of rows: the first corrects the second.
+    `stretch` numbers the stretches of conversation. `doubt` is 1 for what reads like an instruction to a model, else 0.
+    `outranks` holds pairs of rows: the first corrects the second.
     """
 
     price: Floats
@@ -60,6 +62,7 @@ class SetArrays:
     before: Ints
     after: Ints
     allowed: Bools
+    doubt: Floats
     outranks: Sequence[tuple[int, int]] = ()
 
 
@@ -133,7 +136,8 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     best_of_stretch = np.float32(weights.stretch_best) * _best_of_stretch(joined, arrays)
     own = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
-    scores = joined + best_of_stretch + own + length
+    doubt = np.float32(-weights.doubt) * arrays.doubt
+    scores = joined + best_of_stretch + own + length + doubt
     scores[~arrays.allowed] = -np.inf
     for correction, corrected in arrays.outranks:
         if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
@@ -141,7 +145,7 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     limit = min(limit, count)
     best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     best = best[np.argsort(-scores[best], kind="stable")][:limit]
-    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length)
+    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt)
     parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
     return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.fence import SUSPICIOUS
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.store.loaded import Loaded, Row
@@ -78,6 +79,7 @@ class WorkingSet:
             "before": np.full(_FIRST_CAPACITY, -1, np.int32),
             "after": np.full(_FIRST_CAPACITY, -1, np.int32),
             "length": np.zeros(_FIRST_CAPACITY, np.float32),
+            "doubt": np.zeros(_FIRST_CAPACITY, np.float32),
             "from_user": np.zeros(_FIRST_CAPACITY, np.float32),
             "price": np.zeros(_FIRST_CAPACITY, np.float32),
             "is_long": np.zeros(_FIRST_CAPACITY, np.bool_),
@@ -133,6 +135,7 @@ class WorkingSet:
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
+        columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
         self._corrections = {row: links for row, links in loaded.corrections().items() if is_active[row]}
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
         names = ("session_id", "message_id", "kind", "source")
@@ -212,6 +215,7 @@ class WorkingSet:
             before=columns["before"],
             after=columns["after"],
             allowed=allowed,
+            doubt=columns["doubt"],
             outranks=self._outranks(),
         )
         ranked = rank(arrays, found, weights, limit)
@@ -286,6 +290,7 @@ class WorkingSet:
             self._corrections[index] = record.links
         if row.vector is not None and row.embedder == self.embedder:
             self._vectors[index] = row.vector
+        columns["doubt"][index] = SUSPICIOUS in record.info
         columns["tokens"][index] = row.tokens
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length

@@ -15,8 +15,10 @@ from dataclasses import replace
 
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
+from gateway.fence import SUSPICIOUS
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import EXPLICIT, preferences
+from gateway.remember.suspicion import suspicions
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
@@ -91,7 +93,7 @@ class Remember:
 
     async def _committed(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
-        kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(record)]
+        kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(self._judged(record))]
         if self._config.preferences:
             kept += [preference for record in kept for preference in _preferences_of(record)]
         await self._note_scopes(turn)
@@ -100,6 +102,15 @@ class Remember:
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         return kept
+
+    def _judged(self, record: Record) -> Record:
+        """The record; marked, and counted, if it reads like an instruction to a model."""
+        found = suspicions(record.text)
+        if not found:
+            return record
+        for kind in found:
+            self._telemetry.bound("suspicious", kind).inc()
+        return replace(record, info={**record.info, SUSPICIOUS: list(found)})
 
     async def _note_scopes(self, turn: Turn) -> None:
         """That a scope exists is worth knowing, but no reason to lose a memory."""

@@ -67,6 +67,12 @@ class Loaded:
     def numbers(self, column: str) -> "NDArray[Any]":
         return self._table.column(column).to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
 
+    def has_info(self, name: str) -> "NDArray[np.bool_]":
+        """True where a row's `info` has this name."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        return pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow has no types
+
     def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
         """Shape (rows, dimensions); zeros where the vector is missing or another embedder's."""
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port

@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
+from gateway.fence import quoted, warning_of
 from gateway.store.terms import is_cjk
-from gateway.turn import Answer, Layout, Memory, group_of, quoted
+from gateway.turn import Answer, Layout, Memory, group_of
 from gateway.wire.dialects import ChatDialect, ChatReader
 from gateway.wire.memos.events import without_citations
 from gateway.wire.memos.items import PREFERENCE_NOTE, iso, preference_text
@@ -102,13 +103,13 @@ class Citations:
 def _cited(number: int, memory: Memory) -> str:
     record = memory.record
     text = quoted(record.text[:_CITED_CHARACTERS])
-    return f"[{number}:{record.id[:8]}] :: [P] (CreatedTime: {iso(record.event_time)}) {text}"
+    return f"[{number}:{record.id[:8]}] :: [P] (CreatedTime: {iso(record.event_time)}) {warning_of(record)}{text}"
 
 
 def _fact(memory: Memory) -> str:
     record = memory.record
     said_by = "" if record.source == "user" else f"{record.source}: "
-    return f"[{iso(record.event_time)[:10]}] {said_by}{quoted(record.text)}"
+    return f"[{iso(record.event_time)[:10]}] {warning_of(record)}{said_by}{quoted(record.text)}"
 
 
 class _WithoutCitations(ChatReader):

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.recall.assemble import NO_BLOCK, assemble
 from gateway.recall.tokens import Tokenizer
-from gateway.turn import FENCE_CLOSE, FENCE_OPEN, Memory
+from gateway.turn import Memory
 from tests.fakes.made import memory
 
 WORDS = st.sampled_from(

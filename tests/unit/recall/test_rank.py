@@ -22,6 +22,7 @@ def arrays(count: int, **columns: object) -> SetArrays:
         "before": np.arange(-1, count - 1, dtype=np.int32),
         "after": np.append(np.arange(1, count, dtype=np.int32), -1).astype(np.int32),
         "allowed": np.ones(count, np.bool_),
+        "doubt": np.zeros(count, np.float32),
     }
     arrays = {**made, **{name: np.asarray(value) for name, value in columns.items()}}
     return SetArrays(**arrays)  # type: ignore[arg-type]  # the names say which is which
@@ -110,3 +111,10 @@ def test_relativity_is_the_same_on_another_embedders_scale() -> None:
     one = relativity(floats(0, 0), 1, floats(0.1, 0.5), Scale(unrelated=0.1, related=0.5))
     other = relativity(floats(0, 0), 1, floats(0.8, 0.9), Scale(unrelated=0.8, related=0.9))
     assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_what_reads_like_an_instruction_is_ranked_down() -> None:
+    found = given(floats(2, 2, 0, 0), floats(0.5, 0.5, 0.1, 0.1))
+    far = np.full(4, -1, np.int32)
+    columns = {"doubt": floats(1, 0, 0, 0), "before": far, "after": far}
+    assert rank(arrays(4, **columns), found, RankWeights(), 4).rows.tolist()[0] == 1

@@ -3,7 +3,7 @@ from typing import Any
 import orjson
 
 from gateway.config import UpstreamConfig
-from gateway.turn import FENCE_CLOSE, FENCE_OPEN
+from gateway.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.upstream.client import Outgoing
 from gateway.upstream.offline import OfflineUpstream
 from gateway.wire.dialects import ChatDialect, ChatReader
