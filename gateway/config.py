@@ -68,6 +68,9 @@ class ServerConfig(_Section):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may call the gateway from a browser.")
     shutdown_timeout: _Positive = Field(30.0, description="Seconds that running answers get after SIGTERM.")
+    keep_alive: float | None = Field(
+        None, gt=0, description="Seconds of silence after which a stream gets a comment (`: keep-alive`); null: never."
+    )
 
 
 class KeyConfig(_Section):
@@ -211,6 +214,7 @@ class LimitsConfig(_Section):
     messages: int = Field(2048, ge=1, description="Messages in one request.")
     silence: _Positive = Field(20.0, description="Seconds until a plain MemOS answer begins with white space.")
     in_flight: int = Field(1024, ge=1, description="Requests at once; more get 503 with `Retry-After`.")
+    in_flight_per_key: int = Field(256, ge=1, description="Requests at once with one key; more get 429.")
 
 
 class LogConfig(_Section):

@@ -7,6 +7,7 @@
     ├── NotFound              404  invalid_request_error
     ├── TooLarge              413  invalid_request_error
     ├── UnsupportedEncoding   415  invalid_request_error
+    ├── TooManyRequests       429  rate_limit_error
     ├── Overloaded            503  overloaded_error
     │   └── PluginUnavailable 503  plugin_unavailable
     ├── MemoryUnavailable     503  memory_unavailable
@@ -78,6 +79,12 @@ class UnsupportedEncoding(GatewayError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_content_encoding"
+
+
+class TooManyRequests(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_requests"
 
 
 class Overloaded(GatewayError):

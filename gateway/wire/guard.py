@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -29,6 +30,7 @@ from gateway.errors import (
     NotFound,
     Overloaded,
     TooLarge,
+    TooManyRequests,
     UnsupportedEncoding,
 )
 from gateway.identity import Keyring
@@ -74,6 +76,7 @@ class Guard:
         self._keyring = keyring
         self._telemetry = telemetry
         self._in_flight = 0
+        self._by_key: Counter[int] = Counter()  # keyrings keep their principals: an object stands for a key
         telemetry.in_flight.set_function(lambda: self._in_flight)
 
     @web.middleware
@@ -115,11 +118,19 @@ class Guard:
             raise Overloaded("the gateway has too many requests at once; try again", headers={"retry-after": "1"})
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
+        key = 0
         if request.path not in _OPEN_ROUTES:
             self._let_in(request, face)
-        if "//" in request.path:
-            return await _with_single_slashes(request)
-        return await handler(request)
+            key = 0 if self._keyring.is_open else id(principal_of(request))
+        if key and self._by_key[key] >= self._config.limits.in_flight_per_key:
+            raise TooManyRequests("this key has too many requests at once; try again", headers={"retry-after": "1"})
+        self._by_key[key] += 1
+        try:
+            if "//" in request.path:
+                return await _with_single_slashes(request)
+            return await handler(request)
+        finally:
+            self._by_key[key] -= 1
 
     def _let_in(self, request: web.Request, face: str) -> None:
         if self._keyring.is_open and not _is_local(request.host):

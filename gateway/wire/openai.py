@@ -21,6 +21,7 @@ from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
 from gateway.upstream.tee import wrap_error
+from gateway.wire.alive import kept_alive
 from gateway.wire.dialects import ChatDialect, read_chat
 from gateway.wire.guard import header_number, parse_json, principal_of, read_body, request_id_of, set_request_id
 
@@ -59,14 +60,14 @@ class OpenAIFace:
         body = parse_json(raw, self._config.limits)
         ask = read_chat(body, self._config.limits.messages)
         turn = self._turn(request, raw, body, ask)
-        return await send(request, await self._pipeline.open(turn))
+        return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw = await read_body(request, self._config.limits)
         body = parse_json(raw, self._config.limits)
         model, stream = _model_of(body), bool(body.get("stream"))
         turn = replace(self._turn(request, raw, body, Ask(model=model, stream=stream)), identity=None)
-        return await send(request, await self._pipeline.open(turn))
+        return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         listed = await self._listed(request.headers)
@@ -172,14 +173,16 @@ class OpenAIFace:
             incoming.close()
 
 
-async def send(request: web.Request, exchange: Exchange) -> web.StreamResponse:
-    """Write an exchange out. A stream that was cut ends with its error event and a broken connection."""
+async def send(request: web.Request, exchange: Exchange, keep_alive: float | None = None) -> web.StreamResponse:
+    """Write an exchange out. A stream that was cut ends with its error event and a broken connection. `keep_alive`:
+    seconds of silence after which a stream gets a comment."""
     try:
         if not exchange.is_stream:
             body = await exchange.read()
             return web.Response(status=exchange.status, headers=exchange.headers, body=body)
         headers = {**exchange.headers, **_STREAM_HEADERS}
-        return await _write_out(request, exchange.status, headers, exchange.chunks())
+        chunks = exchange.chunks() if keep_alive is None else kept_alive(exchange.chunks(), keep_alive)
+        return await _write_out(request, exchange.status, headers, chunks)
     finally:
         exchange.close()
 

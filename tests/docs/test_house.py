@@ -71,6 +71,9 @@ NEVER = {
 PURE = (
     "sse.py",
     "splice.py",
+    "fence.py",
+    "upstream/breaker.py",
+    "remember/suspicion.py",
     "identity.py",
     "recall/assemble.py",
     "recall/rank.py",
