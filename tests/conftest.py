@@ -2,6 +2,7 @@
 
 import functools
 import os
+import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,33 @@ from gateway.store import embed
 from gateway.wire.memos.defaults import ENVIRONMENT
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
+
+
+class Scale:
+    """How much a test does: the first number in `make test`, the second in `make test-long`. `seed` is printed."""
+
+    def __init__(self, *, is_long: bool, seed: int) -> None:
+        self.is_long = is_long
+        self.seed = seed
+
+    def __call__(self, fast: int, long: int) -> int:
+        return long if self.is_long else fast
+
+
+_SEED = int(os.environ.get("SEED") or random.randrange(10**6))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of the crash, fault and fuzz tests")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed {_SEED} (SEED={_SEED} runs the same again)"
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> Scale:
+    return Scale(is_long=request.config.getoption("--long"), seed=_SEED)
 
 
 @pytest.fixture(autouse=True, scope="session")
