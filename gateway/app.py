@@ -47,7 +47,7 @@ from gateway.upstream.detect import detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.wire.dialects import ChatDialect
-from gateway.wire.guard import Guard, Protocol
+from gateway.wire.guard import Guard, Protocol, with_expectations
 from gateway.wire.memory import MemoryFace
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.defaults import Defaults
@@ -242,24 +242,26 @@ class Gateway:
     def _upstream(self, config: UpstreamConfig) -> Upstream:
         return OfflineUpstream(config) if config.kind == "offline" else HttpUpstream(config, self._session)
 
+    def _routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
+        operations = memos_operations(self._chats)
+        keepers = (self._forgetter, self._transfer)
+        memory = MemoryFace(
+            self._pipeline.explanations, lambda: self.reindexer, *keepers, is_open=self._keyring.is_open
+        )
+        return [
+            *OpsFace(self._telemetry, self._state).routes(),
+            *operations_to_routes(operations, desk),
+            *OpenAPIFace(operations).routes(),
+            *memory.routes(),
+            *OpenAIFace(self._config, self._pipeline).routes(),
+        ]
+
     async def _listen(self, desk: Desk) -> int:
         config = self._config
         guard = Guard(config, self._keyring, self._telemetry)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
-        app.add_routes(OpsFace(self._telemetry, self._state).routes())
-        operations = memos_operations(self._chats)
-        app.add_routes(operations_to_routes(operations, desk))
-        app.add_routes(OpenAPIFace(operations).routes())
-        memory = MemoryFace(
-            self._pipeline.explanations,
-            lambda: self.reindexer,
-            self._forgetter,
-            self._transfer,
-            is_open=self._keyring.is_open,
-        )
-        app.add_routes(memory.routes())
-        app.add_routes(OpenAIFace(config, self._pipeline).routes())
+        app.add_routes(with_expectations(self._routes(desk)))
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
         )

@@ -12,10 +12,10 @@
     │   └── PluginUnavailable 503  plugin_unavailable
     ├── MemoryUnavailable     503  memory_unavailable
     ├── UpstreamFailed        502  upstream_error
-    │   ├── UpstreamUnreachable    (it did not begin to answer: another may)
+    │   ├── UpstreamUnreachable 502 upstream_error (it did not begin to answer: another may)
     │   └── StreamCut         502  upstream_error (after the status line: sent as an event)
     └── UpstreamTimedOut      504  timeout
-        └── ConnectTimedOut        (likewise)
+        └── ConnectTimedOut   504  timeout (likewise)
     ConfigError               (not for clients: stops the start)
 
 A message says what was wrong, where, and what would be right. It never holds a key, a prompt, a path on

@@ -5,12 +5,11 @@ client is gone: the upstream is cancelled first, then what the user said is reme
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
-from pydantic import SecretStr
 
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.hooks import Reply
@@ -18,15 +17,16 @@ from gateway.plugin_host import thaw
 from gateway.turn import Answer, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
-from gateway.upstream.tee import Decoder, Tee, decoder_of, wrap_error
+from gateway.upstream.tee import Decoder, Tee, decoder_of, looks_like_json, wrap_error
 
 if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
 
-__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error"]
+__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error", "scrubbed"]
 
 _MAX_IDS_IN_HEADER = 50
 _MAX_ERROR_BODY = 1 << 20
+_MAX_PLAIN_BODY = 1 << 26
 
 
 class Exchange:
@@ -40,7 +40,7 @@ class Exchange:
         incoming: Incoming,
         *,
         upstream: str,
-        secret: SecretStr | None = None,
+        secrets: Sequence[bytes] = (),
         is_stand_in: bool = False,
         overhead: float = 0.0,
         attempts: int = 0,
@@ -55,7 +55,7 @@ class Exchange:
         self.upstream = upstream
         self._pipeline = pipeline
         self._incoming = incoming
-        self._secret = secret
+        self._secrets = secrets
         self._is_stand_in = is_stand_in
         self._is_finished = False
         self._ending: tuple[Turn, Answer, BaseException | None] | None = None
@@ -87,7 +87,7 @@ class Exchange:
                 if tee.is_complete and not self._is_finished:
                     await self._finish(tee.answer())
                 if chunk:
-                    yield chunk
+                    yield scrubbed(chunk, self._secrets)
             tee.end()
             if hooks is not None and (rest := hooks.end()):
                 yield rest
@@ -114,7 +114,7 @@ class Exchange:
     async def read(self) -> bytes:
         """A plain answer. Raises UpstreamFailed or UpstreamTimedOut if it is none; then `headers` do not count."""
         try:
-            body = b"".join([chunk async for chunk in self._incoming.chunks()])
+            body = await self._whole()
         except GatewayError as error:
             await self._finish(Answer(None, outcome=Outcome.CUT), error)
             raise
@@ -123,20 +123,32 @@ class Exchange:
             await self._finish(Answer(None, outcome=Outcome.REFUSED))
             return self._error_body(body, decoded)
         answer = None if decoded is None else self.turn.dialect.read_plain(decoded)
-        if decoded is not None and answer is None and not _is_json(decoded):
+        if decoded is not None and answer is None and not looks_like_json(decoded):
             failure = UpstreamFailed(f"the upstream {self.upstream} answered {self.status}, but not with JSON")
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
             raise failure
         await self._finish(answer or Answer(None))
         return body
 
+    async def _whole(self) -> bytes:
+        """Raises UpstreamFailed if it is too long to be held."""
+        if self.status >= 400:
+            return await read_error(self._incoming)
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in self._incoming.chunks():
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > _MAX_PLAIN_BODY:
+                raise UpstreamFailed(f"the upstream {self.upstream} answered with more than can be held")
+        return b"".join(pieces)
+
     def _error_body(self, body: bytes, decoded: bytes | None) -> bytes:
         """The upstream's error as it is, if it is JSON; our key, should it stand in there, is taken out."""
         if decoded is None:
             return body
         changed = wrap_error(self.status, decoded, self.upstream) or decoded
-        if self._secret is not None:
-            changed = changed.replace(self._secret.get_secret_value().encode(), b"[key]")
+        changed = scrubbed(changed, self._secrets)
         if changed == decoded:
             return body
         self.headers.pop("content-encoding", None)
@@ -232,9 +244,9 @@ async def read_error(incoming: Incoming) -> bytes:
     return bytes(body)
 
 
-def _is_json(body: bytes) -> bool:
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+def scrubbed(text: bytes, secrets: Sequence[bytes]) -> bytes:
+    """What an upstream says, without our keys, should it repeat one."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, b"[key]")
+    return text

@@ -3,7 +3,10 @@
 Keys are held as sha256 digests and compared as such; no lookup by a raw key, no key in an error.
 """
 
+import base64
+import contextlib
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -25,6 +28,7 @@ __all__ = [
 ]
 
 _MAX_ID = 256
+_KEY_PARTS = re.compile(r"[\s,;:=\"']+")
 _OPEN = Principal("default", frozenset(Right))
 
 
@@ -42,8 +46,15 @@ class Keyring:
         return not self._principals
 
     def has(self, value: str) -> bool:
-        """True if a header's value is a key of the gateway, with or without a scheme before it."""
-        return _digest(_bare(value)) in self._principals
+        """True if a key of the gateway stands in a header's value, in whatever form."""
+        if not self._principals:
+            return False
+        parts = [_bare(value), *_KEY_PARTS.split(value), *(piece for piece in value.split() if piece)]
+        for piece in value.split():  # `Basic`: user and password
+            with contextlib.suppress(ValueError):
+                plain = base64.b64decode(piece, validate=True).decode("utf-8", "replace")
+                parts += [plain, *plain.split(":", 1)]
+        return any(_digest(part) in self._principals for part in parts)
 
     def principal(self, headers: Mapping[str, str]) -> Principal:
         """Who holds the key of a request. Raises Unauthenticated."""

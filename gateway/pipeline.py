@@ -89,7 +89,7 @@ class Pipeline:
             served.incoming,
             upstream=upstream.name,
             attempts=served.attempts,
-            secret=upstream.api_key,
+            secrets=self.forwarder.secrets(served.upstream),
             is_stand_in=upstream.kind == "offline",
             overhead=overhead,
         )

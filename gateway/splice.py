@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import orjson
 
-__all__ = ["depth", "find", "insert_first", "insert_into_string", "replace"]
+__all__ = ["find", "insert_first", "insert_into_string", "is_deeper", "replace", "structure"]
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _VALUE = re.compile(_STRING + rb"|[^\s{}\[\],:\"]++", re.DOTALL)
 _NESTING = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_NO_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _SPACE = re.compile(rb"\s*+")
 
 Span = tuple[int, int]
@@ -47,17 +49,22 @@ def insert_first(raw: bytes, span: Span, value: bytes) -> bytes:
     return raw[:place] + value + (b"" if is_empty else b",") + raw[place:]
 
 
-def depth(raw: bytes) -> int:
-    """How deep arrays and objects are nested."""
-    deepest = level = 0
-    for match in _NESTING.finditer(raw):
-        token = raw[match.start()]
-        if token in b"{[":
-            level += 1
-            deepest = max(deepest, level)
-        elif token in b"}]":
-            level -= 1
-    return deepest
+def structure(raw: bytes) -> bytes:
+    """The brackets, braces and commas of JSON, in order, without what stands in strings. Some hundred megabytes a
+    second; of what is no JSON it gives something or other."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
+    return b"".join(unescaped.split(b'"')[::2]).translate(None, _NO_STRUCTURE)
+
+
+def is_deeper(shape: bytes, most: int) -> bool:
+    """True if a `structure` is nested deeper than `most` levels: each pass takes the innermost level away."""
+    brackets = shape.translate(_ONE_KIND, b",")
+    for _ in range(most):
+        left = brackets.replace(b"[]", b"")
+        if not left or len(left) == len(brackets):
+            return bool(left)
+        brackets = left
+    return bool(brackets)
 
 
 def _skip_space(raw: bytes, place: int) -> int:

@@ -26,6 +26,7 @@ class EventParser:
         self._drops_line = False
         self._name = b""
         self._data: list[bytes] = []
+        self._data_size = 0
         self._is_first = True
         self.has_overflow = False
 
@@ -88,13 +89,16 @@ class EventParser:
         if not line:
             if self._data:
                 events.append(Event(self._name, b"\n".join(self._data)))
-            self._name, self._data = b"", []
+            self._name, self._data, self._data_size = b"", [], 0
             return
         if self._is_first:
             self._is_first = False
             line = line.removeprefix(b"\xef\xbb\xbf")
         field, _, value = line.partition(b":")
         if field == b"data":
+            self._data_size += len(value)
+            if self._data_size > self._max_line:  # many lines can be as long as one
+                self._data, self.has_overflow = [], True
             self._data.append(value.removeprefix(b" "))
         elif field == b"event":
             self._name = value.removeprefix(b" ")

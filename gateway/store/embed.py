@@ -34,6 +34,7 @@ _USUAL_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is m
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
+_MAX_ANSWER = 128 * 2**20  # bytes: 2 048 vectors of 8 192 numbers in base64
 _LONGEST_TEXT = 4000  # characters of a text that its vector is made of
 _CHARACTERS_AT_ONCE = 500  # of the texts embedded at one go: a query that comes meanwhile waits for them
 
@@ -276,7 +277,7 @@ class OpenAIEmbedder:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout),
             ) as response:
-                body = await response.read()
+                body = await _bounded(response)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EmbedFailed(type(error).__name__) from error
@@ -286,6 +287,15 @@ class OpenAIEmbedder:
             return _read_vectors(orjson.loads(body), len(texts), self.dimensions)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EmbedFailed("unreadable answer") from error
+
+
+async def _bounded(response: "aiohttp.ClientResponse") -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_ANSWER:
+            raise EmbedFailed("answer too long")
+    return bytes(body)
 
 
 def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":

@@ -5,10 +5,11 @@ idle between pieces, total.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,6 +21,9 @@ from gateway.errors import ConnectTimedOut, StreamCut, UpstreamTimedOut, Upstrea
 __all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
 
 _KEEP_ALIVE = 30.0
+_READ_AHEAD = 16_384  # bytes of an answer that wait here for its reader, and as many again
+_LOOK_EVERY = 1.0  # seconds
+_RECEIVED = 32 * 1024  # bytes that the system may hold of one answer: what a slow reader leaves waits at the upstream
 _SLICE = 2**20  # a longer body is written piece by piece, so that others get their turn
 
 
@@ -62,14 +66,22 @@ class Upstream(Protocol):
 
 def make_session() -> aiohttp.ClientSession:
     """The process's one session."""
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, socket_factory=_bounded_socket)
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
+        read_bufsize=_READ_AHEAD,
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
         timeout=aiohttp.ClientTimeout(total=None),
     )
+
+
+def _bounded_socket(address: Any) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED)
+    return made
 
 
 class HttpUpstream:
@@ -131,7 +143,7 @@ class HttpIncoming:
         self._idle = timeouts.idle
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        watch = _Watch(self._idle, self._response.close)
+        watch = _Watch(self._idle, self._response.close, self._is_broken)
         try:
             async for chunk in self._response.content.iter_any():
                 watch.touch()
@@ -139,28 +151,37 @@ class HttpIncoming:
         except TimeoutError as error:
             raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
         except (aiohttp.ClientError, OSError) as error:
-            if watch.has_fired:
+            if watch.has_fired and not watch.is_broken:
                 raise UpstreamTimedOut(f"the upstream {self._name} fell silent") from error
             raise StreamCut(f"the upstream {self._name} broke off its answer") from error
         finally:
             watch.stop()
+        if watch.is_broken:
+            raise StreamCut(f"the upstream {self._name} broke off its answer")
         if watch.has_fired:
             raise UpstreamTimedOut(f"the upstream {self._name} fell silent")
+
+    def _is_broken(self) -> bool:
+        """True if the connection is gone though the body has not ended: aiohttp does not tell of bytes that are no
+        chunks."""
+        connection = self._response.connection
+        return connection is not None and (connection.transport is None or connection.transport.is_closing())
 
     def close(self) -> None:
         self._response.close()
 
 
 class _Watch:
-    """Calls `on_silence` when `touch` was not called for `limit` seconds."""
+    """Calls `on_silence` when `touch` was not called for `limit` seconds, or when the connection looks broken."""
 
-    def __init__(self, limit: float, on_silence: Callable[[], None]) -> None:
+    def __init__(self, limit: float, on_silence: Callable[[], None], looks_broken: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit = limit
         self._on_silence = on_silence
+        self._looks_broken = looks_broken
         self._last = self._loop.time()
-        self._timer = self._loop.call_later(limit, self._check)
-        self.has_fired = False
+        self._timer = self._loop.call_later(min(limit, _LOOK_EVERY), self._check)
+        self.has_fired = self.is_broken = False
 
     def touch(self) -> None:
         self._last = self._loop.time()
@@ -170,8 +191,10 @@ class _Watch:
 
     def _check(self) -> None:
         left = self._last + self._limit - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._check)
+        # twice in a row: an end that has just been read is closed too
+        was_broken, self.is_broken = self.is_broken, self._looks_broken()
+        if left > 0 and not (was_broken and self.is_broken):
+            self._timer = self._loop.call_later(min(left, _LOOK_EVERY), self._check)
             return
         self.has_fired = True
         self._on_silence()

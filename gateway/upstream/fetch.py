@@ -6,10 +6,10 @@ elsewhere the second time. Redirects are not followed, proxies of the environmen
 
 import socket
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 __all__ = ["FetchRefused", "fetch"]
 
@@ -23,10 +23,11 @@ class FetchRefused(Exception):
 async def fetch(url: str, most: int) -> bytes:
     """The content behind a public address, `most` bytes at the most. Raises FetchRefused."""
     try:
-        host = urlsplit(url).hostname
+        address = URL(url)  # what is looked at is what is connected to: odd digits and dots are made plain here
     except ValueError as error:
         raise FetchRefused("is no web address") from error
-    if not host or _is_private_literal(host):
+    host = address.host
+    if not host or address.scheme not in ("http", "https") or not host.isascii() or _is_private_literal(host):
         raise FetchRefused("is not a public web address")
     connector = aiohttp.TCPConnector(resolver=_PublicResolver(), use_dns_cache=False)
     try:
@@ -34,7 +35,7 @@ async def fetch(url: str, most: int) -> bytes:
             aiohttp.ClientSession(
                 connector=connector, timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
             ) as session,
-            session.get(url, allow_redirects=False) as response,
+            session.get(address, allow_redirects=False) as response,
         ):
             if response.status != 200:
                 raise FetchRefused(f"the server answered {response.status}")

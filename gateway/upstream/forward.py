@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway import splice
-from gateway.config import ModelsConfig
+from gateway.config import ModelsConfig, UpstreamConfig
 from gateway.errors import ConnectTimedOut, NotFound, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.telemetry import Telemetry
 from gateway.upstream import headers as header_lists
@@ -34,6 +34,7 @@ _log = logging.getLogger("gateway.upstream")
 _DEFAULT = "default"
 _NOT_NOW = frozenset((429, 502, 503, 504))
 _BROKEN = frozenset((500, 502, 503, 504))
+_SHORTEST_SECRET = 8  # a header's value that is shorter is a setting
 _MOST_UPSTREAMS = 4  # asked for one request
 _FEW = 3  # second tries at once that are always allowed, else
 _RETRIED_SHARE = 0.1  # of the requests in flight
@@ -81,6 +82,7 @@ class Forwarder:
         self._telemetry = telemetry
         self._is_own_key = is_own_key
         self._breakers = {upstream.name: Breaker() for upstream in upstreams}
+        self._secrets = {upstream.name: _secrets_of(upstream.config) for upstream in upstreams}
         self._in_flight = self._retrying = 0
 
     @property
@@ -116,6 +118,10 @@ class Forwarder:
             return await self._served(self._in_order(route.upstreams), request)
         finally:
             self._in_flight -= 1
+
+    def secrets(self, upstream: Upstream) -> Sequence[bytes]:
+        """What an upstream gets from the configuration and must never come back from it."""
+        return self._secrets[upstream.name]
 
     def _in_order(self, upstreams: Sequence[Upstream]) -> Sequence[Upstream]:
         """Those that may be asked, in their order; all of them if each one fails."""
@@ -171,7 +177,8 @@ class Forwarder:
         headers = self._headers(upstream, client_headers)
         if "accept-encoding" in client_headers:
             headers["accept-encoding"] = client_headers["accept-encoding"]
-        if body is not None and not isinstance(body, bytes) and "content-length" in client_headers:
+        is_as_sent = "content-encoding" not in client_headers  # else its length was that of the compressed bytes
+        if body is not None and not isinstance(body, bytes) and is_as_sent and "content-length" in client_headers:
             headers["content-length"] = client_headers["content-length"]
         return await self._send(
             upstream, Outgoing(method=method, path=path, query_string=query_string, headers=headers, body=body)
@@ -215,6 +222,12 @@ class Forwarder:
                 if name in client_headers and not self._is_own_key(client_headers[name]):
                     added.setdefault(name, client_headers[name])
         return header_lists.up(client_headers, config.forward_headers, added)
+
+
+def _secrets_of(config: UpstreamConfig) -> tuple[bytes, ...]:
+    values = [value for value in (config.api_key, *config.headers.values()) if value is not None]
+    found = [value.get_secret_value().encode("utf-8", "surrogateescape") for value in values]
+    return tuple(value for value in found if len(value) >= _SHORTEST_SECRET)
 
 
 def _pause(retry_after: str | None) -> float | None:

@@ -63,9 +63,9 @@ def up(headers: Mapping[str, str], more: Collection[str], added: Mapping[str, st
 
 
 def down(headers: Mapping[str, str]) -> dict[str, str]:
-    """The answer headers that go to a client, in lower case."""
+    """The answer headers that go to a client, in lower case; not those that no header can hold."""
     return {
         lower: value
         for name, value in headers.items()
-        if (lower := name.lower()) in _DOWN or lower.startswith(_DOWN_PREFIXES)
+        if ((lower := name.lower()) in _DOWN or lower.startswith(_DOWN_PREFIXES)) and value.isprintable()
     }

@@ -11,7 +11,7 @@ import orjson
 
 from gateway.turn import Answer, Reader
 
-__all__ = ["Decoder", "Tee", "decoder_of", "wrap_error"]
+__all__ = ["Decoder", "Tee", "decoder_of", "looks_like_json", "wrap_error"]
 
 _MAX_DECODED = 64 * 2**20
 _EXCERPT = 200
@@ -84,13 +84,21 @@ class Tee:
         return self._reader.answer()
 
 
+def looks_like_json(body: bytes) -> bool:
+    """True for JSON, and for what a lenient reader may take for an object or a list: lone surrogates, NaN, a mark of
+    byte order, bytes that are no UTF-8."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        bare = body.removeprefix(b"\xef\xbb\xbf").strip()
+        return bare[:1] + bare[-1:] in (b"{}", b"[]")
+    return True
+
+
 def wrap_error(status: int, body: bytes, upstream: str) -> bytes | None:
     """An error body of an upstream that is no JSON object, as an OpenAI error; None if it may stay as it is."""
-    try:
-        if isinstance(orjson.loads(body), dict):
-            return None
-    except orjson.JSONDecodeError:
-        pass
+    if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and looks_like_json(body):
+        return None
     excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
     message = f"the upstream {upstream} answered {status} without a JSON error" + (f": {excerpt}" if excerpt else "")
     error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}

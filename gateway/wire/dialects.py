@@ -24,10 +24,11 @@ _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
-_COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)[,}\s]')
-_LONGEST_MARK = 64
+_COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,12})[,}\s]')
+_EVENTS_KEPT = 5
 _UNREAD = 32_768  # bytes of a stream that are looked at together
 _SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
+_PIECES = 1024
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _CHORES = re.compile(
     r"^\s*(### Task:\s*\n|Generate a (concise|short|brief)|Create a (concise|short|brief)[^\n]{0,40}title"
@@ -247,29 +248,31 @@ class ChatReader:
         if isinstance(text, str) and text and self._size < _MAX_ANSWER:
             kept.append(text)
             self._size += len(text)
+            if len(kept) >= _PIECES:  # so many short strings take ten times the room of one
+                kept[:] = ["".join(kept)]
 
 
 class EndReader:
     """Reads along only as far as the end of a stream and its usage go: for turns that nobody remembers.
 
     It looks for marks in the bytes and parses nothing, and for most marks only where many chunks have come, which costs
-    a thirtieth. Inside a JSON string a quote is escaped, so what a model says cannot look like a mark.
+    a thirtieth. Inside a JSON string a quote is escaped, so what a model says cannot look like a mark. Where a mark can
+    mean two things (an error, a finish reason, of the stream or of something in it), the events are parsed after all.
     """
 
     def __init__(self) -> None:
         self._unread: list[bytes] = []
         self._unread_size = 0
-        self._tail = b""
+        self._tail = b""  # the event that has begun, and the one before it
         self._is_line_open = False
         self._is_done = False
-        self._finish_reason = False
         self._usage: dict[bytes, int] = {}
         self._has_events = False
-        self._has_error = False
+        self._whole: ChatReader | None = None
 
     @property
     def is_complete(self) -> bool:
-        return self._is_done
+        return self._is_done if self._whole is None else self._whole.is_complete
 
     @property
     def has_events(self) -> bool:
@@ -279,7 +282,7 @@ class EndReader:
     @property
     def has_error(self) -> bool:
         self._look()
-        return self._has_error
+        return self._whole is not None and self._whole.has_error
 
     @property
     def is_mid_event(self) -> bool:
@@ -296,28 +299,45 @@ class EndReader:
     def _look(self) -> None:
         if not self._unread:
             return
-        seen = self._tail + b"".join(self._unread)
+        new = b"".join(self._unread)
+        seen = self._tail + new
         self._unread, self._unread_size = [], 0
-        self._tail = seen[-_LONGEST_MARK:]
         if not self._has_events and b"data:" in seen:
             self._has_events = True
-        if b'"error"' in seen and _ERROR.search(seen):
-            self._has_error = True
-        if not self._finish_reason and _has_finish_reason(seen):
-            self._finish_reason = True
         if b'_tokens"' in seen:
             self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
-        if _has_done(seen):
-            self._is_done = not self._has_error
+        if self._whole is not None:
+            self._whole.feed(new)
+        elif b'"error"' in seen and _ERROR.search(seen):
+            self._whole = ChatReader()
+            self._whole.feed(seen)
+        elif _has_done(seen):
+            self._is_done = True
+        self._tail = seen[_last_events(seen) :]
 
     def end(self) -> None:
-        if not self.has_error and self._finish_reason:
-            self._is_done = True
+        self._look()
+        if self._whole is None and not self._is_done and _has_finish_reason(self._tail):
+            self._whole = ChatReader()
+            self._whole.feed(self._tail)
+        if self._whole is not None:
+            self._whole.end()
 
     def answer(self) -> Answer:
         self._look()
-        counts = self._usage
-        return Answer(None, prompt_tokens=counts.get(b"prompt"), completion_tokens=counts.get(b"completion"))
+        found = self._usage
+        return Answer(None, prompt_tokens=found.get(b"prompt"), completion_tokens=found.get(b"completion"))
+
+
+def _last_events(seen: bytes) -> int:
+    """Where the last few events begin: a finish reason may be followed by usage and the like; within bounds."""
+    place = len(seen)
+    for _ in range(_EVENTS_KEPT):
+        found = max(seen.rfind(b"\n\n", 0, place), seen.rfind(b"\r\n\r\n", 0, place))
+        if found < 0:
+            return max(0, len(seen) - _UNREAD) if len(seen) > 2 * _UNREAD else 0
+        place = found
+    return max(place + 2, len(seen) - 2 * _UNREAD)
 
 
 def _has_done(seen: bytes) -> bool:

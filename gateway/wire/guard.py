@@ -10,9 +10,10 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -38,12 +39,22 @@ from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 from gateway.wire.dialects import error_body
 
-__all__ = ["Guard", "Protocol", "parse_json", "principal_of", "read_body", "request_id_of", "set_request_id"]
+__all__ = [
+    "Guard",
+    "Protocol",
+    "parse_json",
+    "principal_of",
+    "read_body",
+    "request_id_of",
+    "set_request_id",
+    "with_expectations",
+]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.wire")
 _OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
+_SENT = 64 * 1024  # bytes that the system may hold for one client
 _SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
@@ -170,6 +181,13 @@ class Guard:
 class Protocol(web.RequestHandler):
     """aiohttp's connection, with errors of HTTP itself as JSON and without its log of raw bytes."""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound what the system holds for a client that reads slowly: the rest waits at the upstream."""
+        super().connection_made(transport)
+        made = transport.get_extra_info("socket")
+        if made is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -223,6 +241,23 @@ def error_response(error: GatewayError, face: str) -> web.Response:
     return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
 
 
+def with_expectations(routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+    """The same routes; an `Expect` header that nobody knows costs none of them its answer."""
+    return [
+        web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _expected})
+        if isinstance(route, web.RouteDef)
+        else route
+        for route in routes
+    ]
+
+
+async def _expected(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered; any other expectation is none that we know, and is passed over."""
+    if request.headers.get("expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it was no part of the answer
+
+
 async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
     """The request's body, bounded in size and time. Raises BadRequest, TooLarge or UnsupportedEncoding."""
     most = limits.body_mb * 2**20
@@ -247,14 +282,18 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
 
 
 def parse_json(raw: bytes, limits: LimitsConfig) -> Any:
-    """JSON of bounded depth. Raises BadRequest."""
+    """JSON of bounded depth and number of values. Raises BadRequest."""
+    if raw.count(b"[") + raw.count(b"{") > limits.json_depth or raw.count(b",") > limits.json_values:
+        shape = splice.structure(raw)
+        if sum(map(shape.count, (b",", b"[", b"{"))) > limits.json_values:
+            raise BadRequest(f"the body has more than {limits.json_values} values", code="invalid_json")
+        if splice.is_deeper(shape, limits.json_depth):
+            raise BadRequest(f"the body is nested deeper than {limits.json_depth} levels", code="invalid_json")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         where = f" at line {error.lineno}, column {error.colno}" if raw else ""
         raise BadRequest(f"the body is not valid JSON{where}", code="invalid_json") from error
-    if raw.count(b"[") + raw.count(b"{") > limits.json_depth and splice.depth(raw) > limits.json_depth:
-        raise BadRequest(f"the body is nested deeper than {limits.json_depth} levels", code="invalid_json")
     return body
 
 

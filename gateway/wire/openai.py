@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import hashlib
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest, GatewayError, NotFound, UpstreamFailed
-from gateway.exchange import Exchange, read_error
+from gateway.exchange import Exchange, read_error, scrubbed
 from gateway.identity import identify
 from gateway.pipeline import Pipeline
 from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
@@ -22,6 +23,7 @@ from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
 from gateway.upstream.tee import wrap_error
 from gateway.wire.alive import kept_alive
+from gateway.wire.body import Pieces
 from gateway.wire.dialects import ChatDialect, read_chat
 from gateway.wire.guard import header_number, parse_json, principal_of, read_body, request_id_of, set_request_id
 
@@ -32,6 +34,8 @@ _MODELS_FRESH = 60.0
 _MODELS_TIMEOUT = 5.0
 _MAX_BUDGET = 1_000_000
 _JSON = "application/json"
+_TEXTS = ("text/", _JSON)
+_SEPARATORS = re.compile(r"[/\\]")
 
 
 class OpenAIFace:
@@ -82,11 +86,14 @@ class OpenAIFace:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path.removeprefix("/v1")
-        if any(unquote(segment) in (".", "..") for segment in path.split("/")):
+        if not {".", ".."}.isdisjoint(_SEPARATORS.split(unquote(unquote(path)))):
             raise BadRequest("a path must not have dot segments", param="path")
         forwarder = self._pipeline.forwarder
         query, headers = request.rel_url.raw_query_string, request.headers
-        body: bytes | AsyncIterator[bytes] | None = _pieces(request) if request.body_exists else None
+        body: bytes | AsyncIterator[bytes] | None = None
+        pieces = Pieces(request, self._config.limits)
+        if request.body_exists:
+            body = pieces.read()
         if request.content_type == _JSON and request.body_exists:
             body = await read_body(request, self._config.limits)
             parsed = parse_json(body, self._config.limits)
@@ -95,11 +102,16 @@ class OpenAIFace:
                 served = await forwarder.send_chat(
                     route, path=path, query_string=query, client_headers=headers, raw=body
                 )
-                return await _relay(request, served.incoming, served.upstream)
-        incoming = await forwarder.pass_through(
-            self._first(), method=request.method, path=path, query_string=query, client_headers=headers, body=body
-        )
-        return await _relay(request, incoming, self._first())
+                return await _relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))
+        try:
+            incoming = await forwarder.pass_through(
+                self._first(), method=request.method, path=path, query_string=query, client_headers=headers, body=body
+            )
+        except UpstreamFailed:
+            if pieces.failure is not None:  # it was the client who did not keep to the end
+                raise pieces.failure from None
+            raise
+        return await _relay(request, incoming, self._first(), forwarder.secrets(self._first()))
 
     def _first(self) -> Upstream:
         return self._pipeline.forwarder.upstreams[0]
@@ -187,8 +199,10 @@ async def send(request: web.Request, exchange: Exchange, keep_alive: float | Non
         exchange.close()
 
 
-async def _relay(request: web.Request, incoming: Incoming, upstream: Upstream) -> web.StreamResponse:
-    """Pass an answer on as it comes; an error that is no JSON is wrapped."""
+async def _relay(
+    request: web.Request, incoming: Incoming, upstream: Upstream, secrets: Sequence[bytes]
+) -> web.StreamResponse:
+    """Pass an answer on as it comes, without `secrets`; an error that is no JSON is wrapped."""
     try:
         headers = header_lists.down(incoming.headers)
         encoding = incoming.headers.get("content-encoding")
@@ -196,9 +210,7 @@ async def _relay(request: web.Request, incoming: Incoming, upstream: Upstream) -
             body = await read_error(incoming)
             if wrap_error(incoming.status, body, upstream.name) is not None:
                 raise _no_json(incoming.status, upstream.name, headers)
-            if upstream.config.api_key is not None:
-                body = body.replace(upstream.config.api_key.get_secret_value().encode(), b"[key]")
-            return web.Response(status=incoming.status, headers=headers, body=body)
+            return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
         if encoding:
             headers["content-encoding"] = encoding
         length = incoming.headers.get("content-length")
@@ -206,7 +218,9 @@ async def _relay(request: web.Request, incoming: Incoming, upstream: Upstream) -
             headers["content-length"] = length
         else:
             headers.update(_STREAM_HEADERS)
-        return await _write_out(request, incoming.status, headers, incoming.chunks())
+        is_text = length is None and headers.get("content-type", "").startswith(_TEXTS)
+        chunks = _scrubbed(incoming.chunks(), secrets) if is_text else incoming.chunks()
+        return await _write_out(request, incoming.status, headers, chunks)
     finally:
         incoming.close()
 
@@ -227,6 +241,12 @@ async def _write_out(
     return response
 
 
+async def _scrubbed(chunks: AsyncGenerator[bytes], secrets: Sequence[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            yield scrubbed(chunk, secrets)
+
+
 def _no_json(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:
     """An upstream's error that no client could read, as one of ours in the caller's format."""
     kept = {name: value for name, value in headers.items() if name.startswith(("retry-after", "x-should-retry"))}
@@ -239,11 +259,6 @@ def _break_off(request: web.Request) -> None:
     """Send what is buffered and close without the mark of a good end, so that no client takes it for one."""
     if request.transport is not None:
         request.transport.close()
-
-
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    async for chunk in request.content.iter_any():
-        yield chunk
 
 
 def _model_of(body: Any) -> str:

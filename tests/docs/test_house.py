@@ -35,6 +35,7 @@ SHOWN_BY = {
     "store/tables.py": "unit/store/test_memories.py",
     "commands/explain.py": "flow/test_explain.py",
     "exchange.py": "flow/test_errors.py",
+    "wire/body.py": "faults/test_wire.py",
     "pipeline.py": "flow/test_memory.py",
     "wire/openai.py": "flow/test_fidelity.py",
     "wire/ops.py": "flow/test_start.py",

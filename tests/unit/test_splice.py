@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +53,21 @@ def test_depth_is_that_of_the_value(value: Any) -> None:
             return 1 + max((nested(item) for item in value), default=0)
         return 0
 
-    assert splice.depth(json.dumps(value).encode()) == nested(value)
+    depth = nested(value)
+    for ensure_ascii in (True, False):
+        shape = splice.structure(json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass"))
+        assert not splice.is_deeper(shape, depth)
+        assert depth == 0 or splice.is_deeper(shape, depth - 1)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 5000, b"]" * 9, b'{"a":' * 100, b"[" * 2_000_000 + b"[]"])
+def test_what_does_not_close_is_too_deep(raw: bytes) -> None:
+    assert splice.is_deeper(splice.structure(raw), 64)
+
+
+def test_only_what_stands_outside_of_strings_has_a_structure() -> None:
+    raw = rb'{"a,[": "x\\", "b": "\"[,{", "c": [1, 2]}'
+    assert splice.structure(raw) == b"{,,[,]}"
 
 
 @given(st.text(), st.text())

@@ -41,3 +41,22 @@ async def test_what_a_public_server_gives_is_bounded_and_redirects_are_not_follo
     upstream.script = says(302, b"", "text/plain", location="http://127.0.0.1:1/")
     with pytest.raises(FetchRefused, match="302"):
         await fetch(url, 1000)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "①②⑦.0.0.1",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "127．0．0．1",
+        "127｡0｡0｡1",
+        "[::ffff:127.0.0.1]",
+        "0x7f.1",
+        "2130706433",
+        "bücher.example",
+    ],
+)
+async def test_an_address_in_disguise_is_refused(host: str) -> None:
+    with pytest.raises(FetchRefused, match=r"not a public web address|no web address"):
+        await fetch(f"http://{host}:1/", 1000)
