@@ -210,6 +210,7 @@ class Gateway:
             self._warm_up.cancel()
             await asyncio.wait([self._warm_up], timeout=_STOP_TIMEOUT)
         await self._intake.stop()
+        await self._pipeline.remember.stop()
         if self.reindexer is not None:
             await self.reindexer.stop()
         if self._writer is not None:

@@ -14,7 +14,7 @@ import orjson
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.hooks import Reply
 from gateway.plugin_host import thaw
-from gateway.turn import Answer, Outcome, Turn
+from gateway.turn import Answer, MemoryStatus, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
 from gateway.upstream.tee import Decoder, Tee, decoder_of, looks_like_json, wrap_error
@@ -163,7 +163,9 @@ class Exchange:
         if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
             # shielded: a client that leaves now has been answered, and must not cost the memory
             said = replace(answer, text=None) if self._is_stand_in else answer  # a stand-in's words are nobody's
-            await asyncio.shield(self._pipeline.owned(self._pipeline.remember.remember(turn, said)))
+            is_kept = await asyncio.shield(self._pipeline.owned(self._pipeline.remember.remember(turn, said)))
+            if not is_kept:
+                self.headers["x-memory-status"] = MemoryStatus.DEGRADED.value  # told where the head is still to be sent
 
     async def _conclude(self, answer: Answer, error: BaseException | None) -> None:
         await self._pipeline.remember.remember(self.turn, answer)

@@ -72,6 +72,8 @@ class Pipeline:
                 return Exchange(self, turn, ReplyBody(reply), upstream="plugin")
             route = self.forwarder.route(turn.ask.model)
             turn, raw = await self._prompt(turn, route)
+            if self.remember.is_late and turn.identity is not None and turn.mode.writes:
+                turn = replace(turn, recalled=replace(turn.recalled, status=MemoryStatus.DEGRADED, reason="journal"))
             self.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
             overhead = time.perf_counter() - turn.started
             self.telemetry.bound("stage", "overhead").observe(overhead)

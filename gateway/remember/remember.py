@@ -16,6 +16,7 @@ from dataclasses import replace
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
+from gateway.remember.late import Late
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import EXPLICIT, preferences
 from gateway.remember.suspicion import suspicions
@@ -45,20 +46,37 @@ class Remember:
         self._config = config
         self._telemetry = telemetry
         self._hook = hook
+        self._late = Late(self._commit, telemetry)
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
 
     async def remember(self, turn: Turn, answer: Answer) -> bool:
-        """Commit a turn. False if it could not be kept now: counted, logged, and no reason to fail the chat."""
+        """Commit a turn. False if it could not be kept now: it is tried again, and no reason to fail the chat."""
         records = self.records_of(turn, answer)
         if not records:
             return True
         try:
             await self._commit(turn, records)
-        except (JournalFailed, PluginUnavailable, TimeoutError) as error:
+        except (JournalFailed, TimeoutError) as error:
+            _log.error("turn_waits", extra={"turn": turn.id, "cause": str(error) or "timeout"})
+            self._late.put(turn, records)
+            for record in records:
+                self._recent[_fingerprint(record)] = (
+                    record.created_at
+                )  # the client's retry is a repetition all the same
+            return False
+        except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
-            _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error) or "timeout"})
+            _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error)})
             return False
         return True
+
+    @property
+    def is_late(self) -> bool:
+        """True while the journal takes nothing and turns wait for it."""
+        return self._late.is_waiting
+
+    async def stop(self) -> None:
+        await self._late.stop()
 
     async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         """Commit records that a client asked to keep, and return what was kept. Raises JournalFailed, TimeoutError or

@@ -6,6 +6,7 @@ worker rests. Nothing leaves the journal before the store's files are synced.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ _BATCH = 256
 _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+_LAST_SYNC = 5.0
 _PROBE = "Is anybody there?"
 _FAILURES = (StoreFailed, EmbedFailed, JournalFailed)
 
@@ -62,6 +64,7 @@ class Writer:
         self._maintenance: asyncio.Task[None] | None = None
         self._is_dirty = False
         self._is_wanted = False  # somebody waits for the sync
+        self._next_sync = self._next_maintenance = 0.0
         self._clean = asyncio.Event()
 
     def wake(self) -> None:
@@ -81,6 +84,10 @@ class Writer:
         if tasks:
             await asyncio.wait(tasks, timeout=10)
         self._task = self._maintenance = None
+        if self._is_dirty:  # so that the next start has nothing to store again
+            with contextlib.suppress(*_FAILURES, TimeoutError):
+                async with asyncio.timeout(_LAST_SYNC):
+                    await self._sync()
 
     async def drained(self, timeout: float) -> bool:
         """Wait until all that is in the journal now can be found. False if it took longer."""
@@ -108,25 +115,29 @@ class Writer:
         return True
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        next_sync = next_maintenance = loop.time()
         pause = _FIRST_PAUSE
         while True:
             try:
                 await self._wait_for_work()
                 await self._drain()
                 pause = _FIRST_PAUSE
-                if self._is_dirty and (self._is_wanted or loop.time() >= next_sync):
-                    next_sync = loop.time() + _SYNC_EVERY
-                    await self._sync()
-                    if loop.time() >= next_maintenance:
-                        next_maintenance = loop.time() + _MAINTAIN_EVERY
-                        self._maintain()
+                await self._tidy()
             except _FAILURES as error:
                 pause = await self._rest(pause, type(error).__name__, str(error))
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
                 _log.exception("writer_fault")
                 pause = await self._rest(pause, "fault", type(error).__name__)
+
+    async def _tidy(self) -> None:
+        """Now and then, also in the midst of a long backlog: sync what was stored, and put the tables in order."""
+        now = time.monotonic()
+        if not self._is_dirty or (now < self._next_sync and not self._is_wanted):
+            return
+        self._next_sync = now + _SYNC_EVERY
+        await self._sync()
+        if now >= self._next_maintenance:
+            self._next_maintenance = now + _MAINTAIN_EVERY
+            self._maintain()
 
     def _maintain(self) -> None:
         """Put the tables in order beside the writing: a large one takes seconds, and nobody waits for it."""
@@ -169,6 +180,7 @@ class Writer:
                 return
             try:
                 await self._store_entries(entries)
+                await self._tidy()
             except Exception as error:  # noqa: BLE001 — whatever it is, it must not stop the entries of others
                 self._telemetry.drain_failures.labels(type(error).__name__).inc()
                 await self._store_one_by_one(entries)
@@ -181,19 +193,21 @@ class Writer:
             try:
                 await self._store_entries([entry], may_exist=True)
                 has_passed = True
-            except Exception as error:  # noqa: BLE001 — as above
+            except Exception as error:
                 _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": type(error).__name__})
                 failed.append(entry)
+                if isinstance(error, StoreFailed) and error.is_outage:
+                    raise  # nobody's fault, and the next one's neither
                 if not has_passed:
-                    await self._check_parts()
+                    await self._check_parts(entry.record.scope)
                     has_passed = True
         given_up = await self._journal.mark_failed(failed)
         if given_up:
             _log.error("records_put_aside", extra={"count": given_up})
 
-    async def _check_parts(self) -> None:
-        """Raises StoreFailed or EmbedFailed if a part is out."""
-        await self._store.probe()
+    async def _check_parts(self, scope: str) -> None:
+        """Raises StoreFailed or EmbedFailed if a part is out that this scope's records need."""
+        await self._store.probe(scope)
         await self._embedders.current.embed_documents([_PROBE])
 
     async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:

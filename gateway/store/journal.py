@@ -5,7 +5,8 @@ the next one (group commit). An entry is waiting until the store has it and has 
 synced is known to this process only: another one stores it again, which changes nothing). Then it is done. The newest
 done entries keep their text for a while, for a store that lost its newest files (`kept`, `requeue`); the text of what
 was deleted leaves as soon as the deletion is stored. An id stays a day, so that a client's retry makes nothing twice.
-An entry that failed is due again later and blocks nobody meanwhile; after five tries it goes aside.
+An entry that failed is due again later and blocks nobody meanwhile; after five tries it goes aside until the next
+start.
 """
 
 import asyncio
@@ -94,6 +95,8 @@ class Journal:
         """Create or reopen the file. Raises JournalFailed."""
         if not self._file.is_open:
             await self._file.open()
+            # what was given up may have been the fault of a table that is mended now
+            await self._write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
             self._first_seq = await self._file.run(self._next_seq)
             await self._recount()
 

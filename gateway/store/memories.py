@@ -44,7 +44,12 @@ Prepare = Callable[[list[Row]], Awaitable[list[Row]]]
 
 
 class StoreFailed(Exception):
-    """LanceDB did not do it. The journal keeps what was to be written."""
+    """LanceDB did not do it. The journal keeps what was to be written. `is_outage`: it would not have done anything
+    else either."""
+
+    def __init__(self, message: str, *, is_outage: bool = False) -> None:
+        super().__init__(message)
+        self.is_outage = is_outage
 
 
 class MemoryStore:
@@ -160,6 +165,7 @@ class MemoryStore:
         for row in rows:
             by_bucket[self._number(row.record.scope)][row.record.id] = row
         async with self._writing:
+            await self._require_folder()
             for number, members in by_bucket.items():
                 await _guarded(self._write_bucket(number, list(members.values()), may_exist))
 
@@ -167,20 +173,19 @@ class MemoryStore:
         """Bring all files written since the last call to the disk; LanceDB itself never does. Raises StoreFailed."""
         started = time.time()
         async with self._writing:
+            await self._require_folder()
             await self._sync()
         self._synced_at = started
 
-    async def probe(self) -> None:
-        """Raises StoreFailed if nothing could be written or read now, whatever it is."""
+    async def probe(self, scope: str) -> None:
+        """Raises StoreFailed if nothing of a scope could be written or read now, whatever it is."""
         self._require_open()
+        await self._require_folder()
         try:
             await asyncio.to_thread(probe_disk, self._folder.path / "lance" / "probe")
         except OSError as error:
-            raise StoreFailed(_short(error)) from error
-        for bucket in self._buckets.values():
-            for _, table in bucket.tables[:1]:
-                await _guarded(table.version())
-                return
+            raise StoreFailed(_short(error), is_outage=True) from error
+        await self._read(self._buckets[self._number(scope)], f"scope = '{_hex(scope)}'", ["id"])
 
     async def maintain(self) -> int:
         """Compact growing tables of many pieces, rebuild buckets that have grown. Returns how many were worked on."""
@@ -327,6 +332,11 @@ class MemoryStore:
     def _number(self, scope: str) -> int:
         return int(scope[:8], 16) % self._folder.buckets
 
+    async def _require_folder(self) -> None:
+        """LanceDB makes a folder anew that somebody has moved away, and what it writes there is lost with it."""
+        if not await asyncio.to_thread(self._tables.is_in_place):
+            raise StoreFailed("the folder of the tables is not the one that was opened", is_outage=True)
+
     def _require_open(self) -> None:
         if not self._tables.is_open or not self._buckets:
             raise StoreFailed("the store is not open")
@@ -357,7 +367,8 @@ async def _guarded(awaitable: Any) -> Any:
     try:
         return await awaitable
     except Exception as error:
-        raise StoreFailed(_short(error)) from error
+        text = str(error)
+        raise StoreFailed(_short(error), is_outage="No space left" in text or "os error 28" in text) from error
 
 
 def _short(error: BaseException) -> str:

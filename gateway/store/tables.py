@@ -57,14 +57,26 @@ class Tables:
         self.catalog = Catalog(folder / "tables.json")
         self.mended: list[str] = []  # tables that were damaged, by name
         self._database: Any = None
+        self._place = (0, 0)  # device and number of the folder
 
     @property
     def is_open(self) -> bool:
         return self._database is not None
 
+    def is_in_place(self) -> bool:
+        """True if the folder is still the one that was opened. A file: call it in a thread."""
+        try:
+            found = (self._folder / "lance").stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._place
+
     async def open(self, buckets: int, first: Made) -> dict[int, Bucket]:
         """What is there, by bucket; `first`: how rows of a folder without a catalog are made."""
-        connect = await asyncio.to_thread(connecting, self._folder / "lance")
+        lance = self._folder / "lance"
+        await asyncio.to_thread(lance.mkdir, parents=True, exist_ok=True)
+        self._place = await asyncio.to_thread(_place_of, lance)
+        connect = await asyncio.to_thread(connecting, lance)
         self._database = await connect()
         try:
             names = (await self._database.list_tables()).tables
@@ -137,3 +149,8 @@ class Tables:
                 return found
         # a power cut can take a table that was just begun; the journal still has what was written to it
         return None if entry.is_settled else await self.create(entry)
+
+
+def _place_of(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino

@@ -1,5 +1,7 @@
 """Memory breaks; chat does not. What was said meanwhile is remembered when memory is back."""
 
+import asyncio
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,86 @@ async def test_a_full_disk_stops_no_chat(
 
     monkeypatch.setattr(Journal, "_insert", full)
     for stream in (False, True):
-        assert (await gateway.chat("hi", stream=stream)).status == 200
+        reply = await gateway.chat(f"My boat is called Albatross, stream {stream}.", stream=stream)
+        assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded"), "told, not hidden"
     added = await gateway.post("/product/add", {"user_id": "ada", "messages": "x y z"})
     assert (added.status, added.json["code"]) == (503, 503)
-    assert 'gateway_remembered_records_total{result="failed"}' in (await gateway.get("/metrics")).body.decode()
+    assert 'gateway_remembered_records_total{result="late"}' in (await gateway.get("/metrics")).body.decode()
     monkeypatch.undo()
     assert (await gateway.post("/product/add", {"user_id": "ada", "messages": "x y z"})).status == 200
+    await eventually(lambda: not gateway.gateway._pipeline.remember.is_late, 10)
+    await gateway.settled()
+    healed = await gateway.chat("What is my boat called?", session="later", headers={"x-memory-mode": "read"})
+    assert healed.headers["x-memory-status"] == "hit"
+    for way in ("False", "True"):
+        assert f"Albatross, stream {way}" in upstream.last.body.decode(), "remembered when the disk was there again"
+
+
+async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Running, upstream: FakeUpstream) -> None:
+    folder = gateway.gateway._data / "lance"
+    for number in range(5):
+        await gateway.chat(f"Before it went, fact {number}.", user=f"user{number}")
+    await gateway.settled()
+    away = folder.with_name("lance.away")
+    await asyncio.to_thread(folder.rename, away)
+    for number in range(8):
+        reply = await gateway.chat(f"While it was away, fact {number}.", user=f"user{number}")
+        assert reply.status == 200
+    await asyncio.sleep(1)
+    assert gateway.gateway._journal.backlog_entries >= 8, "nothing was written into a folder that nobody will find"
+    if await asyncio.to_thread(folder.exists):  # LanceDB may make one for what it reads
+        await asyncio.to_thread(shutil.rmtree, folder)
+    await asyncio.to_thread(away.rename, folder)
+    await gateway.settled(40)
+    lines = (await gateway.get("/v1/memory/export")).body.decode()
+    for number in range(5):
+        assert f"Before it went, fact {number}." in lines
+    for number in range(8):
+        assert f"While it was away, fact {number}." in lines
+    assert (await gateway.get("/ready")).json["journal_aside"] == 0
+
+
+async def test_what_went_aside_is_tried_again_at_the_next_start(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MemoryStore.write
+
+    async def picky(self: MemoryStore, rows: Any, *, may_exist: bool) -> None:
+        if any("indigestible" in row.record.text for row in rows):
+            raise StoreFailed("cannot digest this")
+        await write(self, rows, may_exist=may_exist)
+
+    config = configuration(tmp_path, upstream.url)
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryStore, "write", picky)
+        broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
+        async with running_gateway(config) as gateway:
+            await gateway.chat("An indigestible truth.")
+            await eventually(lambda: gateway.gateway._journal.aside_entries == 1, timeout=20)
+    async with running_gateway(config) as gateway:
+        await gateway.settled()
+        assert "An indigestible truth." in (await gateway.get("/v1/memory/export")).body.decode()
+
+
+async def test_a_long_backlog_is_synced_on_the_way(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.remember.writer._SYNC_EVERY", 0.0)
+    monkeypatch.setattr("gateway.remember.writer._BATCH", 10)
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
+        journal = gateway.gateway._journal
+        left: list[int] = []
+        sync = journal.mark_synced
+
+        async def noting() -> None:
+            left.append(journal.backlog_entries)
+            await sync()
+
+        monkeypatch.setattr(journal, "mark_synced", noting)
+        messages = [{"role": "user", "content": f"Fact number {number}."} for number in range(100)]
+        await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "async"})
+        await gateway.settled()
+        assert any(count > 10 for count in left), "before its end"
 
 
 async def test_a_broken_store_stops_no_chat_and_heals(

@@ -89,7 +89,7 @@ async def test_many_small_writes_are_compacted(store: MemoryStore) -> None:
     assert len(await store.load(ADA)) == 101
     assert await store.maintain() == 0
     await store.sync()
-    await store.probe()
+    await store.probe(ADA.value)
 
 
 async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
@@ -102,7 +102,7 @@ async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
 
 async def test_a_closed_store_says_so(folder: DataFolder) -> None:
     store = MemoryStore(folder, MADE)
-    for call in (store.load(ADA), store.write([row("a", 1)], may_exist=False), store.probe()):
+    for call in (store.load(ADA), store.write([row("a", 1)], may_exist=False), store.probe(ADA.value)):
         with pytest.raises(StoreFailed, match="not open"):
             await call
 
