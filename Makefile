@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
-CLIENTS := .venvs/openai .venvs/memos
+CLIENTS := .venvs/openai .venvs/memos .venvs/schemathesis
 
-.PHONY: run test check bench bench-scale lock clean install
+.PHONY: run test test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
 
 run: install  ## run the gateway with the shipped config.yaml
@@ -21,6 +21,14 @@ test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all te
 	$(BIN)/mypy gateway plugins tests
 	$(BIN)/python -m pytest
 
+test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults and fuzzing in full: about an hour
+	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
+
+soak: install $(VENV)/.tests  ## half an hour of mixed load with faults; a table every minute
+	$(BIN)/python -m tests.bench.soak $(MINUTES)
+
+MINUTES ?= 30
+
 bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as a table
 	$(BIN)/python -m tests.bench.proxy
 
@@ -31,6 +39,7 @@ lock:  ## make the lock files anew (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
+	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-old-client.in -o tests/clients/memos-old-client.lock
@@ -57,10 +66,10 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@
 
-.venvs/openai/.installed: tests/clients/openai.lock
-	@echo "installing the real clients: openai ..."
-	@test -x .venvs/openai/bin/python || $(PYTHON) -m venv .venvs/openai
-	@.venvs/openai/bin/python $(INSTALL) -r $<
+.venvs/openai/.installed .venvs/schemathesis/.installed: .venvs/%/.installed: tests/clients/%.lock
+	@echo "installing what tests talk with: $* ..."
+	@test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
+	@.venvs/$*/bin/python $(INSTALL) -r $<
 	@touch $@
 
 .venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock

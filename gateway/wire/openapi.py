@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
+from gateway.wire.memory import ForgetRequest
 from gateway.wire.memos.defaults import ChatDefaults
 from gateway.wire.memos.envelope import Operation
 
@@ -41,6 +42,10 @@ _MEMORY_HEADERS: Final = {
     "x-memory-mode": "on, read, write or off.",
     "x-memory-budget": "Tokens that memories may take.",
 }
+_LINES: Final = "application/x-ndjson"
+_SELECTION: Final = [
+    {"name": name, "in": "query", "required": False, "schema": _STRING} for name in ("tenant", "user", "session")
+]
 _ENVELOPE: Final = {
     "type": "object",
     "required": ["code", "message", "data"],
@@ -144,7 +149,7 @@ def _schema_of(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any] 
 
 def _answers(operation: Operation) -> dict[str, Any]:
     if operation.data == "events":
-        good: dict[str, Any] = {"text/event-stream": {"schema": _STRING}}
+        good: dict[str, Any] = {"text/event-stream": {}}
     else:
         good = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
         if operation.path.startswith("/scheduler/wait"):
@@ -179,19 +184,45 @@ def _openai_paths() -> dict[str, Any]:
         "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
         "/v1/memory/reindex": {
             "get": _openai({"summary": "How far memories are made anew for the configured embedder"}),
-            "post": _openai({"summary": "Begin to make them anew"}),
+            "post": _openai({"summary": "Begin to make them anew"}, "202"),
+        },
+        "/v1/memory/forget": {
+            "post": _openai(
+                {
+                    "summary": "Delete memories; with `purge` from the disk too",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": ForgetRequest.model_json_schema()}},
+                    },
+                }
+            )
+        },
+        "/v1/memory/export": {
+            "get": _openai({"summary": "Memories as lines of JSON", "parameters": _SELECTION}, kind=_LINES)
+        },
+        "/v1/memory/import": {
+            "post": _openai(
+                {
+                    "summary": "Store memories out of such lines",
+                    "parameters": _SELECTION[:1],
+                    "requestBody": {"required": True, "content": {_LINES: {"schema": _STRING}}},
+                }
+            )
         },
         "/v1/memory/explain/{id}": {"get": _openai({"summary": "What a chat recalled, and why", **named})},
     }
 
 
-def _openai(described: Mapping[str, Any]) -> dict[str, Any]:
+def _openai(described: Mapping[str, Any], good: str = "200", kind: str = "application/json") -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
     return {
         **described,
         "tags": ["OpenAI"],
         "responses": {
-            "200": {"description": "As the upstream answers", "content": {"application/json": {"schema": _OBJECT}}},
+            good: {
+                "description": "As the upstream answers",
+                "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}},
+            },
             "default": {"description": "An error in OpenAI's form", "content": error},
         },
     }

@@ -61,9 +61,10 @@ class FakeUpstream:
     async def default(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/models":
             return web.json_response({"object": "list", "data": [{"id": "fake-1", "object": "model", "owned_by": "f"}]})
-        if request.path != "/v1/chat/completions":
-            return web.json_response({"path": request.path, "got": len(self.last.body)})
-        asked = self.last.json
+        body = await request.read()
+        if request.path != "/v1/chat/completions" or not body:
+            return web.json_response({"path": request.path, "got": len(body)})
+        asked = json.loads(body)
         if asked.get("stream"):
             return await stream(request, [*deltas(self.reply), DONE])
         return web.json_response(completion(self.reply))
