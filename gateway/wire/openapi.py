@@ -221,7 +221,7 @@ def _openai(described: Mapping[str, Any], good: str = "200", kind: str = "applic
         "responses": {
             good: {
                 "description": "As the upstream answers",
-                "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}},
+                "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}, "text/event-stream": {}},
             },
             "default": {"description": "An error in OpenAI's form", "content": error},
         },

@@ -1,6 +1,7 @@
 """The published schema and what answers: cases made from it by Schemathesis, over a real socket."""
 
 import asyncio
+import re
 import subprocess
 
 from tests.conftest import Scale
@@ -14,9 +15,12 @@ async def test_every_route_keeps_to_its_schema_whatever_it_is_sent(gateway: Runn
     command = [
         str(ROOT / ".venvs" / "schemathesis" / "bin" / "schemathesis"),
         *("run", f"{gateway.url}/openapi.json", "--checks", CHECKS, "--seed", str(scale.seed), "--no-color"),
-        *("--max-examples", str(scale(3, 30)), "--phases", "coverage,fuzzing", "--request-timeout", "40"),
-        *("--exclude-path-regex", "/wait"),  # waits for as long as it is asked to
+        *("--max-examples", str(scale(6, 30)), "--phases", "coverage,fuzzing" if scale.is_long else "fuzzing"),
+        # waits for as long as it is asked to; takes what Schemathesis cannot write
+        *("--request-timeout", "40", "--exclude-path-regex", "/wait|/memory/import"),
     ]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, cwd=ROOT, timeout=3_000)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
-    assert "No issues found" in done.stdout or "passed" in done.stdout, done.stdout[-2_000:]
+    cases = re.search(r"(\d+) generated", done.stdout)
+    assert cases is not None
+    assert int(cases.group(1)) >= scale(300, 2_000)
