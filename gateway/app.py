@@ -60,7 +60,7 @@ from gateway.wire.ops import OpsFace
 __all__ = ["Gateway", "Started"]
 
 _log = logging.getLogger("gateway.app")
-_KEEP_ALIVE = 75.0
+_KEEP_ALIVE = 55.0
 _MAX_HEADER = 16_384
 _BACKLOG = 1024
 _STOP_TIMEOUT = 10.0

@@ -209,7 +209,7 @@ class MemoryConfig(_Section):
 
 class LimitsConfig(_Section):
     body_mb: int = Field(32, ge=1, le=1024, description="MiB of a request body.")
-    body_timeout: _Positive = Field(60.0, description="Seconds in which a request body must arrive.")
+    body_timeout: _Positive = Field(45.0, description="Seconds in which a request body must arrive.")
     json_depth: int = Field(64, ge=8, le=512, description="Nesting of a JSON body.")
     json_values: int = Field(400_000, ge=1000, description="Values in a JSON body, whatever stands in strings aside.")
     messages: int = Field(2048, ge=1, description="Messages in one request.")
