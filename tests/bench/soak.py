@@ -1,12 +1,13 @@
 """Half an hour of mixed load with faults: what grows, and what fails? `make soak`, or `MINUTES=5 make soak`.
 
-Sixteen workers chat, stream, add and search for many users; one in twenty hangs up, and the upstream fails one request in
-sixteen, each time in another way. A row a minute; the end says whether memory, descriptors, files and latency stayed
+Sixteen workers chat, stream, add and search for many users; one in twenty hangs up, and the upstream fails one request
+in sixteen, each time in another way. A row a minute; the end says whether memory, descriptors, files and latency stayed
 flat. Linux only: it reads /proc.
 """
 
 import asyncio
 import json
+import logging
 import random
 import statistics
 import sys
@@ -179,6 +180,7 @@ async def run(folder: Path, minutes: int, console: Console) -> int:
 
 def main() -> None:
     minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # of the scripted upstream: those hang-ups are meant
     with tempfile.TemporaryDirectory(prefix="gateway-soak-") as folder:
         sys.exit(asyncio.run(run(Path(folder), minutes, Console(width=160))))
 

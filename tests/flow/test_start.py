@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,3 +221,63 @@ async def test_a_taken_port_is_said_in_words(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "cannot listen on 127.0.0.1" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+async def test_it_runs_as_nobody_on_code_that_cannot_be_written(tmp_path: Path) -> None:
+    """The code is copied to where nobody may write, and run by a user who owns the data folder and nothing else."""
+    code, data = tmp_path / "code", tmp_path / "data"
+    await asyncio.to_thread(
+        shutil.copytree, ROOT / "gateway", code / "gateway", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    await asyncio.to_thread(
+        shutil.copytree, ROOT / "plugins", code / "plugins", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    config = (ROOT / "config.yaml").read_text(encoding="utf-8").replace("uri: ./data", f"uri: {data}")
+    (code / "config.yaml").write_text(config, encoding="utf-8")
+    data.mkdir()
+    nobody = 65_534
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chown(data, nobody, nobody)
+        for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o055)  # so that another user may pass
+    for path in (*code.rglob("*"), code):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for path in code.rglob("*")}
+    errors = (tmp_path / "errors").open("w")
+    process = subprocess.Popen(  # noqa: ASYNC220 — its output is read in a thread
+        [sys.executable, "-m", "gateway", "serve", "--config", str(code / "config.yaml"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=code,
+        env={**QUIET, "COLUMNS": "200", "HOME": str(data)},
+        user=nobody if is_root and _may_pass(sys.executable) else None,
+    )
+    assert process.stdout is not None
+    try:
+        line = ""
+        while "listening" not in line:
+            line = await asyncio.to_thread(process.stdout.readline)
+            assert line, (tmp_path / "errors").read_text(encoding="utf-8")
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url is not None
+        await ready(url.group())
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+        await asyncio.to_thread(process.wait, 10)
+        process.stdout.close()
+        errors.close()
+        for path in (code, *code.rglob("*")):
+            path.chmod(0o755)
+    assert {path: path.stat().st_mtime_ns for path in code.rglob("*")} == before, "nothing was written beside the data"
+    assert {path.name for path in tmp_path.iterdir()} == {"code", "data", "errors"}
+
+
+def _may_pass(executable: str) -> bool:
+    """True if another user can run this Python: its folders may be closed (`/root`)."""
+    folders = [*Path(executable).parents, *Path(executable).resolve().parents]
+    return all(folder.stat().st_mode & 0o001 for folder in folders)
