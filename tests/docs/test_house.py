@@ -41,6 +41,8 @@ SHOWN_BY = {
     "wire/ops.py": "flow/test_start.py",
     "recall/explain.py": "flow/test_explain.py",
     "wire/memory.py": "flow/test_explain.py",
+    "wire/readers.py": "unit/wire/test_dialects.py",
+    "remember/late.py": "faults/test_outages.py",
     "recall/library.py": "flow/test_memos_client.py",
     "remember/intake.py": "flow/test_memos_client.py",
     "wire/openapi.py": "flow/test_openapi.py",
@@ -84,6 +86,7 @@ PURE = (
     "remember/pieces.py",
     "remember/preferences.py",
     "wire/dialects.py",
+    "wire/readers.py",
     "wire/think.py",
 )
 

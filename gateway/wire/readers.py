@@ -1,0 +1,246 @@
+"""Reads along an answer in the chat-completions format: what was said, how it ended, what it cost. Pure.
+
+`ChatReader` parses every event of a stream, `EndReader` as little as will do.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.sse import EventParser
+from gateway.turn import Answer
+from gateway.wire.think import split_think
+
+__all__ = ["ChatReader", "EndReader", "first_choice", "first_string", "positive", "usage_of"]
+
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
+_BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
+_COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,12})[,}\s]')
+_EVENTS_KEPT = 5
+_UNREAD = 32_768  # bytes of a stream that are looked at together
+_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_PIECES = 1024
+
+
+class ChatReader:
+    """Reads along a chat stream: choice 0's text, how it ended, its usage."""
+
+    def __init__(self) -> None:
+        self._events = EventParser()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._size = 0
+        self._finish_reason: str | None = None
+        self._has_tool_calls = False
+        self._usage: tuple[int | None, int | None] = (None, None)
+        self._is_done = False
+        self.has_error = False
+        self.has_events = False
+
+    @property
+    def is_complete(self) -> bool:
+        """`[DONE]` was seen, or, at the end of the bytes, a finish reason."""
+        return self._is_done
+
+    @property
+    def has_finish_reason(self) -> bool:
+        return self._finish_reason is not None
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._events.is_mid_event
+
+    def feed(self, chunk: bytes) -> None:
+        for data in self._events.feed_data(chunk):
+            self._take(data)
+
+    def end(self) -> None:
+        for event in self._events.end():
+            self._take(event.data)
+        if self.has_finish_reason and not self.has_error:
+            self._is_done = True
+
+    def answer(self) -> Answer:
+        text, thought = split_think("".join(self._text))
+        return Answer(
+            text=text or None,
+            finish_reason=self._finish_reason,
+            reasoning="".join(self._reasoning) or thought,
+            has_tool_calls=self._has_tool_calls,
+            prompt_tokens=self._usage[0],
+            completion_tokens=self._usage[1],
+        )
+
+    def _take(self, data: bytes) -> None:
+        self.has_events = True
+        if data == b"[DONE]":
+            self._is_done = not self.has_error
+            return
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self.has_error = True
+        if chunk.get("usage"):
+            self._usage = usage_of(chunk)
+        choice = first_choice(chunk)
+        if choice is not None:
+            self._take_choice(choice)
+
+    def _take_choice(self, choice: dict[str, Any]) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._keep(self._text, delta.get("content"))
+            self._keep(self._reasoning, delta.get("reasoning_content") or delta.get("reasoning"))
+            if delta.get("tool_calls"):
+                self._has_tool_calls = True
+        else:
+            self._keep(self._text, choice.get("text"))
+        finish_reason = choice.get("finish_reason")
+        if isinstance(finish_reason, str):
+            self._finish_reason = finish_reason
+
+    def _keep(self, kept: list[str], text: Any) -> None:
+        if isinstance(text, str) and text and self._size < _MAX_ANSWER:
+            kept.append(text)
+            self._size += len(text)
+            if len(kept) >= _PIECES:  # so many short strings take ten times the room of one
+                kept[:] = ["".join(kept)]
+
+
+class EndReader:
+    """Reads along only as far as the end of a stream and its usage go: for turns that nobody remembers.
+
+    It looks for marks in the bytes and parses nothing, and for most marks only where many chunks have come, which costs
+    a thirtieth. Inside a JSON string a quote is escaped, so what a model says cannot look like a mark. Where a mark can
+    mean two things (an error, a finish reason, of the stream or of something in it), the events are parsed after all.
+    """
+
+    def __init__(self) -> None:
+        self._unread: list[bytes] = []
+        self._unread_size = 0
+        self._tail = b""  # the event that has begun, and the one before it
+        self._is_line_open = False
+        self._is_done = False
+        self._usage: dict[bytes, int] = {}
+        self._has_events = False
+        self._whole: ChatReader | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_done if self._whole is None else self._whole.is_complete
+
+    @property
+    def has_events(self) -> bool:
+        self._look()
+        return self._has_events
+
+    @property
+    def has_error(self) -> bool:
+        self._look()
+        return self._whole is not None and self._whole.has_error
+
+    @property
+    def is_mid_event(self) -> bool:
+        self._look()
+        return bool(self._tail) and not self._tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+
+    def feed(self, chunk: bytes) -> None:
+        self._unread.append(chunk)
+        self._unread_size += len(chunk)
+        if self._is_line_open or chunk.rfind(b"[DONE]") >= 0 or self._unread_size > _UNREAD:
+            self._look()
+        self._is_line_open = chunk[-1:] not in b"\r\n"
+
+    def _look(self) -> None:
+        if not self._unread:
+            return
+        new = b"".join(self._unread)
+        seen = self._tail + new
+        self._unread, self._unread_size = [], 0
+        if not self._has_events and b"data:" in seen:
+            self._has_events = True
+        if b'_tokens"' in seen:
+            self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
+        if self._whole is not None:
+            self._whole.feed(new)
+        elif b'"error"' in seen and _ERROR.search(seen):
+            self._whole = ChatReader()
+            self._whole.feed(seen)
+        elif _has_done(seen):
+            self._is_done = True
+        self._tail = seen[_last_events(seen) :]
+
+    def end(self) -> None:
+        self._look()
+        if self._whole is None and not self._is_done and _has_finish_reason(self._tail):
+            self._whole = ChatReader()
+            self._whole.feed(self._tail)
+        if self._whole is not None:
+            self._whole.end()
+
+    def answer(self) -> Answer:
+        self._look()
+        found = self._usage
+        return Answer(None, prompt_tokens=found.get(b"prompt"), completion_tokens=found.get(b"completion"))
+
+
+def _last_events(seen: bytes) -> int:
+    """Where the last few events begin: a finish reason may be followed by usage and the like; within bounds."""
+    place = len(seen)
+    for _ in range(_EVENTS_KEPT):
+        found = max(seen.rfind(b"\n\n", 0, place), seen.rfind(b"\r\n\r\n", 0, place))
+        if found < 0:
+            return max(0, len(seen) - _UNREAD) if len(seen) > 2 * _UNREAD else 0
+        place = found
+    return max(place + 2, len(seen) - 2 * _UNREAD)
+
+
+def _has_done(seen: bytes) -> bool:
+    """Looks with the pattern at the few places only where it can match: over all bytes it is a hundred times slower."""
+    place = seen.find(b"[DONE]")
+    while place >= 0:
+        if _DONE.search(seen, max(0, place - _BEFORE_DONE), place + _TO_DONE_END):
+            return True
+        place = seen.find(b"[DONE]", place + 1)
+    return False
+
+
+def _has_finish_reason(seen: bytes) -> bool:
+    """True if one is a string. As a rule all but the last are null, written in one of two ways."""
+    nulls = seen.count(b'"finish_reason":null') + seen.count(b'"finish_reason": null')
+    return seen.count(b'"finish_reason"') > nulls and _FINISH.search(seen) is not None
+
+
+def first_choice(parsed: Any) -> dict[str, Any] | None:
+    choices = parsed.get("choices") if isinstance(parsed, dict) else None
+    if not isinstance(choices, list):
+        return None
+    for choice in choices:
+        if isinstance(choice, dict) and choice.get("index", 0) == 0:
+            return choice
+    return None
+
+
+def usage_of(parsed: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    usage = parsed.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return positive(usage.get("prompt_tokens")) or None, positive(usage.get("completion_tokens")) or None
+
+
+def positive(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def first_string(*values: Any) -> str | None:
+    for value in values:
+        if value and isinstance(value, str):
+            return value
+    return None
