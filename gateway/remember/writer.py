@@ -59,7 +59,8 @@ class Writer:
         self._on_rows = on_rows
         self._batch_window = batch_window
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._reached = 0  # all entries up to this number were dealt with
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._maintenance: asyncio.Task[None] | None = None
         self._is_dirty = False
@@ -69,7 +70,6 @@ class Writer:
 
     def wake(self) -> None:
         """The journal has something new."""
-        self._idle.clear()
         self._wake.set()
 
     async def start(self) -> None:
@@ -90,12 +90,20 @@ class Writer:
                     await self._sync()
 
     async def drained(self, timeout: float) -> bool:
-        """Wait until all that is in the journal now can be found. False if it took longer."""
+        """Wait until all that is in the journal now can be found; what comes meanwhile is not waited for. False if it
+        took longer."""
+        wanted = self._journal.last_seq
+        if self._reached >= wanted:
+            return True
+        reached = asyncio.get_running_loop().create_future()
+        self._waiters.append((wanted, reached))
         try:
             async with asyncio.timeout(timeout):
-                await self._idle.wait()
+                await reached
         except TimeoutError:
             return False
+        finally:
+            self._waiters.remove((wanted, reached))
         return True
 
     async def synced(self, timeout: float) -> bool:
@@ -171,19 +179,26 @@ class Writer:
         """Store all that waits and is due."""
         while True:
             self._wake.clear()
+            newest = self._journal.last_seq
             entries = await self._journal.waiting(_BATCH)
             self._telemetry.backlog.set(self._journal.backlog_entries)
             self._telemetry.aside.set(self._journal.aside_entries)
             if not entries:
-                if not self._wake.is_set():
-                    self._idle.set()
+                self._has_reached(newest)
                 return
             try:
                 await self._store_entries(entries)
-                await self._tidy()
             except Exception as error:  # noqa: BLE001 — whatever it is, it must not stop the entries of others
                 self._telemetry.drain_failures.labels(type(error).__name__).inc()
                 await self._store_one_by_one(entries)
+            self._has_reached(entries[-1].seq)
+            await self._tidy()
+
+    def _has_reached(self, seq: int) -> None:
+        self._reached = max(self._reached, seq)
+        for wanted, reached in self._waiters:
+            if wanted <= self._reached and not reached.done():
+                reached.set_result(None)
 
     async def _store_one_by_one(self, entries: Sequence[Entry]) -> None:
         """Store what can be stored and blame the rest. Raises what failed if something is out and nobody to blame."""

@@ -44,6 +44,7 @@ _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as
 _KEEP_IDS = 86_400.0  # seconds that the id of a finished entry stays
 _KEEP_TEXTS = 900.0  # seconds that the text of one stays at least, and
 _NEWEST_TEXTS = 1_000  # of so many of the newest however old
+_LOOKED_AT = 20_000  # of these, when the store may have lost some
 _SWEEP_EVERY = 60.0
 _IS_DELETED = b'"status":"deleted"'  # in a tombstone's JSON
 
@@ -84,6 +85,7 @@ class Journal:
         self._pending: deque[_Append] = deque()
         self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
+        self.last_seq = 0  # of the newest entry
         self._stored: dict[int, int] = {}  # size by seq
         self._gone: set[str] = set()  # ids of stored deletions
         self._swept_at = 0.0
@@ -98,6 +100,7 @@ class Journal:
             # what was given up may have been the fault of a table that is mended now
             await self._write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
             self._first_seq = await self._file.run(self._next_seq)
+            self.last_seq = self._first_seq - 1
             await self._recount()
 
     async def close(self) -> None:
@@ -206,11 +209,12 @@ class Journal:
             batch = list(self._pending)
             self._pending.clear()
             try:
-                added = await self._file.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
+                added, last = await self._file.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
             except JournalFailed as error:
                 for append in batch:
                     _settle(append.done, error)
             else:
+                self.last_seq = max(self.last_seq, last)
                 self.backlog_entries += len(added)
                 self.backlog_bytes += sum(added)
                 for append in batch:
@@ -223,12 +227,13 @@ class Journal:
         found: int = self._file.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
         return found
 
-    def _insert(self, batch: Sequence[_Append]) -> list[int]:
-        """The sizes of the rows that were new."""
+    def _insert(self, batch: Sequence[_Append]) -> tuple[list[int], int]:
+        """The sizes of the rows that were new, and the newest sequence number."""
         now = time.time()
 
-        def work(connection: sqlite3.Connection) -> list[int]:
+        def work(connection: sqlite3.Connection) -> tuple[list[int], int]:
             added: list[int] = []
+            last = 0
             for id_, payload in (row for append in batch for row in append.rows):
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -236,7 +241,8 @@ class Journal:
                 )
                 if cursor.rowcount:
                     added.append(len(payload))
-            return added
+                    last = cursor.lastrowid or 0
+            return added, last
 
         return self._file.transaction(work)
 
@@ -268,9 +274,10 @@ class Journal:
 
     def _kept(self) -> list[Entry]:
         rows = self._file.connection.execute(
-            "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq"
+            "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            (_LOOKED_AT,),
         )
-        return [Entry(seq, _record(payload), len(payload), True) for seq, payload in rows]
+        return [Entry(seq, _record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
 
     def _position(self) -> tuple[int, int]:
         connection = self._file.connection

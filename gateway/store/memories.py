@@ -305,12 +305,20 @@ class MemoryStore:
         entry, table = bucket.tables[-1]
         if any(row.embedder not in ("", entry.made.embedder) for row in rows):
             raise StoreFailed("the bucket was rebuilt meanwhile")
-        data = await asyncio.to_thread(to_arrow, rows, entry.made.dimensions)
-        if may_exist:
-            upsert = table.merge_insert("id").use_index(False)
-            await upsert.when_matched_update_all().when_not_matched_insert_all().execute(data)
-        else:
-            await table.add(data)
+        held = await self._held(table, rows) if may_exist else set()
+        # an upsert reads and rewrites; only what is in this very table needs one
+        new = [row for row in rows if row.record.id not in held]
+        known = [row for row in rows if row.record.id in held]
+        if new:
+            await table.add(await asyncio.to_thread(to_arrow, new, entry.made.dimensions))
+        if known:
+            upsert = table.merge_insert("id").use_index(False).when_matched_update_all().when_not_matched_insert_all()
+            await upsert.execute(await asyncio.to_thread(to_arrow, known, entry.made.dimensions))
+
+    async def _held(self, table: Any, rows: Sequence[Row]) -> set[str]:
+        """Which of these ids a table has."""
+        found = await table.query().where(_has_id([row.record.id for row in rows])).select(["id"]).to_arrow()
+        return set(found.column("id").to_pylist())
 
     async def _add_tables(self, number: int, entries: Sequence[TableEntry], made: Sequence[Made]) -> None:
         """From now on these tables hold the bucket, and new growing ones after them; durable, and all or nothing."""

@@ -255,7 +255,7 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
     journal = gateway.gateway._journal
     insert, gate, order = journal._insert, threading.Event(), list[str]()
 
-    def held(batch: Any) -> list[int]:
+    def held(batch: Any) -> tuple[list[int], int]:
         assert gate.wait(10)
         added = insert(batch)
         order.append("synced")

@@ -48,7 +48,7 @@ class Store:
     async def sync(self) -> None:
         self.synced += 1
 
-    async def probe(self) -> None: ...
+    async def probe(self, scope: str) -> None: ...
 
     async def maintain(self) -> int:
         return 0
