@@ -77,8 +77,8 @@ async def test_scopes_are_kept_apart(store: MemoryStore) -> None:
 
 
 async def test_what_may_exist_is_replaced_not_doubled(store: MemoryStore) -> None:
-    await store.write([row("old", 1, id="i")], may_exist=False)
-    await store.write([row("new", 1, id="i"), row("newest", 1, id="i")], may_exist=True)
+    await store.write([row("old", 1, id="1" * 32)], may_exist=False)
+    await store.write([row("new", 1, id="1" * 32), row("newest", 1, id="1" * 32)], may_exist=True)
     assert [one.record.text for one in (await store.load(ADA)).rows()] == ["newest"]
 
 
