@@ -247,7 +247,11 @@ class Gateway:
         operations = memos_operations(self._chats)
         keepers = (self._forgetter, self._transfer)
         memory = MemoryFace(
-            self._pipeline.explanations, lambda: self.reindexer, *keepers, is_open=self._keyring.is_open
+            self._pipeline.explanations,
+            lambda: self.reindexer,
+            *keepers,
+            limits=self._config.limits,
+            is_open=self._keyring.is_open,
         )
         return [
             *OpsFace(self._telemetry, self._state).routes(),

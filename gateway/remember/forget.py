@@ -71,10 +71,13 @@ class Forgetter:
 
     async def _purge(self, selection: Selection) -> None:
         await self._settled()
-        scopes = [scope.value for scope in await scopes_of(selection, self._registry)]
+        found = await scopes_of(selection, self._registry)
+        scopes = [scope.value for scope in found]
         for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
             await self._store.purge(bucket)
-        await self._journal.purge(scopes)
+        is_whole = not selection.session and not selection.ids
+        whole = [scope.value for scope in found if is_whole and selection.user in (None, scope.owner)]
+        await self._journal.purge(scopes, whole)
         self._drop(scopes)
         owners = set()
         if selection.user is not None and not selection.session and not selection.ids:

@@ -150,12 +150,13 @@ class Journal:
         await self._write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", seqs)
         await self._recount()
 
-    async def purge(self, scopes: Iterable[str]) -> None:
-        """Take out what is kept of these scopes, what could not be stored included, and what SQLite still has on the
-        disk of deleted texts."""
-        wanted = [(scope.encode(),) for scope in scopes]
-        await self._write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", wanted)
-        await self._write("DELETE FROM entries WHERE state!=1 AND instr(payload, ?)>0", wanted)
+    async def purge(self, scopes: Iterable[str], whole: Iterable[str]) -> None:
+        """Take out the texts that are kept of these scopes, of `whole` ones also what could not be stored, and what
+        SQLite still has on the disk of deleted texts."""
+        kept, failing = ([(scope.encode(),) for scope in some] for some in (scopes, whole))
+        await self._write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
+        # what comes in at this moment has not been tried, and stays
+        await self._write("DELETE FROM entries WHERE state!=1 AND tries>0 AND instr(payload, ?)>0", failing)
         await self._file.scrub()
         await self._recount()
 

@@ -21,7 +21,7 @@ from gateway.store.catalog import Made, TableEntry
 from gateway.store.disk import probe_disk, sync_tree
 from gateway.store.folder import DataFolder
 from gateway.store.loaded import Loaded, Row
-from gateway.store.near import WordIndexes, near
+from gateway.store.near import WordIndexes, index_keys, near
 from gateway.store.schema import to_arrow
 from gateway.store.tables import Bucket, Tables
 from gateway.turn import Record, Scope
@@ -240,7 +240,7 @@ class MemoryStore:
         bucket = self._buckets[number]
         if not bucket.entries:
             return
-        await self.rebuild(number, bucket.entries[0].made, None)
+        await self.rebuild(number, None, None)
         deadline = time.monotonic() + _READ_TIMEOUT.total_seconds()
         while bucket.leftovers:
             await _guarded(self._tables.drop_leftovers(bucket))
@@ -248,14 +248,17 @@ class MemoryStore:
                 raise StoreFailed("old tables are still being read")
             await asyncio.sleep(0.01 if bucket.leftovers else 0)
 
-    async def rebuild(self, number: int, made: Made, prepare: Prepare | None) -> list[str]:
-        """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`. Deleted ones are left
-        behind. It is served and written to meanwhile; where it is made anew, what was written meanwhile waits for
-        the next rebuild. Returns the scopes in it. Raises StoreFailed."""
+    async def rebuild(self, number: int, made: Made | None, prepare: Prepare | None) -> list[str]:
+        """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`, or (None) as they are.
+        Deleted ones are left behind. It is served and written to meanwhile; where it is made anew, what was written
+        meanwhile waits for the next rebuild. Returns the scopes in it. Raises StoreFailed."""
         async with self._rebuilding:
             bucket = self._buckets[number]
             # what is written meanwhile is made as before, so that all that is read until the end is of one kind
             before = bucket.entries[0].made
+            if made is None and len({entry.made for entry in bucket.entries}) > 1:
+                raise StoreFailed("its memories are being made anew for another embedder")
+            made = made or before
             async with self._writing:
                 entry, table = bucket.tables[-1]
                 is_fresh = not entry.is_settled and entry.made == before and not await _guarded(table.count_rows())
@@ -292,7 +295,7 @@ class MemoryStore:
                     part = await asyncio.to_thread(to_arrow, prepared, settled.made.dimensions)
                 await _guarded(table.add(part))
         if counts.total() >= _ROWS_BEFORE_INDEX:
-            await _guarded(_create_indexes(table))
+            await _guarded(index_keys(table))
         bucket.handles[settled.name] = table
         return list(counts)
 
@@ -362,13 +365,6 @@ def _groups(counts: Counter[str]) -> Iterator[list[str]]:
         size += counts[scope]
     if group:
         yield group
-
-
-async def _create_indexes(table: Any) -> None:
-    from lancedb.index import BTree  # noqa: PLC0415
-
-    for column in ("scope", "id"):
-        await table.create_index(column, config=BTree())
 
 
 async def _guarded(awaitable: Any) -> Any:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["WordIndexes", "near"]
+__all__ = ["WordIndexes", "index_keys", "near"]
 
 _NEAREST = 300  # rows by vector, and as many by words
 _BACKGROUND = 1_000  # rows against which scores are standardised
@@ -76,3 +76,11 @@ async def _index_words(table: Any) -> None:
         with_position=False,
     )
     await table.create_index("fts", config=config)
+
+
+async def index_keys(table: Any) -> None:
+    """Make scopes and ids quick to find in a table that is not written to any more."""
+    from lancedb.index import BTree  # noqa: PLC0415
+
+    for column in ("scope", "id"):
+        await table.create_index(column, config=BTree())

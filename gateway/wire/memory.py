@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.config import LimitsConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable, NotFound
 from gateway.recall.explain import Explanations
 from gateway.remember.forget import Forgetter
@@ -17,7 +18,7 @@ from gateway.remember.reindex import Reindexer
 from gateway.remember.selection import Selection
 from gateway.remember.transfer import Transfer
 from gateway.turn import Right
-from gateway.wire.guard import principal_of
+from gateway.wire.guard import parse_json, principal_of, read_body
 
 __all__ = ["ForgetRequest", "MemoryFace"]
 
@@ -50,12 +51,14 @@ class MemoryFace:
         forgetter: Forgetter,
         transfer: Transfer,
         *,
+        limits: LimitsConfig,
         is_open: bool,
     ) -> None:
         self._explanations = explanations
         self._reindexer = reindexer
         self._forgetter = forgetter
         self._transfer = transfer
+        self._limits = limits
         self._is_open = is_open
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -95,7 +98,7 @@ class MemoryFace:
         """Delete memories: at once in recall; with `purge` from the disk too, before this answers."""
         _require(request, Right.ADMIN)
         try:
-            asked = ForgetRequest.model_validate_json(await request.read())
+            asked = ForgetRequest.model_validate(parse_json(await read_body(request, self._limits), self._limits))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, problem["loc"]))

@@ -83,9 +83,9 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
         store._buckets[bucket].handles = {entry.name: table, growing.name: await store._tables.create(growing)}
         await store._tables.enter(bucket, store._buckets[bucket], (entry, growing))
         if sum(count for _, count in members) >= 5_000:
-            from gateway.store.memories import _create_indexes
+            from gateway.store.near import index_keys
 
-            await _create_indexes(table)
+            await index_keys(table)
 
 
 def resident_mib() -> float:
