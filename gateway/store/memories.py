@@ -37,7 +37,7 @@ _GROWN_SHARE = 4  # or one in four of the settled ones: so a row is rewritten a 
 _ROWS_BEFORE_INDEX = 5_000
 _ROWS_AT_ONCE = 4_096  # of a rebuild; a larger scope is read as one piece
 _IDS_AT_ONCE = 500
-_VERSIONS_KEPT = timedelta(minutes=5)  # longer than any read, and for a table whose newest files are lost
+_VERSIONS_KEPT = timedelta(minutes=1)  # twice as long as any read may take
 
 Prepare = Callable[[list[Row]], Awaitable[list[Row]]]
 """Makes rows anew: their vectors and terms."""

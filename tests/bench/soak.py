@@ -150,7 +150,10 @@ def verdicts(minutes: list[Minute], unexplained: list[str]) -> list[tuple[str, b
         (f"resident memory in the second half: {slope:+.2f} MiB a minute (goal {_GROWTH})", slope <= _GROWTH),
         (f"median latency, last quarter against first: {late / early:.2f} (goal 2)", late <= 2 * early),
         (f"descriptors at the end: {minutes[-1].descriptors}", minutes[-1].descriptors < 300),
-        (f"files of the store at the end: {minutes[-1].files}", minutes[-1].files < 20_000),
+        (
+            f"files of the store, at the end and halfway: {minutes[-1].files}, {half[0].files}",
+            minutes[-1].files < 1.5 * half[0].files,
+        ),
     ]
 
 
