@@ -33,7 +33,7 @@ _log = logging.getLogger("gateway.recall")
 
 _SEARCH_DEADLINE = 6.0  # seconds for those who ask for memories and nothing else
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
-_STEPS_KEPT = 1024  # turns whose recall is kept for the steps of their tool loop
+_STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
 _KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
 _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
