@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
-from gateway import __version__
+from gateway import __version__, heap
 from gateway.commands.calling import NotAnswered, add_address, address_of, ask
 from gateway.config import Config, load
 from gateway.errors import ConfigError
@@ -32,6 +32,7 @@ def main() -> None:
     # one thread a matrix product: the products are small, and threads that spin cost more than they bring
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    heap.few_pools()
     # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
     sys.setswitchinterval(0.0005)
     arguments = _parser().parse_args()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from gateway import heap
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
 from gateway.store.loaded import Row
@@ -155,6 +156,7 @@ class Writer:
         async def work() -> None:
             try:
                 await self._store.maintain()
+                await asyncio.to_thread(heap.trim)
             except StoreFailed as error:
                 _log.warning("maintenance_failed", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — as the worker's own loop
