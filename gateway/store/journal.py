@@ -72,6 +72,7 @@ class Entry:
 @dataclass(slots=True)
 class _Append:
     rows: list[tuple[str, bytes]]
+    replaced: list[str]  # ids of which nothing earlier counts any more
     done: "asyncio.Future[None]"
 
 
@@ -122,7 +123,8 @@ class Journal:
             raise JournalFailed("the journal is not open")
         if self.backlog_bytes + size > self._max_bytes:
             raise JournalFailed("the backlog is at its limit")
-        waiting = _Append(rows, asyncio.get_running_loop().create_future())
+        replaced = [record.id for record in records] if may_exist else []
+        waiting = _Append(rows, replaced, asyncio.get_running_loop().create_future())
         self._pending.append(waiting)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
@@ -235,6 +237,7 @@ class Journal:
         def work(connection: sqlite3.Connection) -> tuple[list[int], int]:
             added: list[int] = []
             last = 0
+            _let_go(connection, [id_ for append in batch for id_ in append.replaced], b"")
             for id_, payload in (row for append in batch for row in append.rows):
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -295,10 +298,7 @@ class Journal:
     def _mark_synced(self, seqs: Iterable[int], gone: Iterable[str]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(_State.DONE, seq) for seq in seqs])
-            connection.executemany(
-                "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND instr(payload, ?)=0",
-                [(id_, f"{id_}.", f"{id_}/", _IS_DELETED) for id_ in gone],  # "/" follows "."
-            )
+            _let_go(connection, gone, _IS_DELETED)
             now = time.time()
             if not 0 <= now - self._swept_at < _SWEEP_EVERY:
                 self._swept_at = now
@@ -338,6 +338,14 @@ class Journal:
         counts = {state: (entries, size) for state, entries, size in rows}
         waiting, size = counts.get(_State.WAITING, (0, 0))
         return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
+
+
+def _let_go(connection: sqlite3.Connection, ids: Iterable[str], but: bytes) -> None:
+    """Drop the texts that are kept of all versions of records, but of those that hold these bytes."""
+    connection.executemany(
+        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND (?='' OR instr(payload, ?)=0)",
+        [(id_, f"{id_}.", f"{id_}/", but.decode(), but) for id_ in ids],  # "/" follows "."
+    )
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

@@ -31,15 +31,17 @@ class Breaker:
         return self._opened_at is not None
 
     def allows(self, now: float) -> bool:
-        """True if a request may go there. Where it is half open, this grants the one probe."""
+        """True if a request may go there: it is closed, or has rested and no probe is on its way."""
         if self._opened_at is None:
             return True
         if now - self._opened_at < _REST:
             return False
-        if self._probe_at is not None and now - self._probe_at < _PROBE_TIME:
-            return False
-        self._probe_at = now
-        return True
+        return self._probe_at is None or now - self._probe_at >= _PROBE_TIME
+
+    def asked(self, now: float) -> None:
+        """A request goes there now; where it is half open, that is the probe."""
+        if self._opened_at is not None:
+            self._probe_at = now
 
     def succeeded(self) -> None:
         self._in_a_row = 0

@@ -186,6 +186,7 @@ class Forwarder:
 
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
         began = time.perf_counter()
+        self._breakers[upstream.name].asked(time.monotonic())
         try:
             incoming = await upstream.send(request)
         except (UpstreamFailed, UpstreamTimedOut):

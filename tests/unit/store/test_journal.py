@@ -102,6 +102,19 @@ async def test_the_text_of_what_was_deleted_leaves_with_the_sync(tmp_path: Path)
         assert b"special sentence" not in file.read_bytes(), file.name
 
 
+async def test_what_is_written_again_leaves_nothing_earlier_to_come_back(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    one = record("first", 1)
+    await journal.append([one])
+    await stored(journal)
+    await journal.append([replace(one, text="", status="deleted", version=2)])
+    await stored(journal)
+    await journal.append([one], may_exist=True)
+    await stored(journal)
+    assert [entry.record.text for entry in await journal.kept()] == ["first"], "its deletion is over"
+    await journal.close()
+
+
 async def test_what_the_store_has_lost_waits_again(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     await journal.append([record("a", 1), record("b", 2)])

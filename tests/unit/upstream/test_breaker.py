@@ -35,6 +35,8 @@ def test_after_a_rest_one_probe_is_let_through_and_decides() -> None:
     made = failed(5)
     assert not made.allows(9.9)
     assert made.allows(10)
+    assert made.allows(10), "looking is not asking"
+    made.asked(10)
     assert not made.allows(10), "one probe at a time"
     made.failed(11)
     assert not made.allows(20.9)
@@ -46,7 +48,7 @@ def test_after_a_rest_one_probe_is_let_through_and_decides() -> None:
 
 def test_a_probe_that_is_never_heard_of_again_does_not_close_the_door_for_good() -> None:
     made = failed(5)
-    assert made.allows(10)
+    made.asked(10)
     assert not made.allows(39)
     assert made.allows(40)
 
@@ -61,5 +63,5 @@ def test_it_is_never_shut_for_longer_than_a_rest_and_a_probe(steps: list[tuple[s
         elif kind == "bad":
             made.failed(now)
         else:
-            made.allows(now)
+            made.asked(now)
     assert made.allows(now + 41)

@@ -126,6 +126,19 @@ async def test_a_dead_upstream_is_passed_over_after_five_failures_and_gets_its_t
     assert (await served(made)).attempts == 1
 
 
+async def test_one_that_has_rested_is_asked_when_the_others_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.upstream.forward.time.monotonic", lambda: now)
+    first, second = Up("a"), Up("b")
+    made = forwarder(first, second)
+    for _ in range(5):
+        made._breakers["b"].failed(now)
+    now += 11
+    assert (await served(made)).upstream.name == "a"
+    first.is_dead = True
+    assert (await served(made)).upstream.name == "b"
+
+
 async def test_if_all_fail_all_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Up("a"), Up("b", 503)
     first.is_dead = True
