@@ -329,16 +329,25 @@ class Gateway:
         self._recall.ready(self._sets)
         self._library.ready(self._sets)
         self._intake.start()
-        self._retention = Retention(self._store, self._config.memory.retention, self._telemetry, self._library.expire)
+        self._keep_in_order()
+        self._memory_state = "ready"
+        heap.settle()
+        _log.info("memory_ready")
+
+    def _keep_in_order(self) -> None:
+        self._retention = Retention(
+            self._store,
+            self._config.memory.retention,
+            self._telemetry,
+            expire=self._library.expire,
+            scrub=self._journal.scrub,
+        )
         self._retention.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
         if self.reindexer.is_free:
             self.reindexer.start()
         else:
             _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
-        self._memory_state = "ready"
-        heap.settle()
-        _log.info("memory_ready")
 
     async def _retried(self, part: str, start: Any) -> None:
         while True:

@@ -179,6 +179,9 @@ class RetentionConfig(_Section):
         {}, description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good."
     )
     max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
+    purge_after_hours: _Positive = Field(
+        24.0, description="Hours after which what was deleted or changed is gone from the files too."
+    )
     every_minutes: _Positive = Field(60.0, description="How often that is looked after.")
 
 

@@ -1,7 +1,7 @@
 """Retention: memories go when their time is over, and the oldest ones of a cube that holds too many.
 
 Looked after now and then, some hundreds at a time, beside everything else. What goes is deleted as by hand: at once in
-recall, and from the disk when its table is next written anew.
+recall. What was deleted or changed, by whomever, leaves the files too after a while: their tables are written anew.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.config import RetentionConfig
 from gateway.errors import MemoryUnavailable
-from gateway.store.expiry import crowded, older
+from gateway.store.expiry import crowded, older, stale
+from gateway.store.journal import JournalFailed
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.telemetry import Telemetry
 from gateway.turn import Record
@@ -24,24 +25,26 @@ _DAY = 86_400.0
 
 
 class Retention:
-    """`expire` deletes records. Nothing is done where the configuration sets no limit."""
+    """`expire` deletes records; `scrub` leaves nothing of deleted texts in the journal's files."""
 
     def __init__(
         self,
         store: MemoryStore,
         config: RetentionConfig,
         telemetry: Telemetry,
+        *,
         expire: Callable[[Sequence[Record]], Awaitable[int]],
+        scrub: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._config = config
         self._telemetry = telemetry
         self._expire = expire
+        self._scrub = scrub
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        if self._config.max_age_days or self._config.max_per_cube is not None:
-            self._task = asyncio.create_task(self._work(), name="retention")
+        self._task = asyncio.create_task(self._work(), name="retention")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -52,9 +55,10 @@ class Retention:
         while True:
             try:
                 expired = await self.sweep(time.time())
+                await self.purge(time.time())
                 if expired:
                     _log.info("memories_expired", extra={"count": expired})
-            except (StoreFailed, MemoryUnavailable) as error:
+            except (StoreFailed, MemoryUnavailable, JournalFailed) as error:
                 _log.warning("retention_waits", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
                 _log.exception("retention_fault")
@@ -70,6 +74,16 @@ class Retention:
             while found := await crowded(self._store, self._config.max_per_cube, _AT_ONCE):
                 expired += await self._gone(found)
         return expired
+
+    async def purge(self, now: float) -> int:
+        """Write those tables anew that hold what was deleted or changed long enough ago. Returns how many buckets.
+        Raises StoreFailed or JournalFailed."""
+        found = await stale(self._store, now - self._config.purge_after_hours * 3600)
+        for bucket in found:
+            await self._store.purge(bucket)
+        if found:
+            await self._scrub()
+        return len(found)
 
     async def _gone(self, records: Sequence[Record]) -> int:
         count = await self._expire(records)

@@ -9,7 +9,7 @@ from gateway.store.loaded import Loaded
 from gateway.store.memories import MemoryStore
 from gateway.turn import Record
 
-__all__ = ["crowded", "older"]
+__all__ = ["crowded", "older", "stale"]
 
 _HEX = re.compile(r"[0-9a-f]+")
 _WORD = re.compile(r"[a-z]+")
@@ -49,6 +49,13 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
             if len(found) >= limit:
                 return found[:limit]
     return found
+
+
+async def stale(store: MemoryStore, before: float) -> list[int]:
+    """Buckets whose files hold texts that were deleted or changed before a moment: their newer versions stand in the
+    growing table, the older ones somewhere before them."""
+    condition = f"version > 1 AND updated_at < TIMESTAMP '{datetime.fromtimestamp(before, UTC).isoformat()}'"
+    return [number for number in store.buckets if await store.count_grown(number, condition)]
 
 
 def _one_of(column: str, values: list[str]) -> str:

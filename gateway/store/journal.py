@@ -159,8 +159,12 @@ class Journal:
         await self._write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
         # what comes in at this moment has not been tried, and stays
         await self._write("DELETE FROM entries WHERE state!=1 AND tries>0 AND instr(payload, ?)>0", failing)
-        await self._file.scrub()
+        await self.scrub()
         await self._recount()
+
+    async def scrub(self) -> None:
+        """Leave nothing of what was deleted in the files."""
+        await self._file.scrub()
 
     async def position(self) -> tuple[int, int]:
         """The newest sequence number, and the oldest that the store does not have yet (newest + 1 if it has all)."""

@@ -248,6 +248,11 @@ class MemoryStore:
                 raise StoreFailed("old tables are still being read")
             await asyncio.sleep(0.01 if bucket.leftovers else 0)
 
+    async def count_grown(self, number: int, condition: str) -> int:
+        """Rows of a bucket's growing table. Raises StoreFailed."""
+        bucket = self._buckets[number]
+        return int(await _guarded(bucket.tables[-1][1].count_rows(condition))) if bucket.entries else 0
+
     async def rebuild(self, number: int, made: Made | None, prepare: Prepare | None) -> list[str]:
         """All rows of a bucket into one settled table, sorted by scope; made anew by `prepare`, or (None) as they are.
         Deleted ones are left behind. It is served and written to meanwhile; where it is made anew, what was written

@@ -169,6 +169,34 @@ async def test_a_purge_leaves_no_text_of_a_user_on_the_disk(tmp_path: Path, upst
         assert len(await lines(gateway)) == 4
 
 
+async def test_what_was_deleted_leaves_the_disk_by_itself(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada")
+        (cat, *_) = [line for line in await lines(gateway) if "Miso" in line["text"]]
+        (car, *_) = [line for line in await lines(gateway) if "Volvo" in line["text"]]
+        await gateway.post("/product/delete_memory", {"memory_ids": [cat["id"]], "writable_cube_ids": ["ada"]})
+        await gateway.post(
+            "/product/update/memory", {"memory_id": car["id"], "content": "No car any more.", "user_id": "ada"}
+        )
+        await lines(gateway)  # all of that is stored
+        retention = gateway.gateway._retention
+        assert retention is not None
+        import time
+
+        assert await retention.purge(time.time()) == 0, "not yet"
+        assert await asyncio.to_thread(files_with, config.data_folder, "called Miso and sleeps")
+        assert await retention.purge(time.time() + 25 * 3600) == 1
+        for text in ("called Miso and sleeps", "red Volvo"):
+            left = [
+                name for name in await asyncio.to_thread(files_with, config.data_folder, text) if "journal" not in name
+            ]
+            assert left == [], text
+        assert await asyncio.to_thread(files_with, config.data_folder, "called Miso and sleeps") == []
+        assert await retention.purge(time.time() + 25 * 3600) == 0
+        assert "No car any more." in {line["text"] for line in await lines(gateway)}
+
+
 async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(
         tmp_path, upstream.url, memory__retention={"max_age_days": {"turn": 30}, "max_per_cube": 100}
