@@ -12,7 +12,7 @@ from rich.progress import track
 from gateway.commands.calling import NotAnswered, ask
 from gateway.commands.transfer import exported
 
-__all__ = ["run", "searched", "snippets"]
+__all__ = ["checked", "run", "searched", "snippets"]
 
 _PURGING = 3600.0
 _SNIPPETS = 200

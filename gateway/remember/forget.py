@@ -75,17 +75,14 @@ class Forgetter:
         scopes = [scope.value for scope in found]
         for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
             await self._store.purge(bucket)
-        is_whole = not selection.session and not selection.ids
-        whole = [scope.value for scope in found if is_whole and selection.user in (None, scope.owner)]
+        whole = [scope.value for scope in found if selection.is_whole and selection.user in (None, scope.owner)]
         await self._journal.purge(scopes, whole)
         self._drop(scopes)
-        owners = set()
-        if selection.user is not None and not selection.session and not selection.ids:
-            owners = {(scope.tenant, selection.user) for scope in await self._registry.all_scopes(selection.tenant)}
-        elif selection.is_everything:
-            owners = {(scope.tenant, scope.owner) for scope in await self._registry.all_scopes(selection.tenant)}
-        for tenant, owner in owners:
-            await self._registry.forget_owner(tenant, owner)
+        if selection.is_whole:
+            known = await self._registry.all_scopes(selection.tenant)
+            named = {(scope.tenant, scope.owner if selection.user is None else selection.user) for scope in known}
+            for tenant, owner in named:
+                await self._registry.forget_owner(tenant, owner)
         await asyncio.to_thread(_throw_away_damaged, self._folder)
 
     async def _settled(self) -> None:

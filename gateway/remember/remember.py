@@ -59,10 +59,7 @@ class Remember:
         except (JournalFailed, TimeoutError) as error:
             _log.error("turn_waits", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             self._late.put(turn, records)
-            for record in records:
-                self._recent[_fingerprint(record)] = (
-                    record.created_at
-                )  # the client's retry is a repetition all the same
+            self._note(records)  # the client's retry is a repetition all the same
             return False
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
@@ -103,8 +100,7 @@ class Remember:
             for record in records:
                 self._recent.pop(_fingerprint(record), None)  # it was not kept: asking again is no repetition
             raise
-        for record in records:
-            self._recent[_fingerprint(record)] = record.created_at
+        self._note(records)
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
         return kept
@@ -161,8 +157,7 @@ class Remember:
     def without_repeated(self, records: Sequence[Record]) -> list[Record]:
         """Without messages that were kept a moment ago: clients ask again, also before the first answer."""
         new = [record for record in records if not self._is_repeated(record)]
-        for record in new:
-            self._recent[_fingerprint(record)] = record.created_at
+        self._note(new)
         return new
 
     def make(
@@ -197,6 +192,10 @@ class Remember:
             tags=tuple(turn.tags),
             info=info,
         )
+
+    def _note(self, records: Sequence[Record]) -> None:
+        """What is said once more within a short time is a repetition of these."""
+        self._recent.update((_fingerprint(record), record.created_at) for record in records)
 
     def _is_repeated(self, record: Record) -> bool:
         last = self._recent.get(_fingerprint(record))

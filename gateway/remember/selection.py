@@ -27,6 +27,11 @@ class Selection:
         """True if it is a whole tenant, or all."""
         return not (self.user or self.session or self.ids)
 
+    @property
+    def is_whole(self) -> bool:
+        """True if it is all of somebody's, whoever that is: no single conversation and no single memories."""
+        return not (self.session or self.ids)
+
     def takes(self, scope: Scope, record: Record) -> bool:
         if self.user is not None and self.user not in (scope.owner, record.user_id):
             return False

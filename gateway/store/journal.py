@@ -99,7 +99,7 @@ class Journal:
         if not self._file.is_open:
             await self._file.open()
             # what was given up may have been the fault of a table that is mended now
-            await self._write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
+            await self._file.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
             self._first_seq = await self._file.run(self._next_seq)
             self.last_seq = self._first_seq - 1
             await self._recount()
@@ -149,16 +149,16 @@ class Journal:
     async def requeue(self, entries: Iterable[Entry]) -> None:
         """The store has lost these: they wait again."""
         seqs = [(_State.WAITING, entry.seq) for entry in entries]
-        await self._write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", seqs)
+        await self._file.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", seqs)
         await self._recount()
 
     async def purge(self, scopes: Iterable[str], whole: Iterable[str]) -> None:
         """Take out the texts that are kept of these scopes, of `whole` ones also what could not be stored, and what
         SQLite still has on the disk of deleted texts."""
         kept, failing = ([(scope.encode(),) for scope in some] for some in (scopes, whole))
-        await self._write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
+        await self._file.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
         # what comes in at this moment has not been tried, and stays
-        await self._write("DELETE FROM entries WHERE state!=1 AND tries>0 AND instr(payload, ?)>0", failing)
+        await self._file.write("DELETE FROM entries WHERE state!=1 AND tries>0 AND instr(payload, ?)>0", failing)
         await self.scrub()
         await self._recount()
 
@@ -197,12 +197,6 @@ class Journal:
         await self._file.run(lambda: self._mark_failed(seqs))
         await self._recount()
         return self.aside_entries - before
-
-    async def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany(statement, rows)
-
-        await self._file.run(lambda: self._file.transaction(work))
 
     async def _recount(self) -> None:
         """The figures of what waits, without what is stored and not yet synced. They change in the loop only."""

@@ -84,7 +84,7 @@ class MemoryStore:
 
     def made_of(self, scope: str) -> Made:
         """How the rows of a scope are made now; what is added to it must be made so."""
-        entries = self._buckets[self._number(scope)].entries if self._buckets else ()
+        entries = self._buckets[self.bucket_of(scope)].entries if self._buckets else ()
         return entries[0].made if entries else self._made
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
@@ -98,21 +98,21 @@ class MemoryStore:
 
     async def load(self, scope: Scope) -> Loaded:
         """All rows of a scope in the order they were remembered. Raises StoreFailed."""
-        condition = _is_of(scope)
+        condition = _is_of(scope.value)
         self._require_open()
-        tables = await self._read(self._buckets[self._number(scope.value)], condition)
+        tables = await self._read(self._buckets[self.bucket_of(scope.value)], condition)
         return await asyncio.to_thread(Loaded, tables, scope)
 
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         """True if a scope has more rows than this, those with several versions counted as often. Raises StoreFailed."""
         self._require_open()
-        number = self._number(scope.value)
-        return await self.count(number) > rows and await self.count(number, _is_of(scope)) > rows
+        number = self.bucket_of(scope.value)
+        return await self.count(number) > rows and await self.count(number, _is_of(scope.value)) > rows
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> Loaded:
         """Rows of a scope that may belong to a query, and some others to compare them with. Raises StoreFailed."""
         self._require_open()
-        condition, bucket = _is_of(scope), self._buckets[self._number(scope.value)]
+        condition, bucket = _is_of(scope.value), self._buckets[self.bucket_of(scope.value)]
         dimensions = self.made_of(scope.value).dimensions
         reads = []
         with bucket.reading() as held:
@@ -134,7 +134,7 @@ class MemoryStore:
         self._require_open()
         by_bucket: dict[int, list[str]] = defaultdict(list)
         for record in records:
-            by_bucket[self._number(record.scope)].append(record.id)
+            by_bucket[self.bucket_of(record.scope)].append(record.id)
         found: dict[str, tuple[int, str]] = {}
         names = ["id", "version", "scope"]
         for number, ids in by_bucket.items():
@@ -163,7 +163,7 @@ class MemoryStore:
         self._require_open()
         by_bucket: dict[int, dict[str, Row]] = defaultdict(dict)
         for row in rows:
-            by_bucket[self._number(row.record.scope)][row.record.id] = row
+            by_bucket[self.bucket_of(row.record.scope)][row.record.id] = row
         async with self._writing:
             await self._require_folder()
             for number, members in by_bucket.items():
@@ -185,7 +185,7 @@ class MemoryStore:
             await asyncio.to_thread(probe_disk, self._folder.path / "lance" / "probe")
         except OSError as error:
             raise StoreFailed(_short(error), is_outage=True) from error
-        await self._read(self._buckets[self._number(scope)], f"scope = '{_hex(scope)}'", ["id"])
+        await self._read(self._buckets[self.bucket_of(scope)], _is_of(scope), ["id"])
 
     async def maintain(self) -> int:
         """Compact growing tables of many pieces, rebuild buckets that have grown. Returns how many were worked on."""
@@ -233,7 +233,7 @@ class MemoryStore:
 
     def bucket_of(self, scope: str) -> int:
         """The number of the bucket that a scope's rows are in."""
-        return self._number(scope)
+        return int(scope[:8], 16) % self._folder.buckets
 
     async def purge(self, number: int) -> None:
         """Write a bucket anew, without what was deleted, and take the old files away. Raises StoreFailed."""
@@ -345,9 +345,6 @@ class MemoryStore:
         except OSError as error:
             raise StoreFailed(_short(error)) from error
 
-    def _number(self, scope: str) -> int:
-        return int(scope[:8], 16) % self._folder.buckets
-
     async def _require_folder(self) -> None:
         """LanceDB makes a folder anew that somebody has moved away, and what it writes there is lost with it."""
         if not await asyncio.to_thread(self._tables.is_in_place):
@@ -384,8 +381,8 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
 
-def _is_of(scope: Scope) -> str:
-    return f"scope = '{_hex(scope.value)}'"
+def _is_of(scope: str) -> str:
+    return f"scope = '{_hex(scope)}'"
 
 
 def _has_id(memory_ids: Iterable[str]) -> str:

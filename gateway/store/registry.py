@@ -97,7 +97,7 @@ class Registry:
             return
         await self._file.open()
         # what was asked of a model when the last process ended: nobody works on it any more
-        await self._write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
+        await self._file.write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
 
     async def close(self) -> None:
         await self._file.close()
@@ -113,13 +113,13 @@ class Registry:
         if not new:
             return
         rows = [(scope.value, scope.tenant, scope.cube_id, scope.kind.value, scope.owner) for scope in new]
-        await self._write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
+        await self._file.write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
         if len(self._known) > _KNOWN:
             self._known.clear()
         self._known |= {scope.value: scope for scope in new}
 
     async def drop_scope(self, scope: Scope) -> None:
-        await self._write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
+        await self._file.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
         self._known.pop(scope.value, None)
 
     async def scope(self, value: str) -> Scope | None:
@@ -146,8 +146,8 @@ class Registry:
 
     async def forget_owner(self, tenant: str, owner: str) -> None:
         """Leave nothing that names this user, on the disk neither."""
-        await self._write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
-        await self._write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
+        await self._file.write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
+        await self._file.write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
         self._known = {
             value: scope for value, scope in self._known.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
@@ -156,7 +156,7 @@ class Registry:
     # items
 
     async def put_item(self, tenant: str, kind: str, id_: str, value: Mapping[str, Any]) -> None:
-        await self._write(
+        await self._file.write(
             "INSERT INTO items VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value=excluded.value",
             [(tenant, kind, id_, time.time(), orjson.dumps(dict(value)))],
         )
@@ -170,7 +170,7 @@ class Registry:
         return [Item(id_, at, orjson.loads(value)) for id_, at, value in rows]
 
     async def drop_item(self, tenant: str, kind: str, id_: str) -> None:
-        await self._write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
+        await self._file.write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
 
     # files of knowledge bases
 
@@ -180,10 +180,10 @@ class Registry:
             (tenant, file.id, file.cube_id, file.name, file.size, file.kind, file.status, file.error, file.at, content)
             for file, content in files
         ]
-        await self._write("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        await self._file.write("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     async def end_file(self, tenant: str, id_: str, status: str, error: str = "") -> None:
-        await self._write(
+        await self._file.write(
             "UPDATE files SET status=?, error=?, content=NULL WHERE tenant=? AND id=?", [(status, error, tenant, id_)]
         )
 
@@ -214,20 +214,20 @@ class Registry:
         return rows[0][0] if rows else None
 
     async def drop_files(self, tenant: str, ids: Sequence[str]) -> None:
-        await self._write("DELETE FROM files WHERE tenant=? AND id=?", [(tenant, id_) for id_ in ids])
+        await self._file.write("DELETE FROM files WHERE tenant=? AND id=?", [(tenant, id_) for id_ in ids])
 
     # tasks
 
     async def put_task(self, tenant: str, task: Task) -> None:
         now = time.time()
-        await self._write(
+        await self._file.write(
             "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
             "SET status=excluded.status, seq=excluded.seq",
             [(tenant, task.id, task.user, task.cube_id, task.status, task.seq, task.at or now)],
         )
         self._tasks_put += 1
         if self._tasks_put % _TASKS_BETWEEN_SWEEPS == 0:
-            await self._write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
+            await self._file.write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
 
     async def task(self, tenant: str, id_: str, user: str | None = None) -> Task | None:
         """A task by its id, which is unique to a user; the newest of the tenant if no user is named."""
@@ -248,14 +248,6 @@ class Registry:
             *values,
         )
         return [Task(**dict(zip(names, row, strict=True))) for row in rows]
-
-    async def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        def work(connection: Any) -> None:
-            # the cursor ends here, in the connection's thread: one that ended elsewhere would reset the statement
-            # while the next caller binds its values to it
-            connection.executemany(statement, rows)
-
-        await self._file.run(lambda: self._file.transaction(work))
 
     async def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())

@@ -10,10 +10,10 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["SqliteFile"]
 
@@ -25,7 +25,7 @@ _CHECKED = 64 * 2**20  # bytes of a file that is looked through whole when it is
 class SqliteFile:
     """`name` is for threads and messages; `failure` is what every fault of SQLite or the disk is raised as.
 
-    `run` is called in the loop, `connection` and `transaction` in the thread.
+    `run` and `write` are called in the loop, `connection` and `transaction` in the thread.
     """
 
     def __init__(self, path: Path, schema: str, name: str, failure: type[Exception]) -> None:
@@ -72,6 +72,16 @@ class SqliteFile:
                 connection.execute("ROLLBACK")
             raise
         return made
+
+    async def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Do one statement for each row, for all or none."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            # the cursor ends here, in the connection's thread: one that ended elsewhere would reset the statement
+            # while the next caller binds its values to it
+            connection.executemany(statement, rows)
+
+        await self.run(lambda: self.transaction(work))
 
     async def scrub(self) -> None:
         """Leave nothing of what was deleted in the files."""

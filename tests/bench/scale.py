@@ -71,7 +71,7 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
     made = np.random.default_rng(1)
     by_bucket: dict[int, list[tuple[Scope, int]]] = {}
     for scope, count in scopes:
-        by_bucket.setdefault(store._number(scope.value), []).append((scope, count))
+        by_bucket.setdefault(store.bucket_of(scope.value), []).append((scope, count))
     for bucket, members in by_bucket.items():
         entry = TableEntry(f"memories_{bucket:03d}_1", _MADE, is_settled=True)
         table = await store._tables.create(entry)

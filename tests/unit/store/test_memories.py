@@ -210,7 +210,7 @@ async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_dele
     deleted = dataclasses.replace(row("a2", 2).record, status="deleted", text="", version=2)
     later = [dataclasses.replace(row("", 9), record=one, seq=9) for one in (changed, deleted)]
     await store.write(later, may_exist=True)
-    bucket = store._number(ADA.value)
+    bucket = store.bucket_of(ADA.value)
     assert await store.rebuild(bucket, MADE, None) == [ADA.value]
     assert texts(await store.load(ADA)) == ["a0", "changed", "a3", "a4", "a5"]
     assert await store.find([deleted.id]) == []
@@ -223,7 +223,7 @@ async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_dele
 
 async def test_what_is_written_during_a_rebuild_is_not_missed(store: MemoryStore, folder: DataFolder) -> None:
     await store.write([row(f"a{number}", number) for number in range(3)], may_exist=False)
-    bucket, other = store._number(ADA.value), Made("other", 8, 2)
+    bucket, other = store.bucket_of(ADA.value), Made("other", 8, 2)
 
     async def prepare(rows: list[Row]) -> list[Row]:
         await store.write([row("meanwhile", 50)], may_exist=False)
@@ -253,7 +253,7 @@ async def test_a_rebuild_that_breaks_off_leaves_all_as_it_was(store: MemoryStore
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await store.rebuild(store._number(ADA.value), MADE, prepare)
+        await store.rebuild(store.bucket_of(ADA.value), MADE, prepare)
     assert texts(await store.load(ADA)) == ["a0", "a1", "a2"]
     await store.write([row("later", 9)], may_exist=False)
     await store.close()
@@ -270,7 +270,7 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
     old = MemoryStore(folder, Made("e", 4, 1))
     await old.open()
     await old.write([row("old", 1)], may_exist=False)
-    bucket = old._number(ADA.value)
+    bucket = old.bucket_of(ADA.value)
     data = await old._buckets[bucket].tables[0][1].query().to_arrow()
     await old._tables._database.create_table(f"memories_{bucket:03d}", data)
     await old.close()
@@ -304,7 +304,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
     assert held[-1][2] < 4_000_000, "bytes"
     fragments = [
         (await table.stats())["fragment_stats"]["num_fragments"]
-        for _, table in store._buckets[store._number(ADA.value)].tables
+        for _, table in store._buckets[store.bucket_of(ADA.value)].tables
     ]
     assert sum(fragments) < 30
 
@@ -317,13 +317,13 @@ async def test_a_rebuild_that_fails_again_and_again_adds_no_tables(store: Memory
 
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
-            await store.rebuild(store._number(ADA.value), MADE, prepare)
-    assert len(store._buckets[store._number(ADA.value)].entries) == 2
+            await store.rebuild(store.bucket_of(ADA.value), MADE, prepare)
+    assert len(store._buckets[store.bucket_of(ADA.value)].entries) == 2
 
 
 async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: MemoryStore) -> None:
     await store.write([row("a", 1)], may_exist=False)
-    number, other = store._number(ADA.value), Made("other", 4, 2)
+    number, other = store.bucket_of(ADA.value), Made("other", 4, 2)
 
     async def prepare(rows: list[Row]) -> list[Row]:
         await store.write([row("meanwhile", 2)], may_exist=False)
@@ -343,7 +343,7 @@ async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes
     store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.write([row("a", 1)], may_exist=False)
-    number, other, enter = store._number(ADA.value), Made("other", 8, 2), store._tables.enter
+    number, other, enter = store.bucket_of(ADA.value), Made("other", 8, 2), store._tables.enter
 
     async def prepare(rows: list[Row]) -> list[Row]:
         monkeypatch.setattr(store._tables, "enter", crash)
@@ -365,7 +365,7 @@ async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes
 
 async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: MemoryStore, folder: DataFolder) -> None:
     await store.write([row("a", 1)], may_exist=False)
-    number = store._number(ADA.value)
+    number = store.bucket_of(ADA.value)
     await store.rebuild(number, MADE, None)
     lost = store._buckets[number].entries[-1].name
     await store.close()
@@ -379,7 +379,7 @@ async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: Memor
 
 async def test_candidates_are_of_the_newest_versions(store: MemoryStore) -> None:
     await store.write([row(f"a{number}", number) for number in range(20)], may_exist=False)
-    await store.rebuild(store._number(ADA.value), MADE, None)
+    await store.rebuild(store.bucket_of(ADA.value), MADE, None)
     deleted = dataclasses.replace(row("", 3).record, id=row("a3", 3).record.id, status="deleted", version=2)
     changed = dataclasses.replace(row("a4", 4).record, text="changed", version=2)
     far = -np.full(4, 0.5, np.float32)
