@@ -49,12 +49,12 @@ async def _alone(config: Config, console: Console) -> int:
     gateway = await asyncio.to_thread(Gateway, config.alone())
     await gateway.start()
     try:
-        if not await gateway.ready(_LOADING) or gateway.reindexer is None:
+        if not await gateway.memory.ready(_LOADING) or gateway.memory.reindexer is None:
             raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
-        gateway.reindexer.start()
+        gateway.memory.reindexer.start()
         with _bar(console) as bar:
             task = bar.add_task("making memories anew", total=None)
-            while (now := gateway.reindexer.progress).state == "running":
+            while (now := gateway.memory.reindexer.progress).state == "running":
                 _show(bar, task, {"rows": now.rows, "of": now.of, "reason": now.reason})
                 await asyncio.sleep(_LOOK_EVERY)
         _conclude({"state": now.state, "rows": now.rows, "reason": now.reason}, console)

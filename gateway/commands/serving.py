@@ -46,7 +46,7 @@ def _alone(config: Config) -> Iterator[str]:
     try:
         started = asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(_LOADING)
         try:
-            if not asyncio.run_coroutine_threadsafe(gateway.ready(_LOADING), loop).result(_LOADING + 5):
+            if not asyncio.run_coroutine_threadsafe(gateway.memory.ready(_LOADING), loop).result(_LOADING + 5):
                 raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
             yield started.url
         finally:

@@ -88,7 +88,7 @@ async def _running(config: Config) -> AsyncIterator[_Client]:
     gateway = await asyncio.to_thread(Gateway, _under_test(config, Path(folder.name)))
     try:
         started = await gateway.start()
-        if not await gateway.ready(_LOADING):
+        if not await gateway.memory.ready(_LOADING):
             raise Failed("the memory could not be loaded; `gateway serve` with this configuration tells why")
         timeout = aiohttp.ClientTimeout(total=_PATIENCE)
         async with aiohttp.ClientSession(timeout=timeout) as session:

@@ -34,7 +34,7 @@ Change = Callable[[Sequence[Record]], Awaitable[None]]
 class Library:
     """`ready` is called when the store is loaded; before, every method raises MemoryUnavailable.
 
-    `change` commits new versions of records; `drained` waits until they can be found; `on_change` is called after each.
+    `change` commits new versions of records; `drained` waits until they can be found; `on_change` are called then.
     """
 
     def __init__(

@@ -20,8 +20,6 @@ from gateway.turn import Record
 
 __all__ = ["Forgetter", "Forgotten"]
 
-_PATIENCE = 60.0
-
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
@@ -32,7 +30,7 @@ class Forgotten:
 
 
 class Forgetter:
-    """`delete` deletes records as everywhere; `synced` waits until all that was written is stored and on the disk;
+    """`delete` deletes records as everywhere; `settled` waits until all that was written is stored and on the disk;
     `drop` lets working sets go."""
 
     def __init__(
@@ -43,7 +41,7 @@ class Forgetter:
         *,
         folder: Path,
         delete: Callable[[Iterable[Record]], Awaitable[int]],
-        synced: Callable[[float], Awaitable[bool]],
+        settled: Callable[[], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
     ) -> None:
         self._folder = folder
@@ -51,7 +49,7 @@ class Forgetter:
         self._store = store
         self._registry = registry
         self._delete = delete
-        self._synced = synced
+        self._settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
 
@@ -84,10 +82,6 @@ class Forgetter:
             for tenant, owner in named:
                 await self._registry.forget_owner(tenant, owner)
         await asyncio.to_thread(_throw_away_damaged, self._folder)
-
-    async def _settled(self) -> None:
-        if not await self._synced(_PATIENCE):
-            raise MemoryUnavailable("what was written before is not stored yet; try again")
 
 
 def _throw_away_damaged(folder: Path) -> None:

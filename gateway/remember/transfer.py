@@ -24,7 +24,6 @@ from gateway.turn import Record, Scope, ScopeKind, message_id
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
 
 _AT_ONCE = 250
-_PATIENCE = 60.0
 _KINDS = ("turn", "fact", "preference", "tool", "skill", "document")
 _STATUSES = ("activated", "resolving", "archived")
 _ID = r"^[0-9a-f]{32}$"
@@ -77,7 +76,7 @@ class TakenIn:
 
 
 class Transfer:
-    """`screen` shows plugins what is to be stored; `synced` waits until all that was written is stored."""
+    """`screen` shows plugins what is to be stored; `settled` waits until all that was written is stored."""
 
     def __init__(
         self,
@@ -86,13 +85,13 @@ class Transfer:
         registry: Registry,
         *,
         screen: Screen,
-        synced: Callable[[float], Awaitable[bool]],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._journal = journal
         self._store = store
         self._registry = registry
         self._screen = screen
-        self._synced = synced
+        self._settled = settled
 
     async def export(self, selection: Selection) -> AsyncIterator[bytes]:
         """Lines, some at a time. Raises MemoryUnavailable."""
@@ -151,10 +150,6 @@ class Transfer:
             version = record.version if held < record.version else held + 1
             new.append((scope, replace(record, version=version)))
         return new
-
-    async def _settled(self) -> None:
-        if not await self._synced(_PATIENCE):
-            raise MemoryUnavailable("what was written before is not stored yet; try again")
 
 
 def _copied(id_: str, scope: Scope) -> str:

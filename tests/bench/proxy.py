@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,21 +121,35 @@ async def ask(session: aiohttp.ClientSession, server: Server, number: int, *, st
 
 
 async def load(session: aiohttp.ClientSession, server: Server, kind: str, offset: int) -> None:
-    """One round: CPU per request at some concurrency, with what happens behind (storing) waited for."""
-    stream, count = kind == "stream", (_REQUESTS_WITH_MEMORY if server.has_memory else _REQUESTS)[kind]
-    numbers = iter(range(offset, offset + count))
-
-    async def worker() -> None:
-        for number in numbers:
-            await ask(session, server, number, stream=stream)
-
+    """One measurement: CPU per request at some concurrency, with what happens behind (storing) waited for."""
+    count = (_REQUESTS_WITH_MEMORY if server.has_memory else _REQUESTS)[kind]
     if server.has_memory:  # the user's working set is loaded before the clock runs
         await ask(session, server, offset, stream=False)
         await asyncio.sleep(0.5)
     before = server.cpu()
-    await asyncio.gather(*(worker() for _ in range(_AT_ONCE)))
+    await work(session, server, kind, range(offset, offset + count))
     await asyncio.sleep(1.0 if server.has_memory else 0.1)
     server.cpu_ms.setdefault(kind, []).append((server.cpu() - before) * 1000 / count)
+
+
+async def work(session: aiohttp.ClientSession, server: Server, kind: str, numbers: Iterable[int]) -> None:
+    left = iter(numbers)
+
+    async def worker() -> None:
+        for number in left:
+            await ask(session, server, number, stream=kind == "stream")
+
+    await asyncio.gather(*(worker() for _ in range(_AT_ONCE)))
+
+
+async def measure(session: aiohttp.ClientSession, servers: list[Server], kind: str, number: int) -> None:
+    """A round: those without memory side by side, another one first each time; then the one with memory, which pauses
+    while it stores. What follows a pause is measured too cheap, so something that does not count goes first."""
+    bare, off, on = servers
+    await work(session, bare, kind, range(_REQUESTS[kind] // 4))
+    for server in (bare, off) if number % 2 else (off, bare):
+        await load(session, server, kind, number * 10_000)
+    await load(session, on, kind, number * 10_000)
 
 
 async def latency(session: aiohttp.ClientSession, server: Server, offset: int) -> None:
@@ -219,13 +234,11 @@ async def run(folder: Path, console: Console) -> None:
             idle = on.resident_mib()
             cold, status = await cold_recall(session, on)
             with Progress(console=console) as progress:
-                task = progress.add_task("rounds", total=_ROUNDS * 9)
+                task = progress.add_task("rounds", total=_ROUNDS * 5)
                 for number in range(_ROUNDS + 1):
                     for kind in ("plain", "stream"):
-                        # side by side, and another one first each time: what follows a pause is measured too cheap
-                        for server in [*servers[number % 3 :], *servers[: number % 3]]:
-                            await load(session, server, kind, number * 10_000)
-                            progress.advance(task)
+                        await measure(session, servers, kind, number)
+                        progress.advance(task)
                     for server in servers:
                         await latency(session, server, number * 10_000 + 5_000)
                         progress.advance(task)

@@ -257,7 +257,7 @@ def _fill(folder: Path, count: int) -> None:
 async def test_the_end_of_an_answer_waits_for_the_sync(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    journal = gateway.gateway._journal
+    journal = gateway.gateway.memory.journal
     insert, gate, order = journal._insert, threading.Event(), list[str]()
 
     def held(batch: Any) -> tuple[list[int], int]:

@@ -12,6 +12,7 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
     "app.py": "flow/test_start.py",
+    "engine.py": "flow/test_start.py",
     "banner.py": "flow/test_start.py",
     "cli.py": "flow/test_start.py",
     "commands/evaluate.py": "flow/test_evaluate.py",

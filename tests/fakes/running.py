@@ -65,9 +65,9 @@ class Running:
     async def settled(self, timeout: float = 10) -> None:
         """Wait until all that was said can be found."""
         await self.gateway._pipeline.stop(timeout)
-        assert self.gateway._writer is not None
-        await eventually(lambda: self.gateway._journal.backlog_entries == 0, timeout)
-        assert await self.gateway._writer.drained(timeout)
+        assert self.gateway.memory._writer is not None
+        await eventually(lambda: self.gateway.memory.journal.backlog_entries == 0, timeout)
+        assert await self.gateway.memory._writer.drained(timeout)
 
     async def broken_off(self, body: Any) -> bytes:
         """Ask for a chat and read its answer, which must end without a good end. What came before is returned."""
@@ -114,7 +114,7 @@ async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator
     async with aiohttp.ClientSession() as session:
         try:
             if wait:
-                assert await gateway.ready(30)
+                assert await gateway.memory.ready(30)
             yield Running(gateway, started.url, session)
         finally:
             await gateway.stop()

@@ -61,7 +61,7 @@ async def test_a_repeated_request_does_not_fill_the_backlog(gateway: Running) ->
     for _ in range(30):
         await gateway.chat("x" * 60_000, headers={"idempotency-key": "same"})
     await gateway.settled()
-    assert gateway.gateway._journal.backlog_bytes == 0
+    assert gateway.gateway.memory.journal.backlog_bytes == 0
     assert (await gateway.post("/product/add", {"user_id": "ada", "messages": "y" * 60_000})).status == 200
 
 

@@ -139,7 +139,7 @@ async def test_a_file_deleted_while_it_is_read_leaves_nothing(gateway: Running) 
     assert deleted.status == 200
 
     async def is_gone() -> bool:
-        return not await is_found() and await gateway.gateway._registry.unfinished_files() == []
+        return not await is_found() and await gateway.gateway.memory.registry.unfinished_files() == []
 
     await eventually(is_gone, 30)
 

@@ -19,7 +19,7 @@ async def test_a_chat_before_memory_is_loaded_is_served_and_says_so(tmp_path: Pa
     async with running_gateway(configuration(tmp_path, upstream.url), wait=False) as gateway:
         reply = await gateway.chat("My boat is called Albatross.", session="one")
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
-        assert await gateway.gateway.ready(30)
+        assert await gateway.gateway.memory.ready(30)
         assert (await gateway.get("/ready")).json["memory"] == "ready"
 
 
@@ -47,7 +47,7 @@ async def test_a_full_disk_stops_no_chat(
 
 
 async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Running, upstream: FakeUpstream) -> None:
-    folder = gateway.gateway._data / "lance"
+    folder = gateway.gateway.memory.folder / "lance"
     for number in range(5):
         await gateway.chat(f"Before it went, fact {number}.", user=f"user{number}")
     await gateway.settled()
@@ -57,7 +57,9 @@ async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Runnin
         reply = await gateway.chat(f"While it was away, fact {number}.", user=f"user{number}")
         assert reply.status == 200
     await asyncio.sleep(1)
-    assert gateway.gateway._journal.backlog_entries >= 8, "nothing was written into a folder that nobody will find"
+    assert gateway.gateway.memory.journal.backlog_entries >= 8, (
+        "nothing was written into a folder that nobody will find"
+    )
     if await asyncio.to_thread(folder.exists):  # LanceDB may make one for what it reads
         await asyncio.to_thread(shutil.rmtree, folder)
     await asyncio.to_thread(away.rename, folder)
@@ -86,7 +88,7 @@ async def test_what_went_aside_is_tried_again_at_the_next_start(
         broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth.")
-            await eventually(lambda: gateway.gateway._journal.aside_entries == 1, timeout=20)
+            await eventually(lambda: gateway.gateway.memory.journal.aside_entries == 1, timeout=20)
     async with running_gateway(config) as gateway:
         await gateway.settled()
         assert "An indigestible truth." in (await gateway.get("/v1/memory/export")).body.decode()
@@ -98,7 +100,7 @@ async def test_a_long_backlog_is_synced_on_the_way(
     monkeypatch.setattr("gateway.remember.writer._SYNC_EVERY", 0.0)
     monkeypatch.setattr("gateway.remember.writer._BATCH", 10)
     async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
-        journal = gateway.gateway._journal
+        journal = gateway.gateway.memory.journal
         left: list[int] = []
         sync = journal.mark_synced
 
@@ -146,8 +148,8 @@ async def test_a_poisoned_record_goes_aside_and_blocks_nobody(
     monkeypatch.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
     for text in ("poison apple", "My boat is called Albatross."):
         await gateway.chat(text, session="one", headers={"x-memory-mode": "write"})
-    await eventually(lambda: gateway.gateway._journal.backlog_entries == 0, timeout=20)
-    assert gateway.gateway._journal.aside_entries == 1
+    await eventually(lambda: gateway.gateway.memory.journal.backlog_entries == 0, timeout=20)
+    assert gateway.gateway.memory.journal.aside_entries == 1
     found = await gateway.post("/product/search", {"user_id": "ada", "query": "boat Albatross Kiel", "relativity": 0})
     assert "Albatross" in found.body.decode()
     assert "poison" not in found.body.decode()

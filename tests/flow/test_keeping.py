@@ -180,7 +180,7 @@ async def test_what_was_deleted_leaves_the_disk_by_itself(tmp_path: Path, upstre
             "/product/update/memory", {"memory_id": car["id"], "content": "No car any more.", "user_id": "ada"}
         )
         await lines(gateway)  # all of that is stored
-        retention = gateway.gateway._retention
+        retention = gateway.gateway.memory._retention
         assert retention is not None
         import time
 
@@ -218,7 +218,7 @@ async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upst
             for number in range(130)
         ]
         assert (await take_in(gateway, [old, *crowd])).json["imported"] == 131
-        retention = gateway.gateway._retention
+        retention = gateway.gateway.memory._retention
         assert retention is not None
         import time
 

@@ -229,7 +229,7 @@ async def test_sync_storing_makes_the_turn_findable_at_once(
     gateway: Running, upstream: FakeUpstream, path: str
 ) -> None:
     await prompt(gateway, upstream, path, query=NOTES[0], add_message_on_answer=True, async_mode="sync")
-    assert gateway.gateway._journal.backlog_entries == 0
+    assert gateway.gateway.memory.journal.backlog_entries == 0
     await prompt(gateway, upstream, path, query=NOTES[1], add_message_on_answer=True, async_mode=True)
 
 

@@ -88,7 +88,7 @@ async def test_nothing_is_forgotten_when_the_embedder_changes(
             ("我是哪天出生的？", FACTS[3]),
         ):
             assert await knows(gateway, upstream, question, fact), question
-        names = {made.embedder for made in gateway.gateway._store.outdated().values()}
+        names = {made.embedder for made in gateway.gateway.memory._store.outdated().values()}
         assert names == set()
     asked = len(server.received)
     async with running_gateway(configuration(tmp_path, upstream.url, **with_server(server))) as after:
@@ -111,8 +111,8 @@ async def test_an_embedder_that_is_down_delays_the_job_and_costs_nothing_else(
         await within(has_failed)
         assert await knows(gateway, upstream, "Which pet do we have at home?", FACTS[0])
         server.script = works
-        assert gateway.gateway._embedders.current.name == "openai:other:513"
-        gateway.gateway._embedders.current._rests_until = 0.0  # type: ignore[attr-defined]  # time is what is mocked
+        assert gateway.gateway.memory._embedders.current.name == "openai:other:513"
+        gateway.gateway.memory._embedders.current._rests_until = 0.0  # type: ignore[attr-defined]  # time is what is mocked
         await reindexed(gateway)
         assert await knows(gateway, upstream, "Which pet do we have at home?", FACTS[0])
 

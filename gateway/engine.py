@@ -1,0 +1,252 @@
+"""The memory's own parts: what is opened before the port, loaded behind it, and closed in order.
+
+Heavy things (LanceDB, embedder, tokenizer) are loaded behind the open port; until then chats are served without
+memory. Every part may be missing at the start and is tried again until it is there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from gateway import heap
+from gateway.config import Config
+from gateway.errors import MemoryUnavailable
+from gateway.plugin_host import PluginHost
+from gateway.recall.library import Library
+from gateway.recall.recall import Recall
+from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
+from gateway.remember.forget import Forgetter
+from gateway.remember.intake import Intake
+from gateway.remember.recover import recover
+from gateway.remember.reindex import Reindexer
+from gateway.remember.remember import Remember
+from gateway.remember.retention import Retention
+from gateway.remember.transfer import Transfer
+from gateway.remember.writer import Writer
+from gateway.store.catalog import Made
+from gateway.store.embed import Embedders, EmbedFailed
+from gateway.store.folder import DataFolder
+from gateway.store.journal import Journal, JournalFailed
+from gateway.store.loaded import Row
+from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.registry import Registry, RegistryFailed
+from gateway.store.scale import Scales
+from gateway.store.terms import TERMS_VERSION
+from gateway.telemetry import Telemetry
+from gateway.turn import Dialect
+
+__all__ = ["MemoryEngine"]
+
+_log = logging.getLogger("gateway.memory")
+_STOP_TIMEOUT = 10.0
+_RETRY_PAUSE = 2.0
+_SETTLING = 60.0  # seconds that taking memories out, in or away waits for what was written before
+
+
+class MemoryEngine:
+    """`open` before the port, `load` behind it, `stop` and `close` after it. `on_change` is called when memories were
+    changed or deleted: whoever holds what was recalled adds itself. `dialect` reads files of knowledge bases."""
+
+    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, dialect: Dialect) -> None:
+        memory = config.memory
+        self.folder = data = config.data_folder
+        self._config = config
+        self._telemetry = telemetry
+        self._data = DataFolder(data)
+        self.journal = Journal(data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer)
+        self.registry = Registry(data / "registry.sqlite")
+        self.tokenizer = Tokenizer(data / "tokenizers")
+        self._scales = Scales(data / "scales.json")
+        self._plugins = plugins
+        self._dialect = dialect
+        self.state = "loading" if memory.enabled else "off"
+        self.on_change: list[Callable[[], None]] = []
+        self.reindexer: Reindexer | None = None
+        self._writer: Writer | None = None
+        self._retention: Retention | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._stops = AsyncExitStack()
+
+    async def open(self, embedders: Callable[[Scales], Embedders]) -> None:
+        """What the first client's words need. Raises FolderRefused; a journal that does not open is tried again by
+        `load`."""
+        memory = self._config.memory
+        self._stops.callback(self._data.close)
+        await asyncio.to_thread(self._scales.read)
+        self._embedders = embedders(self._scales)
+        self._stops.push_async_callback(self._embedders.stop)
+        embedder = self._embedders.current
+        self._store = MemoryStore(self._data, Made(embedder.name, embedder.dimensions, TERMS_VERSION))
+        self._stops.push_async_callback(self._store.close)
+        if memory.enabled:
+            await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
+        self._stops.push_async_callback(self._close_journal)
+        self._join()
+        if not memory.enabled:
+            return
+        try:
+            await self.journal.open()
+            await self.registry.open()
+        except (JournalFailed, RegistryFailed) as error:
+            _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
+
+    def _join(self) -> None:
+        memory = self._config.memory
+        self.recall = Recall(self._embedders, memory.recall, self._telemetry)
+        self.on_change.append(self.recall.forget_steps)
+        self.remember = Remember(self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store)
+        self.library = Library(self._store, self.registry, self.remember.change, self.drained, self.on_change)
+        self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
+        parts = (self.journal, self._store, self.registry)
+        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled)
+        self.forgetter = Forgetter(
+            *parts,
+            folder=self.folder,
+            delete=self.library.delete,
+            settled=self._settled,
+            drop=self._drop_sets,
+        )
+
+    def load(self) -> None:
+        """Begin to load what is heavy."""
+        if self._config.memory.enabled:
+            self._loading = asyncio.create_task(self._load(), name="loading")
+        else:
+            heap.settle()
+
+    async def stop(self) -> None:
+        """Let what works in the background end; what was said is in the journal."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading], timeout=_STOP_TIMEOUT)
+        await self.intake.stop()
+        await self.remember.stop()
+        if self.reindexer is not None:
+            await self.reindexer.stop()
+        if self._writer is not None:
+            if self._retention is not None:
+                await self._retention.stop()
+            await self._writer.stop()
+            await self._sets.stop()
+
+    async def close(self) -> None:
+        """Close the files, in the order opposite to that in which they were opened."""
+        await self._stops.aclose()
+
+    async def _close_journal(self) -> None:
+        try:
+            await self.journal.close()
+            await self.registry.close()
+        except (JournalFailed, RegistryFailed) as error:
+            _log.error("journal_not_closed", extra={"cause": str(error)})
+
+    async def ready(self, timeout: float) -> bool:
+        """Wait until the memory is loaded. False if it took longer."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading], timeout=timeout)
+        return self.state in ("ready", "off")
+
+    async def _load(self) -> None:
+        """Load what is heavy, and again whatever fails, until all is there."""
+        await self._retried("journal", self.journal.open)  # at once if it is open
+        await self._retried("registry", self.registry.open)
+        await asyncio.gather(
+            self._retried("tokenizer", lambda: asyncio.to_thread(self.tokenizer.load)),
+            self._retried("embedder", self._embedders.current.start),
+            self._retried("store", self._store.open),
+        )
+        for name in {made.embedder for made in self._store.outdated().values()}:
+            earlier = self._embedders.named(name)
+            if earlier is not None:
+                await self._retried("embedder", earlier.start)
+        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — numpy: loaded behind the open port
+
+        recall, remember = self._config.memory.recall, self._config.memory.remember
+        self._sets = WorkingSets(
+            self._store,
+            self._telemetry,
+            max_rows=recall.working_set_rows,
+            max_bytes=recall.working_set_mb * 2**20,
+        )
+        self._writer = Writer(
+            self.journal,
+            self._store,
+            self._embedders,
+            self._telemetry,
+            count=self._count,
+            on_rows=self._apply,
+            batch_window=remember.batch_window_ms / 1000,
+        )
+        await self._retried("store", lambda: recover(self.journal, self._store))
+        await self._sets.strike(await self.journal.deleted())
+        await self._writer.start()
+        self.recall.ready(self._sets)
+        self.library.ready(self._sets)
+        self.intake.start()
+        self._keep_in_order()
+        self.state = "ready"
+        heap.settle()
+        _log.info("memory_ready")
+
+    def _keep_in_order(self) -> None:
+        self._retention = Retention(
+            self._store,
+            self._config.memory.retention,
+            self._telemetry,
+            expire=self.library.expire,
+            scrub=self.journal.scrub,
+        )
+        self._retention.start()
+        self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
+        if self.reindexer.is_free:
+            self.reindexer.start()
+        else:
+            _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
+
+    async def _retried(self, part: str, start: Any) -> None:
+        while True:
+            try:
+                await start()
+            except (JournalFailed, RegistryFailed, StoreFailed, EmbedFailed, OSError, ValueError) as error:
+                self.state = f"degraded: {part}"
+                _log.error("memory_part_failed", extra={"part": part, "cause": f"{type(error).__name__}: {error}"})
+                await asyncio.sleep(_RETRY_PAUSE)
+            else:
+                return
+
+    def _count(self, text: str) -> int:
+        return self.tokenizer.count(text, DEFAULT_ENCODING)
+
+    async def _apply(self, rows: Sequence[Row]) -> None:
+        await self._sets.apply(rows)
+
+    def _drop_sets(self, scopes: Iterable[str]) -> None:
+        self._sets.drop(scopes)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
+
+    async def drained(self, timeout: float) -> bool:
+        """Wait until all that was written before can be found. False if it took longer."""
+        if self._writer is None:
+            await self.ready(timeout)
+        return self._writer is not None and await self._writer.drained(timeout)
+
+    async def _settled(self) -> None:
+        """Wait until all that was written before is stored and on the disk. Raises MemoryUnavailable."""
+        is_settled = await self.drained(_SETTLING) and self._writer is not None
+        if not is_settled or self._writer is None or not await self._writer.synced(_SETTLING):
+            raise MemoryUnavailable("what was written before is not stored yet; try again")
+
+    def report(self) -> dict[str, Any]:
+        """How the memory is, for `/ready`."""
+        return {
+            "memory": self.state,
+            "mended": list(self._store.mended),
+            "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,
+            "journal_backlog": self.journal.backlog_entries,
+            "journal_aside": self.journal.aside_entries,
+        }
