@@ -13,6 +13,10 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "engine.py": "flow/test_start.py",
+    "config/memory.py": "unit/test_config.py",
+    "config/sections.py": "unit/test_config.py",
+    "config/upstreams.py": "unit/test_config.py",
+    "config/whole.py": "unit/test_config.py",
     "banner.py": "flow/test_start.py",
     "cli.py": "flow/test_start.py",
     "commands/evaluate.py": "flow/test_evaluate.py",

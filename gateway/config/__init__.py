@@ -1,0 +1,30 @@
+"""The configuration: one YAML file, checked as a whole before anything starts.
+
+Every key has a default that works. Unknown keys, wrong types and environment variables that are not set stop the
+start with the path of the key. `${NAME}` and `${NAME:-default}` are replaced in string values only, after parsing,
+so that a value from the environment can never change the shape of the file. Relative paths are relative to the file.
+"""
+
+from gateway.config.memory import EmbedderConfig, MemoryConfig, RecallConfig, RememberConfig, RetentionConfig
+from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, ServerConfig
+from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, UpstreamConfig
+from gateway.config.whole import Config, is_loopback, load
+
+__all__ = [
+    "Config",
+    "EmbedderConfig",
+    "KeyConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "MemoryConfig",
+    "ModelsConfig",
+    "PluginConfig",
+    "RecallConfig",
+    "RememberConfig",
+    "RetentionConfig",
+    "ServerConfig",
+    "TimeoutsConfig",
+    "UpstreamConfig",
+    "is_loopback",
+    "load",
+]

@@ -1,0 +1,90 @@
+"""The parts of the configuration that are about the memory."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.config.sections import OptionalSecret, Positive, Section
+
+__all__ = [
+    "DocumentsConfig",
+    "EmbedderConfig",
+    "ExtractionConfig",
+    "MemoryConfig",
+    "RecallConfig",
+    "RememberConfig",
+    "RetentionConfig",
+]
+
+_Kind = Literal["turn", "fact", "preference", "tool", "skill", "document"]
+
+
+class EmbedderConfig(Section):
+    kind: Literal["local", "openai"] = Field("local", description="`local`: embedded, offline. `openai`: a server.")
+    base_url: str = Field("https://api.openai.com/v1", description="Only `openai`: where `/embeddings` is.")
+    api_key: OptionalSecret = Field(None, description="Only `openai`: its key.")
+    model: str = Field("text-embedding-3-small", description="Only `openai`: the model.")
+    dimensions: int = Field(512, gt=0, le=8192, description="Only `openai`: length of its vectors.")
+    timeout: Positive = Field(10.0, description="Only `openai`: seconds for one batch of documents.")
+    batch_size: int = Field(64, gt=0, le=2048, description="Only `openai`: texts in one request.")
+
+
+class RecallConfig(Section):
+    token_budget: int = Field(1024, ge=0, description="Tokens that the injected block may have, fence included.")
+    top_k: int = Field(
+        100, ge=1, le=1000, description="Memories that one turn may get; the budget is what usually limits."
+    )
+    deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
+    cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
+    placement: Literal["tail", "system"] = Field("tail", description="Last user message, or the system prompt.")
+    min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
+    gate: float = Field(0.3, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
+    explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
+    working_set_rows: int = Field(
+        200_000, ge=1000, description="Memories of one scope held in RAM; a larger one is searched in LanceDB."
+    )
+    working_set_mb: int = Field(512, ge=16, description="MiB for all working sets; the least used leaves first.")
+
+
+class RememberConfig(Section):
+    partial_answers: bool = Field(False, description="Also keep answers that were cut, marked as such.")
+    preferences: bool = Field(True, description="Recognise explicit preferences by patterns, without a model.")
+    max_message_bytes: int = Field(65_536, ge=1024, description="Longer messages are stored cut.")
+    batch_window_ms: int = Field(40, ge=0, le=1000, description="How long the writer gathers a batch.")
+    max_backlog_mb: int = Field(1024, ge=1, description="Journal size at which new memories are shed (never chats).")
+
+
+class RetentionConfig(Section):
+    max_age_days: dict[_Kind, Positive] = Field(
+        {}, description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good."
+    )
+    max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
+    purge_after_hours: Positive = Field(
+        24.0, description="Hours after which what was deleted or changed is gone from the files too."
+    )
+    every_minutes: Positive = Field(60.0, description="How often that is looked after.")
+
+
+class ExtractionConfig(Section):
+    model: str | None = Field(None, description="Model asked on the gateway's own account; null: `models.default`.")
+    timeout: Positive = Field(20.0, description="Seconds that such a question may take.")
+
+
+class DocumentsConfig(Section):
+    allow_urls: bool = Field(False, description="May the contents of files be named by a public web address?")
+    max_mb: int = Field(100, ge=1, le=1024, description="MiB of one file; a request is bounded by `limits.body_mb`.")
+
+
+class MemoryConfig(Section):
+    enabled: bool = Field(True, description="false: a plain proxy.")
+    uri: str = Field("./data", description="Folder of the memory.")
+    default_user: str | None = Field(None, description="The user of requests that name none; null: no memory then.")
+    buckets: int = Field(
+        16, ge=1, le=256, description="Tables the memory is split into; fixed when the folder is made."
+    )
+    embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
+    recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")
+    remember: RememberConfig = Field(RememberConfig(), description="Writing memory.")
+    retention: RetentionConfig = Field(RetentionConfig(), description="How long memories stay.")
+    extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
+    documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")

@@ -1,0 +1,94 @@
+"""The parts of the configuration that are about the process itself: where it listens, who may use it, its limits."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+
+from gateway.turn import Right
+
+__all__ = [
+    "AuthConfig",
+    "KeyConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "OptionalSecret",
+    "PluginConfig",
+    "Positive",
+    "Section",
+    "ServerConfig",
+]
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ServerConfig(Section):
+    host: str = Field("127.0.0.1", description="Address to listen on; other than loopback only with `auth.keys`.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may call the gateway from a browser.")
+    shutdown_timeout: Positive = Field(30.0, description="Seconds that running answers get after SIGTERM.")
+    keep_alive: float | None = Field(
+        None, gt=0, description="Seconds of silence after which a stream gets a comment (`: keep-alive`); null: never."
+    )
+
+
+class KeyConfig(Section):
+    key: SecretStr = Field(description="The secret that a client sends; at least 8 characters.")
+    tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
+    user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
+    rights: frozenset[Right] = Field(
+        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin` (`/product/configure`)."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr) -> SecretStr:
+        if len(key.get_secret_value()) < 8:
+            raise ValueError("a key has at least 8 characters")
+        return key
+
+
+class AuthConfig(Section):
+    keys: tuple[KeyConfig, ...] = Field((), description="The gateway's own keys. None: open, and only on loopback.")
+
+    @field_validator("keys")
+    @classmethod
+    def _distinct(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
+        if len({key.key.get_secret_value() for key in keys}) < len(keys):
+            raise ValueError("two entries have the same key")
+        return keys
+
+
+class LimitsConfig(Section):
+    body_mb: int = Field(32, ge=1, le=1024, description="MiB of a request body.")
+    body_timeout: Positive = Field(45.0, description="Seconds in which a request body must arrive.")
+    json_depth: int = Field(64, ge=8, le=512, description="Nesting of a JSON body.")
+    json_values: int = Field(400_000, ge=1000, description="Values in a JSON body, whatever stands in strings aside.")
+    messages: int = Field(2048, ge=1, description="Messages in one request.")
+    silence: Positive = Field(20.0, description="Seconds until a plain MemOS answer begins with white space.")
+    in_flight: int = Field(1024, ge=1, description="Requests at once; more get 503 with `Retry-After`.")
+    in_flight_per_key: int = Field(256, ge=1, description="Requests at once with one key; more get 429.")
+
+
+class LogConfig(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+
+class PluginConfig(Section):
+    use: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.:]*$", description="Module of `plugins/`, or `package.module:Class`."
+    )
+    enabled: bool = Field(True, description="false: not loaded.")
+    on_failure: Literal["open", "closed"] | None = Field(None, description="null: as the plugin declares.")
+    timeout_ms: int = Field(1000, ge=1, le=60_000, description="Time limit of one hook call.")
+    config: dict[str, Any] = Field({}, description="The plugin's own settings, checked by its `Config`.")

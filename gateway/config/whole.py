@@ -1,0 +1,148 @@
+"""The whole configuration file: its sections joined, read and checked before anything starts."""
+
+import os
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from gateway.config.memory import MemoryConfig
+from gateway.config.sections import AuthConfig, LimitsConfig, LogConfig, PluginConfig, Section, ServerConfig
+from gateway.config.upstreams import ModelsConfig, UpstreamConfig
+from gateway.errors import ConfigError
+
+__all__ = ["Config", "is_loopback", "load"]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class Config(Section):
+    """The whole file."""
+
+    server: ServerConfig = Field(ServerConfig(), description="Where it listens.")
+    auth: AuthConfig = Field(AuthConfig(), description="Who may use it.")
+    upstreams: Literal["auto"] | tuple[UpstreamConfig, ...] = Field(
+        "auto",
+        description="Where models are; `auto`: OpenAI if OPENAI_API_KEY is set, else a local server, else offline.",
+    )
+    models: ModelsConfig = Field(ModelsConfig(), description="Names of models.")
+    memory: MemoryConfig = Field(MemoryConfig(), description="The memory.")
+    limits: LimitsConfig = Field(LimitsConfig(), description="What a client may send.")
+    log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
+    plugins: tuple[PluginConfig, ...] = Field((), description="In the order in which they see a request.")
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("upstreams")
+    @classmethod
+    def _upstream_names(cls, value: Any) -> Any:
+        if value != "auto":
+            if not value:
+                raise ValueError("name at least one upstream, or write `auto`")
+            if len({upstream.name for upstream in value}) < len(value):
+                raise ValueError("two upstreams have the same name")
+        return value
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if not self.auth.keys and not is_loopback(self.server.host):
+            raise ValueError(
+                f"server.host is {self.server.host}, which others can reach, but auth.keys is empty: "
+                "add a key, or listen on 127.0.0.1"
+            )
+        return self
+
+    def alone(self, **memory: Any) -> "Config":
+        """The same for a gateway of one command's own: a free port of this machine, no keys, the stand-in for a model.
+        `memory` are changes of that section."""
+        changed = {
+            "server": ServerConfig(port=0),
+            "auth": AuthConfig(),
+            "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
+            "memory": self.memory.model_copy(update={"enabled": True, **memory}),
+        }
+        return self.model_copy(update=changed)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths are relative to."""
+        return self._folder
+
+    @property
+    def data_folder(self) -> Path:
+        return (self._folder / self.memory.uri).resolve()
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load(path: Path, *, host: str | None = None, port: int | None = None) -> Config:
+    """Read and check a configuration file. Raises `ConfigError` with the path of what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
+    server = raw.get("server")
+    if host is not None or port is not None:
+        overrides = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+        raw["server"] = {**(server if isinstance(server, dict) else {}), **overrides}
+    try:
+        config = Config.model_validate(_expand(raw, ""))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    config._folder = path.resolve().parent  # noqa: SLF001 — its maker
+    return config
+
+
+def _expand(value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match, path), value)
+    if isinstance(value, dict):
+        return {key: _expand(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    return value
+
+
+def _variable(match: re.Match[str], path: str) -> str:
+    name, default = match.group(1), match.group(2)
+    value = os.environ.get(name)
+    if default is not None:
+        return value or default
+    if value is None:
+        raise ConfigError(f"{path}: the environment variable {name} is not set (a default is written ${{{name}:-…}})")
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        path = ""
+        for part in problem["loc"]:
+            if isinstance(part, int):
+                path += f"[{part}]"
+            elif "[" not in part and part not in ("literal['auto']",):
+                path += f".{part}" if path else part
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key"
+        lines.append(f"{path or 'config'}: {message}")
+    return "\n".join(dict.fromkeys(lines))
