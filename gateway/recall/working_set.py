@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gateway.fence import SUSPICIOUS
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
+from gateway.recall.vectors import RowVectors
 from gateway.store.loaded import Loaded, Row
 from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
@@ -28,12 +29,12 @@ Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
 _GROUPS = {"text": 0, "preference": 1, "tool": 2, "skill": 3}
-_ROW_OVERHEAD = 1200  # bytes of one row beside its vector and text: record, columns
+_ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
+_RECORD_BYTES = 600  # of a record beside its text
 _STRETCH = 16  # messages
 _LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
 _FIRST_CAPACITY = 64
 _FREE_TOKENS = 30  # the length at which a memory costs nothing in its score
-_RECORDS_AT_ONCE = 128  # some milliseconds
 _NO_SCALE = Scale(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # rows that are struck out and still take room
 
@@ -64,15 +65,14 @@ class WorkingSet:
 
     def __init__(self, dimensions: int, embedder: str) -> None:
         self.embedder = embedder
-        self._records: list[Record | None] = []  # None: still in what was loaded
+        self._records: list[Record | None] = []  # None: still in what was loaded, where it takes a third of the room
         self._loaded: Loaded | None = None
-        self._loaded_bytes = 0  # kept: other threads ask for the size
-        self._made_records = 0
+        self._loaded_bytes = self._record_bytes = 0  # kept: other threads ask for the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
         self._sessions: dict[str, _Session] = {}
         self._stretch_lengths: list[int] = []  # terms of each
-        self._vectors = np.zeros((_FIRST_CAPACITY, dimensions), np.float32)
+        self._vectors = RowVectors(dimensions)
         self._columns: dict[str, NDArray[Any]] = {
             "tokens": np.zeros(_FIRST_CAPACITY, np.int32),
             "stretch": np.zeros(_FIRST_CAPACITY, np.int32),
@@ -89,14 +89,13 @@ class WorkingSet:
         self._corrections: dict[int, tuple[str, ...]] = {}
         self._alive = 0
         self._total_length = 0.0
-        self._text_bytes = 0
 
     def __len__(self) -> int:
         return self._alive
 
     @property
     def nbytes(self) -> int:
-        held = len(self._records) * _ROW_OVERHEAD + self._text_bytes + self._loaded_bytes
+        held = len(self._records) * _ROW_BYTES + self._record_bytes + self._loaded_bytes
         return self._vectors.nbytes + self._index.nbytes + held
 
     @property
@@ -130,7 +129,7 @@ class WorkingSet:
         words, numbers, lengths = loaded.terms()
         numbers, lengths = numbers[np.repeat(is_active, lengths)], np.where(is_active, lengths, 0)
         self._index.add_numbered(0, words, numbers, lengths.astype(np.int32))
-        self._vectors[:count] = loaded.vectors(self.embedder, self._vectors.shape[1])
+        self._vectors.put(0, loaded.vectors(self.embedder, self._vectors.dimensions))
         columns["alive"][:count] = is_active
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
@@ -145,17 +144,6 @@ class WorkingSet:
                 self._place(_Placed(row, session, message, kind, source, part), int(lengths[row]))
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
-
-    def make_records(self) -> bool:
-        """Make some of the records that were loaded and not yet looked at. False when there are no more."""
-        if self._loaded is None:
-            return False
-        first = self._made_records
-        self._made_records = min(first + _RECORDS_AT_ONCE, len(self._loaded))
-        self._at(range(first, self._made_records))
-        if self._made_records == len(self._loaded):
-            self._loaded, self._loaded_bytes = None, 0
-        return self._loaded is not None
 
     def remove_all(self, memory_ids: Iterable[str]) -> None:
         for memory_id in memory_ids:
@@ -255,6 +243,7 @@ class WorkingSet:
         if missing and self._loaded is not None:
             for row, made in zip(missing, self._loaded.records(missing), strict=True):
                 records[row] = made
+                self._record_bytes += _RECORD_BYTES + 2 * len(made.text)
         return [record for row in rows if (record := records[row]) is not None]
 
     def _found(self, terms: Sequence[str], vector: Vector | None, columns: dict[str, Any]) -> tuple[Found, float]:
@@ -264,7 +253,7 @@ class WorkingSet:
         average = self._total_length / self._alive
         by_words, most = bm25(words, columns["length"], average, self._alive)
         by_pairs, _ = bm25(pairs, columns["length"], average, self._alive)
-        cosine = None if vector is None else self._vectors[: len(self._records)] @ vector
+        cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
         return Found(words=by_words, pairs=by_pairs, stretches=self._by_stretch(words, columns), cosine=cosine), most
 
     def _by_stretch(self, words: Sequence[Posting], columns: dict[str, Any]) -> Vector:
@@ -282,14 +271,14 @@ class WorkingSet:
         record, columns = row.record, self._columns
         self._records.append(record)
         self._row_of[record.id] = index
-        self._text_bytes += 2 * len(record.text)
+        self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
         columns["alive"][index] = record.status == "activated"
         if record.status != "activated":
             return
         if record.links and record.info.get("corrects"):
             self._corrections[index] = record.links
         if row.vector is not None and row.embedder == self.embedder:
-            self._vectors[index] = row.vector
+            self._vectors.put(index, row.vector[None])
         columns["doubt"][index] = SUSPICIOUS in record.info
         columns["tokens"][index] = row.tokens
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
@@ -333,13 +322,11 @@ class WorkingSet:
         ]
 
     def _reserve(self, count: int) -> None:
-        capacity = len(self._vectors)
+        self._vectors.reserve(count)
+        capacity = len(self._columns["tokens"])
         if count <= capacity:
             return
         capacity = max(count, capacity + capacity // 2)
-        vectors = np.zeros((capacity, self._vectors.shape[1]), np.float32)
-        vectors[: len(self._records)] = self._vectors[: len(self._records)]
-        self._vectors = vectors
         for name, column in self._columns.items():
             grown = np.full(capacity, -1 if name in ("before", "after") else 0, column.dtype)
             grown[: len(self._records)] = column[: len(self._records)]

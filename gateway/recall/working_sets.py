@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LargeScope", "WorkingSets"]
 
-_BETWEEN = 0.02
 _AT_ONCE = 4000  # rows that are searched in a millisecond
 _PUT_AT_ONCE = 16  # rows that are added in less
 _T = TypeVar("_T")
@@ -63,14 +62,13 @@ class WorkingSets:
         self._max_bytes = max_bytes
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
-        self._finishing: set[asyncio.Task[None]] = set()
         self._missed: dict[str, list[Row]] = {}
         self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._taken = threading.Lock()
 
     async def stop(self) -> None:
-        tasks = [*self._loading.values(), *self._finishing]
+        tasks = list(self._loading.values())
         for task in tasks:
             task.cancel()
         if tasks:
@@ -191,22 +189,10 @@ class WorkingSets:
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
             self._shrink()
-            self._finish(working_set)
             return working_set
         finally:
             self._missed.pop(scope.value, None)
             self._loading.pop(scope.value, None)
-
-    def _finish(self, working_set: WorkingSet) -> None:
-        """Make the records of what was loaded, some at a time, so that nobody waits for them."""
-
-        async def work() -> None:
-            while await self.run(working_set.make_records):  # noqa: ASYNC110 — a pause, not a poll: others want the thread
-                await asyncio.sleep(_BETWEEN)
-
-        task = asyncio.create_task(work(), name="make-records")
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
 
     async def _loaded(self, scope: Scope) -> tuple[WorkingSet, Made]:
         made = self._store.made_of(scope.value)

@@ -12,6 +12,7 @@ start.
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.store.loaded import SHARED
 from gateway.store.sqlite_file import SqliteFile
 from gateway.turn import Record
 
@@ -363,4 +365,6 @@ def _record(payload: bytes) -> Record:
     fields = orjson.loads(payload)
     fields["tags"] = tuple(fields["tags"])
     fields["links"] = tuple(fields["links"])
+    for name in SHARED:
+        fields[name] = sys.intern(fields[name])
     return Record(**fields)

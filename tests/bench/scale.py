@@ -133,8 +133,6 @@ async def recalls(store: MemoryStore, users: list[Scope], large: Scope, made: np
     searches: dict[str, list[float]] = {"search_ms": [], "search_2000_ms": []}
     for name, scope in (("search_ms", chosen[-1]), ("search_2000_ms", large)):
         held = await sets.get(scope)
-        while await sets.run(held.make_records):
-            pass
         for _ in range(_SEARCHES):
             terms = [_WORDS[word] for word in made.zipf(1.3, 8) % len(_WORDS)]
             vector = made.standard_normal(_DIMENSIONS).astype(np.float32)

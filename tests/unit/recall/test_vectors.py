@@ -1,0 +1,42 @@
+import numpy as np
+
+from gateway.recall.vectors import RowVectors
+
+
+def unit(count: int, dimensions: int = 512) -> np.ndarray:  # type: ignore[type-arg]
+    made = np.random.default_rng(3).standard_normal((count, dimensions)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def test_products_are_those_of_the_vectors_to_a_thousandth() -> None:
+    rows = unit(700)
+    held = RowVectors(512)
+    held.reserve(700)
+    held.put(0, rows[:300])
+    held.put(300, rows[300:])
+    found = held.dot(rows[5], 700)
+    assert np.abs(found - rows @ rows[5]).max() < 0.002
+    assert found.argmax() == 5
+
+
+def test_rows_that_were_never_set_are_zero_and_room_keeps_what_is_there() -> None:
+    rows = unit(3)
+    held = RowVectors(512)
+    held.put(1, rows[1:2])
+    held.reserve(1000)
+    found = held.dot(rows[1], 1000)
+    assert found[1] > 0.99
+    assert not found[0]
+    assert not found[2:].any()
+
+
+def test_a_row_of_zeros_stays_one() -> None:
+    held = RowVectors(512)
+    held.put(0, np.zeros((1, 512), np.float32))
+    assert held.dot(unit(1)[0], 1)[0] == 0
+
+
+def test_a_thousand_rows_take_a_quarter_of_their_float32_size() -> None:
+    held = RowVectors(512)
+    held.reserve(10_000)
+    assert held.nbytes < 10_000 * 512 * 4 / 3
