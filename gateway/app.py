@@ -137,12 +137,18 @@ class Gateway:
         config = self._config
         if config.upstreams == "auto":
             found = await detect(self._session, config.server.port)
-            upstreams = [self._upstream(upstream) for upstream in found.upstreams]
+            upstreams = await asyncio.to_thread(lambda: [self._upstream(one) for one in found.upstreams])
             return upstreams, found.reason, found.default_model or config.models.default
-        return [self._upstream(upstream) for upstream in config.upstreams], "as configured", config.models.default
+        listed = config.upstreams
+        upstreams = await asyncio.to_thread(lambda: [self._upstream(one) for one in listed])
+        return upstreams, "as configured", config.models.default
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
-        return OfflineUpstream(config) if config.kind == "offline" else HttpUpstream(config, self._session)
+        return (
+            OfflineUpstream(config)
+            if config.kind == "offline"
+            else HttpUpstream(config, self._session, self._config.folder)
+        )
 
     def _routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
         operations = memos_operations(self._chats)

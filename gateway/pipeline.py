@@ -7,6 +7,7 @@ before its end cancels the upstream first and remembers afterwards. Memory never
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -34,6 +35,12 @@ from gateway.upstream.forward import Forwarder, Route, Served
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("gateway.turn")
+_TOO_LONG_STATUS = (400, 413)
+_TOO_LONG = re.compile(  # OpenAI; vLLM; Anthropic; llama.cpp; others
+    rb"context_length_exceeded|maximum context length|prompt is too long|exceed_context_size|exceeds? the (available )?"
+    rb"context|context window",
+    re.IGNORECASE,
+)
 
 
 class Pipeline:
@@ -180,13 +187,27 @@ class Pipeline:
 
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Served:
         served = await self._send(turn, route, raw)
-        if served.incoming.status == 400 and turn.block is not None and turn.block.text:
-            body = await read_error(served.incoming)
-            if b"context_length_exceeded" in body:
+        if raw is not turn.raw and turn.block is not None and turn.block.text:
+            served, is_too_long = await self._looked_at(served)
+            if is_too_long:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
-                return await self._send(turn, route, turn.raw)
-            return replace(served, incoming=Replayed(served.incoming, body))
+                served.incoming.close()
+                served = await self._send(turn, route.only(served.upstream.name), turn.raw)
+        roomier = route.roomier(served.target)
+        if roomier is not None:
+            served, is_too_long = await self._looked_at(served)
+            if is_too_long:
+                _log.info("sent_where_there_is_room", extra={"turn": turn.id, "upstream": roomier.upstream.name})
+                served.incoming.close()
+                served = await self._send(turn, roomier, raw)
         return served
+
+    async def _looked_at(self, served: Served) -> tuple[Served, bool]:
+        """The same answer, still whole, and whether it says that the prompt is too long for the model."""
+        if served.incoming.status not in _TOO_LONG_STATUS:
+            return served, False
+        body = await read_error(served.incoming)
+        return replace(served, incoming=Replayed(served.incoming, body)), _TOO_LONG.search(body) is not None
 
     async def _send(self, turn: Turn, route: Route, raw: bytes) -> Served:
         return await self.forwarder.send_chat(

@@ -7,7 +7,7 @@ so that a value from the environment can never change the shape of the file. Rel
 
 from gateway.config.memory import EmbedderConfig, MemoryConfig, RecallConfig, RememberConfig, RetentionConfig
 from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, ServerConfig
-from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, UpstreamConfig
+from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.config.whole import Config, is_loopback, load
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "RetentionConfig",
     "ServerConfig",
     "TimeoutsConfig",
+    "TlsConfig",
     "UpstreamConfig",
     "is_loopback",
     "load",

@@ -1,18 +1,19 @@
 """The parts of the configuration that are about models: which upstreams there are, and what models are called."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.sections import OptionalSecret, Positive, Section
 
-__all__ = ["ModelsConfig", "TimeoutsConfig", "UpstreamConfig"]
+__all__ = ["ModelsConfig", "TimeoutsConfig", "TlsConfig", "UpstreamConfig"]
 
 _NEVER_FORWARDED = frozenset(
     """authorization api-key x-api-key x-gateway-key cookie host connection keep-alive te trailer transfer-encoding
     upgrade content-length content-encoding accept-encoding proxy-authorization x-memory-user""".split()
 )
+_ANTHROPIC = "https://api.anthropic.com/v1"
 _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -23,16 +24,44 @@ class TimeoutsConfig(Section):
     total: float | None = Field(None, gt=0, description="Seconds for a whole answer; null: no limit.")
 
 
+class TlsConfig(Section):
+    verify: bool = Field(True, description="false: its certificate is not looked at.")
+    ca_file: str | None = Field(
+        None, description="PEM file of who may have signed its certificate; null: the system's."
+    )
+    cert_file: str | None = Field(None, description="PEM file of our own certificate, for servers that ask for one.")
+    key_file: str | None = Field(None, description="PEM file of its key; null: it stands in `cert_file`.")
+
+
 class UpstreamConfig(Section):
-    name: _Token = Field(description="Its name in logs and metrics.")
-    kind: Literal["openai", "offline"] = Field("openai", description="`openai`: any compatible server; `offline`.")
-    base_url: str = Field("", description="Where it is, with or without `/v1`.")
+    name: _Token = Field(description="Its name in logs and metrics, and in `model: name/model`.")
+    kind: Literal["openai", "anthropic", "offline"] = Field(
+        "openai", description="`openai`: any compatible server; `anthropic`: Anthropic's own format; `offline`."
+    )
+    base_url: str = Field(
+        "", description="Where it is, with or without `/v1`; `{model}` in it stands for the model's name."
+    )
     api_key: OptionalSecret = Field(None, description="Sent instead of the client's; empty: the client's own goes up.")
+    key_header: Literal["authorization", "api-key", "x-api-key"] | None = Field(
+        None, description="The header its key is sent in; null: `authorization`, or `x-api-key` for `anthropic`."
+    )
     models: tuple[str, ...] = Field(("*",), description="Patterns of the model names that go here.")
+    weight: float | None = Field(
+        None, ge=0, description="Neighbours in the list that have one share requests by it; null: in the list's order."
+    )
+    max_in_flight: int | None = Field(
+        None, gt=0, description="Requests at once; more go to another upstream, or wait. null: no limit."
+    )
+    native_messages: bool = Field(
+        False, description="Only `openai`: it has `/v1/messages` itself; false: translated to chat completions."
+    )
     encoding: str | None = Field(None, description="tiktoken encoding; null: by model name, else o200k_base.")
     context_window: int | None = Field(None, gt=0, description="Tokens; the block shrinks to fit. null: not known.")
     forward_headers: tuple[str, ...] = Field((), description="More request headers to pass on, by name.")
     headers: dict[str, SecretStr] = Field({}, description="Headers added to each request to this upstream.")
+    query: dict[str, SecretStr] = Field({}, description="Query parameters added to each request, e.g. `api-version`.")
+    proxy: OptionalSecret = Field(None, description="HTTP proxy on the way there, `http://[user:password@]host:port`.")
+    tls: TlsConfig = Field(TlsConfig(), description="How it is known, and how we are.")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="The four time-outs.")
 
     @field_validator("forward_headers")
@@ -43,13 +72,33 @@ class UpstreamConfig(Section):
             raise ValueError(f"never forwarded: {', '.join(sorted(refused))}")
         return names
 
+    @field_validator("proxy")
+    @classmethod
+    def _http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        if proxy is not None and not re.match(r"^https?://[^/\s?#]+/?$", proxy.get_secret_value()):
+            raise ValueError("a proxy is http://host:port, with user:password@ if it asks for them")
+        return proxy
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_address(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("kind") == "anthropic":
+            return {"base_url": _ANTHROPIC, **values}
+        return values
+
     @model_validator(mode="after")
     def _address(self) -> Self:
-        if self.kind == "openai" and not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", self.base_url):
+        if self.kind != "offline" and not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", self.base_url):
             raise ValueError("base_url must be http:// or https:// with a host, without user, query or fragment")
         return self
 
 
 class ModelsConfig(Section):
     default: str = Field("gpt-5-mini", description="What the model name `default` and MemOS chats mean.")
-    aliases: dict[str, str] = Field({}, description="Names of yours → model names of upstreams.")
+    aliases: dict[str, str] = Field(
+        {}, description="Names of yours → model names of upstreams, or `upstream/name` for a certain one."
+    )
+    fallbacks: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Model → models to ask instead, in their order, where its upstreams fail or its context is full.",
+    )

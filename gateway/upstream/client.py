@@ -6,21 +6,24 @@ idle between pieces, total.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 from yarl import URL
 
-from gateway.config import TimeoutsConfig, UpstreamConfig
-from gateway.errors import ConnectTimedOut, StreamCut, UpstreamTimedOut, UpstreamUnreachable
+from gateway.config import TimeoutsConfig, TlsConfig, UpstreamConfig
+from gateway.errors import ConfigError, ConnectTimedOut, NotFound, StreamCut, UpstreamTimedOut, UpstreamUnreachable
 
 __all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
 
 _KEEP_ALIVE = 30.0
+_MODEL = "{model}"
 _READ_AHEAD = 16_384  # bytes of an answer that wait here for its reader, and as many again
 _LOOK_EVERY = 1.0  # seconds
 _RECEIVED = 32 * 1024  # bytes that the system may hold of one answer: what a slow reader leaves waits at the upstream
@@ -29,13 +32,15 @@ _SLICE = 2**20  # a longer body is written piece by piece, so that others get th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A request to an upstream. `path` is what follows the version prefix (`/chat/completions`), percent-encoded."""
+    """A request to an upstream. `path` is what follows the version prefix (`/chat/completions`), percent-encoded.
+    `model` is empty where the request names none."""
 
     method: str
     path: str
     query_string: str
     headers: Mapping[str, str]
     body: bytes | AsyncIterator[bytes] | None
+    model: str = ""
 
 
 class Incoming(Protocol):
@@ -85,14 +90,18 @@ def _bounded_socket(address: Any) -> socket.socket:
 
 
 class HttpUpstream:
-    """Any OpenAI-compatible server."""
+    """A server that speaks HTTP. It reads the files of `tls`, relative to `folder`: make it in a thread. Raises
+    ConfigError if they cannot be used."""
 
-    def __init__(self, config: UpstreamConfig, session: aiohttp.ClientSession) -> None:
+    def __init__(self, config: UpstreamConfig, session: aiohttp.ClientSession, folder: Path = Path()) -> None:
         self.name = config.name
         self.config = config
         self._session = session
         base = config.base_url.rstrip("/")
         self._base = base if urlsplit(base).path else base + "/v1"
+        self._query = urlencode({name: value.get_secret_value() for name, value in config.query.items()})
+        self._proxy = None if config.proxy is None else URL(config.proxy.get_secret_value())
+        self._tls = _tls(config, folder)
         self._timeout = aiohttp.ClientTimeout(total=config.timeouts.total, sock_connect=config.timeouts.connect)
 
     async def send(self, request: Outgoing) -> Incoming:
@@ -100,7 +109,7 @@ class HttpUpstream:
         if isinstance(body, bytes) and len(body) > _SLICE:
             headers["content-length"] = str(len(body))
             body = _slices(body)
-        url = self._base + request.path + (f"?{request.query_string}" if request.query_string else "")
+        url = self._url(request)
         try:
             async with asyncio.timeout(self.config.timeouts.first_byte):
                 response = await self._session.request(
@@ -110,6 +119,8 @@ class HttpUpstream:
                     headers=headers,
                     allow_redirects=False,
                     timeout=self._timeout,
+                    proxy=self._proxy,
+                    ssl=self._tls,
                 )
         except aiohttp.ConnectionTimeoutError as error:
             raise ConnectTimedOut(f"the upstream {self.name} could not be reached in time") from error
@@ -120,6 +131,37 @@ class HttpUpstream:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamUnreachable(f"the upstream {self.name} broke the connection before it answered") from error
         return HttpIncoming(response, self.name, self.config.timeouts)
+
+    def _url(self, request: Outgoing) -> str:
+        base = self._base
+        if _MODEL in base:
+            if not request.model:
+                raise NotFound(f"the upstream {self.name} has an address for each model; name one in the body")
+            base = base.replace(_MODEL, quote(request.model, safe=""))
+        query = "&".join(filter(None, (request.query_string, self._query)))
+        return f"{base}{request.path}?{query}" if query else base + request.path
+
+
+def _tls(config: UpstreamConfig, folder: Path) -> ssl.SSLContext | bool:
+    tls = config.tls
+    if tls == TlsConfig():
+        return True
+    try:
+        context = ssl.create_default_context(cafile=_in(folder, tls.ca_file))
+        if tls.cert_file is not None:
+            context.load_cert_chain(folder / tls.cert_file, _in(folder, tls.key_file))
+    except OSError as error:  # an SSLError is one too
+        raise ConfigError(
+            f"upstreams: {config.name}.tls: its files cannot be used: {error.strerror or error}"
+        ) from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _in(folder: Path, file: str | None) -> Path | None:
+    return None if file is None else folder / file
 
 
 @lru_cache(256)

@@ -1,67 +1,55 @@
-"""Which upstreams a model name can go to, which of them gets a request, and the request as it gets it.
+"""Which of a model's upstreams gets a request, and the request as it gets it. A client names a model, never an address.
 
-A client can name a model, never an address. An upstream with a key gets that key and never the client's; one without
-gets the client's own `Authorization`, unless that is a key of the gateway.
-
-Of several upstreams that have a model the first one is asked, and the next one where it cannot be reached or answers
-that it does not serve now (429, 502, 503, 504): each once. One that keeps failing is passed over while others do not. A
-model that has one upstream only is asked for once more there, if few requests are on their second try. Nothing is ever
-asked for again once an answer has begun.
+Of several targets the first one is asked (of neighbours with weights one that is drawn), and the next one where it
+cannot be reached, has no place free, or answers that it does not serve now (429, 502, 503, 504): each once. One that
+keeps failing is passed over while others do not. A model that has one target only is asked for once more there, if few
+requests are on their second try. Nothing is ever asked for again once an answer has begun.
 """
 
 import asyncio
-import fnmatch
 import logging
+import math
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import orjson
 
 from gateway import splice
-from gateway.config import ModelsConfig, UpstreamConfig
-from gateway.errors import ConnectTimedOut, NotFound, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
+from gateway.config import ModelsConfig
+from gateway.errors import ConnectTimedOut, Overloaded, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
 from gateway.telemetry import Telemetry
 from gateway.upstream import headers as header_lists
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.client import Incoming, Outgoing, Upstream
+from gateway.upstream.keys import credentials, secrets_of
+from gateway.upstream.lane import Lane
+from gateway.upstream.routes import Route, Routes, Target
 
 __all__ = ["Forwarder", "Route", "Served"]
 
 _log = logging.getLogger("gateway.upstream")
-_DEFAULT = "default"
 _NOT_NOW = frozenset((429, 502, 503, 504))
 _BROKEN = frozenset((500, 502, 503, 504))
-_SHORTEST_SECRET = 8  # a header's value that is shorter is a setting
-_MOST_UPSTREAMS = 4  # asked for one request
+_MOST_TRIES = 4  # of one request
 _FEW = 3  # second tries at once that are always allowed, else
 _RETRIED_SHARE = 0.1  # of the requests in flight
 _LONGEST_JITTER, _LONGEST_PAUSE = 0.25, 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """The upstreams of a model in their order, the name that the model has there, and the name that was asked for."""
-
-    upstreams: tuple[Upstream, ...]
-    model: str
-    asked: str
-
-    @property
-    def upstream(self) -> Upstream:
-        """The one that is asked first."""
-        return self.upstreams[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Served:
     """An answer whose head was read, who gave it, and how many were asked for it."""
 
-    upstream: Upstream
+    target: Target
     incoming: Incoming
     attempts: int
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.target.upstream
 
 
 class Forwarder:
@@ -74,48 +62,40 @@ class Forwarder:
         telemetry: Telemetry,
         is_own_key: Callable[[str], bool],
     ) -> None:
-        self._upstreams = [
-            (upstream, [re.compile(fnmatch.translate(pattern)) for pattern in upstream.config.models])
-            for upstream in upstreams
-        ]
-        self._models = models
+        self._routes = Routes(upstreams, models)
         self._telemetry = telemetry
         self._is_own_key = is_own_key
         self._breakers = {upstream.name: Breaker() for upstream in upstreams}
-        self._secrets = {upstream.name: _secrets_of(upstream.config) for upstream in upstreams}
+        self._lanes = {one.name: Lane(one.name, one.config.max_in_flight) for one in upstreams}
+        self._secrets = {upstream.name: secrets_of(upstream.config) for upstream in upstreams}
         self._in_flight = self._retrying = 0
 
     @property
     def upstreams(self) -> list[Upstream]:
-        return [upstream for upstream, _ in self._upstreams]
+        return self._routes.upstreams
 
     def route(self, model: str) -> Route:
         """Where a model is. Raises NotFound (`model_not_found`)."""
-        name = self._models.default if model == _DEFAULT else self._models.aliases.get(model, model)
-        having = tuple(up for up, patterns in self._upstreams if any(pattern.match(name) for pattern in patterns))
-        if having:
-            return Route(having, name, model)
-        raise NotFound(f"no upstream has the model {model[:100]!r}", code="model_not_found", param="model")
+        return self._routes.route(model)
 
     async def send_chat(
         self, route: Route, *, path: str, query_string: str, client_headers: Mapping[str, str], raw: bytes
     ) -> Served:
         """Send a request whose JSON body we read; its bytes change only where the model has another name. Raises
-        UpstreamFailed or UpstreamTimedOut."""
-        if route.model != route.asked:
-            span = splice.find(raw, ("model",))
-            if span is not None:
-                raw = splice.replace(raw, span, orjson.dumps(route.model))
+        UpstreamFailed, UpstreamTimedOut or Overloaded."""
 
-        def request(upstream: Upstream) -> Outgoing:
-            headers = self._headers(upstream, client_headers)
+        def request(target: Target) -> Outgoing:
+            headers = self._headers(target.upstream, client_headers)
             headers["accept-encoding"] = "identity"
             headers.setdefault("content-type", "application/json")
-            return Outgoing(method="POST", path=path, query_string=query_string, headers=headers, body=raw)
+            body = raw if target.model == route.asked else _renamed(raw, target.model)
+            return Outgoing(
+                method="POST", path=path, query_string=query_string, headers=headers, body=body, model=target.model
+            )
 
         self._in_flight += 1
         try:
-            return await self._served(self._in_order(route.upstreams), request)
+            return await self._served(self._in_order(route.targets), request)
         finally:
             self._in_flight -= 1
 
@@ -123,33 +103,35 @@ class Forwarder:
         """What an upstream gets from the configuration and must never come back from it."""
         return self._secrets[upstream.name]
 
-    def _in_order(self, upstreams: Sequence[Upstream]) -> Sequence[Upstream]:
-        """Those that may be asked, in their order; all of them if each one fails."""
-        if len(upstreams) == 1:
-            return upstreams
+    def _in_order(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """Those that may be asked, in their order, those with a place free first; all of them if each one fails."""
+        if len(targets) == 1:
+            return targets
         now = time.monotonic()
-        return [one for one in upstreams if self._breakers[one.name].allows(now)] or upstreams
+        ordered = _shared_out(targets)
+        allowed = [one for one in ordered if self._breakers[one.upstream.name].allows(now)] or ordered
+        return sorted(allowed, key=lambda one: self._lanes[one.upstream.name].is_full)
 
-    async def _served(self, upstreams: Sequence[Upstream], request: Callable[[Upstream], Outgoing]) -> Served:
-        *earlier, last = upstreams[:_MOST_UPSTREAMS] if len(upstreams) > 1 else (upstreams[0], upstreams[0])
-        for attempt, upstream in enumerate(earlier, start=1):
-            is_same_next = upstream is last
+    async def _served(self, targets: Sequence[Target], request: Callable[[Target], Outgoing]) -> Served:
+        *earlier, last = targets[:_MOST_TRIES] if len(targets) > 1 else (targets[0], targets[0])
+        for attempt, target in enumerate(earlier, start=1):
+            is_same_next = target is last
             try:
-                incoming = await self._send(upstream, request(upstream))
-            except (UpstreamUnreachable, ConnectTimedOut) as error:
-                if is_same_next and not self._may_retry:
+                incoming = await self._send(target.upstream, request(target))
+            except (UpstreamUnreachable, ConnectTimedOut, Overloaded) as error:
+                if is_same_next and (not self._may_retry or isinstance(error, Overloaded)):
                     raise
                 cause, pause = type(error).__name__, _pause(None)
             else:
                 pause = _pause(incoming.headers.get("retry-after"))
                 if incoming.status not in _NOT_NOW or (is_same_next and (pause is None or not self._may_retry)):
-                    return Served(upstream, incoming, attempt)
+                    return Served(target, incoming, attempt)
                 cause = str(incoming.status)
                 incoming.close()
-            _log.warning("asked_again", extra={"upstream": upstream.name, "cause": cause})
+            _log.warning("asked_again", extra={"upstream": target.upstream.name, "cause": cause})
             if is_same_next:
                 await self._rest(pause or 0)
-        return Served(last, await self._send(last, request(last)), len(earlier) + 1)
+        return Served(last, await self._send(last.upstream, request(last)), len(earlier) + 1)
 
     @property
     def _may_retry(self) -> bool:
@@ -185,12 +167,16 @@ class Forwarder:
         )
 
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
+        lane = self._lanes[upstream.name]
+        await lane.enter(upstream.config.timeouts.connect)
         began = time.perf_counter()
         self._breakers[upstream.name].asked(time.monotonic())
         try:
-            incoming = await upstream.send(request)
-        except (UpstreamFailed, UpstreamTimedOut):
-            self._note(upstream, has_failed=True)
+            incoming = lane.held(await upstream.send(request))
+        except BaseException as error:
+            lane.leave()
+            if isinstance(error, UpstreamFailed | UpstreamTimedOut):
+                self._note(upstream, has_failed=True)
             raise
         self._telemetry.bound("first_byte", upstream.name).observe(time.perf_counter() - began)
         self._note(upstream, has_failed=incoming.status in _BROKEN)
@@ -216,19 +202,31 @@ class Forwarder:
     def _headers(self, upstream: Upstream, client_headers: Mapping[str, str]) -> dict[str, str]:
         config = upstream.config
         added = {name.lower(): value.get_secret_value() for name, value in config.headers.items()}
-        if config.api_key is not None:
-            added["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
-        else:
-            for name in ("authorization", "x-api-key"):
-                if name in client_headers and not self._is_own_key(client_headers[name]):
-                    added.setdefault(name, client_headers[name])
+        added |= credentials(config, client_headers, self._is_own_key)
         return header_lists.up(client_headers, config.forward_headers, added)
 
 
-def _secrets_of(config: UpstreamConfig) -> tuple[bytes, ...]:
-    values = [value for value in (config.api_key, *config.headers.values()) if value is not None]
-    found = [value.get_secret_value().encode("utf-8", "surrogateescape") for value in values]
-    return tuple(value for value in found if len(value) >= _SHORTEST_SECRET)
+def _renamed(raw: bytes, model: str) -> bytes:
+    """The same request for a model of another name."""
+    span = splice.find(raw, ("model",))
+    return raw if span is None else splice.replace(raw, span, orjson.dumps(model))
+
+
+def _drawn(target: Target) -> float:
+    weight = target.upstream.config.weight
+    return random.expovariate(weight) if weight else math.inf
+
+
+def _shared_out(targets: Sequence[Target]) -> list[Target]:
+    """Neighbours with weights in an order drawn by them, each as likely first as its weight says (Efraimidis and
+    Spirakis 2006); all others where they are."""
+    ordered: list[Target] = []
+    for (_, has_weight), group in groupby(targets, lambda one: (one.model, one.upstream.config.weight is not None)):
+        members = list(group)
+        if has_weight:
+            members.sort(key=_drawn)
+        ordered += members
+    return ordered
 
 
 def _pause(retry_after: str | None) -> float | None:

@@ -1,11 +1,13 @@
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.recall.vectors import RowVectors
 
 
-def unit(count: int, dimensions: int = 512) -> np.ndarray:  # type: ignore[type-arg]
+def unit(count: int, dimensions: int = 512) -> NDArray[np.float32]:
     made = np.random.default_rng(3).standard_normal((count, dimensions)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made
 
 
 def test_products_are_those_of_the_vectors_to_a_thousandth() -> None:
