@@ -23,13 +23,16 @@ from gateway.upstream.client import HttpUpstream, Upstream, make_session
 from gateway.upstream.detect import detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
-from gateway.wire.dialects import ChatDialect
+from gateway.upstream.translate.speakers import ChatSpeaker, MessagesSpeaker
+from gateway.wire.anthropic import AnthropicFace
+from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import Guard, Protocol, with_expectations
 from gateway.wire.memory import MemoryFace
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.defaults import Defaults
 from gateway.wire.memos.envelope import Desk, operations_to_routes
 from gateway.wire.memos.face import memos_operations
+from gateway.wire.models import ModelList
 from gateway.wire.openai import OpenAIFace
 from gateway.wire.openapi import OpenAPIFace
 from gateway.wire.ops import OpsFace
@@ -144,11 +147,13 @@ class Gateway:
         return upstreams, "as configured", config.models.default
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
-        return (
-            OfflineUpstream(config)
-            if config.kind == "offline"
-            else HttpUpstream(config, self._session, self._config.folder)
-        )
+        count = self.memory.tokenizer.count
+        if config.kind == "offline":
+            return ChatSpeaker(OfflineUpstream(config), count)
+        upstream = HttpUpstream(config, self._session, self._config.folder)
+        if config.kind == "anthropic":
+            return MessagesSpeaker(upstream)
+        return upstream if config.native_messages else ChatSpeaker(upstream, count)
 
     def _routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
         operations = memos_operations(self._chats)
@@ -160,12 +165,14 @@ class Gateway:
             limits=self._config.limits,
             is_open=self._keyring.is_open,
         )
+        models = ModelList(self._pipeline.forwarder, self._config.models)
         return [
             *OpsFace(self._telemetry, self._state).routes(),
             *operations_to_routes(operations, desk),
             *OpenAPIFace(operations).routes(),
             *memory.routes(),
-            *OpenAIFace(self._config, self._pipeline).routes(),
+            *AnthropicFace(self._config, self._pipeline).routes(),
+            *OpenAIFace(self._config, self._pipeline, models).routes(),
         ]
 
     async def _listen(self, desk: Desk) -> int:

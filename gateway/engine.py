@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway import heap
 from gateway.config import Config
+from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable
 from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
@@ -35,7 +36,6 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
-from gateway.turn import Dialect
 
 __all__ = ["MemoryEngine"]
 

@@ -78,6 +78,8 @@ class Pipeline:
             if reply is not None:
                 return Exchange(self, turn, ReplyBody(reply), upstream="plugin")
             route = self.forwarder.route(turn.ask.model)
+            if turn.ask.upstream:
+                route = route.only(turn.ask.upstream)
             turn, raw = await self._prompt(turn, route)
             if self.remember.is_late and turn.identity is not None and turn.mode.writes:
                 turn = replace(turn, recalled=replace(turn.recalled, status=MemoryStatus.DEGRADED, reason="journal"))
@@ -134,10 +136,17 @@ class Pipeline:
             turn = self._assembled(replace(turn, recalled=recalled), route, found)
             block = turn.block or NO_BLOCK
             if block.text:
-                raw = turn.dialect.place(raw, turn.body, block.text, self._config.placement)
+                raw = self._placed(turn, raw, block.text)
             self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
             self.telemetry.recalled_tokens.observe(block.tokens)
         return turn, await self._changed_by_plugins(turn, raw)
+
+    def _placed(self, turn: Turn, raw: bytes, block: str) -> bytes:
+        dialect = turn.dialect
+        if (dialect.placement or self._config.placement) == "system":
+            return dialect.put_into_system(raw, turn.body, block)
+        turns = dialect.user_turns(turn.body)
+        return dialect.put(raw, turns[-1], block) if turns else raw
 
     async def _recalled(self, turn: Turn) -> Recalled:
         """What a face found already, else what recall finds; as a model picks it, where that is asked for."""
@@ -179,10 +188,13 @@ class Pipeline:
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):
             return raw
-        span = splice.find(raw, ("messages",))
+        span = splice.find(raw, (turn.dialect.messages_field,))
         if span is None:
             return raw
-        changed = await self.plugins.on_messages(turn, orjson.loads(raw[span[0] : span[1]]))
+        messages = orjson.loads(raw[span[0] : span[1]])
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        changed = await self.plugins.on_messages(turn, messages)
         return raw if changed is None else splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Served:

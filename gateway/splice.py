@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 import orjson
 
-__all__ = ["find", "insert_first", "insert_into_string", "is_deeper", "replace", "structure"]
+__all__ = [
+    "Span",
+    "find",
+    "insert_element",
+    "insert_first",
+    "insert_into_string",
+    "insert_member",
+    "is_deeper",
+    "replace",
+    "structure",
+]
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _VALUE = re.compile(_STRING + rb"|[^\s{}\[\],:\"]++", re.DOTALL)
@@ -47,6 +57,23 @@ def insert_first(raw: bytes, span: Span, value: bytes) -> bytes:
     place = span[0] + 1
     is_empty = raw[_skip_space(raw, place)] == 0x5D
     return raw[:place] + value + (b"" if is_empty else b",") + raw[place:]
+
+
+def insert_element(raw: bytes, span: Span, index: int, value: bytes) -> bytes:
+    """`value` put into the array at `span`, so that it stands at `index`; there must be as many elements before it."""
+    if index == 0:
+        return insert_first(raw, span, value)
+    before = _element(raw, span[0], index - 1)
+    if before is None:
+        raise ValueError(f"the array has no element {index - 1}")
+    return raw[: before[1]] + b"," + value + raw[before[1] :]
+
+
+def insert_member(raw: bytes, name: str, value: bytes) -> bytes:
+    """A member put at the beginning of the object that `raw` is."""
+    place = _skip_space(raw, 0) + 1
+    is_empty = raw[_skip_space(raw, place)] == 0x7D
+    return raw[:place] + orjson.dumps(name) + b":" + value + (b"" if is_empty else b",") + raw[place:]
 
 
 def structure(raw: bytes) -> bytes:

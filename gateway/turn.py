@@ -2,29 +2,28 @@
 
 Everything here is frozen; a stage returns a new turn (`dataclasses.replace`). The request body is the one
 exception to typed values: it stays a dict, so that fields that nobody here knows survive.
-A `Scope` is made by `identity.py` only. This module imports nothing of the gateway.
+A `Scope` is made by `identity.py` only. This module imports nothing of the gateway but what a dialect is.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
+
+from gateway.dialect import Dialect
 
 __all__ = [
     "SCORE_PARTS",
     "Answer",
     "Ask",
     "Block",
-    "Dialect",
     "Identity",
-    "Layout",
     "Memory",
     "MemoryMode",
     "MemoryStatus",
     "Outcome",
     "Principal",
-    "Reader",
     "Recalled",
     "Record",
     "Right",
@@ -230,6 +229,7 @@ class Ask:
 
     `is_step` marks a step of a tool loop (the user's message lies further up); `is_chore` a request that is no
     conversation (title generators and the like). `user_hint` and `session_hint` are the body's own words for them.
+    `upstream` is set where only one upstream can answer, since it holds what was said before.
     """
 
     model: str
@@ -242,11 +242,13 @@ class Ask:
     user_hint: str | None = None
     session_hint: str | None = None
     max_tokens: int = 0
+    upstream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said. `text` is choice 0 without reasoning; None when it only called tools."""
+    """What the model said. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
+    upstream's name of it; `cached_tokens` are part of `prompt_tokens`."""
 
     text: str | None
     finish_reason: str | None = None
@@ -255,92 +257,8 @@ class Answer:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     outcome: Outcome = Outcome.COMPLETE
-
-
-class Reader(Protocol):
-    """Reads along a stream. Never raises on odd input: what it cannot read it skips.
-
-    `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream.
-    """
-
-    @property
-    def has_events(self) -> bool: ...
-
-    @property
-    def has_error(self) -> bool: ...
-
-    @property
-    def is_complete(self) -> bool:
-        """True when the end that the format promises was seen."""
-        ...
-
-    @property
-    def is_mid_event(self) -> bool:
-        """True if the last bytes were not the end of an event."""
-        ...
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of a stream, cut anywhere."""
-        ...
-
-    def end(self) -> None:
-        """The bytes are over: read what is left without a closing newline."""
-        ...
-
-    def answer(self) -> Answer: ...
-
-
-class Layout(Protocol):
-    """How memories look in the prompt. `frame` is the text without any memory, for the budget. `adds_up`: the tokens of
-    frame, headings and lines are those of the block, which need not be counted again. Pure."""
-
-    frame: str
-    adds_up: bool
-
-    def line(self, memory: Memory) -> str:
-        """What one memory adds to the block, its line break included, for the budget."""
-        ...
-
-    def heading(self, memory: Memory) -> str:
-        """What stands once over all memories of its kind, say of a day; empty if nothing does."""
-        ...
-
-    def render(self, memories: Sequence[Memory]) -> str:
-        """The block as it is sent, for memories in the order of their worth."""
-        ...
-
-
-class Dialect(Protocol):
-    """One wire format, as the pipeline sees it. Pure."""
-
-    @property
-    def layout(self) -> Layout | None:
-        """How memories look in this format; None for the house's own way."""
-        ...
-
-    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
-        """The request body with the block in it."""
-        ...
-
-    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        """Ids of the messages up to the last user message: what the model sees anyway."""
-        ...
-
-    def reader(self) -> Reader:
-        """Reads what the answer says, and its end."""
-        ...
-
-    def end_reader(self) -> Reader:
-        """Reads only whether it ended well, at a fraction of the cost."""
-        ...
-
-    def read_plain(self, body: bytes) -> Answer | None:
-        """The answer in a plain JSON body; None if it is not one."""
-        ...
-
-    def error_event(self, message: str, code: str) -> bytes:
-        """The event that tells a client in mid-stream that the answer was cut."""
-        ...
+    cached_tokens: int | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

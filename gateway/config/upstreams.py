@@ -26,9 +26,7 @@ class TimeoutsConfig(Section):
 
 class TlsConfig(Section):
     verify: bool = Field(True, description="false: its certificate is not looked at.")
-    ca_file: str | None = Field(
-        None, description="PEM file of who may have signed its certificate; null: the system's."
-    )
+    ca_file: str | None = Field(None, description="PEM file of whom to trust; null: the system's.")
     cert_file: str | None = Field(None, description="PEM file of our own certificate, for servers that ask for one.")
     key_file: str | None = Field(None, description="PEM file of its key; null: it stands in `cert_file`.")
 
@@ -100,5 +98,5 @@ class ModelsConfig(Section):
     )
     fallbacks: dict[str, tuple[str, ...]] = Field(
         {},
-        description="Model → models to ask instead, in their order, where its upstreams fail or its context is full.",
+        description="Model → models to ask instead, in order, where its upstreams fail or its context is full.",
     )

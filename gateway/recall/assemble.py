@@ -11,8 +11,9 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import groupby
 
+from gateway.dialect import Layout
 from gateway.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
-from gateway.turn import Block, Layout, Memory, Record
+from gateway.turn import Block, Memory, Record
 
 __all__ = ["NOTES", "NO_BLOCK", "Notes", "assemble"]
 

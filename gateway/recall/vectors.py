@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 _FIRST_CAPACITY = 64
 _GROWTH = 4  # a quarter more each time
 _MOST = 127  # of an int8
-_AT_ONCE = 256  # rows that fit a processor's nearer cache as float32
+_AT_ONCE = 128  # rows that fit a processor's nearer cache as float32
 
 
 class RowVectors:
@@ -24,7 +24,6 @@ class RowVectors:
     def __init__(self, dimensions: int) -> None:
         self._rows = np.zeros((_FIRST_CAPACITY, dimensions), np.int8)
         self._scales = np.zeros(_FIRST_CAPACITY, np.float32)
-        self._block = np.empty((_AT_ONCE, dimensions), np.float32)
 
     @property
     def dimensions(self) -> int:
@@ -32,7 +31,7 @@ class RowVectors:
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._scales.nbytes + self._block.nbytes
+        return self._rows.nbytes + self._scales.nbytes
 
     def reserve(self, count: int) -> None:
         """Make room for this many rows."""
@@ -54,9 +53,10 @@ class RowVectors:
     def dot(self, vector: Floats, count: int) -> Floats:
         """The products of the first `count` rows with a vector."""
         products = np.empty(count, np.float32)
+        floats = np.empty((min(count, _AT_ONCE), self.dimensions), np.float32)
         for begin in range(0, count, _AT_ONCE):
             end = min(begin + _AT_ONCE, count)
-            block = self._block[: end - begin]
+            block = floats[: end - begin]
             np.copyto(block, self._rows[begin:end])
             np.matmul(block, vector, out=products[begin:end])
         products *= self._scales[:count]

@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.identity import knowledge_scope
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
 from gateway.store.journal import JournalFailed
 from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
-from gateway.turn import Ask, Dialect, Identity, Principal, Record, Scope, Turn, message_id
+from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, message_id
 
 __all__ = ["Intake", "document_records"]
 

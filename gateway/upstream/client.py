@@ -15,12 +15,13 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from gateway.config import TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.errors import ConfigError, ConnectTimedOut, NotFound, StreamCut, UpstreamTimedOut, UpstreamUnreachable
 
-__all__ = ["HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
+__all__ = ["Answered", "HttpUpstream", "Incoming", "Outgoing", "Upstream", "make_session"]
 
 _KEEP_ALIVE = 30.0
 _MODEL = "{model}"
@@ -56,6 +57,21 @@ class Incoming(Protocol):
     def close(self) -> None:
         """Give the connection up, at once; after a body read to its end: nothing."""
         ...
+
+
+class Answered:
+    """An answer that is made here."""
+
+    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = {"content-type": "application/json"}
+        self._body = orjson.dumps(body)
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        yield self._body
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class Upstream(Protocol):

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.turn import Answer, Reader
+from gateway.dialect import Reader
+from gateway.turn import Answer
 
 __all__ = ["Decoder", "Tee", "decoder_of", "looks_like_json", "wrap_error"]
 

@@ -37,7 +37,8 @@ from gateway.errors import (
 from gateway.identity import Keyring
 from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
-from gateway.wire.dialects import error_body
+from gateway.wire.dialects import messages
+from gateway.wire.dialects.chat import error_body
 
 __all__ = [
     "Guard",
@@ -235,7 +236,7 @@ def error_response(error: GatewayError, face: str) -> web.Response:
     if face == "memos":
         body = orjson.dumps({"code": error.status, "message": error.message, "data": None})
     elif face == "anthropic":
-        body = orjson.dumps({"type": "error", "error": {"type": error.type, "message": error.message}})
+        body = messages.error_body(error.message, messages.anthropic_type(error.status))
     else:
         body = error_body(error.message, error.type, error.code, error.param)
     return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")

@@ -30,7 +30,9 @@ _WORKERS = 16
 _USERS = 200
 _HANG_UPS = 0.05
 _FAULTS = 0.06
-_PAUSE = 0.05  # seconds between two requests of a worker
+_PAUSE = 0.25  # seconds between two requests of a worker: load, but no queue before the gateway
+_BEFORE = 60  # memories of each user at the beginning
+_WORKING_SETS = 64  # MiB: less than all users' memories take, so that sets come and go as they do in a long life
 _GROWTH = 3.0  # MiB a minute, in the second half
 _TOPICS = "garden train violin recipe invoice holiday doctor football novel bicycle 猫 生日 红酒".split()
 
@@ -55,6 +57,18 @@ class Soak:
         self._now = Minute()
         self.unexplained: list[str] = []
         upstream.script = self._answer
+
+    async def fill(self) -> None:
+        """What the users said before."""
+        for number in range(_USERS):
+            messages = [{"role": "user", "content": self._note()} for _ in range(_BEFORE)]
+            body = {"user_id": f"user{number}", "session_id": "before", "messages": messages, "async_mode": "async"}
+            status, answer = await self._gateway.post("/product/add", body)
+            assert status == 200, answer
+        await self._gateway.settled(300)
+
+    def _note(self) -> str:
+        return f"About the {self._chance.choice(_TOPICS)}: note {self._chance.randrange(10**6)}."
 
     async def minute(self, seconds: float) -> Minute:
         self._now = Minute()
@@ -102,8 +116,7 @@ class Soak:
 
     async def _one(self) -> str:
         chance = self._chance
-        user, topic = f"user{chance.randrange(_USERS)}", chance.choice(_TOPICS)
-        text = f"About the {topic}: note {chance.randrange(10**6)}."
+        user, topic, text = f"user{chance.randrange(_USERS)}", chance.choice(_TOPICS), self._note()
         kind = chance.random()
         if kind < 0.7:
             body: dict[str, Any] = {"model": "m", "user": user, "messages": [{"role": "user", "content": text}]}
@@ -159,9 +172,11 @@ def verdicts(minutes: list[Minute], unexplained: list[str]) -> list[tuple[str, b
 
 async def run(folder: Path, minutes: int, console: Console) -> int:
     done: list[Minute] = []
-    async with running_upstream() as upstream, running_process(folder, upstream.url) as gateway:
+    changes = {"memory__recall__working_set_mb": _WORKING_SETS}
+    async with running_upstream() as upstream, running_process(folder, upstream.url, **changes) as gateway:
         await gateway.settled()
         soak = Soak(gateway, upstream, folder)
+        await soak.fill()
         table = Table(title=f"{_WORKERS} workers, {_HANG_UPS:.0%} hang-ups, {_FAULTS:.0%} faults")
         for name in ("minute", "requests", "outcomes", "p50 / p95, ms", "MiB", "descriptors", "files", "health, ms"):
             table.add_column(name, justify="left" if name == "outcomes" else "right")
@@ -170,6 +185,7 @@ async def run(folder: Path, minutes: int, console: Console) -> int:
             cells = row(number, done[-1])
             table.add_row(*cells)
             console.print("  ".join(cells))
+            sys.stdout.flush()
         await gateway.settled(120)
         console.print(table)
         found = verdicts(done, soak.unexplained)

@@ -69,10 +69,10 @@ class Running:
         await eventually(lambda: self.gateway.memory.journal.backlog_entries == 0, timeout)
         assert await self.gateway.memory._writer.drained(timeout)
 
-    async def broken_off(self, body: Any) -> bytes:
-        """Ask for a chat and read its answer, which must end without a good end. What came before is returned."""
+    async def broken_off(self, body: Any, path: str = "/v1/chat/completions") -> bytes:
+        """Ask and read the answer, which must end without a good end. What came before is returned."""
         received = bytearray()
-        async with self.session.post(self.url + "/v1/chat/completions", json=body) as response:
+        async with self.session.post(self.url + path, json=body) as response:
             try:
                 async for piece in response.content.iter_any():
                     received += piece

@@ -21,10 +21,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from gateway.dialect import Layout
 from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound
 from gateway.exchange import Exchange
-from gateway.turn import Ask, Layout, MemoryMode, Right, Turn, Wanted
-from gateway.wire.dialects import ChatDialect
+from gateway.turn import Ask, MemoryMode, Right, Turn, Wanted
+from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, envelope, native
 from gateway.wire.memos.events import CHAT_HEADERS, chat_events
 from gateway.wire.memos.models import BusinessChatRequest, ChatRequest

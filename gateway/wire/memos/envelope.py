@@ -25,7 +25,7 @@ from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed, Task
 from gateway.turn import Ask, Identity, Memory, MemoryStatus, Principal, Record, Right, Scope, ScopeKind, Turn, Wanted
 from gateway.upstream.asker import Asker
-from gateway.wire.dialects import ChatDialect
+from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import parse_json, principal_of, read_body, request_id_of
 from gateway.wire.memos.defaults import Defaults
 from gateway.wire.memos.models import Body, ScopedRequest, checked

@@ -11,7 +11,7 @@ import orjson
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.sse import EventParser
-from gateway.wire.think import ThinkSplitter
+from gateway.wire.dialects.think import ThinkSplitter
 
 __all__ = ["CHAT_HEADERS", "CitationKeeper", "chat_events", "event", "said_pieces", "without_citations"]
 

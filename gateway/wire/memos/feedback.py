@@ -15,7 +15,7 @@ from gateway.errors import NotFound
 from gateway.identity import may_touch
 from gateway.store.registry import Task
 from gateway.turn import Record, Scope, Turn, Wanted
-from gateway.wire.dialects import text_of
+from gateway.wire.dialects.chat import text_of
 from gateway.wire.guard import request_id_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import native_item

@@ -14,7 +14,7 @@ from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
 from gateway.store.registry import Document
 from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
-from gateway.wire.dialects import text_of
+from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
 from gateway.wire.memos.feedback import give_feedback
 from gateway.wire.memos.items import (

@@ -11,10 +11,11 @@ from typing import Any
 
 import orjson
 
+from gateway.dialect import Layout
 from gateway.fence import quoted, warning_of
 from gateway.store.terms import is_cjk
-from gateway.turn import Answer, Layout, Memory, group_of
-from gateway.wire.dialects import ChatDialect, ChatReader
+from gateway.turn import Answer, Memory, group_of
+from gateway.wire.dialects.chat import ChatDialect, ChatReader
 from gateway.wire.memos.events import without_citations
 from gateway.wire.memos.items import PREFERENCE_NOTE, iso, preference_text
 
@@ -123,6 +124,8 @@ class _WithoutCitations(ChatReader):
 class MemosDialect(ChatDialect):
     """The chat-completions format with the memories where MemOS has them. One for each chat."""
 
+    placement = "system"
+
     def __init__(self, custom: str | None, query: str, now: str, layout: Layout | None = None) -> None:
         self._custom = custom
         self._language = int(is_cjk(query))
@@ -146,7 +149,7 @@ class MemosDialect(ChatDialect):
         answer = super().read_plain(body)
         return answer if answer is None or answer.text is None else replace(answer, text=without_citations(answer.text))
 
-    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
+    def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
         first, *others = body["messages"]
         messages = [{**first, "content": self.system_prompt(block)}, *others]
         return orjson.dumps({**body, "messages": messages})

@@ -11,7 +11,7 @@ from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.store.filters import file_ids, memory_type
 from gateway.turn import Identity, Record, Right, Scope, ScopeKind, group_of
-from gateway.wire.dialects import text_of
+from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import Call, Operation, client, native, of_scope, read_filter
 from gateway.wire.memos.manage_models import (
     BindProfileRequest,

@@ -6,7 +6,7 @@ from gateway.config import UpstreamConfig
 from gateway.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.upstream.client import Outgoing
 from gateway.upstream.offline import OfflineUpstream
-from gateway.wire.dialects import ChatDialect, ChatReader
+from gateway.wire.dialects.chat import ChatDialect, ChatReader
 from gateway.wire.memos.items import PREFERENCE_NOTE
 from gateway.wire.memos.prompt import Facts
 from tests.fakes.made import memory

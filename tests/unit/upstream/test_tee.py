@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from gateway.upstream.tee import Tee, decoder_of, wrap_error
-from gateway.wire.dialects import ChatDialect
+from gateway.wire.dialects.chat import ChatDialect
 from tests.fakes.upstream import DONE, chunk
 
 STREAM = chunk({"content": "Hel"}) + chunk({"content": "lo"}) + chunk({}, "stop") + DONE

@@ -12,10 +12,7 @@ def test_each_face_has_its_own_format() -> None:
         error_response(ERROR, "openai").body
         == b'{"error":{"message":"what","type":"internal_error","param":"p","code":"c"}}'
     )
-    assert (
-        error_response(ERROR, "anthropic").body
-        == b'{"type":"error","error":{"type":"internal_error","message":"what"}}'
-    )
+    assert error_response(ERROR, "anthropic").body == b'{"type":"error","error":{"type":"api_error","message":"what"}}'
     assert error_response(ERROR, "memos").body == b'{"code":500,"message":"what","data":null}'
 
 

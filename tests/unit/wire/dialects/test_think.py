@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.think import ThinkSplitter, split_think
+from gateway.wire.dialects.think import ThinkSplitter, split_think
 
 
 def joined(pieces: list[str]) -> tuple[str, str]:

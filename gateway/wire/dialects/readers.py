@@ -5,25 +5,33 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.sse import EventParser
 from gateway.turn import Answer
-from gateway.wire.think import split_think
+from gateway.wire.dialects.think import split_think
 
-__all__ = ["ChatReader", "EndReader", "first_choice", "first_string", "positive", "usage_of"]
+__all__ = ["ChatReader", "EndReader", "Usage", "first_choice", "first_string", "positive", "usage_of"]
 
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
-_COUNTS = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d{1,12})[,}\s]')
+_COUNTS = re.compile(rb'"(prompt|completion|cached)_tokens"\s*:\s*(\d{1,12})[,}\s]')
 _EVENTS_KEPT = 5
 _UNREAD = 32_768  # bytes of a stream that are looked at together
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _PIECES = 1024
+
+
+class Usage(NamedTuple):
+    """Tokens as an upstream reports them; None: it did not say. `cached` is part of `prompt`."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
 
 
 class ChatReader:
@@ -36,7 +44,8 @@ class ChatReader:
         self._size = 0
         self._finish_reason: str | None = None
         self._has_tool_calls = False
-        self._usage: tuple[int | None, int | None] = (None, None)
+        self._usage = Usage()
+        self._id: str | None = None
         self._is_done = False
         self.has_error = False
         self.has_events = False
@@ -71,8 +80,10 @@ class ChatReader:
             finish_reason=self._finish_reason,
             reasoning="".join(self._reasoning) or thought,
             has_tool_calls=self._has_tool_calls,
-            prompt_tokens=self._usage[0],
-            completion_tokens=self._usage[1],
+            prompt_tokens=self._usage.prompt,
+            completion_tokens=self._usage.completion,
+            cached_tokens=self._usage.cached,
+            id=self._id,
         )
 
     def _take(self, data: bytes) -> None:
@@ -90,6 +101,8 @@ class ChatReader:
             self.has_error = True
         if chunk.get("usage"):
             self._usage = usage_of(chunk)
+        if self._id is None:
+            self._id = first_string(chunk.get("id"))
         choice = first_choice(chunk)
         if choice is not None:
             self._take_choice(choice)
@@ -189,7 +202,12 @@ class EndReader:
     def answer(self) -> Answer:
         self._look()
         found = self._usage
-        return Answer(None, prompt_tokens=found.get(b"prompt"), completion_tokens=found.get(b"completion"))
+        return Answer(
+            None,
+            prompt_tokens=found.get(b"prompt"),
+            completion_tokens=found.get(b"completion"),
+            cached_tokens=found.get(b"cached"),
+        )
 
 
 def _last_events(seen: bytes) -> int:
@@ -229,10 +247,13 @@ def first_choice(parsed: Any) -> dict[str, Any] | None:
     return None
 
 
-def usage_of(parsed: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def usage_of(parsed: Mapping[str, Any]) -> Usage:
     usage = parsed.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return positive(usage.get("prompt_tokens")) or None, positive(usage.get("completion_tokens")) or None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
+    return Usage(*(positive(count) or None for count in counts))
 
 
 def positive(value: Any) -> int:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.turn import Answer
-from gateway.wire.dialects import ChatDialect, ChatReader, EndReader, read_chat, text_of
+from gateway.wire.dialects.chat import ChatDialect, ChatReader, EndReader, read_chat, text_of
 from tests.fakes.upstream import DONE, chunk, completion
 
 
@@ -61,6 +61,10 @@ def test_ordinary_questions_are_no_chores(text: str) -> None:
 BLOCK = '<b>\n"x"\n</b>\n\n'
 
 
+def tail(raw: bytes, body: dict[str, Any]) -> bytes:
+    return ChatDialect().put(raw, ChatDialect().user_turns(body)[-1], BLOCK)
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=20)), max_size=6),
     st.text(max_size=20),
@@ -69,25 +73,25 @@ def test_tail_placement_changes_the_last_user_message_only(history: list[tuple[s
     messages = [{"role": role, "content": text} for role, text in history] + [user(last)]
     body = chat(*messages, seed=1)
     raw = json.dumps(body, ensure_ascii=True).encode()
-    placed = json.loads(ChatDialect().place(raw, body, BLOCK, "tail"))
+    placed = json.loads(tail(raw, body))
     assert placed == chat(*messages[:-1], user(BLOCK + last), seed=1)
 
 
 def test_the_block_goes_into_the_first_text_part_or_one_of_its_own() -> None:
     body = chat(user([{"type": "image_url"}, {"type": "text", "text": "q"}]))
-    placed = json.loads(ChatDialect().place(json.dumps(body).encode(), body, BLOCK, "tail"))
+    placed = json.loads(tail(json.dumps(body).encode(), body))
     assert placed["messages"][0]["content"] == [{"type": "image_url"}, {"type": "text", "text": BLOCK + "q"}]
     body = chat(user([{"type": "image_url"}]))
-    placed = json.loads(ChatDialect().place(json.dumps(body).encode(), body, BLOCK, "tail"))
+    placed = json.loads(tail(json.dumps(body).encode(), body))
     assert placed["messages"][0]["content"] == [{"type": "text", "text": BLOCK}, {"type": "image_url"}]
 
 
 def test_system_placement_extends_or_adds_a_system_message() -> None:
     body = chat({"role": "system", "content": "s"}, user("q"))
-    placed = json.loads(ChatDialect().place(json.dumps(body).encode(), body, BLOCK, "system"))
+    placed = json.loads(ChatDialect().put_into_system(json.dumps(body).encode(), body, BLOCK))
     assert placed["messages"][0]["content"] == "s\n\n" + BLOCK.rstrip()
     body = chat(user("q"))
-    placed = json.loads(ChatDialect().place(json.dumps(body).encode(), body, BLOCK, "system"))
+    placed = json.loads(ChatDialect().put_into_system(json.dumps(body).encode(), body, BLOCK))
     assert placed["messages"] == [{"role": "system", "content": BLOCK.rstrip()}, user("q")]
 
 
@@ -183,5 +187,5 @@ def test_a_kept_answer_is_bounded() -> None:
 def test_a_plain_answer_is_read() -> None:
     body = json.dumps(completion("<think>t</think>a", tool_calls=[])).encode()
     answer = ChatDialect().read_plain(body)
-    assert answer == Answer("a", "stop", "t", False, 7, 5)
+    assert answer == Answer("a", "stop", "t", False, 7, 5, id="chatcmpl-1")
     assert ChatDialect().read_plain(b'{"error": 1}') is None

@@ -4,30 +4,31 @@ A body is read, never modelled: fields that nobody here knows pass as they came.
 bytes of one message; nothing else moves.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from gateway import splice
+from gateway.dialect import Layout, UserTurn
 from gateway.errors import BadRequest
-from gateway.turn import Answer, Ask, Layout, message_id
-from gateway.wire.readers import ChatReader, EndReader, first_choice, first_string, positive, usage_of
-from gateway.wire.think import split_think
+from gateway.turn import Answer, Ask
+from gateway.wire.dialects.placing import (
+    is_chore,
+    mapping_of,
+    model_of,
+    put_before,
+    said_in,
+    span_of,
+    stream_of,
+)
+from gateway.wire.dialects.readers import ChatReader, EndReader, first_choice, first_string, positive, usage_of
+from gateway.wire.dialects.think import split_think
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
 
 _CONTENT = (str, list, type(None))
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
-_CHORES = re.compile(
-    r"^\s*(### Task:\s*\n|Generate a (concise|short|brief)|Create a (concise|short|brief)[^\n]{0,40}title"
-    r"|Provide a concise,? [^\n]{0,30}title|Summari[sz]e (this|the) (chat|conversation)[^\n]{0,60}title"
-    r"|Correct your JSON ONLY RESPONSE|Recall the function correctly, fix the errors"
-    r"|Please generate a title|请(为|給|给)[^\n]{0,20}(对话|聊天)[^\n]{0,20}标题)",
-    re.IGNORECASE,
-)
 
 
 def text_of(content: Any) -> str:
@@ -42,27 +43,19 @@ def text_of(content: Any) -> str:
 
 def read_chat(body: Any, max_messages: int) -> Ask:
     """What a chat body asks. Raises BadRequest with the path of what is wrong."""
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise BadRequest("`model` must be a string that names a model", param="model", code="missing_model")
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise BadRequest("`stream` must be true or false", param="stream")
+    model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _checked_messages(body.get("messages"), max_messages)
     users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    metadata = body.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
+    metadata = mapping_of(body.get("metadata"))
     query = text_of(messages[users[-1]].get("content")) if users else ""
     return Ask(
         model=model,
-        stream=bool(stream),
+        stream=stream,
         query=query,
         context=text_of(messages[users[-2]].get("content")) if len(users) > 1 else "",
         opening=text_of(messages[users[0]].get("content")) if users else "",
         is_step=bool(users) and users[-1] != len(messages) - 1,
-        is_chore=_is_chore(body, query),
+        is_chore=is_chore(body, query),
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(metadata.get("session_id"), metadata.get("conversation_id")),
         max_tokens=positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens")),
@@ -85,32 +78,39 @@ def _checked_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
     return messages
 
 
-def _is_chore(body: Mapping[str, Any], query: str) -> bool:
-    return "n_ctx" in body or _CHORES.match(query[:400]) is not None
-
-
 class ChatDialect:
     """`/v1/chat/completions`, and `/v1/completions` as far as its answers go."""
 
     layout: Layout | None = None
+    placement: str | None = None
 
-    def place(self, raw: bytes, body: Mapping[str, Any], block: str, placement: str) -> bytes:
-        """The block before the last user message's text (`tail`), or after the system prompt (`system`)."""
+    messages_field = "messages"
+
+    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
+        spoken = enumerate(body["messages"])
+        return [_user_turn(index, message) for index, message in spoken if message["role"] == "user"]
+
+    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
+        return put_before(raw, turn, block, "text")
+
+    def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
         messages = body["messages"]
-        if placement == "system":
-            index = next((i for i, message in enumerate(messages) if _is_system_text(message)), None)
-            if index is None:
-                message = orjson.dumps({"role": "system", "content": block.rstrip()})
-                return splice.insert_first(raw, _span(raw, "messages"), message)
-            return _into_content(raw, index, messages[index], "\n\n" + block.rstrip(), at_end=True)
-        index = max(i for i, message in enumerate(messages) if message["role"] == "user")
-        return _into_content(raw, index, messages[index], block, at_end=False)
+        index = next((i for i, message in enumerate(messages) if _is_system_text(message)), None)
+        if index is None:
+            message = orjson.dumps({"role": "system", "content": block.rstrip()})
+            return splice.insert_first(raw, span_of(raw, "messages"), message)
+        content, text = messages[index]["content"], "\n\n" + block.rstrip()
+        parts = _texts(content) if isinstance(content, list) else []
+        if isinstance(content, list) and not parts:
+            part = orjson.dumps({"type": "text", "text": text})
+            return splice.insert_first(raw, span_of(raw, "messages", index, "content"), part)
+        path = ("content", parts[-1], "text") if parts else ("content",)
+        return splice.insert_into_string(raw, span_of(raw, "messages", index, *path), text, at_end=True)
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
         messages = body["messages"]
         last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
-        newest = messages[max(0, last + 1 - _SAID) : last + 1]
-        return frozenset(message_id(text_of(message.get("content"))) for message in newest)
+        return said_in([text_of(message.get("content")) for message in messages[: last + 1]])
 
     def reader(self) -> "ChatReader":
         return ChatReader()
@@ -128,15 +128,17 @@ class ChatDialect:
             return None
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
-        prompt_tokens, completion_tokens = usage_of(parsed)
+        usage = usage_of(parsed)
         text, thought = split_think(first_string(message.get("content"), choice.get("text")) or "")
         return Answer(
             text=text or None,
             finish_reason=first_string(choice.get("finish_reason")),
             reasoning=first_string(message.get("reasoning_content"), message.get("reasoning"), thought),
             has_tool_calls=bool(message.get("tool_calls")),
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            cached_tokens=usage.cached,
+            id=first_string(parsed.get("id")),
         )
 
     def error_event(self, message: str, code: str) -> bytes:
@@ -152,21 +154,16 @@ def _is_system_text(message: Mapping[str, Any]) -> bool:
     return message["role"] in ("system", "developer") and isinstance(message.get("content"), str | list)
 
 
-def _into_content(raw: bytes, index: int, message: Mapping[str, Any], text: str, *, at_end: bool) -> bytes:
-    content = message.get("content")
+def _user_turn(index: int, message: Mapping[str, Any]) -> UserTurn:
+    content, path = message.get("content"), ("messages", index, "content")
     if not isinstance(content, list):
-        span = splice.find(raw, ("messages", index, "content"))
-        return raw if span is None else splice.insert_into_string(raw, span, text, at_end=at_end)
-    parts = [i for i, part in enumerate(content) if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return UserTurn(content or "", path)
+    parts = _texts(content)
     if not parts:
-        part = orjson.dumps({"type": "text", "text": text})
-        return splice.insert_first(raw, _span(raw, "messages", index, "content"), part)
-    span = _span(raw, "messages", index, "content", parts[-1 if at_end else 0], "text")
-    return splice.insert_into_string(raw, span, text, at_end=at_end)
+        return UserTurn("", path, 0)
+    return UserTurn(text_of(content), (*path, parts[0], "text"))
 
 
-def _span(raw: bytes, *path: str | int) -> splice.Span:
-    span = splice.find(raw, path)
-    if span is None:
-        raise BadRequest("the body's JSON cannot be extended", param=".".join(map(str, path)))
-    return span
+def _texts(content: list[Any]) -> list[int]:
+    """The parts that have text."""
+    return [i for i, part in enumerate(content) if isinstance(part, dict) and isinstance(part.get("text"), str)]

@@ -1,0 +1,44 @@
+"""Reading JSON of others without trusting its types. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+__all__ = ["count_in", "loaded_object", "object_in", "objects", "strings", "text_in"]
+
+
+def loaded_object(text: Any) -> dict[str, Any]:
+    """The object that a text is; an empty one if it is none."""
+    try:
+        found = orjson.loads(text or b"{}")
+    except (orjson.JSONDecodeError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def object_in(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object of this name; an empty one if there is none."""
+    found = holder.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def count_in(holder: Mapping[str, Any], name: str) -> int:
+    """The whole number of this name; 0 if there is none."""
+    found = holder.get(name)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none if it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def strings(items: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+    """The strings of this name, where there are any."""
+    return [item[name] for item in items if isinstance(item.get(name), str)]
+
+
+def text_in(content: Any) -> str:
+    """The text of a content: a string, or the texts of its parts."""
+    return content if isinstance(content, str) else "\n".join(strings(objects(content), "text"))

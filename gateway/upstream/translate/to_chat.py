@@ -1,0 +1,289 @@
+"""Anthropic's messages over chat completions: the request there, the answer and its stream back. Pure.
+
+Tools that only Anthropic's servers run are refused. Thinking blocks of earlier answers are left out, and so is what a
+model thinks now: a thinking block without a signature could not be sent back to Anthropic later.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import BadRequest
+from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in, objects, strings, text_in
+
+__all__ = ["MessagesStream", "chat_request", "message_answer", "message_error"]
+
+_AS_THEY_ARE: Final = ("model", "temperature", "top_p", "top_k", "service_tier")
+_NEWER_LIMIT = re.compile(r"(?:^|/)(?:gpt-5|o\d)")  # models of OpenAI that refuse `max_tokens`
+_STOP: Final = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
+def chat_request(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a chat completion that asks the same. Raises BadRequest."""
+    made = {name: body[name] for name in _AS_THEY_ARE if body.get(name) is not None}
+    system = text_in(body.get("system"))
+    messages = [{"role": "system", "content": system}] if system else []
+    for index, message in enumerate(objects(body.get("messages"))):
+        messages += _messages(message, f"messages[{index}]")
+    made["messages"] = messages
+    if body.get("max_tokens") is not None:
+        limit = "max_completion_tokens" if _NEWER_LIMIT.search(str(body.get("model"))) else "max_tokens"
+        made[limit] = body["max_tokens"]
+    if body.get("stop_sequences"):
+        made["stop"] = body["stop_sequences"]
+    user = object_in(body, "metadata").get("user_id")
+    if isinstance(user, str):
+        made["user"] = user
+    if body.get("stream"):
+        made |= {"stream": True, "stream_options": {"include_usage": True}}
+    return made | _tools(body) | _format(object_in(object_in(body, "output_config"), "format"))
+
+
+def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    tools = objects(body.get("tools"))
+    if not tools:
+        return {}
+    for index, tool in enumerate(tools):
+        if "input_schema" not in tool:
+            kind = str(tool.get("type"))[:40]
+            raise BadRequest(f"only Anthropic's own servers run the tool {kind!r}", param=f"tools[{index}].type")
+    made: dict[str, Any] = {"tools": [{"type": "function", "function": _function(tool)} for tool in tools]}
+    choice = object_in(body, "tool_choice")
+    if choice.get("type") == "tool":
+        made["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+    elif choice.get("type") in ("auto", "none", "any"):
+        made["tool_choice"] = "required" if choice["type"] == "any" else choice["type"]
+    if choice.get("disable_parallel_tool_use"):
+        made["parallel_tool_calls"] = False
+    return made
+
+
+def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    described = {"description": tool["description"]} if isinstance(tool.get("description"), str) else {}
+    return {"name": tool.get("name"), **described, "parameters": tool["input_schema"]}
+
+
+def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    if wanted.get("type") != "json_schema":
+        return {}
+    schema = {"name": "answer", "schema": wanted.get("schema") or {"type": "object"}, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _messages(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    """One message; several where tools answered in it."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"role": message.get("role"), "content": content}]
+    blocks = objects(content)
+    if message.get("role") == "assistant":
+        return [_said(blocks)]
+    results = [block for block in blocks if block.get("type") == "tool_result"]
+    answered = [
+        {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _result(block)} for block in results
+    ]
+    shown = [one for block in results for one in objects(block.get("content")) if one.get("type") == "image"]
+    parts = [part for i, block in enumerate([*shown, *blocks]) for part in _part(block, f"{path}.content[{i}]")]
+    if not parts:
+        return answered
+    if all(part["type"] == "text" for part in parts):
+        return [*answered, {"role": "user", "content": "\n".join(part["text"] for part in parts)}]
+    return [*answered, {"role": "user", "content": parts}]
+
+
+def _result(block: Mapping[str, Any]) -> str:
+    text = text_in(block.get("content"))
+    return f"Error: {text}" if block.get("is_error") else text
+
+
+def _said(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
+    calls = [
+        {
+            "id": block.get("id"),
+            "type": "function",
+            "function": {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()},
+        }
+        for block in blocks
+        if block.get("type") == "tool_use"
+    ]
+    if calls:
+        said["tool_calls"] = calls
+    elif said["content"] is None:
+        said["content"] = ""
+    return said
+
+
+def _part(block: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    kind = block.get("type")
+    source = object_in(block, "source")
+    if kind == "text":
+        return [{"type": "text", "text": str(block.get("text") or "")}]
+    if kind == "image":
+        return [{"type": "image_url", "image_url": {"url": _url(source, path)}}]
+    if kind == "document" and source.get("type") == "text":
+        return [{"type": "text", "text": str(source.get("data") or "")}]
+    if kind == "document":
+        file = {"filename": str(block.get("title") or "document.pdf"), "file_data": _url(source, path)}
+        return [{"type": "file", "file": file}]
+    if kind in ("tool_result", "thinking", "redacted_thinking"):
+        return []
+    raise BadRequest(f"this model takes text, images and documents, not {str(kind)[:40]!r}", param=path)
+
+
+def _url(source: Mapping[str, Any], path: str) -> str:
+    if source.get("type") == "url":
+        return str(source.get("url"))
+    if source.get("type") != "base64":
+        raise BadRequest("a source must be base64 or a URL for this model", param=f"{path}.source")
+    return f"data:{source.get('media_type')};base64,{source.get('data')}"
+
+
+def message_answer(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """A chat completion as a message."""
+    choice = next(iter(objects(completion.get("choices"))), {})
+    said = object_in(choice, "message")
+    blocks: list[dict[str, Any]] = []
+    text = said.get("content") or said.get("refusal")
+    if isinstance(text, str) and text:
+        blocks.append({"type": "text", "text": text})
+    for call in objects(said.get("tool_calls")):
+        function = object_in(call, "function")
+        given = loaded_object(function.get("arguments"))
+        blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
+    reason = _STOP.get(str(choice.get("finish_reason")), "end_turn")
+    usage = _usage(object_in(completion, "usage"))
+    return {**_message(completion), "content": blocks, "stop_reason": reason, "usage": usage}
+
+
+def _message(completion: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"msg_{completion.get('id')}",
+        "type": "message",
+        "role": "assistant",
+        "model": completion.get("model"),
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, int]:
+    cached = count_in(object_in(usage, "prompt_tokens_details"), "cached_tokens")
+    prompt, completion = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
+    return {
+        "input_tokens": prompt - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": completion,
+    }
+
+
+def message_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error of OpenAI's as Anthropic writes one."""
+    inner = error.get("error")
+    message = inner.get("message") if isinstance(inner, dict) else inner
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": str(message or "the upstream failed")}}
+
+
+class MessagesStream:
+    """Chunks of chat completions in, events of the messages format out."""
+
+    def __init__(self) -> None:
+        self._has_begun = self._has_ended = False
+        self._open: list[int] = []  # blocks that have begun and not ended
+        self._blocks = 0
+        self._text: int | None = None
+        self._calls: dict[Any, int] = {}
+        self._reason: str | None = None
+        self._usage: dict[str, Any] = {}
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bytes that go out for one event."""
+        if data == b"[DONE]":
+            yield from self.end()
+            return
+        chunk = loaded_object(data)
+        if chunk.get("error"):
+            yield _event("error", message_error(500, chunk))
+            self._has_ended = True
+            return
+        if not self._has_begun and chunk:
+            self._has_begun = True
+            yield _event("message_start", {"message": _message(chunk)})
+        self._usage = object_in(chunk, "usage") or self._usage
+        for choice in objects(chunk.get("choices")):
+            if choice.get("index", 0) != 0:
+                continue
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                yield from self._grown(delta)
+            if isinstance(choice.get("finish_reason"), str):
+                self._reason = choice["finish_reason"]
+
+    def end(self) -> Iterator[bytes]:
+        """The end, once, if the answer had one."""
+        if self._has_ended or self._reason is None:
+            return
+        self._has_ended = True
+        yield from self._closed()
+        delta = {"stop_reason": _STOP.get(self._reason, "end_turn"), "stop_sequence": None}
+        yield _event("message_delta", {"delta": delta, "usage": _usage(self._usage)})
+        yield _event("message_stop", {})
+
+    def _grown(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
+        text = delta.get("content") or delta.get("refusal")
+        if isinstance(text, str) and text:
+            if self._text is None:
+                self._text = self._blocks
+                yield self._begun({"type": "text", "text": ""})
+            yield _delta(self._text, {"type": "text_delta", "text": text})
+        for call in objects(delta.get("tool_calls")):
+            function = object_in(call, "function")
+            number = call.get("index", 0)
+            if number not in self._calls:
+                yield from self._closed() if self._text is not None else ()
+                self._calls[number] = self._blocks
+                yield self._begun({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": {}})
+            if function.get("arguments"):
+                grown = {"type": "input_json_delta", "partial_json": function["arguments"]}
+                yield _delta(self._calls[number], grown)
+
+    def _begun(self, block: Mapping[str, Any]) -> bytes:
+        index = self._blocks
+        self._blocks += 1
+        self._open.append(index)
+        return _event("content_block_start", {"index": index, "content_block": block})
+
+    def _closed(self) -> Iterator[bytes]:
+        for index in self._open:
+            yield _event("content_block_stop", {"index": index})
+        self._open.clear()
+        self._text = None
+
+
+def _delta(index: int, delta: Mapping[str, Any]) -> bytes:
+    return _event("content_block_delta", {"index": index, "delta": delta})
+
+
+def _event(name: str, body: Mapping[str, Any]) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps({"type": name, **body}) + b"\n\n"

@@ -1,0 +1,270 @@
+"""Chat completions over Anthropic's messages: the request there, the answer and its stream back. Pure.
+
+What the messages format cannot say (several choices, audio) is refused, what it has no word for (seed, penalties,
+logprobs) is left out. What a model thought comes back as `reasoning_content`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import BadRequest
+from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in, objects, strings, text_in
+
+__all__ = ["ChatStream", "chat_answer", "chat_error", "messages_request"]
+
+_MAX_TOKENS = 8192  # the format demands a number; a client that gives none gets this
+_AS_THEY_ARE: Final = ("model", "stream", "top_p", "top_k", "thinking", "service_tier", "container")
+_DATA_URL = re.compile(r"^data:([^;,]+);base64,(.*)$", re.DOTALL)
+_FINISH: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_ERROR_TYPES: Final = {"not_found_error": "invalid_request_error", "request_too_large": "invalid_request_error"}
+
+
+def messages_request(chat: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a messages request that asks the same. Raises BadRequest."""
+    if chat.get("n") not in (None, 1):
+        raise BadRequest("this model gives one choice: leave `n` out", param="n")
+    body = {name: chat[name] for name in _AS_THEY_ARE if chat.get(name) is not None}
+    system, messages = _conversation(objects(chat.get("messages")))
+    body["messages"] = messages
+    if system:
+        body["system"] = system
+    body["max_tokens"] = chat.get("max_completion_tokens") or chat.get("max_tokens") or _MAX_TOKENS
+    if isinstance(chat.get("temperature"), int | float):
+        body["temperature"] = min(chat["temperature"], 1.0)  # the scale of chat completions goes to 2
+    stop = chat.get("stop")
+    if stop:
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    user = chat.get("safety_identifier") or chat.get("user")
+    if isinstance(user, str):
+        body["metadata"] = {"user_id": user}
+    return body | _tools(chat) | _format(object_in(chat, "response_format"))
+
+
+def _tools(chat: Mapping[str, Any]) -> dict[str, Any]:
+    functions = [tool["function"] for tool in objects(chat.get("tools")) if isinstance(tool.get("function"), dict)]
+    functions += objects(chat.get("functions"))
+    if not functions:
+        return {}
+    made: dict[str, Any] = {"tools": [_tool(function) for function in functions]}
+    choice = chat.get("tool_choice") or chat.get("function_call")
+    if isinstance(choice, dict):
+        named = object_in(choice, "function") or choice
+        made["tool_choice"] = {"type": "tool", "name": str(named.get("name"))}
+    elif choice in ("auto", "none", "required"):
+        made["tool_choice"] = {"type": "any" if choice == "required" else choice}
+    if chat.get("parallel_tool_calls") is False and made.get("tool_choice", {}).get("type") != "none":
+        made["tool_choice"] = {**made.get("tool_choice", {"type": "auto"}), "disable_parallel_tool_use": True}
+    return made
+
+
+def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
+    described = {"description": function["description"]} if isinstance(function.get("description"), str) else {}
+    schema = function.get("parameters") or {"type": "object", "properties": {}}
+    return {"name": function.get("name"), **described, "input_schema": schema}
+
+
+def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    if wanted.get("type") != "json_schema":
+        return {}  # plain `json_object` is asked for in the prompt, as its own rules demand
+    schema = object_in(wanted, "json_schema").get("schema")
+    return {"output_config": {"format": {"type": "json_schema", "schema": schema or {"type": "object"}}}}
+
+
+def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system blocks, and the messages; neighbours of one role are one message, as the format wants it."""
+    system: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        role, path = message.get("role"), f"messages[{index}]"
+        if role in ("system", "developer"):
+            system += _blocks(message.get("content"), path)
+            continue
+        own, blocks = ("assistant", _said(message, path)) if role == "assistant" else ("user", _asked(message, path))
+        if turns and turns[-1]["role"] == own:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": own, "content": blocks})
+    return system, turns
+
+
+def _asked(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    if message.get("role") not in ("tool", "function"):
+        return _blocks(message.get("content"), path)
+    id_ = message.get("tool_call_id") or f"function_{message.get('name')}"
+    return [{"type": "tool_result", "tool_use_id": id_, "content": text_in(message.get("content"))}]
+
+
+def _said(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    blocks = _blocks(message.get("content") or message.get("refusal"), path)
+    for call in objects(message.get("tool_calls")):
+        blocks.append(_call(str(call.get("id")), object_in(call, "function")))
+    if isinstance(message.get("function_call"), dict):
+        called = message["function_call"]
+        blocks.append(_call(f"function_{called.get('name')}", called))
+    return blocks
+
+
+def _call(id_: str, function: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": id_,
+        "name": function.get("name"),
+        "input": loaded_object(function.get("arguments")),
+    }
+
+
+def _blocks(content: Any, path: str) -> list[dict[str, Any]]:
+    """The blocks of a content; empty texts are left out, since the format refuses them."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return [block for i, part in enumerate(objects(content)) for block in _block(part, f"{path}.content[{i}]")]
+
+
+def _block(part: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    cached = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    kind = part.get("type", "text")
+    if kind in ("text", "refusal"):
+        text = part.get("text") or part.get("refusal")
+        return [{"type": "text", "text": text, **cached}] if text else []
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        return [{"type": "image", "source": _source(str(url)), **cached}]
+    if kind == "file" and isinstance(part.get("file"), dict) and part["file"].get("file_data"):
+        return [{"type": "document", "source": _source(str(part["file"]["file_data"])), **cached}]
+    raise BadRequest(f"this model takes text, images and files, not {str(kind)[:40]!r}", param=path)
+
+
+def _source(url: str) -> dict[str, Any]:
+    match = _DATA_URL.match(url)
+    if match is None:
+        return {"type": "url", "url": url}
+    return {"type": "base64", "media_type": match[1], "data": match[2]}
+
+
+def chat_answer(message: Mapping[str, Any], created: int) -> dict[str, Any]:
+    """A message as a chat completion. `created`: seconds since 1970."""
+    blocks = objects(message.get("content"))
+    calls = [
+        {"id": block.get("id"), "type": "function", "function": _called(block)}
+        for block in blocks
+        if block.get("type") == "tool_use"
+    ]
+    said: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
+    thoughts = "\n".join(strings(blocks, "thinking"))
+    if thoughts:
+        said["reasoning_content"] = thoughts
+    if calls:
+        said["tool_calls"] = calls
+    elif said["content"] is None:
+        said["content"] = ""
+    finish = _FINISH.get(str(message.get("stop_reason")), "stop")
+    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
+    head = _head(message, created, "chat.completion")
+    return {**head, "choices": [choice], "usage": _usage(object_in(message, "usage"))}
+
+
+def _called(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+
+
+def _head(message: Mapping[str, Any], created: int, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{message.get('id')}", "object": kind, "created": created, "model": message.get("model")}
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    prompt, completion = sum(count_in(usage, name) for name in names), count_in(usage, "output_tokens")
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": count_in(usage, "cache_read_input_tokens")},
+    }
+
+
+def chat_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error of the messages format as OpenAI writes one."""
+    inner = object_in(error, "error")
+    kind, message = str(inner.get("type") or "api_error"), str(inner.get("message") or "the upstream failed")
+    code = "context_length_exceeded" if "prompt is too long" in message else kind
+    return {"error": {"message": message, "type": _ERROR_TYPES.get(kind, kind), "param": None, "code": code}}
+
+
+class ChatStream:
+    """Events of the messages format in, chunks of chat completions out."""
+
+    def __init__(self, created: int, *, has_usage: bool) -> None:
+        self._created = created
+        self._has_usage = has_usage
+        self._message: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._calls: dict[int, int] = {}
+        self._stop_reason = "end_turn"
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bytes that go out for one event."""
+        event = loaded_object(data)
+        match event.get("type"):
+            case "message_start" if isinstance(event.get("message"), dict):
+                self._message = event["message"]
+                self._usage |= object_in(self._message, "usage")
+                yield self._chunk({"role": "assistant", "content": ""})
+            case "content_block_start" if isinstance(event.get("content_block"), dict):
+                yield from self._begun(event.get("index"), event["content_block"])
+            case "content_block_delta" if isinstance(event.get("delta"), dict):
+                yield from self._grown(event.get("index"), event["delta"])
+            case "message_delta":
+                self._stop_reason = str(object_in(event, "delta").get("stop_reason") or self._stop_reason)
+                self._usage |= {name: count for name, count in object_in(event, "usage").items() if count}
+            case "message_stop":
+                yield from self._ended()
+            case "ping":
+                yield b": ping\n\n"
+            case "error":
+                yield _event(chat_error(event))
+
+    def _begun(self, index: Any, block: Mapping[str, Any]) -> Iterator[bytes]:
+        if block.get("type") != "tool_use":
+            return
+        number = self._calls[index] = len(self._calls)
+        function = {"name": block.get("name"), "arguments": ""}
+        call = {"index": number, "id": block.get("id"), "type": "function", "function": function}
+        yield self._chunk({"tool_calls": [call]})
+
+    def _grown(self, index: Any, delta: Mapping[str, Any]) -> Iterator[bytes]:
+        if isinstance(delta.get("text"), str):
+            yield self._chunk({"content": delta["text"]})
+        elif isinstance(delta.get("thinking"), str):
+            yield self._chunk({"reasoning_content": delta["thinking"]})
+        elif isinstance(delta.get("partial_json"), str) and index in self._calls:
+            call = {"index": self._calls[index], "function": {"arguments": delta["partial_json"]}}
+            yield self._chunk({"tool_calls": [call]})
+
+    def _ended(self) -> Iterator[bytes]:
+        yield self._chunk({}, _FINISH.get(self._stop_reason, "stop"))
+        if self._has_usage:
+            head = _head(self._message, self._created, "chat.completion.chunk")
+            yield _event({**head, "choices": [], "usage": _usage(self._usage)})
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        usage = {"usage": None} if self._has_usage else {}
+        head = _head(self._message, self._created, "chat.completion.chunk")
+        return _event({**head, "choices": [choice], **usage})
+
+
+def _event(body: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,94 @@
+"""Writes answers out: an exchange with its memory, or an answer that is merely passed on."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from aiohttp import web
+
+from gateway.errors import GatewayError, UpstreamFailed
+from gateway.exchange import Exchange, read_error, scrubbed
+from gateway.upstream import headers as header_lists
+from gateway.upstream.client import Incoming, Upstream
+from gateway.upstream.tee import wrap_error
+from gateway.wire.alive import kept_alive
+
+__all__ = ["relay", "send"]
+
+_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_TEXTS = ("text/", "application/json")
+
+
+async def send(request: web.Request, exchange: Exchange, keep_alive: float | None = None) -> web.StreamResponse:
+    """Write an exchange out. A stream that was cut ends with its error event and a broken connection. `keep_alive`:
+    seconds of silence after which a stream gets a comment."""
+    try:
+        if not exchange.is_stream:
+            body = await exchange.read()
+            return web.Response(status=exchange.status, headers=exchange.headers, body=body)
+        headers = {**exchange.headers, **_STREAM_HEADERS}
+        chunks = exchange.chunks() if keep_alive is None else kept_alive(exchange.chunks(), keep_alive)
+        return await _write_out(request, exchange.status, headers, chunks)
+    finally:
+        exchange.close()
+
+
+async def relay(
+    request: web.Request, incoming: Incoming, upstream: Upstream, secrets: Sequence[bytes]
+) -> web.StreamResponse:
+    """Pass an answer on as it comes, without `secrets`; an error that is no JSON is wrapped."""
+    try:
+        headers = header_lists.down(incoming.headers)
+        encoding = incoming.headers.get("content-encoding")
+        if incoming.status >= 400 and not encoding:
+            body = await read_error(incoming)
+            if wrap_error(incoming.status, body, upstream.name) is not None:
+                raise _no_json(incoming.status, upstream.name, headers)
+            return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
+        if encoding:
+            headers["content-encoding"] = encoding
+        length = incoming.headers.get("content-length")
+        if length is not None:
+            headers["content-length"] = length
+        else:
+            headers.update(_STREAM_HEADERS)
+        is_text = length is None and headers.get("content-type", "").startswith(_TEXTS)
+        chunks = _scrubbed(incoming.chunks(), secrets) if is_text else incoming.chunks()
+        return await _write_out(request, incoming.status, headers, chunks)
+    finally:
+        incoming.close()
+
+
+async def _write_out(
+    request: web.Request, status: int, headers: dict[str, str], pieces: AsyncGenerator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    try:
+        async with contextlib.aclosing(pieces) as chunks:
+            async for chunk in chunks:
+                await response.write(chunk)
+    except GatewayError:
+        _break_off(request)
+        return response
+    await response.write_eof()
+    return response
+
+
+async def _scrubbed(chunks: AsyncGenerator[bytes], secrets: Sequence[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            yield scrubbed(chunk, secrets)
+
+
+def _no_json(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:
+    """An upstream's error that no client could read, as one of ours in the caller's format."""
+    kept = {name: value for name, value in headers.items() if name.startswith(("retry-after", "x-should-retry"))}
+    error = UpstreamFailed(f"the upstream {upstream} answered {status} without a JSON error", headers=kept)
+    error.status = status
+    return error
+
+
+def _break_off(request: web.Request) -> None:
+    """Send what is buffered and close without the mark of a good end, so that no client takes it for one."""
+    if request.transport is not None:
+        request.transport.close()

@@ -1,0 +1,46 @@
+"""The Anthropic face: `/v1/messages` with memory, and `/v1/messages/count_tokens`."""
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.pipeline import Pipeline
+from gateway.wire.answers import relay, send
+from gateway.wire.dialects.messages import MessagesDialect, read_messages
+from gateway.wire.guard import parse_json, read_body
+from gateway.wire.turns import turn_of
+
+__all__ = ["AnthropicFace"]
+
+
+class AnthropicFace:
+    def __init__(self, config: Config, pipeline: Pipeline) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._dialect = MessagesDialect()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.post("/v1/messages", self.messages),
+            web.post("/v1/messages/count_tokens", self.count_tokens),
+        ]
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        raw = await read_body(request, self._config.limits)
+        body = parse_json(raw, self._config.limits)
+        ask = read_messages(body, self._config.limits.messages)
+        turn = turn_of(request, raw, body, ask, dialect=self._dialect, config=self._config)
+        return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
+
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """Tokens of the request as it was sent: memories are not counted in."""
+        raw = await read_body(request, self._config.limits)
+        ask = read_messages(parse_json(raw, self._config.limits), self._config.limits.messages)
+        forwarder = self._pipeline.forwarder
+        served = await forwarder.send_chat(
+            forwarder.route(ask.model),
+            path="/messages/count_tokens",
+            query_string=request.rel_url.raw_query_string,
+            client_headers=request.headers,
+            raw=raw,
+        )
+        return await relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))

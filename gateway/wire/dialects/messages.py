@@ -1,0 +1,266 @@
+"""Anthropic's messages format, read and extended. Pure.
+
+A block goes into the message in which the user last spoke, behind what ends a cached prefix (`cache_control`) and
+behind what tools answered, which must come first. Thinking blocks and everything else keep their bytes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway import splice
+from gateway.dialect import Layout, UserTurn
+from gateway.errors import BadRequest
+from gateway.sse import EventParser
+from gateway.turn import Answer, Ask
+from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
+from gateway.wire.dialects.readers import first_string, positive
+
+__all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
+
+_REMINDER = re.compile(r"\s*<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_SIGNED_IN = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
+_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def read_messages(body: Any, max_messages: int) -> Ask:
+    """What a body of `/v1/messages` asks. Raises BadRequest with the path of what is wrong."""
+    model, stream = model_of(body), stream_of(mapping_of(body))
+    messages = _checked(body.get("messages"), max_messages)
+    turns = MessagesDialect().user_turns(body)
+    user, session = _who(mapping_of(body.get("metadata")).get("user_id"))
+    query = turns[-1].text if turns else ""
+    return Ask(
+        model=model,
+        stream=stream,
+        query=query,
+        context=turns[-2].text if len(turns) > 1 else "",
+        opening=turns[0].text if turns else "",
+        is_step=bool(turns) and turns[-1].path[1] != len(messages) - 1,
+        is_chore=is_chore(body, query) or body.get("max_tokens") == 1,
+        user_hint=user,
+        session_hint=session,
+        max_tokens=positive(body.get("max_tokens")),
+    )
+
+
+def _checked(messages: Any, limit: int) -> list[dict[str, Any]]:
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list with at least one message", param="messages")
+    if len(messages) > limit:
+        raise BadRequest(f"`messages` has {len(messages)} entries; at most {limit} are taken", param="messages")
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise BadRequest(f"`{path}` must be an object", param=path)
+        if not isinstance(message.get("role"), str):
+            raise BadRequest(f"`{path}.role` must be user or assistant", param=f"{path}.role")
+        if not isinstance(message.get("content"), str | list):
+            raise BadRequest(f"`{path}.content` must be a string or a list of blocks", param=f"{path}.content")
+    return messages
+
+
+def _who(user_id: Any) -> tuple[str | None, str | None]:
+    """User and conversation in `metadata.user_id`: coding agents put both in there, as one word or as JSON."""
+    if not isinstance(user_id, str) or not user_id:
+        return None, None
+    match = _SIGNED_IN.match(user_id)
+    if match is not None:
+        return match["user"], match["session"]
+    if user_id.startswith("{"):
+        try:
+            parts = mapping_of(orjson.loads(user_id))
+        except orjson.JSONDecodeError:
+            return user_id, None
+        user = first_string(parts.get("account_uuid"), parts.get("device_id"))
+        return user, first_string(parts.get("session_id"))
+    return user_id, None
+
+
+class MessagesDialect:
+    """`/v1/messages`."""
+
+    layout: Layout | None = None
+    placement: str | None = None
+    messages_field = "messages"
+
+    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
+        spoken = enumerate(body["messages"])
+        turns = (_user_turn(index, message["content"]) for index, message in spoken if message["role"] == "user")
+        return [turn for turn in turns if turn is not None]
+
+    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
+        return put_before(raw, turn, block, "text")
+
+    def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
+        system, text = body.get("system"), block.rstrip()
+        if isinstance(system, str):
+            return splice.insert_into_string(raw, span_of(raw, "system"), "\n\n" + text, at_end=True)
+        if isinstance(system, list):
+            part = orjson.dumps({"type": "text", "text": text})
+            return splice.insert_element(raw, span_of(raw, "system"), len(system), part)
+        return splice.insert_member(raw, "system", orjson.dumps(text))
+
+    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+        turns = self.user_turns(body)
+        last = turns[-1].path[1] if turns else 0
+        messages = [message for index, message in enumerate(body["messages"]) if index <= int(last)]
+        return said_in([_spoken(message["content"]) for message in messages])
+
+    def reader(self) -> "MessagesReader":
+        return MessagesReader()
+
+    def end_reader(self) -> "MessagesReader":
+        return MessagesReader()
+
+    def read_plain(self, body: bytes) -> Answer | None:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        content = parsed.get("content") if isinstance(parsed, dict) else None
+        if not isinstance(content, list):
+            return None
+        blocks = [block for block in content if isinstance(block, dict)]
+        thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
+        usage = mapping_of(parsed.get("usage"))
+        return Answer(
+            text=_spoken(blocks) or None,
+            finish_reason=first_string(parsed.get("stop_reason")),
+            reasoning="\n".join(thoughts) or None,
+            has_tool_calls=any(block.get("type") == "tool_use" for block in blocks),
+            prompt_tokens=_prompt_tokens(usage),
+            completion_tokens=positive(usage.get("output_tokens")) or None,
+            cached_tokens=positive(usage.get("cache_read_input_tokens")) or None,
+            id=first_string(parsed.get("id")),
+        )
+
+    def error_event(self, message: str, code: str) -> bytes:
+        return (
+            b"event: error\ndata: "
+            + error_body(message, "timeout_error" if "timeout" in code else "api_error")
+            + b"\n\n"
+        )
+
+
+def error_body(message: str, type_: str) -> bytes:
+    """An error as Anthropic writes it."""
+    return orjson.dumps({"type": "error", "error": {"type": type_, "message": message}})
+
+
+def anthropic_type(status: int) -> str:
+    """The type of an error by its status."""
+    return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def _user_turn(index: int, content: Any) -> UserTurn | None:
+    """None where only tools answer, or a program reminds."""
+    text = _spoken(content)
+    path = ("messages", index, "content")
+    if not text.strip():
+        return None
+    if isinstance(content, str):
+        return UserTurn(text, path)
+    ends = [i for i, block in enumerate(content) if _ends_prefix(block)]
+    return UserTurn(text, path, ends[-1] + 1 if ends else 0)
+
+
+def _ends_prefix(block: Any) -> bool:
+    return isinstance(block, dict) and ("cache_control" in block or block.get("type") == "tool_result")
+
+
+def _spoken(content: Any) -> str:
+    """What was said in a message, without what a program put in."""
+    if isinstance(content, str):
+        return _REMINDER.sub("", content)
+    blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
+    texts = [_REMINDER.sub("", block["text"]) for block in blocks if isinstance(block.get("text"), str)]
+    return "\n".join(text for text in texts if text)
+
+
+def _prompt_tokens(usage: Mapping[str, Any]) -> int | None:
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(positive(usage.get(name)) for name in names) or None
+
+
+class MessagesReader:
+    """Reads along a stream of events: the text, how it ended, its usage."""
+
+    def __init__(self) -> None:
+        self._events = EventParser()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._size = 0
+        self._stop_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._id: str | None = None
+        self._has_tool_calls = False
+        self.is_complete = self.has_error = self.has_events = False
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._events.is_mid_event
+
+    def feed(self, chunk: bytes) -> None:
+        for event in self._events.feed(chunk):
+            self._take(event.data)
+
+    def end(self) -> None:
+        for event in self._events.end():
+            self._take(event.data)
+        if self._stop_reason is not None and not self.has_error:
+            self.is_complete = True
+
+    def answer(self) -> Answer:
+        return Answer(
+            text="".join(self._text) or None,
+            finish_reason=self._stop_reason,
+            reasoning="".join(self._reasoning) or None,
+            has_tool_calls=self._has_tool_calls,
+            prompt_tokens=_prompt_tokens(self._usage),
+            completion_tokens=positive(self._usage.get("output_tokens")) or None,
+            cached_tokens=positive(self._usage.get("cache_read_input_tokens")) or None,
+            id=self._id,
+        )
+
+    def _take(self, data: bytes) -> None:
+        try:
+            event = mapping_of(orjson.loads(data))
+        except orjson.JSONDecodeError:
+            return
+        self.has_events = True
+        match event.get("type"):
+            case "message_start":
+                message = mapping_of(event.get("message"))
+                self._id = first_string(message.get("id"))
+                self._usage |= mapping_of(message.get("usage"))
+            case "content_block_start":
+                self._has_tool_calls |= mapping_of(event.get("content_block")).get("type") == "tool_use"
+            case "content_block_delta":
+                delta = mapping_of(event.get("delta"))
+                self._keep(self._text, delta.get("text"))
+                self._keep(self._reasoning, delta.get("thinking"))
+            case "message_delta":
+                self._stop_reason = first_string(mapping_of(event.get("delta")).get("stop_reason"))
+                self._usage |= {name: count for name, count in mapping_of(event.get("usage")).items() if count}
+            case "message_stop":
+                self.is_complete = not self.has_error
+            case "error":
+                self.has_error = True
+
+    def _keep(self, kept: list[str], text: Any) -> None:
+        if isinstance(text, str) and text and self._size < _MAX_ANSWER:
+            kept.append(text)
+            self._size += len(text)

@@ -1,0 +1,204 @@
+"""OpenAI's responses format, read and extended. Pure.
+
+`input` is a string or a list of items. With `previous_response_id` or a `conversation` the upstream holds what was said
+before: only what is new stands in the request, and a request that brings nothing of the user's (the results of tools)
+needs no memories, since those of its turn are up there already.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway import splice
+from gateway.dialect import Layout, UserTurn
+from gateway.errors import BadRequest
+from gateway.sse import EventParser
+from gateway.turn import Answer, Ask
+from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
+from gateway.wire.dialects.readers import first_string, positive
+
+__all__ = ["ResponsesDialect", "ResponsesReader", "read_response"]
+
+_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_TEXTS: Final = ("input_text", "output_text", "text")
+
+
+def read_response(body: Any, max_items: int) -> Ask:
+    """What a body of `/v1/responses` asks. Raises BadRequest with the path of what is wrong."""
+    model, stream = model_of(body), stream_of(mapping_of(body))
+    items = _checked(body.get("input"), max_items)
+    turns = ResponsesDialect().user_turns(body)
+    query = turns[-1].text if turns else ""
+    metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
+    return Ask(
+        model=model,
+        stream=stream,
+        query=query,
+        context=turns[-2].text if len(turns) > 1 else "",
+        opening=turns[0].text if turns else "",
+        is_step=bool(turns) and len(turns[-1].path) > 1 and turns[-1].path[1] != len(items) - 1,
+        is_chore=is_chore(body, query),
+        user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
+        session_hint=first_string(
+            metadata.get("session_id"),
+            metadata.get("conversation_id"),
+            conversation,
+            mapping_of(conversation).get("id"),
+        ),
+        max_tokens=positive(body.get("max_output_tokens")),
+    )
+
+
+def _checked(items: Any, limit: int) -> list[Any]:
+    """The items of an input; none for a string, or where there is no input (a stored prompt may be asked)."""
+    if items is None or isinstance(items, str):
+        return []
+    if not isinstance(items, list):
+        raise BadRequest("`input` must be a string or a list of items", param="input")
+    if len(items) > limit:
+        raise BadRequest(f"`input` has {len(items)} items; at most {limit} are taken", param="input")
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise BadRequest(f"`input[{index}]` must be an object", param=f"input[{index}]")
+    return items
+
+
+class ResponsesDialect:
+    """`/v1/responses`."""
+
+    layout: Layout | None = None
+    placement: str | None = None
+    messages_field = "input"
+
+    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
+        said = body.get("input")
+        if isinstance(said, str):
+            return [UserTurn(said, ("input",))]
+        turns = (_user_turn(index, item) for index, item in enumerate(said or ()))
+        return [turn for turn in turns if turn is not None]
+
+    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
+        return put_before(raw, turn, block, "input_text")
+
+    def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
+        text = block.rstrip()
+        if isinstance(body.get("instructions"), str):
+            return splice.insert_into_string(raw, span_of(raw, "instructions"), "\n\n" + text, at_end=True)
+        span = splice.find(raw, ("instructions",))
+        if span is not None:
+            return splice.replace(raw, span, orjson.dumps(text))
+        return splice.insert_member(raw, "instructions", orjson.dumps(text))
+
+    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+        said = body.get("input")
+        return said_in([said] if isinstance(said, str) else [_spoken(item.get("content")) for item in said or ()])
+
+    def reader(self) -> "ResponsesReader":
+        return ResponsesReader()
+
+    def end_reader(self) -> "ResponsesReader":
+        return ResponsesReader()
+
+    def read_plain(self, body: bytes) -> Answer | None:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(parsed, dict) or not isinstance(parsed.get("output"), list):
+            return None
+        return _answer(parsed, "")
+
+    def error_event(self, message: str, code: str) -> bytes:
+        error = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
+        return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
+
+
+def _user_turn(index: int, item: Mapping[str, Any]) -> UserTurn | None:
+    content, path = item.get("content"), ("input", index, "content")
+    if item.get("role") != "user" or item.get("type", "message") != "message":
+        return None
+    if isinstance(content, str):
+        return UserTurn(content, path)
+    parts = content if isinstance(content, list) else []
+    texts = [i for i, part in enumerate(parts) if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    if not texts:
+        return UserTurn("", path, 0) if parts else None
+    return UserTurn(_spoken(content), (*path, texts[0], "text"))
+
+
+def _spoken(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXTS]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _answer(response: Mapping[str, Any], streamed: str) -> Answer:
+    """What a whole response says; what was streamed, where its output is empty (some servers leave it so)."""
+    output = response.get("output")
+    items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
+    said = [_spoken(item.get("content")) for item in items if item.get("type") == "message"]
+    thoughts = [_thought(item) for item in items if item.get("type") == "reasoning"]
+    usage = mapping_of(response.get("usage"))
+    reason = first_string(mapping_of(response.get("incomplete_details")).get("reason"), response.get("status"))
+    return Answer(
+        text="\n".join(text for text in said if text) or streamed or None,
+        finish_reason=reason,
+        reasoning="\n".join(thoughts) or None,
+        has_tool_calls=any(str(item.get("type")).endswith("_call") for item in items),
+        prompt_tokens=positive(usage.get("input_tokens")) or None,
+        completion_tokens=positive(usage.get("output_tokens")) or None,
+        cached_tokens=positive(mapping_of(usage.get("input_tokens_details")).get("cached_tokens")) or None,
+        id=first_string(response.get("id")),
+    )
+
+
+def _thought(item: Mapping[str, Any]) -> str:
+    summary = item.get("summary")
+    parts = summary if isinstance(summary, list) else []
+    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+
+
+class ResponsesReader:
+    """Reads along a stream of events: the text, how it ended, its usage."""
+
+    def __init__(self) -> None:
+        self._events = EventParser()
+        self._text: list[str] = []
+        self._size = 0
+        self._response: Mapping[str, Any] = {}
+        self.is_complete = self.has_error = self.has_events = False
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._events.is_mid_event
+
+    def feed(self, chunk: bytes) -> None:
+        for event in self._events.feed(chunk):
+            self._take(event.data)
+
+    def end(self) -> None:
+        for event in self._events.end():
+            self._take(event.data)
+
+    def answer(self) -> Answer:
+        return _answer(self._response, "".join(self._text))
+
+    def _take(self, data: bytes) -> None:
+        try:
+            event = mapping_of(orjson.loads(data))
+        except orjson.JSONDecodeError:
+            return
+        self.has_events = True
+        kind, delta = event.get("type"), event.get("delta")
+        if kind == "response.output_text.delta" and isinstance(delta, str) and self._size < _MAX_ANSWER:
+            self._text.append(delta)
+            self._size += len(delta)
+        elif kind in _ENDS or kind == "response.created":
+            self._response = mapping_of(event.get("response"))
+            self.is_complete = kind in _ENDS and not self.has_error
+        elif kind == "error":
+            self.has_error = True

@@ -1,0 +1,158 @@
+import json
+from typing import Any
+
+import pytest
+
+from gateway.errors import BadRequest
+from gateway.sse import EventParser
+from gateway.upstream.translate.to_chat import MessagesStream, chat_request, message_answer, message_error
+from gateway.wire.dialects.messages import MessagesReader
+from tests.fakes.upstream import DONE, chunk, completion, deltas
+
+TOOL = {"name": "look", "description": "looks", "input_schema": {"type": "object"}}
+
+
+def request(*messages: Any, **fields: Any) -> dict[str, Any]:
+    return chat_request({"model": "m", "max_tokens": 9, "messages": list(messages), **fields})
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def test_a_conversation_with_tools_is_one_in_the_other_format() -> None:
+    made = request(
+        user("look up"),
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "t1", "name": "look", "input": {"where": "up"}},
+            ],
+        },
+        user(
+            [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "is_error": True,
+                    "content": [{"type": "text", "text": "dark"}],
+                },
+                {"type": "text", "text": "and down?"},
+            ]
+        ),
+        system=[{"type": "text", "text": "Be kind."}],
+        tools=[TOOL],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        stop_sequences=["END"],
+        metadata={"user_id": "ada"},
+        thinking={"type": "enabled", "budget_tokens": 1024},
+    )
+    arguments = made["messages"][2]["tool_calls"][0]["function"].pop("arguments")
+    assert json.loads(arguments) == {"where": "up"}
+    assert made["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        user("look up"),
+        {
+            "role": "assistant",
+            "content": "I look.",
+            "tool_calls": [{"id": "t1", "type": "function", "function": {"name": "look"}}],
+        },
+        {"role": "tool", "tool_call_id": "t1", "content": "Error: dark"},
+        user("and down?"),
+    ]
+    assert made["tools"][0]["function"] == {"name": "look", "description": "looks", "parameters": {"type": "object"}}
+    assert (made["tool_choice"], made["parallel_tool_calls"]) == ("required", False)
+    assert (made["max_tokens"], made["stop"], made["user"]) == (9, ["END"], "ada")
+    assert "thinking" not in made
+
+
+def test_newer_models_get_the_limit_that_they_know() -> None:
+    assert request(user("x"), model="gpt-5-mini")["max_completion_tokens"] == 9
+    assert request(user("x"), model="llama3")["max_tokens"] == 9
+
+
+def test_images_and_documents_are_carried_over() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    document = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "BB"}}
+    shown = {"type": "tool_result", "tool_use_id": "t", "content": [image]}
+    made = request(user([shown, image, document, {"type": "text", "text": "what?"}]))
+    tool, asked = made["messages"]
+    assert tool == {"role": "tool", "tool_call_id": "t", "content": ""}
+    assert [part["type"] for part in asked["content"]] == ["image_url", "image_url", "file", "text"]
+    assert asked["content"][0]["image_url"]["url"] == "data:image/png;base64,AAAA"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+        ({"messages": [user([{"type": "server_thing"}])]}, "messages[0].content[0]"),
+    ],
+)
+def test_what_the_format_cannot_say_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        chat_request({"model": "m", "messages": [user("x")], **fields})
+    assert caught.value.param == param
+
+
+def test_an_answer_comes_back_as_a_message() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"a":1}'}}
+    found = completion("Hello", tool_calls=[call])
+    found["choices"][0]["finish_reason"] = "tool_calls"
+    made = message_answer(found)
+    assert (made["type"], made["role"], made["stop_reason"]) == ("message", "assistant", "tool_use")
+    assert made["content"] == [
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}},
+    ]
+    assert (made["usage"]["input_tokens"], made["usage"]["output_tokens"]) == (7, 5)
+
+
+def translated(pieces: list[bytes]) -> tuple[bytes, list[dict[str, Any]]]:
+    stream, parser, out = MessagesStream(), EventParser(), b""
+    for piece in pieces:
+        for event in parser.feed(piece):
+            out += b"".join(stream.feed(event.data))
+    out += b"".join(stream.end())
+    return out, [json.loads(event.data) for event in EventParser().feed(out)]
+
+
+def test_a_stream_comes_back_event_by_event() -> None:
+    calls = [
+        {"index": 0, "id": "c0", "function": {"name": "look", "arguments": ""}},
+        {"index": 1, "id": "c1", "function": {"name": "hear", "arguments": '{"b"'}},
+        {"index": 0, "function": {"arguments": '{"a":1}'}},
+        {"index": 1, "function": {"arguments": ":2}"}},
+    ]
+    usage = b'data: {"id":"x","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}\n\n'
+    pieces = [*deltas("Hello you")[:-1], *(chunk({"tool_calls": [call]}) for call in calls)]
+    raw, events = translated([*pieces, chunk({}, "tool_calls"), usage, DONE])
+    assert [event["type"] for event in events][:3] == ["message_start", "content_block_start", "content_block_delta"]
+    assert [event["type"] for event in events][-2:] == ["message_delta", "message_stop"]
+    begun = [event["content_block"]["type"] for event in events if event["type"] == "content_block_start"]
+    ended = sorted(event["index"] for event in events if event["type"] == "content_block_stop")
+    assert (begun, ended) == (["text", "tool_use", "tool_use"], [0, 1, 2])
+    given: dict[int, str] = {}
+    for event in events:
+        if event["type"] == "content_block_delta" and event["delta"]["type"] == "input_json_delta":
+            given[event["index"]] = given.get(event["index"], "") + event["delta"]["partial_json"]
+    assert {index: json.loads(text) for index, text in given.items()} == {1: {"a": 1}, 2: {"b": 2}}
+    assert (events[-2]["delta"]["stop_reason"], events[-2]["usage"]["output_tokens"]) == ("tool_use", 4)
+    reader = MessagesReader()
+    reader.feed(raw)
+    assert (reader.is_complete, reader.answer().text) == (True, "Hello you")
+
+
+def test_a_stream_that_was_cut_has_no_end() -> None:
+    _, events = translated(deltas("Hello you")[:2])
+    assert not {"message_delta", "message_stop"} & {event["type"] for event in events}
+    _, without_done = translated(deltas("Hello you"))
+    assert without_done[-1]["type"] == "message_stop"
+
+
+def test_an_error_in_a_stream_is_told_once() -> None:
+    _, events = translated([deltas("x")[0], b'data: {"error":{"message":"over"}}\n\n', DONE])
+    assert events[-1] == {"type": "error", "error": {"type": "api_error", "message": "over"}}
+    assert message_error(429, {"error": {"message": "slow"}})["error"]["type"] == "rate_limit_error"
