@@ -122,6 +122,7 @@ class MemoryEngine:
             self._loading.cancel()
             await asyncio.wait([self._loading], timeout=_STOP_TIMEOUT)
         await self.intake.stop()
+        await self.forgetter.stop()
         await self.remember.stop()
         if self.reindexer is not None:
             await self.reindexer.stop()

@@ -7,16 +7,17 @@ the registry scrubbed, and what was set aside as damaged thrown away.
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import MemoryUnavailable
 from gateway.remember.selection import Selection, chosen, scopes_of
+from gateway.store.conditions import StoreFailed
 from gateway.store.journal import Journal, JournalFailed
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.memories import MemoryStore
 from gateway.store.registry import Registry, RegistryFailed
-from gateway.turn import Record
+from gateway.turn import Record, Scope
 
 __all__ = ["Forgetter", "Forgotten"]
 
@@ -52,12 +53,29 @@ class Forgetter:
         self._settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Forgotten]] = set()
+
+    async def stop(self) -> None:
+        """Break off what is being forgotten; what was deleted stays deleted."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
 
     async def forget(self, selection: Selection, *, purge: bool) -> Forgotten:
-        """Delete what is selected. Raises MemoryUnavailable; what was deleted until then stays deleted."""
+        """Delete what is selected. It goes on when whoever asked has left. Raises MemoryUnavailable; what was deleted
+        until then stays deleted."""
+        task = asyncio.create_task(self._forget(selection, purge=purge), name="forget")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _forget(self, selection: Selection, *, purge: bool) -> Forgotten:
         try:
+            known = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
+            newest, _ = await self._journal.position()
             await self._settled()
-            deleted = 0
+            deleted = await self._give_up(selection, known, newest)
             async for _, records in chosen(selection, self._store, self._registry):
                 deleted += await self._delete(records)
             if purge:
@@ -67,21 +85,46 @@ class Forgetter:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
+    async def _give_up(self, selection: Selection, known: Mapping[str, Scope], newest: int) -> int:
+        """What waits for another try, or went aside, must not come back. Returns how many memories that were."""
+        doomed = [
+            entry
+            for entry in await self._journal.unstored(newest)
+            if entry.record.status != "deleted"
+            and entry.record.scope in known
+            and selection.takes(known[entry.record.scope], entry.record)
+        ]
+        await self._journal.discard(doomed)
+        return len({entry.record.id for entry in doomed})
+
     async def _purge(self, selection: Selection) -> None:
+        newest, _ = await self._journal.position()
         await self._settled()
         found = await scopes_of(selection, self._registry)
-        scopes = [scope.value for scope in found]
+        scopes = {scope.value for scope in found}
+        if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
+            raise MemoryUnavailable("not every deletion is stored yet; try again")
         for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
             await self._store.purge(bucket)
-        whole = [scope.value for scope in found if selection.is_whole and selection.user in (None, scope.owner)]
-        await self._journal.purge(scopes, whole)
+        await self._journal.purge(scopes)
         self._drop(scopes)
         if selection.is_whole:
-            known = await self._registry.all_scopes(selection.tenant)
-            named = {(scope.tenant, scope.owner if selection.user is None else selection.user) for scope in known}
-            for tenant, owner in named:
-                await self._registry.forget_owner(tenant, owner)
+            await self._forget_names(selection, found)
         await asyncio.to_thread(_throw_away_damaged, self._folder)
+
+    async def _forget_names(self, selection: Selection, found: Sequence[Scope]) -> None:
+        """Leave nothing that names whose memories are gone; somebody who spoke meanwhile is there again."""
+        if selection.user is None:
+            await self._registry.forget_all(selection.tenant)
+        else:
+            named = {scope.tenant for scope in found} if selection.tenant is None else {selection.tenant}
+            for tenant in named:
+                await self._registry.forget_owner(tenant, selection.user)
+        await self._settled()
+        left: set[str] = set()
+        for bucket in {self._store.bucket_of(scope.value) for scope in found}:
+            left |= await self._store.scopes_in(bucket)
+        await self._registry.add_scopes([scope for scope in found if scope.value in left])
 
 
 def _throw_away_damaged(folder: Path) -> None:

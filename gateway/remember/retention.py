@@ -81,8 +81,7 @@ class Retention:
         found = await stale(self._store, now - self._config.purge_after_hours * 3600)
         for bucket in found:
             await self._store.purge(bucket)
-        if found:
-            await self._scrub()
+        await self._scrub()
         return len(found)
 
     async def _gone(self, records: Sequence[Record]) -> int:

@@ -229,7 +229,10 @@ class Writer:
 
     async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:
         rows = await self._rows(entries)
-        await self._store.write(rows, may_exist=may_exist or any(entry.is_replay for entry in entries))
+        if may_exist or any(entry.is_replay for entry in entries):
+            rows = await self._store.put(rows)
+        else:
+            await self._store.add(rows)
         self._is_dirty = True
         self._journal.mark_stored(entries)
         await self._on_rows(rows)
@@ -248,11 +251,13 @@ class Writer:
 
     async def _vectors(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
         """The vector of each record with its embedder's name: the one that its bucket is made with."""
-        found: dict[str, tuple[str, Vectors | None]] = {}
-        names = {record.id: self._store.made_of(record.scope).embedder for record in records}
+        # a deletion has no text, and embedders refuse what has none
+        found: dict[str, tuple[str, Vectors | None]] = {one.id: ("", None) for one in records if not one.text.strip()}
+        said = [record for record in records if record.id not in found]
+        names = {record.id: self._store.made_of(record.scope).embedder for record in said}
         for name in set(names.values()):
             embedder = self._embedders.named(name)
-            members = [record for record in records if names[record.id] == name]
+            members = [record for record in said if names[record.id] == name]
             if embedder is None:  # of an earlier configuration: found by words until it is made anew
                 found |= {record.id: ("", None) for record in members}
                 continue

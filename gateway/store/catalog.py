@@ -13,7 +13,7 @@ import orjson
 
 from gateway.store.folder import fsync
 
-__all__ = ["Catalog", "Made", "TableEntry"]
+__all__ = ["Catalog", "Made", "TableEntry", "bucket_of", "number_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,12 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
+    """`rows`: of a settled table when it was made; -1: not known."""
+
     name: str
     made: Made
     is_settled: bool = False
+    rows: int = -1
 
 
 class Catalog:
@@ -46,7 +49,8 @@ class Catalog:
             stored = orjson.loads(self._path.read_bytes())["buckets"]
             self._buckets = {
                 int(bucket): tuple(
-                    TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"]) for entry in entries
+                    TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
+                    for entry in entries
                 )
                 for bucket, entries in stored.items()
             }
@@ -80,5 +84,16 @@ class Catalog:
     def new_name(self, bucket: int, taken: Iterable[TableEntry] = ()) -> str:
         """A name that no table of the bucket has."""
         entries = (*self.tables(bucket), *taken)
-        numbers = [int(entry.name.split("_")[2]) for entry in entries if entry.name.count("_") > 1]
-        return f"memories_{bucket:03d}_{max(numbers, default=0) + 1}"
+        return f"memories_{bucket:03d}_{max((number_of(entry.name) for entry in entries), default=0) + 1}"
+
+
+def bucket_of(name: str) -> int:
+    """The bucket that a table is of; -1 if it is none of ours."""
+    parts = name.split("_")
+    return int(parts[1]) if len(parts) > 1 and parts[0] == "memories" and parts[1].isdigit() else -1
+
+
+def number_of(name: str) -> int:
+    """The number of a table within its bucket; later ones have larger ones."""
+    parts = name.split("_")
+    return int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 0

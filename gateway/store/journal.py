@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -48,6 +48,7 @@ _KEEP_TEXTS = 900.0  # seconds that the text of one stays at least, and
 _NEWEST_TEXTS = 1_000  # of so many of the newest however old
 _LOOKED_AT = 20_000  # of these, when the store may have lost some
 _SWEEP_EVERY = 60.0
+_NEWEST = 2**62
 _IS_DELETED = b'"status":"deleted"'  # in a tombstone's JSON
 
 
@@ -90,7 +91,7 @@ class Journal:
         self._first_seq = 0
         self.last_seq = 0  # of the newest entry
         self._stored: dict[int, int] = {}  # size by seq
-        self._gone: set[str] = set()  # ids of stored deletions
+        self._outdated: dict[str, int] = {}  # ids of stored changes and deletions, with the number of each
         self._swept_at = 0.0
         self.backlog_entries = 0
         self.backlog_bytes = 0
@@ -154,15 +155,20 @@ class Journal:
         await self._file.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", seqs)
         await self._recount()
 
-    async def purge(self, scopes: Iterable[str], whole: Iterable[str]) -> None:
-        """Take out the texts that are kept of these scopes, of `whole` ones also what could not be stored, and what
-        SQLite still has on the disk of deleted texts."""
-        kept, failing = ([(scope.encode(),) for scope in some] for some in (scopes, whole))
-        await self._file.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
-        # what comes in at this moment has not been tried, and stays
-        await self._file.write("DELETE FROM entries WHERE state!=1 AND tries>0 AND instr(payload, ?)>0", failing)
-        await self.scrub()
+    async def unstored(self, before: int) -> list[Entry]:
+        """What the store could not take so far, up to a number: it waits for another try, or went aside."""
+        return await self._file.run(lambda: self._unstored(before))
+
+    async def discard(self, entries: Sequence[Entry]) -> None:
+        """Give these up: nobody wants them stored any more."""
+        await self._file.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
         await self._recount()
+
+    async def purge(self, scopes: Iterable[str]) -> None:
+        """Take out the texts that are kept of these scopes, and what SQLite still has on the disk of deleted texts."""
+        kept = [(scope.encode(),) for scope in scopes]
+        await self._file.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", kept)
+        await self.scrub()
 
     async def scrub(self) -> None:
         """Leave nothing of what was deleted in the files."""
@@ -176,20 +182,20 @@ class Journal:
         """The store has them, though perhaps not on the disk yet."""
         for entry in entries:
             self._stored[entry.seq] = entry.size
-            if entry.record.status == "deleted":
-                self._gone.add(entry.record.id)
+            if entry.record.version > 1 or entry.record.status == "deleted":
+                self._outdated[entry.record.id] = max(entry.seq, self._outdated.get(entry.record.id, 0))
             self.backlog_entries -= 1
             self.backlog_bytes -= entry.size
 
     async def mark_synced(self) -> None:
         """All that was stored before the store's sync began is on the disk."""
         synced, self._stored = self._stored, {}
-        gone, self._gone = self._gone, set()
+        outdated, self._outdated = self._outdated, {}
         try:
-            await self._file.run(lambda: self._mark_synced(synced, gone))
+            await self._file.run(lambda: self._mark_synced(synced, outdated))
         except JournalFailed:
             self._stored |= synced
-            self._gone |= gone
+            self._outdated = outdated | self._outdated
             raise
 
     async def mark_failed(self, entries: Iterable[Entry]) -> int:
@@ -237,7 +243,7 @@ class Journal:
         def work(connection: sqlite3.Connection) -> tuple[list[int], int]:
             added: list[int] = []
             last = 0
-            _let_go(connection, [id_ for append in batch for id_ in append.replaced], b"")
+            _let_go(connection, [(id_, _NEWEST) for append in batch for id_ in append.replaced])
             for id_, payload in (row for append in batch for row in append.rows):
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -295,10 +301,17 @@ class Journal:
         due: float | None = row.fetchone()[0]
         return due
 
-    def _mark_synced(self, seqs: Iterable[int], gone: Iterable[str]) -> None:
+    def _unstored(self, before: int) -> list[Entry]:
+        rows = self._file.connection.execute(
+            "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
+        )
+        found = [(seq, payload) for seq, payload in rows if seq not in self._stored]
+        return [Entry(seq, _record(payload), len(payload), True) for seq, payload in found]
+
+    def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(_State.DONE, seq) for seq in seqs])
-            _let_go(connection, gone, _IS_DELETED)
+            _let_go(connection, outdated.items())
             now = time.time()
             if not 0 <= now - self._swept_at < _SWEEP_EVERY:
                 self._swept_at = now
@@ -340,11 +353,11 @@ class Journal:
         return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
 
 
-def _let_go(connection: sqlite3.Connection, ids: Iterable[str], but: bytes) -> None:
-    """Drop the texts that are kept of all versions of records, but of those that hold these bytes."""
+def _let_go(connection: sqlite3.Connection, newest: Iterable[tuple[str, int]]) -> None:
+    """Drop the texts that are kept of versions of records before the newest, which has this number."""
     connection.executemany(
-        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND (?='' OR instr(payload, ?)=0)",
-        [(id_, f"{id_}.", f"{id_}/", but.decode(), but) for id_ in ids],  # "/" follows "."
+        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND seq<?",
+        [(id_, f"{id_}.", f"{id_}/", seq) for id_, seq in newest],  # "/" follows "."
     )
 
 

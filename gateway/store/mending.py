@@ -10,10 +10,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_torn", "mended"]
+from gateway.store.folder import fsync
+
+__all__ = ["has_torn_index", "is_torn", "mark_whole", "marked_rows", "mended"]
 
 _log = logging.getLogger("gateway.store")
 _MARK = b"LANC"
+_WHOLE = "whole.txt"
 _MANIFESTS_LOOKED_AT = 32  # newest ones
 _VERSIONS_TRIED = 500
 
@@ -23,6 +26,26 @@ def is_torn(table: Path) -> bool:
     thread."""
     manifests = _manifests(table)[:_MANIFESTS_LOOKED_AT]
     return any(not _is_whole(path) for path in (*manifests, *(table / "data").glob("*.lance")))
+
+
+def has_torn_index(table: Path) -> bool:
+    """True if a file of a table's indexes was not written to its end. Files: call it in a thread."""
+    return any(not _is_whole(path) for path in (table / "_indices").rglob("*") if path.is_file())
+
+
+def mark_whole(table: Path, rows: int) -> None:
+    """Note in a table's folder that it holds all that it should: so many rows. Files: call it in a thread."""
+    mark = table / _WHOLE
+    mark.write_text(str(rows))
+    fsync(mark)
+
+
+def marked_rows(table: Path) -> int:
+    """The rows that a table should hold; -1 if nobody noted that it is whole. Files: call it in a thread."""
+    try:
+        return int((table / _WHOLE).read_text())
+    except (OSError, ValueError):
+        return -1
 
 
 async def mended(

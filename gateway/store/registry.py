@@ -16,7 +16,7 @@ import orjson
 from gateway.store.sqlite_file import SqliteFile
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["DELETING", "Document", "Item", "Registry", "RegistryFailed", "Task"]
+__all__ = ["DELETING", "PROFILE", "SETTINGS", "Document", "Item", "Registry", "RegistryFailed", "Task"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scopes (
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS tasks (
 );
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
+PROFILE, SETTINGS = "profile", "settings"  # kinds of items
 DELETING = "deleting"  # a file whose memories are on their way out
 _TASKS_KEPT = 86_400.0 * 7
 _TASKS_BETWEEN_SWEEPS = 256
@@ -148,9 +149,22 @@ class Registry:
         """Leave nothing that names this user, on the disk neither."""
         await self._file.write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
         await self._file.write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
+        profiles = [item.id for item in await self.items(tenant, PROFILE) if item.value.get("user_id") == owner]
+        await self._file.write(
+            "DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, PROFILE, id_) for id_ in profiles]
+        )
         self._known = {
             value: scope for value, scope in self._known.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
+        await self._file.scrub()
+
+    async def forget_all(self, tenant: str | None) -> None:
+        """Leave nothing of a tenant (None: of all) but settings that were changed at run time."""
+        condition, values = ("tenant=?", (tenant,)) if tenant is not None else ("1", ())
+        for table in ("scopes", "tasks", "files"):
+            await self._file.write(f"DELETE FROM {table} WHERE {condition}", [values])  # noqa: S608 — ours
+        await self._file.write(f"DELETE FROM items WHERE kind!=? AND {condition}", [(SETTINGS, *values)])  # noqa: S608 — ours
+        self._known = {value: scope for value, scope in self._known.items() if tenant not in (None, scope.tenant)}
         await self._file.scrub()
 
     # items

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ __all__ = ["SqliteFile"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.store")
+_LAST = 2**62
 _CHECKED = 64 * 2**20  # bytes of a file that is looked through whole when it is opened
 
 
@@ -85,7 +86,12 @@ class SqliteFile:
 
     async def scrub(self) -> None:
         """Leave nothing of what was deleted in the files."""
-        await self.run(lambda: self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        await self.run(self._scrub)
+
+    def _scrub(self) -> None:
+        is_busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise sqlite3.OperationalError(f"another program reads the {self._name}: it cannot be scrubbed now")
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,18 +140,49 @@ def _copied(damaged: Path, connection: sqlite3.Connection) -> int:
     """Copy the rows that can be read. Returns how many."""
     saved = 0
     source = sqlite3.connect(damaged)
+    connection.execute("BEGIN")
     try:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()]
         for name in names:
-            if name.startswith("sqlite_"):
-                continue
-            with contextlib.suppress(sqlite3.DatabaseError):
-                for row in source.execute(f"SELECT * FROM {name}"):  # noqa: S608 — a name of our own schema
+            if not name.startswith("sqlite_"):
+                for row in _readable(source, name):
                     places = ",".join("?" * len(row))
-                    connection.execute(f"INSERT OR IGNORE INTO {name} VALUES ({places})", row)  # noqa: S608 — as above
+                    connection.execute(f"INSERT OR IGNORE INTO {name} VALUES ({places})", row)  # noqa: S608 — a name of our own schema
                     saved += 1
-    except sqlite3.DatabaseError:
-        pass  # nothing of it can be read
     finally:
+        connection.execute("COMMIT")
         source.close()
     return saved
+
+
+def _readable(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table that can be read: from the front, from the back, and, where rows have numbers, what stands
+    between. Some may come twice."""
+    first, last = 0, _LAST
+    for order in ("", "ORDER BY 1 DESC"):
+        try:
+            for row in source.execute(f"SELECT * FROM {table} {order}"):  # noqa: S608 — a name of our own schema
+                if isinstance(row[0], int):
+                    first, last = (max(first, row[0]), last) if not order else (first, row[0])
+                yield row
+        except sqlite3.DatabaseError:
+            continue
+        return
+    if last < _LAST:
+        yield from _between(source, table, first + 1, last)
+
+
+def _between(source: sqlite3.Connection, table: str, first: int, end: int) -> Iterator[tuple[Any, ...]]:
+    """The readable rows numbered from `first` to before `end`: where a part cannot be read, its halves are tried."""
+    if first >= end:
+        return
+    try:
+        yield from source.execute(
+            f"SELECT * FROM {table} WHERE rowid>=? AND rowid<?",  # noqa: S608 — a name of our own schema
+            (first, end),
+        ).fetchall()
+    except sqlite3.DatabaseError:
+        if end - first > 1:
+            middle = (first + end) // 2
+            yield from _between(source, table, first, middle)
+            yield from _between(source, table, middle, end)

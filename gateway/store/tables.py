@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.store.catalog import Catalog, Made, TableEntry
+from gateway.store.catalog import Catalog, Made, TableEntry, bucket_of, number_of
 from gateway.store.lean_import import connecting
-from gateway.store.mending import is_torn, mended
+from gateway.store.mending import has_torn_index, is_torn, marked_rows, mended
+from gateway.store.near import index_keys
 from gateway.store.schema import to_arrow
 
 __all__ = ["Bucket", "Tables"]
@@ -26,11 +27,12 @@ _log = logging.getLogger("gateway.store")
 
 @dataclass(slots=True)
 class Bucket:
-    """The tables of a bucket, the growing one last; `leftovers` wait to be dropped until no read is on them."""
+    """The tables of a bucket, the growing one last; `leftovers` are dropped when no read is on them and a moment of
+    `time.monotonic` has come."""
 
     entries: tuple[TableEntry, ...] = ()
     handles: dict[str, Any] = field(default_factory=dict)
-    leftovers: list[str] = field(default_factory=list)
+    leftovers: dict[str, float] = field(default_factory=dict)
     readers: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -81,9 +83,11 @@ class Tables:
         try:
             names = (await self._database.list_tables()).tables
             await asyncio.to_thread(self.catalog.read, names, first)
+            opened = {bucket: await self._opened(bucket, names) for bucket in range(buckets)}
             for name in set(names) - self.catalog.names:
-                await self._database.drop_table(name)  # of a rebuild that did not come to its end
-            return {bucket: await self._opened(bucket, names) for bucket in range(buckets)}
+                # of a rebuild that did not come to its end, or replaced by one
+                await self._database.drop_table(name, ignore_missing=True)
+            return opened
         except BaseException:
             self._database = None
             raise
@@ -99,7 +103,8 @@ class Tables:
     async def create(self, entry: TableEntry) -> Any:
         """A new and empty table."""
         schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
-        table = await self._database.create_table(entry.name, schema=schema, mode="overwrite")
+        await self._database.drop_table(entry.name, ignore_missing=True)  # overwriting would keep its earlier versions
+        table = await self._database.create_table(entry.name, schema=schema)
         await table.set_unenforced_primary_key("id")
         return table
 
@@ -108,47 +113,93 @@ class Tables:
         await asyncio.to_thread(self.catalog.put, number, entries)
         bucket.entries = tuple(entries)
 
+    async def drop(self, bucket: Bucket, name: str) -> None:
+        """Drop a table that does not hold the bucket."""
+        await self._database.drop_table(name, ignore_missing=True)
+        handle = bucket.handles.pop(name, None)
+        if handle is not None:
+            handle.close()
+
     async def drop_leftovers(self, bucket: Bucket) -> None:
-        """Drop tables that no read is on."""
-        for name in [name for name in bucket.leftovers if not bucket.readers[name]]:
-            await self._database.drop_table(name, ignore_missing=True)
-            bucket.leftovers.remove(name)
-            handle = bucket.handles.pop(name, None)
-            if handle is not None:
-                handle.close()
+        """Drop tables whose time has come and that no read is on."""
+        now = time.monotonic()
+        for name in [name for name, due in bucket.leftovers.items() if due <= now and not bucket.readers[name]]:
+            if bucket.leftovers.pop(name, None) is not None:
+                await self.drop(bucket, name)
 
     async def _opened(self, number: int, names: Sequence[str]) -> Bucket:
         bucket = Bucket(self.catalog.tables(number))
-        for entry in bucket.entries:
-            handle = await self._opened_table(entry, names)
-            if handle is not None:
-                bucket.handles[entry.name] = handle
-        lost = [entry for entry in bucket.entries if entry.name not in bucket.handles]
+        lost = [entry for entry in bucket.entries if not await self._open_whole(bucket, entry, names)]
         if lost:
-            await self.enter(number, bucket, [entry for entry in bucket.entries if entry not in lost])
+            await self._found_again(number, bucket, lost, names)
         for table in bucket.handles.values():
             if "version" not in (await table.schema()).names:
                 await table.add_columns({"version": "CAST(1 AS INT)"})
         return bucket
 
-    async def _opened_table(self, entry: TableEntry, names: Sequence[str]) -> Any | None:
-        """None if nothing can be read of a table that was settled; a growing one is begun anew then."""
-        if entry.name in names:
-            path = self._folder / "lance" / f"{entry.name}.lance"
-            try:
-                if not await asyncio.to_thread(is_torn, path):
-                    return await self._database.open_table(entry.name)
-                cause = "torn"
-            except RuntimeError as error:
-                cause = str(error)[:200]
-            _log.error("table_damaged", extra={"table": entry.name, "cause": cause})
+    async def _open_whole(self, bucket: Bucket, entry: TableEntry, names: Sequence[str]) -> bool:
+        """Open a table. False if it is not there, or holds less than it should."""
+        handle = await self._opened_table(entry, names)
+        if handle is None:
+            return False
+        bucket.handles[entry.name] = handle
+        return entry.rows < 0 or await handle.count_rows() >= entry.rows
+
+    async def _found_again(self, number: int, bucket: Bucket, lost: Sequence[TableEntry], names: Sequence[str]) -> None:
+        """Make a bucket of what is there: the catalog is of another moment than the tables (a copy of the folder that
+        was made while tables were replaced), or a power cut took some. The newest table that is known to be whole
+        counts, with those after it and the one that grew beside it; without one, all."""
+        unknown = [name for name in names if bucket_of(name) == number and name not in self.catalog.names]
+        unknown.sort(key=number_of)
+        made = bucket.entries[0].made
+        found = {entry.name: entry for entry in bucket.entries if entry.name in bucket.handles}
+        whole = -1
+        for name in unknown:
+            rows = await asyncio.to_thread(marked_rows, self._folder / "lance" / f"{name}.lance")
+            entry = TableEntry(name, made, is_settled=rows >= 0, rows=rows)
+            is_whole = await self._open_whole(bucket, entry, names)
+            if name in bucket.handles:
+                found[name] = entry
+                whole = number_of(name) if rows >= 0 and is_whole else whole
+        kept = [entry for name, entry in found.items() if number_of(name) >= whole - 1]
+        settled = [entry for entry in kept if entry.is_settled]
+        growing = sorted((entry for entry in kept if not entry.is_settled), key=lambda entry: number_of(entry.name))
+        for entry in lost:
             self.mended.append(entry.name)
-            aside = self._folder / "broken" / f"{entry.name}-{int(time.time())}"
-            found = await mended(lambda: self._database.open_table(entry.name), path, aside, asyncio.to_thread)
-            if found is not None:
-                return found
-        # a power cut can take a table that was just begun; the journal still has what was written to it
-        return None if entry.is_settled else await self.create(entry)
+        _log.error(
+            "tables_found_again",
+            extra={"lost": [entry.name for entry in lost], "counting": [entry.name for entry in kept]},
+        )
+        for name in set(bucket.handles) - {entry.name for entry in kept}:
+            bucket.handles.pop(name).close()
+        await self.enter(number, bucket, [*settled, *growing])
+
+    async def _opened_table(self, entry: TableEntry, names: Sequence[str]) -> Any | None:
+        """None if it is not there, or nothing can be read of it."""
+        if entry.name not in names:
+            return None
+        path = self._folder / "lance" / f"{entry.name}.lance"
+        try:
+            if not await asyncio.to_thread(is_torn, path):
+                table = await self._database.open_table(entry.name)
+                if await asyncio.to_thread(has_torn_index, path):
+                    await self._indexed_anew(table, entry.name)
+                return table
+            cause = "torn"
+        except RuntimeError as error:
+            cause = str(error)[:200]
+        _log.error("table_damaged", extra={"table": entry.name, "cause": cause})
+        self.mended.append(entry.name)
+        aside = self._folder / "broken" / f"{entry.name}-{int(time.time())}"
+        return await mended(lambda: self._database.open_table(entry.name), path, aside, asyncio.to_thread)
+
+    async def _indexed_anew(self, table: Any, name: str) -> None:
+        """Indexes hold nothing of their own: damaged ones are made anew."""
+        _log.error("index_damaged", extra={"table": name})
+        self.mended.append(name)
+        for index in await table.list_indices():
+            await table.drop_index(index.name)
+        await index_keys(table)
 
 
 def _place_of(folder: Path) -> tuple[int, int]:

@@ -110,7 +110,7 @@ async def measured(size: int, path: Path) -> dict[str, float]:
     found = await recalls(store, users, large if size > _OF_THE_LARGE else users[0], made)
     burst = [row for scope in users[:50] for row in rows_of(scope, 10, made)]
     for begin in range(0, len(burst), 5):
-        await store.write(burst[begin : begin + 5], may_exist=False)
+        await store.add(burst[begin : begin + 5])
     began = time.perf_counter()
     await store.maintain()
     found["maintain_s"] = time.perf_counter() - began

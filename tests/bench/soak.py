@@ -116,7 +116,8 @@ class Soak:
 
     async def _one(self) -> str:
         chance = self._chance
-        user, topic, text = f"user{chance.randrange(_USERS)}", chance.choice(_TOPICS), self._note()
+        # some users speak much more often than others
+        user, topic, text = f"user{int(_USERS * chance.random() ** 2)}", chance.choice(_TOPICS), self._note()
         kind = chance.random()
         if kind < 0.7:
             body: dict[str, Any] = {"model": "m", "user": user, "messages": [{"role": "user", "content": text}]}

@@ -25,6 +25,7 @@ SHOWN_BY = {
     "evaluate/run.py": "flow/test_evaluate.py",
     "commands/reindex.py": "flow/test_reindex.py",
     "remember/reindex.py": "flow/test_reindex.py",
+    "store/conditions.py": "unit/store/test_memories.py",
     "store/disk.py": "unit/store/test_memories.py",
     "store/near.py": "unit/recall/test_working_sets.py",
     "store/schema.py": "unit/store/test_memories.py",

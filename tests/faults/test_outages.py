@@ -75,16 +75,16 @@ async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Runnin
 async def test_what_went_aside_is_tried_again_at_the_next_start(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore.write
+    write = MemoryStore._write
 
-    async def picky(self: MemoryStore, rows: Any, *, may_exist: bool) -> None:
+    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
         if any("indigestible" in row.record.text for row in rows):
             raise StoreFailed("cannot digest this")
-        await write(self, rows, may_exist=may_exist)
+        await write(self, rows, held)
 
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
-        broken.setattr(MemoryStore, "write", picky)
+        broken.setattr(MemoryStore, "_write", picky)
         broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth.")
@@ -123,7 +123,7 @@ async def test_a_broken_store_stops_no_chat_and_heals(
 
     with monkeypatch.context() as broken_store:
         broken_store.setattr(MemoryStore, "load", broken)
-        broken_store.setattr(MemoryStore, "write", broken)
+        broken_store.setattr(MemoryStore, "_write", broken)
         reply = await gateway.chat("My boat is called Albatross.", session="one")
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
         search = await gateway.post("/product/search", {"user_id": "ada", "query": "boat"})
@@ -137,14 +137,14 @@ async def test_a_broken_store_stops_no_chat_and_heals(
 async def test_a_poisoned_record_goes_aside_and_blocks_nobody(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore.write
+    write = MemoryStore._write
 
-    async def picky(self: MemoryStore, rows: Any, *, may_exist: bool) -> None:
+    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
         if any("poison" in row.record.text for row in rows):
             raise StoreFailed("cannot digest this")
-        await write(self, rows, may_exist=may_exist)
+        await write(self, rows, held)
 
-    monkeypatch.setattr(MemoryStore, "write", picky)
+    monkeypatch.setattr(MemoryStore, "_write", picky)
     monkeypatch.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
     for text in ("poison apple", "My boat is called Albatross."):
         await gateway.chat(text, session="one", headers={"x-memory-mode": "write"})

@@ -11,11 +11,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import BadRequest, ConfigError, MemoryUnavailable
-from gateway.store.registry import Registry, RegistryFailed
+from gateway.store.registry import SETTINGS, Registry, RegistryFailed
 
 __all__ = ["DEFAULT_CONFIG", "ENVIRONMENT", "ChatDefaults", "Defaults"]
 
-_KIND = "settings"
 _ID = "chat"
 
 
@@ -69,7 +68,7 @@ class Defaults:
         found = self._changed.get(tenant)
         if found is None:
             try:
-                item = await self._registry.item(tenant, _KIND, _ID)
+                item = await self._registry.item(tenant, SETTINGS, _ID)
                 found = (
                     self._base if item is None else self._base.model_validate({**self._base.model_dump(), **item.value})
                 )
@@ -88,11 +87,11 @@ class Defaults:
                 f"{unknown[0]}: cannot be configured; can be: {', '.join(ChatDefaults.model_fields)}", param=unknown[0]
             )
         try:
-            item = await self._registry.item(tenant, _KIND, _ID)
+            item = await self._registry.item(tenant, SETTINGS, _ID)
             kept = {**(item.value if item else {}), **changes}
             kept = {name: value for name, value in kept.items() if value is not None}
             made = ChatDefaults.model_validate({**self._base.model_dump(), **kept})
-            await self._registry.put_item(tenant, _KIND, _ID, kept)
+            await self._registry.put_item(tenant, SETTINGS, _ID, kept)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in problem["loc"])

@@ -12,7 +12,7 @@ from gateway.errors import BadRequest
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
-from gateway.store.registry import Document
+from gateway.store.registry import PROFILE, Document
 from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
@@ -47,7 +47,7 @@ async def search_memory(call: Call, asked: SearchRequest) -> dict[str, Any]:
     _, memories = await _searched(call, asked)
     lists = client_lists((memory.record, memory.relativity) for memory in memories)
     data: dict[str, Any] = {**lists, **EMPTY_LISTS}
-    profiles = await call.desk.registry.items(call.tenant, "profile")
+    profiles = await call.desk.registry.items(call.tenant, PROFILE)
     data["profile_detail_list"] = [
         {"id": item.id, **item.value}
         for item in profiles

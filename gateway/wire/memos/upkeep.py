@@ -10,6 +10,7 @@ from gateway.asking import extract, suggest
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.store.filters import file_ids, memory_type
+from gateway.store.registry import PROFILE
 from gateway.turn import Identity, Record, Right, Scope, ScopeKind, group_of
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import Call, Operation, client, native, of_scope, read_filter
@@ -26,7 +27,6 @@ from gateway.wire.memos.manage_models import (
 
 __all__ = ["upkeep_operations"]
 
-_PROFILE = "profile"
 _RANKED = 4000  # characters of a document that its relevance is judged by
 _SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC, ScopeKind.KNOWLEDGE)
 _SUGGESTED_FROM = 20  # newest messages
@@ -251,7 +251,7 @@ async def bind_profiles(call: Call, asked: BindProfileRequest) -> dict[str, Any]
 async def edit_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
     if not asked.metadata and not asked.remove_fields:
         raise BadRequest("metadata or remove_fields is needed", param="metadata")
-    item = await call.desk.registry.item(call.tenant, _PROFILE, _profile_id(call, asked))
+    item = await call.desk.registry.item(call.tenant, PROFILE, _profile_id(call, asked))
     if item is None:
         raise NotFound("there is no such profile; bind it first", param="profile_template_id")
     kept = {**item.value.get("metadata", {}), **asked.metadata}
@@ -262,9 +262,9 @@ async def edit_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
 
 async def delete_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
     name = _profile_id(call, asked)
-    if await call.desk.registry.item(call.tenant, _PROFILE, name) is None:
+    if await call.desk.registry.item(call.tenant, PROFILE, name) is None:
         raise NotFound("there is no such profile", param="profile_template_id")
-    await call.desk.registry.drop_item(call.tenant, _PROFILE, name)
+    await call.desk.registry.drop_item(call.tenant, PROFILE, name)
     return {"success": True}
 
 
@@ -283,7 +283,7 @@ async def _put_profile(
     call: Call, template: str, user: str | None, agent: str | None, metadata: dict[str, Any]
 ) -> None:
     value = {"profile_template_id": template, "user_id": user, "agent_id": agent, "metadata": metadata}
-    await call.desk.registry.put_item(call.tenant, _PROFILE, _profile_name(call, template, user, agent), value)
+    await call.desk.registry.put_item(call.tenant, PROFILE, _profile_name(call, template, user, agent), value)
 
 
 async def suggestions(call: Call, asked: SuggestionRequest) -> dict[str, Any]:

@@ -129,9 +129,9 @@ async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) 
     made = np.random.default_rng(5)
     centres = made.standard_normal((12, 16)).astype(np.float32)
     rows = [said(number, made, centres) for number in range(3000)]
-    await store.write(rows[:2000], may_exist=False)
+    await store.add(rows[:2000])
     await store.rebuild(0, Made("e", 16, 2), None)
-    await store.write(rows[2000:], may_exist=False)
+    await store.add(rows[2000:])
     large, whole = sets(store, max_rows=1000), sets(store, max_rows=10_000)  # type: ignore[arg-type]  # a real one
     held = await whole.for_recall(ADA)
     assert isinstance(held, WorkingSet)

@@ -35,7 +35,7 @@ async def store_all(journal: Journal, store: MemoryStore) -> None:
         )
         for one in entries
     ]
-    await store.write(rows, may_exist=any(entry.is_replay for entry in entries))
+    await store.put(rows)
     journal.mark_stored(entries)
     await store.sync()
     await journal.mark_synced()

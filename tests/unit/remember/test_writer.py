@@ -38,9 +38,14 @@ class Store:
         self.writes: list[tuple[int, bool]] = []
         self.synced = 0
 
-    async def write(self, rows: list[Row], *, may_exist: bool) -> None:
+    async def add(self, rows: list[Row]) -> None:
         self.rows |= {row.record.id: row for row in rows}
-        self.writes.append((len(rows), may_exist))
+        self.writes.append((len(rows), False))
+
+    async def put(self, rows: list[Row]) -> list[Row]:
+        self.rows |= {row.record.id: row for row in rows}
+        self.writes.append((len(rows), True))
+        return rows
 
     def made_of(self, scope: str) -> Made:
         return Made("e", 4, 2)

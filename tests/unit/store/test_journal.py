@@ -96,7 +96,7 @@ async def test_the_text_of_what_was_deleted_leaves_with_the_sync(tmp_path: Path)
     await stored(journal)
     assert texts_on_the_disk(tmp_path) == [None, "another", None, ""]
     assert [entry.record.status for entry in await journal.kept()] == ["activated", "deleted"]
-    await journal.purge([], [])
+    await journal.purge([])
     await journal.close()
     for file in tmp_path.iterdir():
         assert b"special sentence" not in file.read_bytes(), file.name
@@ -129,14 +129,28 @@ async def test_what_the_store_has_lost_waits_again(tmp_path: Path) -> None:
     await journal.close()
 
 
-async def test_what_could_not_be_stored_of_a_scope_can_be_purged(tmp_path: Path) -> None:
+async def test_what_could_not_be_stored_can_be_given_up(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
-    await journal.append([record("mine", 1, scope="a" * 64), record("theirs", 2, scope="b" * 64)])
+    await journal.append([record("mine", 1), record("theirs", 2)])
     await journal.mark_failed(await journal.waiting(10))
-    await journal.append([record("just said", 3, scope="a" * 64)])
-    await journal.purge(["a" * 64, "b" * 64], ["a" * 64])
+    newest, _ = await journal.position()
+    await journal.append([record("just said", 3)])
+    unstored = await journal.unstored(newest)
+    assert [entry.record.text for entry in unstored] == ["mine", "theirs"]
+    await journal.discard(unstored[:1])
     assert texts_on_the_disk(tmp_path) == ["theirs", "just said"]
     assert journal.backlog_entries == 2
+    await journal.close()
+
+
+async def test_the_earlier_text_of_what_was_changed_leaves_with_the_sync(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    one = record("an earlier sentence", 1)
+    await journal.append([one])
+    await stored(journal)
+    await journal.append([replace(one, text="a later one", version=2)])
+    await stored(journal)
+    assert texts_on_the_disk(tmp_path) == [None, "a later one"]
     await journal.close()
 
 
