@@ -1,5 +1,6 @@
 """`gateway memory forget`: delete memories, and with `--purge` prove that their text is nowhere in the data folder."""
 
+import asyncio
 import json
 import mmap
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from rich.progress import track
 
 from gateway.commands.calling import NotAnswered, ask
 from gateway.commands.transfer import exported
+from gateway.store.texts import tables_with
 
 __all__ = ["checked", "run", "searched", "snippets"]
 
@@ -36,8 +38,8 @@ def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: P
     console.print(f"{answer['deleted']} memories deleted" + (", on the disk too" if answer["purged"] else ""))
     if not body.get("purge"):
         console.print(
-            "They are gone from recall and exports now, and from the disk when their tables are next written "
-            "anew; --purge does that at once."
+            "They are gone from recall and exports now, and from the disk within memory.retention.purge_after_hours; "
+            "--purge does that at once."
         )
         return 0
     if folder is None or not folder.is_dir():
@@ -66,9 +68,15 @@ def snippets(texts: Iterable[str]) -> list[str]:
 
 
 def searched(folder: Path, texts: Sequence[str], console: Console, what: str) -> dict[str, list[str]]:
-    """The files of a folder that hold any of the texts, plain or as JSON writes them, with the texts in each."""
-    found: dict[str, list[str]] = {}
-    files = [path for path in folder.rglob("*") if path.is_file() and not set(path.parts).intersection(_PASSED_OVER)]
+    """The files of a folder that hold any of the texts, plain or as JSON writes them, and the tables that hold any in
+    any version, with the texts in each."""
+    lance = folder / "lance"
+    found = asyncio.run(tables_with(lance, texts)) if lance.is_dir() else {}
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not set(path.relative_to(folder).parts).intersection(_PASSED_OVER)
+    ]
     forms = [
         (text, {text.encode(), json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode()})
         for text in texts

@@ -125,10 +125,13 @@ def _advancing(file: IO[bytes], bar: Progress, task: Any) -> Iterator[bytes]:
 def _parquet_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
     from pyarrow import parquet  # noqa: PLC0415 — only this format needs it
 
-    file = parquet.ParquetFile(path)
-    share = path.stat().st_size / max(file.metadata.num_rows, 1)
-    for batch in file.iter_batches(_ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            plain = {name: json.loads(value) if name in _NESTED and value else value for name, value in row.items()}
-            bar.advance(task, share)
-            yield json.dumps(plain, ensure_ascii=False).encode() + b"\n"
+    try:
+        file = parquet.ParquetFile(path)
+        share = path.stat().st_size / max(file.metadata.num_rows, 1)
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                plain = {name: json.loads(value) if name in _NESTED and value else value for name, value in row.items()}
+                bar.advance(task, share)
+                yield json.dumps(plain, ensure_ascii=False).encode() + b"\n"
+    except (ValueError, TypeError) as error:  # what pyarrow and json raise on what is no export
+        raise NotAnswered(f"{path} is no export of a gateway: {str(error).splitlines()[0][:200]}") from error

@@ -1,8 +1,8 @@
 """The parts of the configuration that are about the process itself: where it listens, who may use it, its limits."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from gateway.turn import Right
 
@@ -56,6 +56,12 @@ class KeyConfig(Section):
         if len(key.get_secret_value()) < 8:
             raise ValueError("a key has at least 8 characters")
         return key
+
+    @model_validator(mode="after")
+    def _whole_tenant(self) -> Self:
+        if self.user is not None and Right.ADMIN in self.rights:
+            raise ValueError("the right `admin` is over a whole tenant: a key that is pinned to a user cannot have it")
+        return self
 
 
 class AuthConfig(Section):

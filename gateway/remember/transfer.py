@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway import splice
 from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
-from gateway.identity import named_scope
+from gateway.identity import checked_id, named_scope
 from gateway.remember.selection import Selection, chosen
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.memories import MemoryStore, StoreFailed
@@ -24,6 +25,9 @@ from gateway.turn import Record, Scope, ScopeKind, message_id
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
 
 _AT_ONCE = 250
+_BYTES_AT_ONCE = 2**20
+_DEEPEST = 64  # levels of a line
+_NAMES = ("tenant", "owner", "cube_id", "user_id", "session_id", "agent_id", "app_id")
 _KINDS = ("turn", "fact", "preference", "tool", "skill", "document")
 _STATUSES = ("activated", "resolving", "archived")
 _ID = r"^[0-9a-f]{32}$"
@@ -106,42 +110,54 @@ class Transfer:
     async def take_in(self, lines: AsyncIterator[bytes], tenant: str | None) -> TakenIn:
         """Store what stands in the lines, under this tenant (None: as they say). What was taken in before a bad line
         stays. Raises BadRequest, MemoryUnavailable or PluginUnavailable."""
-        imported = unchanged = number = 0
+        imported = unchanged = number = size = 0
         batch: list[tuple[Scope, Record]] = []
         async for line in lines:
-            number += 1
+            number, size = number + 1, size + len(line)
             if line.strip():
                 batch.append(_read(line, number, tenant))
-            if len(batch) >= _AT_ONCE:
-                stored = await self._stored(batch)
+            if len(batch) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
+                stored = await self._stored(batch, tenant)
                 imported, unchanged = imported + stored, unchanged + len(batch) - stored
-                batch = []
-        stored = await self._stored(batch)
+                batch, size = [], 0
+        stored = await self._stored(batch, tenant)
         await self._settled()
         return TakenIn(imported + stored, unchanged + len(batch) - stored)
 
-    async def _stored(self, batch: Sequence[tuple[Scope, Record]]) -> int:
+    async def _stored(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None) -> int:
+        """How many are new; what a plugin leaves out is none."""
         if not batch:
             return 0
+        count = 0
         try:
             await self._settled()  # also bounds what waits
-            new = await self._new(batch)
+            new = await self._new(batch, tenant)
             await self._registry.add_scopes({scope.value: scope for scope, _ in new}.values())
             for scope in {scope.value: scope for scope, _ in new}.values():
-                records = [record for own, record in new if own.value == scope.value]
-                await self._journal.append(list(await self._screen(scope, records)), may_exist=True)
+                records = list(await self._screen(scope, [record for own, record in new if own.value == scope.value]))
+                await self._journal.append(records, may_exist=True)
+                count += len(records)
         except (StoreFailed, RegistryFailed, JournalFailed) as error:
             raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
         except PluginUnavailable as error:
             raise MemoryUnavailable(f"{error.message}; try again") from error
-        return len(new)
+        return count
 
-    async def _new(self, batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]:
+    async def _new(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None) -> list[tuple[Scope, Record]]:
         """What is not there, or older; a deleted one gets a version over that of its deletion."""
         known = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
+        if tenant is not None:  # an id of another tenant is one that is not known here: its memory gets another
+            own = {scope.value for scope in await self._registry.all_scopes(tenant)}
+            foreign = {id_ for id_, record in known.items() if record.scope not in own}
+            batch = [
+                (scope, replace(record, id=_copied(record.id, scope)) if record.id in foreign else record)
+                for scope, record in batch
+            ]
+            if foreign:
+                known |= {one.id: one for one in await self._store.find([record.id for _, record in batch])}
         versions = await self._store.versions([record for _, record in batch])
         new: list[tuple[Scope, Record]] = []
-        for scope, record in {record.id: (scope, record) for scope, record in batch}.values():
+        for scope, record in _newest(batch):
             held, whose = versions.get(record.id, (0, scope.value))
             if whose != scope.value or known.get(record.id, record).scope != scope.value:
                 raise BadRequest(f"the id {record.id} is that of a memory in another cube", param="id")
@@ -150,6 +166,18 @@ class Transfer:
             version = record.version if held < record.version else held + 1
             new.append((scope, replace(record, version=version)))
         return new
+
+
+def _newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]:
+    """Each id once, in its newest version. Raises BadRequest if one stands in two cubes."""
+    found: dict[str, tuple[Scope, Record]] = {}
+    for scope, record in batch:
+        other = found.get(record.id)
+        if other is not None and other[0].value != scope.value:
+            raise BadRequest(f"the id {record.id} stands in two cubes", param="id")
+        if other is None or other[1].version <= record.version:
+            found[record.id] = (scope, record)
+    return list(found.values())
 
 
 def _copied(id_: str, scope: Scope) -> str:
@@ -163,6 +191,8 @@ def _written(scope: Scope, record: Record) -> bytes:
 
 
 def _read(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
+    if line.count(b"[") + line.count(b"{") > _DEEPEST and splice.is_deeper(splice.structure(line), _DEEPEST):
+        raise BadRequest(f"line {number} is nested deeper than {_DEEPEST} levels", param=f"lines[{number}]")
     try:
         found = _Line.model_validate(orjson.loads(line))
     except orjson.JSONDecodeError as error:
@@ -171,6 +201,9 @@ def _read(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"]))
         raise BadRequest(f"line {number}, `{where}`: {problem['msg']}", param=f"lines[{number}].{where}") from error
+    for name in _NAMES:
+        if getattr(found, name):
+            checked_id(getattr(found, name), f"lines[{number}].{name}")
     owner = found.owner or (found.user_id or found.cube_id if found.cube_kind is ScopeKind.USER else "")
     if found.cube_kind in (ScopeKind.USER, ScopeKind.CUBE) and not owner:
         raise BadRequest(f"line {number}: `owner` names nobody", param=f"lines[{number}].owner")

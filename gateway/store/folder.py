@@ -62,7 +62,10 @@ class DataFolder:
             fsync(unfinished)
             unfinished.replace(meta_path)
             fsync(self.path)
-        meta = orjson.loads(meta_path.read_bytes())
+        try:
+            meta = orjson.loads(meta_path.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise FolderRefused(f"{meta_path} cannot be read: restore it from a back-up of the folder") from error
         if meta["format"] != _FORMAT:
             raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
         self.embedder, self.dimensions = meta["embedder"], meta["dimensions"]

@@ -13,7 +13,7 @@ import contextlib
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ from gateway.store.loaded import Loaded, Row
 from gateway.store.mending import mark_whole
 from gateway.store.near import WordIndexes, index_keys, near
 from gateway.store.schema import to_arrow
-from gateway.store.tables import Bucket, Tables
+from gateway.store.tables import Bucket, Tables, scope_groups
 from gateway.turn import Record, Scope
 
 __all__ = ["MemoryStore", "Prepare", "StoreFailed"]
@@ -318,7 +318,7 @@ class MemoryStore:
         for _, handle in old:
             arrow = await guarded(handle.query().select(["scope"]).to_arrow())
             counts.update(arrow.column("scope").to_pylist())
-        for scopes in _groups(counts):
+        for scopes in scope_groups(counts, _ROWS_AT_ONCE):
             condition = f"scope IN ({','.join(repr(hex_of(scope)) for scope in scopes)})"
             tables = await self._read(source, condition)
             rows = await asyncio.to_thread(Loaded, tables)
@@ -389,17 +389,3 @@ class MemoryStore:
     def _require_open(self) -> None:
         if not self._tables.is_open or not self._buckets:
             raise StoreFailed("the store is not open")
-
-
-def _groups(counts: Counter[str]) -> Iterator[list[str]]:
-    """Scopes in order, some thousands of rows at a time."""
-    group: list[str] = []
-    size = 0
-    for scope in sorted(counts):
-        if group and size + counts[scope] > _ROWS_AT_ONCE:
-            yield group
-            group, size = [], 0
-        group.append(scope)
-        size += counts[scope]
-    if group:
-        yield group

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.store.folder import fsync
 
-__all__ = ["has_torn_index", "is_torn", "mark_whole", "marked_rows", "mended"]
+__all__ = ["drop_torn_indexes", "has_torn_index", "is_torn", "mark_whole", "marked_rows", "mended"]
 
 _log = logging.getLogger("gateway.store")
 _MARK = b"LANC"
@@ -30,7 +30,17 @@ def is_torn(table: Path) -> bool:
 
 def has_torn_index(table: Path) -> bool:
     """True if a file of a table's indexes was not written to its end. Files: call it in a thread."""
-    return any(not _is_whole(path) for path in (table / "_indices").rglob("*") if path.is_file())
+    return bool(_torn_indexes(table))
+
+
+def drop_torn_indexes(table: Path) -> None:
+    """Take away the index files that were not written to their end; they hold nothing of their own."""
+    for path in _torn_indexes(table):
+        path.unlink(missing_ok=True)
+
+
+def _torn_indexes(table: Path) -> list[Path]:
+    return [path for path in (table / "_indices").rglob("*.lance") if path.is_file() and not _is_whole(path)]
 
 
 def mark_whole(table: Path, rows: int) -> None:

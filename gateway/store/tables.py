@@ -16,11 +16,11 @@ from typing import Any
 
 from gateway.store.catalog import Catalog, Made, TableEntry, bucket_of, number_of
 from gateway.store.lean_import import connecting
-from gateway.store.mending import has_torn_index, is_torn, marked_rows, mended
+from gateway.store.mending import drop_torn_indexes, has_torn_index, is_torn, marked_rows, mended
 from gateway.store.near import index_keys
 from gateway.store.schema import to_arrow
 
-__all__ = ["Bucket", "Tables"]
+__all__ = ["Bucket", "Tables", "scope_groups"]
 
 _log = logging.getLogger("gateway.store")
 
@@ -186,7 +186,7 @@ class Tables:
                     await self._indexed_anew(table, entry.name)
                 return table
             cause = "torn"
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             cause = str(error)[:200]
         _log.error("table_damaged", extra={"table": entry.name, "cause": cause})
         self.mended.append(entry.name)
@@ -200,8 +200,23 @@ class Tables:
         for index in await table.list_indices():
             await table.drop_index(index.name)
         await index_keys(table)
+        await asyncio.to_thread(drop_torn_indexes, self._folder / "lance" / f"{name}.lance")
 
 
 def _place_of(folder: Path) -> tuple[int, int]:
     found = folder.stat()
     return found.st_dev, found.st_ino
+
+
+def scope_groups(counts: Counter[str], most: int) -> Iterator[list[str]]:
+    """Scopes in order, of so many rows at a time; a larger one stands alone."""
+    group: list[str] = []
+    size = 0
+    for scope in sorted(counts):
+        if group and size + counts[scope] > most:
+            yield group
+            group, size = [], 0
+        group.append(scope)
+        size += counts[scope]
+    if group:
+        yield group

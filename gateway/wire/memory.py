@@ -148,6 +148,7 @@ class MemoryFace:
     def _tenant(self, request: web.Request, asked: str | None) -> str | None:
         """The tenant of the key; without keys the one that is asked for, or all."""
         own = principal_of(request).tenant
+        asked = asked or None
         if self._is_open:
             return asked
         if asked not in (None, own):

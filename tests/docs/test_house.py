@@ -39,6 +39,7 @@ SHOWN_BY = {
     "remember/transfer.py": "flow/test_keeping.py",
     "store/expiry.py": "flow/test_keeping.py",
     "store/mending.py": "unit/remember/test_recover.py",
+    "store/texts.py": "flow/test_keeping.py",
     "store/tables.py": "unit/store/test_memories.py",
     "commands/explain.py": "flow/test_explain.py",
     "exchange.py": "flow/test_errors.py",

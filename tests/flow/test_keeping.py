@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from tests.fakes.running import Reply, Running, configuration, running_gateway
+from gateway.store.memories import MemoryStore, StoreFailed
+from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
 KEYS: list[dict[str, Any]] = [
@@ -274,3 +275,121 @@ async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
         done = await gateway_command(tmp_path, "forget", "--user", "ada", "--yes", *url)
         assert "6 memories deleted" in done.stderr
         assert await lines(gateway) == []
+
+
+async def test_what_could_not_be_stored_is_forgotten_too(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MemoryStore._write
+
+    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
+        if any("indigestible" in row.record.text for row in rows):
+            raise StoreFailed("cannot digest this")
+        await write(self, rows, held)
+
+    config = configuration(tmp_path, upstream.url)
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryStore, "_write", picky)
+        broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
+        async with running_gateway(config) as gateway:
+            await gateway.chat("An indigestible truth about me.", user="bob", session="one")
+            await gateway.chat("I like tea.", user="bob", session="two")
+            await eventually(lambda: gateway.gateway.memory.journal.aside_entries == 1)
+            forgotten = await gateway.post("/v1/memory/forget", {"user": "bob", "session": "one", "purge": True})
+            assert forgotten.json["purged"]
+            assert forgotten.json["deleted"] >= 1
+    for file in (tmp_path / "data").rglob("*"):
+        assert not file.is_file() or b"indigestible" not in file.read_bytes(), file
+    async with running_gateway(config) as gateway:
+        await gateway.settled()
+        assert "indigestible" not in json.dumps(await lines(gateway))
+        assert "I like tea." in json.dumps(await lines(gateway))
+
+
+async def test_who_speaks_during_a_purge_can_be_forgotten_afterwards(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tell(gateway, "ada")
+    purge = MemoryStore.purge
+    has_spoken = False
+
+    async def slow(self: MemoryStore, number: int) -> None:
+        nonlocal has_spoken
+        if not has_spoken:
+            has_spoken = True
+            await gateway.chat("My new number is 5551234.", user="ada")
+        await purge(self, number)
+
+    with monkeypatch.context() as slower:
+        slower.setattr(MemoryStore, "purge", slow)
+        assert (await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})).json["deleted"]
+    await gateway.settled()
+    assert "5551234" in json.dumps(await lines(gateway, "?user=ada"))
+    assert (await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})).json["deleted"] >= 1
+    assert await lines(gateway) == []
+
+
+async def test_a_purge_goes_on_when_its_caller_has_left(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    await tell(gateway, "ada")
+    purge = MemoryStore.purge
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: MemoryStore, number: int) -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        await purge(self, number)
+        done.set()
+
+    monkeypatch.setattr(MemoryStore, "purge", slow)
+    asking = asyncio.create_task(gateway.post("/v1/memory/forget", {"user": "ada", "purge": True}))
+    await asyncio.wait_for(begun.wait(), 20)
+    asking.cancel()
+    await asyncio.wait_for(done.wait(), 10)
+    await gateway.gateway.memory.forgetter.stop()
+
+
+async def test_a_profile_goes_with_its_user(gateway: Running, tmp_path: Path) -> None:
+    await tell(gateway, "ada")
+    one = {"profile_template_id": "p", "user_id": "ada", "metadata": {"diagnosis": "a very special asthma"}}
+    assert (await gateway.post("/product/bind/profile_template", {"bind_list": [one]})).status == 200
+    assert (await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})).status == 200
+    for file in tmp_path.rglob("registry.sqlite*"):
+        assert b"special asthma" not in file.read_bytes(), file
+
+
+async def test_lines_that_are_no_memories_are_refused_in_words(gateway: Running) -> None:
+    await tell(gateway, "ada")
+    one, *_ = await lines(gateway)
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    for change in ({"info": {"x": deep}}, {"owner": "\0knowledge\0kb"}, {"session_id": "a\u202eb"}):
+        refused = await take_in(gateway, [{**one, **change}])
+        assert (refused.status, refused.error["param"].startswith("lines[1]")) == (400, True), change
+    newer, older = {**one, "text": "newer", "version": 9}, {**one, "text": "older", "version": 3}
+    assert (await take_in(gateway, [newer, older])).json["imported"] == 1
+    assert "newer" in {line["text"] for line in await lines(gateway)}
+    other = {**one, "id": "f" * 32}
+    in_two = await take_in(gateway, [other, {**other, "owner": "bob", "cube_id": "bob", "user_id": "bob"}])
+    assert in_two.status == 400
+
+
+async def test_an_import_does_not_tell_what_another_tenant_has(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url, auth={"keys": KEYS})) as gateway:
+        await tell(gateway, "ada", **APP)
+        one, *_ = await lines(gateway, headers=ADMIN)
+        for id_ in (one["id"], "e" * 32):
+            raw = json.dumps({**one, "tenant": "other", "id": id_}).encode()
+            reply = await gateway.post("/v1/memory/import", None, OTHER, raw=raw)
+            assert (reply.status, reply.json) == (200, {"imported": 1, "unchanged": 0})
+        assert len(await lines(gateway, headers=OTHER)) == 2
+        assert one in await lines(gateway, headers=ADMIN)
+
+
+async def test_a_broken_parquet_file_is_refused_in_words(gateway: Running, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"this is none")
+    done = await gateway_command(tmp_path, "import", str(broken), "--url", gateway.url)
+    assert done.returncode != 0
+    assert "is no export" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -22,6 +22,8 @@ def written(folder: Path, text: str) -> Path:
         ("server: {port: x}", "server.port"),
         ("auth: {keys: [{key: short}]}", "auth.keys[0].key"),
         ("auth: {keys: [{key: long-enough, rights: [fly]}]}", "auth.keys[0].rights"),
+        ("auth: {keys: [{key: long-enough, user: ada, rights: [admin]}]}", "the right `admin` is over a whole tenant"),
+        ("upstreams: [{name: a, base_url: 'http://x', proxy: 'socks5://x'}]", "a proxy is http://"),
         ("upstreams: [{name: a, base_url: 'ftp://x'}]", "base_url must be http"),
         ("upstreams: [{name: a, base_url: 'http://u:p@x'}]", "base_url must be http"),
         ("upstreams: [{name: a, kind: offline}, {name: a, kind: offline}]", "same name"),

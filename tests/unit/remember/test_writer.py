@@ -115,3 +115,30 @@ async def test_writing_goes_on_while_tables_are_put_in_order(tmp_path: Path, mon
     gate.set()
     await writer.stop()
     await journal.close()
+
+
+async def test_a_deletion_needs_no_embedder(tmp_path: Path) -> None:
+    embedders = Embedders()
+    asked: list[str] = []
+
+    async def picky(texts: Any) -> Any:
+        asked.extend(texts)
+        return np.full((len(texts), 4), 0.5, np.float32)
+
+    embedders.current.embed_documents = picky  # type: ignore[method-assign]
+    store = Store()
+    journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
+    await journal.open()
+    gone = record("", 2, status="deleted", version=2)
+    await journal.append([record("said", 1), gone])
+    parts: dict[str, Any] = {"journal": journal, "store": store, "embedders": embedders, "telemetry": Telemetry()}
+
+    async def on_rows(rows: Any) -> None: ...
+
+    writer = Writer(**parts, count=len, on_rows=on_rows, batch_window=0.01)
+    await writer.start()
+    assert await writer.drained(5)
+    assert asked == ["said"]
+    assert (store.rows[gone.id].embedder, store.rows[gone.id].vector) == ("", None)
+    await writer.stop()
+    await journal.close()

@@ -76,6 +76,18 @@ async def test_scopes_are_kept_apart(store: MemoryStore) -> None:
         await store.load(dataclasses.replace(ADA, value="' OR 1=1 --" + "a" * 53))
 
 
+async def test_an_older_version_that_comes_late_changes_nothing(store: MemoryStore) -> None:
+    first = row("first", 1)
+    await store.add([first])
+    gone = row("", 3, id=first.record.id, version=2, status="deleted")
+    assert await store.put([gone]) == [gone]
+    late = row("changed", 2, id=first.record.id, version=2)
+    assert await store.put([late]) == []
+    assert (await store.load(ADA)).records() == []
+    await store.rebuild(store.bucket_of(ADA.value), MADE, None)
+    assert (await store.load(ADA)).records() == []
+
+
 async def test_what_may_exist_is_replaced_not_doubled(store: MemoryStore) -> None:
     await store.add([row("old", 1, id="1" * 32)])
     await store.put([row("new", 1, id="1" * 32), row("newest", 1, id="1" * 32)])

@@ -52,7 +52,7 @@ async def test_a_damaged_file_is_moved_aside_and_what_can_be_read_is_kept(tmp_pa
     file = SqliteFile(tmp_path / "f.sqlite", schema, "thing", Broken)
     await file.open()
     kept = await file.run(lambda: file.connection.execute("SELECT count(*) FROM t").fetchone()[0])
-    assert kept == 0 if damage == "head" else 100 < kept < 500
+    assert kept == 0 if damage == "head" else 440 < kept < 500, "what stands after the damage too"
     await file.run(lambda: file.transaction(lambda one: one.execute("INSERT INTO t VALUES (1000, 'new')").rowcount))
     await file.close()
     assert list(tmp_path.glob("f.sqlite.broken-*"))

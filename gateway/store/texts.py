@@ -1,0 +1,32 @@
+"""Looks for texts in every version of every table: what is compressed, a search through files does not find."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.store.lean_import import connecting
+
+__all__ = ["tables_with"]
+
+
+async def tables_with(lance: Path, texts: Sequence[str]) -> dict[str, list[str]]:
+    """The tables in LanceDB's folder that hold any of the texts in any version, with the texts in each. Raises what
+    LanceDB raises on a table that cannot be read."""
+    connect = await asyncio.to_thread(connecting, lance)
+    database = await connect()
+    found: dict[str, list[str]] = {}
+    try:
+        for name in (await database.list_tables()).tables:
+            table = await database.open_table(name)
+            held: set[str] = set()
+            for version in await table.list_versions():
+                await table.checkout(int(version["version"]))
+                rows = await table.query().select(["text"]).to_arrow()
+                everything = "\n".join(rows.column("text").to_pylist())
+                held.update(text for text in texts if text in everything)
+            table.close()
+            if held:
+                found[f"lance/{name}"] = sorted(held)
+    finally:
+        database.close()
+    return found
