@@ -155,8 +155,9 @@ class Writer:
 
         async def work() -> None:
             try:
-                await self._store.maintain()
-                await asyncio.to_thread(heap.trim)
+                for bucket in self._store.buckets:
+                    if await self._store.maintain(bucket):
+                        await asyncio.to_thread(heap.trim)  # each leaves some megabytes that nobody needs
             except StoreFailed as error:
                 _log.warning("maintenance_failed", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — as the worker's own loop

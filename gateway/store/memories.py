@@ -210,26 +210,25 @@ class MemoryStore:
             raise StoreFailed(short(error), is_outage=True) from error
         await self._read(self._buckets[self.bucket_of(scope)], is_of(scope), ["id"])
 
-    async def maintain(self) -> int:
-        """Compact growing tables of many pieces, rebuild buckets that have grown. Returns how many were worked on."""
-        worked_on = 0
-        for number, bucket in self._buckets.items():
-            await guarded(self._tables.drop_leftovers(bucket))
-            if not bucket.entries or self._rebuilding.locked():
-                continue
-            *settled, (_, growing) = bucket.tables
-            stats = await guarded(growing.stats())
-            rows = sum([await guarded(table.count_rows()) for _, table in settled])
-            is_of_one_kind = len({entry.made for entry in bucket.entries}) == 1  # else it is to be made anew
-            if is_of_one_kind and stats["num_rows"] > max(_GROWN, rows // _GROWN_SHARE):
-                await self.rebuild(number, bucket.entries[0].made, None)
-            elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
-                async with self._writing:
-                    await guarded(growing.optimize(cleanup_older_than=_VERSIONS_KEPT))
-            else:
-                continue
-            worked_on += 1
-        return worked_on
+    async def maintain(self, number: int) -> bool:
+        """Compact a bucket's growing table of many pieces, or rebuild the bucket if it has grown. False if nothing was
+        to be done."""
+        bucket = self._buckets[number]
+        await guarded(self._tables.drop_leftovers(bucket))
+        if not bucket.entries or self._rebuilding.locked():
+            return False
+        *settled, (_, growing) = bucket.tables
+        stats = await guarded(growing.stats())
+        rows = sum([await guarded(table.count_rows()) for _, table in settled])
+        is_of_one_kind = len({entry.made for entry in bucket.entries}) == 1  # else it is to be made anew
+        if is_of_one_kind and stats["num_rows"] > max(_GROWN, rows // _GROWN_SHARE):
+            await self.rebuild(number, bucket.entries[0].made, None)
+        elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
+            async with self._writing:
+                await guarded(growing.optimize(cleanup_older_than=_VERSIONS_KEPT))
+        else:
+            return False
+        return True
 
     @property
     def buckets(self) -> Sequence[int]:

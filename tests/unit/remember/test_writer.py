@@ -55,8 +55,10 @@ class Store:
 
     async def probe(self, scope: str) -> None: ...
 
-    async def maintain(self) -> int:
-        return 0
+    buckets = (0,)
+
+    async def maintain(self, number: int) -> bool:
+        return False
 
 
 async def test_the_journal_is_drained_in_batches_and_let_go_after_the_sync(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ async def test_writing_goes_on_while_tables_are_put_in_order(tmp_path: Path, mon
     gate = asyncio.Event()
 
     class Slow(Store):
-        async def maintain(self) -> int:
+        async def maintain(self, number: int) -> bool:
             await gate.wait()
             raise StoreFailed("and it may fail")
 
