@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.config import ModelsConfig, UpstreamConfig
-from gateway.errors import NotFound, UpstreamFailed, UpstreamUnreachable
+from gateway.errors import NotFound, Overloaded, UpstreamFailed, UpstreamUnreachable
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Incoming, Outgoing
 from gateway.upstream.forward import Forwarder, Served
@@ -172,3 +172,96 @@ async def test_second_tries_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> No
     answers = await asyncio.gather(*(served(made) for _ in range(60)))
     again = sum(answer.attempts == 2 for answer in answers)
     assert 3 <= again <= 9, "a tenth of what is in flight, or three"
+
+
+def test_a_model_can_be_asked_of_a_certain_upstream() -> None:
+    made = forwarder(Up("a"), Up("b"), Up("router", models=("openai/gpt-9",)), aliases={"mine": "b/llama"})
+    assert [(one.upstream.name, one.model) for one in made.route("b/gpt-5").targets] == [("b", "gpt-5")]
+    assert [(one.upstream.name, one.model) for one in made.route("mine").targets] == [("b", "llama")]
+    assert {one.model for one in made.route("openai/gpt-9").targets} == {"openai/gpt-9"}, "a name as it is listed"
+    assert {one.model for one in made.route("nobody/gpt").targets} == {"nobody/gpt"}
+
+
+async def test_fallbacks_are_other_models_asked_by_their_names() -> None:
+    first, second = Up("a", 503, models=("big",)), Up("b", models=("small",))
+    made = forwarder(first, second, fallbacks={"big": ("small",)})
+    served = await made.send_chat(
+        made.route("big"), path="/p", query_string="", client_headers={}, raw=b'{"model":"big","n":1}'
+    )
+    assert (served.upstream.name, served.attempts) == ("b", 2)
+    assert second.sent[0].body == b'{"model":"small","n":1}'
+    assert first.sent[0].body == b'{"model":"big","n":1}'
+
+
+def test_a_prompt_that_is_too_long_goes_where_there_is_room() -> None:
+    ups = [
+        Up("a", models=("m",), context_window=100),
+        Up("b", models=("s",), context_window=50),
+        Up("c", models=("l",)),
+    ]
+    made = forwarder(*ups, fallbacks={"m": ("s", "l")})
+    route = made.route("m")
+    roomier = route.roomier(route.targets[0])
+    assert roomier is not None
+    assert [one.model for one in roomier.targets] == ["l"]
+    assert roomier.roomier(roomier.targets[0]) is None
+    assert route.only("c").model == "l"
+
+
+async def test_neighbours_with_weights_share_requests() -> None:
+    ups = [Up("a", weight=3), Up("b", weight=1), Up("c", weight=0), Up("last")]
+    made = forwarder(*ups)
+    for _ in range(400):
+        await made.send_chat(made.route("m"), path="/p", query_string="", client_headers={}, raw=b'{"model":"m"}')
+    counts = [len(up.sent) for up in ups]
+    assert counts[2:] == [0, 0], "weight 0 and what comes after are for when others fail"
+    assert 230 < counts[0] < 370
+    assert sum(counts) == 400
+
+
+async def test_a_full_upstream_is_passed_over_and_then_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Up("a", max_in_flight=1), Up("b", max_in_flight=1)
+    made = forwarder(first, second)
+
+    async def ask() -> Served:
+        return await made.send_chat(
+            made.route("m"), path="/p", query_string="", client_headers={}, raw=b'{"model":"m"}'
+        )
+
+    one, two = await ask(), await ask()
+    assert (one.upstream.name, two.upstream.name) == ("a", "b")
+    waiting = asyncio.create_task(ask())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    one.incoming.close()
+    one.incoming.close()
+    assert (await asyncio.wait_for(waiting, 5)).upstream.name == "a"
+    only = forwarder(Up("x", max_in_flight=1, timeouts={"connect": 0.05}))
+    await only.send_chat(only.route("m"), path="/p", query_string="", client_headers={}, raw=b"{}")
+    with pytest.raises(Overloaded):
+        await only.send_chat(only.route("m"), path="/p", query_string="", client_headers={}, raw=b"{}")
+
+
+@pytest.mark.parametrize(
+    ("config", "headers", "sent"),
+    [
+        ({"api_key": "sk-up"}, {"authorization": "Bearer client"}, {"authorization": "Bearer sk-up"}),
+        ({"api_key": "sk-up", "key_header": "api-key"}, {}, {"api-key": "sk-up"}),
+        ({"api_key": "sk-up", "kind": "anthropic"}, {"x-api-key": "client"}, {"x-api-key": "sk-up"}),
+        ({}, {"x-api-key": "client"}, {"authorization": "Bearer client"}),
+        ({"kind": "anthropic"}, {"authorization": "Bearer client"}, {"x-api-key": "client"}),
+        ({"kind": "anthropic"}, {"authorization": "Bearer sk-ant-oat1"}, {"authorization": "Bearer sk-ant-oat1"}),
+        ({"key_header": "api-key"}, {"authorization": "Bearer client"}, {"api-key": "client"}),
+        ({}, {"authorization": "Basic dTpw"}, {"authorization": "Basic dTpw"}),
+        ({}, {"authorization": "Bearer ours"}, {}),
+        ({}, {"authorization": "Bearer ours", "x-api-key": "client"}, {"authorization": "Bearer client"}),
+    ],
+)
+async def test_a_key_goes_up_in_the_header_that_the_upstream_knows(
+    config: dict[str, Any], headers: dict[str, str], sent: dict[str, str]
+) -> None:
+    request = await send(Up("a", **config), headers)
+    carried = {
+        name: value for name, value in request.headers.items() if name in ("authorization", "x-api-key", "api-key")
+    }
+    assert carried == sent
