@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
-CLIENTS := .venvs/openai .venvs/memos .venvs/schemathesis
+CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
 
 .PHONY: run test test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
@@ -39,6 +39,7 @@ lock:  ## make the lock files anew (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
+	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock
@@ -66,7 +67,7 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@
 
-.venvs/openai/.installed .venvs/schemathesis/.installed: .venvs/%/.installed: tests/clients/%.lock
+.venvs/openai/.installed .venvs/anthropic/.installed .venvs/schemathesis/.installed: .venvs/%/.installed: tests/clients/%.lock
 	@echo "installing what tests talk with: $* ..."
 	@test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
 	@.venvs/$*/bin/python $(INSTALL) -r $<

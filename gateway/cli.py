@@ -32,6 +32,8 @@ def main() -> None:
     # one thread a matrix product: the products are small, and threads that spin cost more than they bring
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # its own pool keeps what threads free, a hundred megabytes after an hour; what malloc keeps can be given back
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     heap.few_pools()
     # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
     sys.setswitchinterval(0.0005)

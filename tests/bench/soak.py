@@ -32,7 +32,7 @@ _HANG_UPS = 0.05
 _FAULTS = 0.06
 _PAUSE = 0.25  # seconds between two requests of a worker: load, but no queue before the gateway
 _BEFORE = 60  # memories of each user at the beginning
-_WORKING_SETS = 64  # MiB: less than all users' memories take, so that sets come and go as they do in a long life
+_WORKING_SETS = 96  # MiB: less than all users' memories take, so that sets come and go as they do in a long life
 _GROWTH = 3.0  # MiB a minute, in the second half
 _TOPICS = "garden train violin recipe invoice holiday doctor football novel bicycle 猫 生日 红酒".split()
 

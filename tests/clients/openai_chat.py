@@ -21,6 +21,13 @@ try:
         for chunk in client.chat.completions.create(model="fake-1", messages=messages, stream=True):
             pieces += [choice.delta.content or "" for choice in chunk.choices]
         result = {"text": "".join(pieces), "chunks": len(pieces)}
+    elif mode == "responses":
+        raw = client.responses.with_raw_response.create(model="fake-1", input=text)
+        result = {"text": raw.parse().output_text, "status": raw.headers["x-memory-status"]}
+    elif mode == "responses stream":
+        with client.responses.stream(model="fake-1", input=text) as stream:
+            kinds = [event.type for event in stream]
+            result = {"text": stream.get_final_response().output_text, "kinds": kinds}
     elif mode == "embeddings":
         vector = client.embeddings.create(model="fake-1", input=text).data[0].embedding
         result = {"vector": vector}

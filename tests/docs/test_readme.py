@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway import errors
-from gateway.config import Config, KeyConfig, PluginConfig, UpstreamConfig
+from gateway.config import Config, KeyConfig, PluginConfig, UpstreamConfig, load
 from gateway.hooks import HOOKS
 from gateway.telemetry import Telemetry
 from tests.fakes.running import configuration, running_gateway
@@ -98,3 +98,11 @@ async def test_the_plugin_of_the_readme_works(tmp_path: Path, upstream: FakeUpst
         found = await gateway.post("/product/search", {"user_id": "ada", "query": "Friday Monday", "relativity": 0})
         assert "dentist" in found.body.decode()
         assert "surprise" not in found.body.decode()
+
+
+@pytest.mark.parametrize(
+    "snippet", [text for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "upstreams:" in text]
+)
+def test_the_upstreams_of_the_readme_are_a_configuration(tmp_path: Path, snippet: str) -> None:
+    (tmp_path / "config.yaml").write_text(snippet, encoding="utf-8")
+    assert load(tmp_path / "config.yaml").upstreams != "auto"

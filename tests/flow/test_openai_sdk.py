@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.clients import run_client
+from tests.fakes.formats import speaks_responses
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, chunk, cuts_after, says
 
@@ -46,3 +47,15 @@ async def test_the_sdk_reads_embeddings_and_models(gateway: Running, upstream: F
     upstream.script = says(200, {"object": "list", "data": data, "model": "e", "usage": {}})
     assert await sdk(gateway, tmp_path, "embeddings", "text") == {"vector": [1.0, 2.0]}
     assert upstream.last.json["encoding_format"] == "base64"
+
+
+async def test_a_fact_told_to_responses_of_the_sdk_comes_back(
+    gateway: Running, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.script = speaks_responses("Noted.")
+    told = await sdk(gateway, tmp_path, "responses", "My sister Ines studies law in Porto.")
+    assert told == {"text": "Noted.", "status": "miss"}
+    await gateway.settled()
+    asked = await sdk(gateway, tmp_path, "responses stream", "Where does my sister study?")
+    assert (asked["text"], asked["kinds"][-1]) == ("Noted.", "response.completed")
+    assert "My sister Ines studies law in Porto." in upstream.last.json["input"]
