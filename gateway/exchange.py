@@ -127,7 +127,7 @@ class Exchange:
             failure = UpstreamFailed(f"the upstream {self.upstream} answered {self.status}, but not with JSON")
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
             raise failure
-        await self._finish(answer or Answer(None))
+        await self._finish(replace(answer or Answer(None), body=decoded))
         return body
 
     async def _whole(self) -> bytes:
@@ -210,8 +210,8 @@ class ReplyBody:
 
     def __init__(self, reply: Reply) -> None:
         self.status = reply.status
-        self.headers: Mapping[str, str] = {**reply.headers, "content-type": "application/json"}
-        self._body = orjson.dumps(reply.body, default=thaw)
+        self.headers: Mapping[str, str] = {**reply.headers, "content-type": reply.content_type}
+        self._body = reply.body if isinstance(reply.body, bytes) else orjson.dumps(reply.body, default=thaw)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         yield self._body

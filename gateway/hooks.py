@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.sse import Event
 from gateway.turn import Answer, Memory, Record, Turn
 
-__all__ = ["DROP", "HOOKS", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]
+__all__ = ["DROP", "HOOKS", "Event", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]
 
 HOOKS: Final = (
     "on_request",
@@ -40,11 +40,13 @@ DROP: Final = _Drop()
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer instead of the upstream's; `body` is JSON in the client's own format."""
+    """An answer instead of the upstream's; `body` is JSON in the client's own format, or the bytes of an answer (of a
+    stream, where `content_type` says so)."""
 
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] | bytes
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
 
 
 class Reject(GatewayError):
@@ -52,11 +54,15 @@ class Reject(GatewayError):
 
     type = "rejected"
 
-    def __init__(self, status: int, message: str, *, code: str = "rejected") -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self, status: int, message: str, *, code: str = "rejected", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message, code=code, headers=headers)
         if not 400 <= status <= 599:
             raise ValueError("a refusal has a status from 400 to 599")
         self.status = status
+        if status == 429:
+            self.type = "rate_limit_error"
 
 
 @dataclass(frozen=True, slots=True)

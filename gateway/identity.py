@@ -37,9 +37,9 @@ class Keyring:
 
     def __init__(self, keys: Sequence[KeyConfig]) -> None:
         self._principals: dict[bytes, Principal] = {}
-        for key in keys:
+        for number, key in enumerate(keys, start=1):
             digest = _digest(key.key.get_secret_value())
-            self._principals[digest] = Principal(key.tenant, key.rights, key.user)
+            self._principals[digest] = Principal(key.tenant, key.rights, key.user, key.name or f"key-{number}")
 
     @property
     def is_open(self) -> bool:

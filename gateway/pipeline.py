@@ -76,7 +76,9 @@ class Pipeline:
         try:
             turn, reply = await self.plugins.on_request(turn)
             if reply is not None:
-                return Exchange(self, turn, ReplyBody(reply), upstream="plugin")
+                exchange = Exchange(self, turn, ReplyBody(reply), upstream="plugin")
+                exchange.headers |= {name.lower(): value for name, value in reply.headers.items()}
+                return exchange
             route = self.forwarder.route(turn.ask.model)
             if turn.ask.upstream:
                 route = route.only(turn.ask.upstream)

@@ -317,12 +317,12 @@ class StreamHooks:
         if not events and chunk.startswith(b":") and not self._parser.is_mid_event:
             return chunk
         kept = [after for event in events if (after := self._event(event)) is not None]
-        return b"".join(_event_bytes(event) for event in kept)
+        return b"".join(map(bytes, kept))
 
     def end(self) -> bytes:
         """The bytes of a last event whose empty line never came; only a rewriter owes them."""
         events = [after for event in self._parser.end() if (after := self._event(event)) is not None]
-        return b"".join(_event_bytes(event) for event in events) if self._host.rewrites_stream else b""
+        return b"".join(map(bytes, events)) if self._host.rewrites_stream else b""
 
     def _event(self, event: Event) -> Event | None:
         """The event as it goes out; None: left out."""
@@ -351,11 +351,6 @@ class StreamHooks:
         if overruns >= _OVERRUNS:
             del self._active[id(one)]
             self._host._failed(one, "on_stream_event", TimeoutError("three overruns"))  # noqa: SLF001
-
-
-def _event_bytes(event: Event) -> bytes:
-    name = b"event: " + event.name + b"\n" if event.name else b""
-    return name + b"".join(b"data: " + line + b"\n" for line in event.data.split(b"\n")) + b"\n"
 
 
 def freeze(value: Any) -> Any:

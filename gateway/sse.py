@@ -17,6 +17,11 @@ class Event:
     name: bytes
     data: bytes
 
+    def __bytes__(self) -> bytes:
+        """The event as it is sent."""
+        name = b"event: " + self.name + b"\n" if self.name else b""
+        return name + b"".join(b"data: " + line + b"\n" for line in self.data.split(b"\n")) + b"\n"
+
 
 class EventParser:
     def __init__(self, max_line: int = 4 * 2**20) -> None:

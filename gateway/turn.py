@@ -82,11 +82,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who holds the key of a request. `user` is set when the key is pinned to one user."""
+    """Who holds the key of a request. `user` is set when the key is pinned to one user; `name` is the key's."""
 
     tenant: str
     rights: frozenset[Right]
     user: str | None = None
+    name: str = ""
 
 
 class ScopeKind(StrEnum):
@@ -248,7 +249,7 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the model said. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
-    upstream's name of it; `cached_tokens` are part of `prompt_tokens`."""
+    upstream's name of it; `cached_tokens` are part of `prompt_tokens`; `body` are the bytes of a plain answer."""
 
     text: str | None
     finish_reason: str | None = None
@@ -259,6 +260,7 @@ class Answer:
     outcome: Outcome = Outcome.COMPLETE
     cached_tokens: int | None = None
     id: str | None = None
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,9 @@ class ServerConfig(Section):
 
 class KeyConfig(Section):
     key: SecretStr = Field(description="The secret that a client sends; at least 8 characters.")
+    name: str | None = Field(
+        None, description="What it is called where requests are counted; null: `key-1`, `key-2`, …"
+    )
     tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
     user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
     rights: frozenset[Right] = Field(

@@ -1,0 +1,153 @@
+"""Limits how much one key and one user may ask: requests and tokens a minute, and tokens a day. In this process only.
+
+A minute slides: what the last minute counted counts by the part of it that still lies within sixty seconds. Tokens
+are known when an answer has ended (as the upstream reports them, else a quarter of the characters), so a limit of
+tokens is passed by the answers that are under way. The day's counts are kept over a restart.
+"""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from gateway.hooks import Plugin, PluginConfigModel, Reject, Services
+from gateway.turn import Answer, Turn
+
+_MINUTE, _DAY = 60.0, 86_400.0
+_SAVE_EVERY = 30.0
+_MOST = 100_000  # keys and users that are counted; who has not been seen for longest is forgotten
+_CHARACTERS = 4  # of a token, where nobody counted
+
+
+@dataclass(slots=True)
+class Window:
+    """What was counted in a stretch of time that began at `begin`, and in the one before it."""
+
+    begin: float
+    now: float = 0.0
+    before: float = 0.0
+
+    def slide(self, moment: float, length: float) -> None:
+        passed = int((moment - self.begin) // length)
+        if passed > 0:
+            self.before = self.now if passed == 1 else 0.0
+            self.now, self.begin = 0.0, self.begin + passed * length
+
+    def used(self, moment: float, length: float) -> float:
+        """The estimate for the stretch that ends now."""
+        return self.before * (1 - (moment - self.begin) / length) + self.now
+
+    def wait(self, moment: float, length: float, limit: float) -> float:
+        """Seconds until `used` is under a limit that it has reached, if nothing is added."""
+        end = self.begin + length
+        if self.now >= limit:
+            return end - moment + length * (1 - limit / self.now)
+        return self.begin + length * (1 - (limit - self.now) / self.before) - moment
+
+
+class RateLimit(Plugin):
+    """Refuses with 429 what is over a limit; `Retry-After` says when to come again."""
+
+    class Config(PluginConfigModel):
+        requests_per_minute_per_key: int | None = None
+        requests_per_minute_per_user: int | None = None
+        tokens_per_minute_per_key: int | None = None
+        tokens_per_minute_per_user: int | None = None
+        tokens_per_day_per_key: int | None = None
+        tokens_per_day_per_user: int | None = None
+
+    config: Config
+    critical = True
+
+    async def start(self, services: Services) -> None:
+        self._clock = services.clock
+        self._count = services.count
+        self._file = services.folder / "days.json"
+        self._windows: OrderedDict[tuple[str, str, str], Window] = OrderedDict()
+        self._saved_at = time.monotonic()
+        for kind, whose, name, begin, now in await asyncio.to_thread(_read, self._file):
+            self._windows[kind, whose, name] = Window(begin, now)
+
+    async def stop(self) -> None:
+        await self._save()
+
+    async def on_request(self, turn: Turn) -> None:
+        names, moment = _names(turn), self._clock()
+        for kind, length, is_quota in (("tokens_per_day", _DAY, True), ("tokens_per_minute", _MINUTE, False)):
+            self._check(kind, names, moment, length, is_quota=is_quota)
+        self._check("requests_per_minute", names, moment, _MINUTE, is_quota=False)
+        self._add("requests_per_minute", names, moment, _MINUTE, 1)
+
+    async def on_response(self, turn: Turn, answer: Answer) -> None:
+        names, moment = _names(turn), self._clock()
+        tokens = _tokens(turn, answer)
+        self._add("tokens_per_minute", names, moment, _MINUTE, tokens)
+        self._add("tokens_per_day", names, moment, _DAY, tokens)
+        if time.monotonic() - self._saved_at > _SAVE_EVERY:
+            await self._save()
+
+    def _check(self, kind: str, names: dict[str, str], moment: float, length: float, *, is_quota: bool) -> None:
+        for whose, name in names.items():
+            limit = getattr(self.config, f"{kind}_per_{whose}")
+            window = self._windows.get((kind, whose, name))
+            if limit is None or window is None:
+                continue
+            window.slide(moment, length)
+            used = window.now if is_quota else window.used(moment, length)  # a day is a day, and does not slide
+            if used < limit:
+                continue
+            seconds = window.begin + length - moment if is_quota else window.wait(moment, length, limit)
+            self._count(f"{kind}_per_{whose}")
+            headers = {"retry-after": str(math.floor(seconds) + 1)}
+            message = f"this {whose} has used its {limit} {kind.replace('_', ' ')}"
+            if is_quota:
+                raise Reject(429, message, code="insufficient_quota", headers=headers | {"x-should-retry": "false"})
+            raise Reject(429, message, code="rate_limit_exceeded", headers=headers)
+
+    def _add(self, kind: str, names: dict[str, str], moment: float, length: float, amount: float) -> None:
+        for whose, name in names.items():
+            if getattr(self.config, f"{kind}_per_{whose}") is None:
+                continue
+            begin = moment // length * length
+            window = self._windows.setdefault((kind, whose, name), Window(begin))
+            self._windows.move_to_end((kind, whose, name))
+            window.slide(moment, length)
+            window.now += amount
+            if len(self._windows) > _MOST:
+                self._windows.popitem(last=False)
+
+    async def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        days = [(*key, one.begin, one.now) for key, one in self._windows.items() if key[0] == "tokens_per_day"]
+        if days:
+            await asyncio.to_thread(_write, self._file, days)
+
+
+def _names(turn: Turn) -> dict[str, str]:
+    names = {"key": f"{turn.principal.tenant}\0{turn.principal.name}"}
+    if turn.identity is not None:
+        names["user"] = f"{turn.principal.tenant}\0{turn.identity.user_id}"
+    return names
+
+
+def _tokens(turn: Turn, answer: Answer) -> int:
+    asked = answer.prompt_tokens or len(turn.raw) // _CHARACTERS
+    return asked + (answer.completion_tokens or len(answer.text or "") // _CHARACTERS)
+
+
+def _read(file: Path) -> list[tuple[str, str, str, float, float]]:
+    try:
+        return [(str(a), str(b), str(c), float(d), float(e)) for a, b, c, d, e in orjson.loads(file.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []  # nothing was counted, or nothing that can be read
+
+
+def _write(file: Path, days: list[tuple[str, str, str, float, float]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".tmp")
+    unfinished.write_bytes(orjson.dumps(days))
+    unfinished.replace(file)
