@@ -120,6 +120,7 @@ class Gateway:
             config=config.recall,
             asker=asker,
             fine_timeout=config.extraction.timeout,
+            sticky=memory.sticky,
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)

@@ -17,6 +17,7 @@ from gateway.errors import MemoryUnavailable
 from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
+from gateway.recall.sticky import Sticky
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
 from gateway.remember.intake import Intake
@@ -26,6 +27,7 @@ from gateway.remember.remember import Remember
 from gateway.remember.retention import Retention
 from gateway.remember.transfer import Transfer
 from gateway.remember.writer import Writer
+from gateway.store.blocks import Blocks, BlocksFailed
 from gateway.store.catalog import Made
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.folder import DataFolder
@@ -57,6 +59,7 @@ class MemoryEngine:
         self._data = DataFolder(data)
         self.journal = Journal(data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer)
         self.registry = Registry(data / "registry.sqlite")
+        self.blocks = Blocks(data / "blocks.sqlite")
         self.tokenizer = Tokenizer(data / "tokenizers")
         self._scales = Scales(data / "scales.json")
         self._plugins = plugins
@@ -91,6 +94,10 @@ class MemoryEngine:
             await self.registry.open()
         except (JournalFailed, RegistryFailed) as error:
             _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
+        try:
+            await self.blocks.open()
+        except BlocksFailed as error:  # prompts are as with placement `tail` then
+            _log.error("memory_part_failed", extra={"part": "blocks", "cause": str(error)})
 
     def _join(self) -> None:
         memory = self._config.memory
@@ -98,6 +105,8 @@ class MemoryEngine:
         self.on_change.append(self.recall.forget_steps)
         self.remember = Remember(self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store)
         self.library = Library(self._store, self.registry, self.remember.change, self.drained, self.on_change)
+        self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
+        self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled)
@@ -107,6 +116,7 @@ class MemoryEngine:
             delete=self.library.delete,
             settled=self._settled,
             drop=self._drop_sets,
+            blocks=self.blocks,
         )
 
     def load(self) -> None:
@@ -140,7 +150,8 @@ class MemoryEngine:
         try:
             await self.journal.close()
             await self.registry.close()
-        except (JournalFailed, RegistryFailed) as error:
+            await self.blocks.close()
+        except (JournalFailed, RegistryFailed, BlocksFailed) as error:
             _log.error("journal_not_closed", extra={"cause": str(error)})
 
     async def ready(self, timeout: float) -> bool:

@@ -197,11 +197,11 @@ def _memory_headers(turn: Turn) -> dict[str, str]:
     block = turn.block
     headers = {
         "x-memory-status": turn.status.value,
-        "x-memory-count": str(len(block.memories) if block else 0),
+        "x-memory-count": str(len(block.ids) if block else 0),
         "x-memory-tokens": str(block.tokens if block else 0),
     }
-    if block and block.memories:
-        headers["x-memory-ids"] = ",".join(memory.record.id for memory in block.memories[:_MAX_IDS_IN_HEADER])
+    if block and block.ids:
+        headers["x-memory-ids"] = ",".join(block.ids[:_MAX_IDS_IN_HEADER])
     return headers
 
 

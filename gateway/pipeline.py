@@ -24,17 +24,21 @@ from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
 from gateway.recall.explain import Explanations
+from gateway.recall.prefix import PrefixWatch
 from gateway.recall.recall import Recall
+from gateway.recall.sticky import Sticky, turn_keys
 from gateway.recall.tokens import Tokenizer, encoding_of
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, MemoryStatus, Outcome, Recalled, Turn
+from gateway.turn import Answer, Block, Identity, MemoryStatus, Outcome, Recalled, Turn
 from gateway.upstream.asker import Asker
 from gateway.upstream.forward import Forwarder, Route, Served
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("gateway.turn")
+_PLENTY = 2**31
+_MAX_BUDGET = 8192  # a larger one is counted against the window in any case
 _TOO_LONG_STATUS = (400, 413)
 _TOO_LONG = re.compile(  # OpenAI; vLLM; Anthropic; llama.cpp; others
     rb"context_length_exceeded|maximum context length|prompt is too long|exceed_context_size|exceeds? the (available )?"
@@ -58,6 +62,7 @@ class Pipeline:
         config: RecallConfig,
         asker: Asker,
         fine_timeout: float,
+        sticky: Sticky,
     ) -> None:
         self.recall = recall
         self.remember = remember
@@ -69,6 +74,8 @@ class Pipeline:
         self._config = config
         self._asker = asker
         self._fine_timeout = fine_timeout
+        self._sticky = sticky
+        self._prefixes = PrefixWatch()
         self._afterwards: set[asyncio.Task[Any]] = set()
 
     async def open(self, turn: Turn) -> Exchange:
@@ -129,26 +136,67 @@ class Pipeline:
 
     async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
-        if turn.identity is not None and turn.mode.reads and not turn.ask.is_chore:
-            found = recalled = await self._recalled(turn)
-            if self.plugins.has("on_recall"):
-                memories = await self.plugins.on_recall(turn, found.memories)
-                recalled = replace(found, memories=tuple(memories))
-            began = time.perf_counter()
-            turn = self._assembled(replace(turn, recalled=recalled), route, found)
-            block = turn.block or NO_BLOCK
-            if block.text:
-                raw = self._placed(turn, raw, block.text)
-            self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
-            self.telemetry.recalled_tokens.observe(block.tokens)
+        identity = turn.identity
+        if identity is not None and turn.mode.reads and not turn.ask.is_chore:
+            if self._placement(turn) == "sticky":
+                turn, raw = await self._prompt_with_history(turn, identity, route)
+            else:
+                turn = await self._with_block(turn, route, raw)
+                raw = self._placed(turn, raw)
+            self.telemetry.recalled_tokens.observe(turn.block.tokens if turn.block else 0)
+            kept = self._prefixes.share((identity.reads[0].value, identity.session_id), turn.raw, raw)
+            if kept is not None:
+                self.telemetry.prefix_kept.observe(kept)
         return turn, await self._changed_by_plugins(turn, raw)
 
-    def _placed(self, turn: Turn, raw: bytes, block: str) -> bytes:
-        dialect = turn.dialect
-        if (dialect.placement or self._config.placement) == "system":
-            return dialect.put_into_system(raw, turn.body, block)
+    async def _prompt_with_history(self, turn: Turn, identity: Identity, route: Route) -> tuple[Turn, bytes]:
+        """The block before what the user says now, and those of earlier messages where they stood before."""
+        turns = turn.dialect.user_turns(turn.body)
+        keys = turn_keys(turns)
+        kept = await self._sticky.kept(identity)
+        raw = turn.raw
+        for said, key in reversed(list(zip(turns[:-1], keys[:-1], strict=True))):
+            if key in kept:
+                raw = turn.dialect.put(raw, said, kept[key].text)
+        if self._room(turn, route, raw) < 0:
+            raw = turn.raw
+        same = kept.get(keys[-1]) if keys else None
+        if same is not None:
+            recalled = Recalled(MemoryStatus.HIT, reason="kept")
+            block = Block(same.text, (), same.tokens, tuple(same.memories))
+            turn = replace(turn, recalled=recalled, block=block)
+        else:
+            shown = frozenset(id_ for key in keys if key in kept for id_ in kept[key].memories)
+            turn = await self._with_block(turn, route, raw, shown)
+            if keys and turn.block is not None and turn.block.text:
+                await self._sticky.keep(identity, keys[-1], turn.block)
+        return turn, self._placed(turn, raw)
+
+    async def _with_block(self, turn: Turn, route: Route, raw: bytes, shown: frozenset[str] = frozenset()) -> Turn:
+        """What is recalled for a turn, as it will stand in the prompt; `shown` stands there already."""
+        found = recalled = await self._recalled(turn)
+        if self.plugins.has("on_recall"):
+            memories = await self.plugins.on_recall(turn, found.memories)
+            recalled = replace(found, memories=tuple(memories))
+        if shown:
+            left = tuple(memory for memory in recalled.memories if memory.record.id not in shown)
+            recalled = replace(recalled, memories=left)
+        began = time.perf_counter()
+        turn = self._assembled(replace(turn, recalled=recalled), route, found, raw)
+        self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
+        return turn
+
+    def _placement(self, turn: Turn) -> str:
+        return turn.dialect.placement or self._config.placement
+
+    def _placed(self, turn: Turn, raw: bytes) -> bytes:
+        dialect, block = turn.dialect, turn.block
+        if block is None or not block.text:
+            return raw
+        if self._placement(turn) == "system":
+            return dialect.put_into_system(raw, turn.body, block.text)
         turns = dialect.user_turns(turn.body)
-        return dialect.put(raw, turns[-1], block) if turns else raw
+        return dialect.put(raw, turns[-1], block.text) if turns else raw
 
     async def _recalled(self, turn: Turn) -> Recalled:
         """What a face found already, else what recall finds; as a model picks it, where that is asked for."""
@@ -160,7 +208,7 @@ class Pipeline:
             recalled = replace(recalled, memories=memories)
         return recalled
 
-    def _assembled(self, turn: Turn, route: Route, found: Recalled) -> Turn:
+    def _assembled(self, turn: Turn, route: Route, found: Recalled, raw: bytes) -> Turn:
         """The turn with its block, and how it came about."""
         memories = turn.recalled.memories
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
@@ -169,7 +217,7 @@ class Pipeline:
         block = NO_BLOCK
         if memories:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
-            budget, said = self._fitting(budget, turn, route, encoding), turn.dialect.said(turn.body)
+            budget, said = min(budget, self._room(turn, route, raw)), turn.dialect.said(turn.body)
             layout = turn.dialect.layout or NOTES
             block = assemble(
                 memories, budget, partial(self._tokenizer.count, encoding=encoding), said, most, layout=layout
@@ -178,14 +226,16 @@ class Pipeline:
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)
         return turn
 
-    def _fitting(self, budget: int, turn: Turn, route: Route, encoding: str) -> int:
-        """The budget, or what the model's context window leaves of it."""
+    def _room(self, turn: Turn, route: Route, raw: bytes) -> int:
+        """Tokens that the model's context window leaves beside a request; many where it is not known."""
         window = route.upstream.config.context_window
-        if window is not None:
-            room = window - turn.ask.max_tokens - 64
-            if len(turn.raw) + budget > room:  # a token is a byte at least: only now is counting worth it
-                budget = min(budget, room - self._tokenizer.count(turn.raw.decode("utf-8", "replace"), encoding))
-        return budget
+        if window is None:
+            return _PLENTY
+        room = window - turn.ask.max_tokens - 64
+        if len(raw) + _MAX_BUDGET <= room:  # a token is a byte at least: only else is counting worth it
+            return _PLENTY
+        encoding = route.upstream.config.encoding or encoding_of(route.model)
+        return room - self._tokenizer.count(raw.decode("utf-8", "replace"), encoding)
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):

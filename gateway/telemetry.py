@@ -19,6 +19,7 @@ __all__ = ["JsonFormatter", "Telemetry", "set_up_logging", "short_digest"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1)
+_SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _TOKENS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -48,6 +49,12 @@ class Telemetry:
         self.stage = self._histogram("gateway_stage_seconds", "Time of ours by stage.", _STAGE_SECONDS, ["stage"])
         self.recalls = self._counter("gateway_recalls", "Turns by what memory did.", ["status", "reason"])
         self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])
+        self.prefix_kept = self._histogram(
+            "gateway_prompt_prefix_kept_ratio",
+            "Share of a conversation's common prompt prefix that is left with memories in it.",
+            _SHARES,
+            [],
+        )
         self.outcomes = self._counter("gateway_turns", "Turns by how they ended.", ["outcome"])
         self.tokens = self._counter("gateway_tokens", "Tokens that upstreams reported.", ["upstream", "kind"])
         self.in_flight = Gauge("gateway_in_flight_requests", "Requests being served.", registry=self.registry)

@@ -217,11 +217,17 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding."""
+    """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding. Of a text
+    that is injected again only the ids of its memories are known (`kept_ids`)."""
 
     text: str
     memories: tuple[Memory, ...]
     tokens: int
+    kept_ids: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.kept_ids or tuple(memory.record.id for memory in self.memories)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +303,7 @@ class Turn:
     @property
     def status(self) -> MemoryStatus:
         """What memory did, as the client is told."""
-        if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.memories):
+        if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.ids):
             return MemoryStatus.MISS
         return self.recalled.status
 

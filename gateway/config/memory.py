@@ -36,7 +36,9 @@ class RecallConfig(Section):
     )
     deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
     cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
-    placement: Literal["tail", "system"] = Field("tail", description="Last user message, or the system prompt.")
+    placement: Literal["tail", "sticky", "system"] = Field(
+        "tail", description="Last user message; `sticky`: earlier ones keep their blocks; or the system prompt."
+    )
     min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
     gate: float = Field(0.3, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
     explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")

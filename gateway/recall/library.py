@@ -92,6 +92,21 @@ class Library:
                 allowed.append(record)
         return allowed
 
+    async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
+        """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
+        if self._sets is None:
+            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+        found = await self._sets.find(memory_ids)
+        try:
+            found |= {record.id: record for record in await self._store.find([*{*memory_ids} - {*found}])}
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return {
+            id_: record.version
+            for id_, record in found.items()
+            if record.status != "deleted" and not self._sets.is_struck(record)
+        }
+
     async def delete(self, records: Iterable[Record]) -> int:
         """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
         sets = await self._current(is_change=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.errors import MemoryUnavailable
 from gateway.remember.selection import Selection, chosen, scopes_of
+from gateway.store.blocks import Blocks, BlocksFailed
 from gateway.store.conditions import StoreFailed
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.memories import MemoryStore
@@ -44,7 +45,9 @@ class Forgetter:
         delete: Callable[[Iterable[Record]], Awaitable[int]],
         settled: Callable[[], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
+        blocks: Blocks,
     ) -> None:
+        self._blocks = blocks
         self._folder = folder
         self._journal = journal
         self._store = store
@@ -81,7 +84,7 @@ class Forgetter:
             if purge:
                 async with self._purging:
                     await self._purge(selection)
-        except (StoreFailed, JournalFailed, RegistryFailed, OSError) as error:
+        except (StoreFailed, JournalFailed, RegistryFailed, BlocksFailed, OSError) as error:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
@@ -107,6 +110,7 @@ class Forgetter:
         for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
             await self._store.purge(bucket)
         await self._journal.purge(scopes)
+        await self._blocks.purge(scopes)
         self._drop(scopes)
         if selection.is_whole:
             await self._forget_names(selection, found)

@@ -25,6 +25,8 @@ SHOWN_BY = {
     "evaluate/run.py": "flow/test_evaluate.py",
     "commands/reindex.py": "flow/test_reindex.py",
     "remember/reindex.py": "flow/test_reindex.py",
+    "store/blocks.py": "flow/test_sticky.py",
+    "recall/sticky.py": "flow/test_sticky.py",
     "store/conditions.py": "unit/store/test_memories.py",
     "store/disk.py": "unit/store/test_memories.py",
     "store/near.py": "unit/recall/test_working_sets.py",

@@ -1,0 +1,85 @@
+"""Placement `sticky`: a block that was injected for a user's message is injected again, the same, when that message
+comes back as history. So the prompt only grows at its end, and a provider's prompt cache holds over a conversation.
+
+A block goes when a memory in it was changed or deleted, and after a day. What fails here is as if nothing were kept.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from gateway.dialect import UserTurn
+from gateway.errors import MemoryUnavailable
+from gateway.store.blocks import Blocks, BlocksFailed, KeptBlock
+from gateway.turn import Block, Identity
+
+__all__ = ["Sticky", "turn_keys"]
+
+_log = logging.getLogger("gateway.recall")
+_SESSIONS = 2000  # conversations whose blocks are in RAM
+
+Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+"""The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
+
+
+class Sticky:
+    """`deadline`: seconds that a turn may wait for what was kept."""
+
+    def __init__(self, blocks: Blocks, versions: Versions, deadline: float) -> None:
+        self._blocks = blocks
+        self._versions = versions
+        self._deadline = deadline
+        self._sessions: OrderedDict[tuple[str, str], dict[str, KeptBlock]] = OrderedDict()
+
+    async def kept(self, identity: Identity) -> Mapping[str, KeptBlock]:
+        """The blocks of a conversation by turn key, none of which tells what is no more."""
+        place = (identity.reads[0].value, identity.session_id)
+        held = self._sessions.get(place)
+        if held is None:
+            try:
+                async with asyncio.timeout(self._deadline):
+                    held = await self._current(place)
+            except (BlocksFailed, MemoryUnavailable, TimeoutError) as error:
+                _log.warning("blocks_not_read", extra={"cause": str(error)})
+                return {}
+            self._sessions[place] = held
+            if len(self._sessions) > _SESSIONS:
+                self._sessions.popitem(last=False)
+        self._sessions.move_to_end(place)
+        return held
+
+    async def keep(self, identity: Identity, key: str, block: Block) -> None:
+        """What was injected for a turn just now."""
+        place = (identity.reads[0].value, identity.session_id)
+        kept = KeptBlock(block.text, block.tokens, {one.record.id: one.record.version for one in block.memories})
+        self._sessions.setdefault(place, {})[key] = kept
+        try:
+            await self._blocks.put(*place, key, kept)
+        except BlocksFailed as error:
+            _log.warning("block_not_kept", extra={"cause": str(error)})
+
+    def forget(self) -> None:
+        """Memories were changed or deleted: look again which blocks still hold."""
+        self._sessions.clear()
+
+    async def _current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:
+        found = await self._blocks.of(*place)
+        ids = {id_ for block in found.values() for id_ in block.memories}
+        now = await self._versions(sorted(ids)) if ids else {}
+        gone = [key for key, one in found.items() if any(now.get(id_) != at for id_, at in one.memories.items())]
+        if gone:
+            await self._blocks.drop(*place, gone)
+        return {key: block for key, block in found.items() if key not in gone}
+
+
+def turn_keys(turns: Sequence[UserTurn]) -> list[str]:
+    """A key for each message of the user: what it says, after what was said before. A history that a client has cut
+    at its beginning has the same keys, but for its first."""
+    before = ["", *(turn.text for turn in turns)]
+    return [_digest(f"{earlier}\0{turn.text}") for earlier, turn in zip(before, turns, strict=False)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
