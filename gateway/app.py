@@ -1,6 +1,8 @@
 """Joins the parts and does nothing else: what is made from the configuration, in which order it starts and stops."""
 
 import asyncio
+import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -17,6 +19,7 @@ from gateway.identity import Keyring
 from gateway.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.store.embed import Embedders
+from gateway.store.ledger import Ledger, LedgerFailed
 from gateway.telemetry import Telemetry
 from gateway.upstream.asker import Asker
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
@@ -24,6 +27,7 @@ from gateway.upstream.detect import detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.upstream.translate.speakers import ChatSpeaker, MessagesSpeaker
+from gateway.usage import Meter
 from gateway.wire.anthropic import AnthropicFace
 from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import Guard, Protocol, with_expectations
@@ -36,9 +40,11 @@ from gateway.wire.models import ModelList
 from gateway.wire.openai import OpenAIFace
 from gateway.wire.openapi import OpenAPIFace
 from gateway.wire.ops import OpsFace
+from gateway.wire.usage import UsageFace
 
 __all__ = ["Gateway", "Started"]
 
+_log = logging.getLogger("gateway.app")
 _KEEP_ALIVE = 55.0
 _MAX_HEADER = 16_384
 _BACKLOG = 1024
@@ -65,6 +71,7 @@ class Gateway:
         self._keyring = Keyring(config.auth.keys)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins, ChatDialect())
+        self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._defaults = Defaults(self.memory.registry)
         self._is_stopping = False
         self._stops = AsyncExitStack()
@@ -88,6 +95,7 @@ class Gateway:
         self._stops.push_async_callback(self._session.close)
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
+        await self._open_ledger()
         self._stops.push_async_callback(self._plugins.stop)
         await self._plugins.start(self.memory.folder)
         upstreams, reason, default_model = await self._find_upstreams()
@@ -121,6 +129,7 @@ class Gateway:
             asker=asker,
             fine_timeout=config.extraction.timeout,
             sticky=memory.sticky,
+            meter=Meter(self._ledger, self._telemetry, memory.tokenizer.count),
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)
@@ -136,6 +145,20 @@ class Gateway:
             defaults=self._defaults,
             drained=memory.drained,
         )
+
+    async def _open_ledger(self) -> None:
+        if self._ledger is None:
+            return
+        self._stops.push_async_callback(self._close_ledger, self._ledger)
+        self.memory.forgetter.on_owner.append(self._ledger.forget)
+        try:
+            await self._ledger.open()
+        except LedgerFailed as error:  # nobody's chat depends on it
+            _log.error("ledger_failed", extra={"cause": str(error)})
+
+    async def _close_ledger(self, ledger: Ledger) -> None:
+        with contextlib.suppress(LedgerFailed):
+            await ledger.close()
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config
@@ -172,6 +195,7 @@ class Gateway:
             *operations_to_routes(operations, desk),
             *OpenAPIFace(operations).routes(),
             *memory.routes(),
+            *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
             *AnthropicFace(self._config, self._pipeline).routes(),
             *OpenAIFace(self._config, self._pipeline, models).routes(),
         ]

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from gateway import __version__, heap
 from gateway.commands.calling import NotAnswered, add_address, address_of, ask
@@ -61,9 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     add_address(reindex)
     reindex.set_defaults(run=_reindex)
     _add_keeping(in_memory)
+    usage = commands.add_parser("usage", help="requests and tokens, by model, key, user, upstream or hour")
+    usage.add_argument("--by", default="model", metavar="NAME,NAME", help="any of hour, key, user, model, upstream")
+    for name in ("since", "until"):
+        usage.add_argument(f"--{name}", help="a date, or a time; the last 30 days if not given")
+    usage.add_argument("--json", action="store_true", help="as JSON")
+    add_address(usage)
+    usage.set_defaults(run=_usage)
     evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
     _add_eval(evaluation)
-    for command in (serve, check, evaluation, *in_memory.choices.values()):
+    for command in (serve, check, usage, evaluation, *in_memory.choices.values()):
         _add_config(command)
     return parser
 
@@ -166,6 +173,24 @@ def _eval(arguments: argparse.Namespace) -> int:
         return evaluate.run(arguments, configs)
     except (Unreadable, Failed, ConfigError, OSError) as error:
         _fail(str(error), 1 if isinstance(error, Failed) else 2)
+
+
+def _usage(arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.commands.usage import show  # noqa: PLC0415
+
+    url, key = address_of(arguments, _load(arguments))
+    asked = {"by": arguments.by, "since": arguments.since, "until": arguments.until}
+    try:
+        found = ask(f"{url}/v1/usage?{urlencode({name: text for name, text in asked.items() if text})}", key)
+    except NotAnswered as error:
+        _fail(str(error), 1)
+    if arguments.json:
+        Console().print_json(data=found)
+    else:
+        show(found, arguments.by.split(","), Console())
+    return 0
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ class Exchange:
         is_stand_in: bool = False,
         overhead: float = 0.0,
         attempts: int = 0,
+        model: str = "",
     ) -> None:
         self.turn = turn
         self.answer: Answer | None = None
@@ -53,6 +54,7 @@ class Exchange:
             self.headers["x-gateway-upstream"] = upstream
             self.headers["x-gateway-attempts"] = str(attempts)
         self.upstream = upstream
+        self._model = model
         self._pipeline = pipeline
         self._incoming = incoming
         self._secrets = secrets
@@ -176,6 +178,8 @@ class Exchange:
         for kind, count in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
             if count:
                 pipeline.telemetry.bound("tokens", self.upstream, kind).inc(count)
+        if self._model and (work := pipeline.meter.note(turn, answer, upstream=self.upstream, model=self._model)):
+            pipeline.afterwards(work)
         pipeline.log(turn, answer.outcome, self.status, self.upstream)
         if error is None and pipeline.plugins.has("on_response"):
             pipeline.afterwards(pipeline.plugins.on_response(turn, answer))

@@ -33,6 +33,7 @@ from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Answer, Block, Identity, MemoryStatus, Outcome, Recalled, Turn
 from gateway.upstream.asker import Asker
 from gateway.upstream.forward import Forwarder, Route, Served
+from gateway.usage import Meter
 
 __all__ = ["Pipeline"]
 
@@ -63,12 +64,14 @@ class Pipeline:
         asker: Asker,
         fine_timeout: float,
         sticky: Sticky,
+        meter: Meter,
     ) -> None:
         self.recall = recall
         self.remember = remember
         self.forwarder = forwarder
         self.plugins = plugins
         self.telemetry = telemetry
+        self.meter = meter
         self.explanations = Explanations(config.explain_turns)
         self._tokenizer = tokenizer
         self._config = config
@@ -109,6 +112,7 @@ class Pipeline:
             served.incoming,
             upstream=upstream.name,
             attempts=served.attempts,
+            model=served.target.model,
             secrets=self.forwarder.secrets(served.upstream),
             is_stand_in=upstream.kind == "offline",
             overhead=overhead,

@@ -57,6 +57,12 @@ class Telemetry:
         )
         self.outcomes = self._counter("gateway_turns", "Turns by how they ended.", ["outcome"])
         self.tokens = self._counter("gateway_tokens", "Tokens that upstreams reported.", ["upstream", "kind"])
+        self.used_tokens = self._counter(
+            "gateway_used_tokens", "Tokens used, reported or counted.", ["key", "model", "kind"]
+        )
+        self.user_tokens = self._counter(
+            "gateway_user_tokens", "The same by user, as a digest; the first 200, then `other`.", ["user", "kind"]
+        )
         self.in_flight = Gauge("gateway_in_flight_requests", "Requests being served.", registry=self.registry)
         self.backlog = Gauge(
             "gateway_journal_backlog_entries", "Journal entries not yet stored.", registry=self.registry
@@ -68,6 +74,9 @@ class Telemetry:
         self.suspicious = self._counter(
             "gateway_suspicious_records", "Records that read like instructions to a model, by kind.", ["kind"]
         )
+        self._add_memory()
+
+    def _add_memory(self) -> None:
         self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
         self.drain_failures = self._counter("gateway_drain_failures", "Batches that failed, by cause.", ["cause"])
         self.working_sets = Gauge("gateway_working_sets", "Scopes held in RAM.", registry=self.registry)

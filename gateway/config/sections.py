@@ -16,6 +16,7 @@ __all__ = [
     "Positive",
     "Section",
     "ServerConfig",
+    "UsageConfig",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -91,6 +92,10 @@ class LimitsConfig(Section):
 
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+
+class UsageConfig(Section):
+    enabled: bool = Field(True, description="Keep what was used, by hour, key, user, model and upstream.")
 
 
 class PluginConfig(Section):

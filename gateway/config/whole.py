@@ -10,7 +10,15 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from gateway.config.memory import MemoryConfig
-from gateway.config.sections import AuthConfig, LimitsConfig, LogConfig, PluginConfig, Section, ServerConfig
+from gateway.config.sections import (
+    AuthConfig,
+    LimitsConfig,
+    LogConfig,
+    PluginConfig,
+    Section,
+    ServerConfig,
+    UsageConfig,
+)
 from gateway.config.upstreams import ModelsConfig, UpstreamConfig
 from gateway.errors import ConfigError
 
@@ -31,6 +39,7 @@ class Config(Section):
     models: ModelsConfig = Field(ModelsConfig(), description="Names of models.")
     memory: MemoryConfig = Field(MemoryConfig(), description="The memory.")
     limits: LimitsConfig = Field(LimitsConfig(), description="What a client may send.")
+    usage: UsageConfig = Field(UsageConfig(), description="What answers cost.")
     log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
     plugins: tuple[PluginConfig, ...] = Field((), description="In the order in which they see a request.")
 

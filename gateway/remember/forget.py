@@ -56,6 +56,7 @@ class Forgetter:
         self._settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
+        self.on_owner: list[Callable[[str, str], Awaitable[None]]] = []  # others that know a tenant's user by name
         self._tasks: set[asyncio.Task[Forgotten]] = set()
 
     async def stop(self) -> None:
@@ -124,6 +125,8 @@ class Forgetter:
             named = {scope.tenant for scope in found} if selection.tenant is None else {selection.tenant}
             for tenant in named:
                 await self._registry.forget_owner(tenant, selection.user)
+                for listener in self.on_owner:
+                    await listener(tenant, selection.user)
         await self._settled()
         left: set[str] = set()
         for bucket in {self._store.bucket_of(scope.value) for scope in found}:

@@ -1,0 +1,146 @@
+"""What was used: over HTTP, by the command line, in the metrics."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.store.ledger import Ledger, LedgerFailed, Used
+from tests.fakes.formats import speaks_responses
+from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, says, streams
+
+KEYS: list[dict[str, Any]] = [
+    {"key": "key-of-admin", "name": "boss", "tenant": "acme", "rights": ["chat", "memory", "admin"]},
+    {"key": "key-of-app", "tenant": "acme"},
+    {"key": "key-of-other", "tenant": "other", "rights": ["chat", "memory", "admin"]},
+]
+ADMIN, APP, OTHER = ({"x-gateway-key": key["key"]} for key in KEYS)
+
+
+async def used(gateway: Running, query: str = "", headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    await gateway.gateway._pipeline.stop(5)
+    reply = await gateway.get(f"/v1/usage{query}", headers)
+    assert reply.status == 200, reply.body
+    rows: list[dict[str, Any]] = reply.json["data"]
+    return rows
+
+
+async def test_what_upstreams_report_is_summed_up(gateway: Running, upstream: FakeUpstream) -> None:
+    for user in ("ada", "ada", "bob"):
+        await gateway.chat("hi", user=user)
+    (row,) = await used(gateway)
+    assert row == {
+        "model": "fake-1",
+        "requests": 3,
+        "prompt_tokens": 21,
+        "cached_tokens": 0,
+        "completion_tokens": 15,
+        "estimated_tokens": 0,
+    }
+    by_user = await used(gateway, "?by=user,upstream")
+    assert [(row["user"], row["upstream"], row["requests"]) for row in by_user] == [
+        ("ada", "fake", 2),
+        ("bob", "fake", 1),
+    ]
+    assert (await used(gateway, "?by=&user=bob"))[0]["requests"] == 1
+    assert await used(gateway, "?until=2020-01-01&since=2019-01-01") == []
+    page = (await gateway.get("/metrics")).body.decode()
+    assert 'gateway_used_tokens_total{key="",kind="prompt",model="fake-1"} 21.0' in page
+    assert "gateway_user_tokens_total" in page
+
+
+async def test_what_nobody_reports_is_counted_here(gateway: Running, upstream: FakeUpstream) -> None:
+    silent = completion("Understood, and noted.")
+    del silent["usage"]
+    upstream.script = says(200, silent)
+    await gateway.chat("How are you today, my friend?")
+    upstream.script = streams([chunk({"content": "Very well indeed."}), chunk({}, "stop"), DONE])
+    await gateway.chat("And now?", stream=True)
+    (row,) = await used(gateway)
+    assert row["requests"] == 2
+    assert row["completion_tokens"] >= 7
+    assert row["estimated_tokens"] == row["prompt_tokens"] + row["completion_tokens"] > 20
+
+
+async def test_responses_tell_what_came_from_a_cache(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = speaks_responses("Noted.")
+    await gateway.post("/v1/responses", {"model": "m", "input": "hi"})
+    (row,) = await used(gateway)
+    assert (row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]) == (9, 4, 5)
+
+
+async def test_errors_use_nothing(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = says(400, {"error": {"message": "no"}})
+    await gateway.chat("hi")
+    assert await used(gateway) == []
+
+
+async def test_a_key_sees_its_own_tenant_with_the_right_admin(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url, auth={"keys": KEYS})) as gateway:
+        for headers in (ADMIN, APP, APP, OTHER):
+            await gateway.chat("hi", headers=headers)
+        rows = await used(gateway, "?by=key", ADMIN)
+        assert {row["key"]: row["requests"] for row in rows} == {"boss": 1, "key-2": 2}
+        assert (await gateway.get("/v1/usage", APP)).status == 403
+        wrong = await gateway.get("/v1/usage?by=colour", ADMIN)
+        assert (wrong.status, "colour" in wrong.error["message"]) == (400, True)
+        assert (await gateway.get("/v1/usage?since=yesterday", ADMIN)).error["param"] == "since"
+
+
+async def test_counts_outlast_a_restart_and_a_purge_takes_the_name(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await gateway.chat("hi", user="a-very-special-name")
+    async with running_gateway(config) as gateway:
+        await gateway.chat("hi again", user="a-very-special-name")
+        await gateway.settled()
+        assert (await used(gateway, "?by=user"))[0]["requests"] == 2
+        forgotten = await gateway.post("/v1/memory/forget", {"user": "a-very-special-name", "purge": True})
+        assert forgotten.status == 200
+        assert [(row["user"], row["requests"]) for row in await used(gateway, "?by=user")] == [("", 2)]
+    for file in (tmp_path / "data").glob("usage.sqlite*"):
+        assert b"a-very-special-name" not in file.read_bytes()
+
+
+async def test_the_command_shows_a_table(gateway: Running, tmp_path: Path) -> None:
+    await gateway.chat("hi")
+    await used(gateway)
+    command = [sys.executable, "-m", "gateway", "usage", "--by", "user,model", "--url", gateway.url]
+    command += ["--config", str(tmp_path / "config.yaml")]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "ada" in done.stdout
+    assert "fake-1" in done.stdout
+    done = await asyncio.to_thread(subprocess.run, [*command, "--json"], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["data"][0]["requests"] == 1
+
+
+async def test_a_ledger_that_is_off_is_said_to_be(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url, usage={"enabled": False})) as gateway:
+        assert (await gateway.chat("hi")).status == 200
+        assert (await gateway.get("/v1/usage")).status == 404
+        assert not (tmp_path / "data" / "usage.sqlite").exists()
+
+
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "usage.sqlite")
+    await ledger.open()
+    names = {"tenant": "t", "key": "k", "user": "u", "model": "m", "upstream": "x"}
+    ledger.note(Used(1, 5), **names)
+
+    async def broken(*_: Any) -> None:
+        raise LedgerFailed("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(ledger._file, "write", broken)
+        with pytest.raises(LedgerFailed):
+            await ledger.flush()
+    ledger.note(Used(1, 7), **names)
+    (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
+    assert (row["requests"], row["prompt_tokens"]) == (2, 12)
+    await ledger.close()
