@@ -33,6 +33,7 @@ _log = logging.getLogger("gateway.recall")
 
 _SEARCH_DEADLINE = 6.0  # seconds for those who ask for memories and nothing else
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
+_TOOLS = frozenset(("tools", "functions"))  # fields of a body: without any there is no tool loop
 _STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
 _KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
@@ -83,7 +84,7 @@ class Recall:
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if turn.wanted.min_relativity is None:
             recalled = _gated(recalled, self._config.gate, is_personal=query.is_personal)
-        if recalled.status is not MemoryStatus.DEGRADED:
+        if recalled.status is not MemoryStatus.DEGRADED and not _TOOLS.isdisjoint(turn.body):
             self._keep(key, recalled)
         return recalled
 

@@ -61,12 +61,13 @@ async def test_a_stream_of_messages_passes_byte_for_byte(anthropic: Running, ups
 async def test_a_tool_loop_of_messages_recalls_once(anthropic: Running, upstream: FakeUpstream) -> None:
     await ask_message(anthropic, FACT)
     await anthropic.settled()
-    await ask_message(anthropic, QUESTION)
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    await ask_message(anthropic, QUESTION, tools=tools)
     first = upstream.last.json["messages"]
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "42"}]}
     question = {"role": "user", "content": QUESTION}
-    await ask_message(anthropic, "", messages=[question, call, result])
+    await ask_message(anthropic, "", messages=[question, call, result], tools=tools)
     assert upstream.last.json["messages"] == [*first, call, result]
 
 

@@ -87,12 +87,14 @@ async def test_a_tool_loop_recalls_once_and_keeps_its_prefix(gateway: Running, u
     user = {"role": "user", "content": QUESTION}
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     upstream.script = says(200, completion(None, tool_calls=[call]))
-    await gateway.chat("", session="two", messages=[user])
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    await gateway.chat("", session="two", messages=[user], tools=tools)
     first = upstream.last.json["messages"]
     await gateway.settled()
     upstream.script = None
     steps = [user, {"role": "assistant", "content": None, "tool_calls": [call]}]
-    await gateway.chat("", session="two", messages=[*steps, {"role": "tool", "tool_call_id": "c1", "content": "found"}])
+    steps.append({"role": "tool", "tool_call_id": "c1", "content": "found"})
+    await gateway.chat("", session="two", messages=steps, tools=tools)
     assert upstream.last.json["messages"][0] == first[0]
     assert FACT in first[0]["content"]
 

@@ -77,7 +77,7 @@ async def test_who_does_not_read_recalls_nothing() -> None:
 async def test_a_step_of_a_tool_loop_gets_what_its_turn_got() -> None:
     store = Store()
     made = recall(store)
-    first = turn("stored fact?")
+    first = turn("stored fact?", {"messages": [{"role": "user", "content": "stored fact?"}], "tools": []})
     recalled = await made.recall(first)
     store.rows = []
     step = dataclasses.replace(first, ask=dataclasses.replace(first.ask, is_step=True))
