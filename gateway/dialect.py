@@ -122,6 +122,10 @@ class Dialect(Protocol):
         """The answer in a plain JSON body; None if it is not one."""
         ...
 
+    def error_body(self, status: int, message: str) -> bytes:
+        """An error of an upstream's that was no JSON, as this format writes one."""
+        ...
+
     def error_event(self, message: str, code: str) -> bytes:
         """The event that tells a client in mid-stream that the answer was cut."""
         ...

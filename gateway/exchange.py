@@ -17,7 +17,7 @@ from gateway.plugin_host import thaw
 from gateway.turn import Answer, MemoryStatus, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
-from gateway.upstream.tee import Decoder, Tee, decoder_of, looks_like_json, wrap_error
+from gateway.upstream.tee import Decoder, Tee, complaint, decoder_of, looks_like_json
 
 if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
@@ -149,7 +149,8 @@ class Exchange:
         """The upstream's error as it is, if it is JSON; our key, should it stand in there, is taken out."""
         if decoded is None:
             return body
-        changed = wrap_error(self.status, decoded, self.upstream) or decoded
+        message = complaint(self.status, decoded, self.upstream)
+        changed = decoded if message is None else self.turn.dialect.error_body(self.status, message)
         changed = scrubbed(changed, self._secrets)
         if changed == decoded:
             return body

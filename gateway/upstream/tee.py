@@ -12,7 +12,7 @@ import orjson
 from gateway.dialect import Reader
 from gateway.turn import Answer
 
-__all__ = ["Decoder", "Tee", "decoder_of", "looks_like_json", "wrap_error"]
+__all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap_error"]
 
 _MAX_DECODED = 64 * 2**20
 _EXCERPT = 200
@@ -96,11 +96,18 @@ def looks_like_json(body: bytes) -> bool:
     return True
 
 
-def wrap_error(status: int, body: bytes, upstream: str) -> bytes | None:
-    """An error body of an upstream that is no JSON object, as an OpenAI error; None if it may stay as it is."""
+def complaint(status: int, body: bytes, upstream: str) -> str | None:
+    """What to say instead of an error body that is no JSON object; None if it is one and may stay as it is."""
     if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and looks_like_json(body):
         return None
     excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
-    message = f"the upstream {upstream} answered {status} without a JSON error" + (f": {excerpt}" if excerpt else "")
+    return f"the upstream {upstream} answered {status} without a JSON error" + (f": {excerpt}" if excerpt else "")
+
+
+def wrap_error(status: int, body: bytes, upstream: str) -> bytes | None:
+    """An error body of an upstream that is no JSON object, as an OpenAI error; None if it may stay as it is."""
+    message = complaint(status, body, upstream)
+    if message is None:
+        return None
     error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}
     return orjson.dumps({"error": error})

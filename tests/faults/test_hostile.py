@@ -119,9 +119,11 @@ async def test_doubled_slashes_do_not_change_the_format_of_an_error(gateway: Run
 
 async def test_an_error_under_messages_is_anthropics(gateway: Running, upstream: FakeUpstream) -> None:
     upstream.script = says(529, b"<html>busy</html>", "text/html", **{"retry-after": "3"})
-    reply = await gateway.post("/v1/messages", {"model": "fake-1", "messages": []})
+    message = {"role": "user", "content": "hi"}
+    reply = await gateway.post("/v1/messages", {"model": "fake-1", "max_tokens": 9, "messages": [message]})
     assert (reply.status, reply.headers["retry-after"]) == (529, "3")
-    assert reply.json["error"]["message"] == "the upstream fake answered 529 without a JSON error"
+    assert reply.json["type"] == "error"
+    assert reply.json["error"]["message"].startswith("the upstream fake answered 529 without a JSON error")
 
 
 @pytest.mark.parametrize("path", ["/v1/../admin/x", "/v1/%2e%2e/admin", "/v1/a/%2E/b"])

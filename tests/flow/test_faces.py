@@ -74,6 +74,9 @@ async def test_a_tool_loop_of_messages_recalls_once(anthropic: Running, upstream
 async def test_errors_of_the_messages_face_are_anthropics(anthropic: Running, upstream: FakeUpstream) -> None:
     broken = await anthropic.post("/v1/messages", {"model": "m"}, ADA)
     assert (broken.status, broken.json["type"], broken.json["error"]["type"]) == (400, "error", "invalid_request_error")
+    upstream.script = says(502, b"<html>bad gateway</html>", "text/html")
+    html = await ask_message(anthropic, "hi")
+    assert (html.status, html.json["type"], html.json["error"]["type"]) == (502, "error", "api_error")
     refused = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
     upstream.script = says(429, refused, **{"retry-after": "9"})
     reply = await ask_message(anthropic, "hi")

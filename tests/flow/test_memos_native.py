@@ -158,7 +158,7 @@ async def test_what_was_deleted_stays_gone_even_before_the_store_knows(
         async def fail(*_: Any, **__: Any) -> None:
             raise StoreFailed("out of order")
 
-        monkeypatch.setattr(MemoryStore, "write", fail)
+        monkeypatch.setattr(MemoryStore, "_write", fail)
         await post(first, "/delete_memory", memory_ids=[item["memory_id"]])
         await first.chat("Where is the safe?", user="ada")
         assert b"painting" not in upstream.last.body

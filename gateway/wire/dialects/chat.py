@@ -141,6 +141,9 @@ class ChatDialect:
             id=first_string(parsed.get("id")),
         )
 
+    def error_body(self, status: int, message: str) -> bytes:
+        return error_body(message, "upstream_error", "upstream_error", None)
+
     def error_event(self, message: str, code: str) -> bytes:
         return b"data: " + error_body(message, "upstream_error", code, None) + b"\n\n"
 

@@ -32,6 +32,7 @@ _TYPES: Final = {
     429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 
 
@@ -146,6 +147,9 @@ class MessagesDialect:
             cached_tokens=positive(usage.get("cache_read_input_tokens")) or None,
             id=first_string(parsed.get("id")),
         )
+
+    def error_body(self, status: int, message: str) -> bytes:
+        return error_body(message, anthropic_type(status))
 
     def error_event(self, message: str, code: str) -> bytes:
         return (

@@ -110,6 +110,10 @@ class ResponsesDialect:
             return None
         return _answer(parsed, "")
 
+    def error_body(self, status: int, message: str) -> bytes:
+        error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}
+        return orjson.dumps({"error": error})
+
     def error_event(self, message: str, code: str) -> bytes:
         error = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
