@@ -130,7 +130,7 @@ class Exchange:
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
             raise failure
         await self._finish(replace(answer or Answer(None), body=decoded))
-        return body
+        return scrubbed(body, self._secrets)
 
     async def _whole(self) -> bytes:
         """Raises UpstreamFailed if it is too long to be held."""

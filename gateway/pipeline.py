@@ -260,7 +260,8 @@ class Pipeline:
             if is_too_long:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 served.incoming.close()
-                served = await self._send(turn, route.only(served.upstream.name), turn.raw)
+                bare = await self._changed_by_plugins(turn, turn.raw)
+                served = await self._send(turn, route.only(served.upstream.name), bare)
         roomier = route.roomier(served.target)
         if roomier is not None:
             served, is_too_long = await self._looked_at(served)
@@ -274,7 +275,11 @@ class Pipeline:
         """The same answer, still whole, and whether it says that the prompt is too long for the model."""
         if served.incoming.status not in _TOO_LONG_STATUS:
             return served, False
-        body = await read_error(served.incoming)
+        try:
+            body = await read_error(served.incoming)
+        except BaseException:
+            served.incoming.close()  # nobody else will
+            raise
         return replace(served, incoming=Replayed(served.incoming, body)), _TOO_LONG.search(body) is not None
 
     async def _send(self, turn: Turn, route: Route, raw: bytes) -> Served:

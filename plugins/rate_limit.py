@@ -11,12 +11,15 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import orjson
+from pydantic import Field
 
 from gateway.hooks import Plugin, PluginConfigModel, Reject, Services
-from gateway.turn import Answer, Turn
+from gateway.turn import Answer, Outcome, Turn
 
+_Limit = Annotated[int | None, Field(gt=0)]
 _MINUTE, _DAY = 60.0, 86_400.0
 _SAVE_EVERY = 30.0
 _MOST = 100_000  # keys and users that are counted; who has not been seen for longest is forgotten
@@ -53,12 +56,12 @@ class RateLimit(Plugin):
     """Refuses with 429 what is over a limit; `Retry-After` says when to come again."""
 
     class Config(PluginConfigModel):
-        requests_per_minute_per_key: int | None = None
-        requests_per_minute_per_user: int | None = None
-        tokens_per_minute_per_key: int | None = None
-        tokens_per_minute_per_user: int | None = None
-        tokens_per_day_per_key: int | None = None
-        tokens_per_day_per_user: int | None = None
+        requests_per_minute_per_key: _Limit = None
+        requests_per_minute_per_user: _Limit = None
+        tokens_per_minute_per_key: _Limit = None
+        tokens_per_minute_per_user: _Limit = None
+        tokens_per_day_per_key: _Limit = None
+        tokens_per_day_per_user: _Limit = None
 
     config: Config
     critical = True
@@ -83,6 +86,8 @@ class RateLimit(Plugin):
         self._add("requests_per_minute", names, moment, _MINUTE, 1)
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
+        if answer.outcome is Outcome.REFUSED:
+            return
         names, moment = _names(turn), self._clock()
         tokens = _tokens(turn, answer)
         self._add("tokens_per_minute", names, moment, _MINUTE, tokens)
@@ -129,8 +134,9 @@ class RateLimit(Plugin):
 
 def _names(turn: Turn) -> dict[str, str]:
     names = {"key": f"{turn.principal.tenant}\0{turn.principal.name}"}
-    if turn.identity is not None:
-        names["user"] = f"{turn.principal.tenant}\0{turn.identity.user_id}"
+    user = turn.identity.user_id if turn.identity is not None else turn.principal.user
+    if user is not None:
+        names["user"] = f"{turn.principal.tenant}\0{user}"
     return names
 
 

@@ -6,13 +6,15 @@ same. Only whole answers are kept, up to `max_mb`, in RAM, the least used leavin
 """
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from gateway.hooks import Event, Plugin, PluginConfigModel, Reply, Services
 from gateway.turn import Answer, Outcome, Turn
 
 _UNFINISHED = 1000  # streams that are read along at once
+_JOINED = 256  # events of a stream that are joined to one piece
+_NOT_GOOD = ("failed", "cancelled")
 _STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -39,10 +41,15 @@ class ResponseCache(Plugin):
         self._count = services.count
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._size = 0
-        self._streams: OrderedDict[str, list[bytes]] = OrderedDict()
+        self._streams: dict[str, list[bytes]] = {}
+        self._open: Counter[str] = Counter()  # turns under way by id: a retry has the id of the first try
+        self._spoiled: set[str] = set()  # of which not all events are here
         self._replayed: set[str] = set()
 
     async def on_request(self, turn: Turn) -> Reply | None:
+        self._open[turn.id] += 1
+        if self._open[turn.id] > 1:
+            self._spoil(turn.id)
         if _is_unwanted(turn):
             return None
         key = _key(turn)
@@ -57,18 +64,23 @@ class ResponseCache(Plugin):
         return Reply(kept.body, headers={"x-gateway-cache": "hit"}, content_type=kept.content_type)
 
     def on_stream_event(self, turn: Turn, event: Event) -> None:
-        if turn.id in self._replayed:
+        if turn.id in self._replayed or turn.id in self._spoiled:
             return
-        self._streams.setdefault(turn.id, []).append(bytes(event))
-        if len(self._streams) > _UNFINISHED:
-            self._streams.popitem(last=False)
+        if turn.id not in self._streams and len(self._streams) >= _UNFINISHED:
+            self._spoil(turn.id)
+            return
+        pieces = self._streams.setdefault(turn.id, [b""])
+        pieces.append(bytes(event))
+        if len(pieces) > _JOINED:
+            pieces[:] = [b"".join(pieces)]
+        if len(pieces[0]) + len(pieces[-1]) > self.config.max_answer_kb * 1024:
+            self._spoil(turn.id)
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
-        pieces = self._streams.pop(turn.id, None)
-        if turn.id in self._replayed:
-            self._replayed.discard(turn.id)
+        pieces, is_spoiled, is_replayed = self._ended(turn)
+        if is_spoiled or is_replayed or _is_unwanted(turn) or answer.finish_reason in _NOT_GOOD:
             return
-        if answer.outcome is not Outcome.COMPLETE or _is_unwanted(turn):
+        if answer.outcome is not Outcome.COMPLETE:
             return
         if pieces is not None:
             self._keep(_key(turn), b"".join(pieces), _STREAM)
@@ -76,8 +88,21 @@ class ResponseCache(Plugin):
             self._keep(_key(turn), answer.body, "application/json")
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
-        self._streams.pop(turn.id, None)
-        self._replayed.discard(turn.id)
+        self._ended(turn)
+
+    def _spoil(self, turn_id: str) -> None:
+        self._spoiled.add(turn_id)
+        self._streams.pop(turn_id, None)
+
+    def _ended(self, turn: Turn) -> tuple[list[bytes] | None, bool, bool]:
+        """The stream of a turn, whether it is not whole, and whether it came from here."""
+        found = (self._streams.pop(turn.id, None), turn.id in self._spoiled, turn.id in self._replayed)
+        self._open[turn.id] -= 1
+        if self._open[turn.id] <= 0:
+            del self._open[turn.id]
+            self._spoiled.discard(turn.id)
+            self._replayed.discard(turn.id)
+        return found
 
     def _keep(self, key: bytes, body: bytes, content_type: str) -> None:
         if len(body) > self.config.max_answer_kb * 1024:

@@ -32,17 +32,21 @@ class Sticky:
         self._versions = versions
         self._deadline = deadline
         self._sessions: OrderedDict[tuple[str, str], dict[str, KeptBlock]] = OrderedDict()
+        self._changes = 0  # of memories: what was read before one may tell what is no more
 
     async def kept(self, identity: Identity) -> Mapping[str, KeptBlock]:
         """The blocks of a conversation by turn key, none of which tells what is no more."""
         place = (identity.reads[0].value, identity.session_id)
         held = self._sessions.get(place)
         if held is None:
+            changes = self._changes
             try:
                 async with asyncio.timeout(self._deadline):
                     held = await self._current(place)
             except (BlocksFailed, MemoryUnavailable, TimeoutError) as error:
                 _log.warning("blocks_not_read", extra={"cause": str(error)})
+                return {}
+            if changes != self._changes:
                 return {}
             self._sessions[place] = held
             if len(self._sessions) > _SESSIONS:
@@ -62,6 +66,7 @@ class Sticky:
 
     def forget(self) -> None:
         """Memories were changed or deleted: look again which blocks still hold."""
+        self._changes += 1
         self._sessions.clear()
 
     async def _current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:

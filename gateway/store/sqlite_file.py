@@ -58,7 +58,7 @@ class SqliteFile:
         """Do something in the thread that owns the connection."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, job)
-        except (sqlite3.Error, OSError, RuntimeError) as error:
+        except (sqlite3.Error, OSError, RuntimeError, OverflowError) as error:
             raise self._failure(str(error)) from error
 
     def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:

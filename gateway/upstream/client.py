@@ -153,6 +153,8 @@ class HttpUpstream:
         if _MODEL in base:
             if not request.model:
                 raise NotFound(f"the upstream {self.name} has an address for each model; name one in the body")
+            if request.model in (".", ".."):
+                raise NotFound("there is no such model", code="model_not_found", param="model")
             base = base.replace(_MODEL, quote(request.model, safe=""))
         query = "&".join(filter(None, (request.query_string, self._query)))
         return f"{base}{request.path}?{query}" if query else base + request.path

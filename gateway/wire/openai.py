@@ -29,7 +29,7 @@ __all__ = ["OpenAIFace"]
 
 _JSON = "application/json"
 _SEPARATORS = re.compile(r"[/\\]")
-_STATE = re.compile(r"^/responses/([^/]+)")
+_STATE = re.compile(r"^/+responses/+([^/?]+)")
 
 
 class OpenAIFace:
@@ -101,6 +101,7 @@ class OpenAIFace:
             raise BadRequest("a path must not have dot segments", param="path")
         forwarder = self._pipeline.forwarder
         query, headers = request.rel_url.raw_query_string, request.headers
+        upstream = self._holding(unquote(path), principal_of(request))
         body: bytes | AsyncIterator[bytes] | None = None
         pieces = Pieces(request, self._config.limits)
         if request.body_exists:
@@ -109,11 +110,13 @@ class OpenAIFace:
             body, parsed = await self._json(request)
             if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
                 route = forwarder.route(parsed["model"])
+                before = self._states.get(principal_of(request), parsed.get("previous_response_id"))
+                if before is not None:
+                    route = route.only(before.upstream)
                 served = await forwarder.send_chat(
                     route, path=path, query_string=query, client_headers=headers, raw=body
                 )
                 return await relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))
-        upstream = self._holding(path, principal_of(request))
         try:
             incoming = await forwarder.pass_through(
                 upstream, method=request.method, path=path, query_string=query, client_headers=headers, body=body

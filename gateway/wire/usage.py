@@ -1,5 +1,6 @@
 """`GET /v1/usage`: what was used, by hour, key, user, model and upstream."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from gateway.wire.guard import principal_of
 
 __all__ = ["UsageFace"]
 
+_LAST = 2**40
 _MONTH = 30 * 86_400.0
 
 
@@ -52,10 +54,11 @@ def _moment(text: str | None, default: float, name: str) -> float:
     """Seconds since 1970, or a date or time in ISO's form (UTC where it names no zone). Raises BadRequest."""
     if not text:
         return default
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if 0 <= seconds < _LAST:
+            return seconds
+        raise BadRequest(f"{name} must be seconds since 1970", param=name)
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:

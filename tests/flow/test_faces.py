@@ -11,7 +11,7 @@ from gateway.sse import EventParser
 from gateway.wire.dialects.messages import MessagesReader
 from tests.fakes.formats import message_events, response_events, speaks_messages, speaks_responses
 from tests.fakes.running import Reply, Running, configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream, completion, cuts_after, running_upstream, says
+from tests.fakes.upstream import FakeUpstream, completion, cuts_after, running_upstream, says, streams
 
 FACT = "My cat is called Miso and I live in Lisbon."
 QUESTION = "What is the name of my cat?"
@@ -251,6 +251,17 @@ async def test_a_response_of_another_tenant_does_not_exist(tmp_path: Path, upstr
         foreign = await gateway.post("/v1/responses", {**body, "previous_response_id": "resp_5"}, umbra)
         assert foreign.status == 404
         assert (await gateway.post("/v1/responses", {**body, "previous_response_id": "resp_5"}, acme)).status == 200
+        for path in (
+            "/v1/responses/resp_5",
+            "/v1/responses/%72esp_5",
+            "/v1//responses/resp_5",
+            "/responses/resp_5/cancel",
+        ):
+            assert (await gateway.get(path, umbra)).status == 404, path
+        for path in ("/v1/responses/compact", "/v1/responses/input_tokens"):
+            asked = await gateway.post(path, {**body, "previous_response_id": "resp_5"}, umbra)
+            assert asked.status == 404, path
+        assert (await gateway.get("/v1/responses/%72esp_5", acme)).status == 200
 
 
 async def test_the_prefix_of_a_conversation_is_what_it_is_without_memory(
@@ -275,3 +286,18 @@ async def test_an_odd_plain_answer_is_no_message(gateway: Running, upstream: Fak
     assert (reply.status, reply.json["error"]["type"]) == (502, "api_error")
     upstream.script = says(200, completion(None))
     assert (await ask_message(gateway, "hi")).json["content"] == []
+
+
+async def test_odd_parts_of_tools_are_no_fault_of_ours(anthropic: Running, upstream: FakeUpstream) -> None:
+    deep = "[" * 300 + "]" * 300
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": f'{{"a":{deep}}}'}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call]}]
+    messages.append({"role": "tool", "tool_call_id": "c", "content": "42"})
+    assert (await anthropic.chat("", messages=messages)).status == 200
+    events = [
+        b'data: {"type":"content_block_start","index":[1],"content_block":{"type":"tool_use","id":"t","name":"f"}}\n\n'
+    ]
+    upstream.script = streams([*message_events("x")[:1], *events, *message_events("x")[-2:]])
+    assert (await anthropic.chat("hi", stream=True)).body.endswith(b"data: [DONE]\n\n")
+    await anthropic.get("/v1/chat/completions")
+    assert (upstream.received[-1].method, upstream.received[-1].body) == ("GET", b"")

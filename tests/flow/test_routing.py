@@ -127,3 +127,32 @@ async def test_a_place_is_given_back_when_an_answer_has_ended(tmp_path: Path, up
             assert (await gateway.chat("hi")).status == 400
         assert (await gateway.get("/v1/files/x")).status == 400
         assert (await gateway.get("/v1/files/x")).status == 400
+
+
+async def test_a_place_is_given_back_when_an_error_breaks_off(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async def breaks_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            status=400, headers={"content-length": "1000", "content-type": "application/json"}
+        )
+        await response.prepare(request)
+        await response.write(b'{"error"')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    one = {"name": "narrow", "base_url": upstream.url, "max_in_flight": 1, "timeouts": {"connect": 0.5}}
+    async with gateway_to(tmp_path, [one]) as gateway:
+        await gateway.chat("My cat is called Miso.")
+        await gateway.settled()
+        upstream.script = breaks_off
+        for _ in range(2):
+            assert (await gateway.chat("What is my cat called?", session="two")).status == 502
+        upstream.script = None
+        assert (await gateway.chat("What is my cat called?", session="three")).status == 200
+
+
+async def test_a_key_of_ours_does_not_come_back_in_a_good_answer(tmp_path: Path, upstream: FakeUpstream) -> None:
+    one = {"name": "up", "base_url": upstream.url, "api_key": "sk-upstream-secret-1"}
+    upstream.script = says(200, completion("my key is sk-upstream-secret-1"))
+    async with gateway_to(tmp_path, [one]) as gateway:
+        assert b"sk-upstream-secret-1" not in (await gateway.chat("hi")).body

@@ -144,3 +144,15 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
     (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
     assert (row["requests"], row["prompt_tokens"]) == (2, 12)
     await ledger.close()
+
+
+async def test_absurd_numbers_harm_nobody(gateway: Running, upstream: FakeUpstream) -> None:
+    absurd = completion("x")
+    absurd["usage"] = {"prompt_tokens": 2**64 - 1, "completion_tokens": -5}
+    upstream.script = says(200, absurd)
+    await gateway.chat("hi", user="bob")
+    upstream.script = None
+    await gateway.chat("hi", user="ada")
+    assert {row["user"] for row in await used(gateway, "?by=user")} == {"ada", "bob"}
+    for moment in ("nan", "inf", "1e300", "-1"):
+        assert (await gateway.get(f"/v1/usage?since={moment}")).status == 400, moment

@@ -5,14 +5,23 @@ from typing import Any
 
 import orjson
 
+from gateway import splice
+
 __all__ = ["count_in", "loaded_object", "object_in", "objects", "strings", "text_in"]
 
 
+_MOST = 2**40
+_DEEPEST = 200  # levels of what one JSON text may bring into another
+
+
 def loaded_object(text: Any) -> dict[str, Any]:
-    """The object that a text is; an empty one if it is none."""
+    """The object that a text is; an empty one if it is none, or too deep to be written again."""
     try:
-        found = orjson.loads(text or b"{}")
-    except (orjson.JSONDecodeError, TypeError):
+        raw = text.encode() if isinstance(text, str) else text or b"{}"
+        if raw.count(b"[") + raw.count(b"{") > _DEEPEST and splice.is_deeper(splice.structure(raw), _DEEPEST):
+            return {}
+        found = orjson.loads(raw)
+    except (ValueError, TypeError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -26,7 +35,7 @@ def object_in(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
 def count_in(holder: Mapping[str, Any], name: str) -> int:
     """The whole number of this name; 0 if there is none."""
     found = holder.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < _MOST else 0
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from gateway.upstream.translate.json_parts import loaded_object
 __all__ = ["ChatSpeaker", "MessagesSpeaker"]
 
 _CHAT, _MESSAGES, _COUNT = "/chat/completions", "/messages", "/messages/count_tokens"
+_OF_THE_BODY = ("content-encoding", "content-length")  # headers that are not true of a translated one
 _VERSION = "2023-06-01"
 _MOST = 1 << 26  # bytes of a plain answer that are held
 
@@ -40,7 +41,7 @@ class MessagesSpeaker:
 
     async def send(self, request: Outgoing) -> Incoming:
         headers = {"anthropic-version": _VERSION, **request.headers}
-        if request.path != _CHAT:
+        if request.path != _CHAT or request.method != "POST":
             if request.method == "POST" and not request.path.startswith(_MESSAGES):
                 return Answered(404, _no_such_path(self.name, request.path))
             return await self._upstream.send(replace(request, headers=headers))
@@ -117,7 +118,7 @@ class _Translated:
     ) -> None:
         self.status = incoming.status
         self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in incoming.headers.items() if name.lower() != "content-encoding"
+            name.lower(): value for name, value in incoming.headers.items() if name.lower() not in _OF_THE_BODY
         }
         self._incoming = incoming
         self._upstream = upstream

@@ -259,7 +259,7 @@ class MessagesStream:
             yield _delta(self._text, {"type": "text_delta", "text": text})
         for call in objects(delta.get("tool_calls")):
             function = object_in(call, "function")
-            number = call.get("index", 0)
+            number = count_in(call, "index")
             if number not in self._calls:
                 yield from self._closed() if self._text is not None else ()
                 self._calls[number] = self._blocks

@@ -222,9 +222,9 @@ class ChatStream:
                 self._usage |= object_in(self._message, "usage")
                 yield self._chunk({"role": "assistant", "content": ""})
             case "content_block_start" if isinstance(event.get("content_block"), dict):
-                yield from self._begun(event.get("index"), event["content_block"])
+                yield from self._begun(count_in(event, "index"), event["content_block"])
             case "content_block_delta" if isinstance(event.get("delta"), dict):
-                yield from self._grown(event.get("index"), event["delta"])
+                yield from self._grown(count_in(event, "index"), event["delta"])
             case "message_delta":
                 self._stop_reason = str(object_in(event, "delta").get("stop_reason") or self._stop_reason)
                 self._usage |= {name: count for name, count in object_in(event, "usage").items() if count}

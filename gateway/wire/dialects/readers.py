@@ -22,6 +22,7 @@ _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
 _COUNTS = re.compile(rb'"(prompt|completion|cached)_tokens"\s*:\s*(\d{1,12})[,}\s]')
 _EVENTS_KEPT = 5
 _UNREAD = 32_768  # bytes of a stream that are looked at together
+_MOST_TOKENS = 2**40
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _PIECES = 1024
 
@@ -257,7 +258,8 @@ def usage_of(parsed: Mapping[str, Any]) -> Usage:
 
 
 def positive(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """The value if it is a number of tokens that somebody may have used, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS else 0
 
 
 def first_string(*values: Any) -> str | None:

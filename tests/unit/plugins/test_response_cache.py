@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,20 @@ async def test_answers_leave_by_age_and_by_size(tmp_path: Path, upstream: FakeUp
         one.plugin._clock = lambda: 4e9  # time is what is mocked
         await gateway.chat("question 3")
         assert len(upstream.received) == before + 1
+
+
+async def test_a_stream_that_is_too_long_or_doubled_is_not_kept(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with cached(tmp_path, upstream, max_answer_kb=4) as gateway:
+        (one,) = gateway.gateway._plugins._loaded
+        upstream.reply = "word " * 5000
+        await gateway.chat("long", stream=True)
+        await gateway.settled()
+        assert not one.plugin._streams
+        upstream.reply = "short"
+        same = {"headers": {"idempotency-key": "k"}, "stream": True}
+        await asyncio.gather(*(gateway.chat("twice", **same) for _ in range(3)))
+        await gateway.settled()
+        again = await gateway.chat("twice", stream=True)
+        assert again.body.count(b"[DONE]") == 1
+        assert not one.plugin._open
+        assert not one.plugin._spoiled
