@@ -36,8 +36,8 @@ bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memo
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png
 
 lock:  ## make the lock files anew (needs uv)
-	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build -o requirements.lock
-	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build -o requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock

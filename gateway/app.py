@@ -18,6 +18,7 @@ from gateway.engine import MemoryEngine
 from gateway.identity import Keyring
 from gateway.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
+from gateway.prices import Prices
 from gateway.store.embed import Embedders
 from gateway.store.ledger import Ledger, LedgerFailed
 from gateway.telemetry import Telemetry
@@ -100,11 +101,13 @@ class Gateway:
         await self._plugins.start(self.memory.folder)
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
-        desk = self._desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has))
+        prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
+        desk = self._desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
         self._stops.push_async_callback(self.memory.stop)
         self._stops.push_async_callback(self._pipeline.stop, _STOP_TIMEOUT)
         port = await self._listen(desk)
         self.memory.load()
+        self._pipeline.afterwards(asyncio.to_thread(prices.load))
         host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
         return Started(
             url=f"http://{host}:{port}",
@@ -114,7 +117,7 @@ class Gateway:
             data_folder=self.memory.folder if config.memory.enabled else None,
         )
 
-    def _desk(self, forwarder: Forwarder) -> Desk:
+    def _desk(self, forwarder: Forwarder, prices: Prices) -> Desk:
         """The stages of the way, and what stands beside it, joined."""
         config, memory = self._config.memory, self.memory
         asker = Asker(forwarder, lambda: config.extraction.model or os.environ.get("MEMRADER_MODEL") or "default")
@@ -129,7 +132,7 @@ class Gateway:
             asker=asker,
             fine_timeout=config.extraction.timeout,
             sticky=memory.sticky,
-            meter=Meter(self._ledger, self._telemetry, memory.tokenizer.count),
+            meter=Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices),
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)

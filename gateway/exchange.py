@@ -17,12 +17,13 @@ from gateway.plugin_host import thaw
 from gateway.turn import Answer, MemoryStatus, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
+from gateway.upstream.scrub import Scrubber, scrubbed
 from gateway.upstream.tee import Decoder, Tee, complaint, decoder_of, looks_like_json
 
 if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
 
-__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error", "scrubbed"]
+__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error"]
 
 _MAX_IDS_IN_HEADER = 50
 _MAX_ERROR_BODY = 1 << 20
@@ -61,6 +62,7 @@ class Exchange:
         self._is_stand_in = is_stand_in
         self._is_finished = False
         self._ending: tuple[Turn, Answer, BaseException | None] | None = None
+        self._tee: Tee | None = None
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
 
@@ -72,14 +74,17 @@ class Exchange:
         if self._is_finished:
             return
         self._is_finished = True
-        self._pipeline.afterwards(self._conclude(Answer(None, outcome=Outcome.CLIENT_GONE), None))
+        seen = self._tee.answer() if self._tee is not None else Answer(None)
+        self._pipeline.afterwards(self._conclude(replace(seen, outcome=Outcome.CLIENT_GONE)))
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """A stream as it came, read by read. One that breaks off ends with an error event, and raises StreamCut or
         UpstreamTimedOut after it."""
         dialect = self.turn.dialect
         is_kept = self.turn.identity is not None and self.turn.mode.writes
-        tee = Tee(dialect.reader() if is_kept else dialect.end_reader(), decoder_of(self._incoming.headers))
+        reader = dialect.reader() if is_kept else dialect.end_reader()
+        self._tee = tee = Tee(reader, decoder_of(self._incoming.headers))
+        scrubber = Scrubber(self._secrets)
         hooks = self._pipeline.plugins.stream(self.turn) if self._pipeline.plugins.reads_stream else None
         try:
             async for chunk in self._incoming.chunks():
@@ -88,11 +93,12 @@ class Exchange:
                     chunk = hooks.feed(chunk)  # noqa: PLW2901 — the same bytes unless a rewriter is configured
                 if tee.is_complete and not self._is_finished:
                     await self._finish(tee.answer())
-                if chunk:
-                    yield scrubbed(chunk, self._secrets)
+                if passed := scrubber.feed(chunk):
+                    yield passed
             tee.end()
-            if hooks is not None and (rest := hooks.end()):
-                yield rest
+            rest = hooks.end() if hooks is not None else b""
+            if passed := scrubber.feed(rest) + scrubber.end():
+                yield passed
             if not tee.is_complete:
                 raise StreamCut(
                     "the upstream ended its answer early" if tee.has_events else "the upstream sent an empty answer"
@@ -170,22 +176,32 @@ class Exchange:
             if not is_kept:
                 self.headers["x-memory-status"] = MemoryStatus.DEGRADED.value  # told where the head is still to be sent
 
-    async def _conclude(self, answer: Answer, error: BaseException | None) -> None:
-        await self._pipeline.remember.remember(self.turn, answer)
-        self._observe(self.turn, answer, error)
+    async def _conclude(self, answer: Answer) -> None:
+        """After a hang-up: what was said of the answer is nobody's memory."""
+        await self._pipeline.remember.remember(self.turn, Answer(None, outcome=answer.outcome))
+        self._observe(self.turn, answer, None)
 
     def _observe(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
         pipeline = self._pipeline
         for kind, count in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
             if count:
                 pipeline.telemetry.bound("tokens", self.upstream, kind).inc(count)
-        if self._model and (work := pipeline.meter.note(turn, answer, upstream=self.upstream, model=self._model)):
-            pipeline.afterwards(work)
         pipeline.log(turn, answer.outcome, self.status, self.upstream)
-        if error is None and pipeline.plugins.has("on_response"):
-            pipeline.afterwards(pipeline.plugins.on_response(turn, answer))
-        if error is not None and pipeline.plugins.has("on_error"):
-            pipeline.afterwards(pipeline.plugins.on_error(turn, error))
+        has_observers = pipeline.plugins.has("on_response" if error is None else "on_error")
+        if has_observers or (self._model and not pipeline.meter.is_counted(answer)):
+            pipeline.afterwards(self._told(turn, answer, error))
+        elif self._model:
+            pipeline.meter.note(turn, answer, upstream=self.upstream, model=self._model)
+
+    async def _told(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
+        pipeline = self._pipeline
+        if self._model:
+            counted = await pipeline.meter.counted(turn, answer)
+            answer = pipeline.meter.note(turn, counted, upstream=self.upstream, model=self._model)
+        if error is None:
+            await pipeline.plugins.on_response(turn, answer)
+        else:
+            await pipeline.plugins.on_error(turn, error)
 
 
 def _headers(turn: Turn, incoming: Incoming, overhead: float) -> dict[str, str]:
@@ -249,11 +265,3 @@ async def read_error(incoming: Incoming) -> bytes:
         if len(body) > _MAX_ERROR_BODY:
             break
     return bytes(body)
-
-
-def scrubbed(text: bytes, secrets: Sequence[bytes]) -> bytes:
-    """What an upstream says, without our keys, should it repeat one."""
-    for secret in secrets:
-        if secret in text:
-            text = text.replace(secret, b"[key]")
-    return text

@@ -60,6 +60,7 @@ class Telemetry:
         self.used_tokens = self._counter(
             "gateway_used_tokens", "Tokens used, reported or counted.", ["key", "model", "kind"]
         )
+        self.used_money = self._counter("gateway_cost_dollars", "US dollars, where prices are known.", ["key", "model"])
         self.user_tokens = self._counter(
             "gateway_user_tokens", "The same by user, as a digest; the first 200, then `other`.", ["user", "kind"]
         )

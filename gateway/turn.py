@@ -255,7 +255,10 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the model said. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
-    upstream's name of it; `cached_tokens` are part of `prompt_tokens`; `body` are the bytes of a plain answer."""
+    upstream's name of it; `cached_tokens` are part of `prompt_tokens`; `body` are the bytes of a plain answer; `events`
+    counts those of a stream that was not read, each of which is about a token. When an observer sees it, tokens that no
+    upstream reported are counted here (`estimated_tokens`), and `cost` is what is paid for it in US dollars, None where
+    no price is known."""
 
     text: str | None
     finish_reason: str | None = None
@@ -267,6 +270,9 @@ class Answer:
     cached_tokens: int | None = None
     id: str | None = None
     body: bytes | None = None
+    events: int = 0
+    estimated_tokens: int = 0
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +280,7 @@ class Turn:
     """One request with its answer. Stages fill it from left to right; `raw` are the bytes that came.
 
     `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
-    plugins that saw it, -1 means all.
+    plugins that saw it, -1 means all. `user` is who asks, also where memory is off and there is no `identity`.
     """
 
     id: str
@@ -292,6 +298,7 @@ class Turn:
     token_budget: int | None = None
     wanted: Wanted = Wanted()
     identity: Identity | None = None
+    user: str = ""
     recalled: Recalled = Recalled(MemoryStatus.OFF)
     block: Block | None = None
     tags: Sequence[str] = ()

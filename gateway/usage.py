@@ -1,12 +1,14 @@
-"""What answers cost in tokens, as upstreams report it, else counted here. Metrics know at once, the ledger soon.
+"""What answers cost in tokens, as upstreams report it, else counted here, and in money where a price is known. Metrics
+know at once, the ledger soon.
 
 Labels of metrics are bounded: the first models and users that come have their own, all others share `other`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
+from gateway.prices import Prices
 from gateway.store.ledger import Ledger, Used
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Answer, Outcome, Turn
@@ -15,47 +17,59 @@ __all__ = ["Meter"]
 
 _MODELS, _USERS = 100, 200
 _OTHER = "other"
+_LONGEST = 100  # characters of a model's name
 
 
 class Meter:
     """`ledger` None: metrics only. `count` counts tokens of a text."""
 
-    def __init__(self, ledger: Ledger | None, telemetry: Telemetry, count: Callable[[str], int]) -> None:
+    def __init__(
+        self, ledger: Ledger | None, telemetry: Telemetry, count: Callable[[str], int], prices: Prices
+    ) -> None:
         self._ledger = ledger
         self._telemetry = telemetry
         self._count = count
+        self._prices = prices
         self._models: set[str] = set()
         self._users: set[str] = set()
 
-    def note(self, turn: Turn, answer: Answer, *, upstream: str, model: str) -> Coroutine[Any, Any, None] | None:
-        """Note what an answer used; work to be done afterwards where it must be counted first."""
-        if answer.outcome is Outcome.REFUSED:
-            return None
-        if answer.prompt_tokens is None or answer.completion_tokens is None:
-            return self._counted(turn, answer, upstream=upstream, model=model)
-        used = Used(1, answer.prompt_tokens, answer.cached_tokens or 0, answer.completion_tokens)
-        self._noted(turn, used, upstream=upstream, model=model)
-        return None
+    def is_counted(self, answer: Answer) -> bool:
+        """True if the upstream said what it used, or used nothing that is paid for."""
+        return answer.outcome is Outcome.REFUSED or None not in (answer.prompt_tokens, answer.completion_tokens)
 
-    async def _counted(self, turn: Turn, answer: Answer, *, upstream: str, model: str) -> None:
-        def work() -> Used:
+    async def counted(self, turn: Turn, answer: Answer) -> Answer:
+        """The answer with the tokens that nobody reported."""
+        if self.is_counted(answer):
+            return answer
+
+        def work() -> Answer:
             prompt = answer.prompt_tokens or self._count(turn.raw.decode("utf-8", "replace"))
-            completion = answer.completion_tokens or self._count(answer.text or "")
+            completion = answer.completion_tokens or self._count(answer.text or "") or answer.events
             estimated = (0 if answer.prompt_tokens else prompt) + (0 if answer.completion_tokens else completion)
-            return Used(1, prompt, answer.cached_tokens or 0, completion, estimated)
+            return replace(answer, prompt_tokens=prompt, completion_tokens=completion, estimated_tokens=estimated)
 
-        self._noted(turn, await asyncio.to_thread(work), upstream=upstream, model=model)
+        return await asyncio.to_thread(work)
 
-    def _noted(self, turn: Turn, used: Used, *, upstream: str, model: str) -> None:
-        key, user = turn.principal.name, turn.identity.user_id if turn.identity else ""
-        labels = (key, _bounded(model, self._models, _MODELS))
+    def note(self, turn: Turn, answer: Answer, *, upstream: str, model: str) -> Answer:
+        """Note what a counted answer used; the answer with its cost."""
+        if answer.outcome is Outcome.REFUSED:
+            return answer
+        prompt, completion = answer.prompt_tokens or 0, answer.completion_tokens or 0
+        cached = min(answer.cached_tokens or 0, prompt)
+        cost = self._prices.cost(upstream, model, prompt=prompt, cached=cached, completion=completion)
+        key, user = turn.principal.name, turn.user
+        labels = (key, _bounded(model[:_LONGEST], self._models, _MODELS))
         shown = _bounded(short_digest(user), self._users, _USERS) if user else ""
-        for kind, tokens in (("prompt", used.prompt_tokens), ("completion", used.completion_tokens)):
+        for kind, tokens in (("prompt", prompt), ("completion", completion)):
             self._telemetry.bound("used_tokens", *labels, kind).inc(tokens)
             if shown:
                 self._telemetry.bound("user_tokens", shown, kind).inc(tokens)
+        if cost:
+            self._telemetry.bound("used_money", *labels).inc(cost)
         if self._ledger is not None:
+            used = Used(1, prompt, cached, completion, answer.estimated_tokens, cost or 0.0, 0 if cost is None else 1)
             self._ledger.note(used, tenant=turn.principal.tenant, key=key, user=user, model=model, upstream=upstream)
+        return answer if cost is None else replace(answer, cost=cost)
 
 
 def _bounded(value: str, known: set[str], most: int) -> str:

@@ -1,8 +1,9 @@
-"""Limits how much one key and one user may ask: requests and tokens a minute, and tokens a day. In this process only.
+"""Limits how much one key and one user may ask: requests and tokens a minute, tokens and US dollars a day, US dollars
+in thirty days. In this process only.
 
 A minute slides: what the last minute counted counts by the part of it that still lies within sixty seconds. Tokens
-are known when an answer has ended (as the upstream reports them, else a quarter of the characters), so a limit of
-tokens is passed by the answers that are under way. The day's counts are kept over a restart.
+are known when an answer has ended (as the upstream reports them, else counted), so a limit of tokens or money is passed
+by the answers that are under way; what has no price costs nothing. Counts of days are kept over a restart.
 """
 
 import asyncio
@@ -16,11 +17,14 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
+from gateway.errors import StreamCut
 from gateway.hooks import Plugin, PluginConfigModel, Reject, Services
 from gateway.turn import Answer, Outcome, Turn
 
 _Limit = Annotated[int | None, Field(gt=0)]
+_Money = Annotated[float | None, Field(gt=0)]
 _MINUTE, _DAY = 60.0, 86_400.0
+_QUOTAS = {"tokens_per_day": _DAY, "dollars_per_day": _DAY, "dollars_per_30_days": 30 * _DAY}
 _SAVE_EVERY = 30.0
 _MOST = 100_000  # keys and users that are counted; who has not been seen for longest is forgotten
 _CHARACTERS = 4  # of a token, where nobody counted
@@ -62,6 +66,10 @@ class RateLimit(Plugin):
         tokens_per_minute_per_user: _Limit = None
         tokens_per_day_per_key: _Limit = None
         tokens_per_day_per_user: _Limit = None
+        dollars_per_day_per_key: _Money = None
+        dollars_per_day_per_user: _Money = None
+        dollars_per_30_days_per_key: _Money = None
+        dollars_per_30_days_per_user: _Money = None
 
     config: Config
     critical = True
@@ -80,18 +88,27 @@ class RateLimit(Plugin):
 
     async def on_request(self, turn: Turn) -> None:
         names, moment = _names(turn), self._clock()
-        for kind, length, is_quota in (("tokens_per_day", _DAY, True), ("tokens_per_minute", _MINUTE, False)):
-            self._check(kind, names, moment, length, is_quota=is_quota)
+        for kind, length in _QUOTAS.items():
+            self._check(kind, names, moment, length, is_quota=True)
+        self._check("tokens_per_minute", names, moment, _MINUTE, is_quota=False)
         self._check("requests_per_minute", names, moment, _MINUTE, is_quota=False)
         self._add("requests_per_minute", names, moment, _MINUTE, 1)
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
         if answer.outcome is Outcome.REFUSED:
             return
+        tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0)
+        await self._used(turn, tokens, answer.cost or 0.0)
+
+    async def on_error(self, turn: Turn, error: BaseException) -> None:
+        if isinstance(error, StreamCut):  # the prompt was read, and some was said
+            await self._used(turn, len(turn.raw) // _CHARACTERS, 0.0)
+
+    async def _used(self, turn: Turn, tokens: int, cost: float) -> None:
         names, moment = _names(turn), self._clock()
-        tokens = _tokens(turn, answer)
         self._add("tokens_per_minute", names, moment, _MINUTE, tokens)
-        self._add("tokens_per_day", names, moment, _DAY, tokens)
+        for kind, length in _QUOTAS.items():
+            self._add(kind, names, moment, length, cost if kind.startswith("dollars") else tokens)
         if time.monotonic() - self._saved_at > _SAVE_EVERY:
             await self._save()
 
@@ -127,22 +144,16 @@ class RateLimit(Plugin):
 
     async def _save(self) -> None:
         self._saved_at = time.monotonic()
-        days = [(*key, one.begin, one.now) for key, one in self._windows.items() if key[0] == "tokens_per_day"]
+        days = [(*key, one.begin, one.now) for key, one in self._windows.items() if key[0] in _QUOTAS]
         if days:
             await asyncio.to_thread(_write, self._file, days)
 
 
 def _names(turn: Turn) -> dict[str, str]:
     names = {"key": f"{turn.principal.tenant}\0{turn.principal.name}"}
-    user = turn.identity.user_id if turn.identity is not None else turn.principal.user
-    if user is not None:
-        names["user"] = f"{turn.principal.tenant}\0{user}"
+    if turn.user:
+        names["user"] = f"{turn.principal.tenant}\0{turn.user}"
     return names
-
-
-def _tokens(turn: Turn, answer: Answer) -> int:
-    asked = answer.prompt_tokens or len(turn.raw) // _CHARACTERS
-    return asked + (answer.completion_tokens or len(answer.text or "") // _CHARACTERS)
 
 
 def _read(file: Path) -> list[tuple[str, str, str, float, float]]:

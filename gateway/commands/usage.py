@@ -18,12 +18,19 @@ def show(found: dict[str, Any], by: list[str], console: Console) -> None:
     table = Table(title=f"{begin} to {end}, UTC")
     for name in by:
         table.add_column(name)
-    for name in _COUNTS:
+    for name in (*_COUNTS, "cost in US$"):
         table.add_column(name.replace("_", " "), justify="right")
     for row in found["data"]:
         names = [_hour(row[name]) if name == "hour" else escape(str(row[name])) or "-" for name in by]
-        table.add_row(*names, *(f"{row[name]:,}" for name in _COUNTS))
+        table.add_row(*names, *(f"{row[name]:,}" for name in _COUNTS), _money(row))
     console.print(table if found["data"] else "nothing was used in this time")
+
+
+def _money(row: dict[str, Any]) -> str:
+    """The cost; marked where some requests have no price."""
+    if not row["priced"]:
+        return "-"
+    return f"{row['cost']:,.4f}" + ("" if row["priced"] == row["requests"] else " +?")
 
 
 def _hour(at: int) -> str:

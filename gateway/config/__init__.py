@@ -6,7 +6,7 @@ so that a value from the environment can never change the shape of the file. Rel
 """
 
 from gateway.config.memory import EmbedderConfig, MemoryConfig, RecallConfig, RememberConfig, RetentionConfig
-from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, ServerConfig
+from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, PriceConfig, ServerConfig
 from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.config.whole import Config, is_loopback, load
 
@@ -19,6 +19,7 @@ __all__ = [
     "MemoryConfig",
     "ModelsConfig",
     "PluginConfig",
+    "PriceConfig",
     "RecallConfig",
     "RememberConfig",
     "RetentionConfig",

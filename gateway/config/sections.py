@@ -94,8 +94,21 @@ class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
 
+class PriceConfig(Section):
+    """US dollars a million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    cached: float | None = Field(
+        None, ge=0, description="Of a prompt's part that came from a cache; null: as `prompt`."
+    )
+
+
 class UsageConfig(Section):
     enabled: bool = Field(True, description="Keep what was used, by hour, key, user, model and upstream.")
+    prices: dict[str, PriceConfig] = Field(
+        {}, description="Pattern of a model's name → US dollars a million tokens: `prompt`, `completion`, `cached`."
+    )
 
 
 class PluginConfig(Section):

@@ -19,6 +19,8 @@ __all__ = ["Sticky", "turn_keys"]
 
 _log = logging.getLogger("gateway.recall")
 _SESSIONS = 2000  # conversations whose blocks are in RAM
+_OF_A_SESSION = 256  # blocks, the newest
+_MOST = 20_000  # blocks in all
 
 Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
@@ -49,8 +51,7 @@ class Sticky:
             if changes != self._changes:
                 return {}
             self._sessions[place] = held
-            if len(self._sessions) > _SESSIONS:
-                self._sessions.popitem(last=False)
+            self._bound()
         self._sessions.move_to_end(place)
         return held
 
@@ -58,7 +59,12 @@ class Sticky:
         """What was injected for a turn just now."""
         place = (identity.reads[0].value, identity.session_id)
         kept = KeptBlock(block.text, block.tokens, {one.record.id: one.record.version for one in block.memories})
-        self._sessions.setdefault(place, {})[key] = kept
+        held = self._sessions.get(place)
+        if held is not None:
+            held[key] = kept
+            if len(held) > _OF_A_SESSION:
+                del held[next(iter(held))]
+            self._bound()
         try:
             await self._blocks.put(*place, key, kept)
         except BlocksFailed as error:
@@ -68,6 +74,12 @@ class Sticky:
         """Memories were changed or deleted: look again which blocks still hold."""
         self._changes += 1
         self._sessions.clear()
+
+    def _bound(self) -> None:
+        """Whose conversation rests for longest leaves RAM; the disk still knows."""
+        blocks = sum(map(len, self._sessions.values())) if len(self._sessions) * _OF_A_SESSION > _MOST else 0
+        while len(self._sessions) > _SESSIONS or (blocks > _MOST and len(self._sessions) > 1):
+            blocks -= len(self._sessions.popitem(last=False)[1])
 
     async def _current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:
         found = await self._blocks.of(*place)

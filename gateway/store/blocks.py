@@ -54,7 +54,7 @@ class Blocks:
         await self._file.close()
 
     async def of(self, scope: str, session: str) -> dict[str, KeptBlock]:
-        """The blocks of a conversation by turn."""
+        """The blocks of a conversation by turn, the oldest first."""
         rows = await self._file.run(
             lambda: self._file.connection.execute(
                 "SELECT turn, text, tokens, memories FROM blocks WHERE scope=? AND session=? AND at>? "
@@ -62,7 +62,9 @@ class Blocks:
                 (scope, session, time.time() - _KEPT_FOR, _OF_A_SESSION),
             ).fetchall()
         )
-        return {turn: KeptBlock(text, tokens, orjson.loads(memories)) for turn, text, tokens, memories in rows}
+        return {
+            turn: KeptBlock(text, tokens, orjson.loads(memories)) for turn, text, tokens, memories in reversed(rows)
+        }
 
     async def put(self, scope: str, session: str, turn: str, block: KeptBlock) -> None:
         now = time.time()

@@ -1,4 +1,4 @@
-"""What was used: requests and tokens by hour, key, user, model and upstream. SQLite, one file, one thread.
+"""What was used: requests, tokens and money by hour, key, user, model and upstream. SQLite, one file, one thread.
 
 Counts gather in RAM and are written every few seconds: what a killed process had not written yet is not counted.
 """
@@ -19,7 +19,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS used (
     hour INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, model TEXT NOT NULL,
     upstream TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, estimated_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, estimated_tokens INTEGER NOT NULL, cost REAL NOT NULL, priced INTEGER NOT NULL,
     PRIMARY KEY (hour, tenant, key, user, model, upstream)
 ) WITHOUT ROWID;
 """
@@ -40,13 +40,15 @@ class LedgerFailed(Exception):
 @dataclass(slots=True)
 class Used:
     """Counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
-    upstream reported, and part of the other two."""
+    upstream reported, and part of the other two. `cost`: US dollars of those requests that have a price (`priced`)."""
 
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     estimated_tokens: int = 0
+    cost: float = 0.0
+    priced: int = 0
 
     def __iadd__(self, other: "Used") -> "Used":
         for one in _COUNTS:
@@ -55,6 +57,7 @@ class Used:
 
 
 _COUNTS = tuple(one.name for one in fields(Used))
+_ADDED = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # columns that came later
 
 
 class Ledger:
@@ -68,7 +71,14 @@ class Ledger:
     async def open(self) -> None:
         if not self._file.is_open:
             await self._file.open()
+            await self._file.run(self._widen)
             self._task = asyncio.create_task(self._work(), name="usage")
+
+    def _widen(self) -> None:
+        has = {row[1] for row in self._file.connection.execute("PRAGMA table_info(used)")}
+        for column in _ADDED:
+            if column.split()[0] not in has:
+                self._file.connection.execute(f"ALTER TABLE used ADD COLUMN {column}")
 
     async def close(self) -> None:
         if self._task is not None:

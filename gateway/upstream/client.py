@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -115,6 +115,7 @@ class HttpUpstream:
         self._session = session
         base = config.base_url.rstrip("/")
         self._base = base if urlsplit(base).path else base + "/v1"
+        self._names = frozenset(config.query)
         self._query = urlencode({name: value.get_secret_value() for name, value in config.query.items()})
         self._proxy = None if config.proxy is None else URL(config.proxy.get_secret_value())
         self._tls = _tls(config, folder)
@@ -156,7 +157,11 @@ class HttpUpstream:
             if request.model in (".", ".."):
                 raise NotFound("there is no such model", code="model_not_found", param="model")
             base = base.replace(_MODEL, quote(request.model, safe=""))
-        query = "&".join(filter(None, (request.query_string, self._query)))
+        asked = request.query_string
+        if asked and self._names:  # what is configured cannot be overruled
+            pairs = [pair for pair in asked.split("&") if unquote_plus(pair.partition("=")[0]) not in self._names]
+            asked = "&".join(pairs)
+        query = "&".join(filter(None, (asked, self._query)))
         return f"{base}{request.path}?{query}" if query else base + request.path
 
 

@@ -33,9 +33,12 @@ class Decoder:
         if self._inflate is None:
             return chunk
         try:
-            return self._inflate.decompress(chunk, _MAX_DECODED)
+            decoded = self._inflate.decompress(chunk, _MAX_DECODED)
         except zlib.error as error:
             raise ValueError("a compressed answer is damaged") from error
+        if self._inflate.unconsumed_tail:
+            raise ValueError("a compressed answer is too large to be read along")
+        return decoded
 
     def whole(self, body: bytes) -> bytes | None:
         """A whole body; None if it cannot be decoded here."""

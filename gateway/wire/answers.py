@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from aiohttp import web
 
 from gateway.errors import GatewayError, UpstreamFailed
-from gateway.exchange import Exchange, read_error, scrubbed
+from gateway.exchange import Exchange, read_error
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
+from gateway.upstream.scrub import Scrubber, scrubbed
 from gateway.upstream.tee import wrap_error
 from gateway.wire.alive import kept_alive
 
@@ -75,9 +76,13 @@ async def _write_out(
 
 
 async def _scrubbed(chunks: AsyncGenerator[bytes], secrets: Sequence[bytes]) -> AsyncGenerator[bytes]:
+    scrubber = Scrubber(secrets)
     async with contextlib.aclosing(chunks):
         async for chunk in chunks:
-            yield scrubbed(chunk, secrets)
+            if passed := scrubber.feed(chunk):
+                yield passed
+    if passed := scrubber.end():
+        yield passed
 
 
 def _no_json(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest, UpstreamFailed
+from gateway.identity import identify
 from gateway.pipeline import Pipeline
 from gateway.turn import Ask, Principal
 from gateway.upstream.client import Upstream
@@ -67,7 +68,9 @@ class OpenAIFace:
         raw, body = await self._json(request)
         principal = principal_of(request)
         ask = read_response(body, self._config.limits.messages)
-        before = self._states.get(principal, body.get("previous_response_id"))
+        who = identify(principal, request.headers, ask, self._config.memory.default_user)
+        user = None if who is None else who.user_id
+        before = self._states.get(principal, body.get("previous_response_id"), user)
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
         turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
@@ -75,7 +78,7 @@ class OpenAIFace:
         response = await send(request, exchange, self._config.server.keep_alive)
         if exchange.answer is not None and exchange.answer.id:
             session = turn.identity.session_id if turn.identity else None
-            self._states.put(exchange.answer.id, State(principal, exchange.upstream, session))
+            self._states.put(exchange.answer.id, State(principal.tenant, user, exchange.upstream, session))
         return response
 
     async def completions(self, request: web.Request) -> web.StreamResponse:

@@ -18,9 +18,10 @@ _KEPT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Who made a response, where it is held, and the conversation it is part of."""
+    """Whose a response is (`user` None: nobody's in particular), where it is held, and in which conversation."""
 
-    principal: Principal
+    tenant: str
+    user: str | None
     upstream: str
     session: str | None
 
@@ -34,9 +35,13 @@ class States:
         if len(self._states) > _KEPT:
             self._states.popitem(last=False)
 
-    def get(self, principal: Principal, response_id: Any) -> State | None:
-        """What is known of a response. Raises NotFound if it is somebody else's."""
+    def get(self, principal: Principal, response_id: Any, user: str | None = None) -> State | None:
+        """What is known of a response. `user`: who asks, as a key that is trusted to name users says; where it names
+        none, it sees those of all. Raises NotFound if it is somebody else's."""
         state = self._states.get(response_id) if isinstance(response_id, str) else None
-        if state is not None and (state.principal.tenant, state.principal.user) != (principal.tenant, principal.user):
+        if state is None:
+            return None
+        asks = principal.user or user
+        if state.tenant != principal.tenant or (asks is not None and state.user != asks):
             raise NotFound("there is no such response", param="previous_response_id")
         return state

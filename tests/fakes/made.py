@@ -48,5 +48,6 @@ def turn(query: str = "hello", body: Mapping[str, Any] | None = None, **fields: 
         "dialect": ChatDialect(),
         "mode": MemoryMode.ON,
         "identity": Identity("ada", "s", (SCOPE,), (SCOPE,)),
+        "user": "ada",
     }
     return Turn(**{**made, **fields})

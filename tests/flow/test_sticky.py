@@ -130,3 +130,16 @@ async def test_messages_of_anthropics_format_keep_their_blocks_too(
         await gateway.post("/v1/messages", {**body, "messages": second}, headers)
         assert upstream.last.json["messages"][:1] == before
         assert FACTS[1] in upstream.last.body.decode()
+
+
+async def test_blocks_in_ram_are_bounded(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.recall.sticky._OF_A_SESSION", 2)
+    monkeypatch.setattr("gateway.recall.sticky._MOST", 3)
+    await gateway.chat("My cat is called Miso.", session="zero")
+    await gateway.settled()
+    for session in ("one", "two", "three"):
+        for number in range(4):
+            await gateway.chat(f"What is the name of my cat? {number}", session=session)
+    held = gateway.gateway._pipeline._sticky._sessions
+    assert max(map(len, held.values())) == 2
+    assert sum(map(len, held.values())) <= 4

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.store.ledger import Ledger, LedgerFailed, Used
@@ -41,6 +43,8 @@ async def test_what_upstreams_report_is_summed_up(gateway: Running, upstream: Fa
         "cached_tokens": 0,
         "completion_tokens": 15,
         "estimated_tokens": 0,
+        "cost": 0.0,
+        "priced": 0,
     }
     by_user = await used(gateway, "?by=user,upstream")
     assert [(row["user"], row["upstream"], row["requests"]) for row in by_user] == [
@@ -156,3 +160,51 @@ async def test_absurd_numbers_harm_nobody(gateway: Running, upstream: FakeUpstre
     assert {row["user"] for row in await used(gateway, "?by=user")} == {"ada", "bob"}
     for moment in ("nan", "inf", "1e300", "-1"):
         assert (await gateway.get(f"/v1/usage?since={moment}")).status == 400, moment
+
+
+async def test_money_is_counted_where_there_is_a_price(tmp_path: Path, upstream: FakeUpstream) -> None:
+    prices = {"fake-*": {"prompt": 1000, "completion": 2000}}
+    async with running_gateway(configuration(tmp_path, upstream.url, usage={"prices": prices})) as gateway:
+        await gateway.chat("hi")
+        await gateway.chat("hi", model="other")
+        priced, unpriced = sorted(await used(gateway), key=lambda row: row["model"])
+        assert (priced["priced"], unpriced["priced"], unpriced["cost"]) == (1, 0, 0.0)
+        assert priced["cost"] == pytest.approx((7 * 1000 + 5 * 2000) / 1e6)
+        page = (await gateway.get("/metrics")).body.decode()
+        assert 'gateway_cost_dollars_total{key="",model="fake-1"} 0.017' in page
+
+
+async def test_a_ledger_without_money_is_widened(tmp_path: Path) -> None:
+    file = tmp_path / "usage.sqlite"
+    with sqlite3.connect(file) as old:
+        columns = "hour, tenant, key, user, model, upstream, requests, prompt_tokens, cached_tokens, completion_tokens"
+        key = "PRIMARY KEY (hour, tenant, key, user, model, upstream)"
+        old.execute(f"CREATE TABLE used ({columns}, estimated_tokens, {key}) WITHOUT ROWID")
+        old.execute("INSERT INTO used VALUES (0, 't', 'k', 'u', 'm', 'x', 1, 2, 0, 3, 0)")
+    old.close()
+    ledger = Ledger(file)
+    await ledger.open()
+    ledger.note(Used(1, 5, 0, 1, 0, 0.5, 1), tenant="t", key="k", user="u", model="m", upstream="x")
+    (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
+    await ledger.close()
+    assert (row["requests"], row["cost"], row["priced"]) == (2, 0.5, 1)
+
+
+async def test_who_hangs_up_has_used_what_was_said(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = streams(
+        [chunk({"content": "word " * 40}), *(chunk({"content": "x"}) for _ in range(200))], pause=0.05
+    )
+    body = {"model": "fake-1", "stream": True, "user": "ada", "messages": [{"role": "user", "content": "hi"}]}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{gateway.url}/v1/chat/completions", json=body) as reply,
+    ):
+        await reply.content.readany()
+        await asyncio.sleep(0.3)
+    rows: list[dict[str, Any]] = []
+    for _ in range(50):
+        rows = await used(gateway)
+        if rows:
+            break
+        await asyncio.sleep(0.1)
+    assert rows[0]["completion_tokens"] >= 40

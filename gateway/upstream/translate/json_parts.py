@@ -7,7 +7,7 @@ import orjson
 
 from gateway import splice
 
-__all__ = ["count_in", "loaded_object", "object_in", "objects", "strings", "text_in"]
+__all__ = ["arguments_in", "count_in", "loaded_object", "object_in", "objects", "strings", "text_in"]
 
 
 _MOST = 2**40
@@ -24,6 +24,14 @@ def loaded_object(text: Any) -> dict[str, Any]:
     except (ValueError, TypeError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def arguments_in(function: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a tool is called with; None if it is no JSON object. Nothing, as many servers write `{}`, is one."""
+    text = function.get("arguments")
+    found = loaded_object(text)
+    is_empty = "".join(text.split()) in ("", "{}") if isinstance(text, str) else not text
+    return found if found or is_empty else None
 
 
 def object_in(holder: Mapping[str, Any], name: str) -> dict[str, Any]:

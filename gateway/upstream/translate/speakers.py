@@ -25,6 +25,7 @@ _CHAT, _MESSAGES, _COUNT = "/chat/completions", "/messages", "/messages/count_to
 _OF_THE_BODY = ("content-encoding", "content-length")  # headers that are not true of a translated one
 _VERSION = "2023-06-01"
 _MOST = 1 << 26  # bytes of a plain answer that are held
+_SHOWN = 200  # characters of an error
 
 
 class _Stream(Protocol):
@@ -111,7 +112,7 @@ class _Translated:
         incoming: Incoming,
         upstream: str,
         *,
-        answer: Callable[[Mapping[str, Any]], dict[str, Any]],
+        answer: Callable[[Mapping[str, Any]], dict[str, Any] | None],
         error: Callable[[int, Mapping[str, Any]], dict[str, Any]],
         stream: _Stream,
         at_end: Callable[[], Iterator[bytes]] = lambda: iter(()),
@@ -145,6 +146,8 @@ class _Translated:
                 found = events.feed(decoder.feed(chunk))
             except ValueError as error:
                 raise StreamCut(f"the upstream {self._upstream} sent a damaged answer") from error
+            if events.has_overflow:
+                raise StreamCut(f"the upstream {self._upstream} sent more at once than can be translated")
             made = b"".join(piece for event in found for piece in self._stream.feed(event.data))
             if made:
                 yield made
@@ -162,9 +165,15 @@ class _Translated:
                 raise UpstreamFailed(f"the upstream {self._upstream} answered with more than can be held")
         body = decoder_of(self._incoming.headers).whole(bytes(raw)) or b""
         if self.status >= 400:
-            told = loaded_object(wrap_error(self.status, body, self._upstream) or body)
-            return orjson.dumps(self._error(self.status, told))
+            complaint = loaded_object(wrap_error(self.status, body, self._upstream) or body)
+            return orjson.dumps(self._error(self.status, complaint))
         parsed = loaded_object(body)
-        if not parsed:
-            return body  # whoever reads it says what is wrong with it
-        return orjson.dumps(self._answer(parsed))
+        answer = self._answer(parsed)
+        if answer is None:
+            told = parsed.get("error")
+            said = told.get("message") if isinstance(told, dict) else None
+            reason = f": {said[:_SHOWN]}" if isinstance(said, str) else ""
+            raise UpstreamFailed(
+                f"the upstream {self._upstream} answered {self.status}, but not with an answer{reason}"
+            )
+        return orjson.dumps(answer)

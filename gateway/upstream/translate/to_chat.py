@@ -11,11 +11,20 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BadRequest
-from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in, objects, strings, text_in
+from gateway.upstream.translate.json_parts import (
+    arguments_in,
+    count_in,
+    loaded_object,
+    object_in,
+    objects,
+    strings,
+    text_in,
+)
 
 __all__ = ["MessagesStream", "chat_request", "message_answer", "message_error"]
 
-_AS_THEY_ARE: Final = ("model", "temperature", "top_p", "top_k", "service_tier")
+_AS_THEY_ARE: Final = ("model", "temperature", "top_p", "top_k")
+_TIERS: Final = {"auto": "auto", "standard_only": "default"}
 _NEWER_LIMIT = re.compile(r"(?:^|/)(?:gpt-5|o\d)")  # models of OpenAI that refuse `max_tokens`
 _STOP: Final = {
     "stop": "end_turn",
@@ -24,6 +33,7 @@ _STOP: Final = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+_FAILED: Final = ("error", "abort", "cancelled")  # finish reasons with which servers say that they gave up
 _TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -48,6 +58,9 @@ def chat_request(body: Mapping[str, Any]) -> dict[str, Any]:
         made[limit] = body["max_tokens"]
     if body.get("stop_sequences"):
         made["stop"] = body["stop_sequences"]
+    tier = _TIERS.get(str(body.get("service_tier")))
+    if tier is not None:
+        made["service_tier"] = tier
     user = object_in(body, "metadata").get("user_id")
     if isinstance(user, str):
         made["user"] = user
@@ -156,21 +169,27 @@ def _url(source: Mapping[str, Any], path: str) -> str:
     return f"data:{source.get('media_type')};base64,{source.get('data')}"
 
 
-def message_answer(completion: Mapping[str, Any]) -> dict[str, Any]:
-    """A chat completion as a message."""
+def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A chat completion as a message; None if it is none, or one that failed or calls a tool with what is no object."""
     choice = next(iter(objects(completion.get("choices"))), {})
     said = object_in(choice, "message")
+    reason = str(choice.get("finish_reason"))
+    if not said or reason in _FAILED:
+        return None
     blocks: list[dict[str, Any]] = []
     text = said.get("content") or said.get("refusal")
     if isinstance(text, str) and text:
         blocks.append({"type": "text", "text": text})
     for call in objects(said.get("tool_calls")):
         function = object_in(call, "function")
-        given = loaded_object(function.get("arguments"))
+        given = arguments_in(function)
+        if given is None:
+            if reason == "length":
+                continue  # cut off in the middle of the call
+            return None
         blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
-    reason = _STOP.get(str(choice.get("finish_reason")), "end_turn")
-    usage = _usage(object_in(completion, "usage"))
-    return {**_message(completion), "content": blocks, "stop_reason": reason, "usage": usage}
+    ended = {"stop_reason": _STOP.get(reason, "end_turn"), "usage": _usage(object_in(completion, "usage"))}
+    return {**_message(completion), "content": blocks, **ended}
 
 
 def _message(completion: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +261,7 @@ class MessagesStream:
 
     def end(self) -> Iterator[bytes]:
         """The end, once, if the answer had one."""
-        if self._has_ended or self._reason is None:
+        if self._has_ended or self._reason is None or self._reason in _FAILED:
             return
         self._has_ended = True
         yield from self._closed()

@@ -11,12 +11,21 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BadRequest
-from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in, objects, strings, text_in
+from gateway.upstream.translate.json_parts import (
+    arguments_in,
+    count_in,
+    loaded_object,
+    object_in,
+    objects,
+    strings,
+    text_in,
+)
 
 __all__ = ["ChatStream", "chat_answer", "chat_error", "messages_request"]
 
 _MAX_TOKENS = 8192  # the format demands a number; a client that gives none gets this
-_AS_THEY_ARE: Final = ("model", "stream", "top_p", "top_k", "thinking", "service_tier", "container")
+_AS_THEY_ARE: Final = ("model", "stream", "top_p", "top_k", "thinking", "container")
+_TIERS: Final = {"auto": "auto", "default": "standard_only"}
 _DATA_URL = re.compile(r"^data:([^;,]+);base64,(.*)$", re.DOTALL)
 _FINISH: Final = {
     "end_turn": "stop",
@@ -45,6 +54,9 @@ def messages_request(chat: Mapping[str, Any]) -> dict[str, Any]:
     stop = chat.get("stop")
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    tier = _TIERS.get(str(chat.get("service_tier")))
+    if tier is not None:
+        body["service_tier"] = tier
     user = chat.get("safety_identifier") or chat.get("user")
     if isinstance(user, str):
         body["metadata"] = {"user_id": user}
@@ -52,12 +64,20 @@ def messages_request(chat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(chat: Mapping[str, Any]) -> dict[str, Any]:
-    functions = [tool["function"] for tool in objects(chat.get("tools")) if isinstance(tool.get("function"), dict)]
-    functions += objects(chat.get("functions"))
+    tools = objects(chat.get("tools"))
+    for index, tool in enumerate(tools):
+        if not isinstance(tool.get("function"), dict):
+            raise BadRequest("this model takes tools of the type function", param=f"tools[{index}].type")
+    functions = [tool["function"] for tool in tools] + objects(chat.get("functions"))
+    choice = chat.get("tool_choice") or chat.get("function_call")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        allowed = object_in(choice, "allowed_tools")
+        names = [object_in(tool, "function").get("name") for tool in objects(allowed.get("tools"))]
+        functions = [function for function in functions if function.get("name") in names]
+        choice = allowed.get("mode")
     if not functions:
         return {}
     made: dict[str, Any] = {"tools": [_tool(function) for function in functions]}
-    choice = chat.get("tool_choice") or chat.get("function_call")
     if isinstance(choice, dict):
         named = object_in(choice, "function") or choice
         made["tool_choice"] = {"type": "tool", "name": str(named.get("name"))}
@@ -116,12 +136,10 @@ def _said(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
 
 
 def _call(id_: str, function: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "tool_use",
-        "id": id_,
-        "name": function.get("name"),
-        "input": loaded_object(function.get("arguments")),
-    }
+    given = arguments_in(function)
+    if given is None:  # what a model wrote wrongly, and its client tells it so
+        given = {"arguments": str(function.get("arguments"))}
+    return {"type": "tool_use", "id": id_, "name": function.get("name"), "input": given}
 
 
 def _blocks(content: Any, path: str) -> list[dict[str, Any]]:
@@ -153,8 +171,10 @@ def _source(url: str) -> dict[str, Any]:
     return {"type": "base64", "media_type": match[1], "data": match[2]}
 
 
-def chat_answer(message: Mapping[str, Any], created: int) -> dict[str, Any]:
-    """A message as a chat completion. `created`: seconds since 1970."""
+def chat_answer(message: Mapping[str, Any], created: int) -> dict[str, Any] | None:
+    """A message as a chat completion; None if it is none. `created`: seconds since 1970."""
+    if not isinstance(message.get("content"), list):
+        return None
     blocks = objects(message.get("content"))
     calls = [
         {"id": block.get("id"), "type": "function", "function": _called(block)}
@@ -211,7 +231,7 @@ class ChatStream:
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, int] = {}
-        self._stop_reason = "end_turn"
+        self._stop_reason: str | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The bytes that go out for one event."""
@@ -226,10 +246,11 @@ class ChatStream:
             case "content_block_delta" if isinstance(event.get("delta"), dict):
                 yield from self._grown(count_in(event, "index"), event["delta"])
             case "message_delta":
-                self._stop_reason = str(object_in(event, "delta").get("stop_reason") or self._stop_reason)
+                reason = object_in(event, "delta").get("stop_reason")
+                self._stop_reason = reason if isinstance(reason, str) else self._stop_reason
                 self._usage |= {name: count for name, count in object_in(event, "usage").items() if count}
-            case "message_stop":
-                yield from self._ended()
+            case "message_stop" if self._stop_reason is not None:
+                yield from self._ended(self._stop_reason)
             case "ping":
                 yield b": ping\n\n"
             case "error":
@@ -252,8 +273,8 @@ class ChatStream:
             call = {"index": self._calls[index], "function": {"arguments": delta["partial_json"]}}
             yield self._chunk({"tool_calls": [call]})
 
-    def _ended(self) -> Iterator[bytes]:
-        yield self._chunk({}, _FINISH.get(self._stop_reason, "stop"))
+    def _ended(self, reason: str) -> Iterator[bytes]:
+        yield self._chunk({}, _FINISH.get(reason, "stop"))
         if self._has_usage:
             head = _head(self._message, self._created, "chat.completion.chunk")
             yield _event({**head, "choices": [], "usage": _usage(self._usage)})

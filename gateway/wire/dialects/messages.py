@@ -112,6 +112,8 @@ class MessagesDialect:
         if isinstance(system, list):
             part = orjson.dumps({"type": "text", "text": text})
             return splice.insert_element(raw, span_of(raw, "system"), len(system), part)
+        if "system" in body:  # null
+            return splice.replace(raw, span_of(raw, "system"), orjson.dumps(text))
         return splice.insert_member(raw, "system", orjson.dumps(text))
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:

@@ -145,6 +145,7 @@ class EndReader:
         self._is_done = False
         self._usage: dict[bytes, int] = {}
         self._has_events = False
+        self._events = 0
         self._whole: ChatReader | None = None
 
     @property
@@ -179,6 +180,7 @@ class EndReader:
         new = b"".join(self._unread)
         seen = self._tail + new
         self._unread, self._unread_size = [], 0
+        self._events += new.count(b"data:")
         if not self._has_events and b"data:" in seen:
             self._has_events = True
         if b'_tokens"' in seen:
@@ -208,6 +210,7 @@ class EndReader:
             prompt_tokens=found.get(b"prompt"),
             completion_tokens=found.get(b"completion"),
             cached_tokens=found.get(b"cached"),
+            events=self._events,
         )
 
 

@@ -11,7 +11,7 @@ from gateway.turn import Answer, Principal, Right
 from plugins.rate_limit import RateLimit
 from tests.fakes.made import turn
 from tests.fakes.running import configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, streams
 
 
 class Made:
@@ -26,16 +26,13 @@ class Made:
     def _count(self, kind: str) -> None:
         self.counted[kind] += 1
 
-    async def ask(self, user: str = "ada", key: str = "k", tokens: int = 0) -> Reject | None:
-        made = turn()
-        assert made.identity is not None
-        identity = dataclasses.replace(made.identity, user_id=user)
-        made = dataclasses.replace(made, identity=identity, principal=Principal("t", frozenset(Right), name=key))
+    async def ask(self, user: str = "ada", key: str = "k", tokens: int = 0, cost: float | None = None) -> Reject | None:
+        made = dataclasses.replace(turn(), user=user, principal=Principal("t", frozenset(Right), name=key))
         try:
             await self.plugin.on_request(made)
         except Reject as refused:
             return refused
-        await self.plugin.on_response(made, Answer("x", prompt_tokens=tokens or 1, completion_tokens=1))
+        await self.plugin.on_response(made, Answer("x", prompt_tokens=tokens or 1, completion_tokens=1, cost=cost))
         return None
 
 
@@ -105,3 +102,33 @@ async def test_a_chat_over_its_limit_gets_429_in_its_own_format(tmp_path: Path, 
         assert (message.status, message.json["error"]["type"]) == (429, "rate_limit_error")
         assert (await gateway.chat("hi", user="bob")).status == 200
         assert len(upstream.received) == 3
+
+
+async def test_money_is_limited_by_the_day_and_by_thirty(tmp_path: Path) -> None:
+    made = Made(tmp_path, dollars_per_day_per_user=0.5, dollars_per_30_days_per_key=0.9)
+    made.now = made.now // (30 * 86_400) * 30 * 86_400
+    await made.plugin.start(made.services)
+    assert await made.ask(cost=0.3) is None
+    assert await made.ask() is None, "what has no price costs nothing"
+    assert await made.ask(cost=0.3) is None
+    refused = await made.ask()
+    assert refused is not None
+    assert refused.code == "insufficient_quota"
+    assert await made.ask(user="bob", cost=0.4) is None
+    made.now += int(refused.headers["retry-after"])
+    refused = await made.ask()
+    assert refused is not None, "the key has used up its thirty days"
+    made.now += int(refused.headers["retry-after"])
+    assert await made.ask() is None
+
+
+async def test_a_limit_holds_with_memory_off_and_for_answers_that_nobody_counted(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    limit = {"use": "rate_limit", "config": {"tokens_per_minute_per_user": 40}}
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
+        upstream.script = streams([*(chunk({"content": "word "}) for _ in range(50)), chunk({}, "stop"), DONE])
+        off = {"x-memory-mode": "off"}
+        assert (await gateway.chat("hi", stream=True, headers=off)).status == 200
+        await gateway.gateway._pipeline.stop(5)
+        assert (await gateway.chat("hi", stream=True, headers=off)).status == 429

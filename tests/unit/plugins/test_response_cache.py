@@ -83,5 +83,6 @@ async def test_a_stream_that_is_too_long_or_doubled_is_not_kept(tmp_path: Path, 
         await gateway.settled()
         again = await gateway.chat("twice", stream=True)
         assert again.body.count(b"[DONE]") == 1
+        await gateway.gateway._pipeline.stop(5)
         assert not one.plugin._open
         assert not one.plugin._spoiled

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.config import TimeoutsConfig, UpstreamConfig
 from gateway.errors import StreamCut, UpstreamFailed, UpstreamTimedOut
@@ -68,3 +69,13 @@ async def test_redirects_are_answers(client: HttpUpstream, upstream: FakeUpstrea
     assert incoming.status == 302
     incoming.close()
     assert len(upstream.received) == 1
+
+
+async def test_a_configured_query_cannot_be_overruled(upstream: FakeUpstream) -> None:
+    session = make_session()
+    query = {"api-version": SecretStr("2026-01-01")}
+    asked = HttpUpstream(UpstreamConfig(name="up", base_url=upstream.url, query=query), session)
+    incoming = await asked.send(get("/x", query_string="a=1&api%2Dversion=evil&api-version=evil&b="))
+    incoming.close()
+    await session.close()
+    assert upstream.received[-1].query == "a=1&b=&api-version=2026-01-01"

@@ -102,6 +102,7 @@ def test_an_answer_comes_back_as_a_message() -> None:
     found = completion("Hello", tool_calls=[call])
     found["choices"][0]["finish_reason"] = "tool_calls"
     made = message_answer(found)
+    assert made is not None
     assert (made["type"], made["role"], made["stop_reason"]) == ("message", "assistant", "tool_use")
     assert made["content"] == [
         {"type": "text", "text": "Hello"},
@@ -156,3 +157,31 @@ def test_an_error_in_a_stream_is_told_once() -> None:
     _, events = translated([deltas("x")[0], b'data: {"error":{"message":"over"}}\n\n', DONE])
     assert events[-1] == {"type": "error", "error": {"type": "api_error", "message": "over"}}
     assert message_error(429, {"error": {"message": "slow"}})["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize("arguments", ['{"a":', "[1]", "}{", "null"])
+def test_a_call_with_what_is_no_object_is_no_answer(arguments: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    found = completion("Hello", tool_calls=[call])
+    assert message_answer(found) is None
+    found["choices"][0]["finish_reason"] = "length"
+    made = message_answer(found)
+    assert made is not None
+    assert ([block["type"] for block in made["content"]], made["stop_reason"]) == (["text"], "max_tokens")
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", " { } ", None])
+def test_a_call_without_arguments_is_one(arguments: str | None) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    made = message_answer(completion("Hello", tool_calls=[call]))
+    assert made is not None
+    assert made["content"][-1]["input"] == {}
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_the_server_gave_up_is_none(reason: str) -> None:
+    found = completion("Hel")
+    found["choices"][0]["finish_reason"] = reason
+    assert message_answer(found) is None
+    _, events = translated([*deltas("Hel")[:-1], chunk({}, reason), DONE])
+    assert "message_stop" not in [event["type"] for event in events]

@@ -101,6 +101,7 @@ def test_what_the_format_cannot_say_is_refused(fields: dict[str, Any], param: st
 
 def test_an_answer_comes_back_as_a_chat_completion() -> None:
     found = chat_answer(message("Hello", tool={"a": 1}, thinking="hm"), 5)
+    assert found is not None
     assert (found["object"], found["created"], found["model"]) == ("chat.completion", 5, "claude-fake")
     (choice,) = found["choices"]
     assert choice["finish_reason"] == "tool_calls"
@@ -144,3 +145,32 @@ def test_errors_are_told_in_the_other_format() -> None:
 )
 def test_odd_events_are_passed_over(data: bytes) -> None:
     assert b"".join(ChatStream(1, has_usage=True).feed(data)) == b""
+
+
+def test_what_is_no_message_is_no_answer() -> None:
+    assert chat_answer({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, 5) is None
+
+
+def test_a_stream_that_never_said_how_it_ended_has_no_end() -> None:
+    stream = ChatStream(5, has_usage=False)
+    begin, *_, stop = message_events("Hello")
+    (event,) = EventParser().feed(begin)
+    out = b"".join(stream.feed(event.data)) + b"".join(stream.feed(EventParser().feed(stop)[0].data))
+    assert b"[DONE]" not in out
+    assert b'"finish_reason":"stop"' not in out
+
+
+def test_only_the_tools_that_are_allowed_are_offered() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "b"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    made = request(said("user", "x"), tools=tools, tool_choice=choice, service_tier="default")
+    assert [tool["name"] for tool in made["tools"]] == ["b"]
+    assert (made["tool_choice"], made["service_tier"]) == ({"type": "any"}, "standard_only")
+    assert "service_tier" not in request(said("user", "x"), service_tier="flex")
+
+
+def test_arguments_that_are_no_json_are_told_as_they_are() -> None:
+    call = {**CALL, "function": {"name": "look", "arguments": '{"where":'}}
+    made = request(said("user", "x"), said("assistant", None, tool_calls=[call]))
+    assert made["messages"][1]["content"][0]["input"] == {"arguments": '{"where":'}

@@ -1,0 +1,54 @@
+"""What tokens cost, in US dollars: as the configuration says, else as `genai-prices` knows (the extra `prices`).
+
+A model of an upstream that no price list knows (a server of one's own) has no price, and that is not the same as none.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from gateway.config import PriceConfig, UpstreamConfig
+
+__all__ = ["Prices"]
+
+_log = logging.getLogger("gateway.usage")
+_MILLION: Final = 1_000_000
+_UNKNOWN = 10_000  # pairs of upstream and model that are remembered to have no price
+
+
+class Prices:
+    """`configured`: prices by pattern of a model's name, the first that matches counts."""
+
+    def __init__(self, configured: Mapping[str, PriceConfig], upstreams: Sequence[UpstreamConfig]) -> None:
+        self._configured = configured
+        self._addresses = {one.name: one.base_url for one in upstreams}
+        self._unknown: set[tuple[str, str]] = set()
+        self._list: Any = None
+
+    def load(self) -> None:
+        """Load the price list, if there is one. Takes a third of a second: not for the loop."""
+        try:
+            import genai_prices  # noqa: PLC0415 — an extra
+        except ImportError:
+            return
+        self._list = genai_prices
+
+    def cost(self, upstream: str, model: str, *, prompt: int, cached: int, completion: int) -> float | None:
+        """US dollars for an answer; None where no price is known. `cached` is part of `prompt`."""
+        for pattern, price in self._configured.items():
+            if fnmatchcase(model, pattern):
+                from_cache = price.prompt if price.cached is None else price.cached
+                dear = (prompt - cached) * price.prompt + cached * from_cache + completion * price.completion
+                return dear / _MILLION
+        address = self._addresses.get(upstream)
+        if self._list is None or not address or (upstream, model) in self._unknown:
+            return None
+        usage = self._list.Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)
+        try:
+            return float(self._list.calc_price(usage, model, provider_api_url=address).total_price)
+        except (LookupError, ValueError) as error:
+            _log.info("no_price", extra={"upstream": upstream, "model": model[:100], "cause": str(error)[:200]})
+            if len(self._unknown) < _UNKNOWN:
+                self._unknown.add((upstream, model))
+            return None
