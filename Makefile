@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
+MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node
+NODE := tests/clients/node
 
-.PHONY: run test test-long soak bench bench-scale lock clean install
+.PHONY: run test test-clients test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
 
 run: install  ## run the gateway with the shipped config.yaml
@@ -20,6 +22,9 @@ test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all te
 	$(BIN)/ruff check .
 	$(BIN)/mypy gateway plugins tests
 	$(BIN)/python -m pytest
+
+test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
+	$(BIN)/python -m pytest tests/matrix
 
 test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults and fuzzing in full: about an hour
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
@@ -40,6 +45,9 @@ lock:  ## make the lock files anew (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
+	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock
+	uv pip compile $(LOCK) tests/clients/llama-index.in -o tests/clients/llama-index.lock
+	uv pip compile $(LOCK) tests/clients/node.in -o tests/clients/node.lock
 	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
 	uv pip compile $(LOCK) --no-deps tests/clients/memos-client.in -o tests/clients/memos-client.lock
@@ -48,7 +56,7 @@ lock:  ## make the lock files anew (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs
+	rm -rf $(VENV) .venvs $(NODE)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -67,10 +75,18 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@
 
-.venvs/openai/.installed .venvs/anthropic/.installed .venvs/schemathesis/.installed: .venvs/%/.installed: tests/clients/%.lock
+PLAIN := openai anthropic schemathesis frameworks llama-index
+$(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@echo "installing what tests talk with: $* ..."
 	@test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
 	@.venvs/$*/bin/python $(INSTALL) -r $<
+	@touch $@
+
+.venvs/node/.installed: tests/clients/node.lock $(NODE)/package-lock.json
+	@echo "installing what tests talk with: node ..."
+	@test -x .venvs/node/bin/python || $(PYTHON) -m venv .venvs/node
+	@.venvs/node/bin/python $(INSTALL) -r $<
+	@cd $(NODE) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 .venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock

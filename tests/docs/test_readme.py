@@ -1,6 +1,7 @@
 """The README is compared with the code: what it promises has a test, what can be set is described."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -69,6 +70,24 @@ def test_every_header_of_ours_is_described() -> None:
     for file in (ROOT / "gateway").rglob("*.py"):
         for header in re.findall(r'"(x-(?:memory|gateway)-[a-z-]+)"', file.read_text(encoding="utf-8")):
             assert f"`{header}`" in README, header
+
+
+def installed(client: str, is_javascript: bool) -> set[str]:
+    """The versions of a client package that the lock files have."""
+    folder = ROOT / "tests" / "clients"
+    if is_javascript:
+        packages = json.loads((folder / "node" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+        return {packages[f"node_modules/{client}"]["version"]}
+    locks = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.lock"))
+    return set(re.findall(rf"^{re.escape(client)}==(\S+)", locks, re.MULTILINE | re.IGNORECASE))
+
+
+def test_the_clients_were_run_in_the_versions_that_are_told() -> None:
+    rows = re.findall(r"^\| `([^`]+)`( \(JavaScript\))?(?: \(Python\))? \| (\d[\w.]+) \|", README, re.MULTILINE)
+    javascript = {"ai", "@anthropic-ai/sdk", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic"}
+    assert len(rows) == 15
+    for client, is_javascript, version in rows:
+        assert version in installed(client, bool(is_javascript) or client in javascript), client
 
 
 def test_every_promise_has_its_test() -> None:

@@ -14,13 +14,13 @@ async def run_client(
 
     `older` takes the family's older generation, which stands beside the newer one.
     """
-    python = ROOT / ".venvs" / family / "bin" / "python"
-    assert python.exists(), f"`make test` installs {python}"
+    program = ROOT / ".venvs" / family / "bin" / ("node" if script.endswith(".mjs") else "python")
+    assert program.exists(), f"`make test-clients` installs {program}"
     environment = {**os.environ, "MEMOS_BASE_PATH": str(folder), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
     if older:
         environment["PYTHONPATH"] = str(ROOT / ".venvs" / family / "old")
     process = await asyncio.create_subprocess_exec(
-        str(python),
+        str(program),
         str(ROOT / "tests" / "clients" / script),
         *arguments,
         cwd=folder,

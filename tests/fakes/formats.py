@@ -1,24 +1,28 @@
 """Answers of upstreams that speak Anthropic's messages and OpenAI's responses, as those really write them."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from tests.fakes.upstream import Script, stream
 
-__all__ = ["message", "message_events", "response", "response_events", "speaks_messages", "speaks_responses"]
+__all__ = ["message", "message_events", "named", "response", "response_events", "speaks_messages", "speaks_responses"]
 
 _USAGE = {"input_tokens": 11, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 7, "output_tokens": 5}
 
 
-def message(text: str, *, tool: dict[str, Any] | None = None, thinking: str = "") -> dict[str, Any]:
+def message(
+    text: str, *, tool: Mapping[str, Any] | None = None, thinking: str = "", name: str = "look"
+) -> dict[str, Any]:
     content: list[dict[str, Any]] = []
     if thinking:
         content.append({"type": "thinking", "thinking": thinking, "signature": "sig"})
-    content.append({"type": "text", "text": text})
+    if text or tool is None:
+        content.append({"type": "text", "text": text})
     if tool is not None:
-        content.append({"type": "tool_use", "id": "toolu_1", "name": "look", "input": tool})
+        content.append({"type": "tool_use", "id": "toolu_1", "name": name, "input": tool})
     return {
         "id": "msg_1",
         "type": "message",
@@ -31,12 +35,14 @@ def message(text: str, *, tool: dict[str, Any] | None = None, thinking: str = ""
     }
 
 
-def _named(event: dict[str, Any]) -> bytes:
+def named(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
-def message_events(text: str, *, tool: dict[str, Any] | None = None, thinking: str = "") -> list[bytes]:
-    whole = message(text, tool=tool, thinking=thinking)
+def message_events(
+    text: str, *, tool: Mapping[str, Any] | None = None, thinking: str = "", name: str = "look"
+) -> list[bytes]:
+    whole = message(text, tool=tool, thinking=thinking, name=name)
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {**whole, "content": [], "stop_reason": None, "usage": _USAGE}},
         {"type": "ping"},
@@ -59,7 +65,7 @@ def message_events(text: str, *, tool: dict[str, Any] | None = None, thinking: s
         events.append({"type": "content_block_stop", "index": index})
     ending = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
     events += [{"type": "message_delta", "delta": ending, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
-    return [_named(event) for event in events]
+    return [named(event) for event in events]
 
 
 def response(text: str, id_: str = "resp_1", status: str = "completed") -> dict[str, Any]:
@@ -116,7 +122,7 @@ def response_events(text: str, id_: str = "resp_1") -> list[bytes]:
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": whole},
     ]
-    return [_named({**event, "sequence_number": number}) for number, event in enumerate(events)]
+    return [named({**event, "sequence_number": number}) for number, event in enumerate(events)]
 
 
 def speaks_messages(text: str = "Understood.", **said: Any) -> Script:
