@@ -32,7 +32,7 @@ _HANG_UPS = 0.05
 _FAULTS = 0.06
 _PAUSE = 0.6  # seconds between two requests of a worker: load, but no queue before the gateway
 _BEFORE = 60  # memories of each user at the beginning
-_WORKING_SETS = 96  # MiB: less than all users' memories take, so that sets come and go as they do in a long life
+_WORKING_SETS = 32  # MiB: reached in minutes, so that sets come and go as they do in a long life
 _GROWTH = 3.0  # MiB a minute, in the second half
 _TOPICS = "garden train violin recipe invoice holiday doctor football novel bicycle 猫 生日 红酒".split()
 
@@ -43,6 +43,7 @@ class Minute:
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     resident: float = 0.0
+    sets: float = 0.0
     descriptors: int = 0
     files: int = 0
     health: float = 0.0
@@ -79,6 +80,7 @@ class Soak:
         await self._gateway.state()
         now.health = time.monotonic() - began
         now.resident = self._gateway.resident_mib()
+        now.sets = await self._gateway.metric("gateway_working_set_bytes") / 2**20
         now.descriptors = len(list(Path(f"/proc/{self._gateway.process.pid}/fd").iterdir()))
         now.files = await asyncio.to_thread(lambda: sum(path.is_file() for path in self._lance.rglob("*")))
         self._upstream.received.clear()
@@ -144,7 +146,7 @@ def row(number: int, minute: Minute) -> list[str]:
         str(minute.requests),
         ", ".join(f"{count} {name}" for name, count in minute.outcomes.most_common()),
         f"{ordered[len(ordered) // 2] * 1000:.0f} / {ordered[int(len(ordered) * 0.95)] * 1000:.0f}",
-        f"{minute.resident:.0f}",
+        f"{minute.resident:.0f} / {minute.sets:.0f}",
         str(minute.descriptors),
         str(minute.files),
         f"{minute.health * 1000:.0f}",
@@ -179,7 +181,16 @@ async def run(folder: Path, minutes: int, console: Console) -> int:
         soak = Soak(gateway, upstream, folder)
         await soak.fill()
         table = Table(title=f"{_WORKERS} workers, {_HANG_UPS:.0%} hang-ups, {_FAULTS:.0%} faults")
-        for name in ("minute", "requests", "outcomes", "p50 / p95, ms", "MiB", "descriptors", "files", "health, ms"):
+        for name in (
+            "minute",
+            "requests",
+            "outcomes",
+            "p50 / p95, ms",
+            "MiB / sets",
+            "descriptors",
+            "files",
+            "health, ms",
+        ):
             table.add_column(name, justify="left" if name == "outcomes" else "right")
         for number in range(1, minutes + 1):
             done.append(await soak.minute(60))

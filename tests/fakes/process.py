@@ -35,6 +35,12 @@ class Process:
         async with self.session.post(self.url + path, json=body, headers=headers) as response:
             return response.status, await response.read()
 
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's values."""
+        async with self.session.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[ {{]", line))
+
     async def state(self) -> dict[str, Any]:
         async with self.session.get(f"{self.url}/ready") as response:
             found: dict[str, Any] = await response.json()
