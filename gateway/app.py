@@ -22,6 +22,7 @@ from gateway.prices import Prices
 from gateway.store.embed import Embedders
 from gateway.store.ledger import Ledger, LedgerFailed
 from gateway.telemetry import Telemetry
+from gateway.upstream.any_llm import AnyLlmUpstream
 from gateway.upstream.asker import Asker
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
 from gateway.upstream.detect import detect
@@ -177,6 +178,8 @@ class Gateway:
         count = self.memory.tokenizer.count
         if config.kind == "offline":
             return ChatSpeaker(OfflineUpstream(config), count)
+        if config.kind == "any-llm":
+            return ChatSpeaker(AnyLlmUpstream(config), count)
         upstream = HttpUpstream(config, self._session, self._config.folder)
         if config.kind == "anthropic":
             return MessagesSpeaker(upstream)

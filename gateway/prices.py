@@ -22,7 +22,7 @@ class Prices:
 
     def __init__(self, configured: Mapping[str, PriceConfig], upstreams: Sequence[UpstreamConfig]) -> None:
         self._configured = configured
-        self._addresses = {one.name: one.base_url for one in upstreams}
+        self._providers = {one.name: _provider(one) for one in upstreams}
         self._unknown: set[tuple[str, str]] = set()
         self._list: Any = None
 
@@ -41,14 +41,21 @@ class Prices:
                 from_cache = price.prompt if price.cached is None else price.cached
                 dear = (prompt - cached) * price.prompt + cached * from_cache + completion * price.completion
                 return dear / _MILLION
-        address = self._addresses.get(upstream)
-        if self._list is None or not address or (upstream, model) in self._unknown:
+        provider = self._providers.get(upstream)
+        if self._list is None or not provider or (upstream, model) in self._unknown:
             return None
         usage = self._list.Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)
         try:
-            return float(self._list.calc_price(usage, model, provider_api_url=address).total_price)
+            return float(self._list.calc_price(usage, model, **provider).total_price)
         except (LookupError, ValueError) as error:
             _log.info("no_price", extra={"upstream": upstream, "model": model[:100], "cause": str(error)[:200]})
             if len(self._unknown) < _UNKNOWN:
                 self._unknown.add((upstream, model))
             return None
+
+
+def _provider(upstream: UpstreamConfig) -> dict[str, str]:
+    """Whose prices count: what the upstream is called, or where it is."""
+    if upstream.provider is not None:
+        return {"provider_id": upstream.provider}
+    return {"provider_api_url": upstream.base_url} if upstream.base_url else {}

@@ -33,9 +33,12 @@ class TlsConfig(Section):
 
 class UpstreamConfig(Section):
     name: _Token = Field(description="Its name in logs and metrics, and in `model: name/model`.")
-    kind: Literal["openai", "anthropic", "offline"] = Field(
-        "openai", description="`openai`: any compatible server; `anthropic`: Anthropic's own format; `offline`."
+    kind: Literal["openai", "anthropic", "any-llm", "offline"] = Field(
+        "openai",
+        description="`openai`: any compatible server; `anthropic`: Anthropic's own format; `any-llm`: a provider's "
+        "SDK, by the extra of that name; `offline`.",
     )
+    provider: _Token | None = Field(None, description="Only `any-llm`: which provider, as any-llm calls it.")
     base_url: str = Field(
         "", description="Where it is, with or without `/v1`; `{model}` in it stands for the model's name."
     )
@@ -86,7 +89,13 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _address(self) -> Self:
-        if self.kind != "offline" and not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", self.base_url):
+        if (self.kind == "any-llm") != (self.provider is not None):
+            raise ValueError("kind any-llm needs a provider, and no other kind has one")
+        if self.kind == "any-llm" and (self.headers or self.query or self.proxy or self.tls != TlsConfig()):
+            raise ValueError("kind any-llm takes no headers, query, proxy or tls: its SDK makes the connection")
+        if self.kind == "offline" or (self.kind == "any-llm" and not self.base_url):
+            return self
+        if not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", self.base_url):
             raise ValueError("base_url must be http:// or https:// with a host, without user, query or fragment")
         return self
 

@@ -62,9 +62,9 @@ class Incoming(Protocol):
 class Answered:
     """An answer that is made here."""
 
-    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         self.status = status
-        self.headers: Mapping[str, str] = {"content-type": "application/json"}
+        self.headers: Mapping[str, str] = {**(headers or {}), "content-type": "application/json"}
         self._body = orjson.dumps(body)
 
     async def chunks(self) -> AsyncGenerator[bytes]:

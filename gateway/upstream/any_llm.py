@@ -1,0 +1,156 @@
+"""Providers without a compatible endpoint, through the SDKs that `any-llm` knows (an extra): chat completions,
+embeddings and the list of models.
+
+What a provider's SDK gives is written anew in OpenAI's format; parameters that `any-llm` does not know are left out.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.config import UpstreamConfig
+from gateway.errors import ConfigError, StreamCut, UpstreamTimedOut, UpstreamUnreachable
+from gateway.upstream.client import Answered, Incoming, Outgoing
+
+__all__ = ["AnyLlmUpstream"]
+
+_KNOWN: Final = frozenset(
+    """model messages tools tool_choice temperature top_p max_tokens response_format stream n stop presence_penalty
+    frequency_penalty seed user parallel_tool_calls logprobs top_logprobs logit_bias stream_options
+    max_completion_tokens reasoning_effort service_tier prompt_cache_key""".split()
+)
+
+
+class AnyLlmUpstream:
+    """Making it imports a provider's SDK: make it in a thread. Raises ConfigError."""
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        self.name = config.name
+        self.config = config
+        where = f"upstreams: {config.name}"
+        try:
+            import any_llm  # noqa: PLC0415 — an extra
+        except ImportError as error:
+            raise ConfigError(f"{where}: kind any-llm needs `pip install 'any-llm-sdk[{config.provider}]'`") from error
+        self._failures = any_llm.AnyLLMError
+        asked: dict[str, Any] = {
+            "provider": config.provider,
+            "api_key": config.api_key.get_secret_value() if config.api_key else None,
+            "api_base": config.base_url or None,
+            "unified_exceptions": True,
+        }
+        try:
+            try:
+                self._llm = any_llm.AnyLLM.create(**asked, max_retries=0)  # the gateway has its own, with a budget
+            except any_llm.UnsupportedParameterError:
+                self._llm = any_llm.AnyLLM.create(**asked)
+        except (ImportError, ValueError, self._failures) as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+    async def send(self, request: Outgoing) -> Incoming:
+        body = orjson.loads(request.body) if isinstance(request.body, bytes) and request.body else {}
+        match request.method, request.path:
+            case "POST", "/chat/completions":
+                return await self._answered(self._chat(body))
+            case "POST", "/embeddings":
+                return await self._answered(self._embeddings(body))
+            case "GET", "/models":
+                return await self._answered(self._models())
+        message = f"the upstream {self.name} is asked through any-llm, which has no {request.path[:100]}"
+        return Answered(404, _error(message, "invalid_request_error", code="not_found"))
+
+    async def _chat(self, body: Mapping[str, Any]) -> Incoming:
+        asked = {name: value for name, value in body.items() if name in _KNOWN and value is not None}
+        found = await self._llm.acompletion(**asked)
+        if not asked.get("stream"):
+            return Answered(200, _plain(found))
+        events = aiter(found)
+        return _Streamed(await anext(events, None), events, self)
+
+    async def _embeddings(self, body: Mapping[str, Any]) -> Incoming:
+        rest = {name: body[name] for name in ("dimensions", "encoding_format") if body.get(name) is not None}
+        found = await self._llm.aembedding(model=str(body.get("model")), inputs=body.get("input") or "", **rest)
+        return Answered(200, found.model_dump(mode="json"))
+
+    async def _models(self) -> Incoming:
+        found = await self._llm.alist_models()
+        return Answered(200, {"object": "list", "data": [one.model_dump(mode="json") for one in found]})
+
+    async def _answered(self, work: Coroutine[Any, Any, Incoming]) -> Incoming:
+        """What comes of it; a provider's refusal is an answer too. Raises UpstreamUnreachable or UpstreamTimedOut."""
+        try:
+            async with asyncio.timeout(self.config.timeouts.first_byte):
+                return await work
+        except TimeoutError as error:
+            raise UpstreamTimedOut(f"the upstream {self.name} did not answer in time") from error
+        except NotImplementedError:
+            message = f"the upstream {self.name} ({self.config.provider}) cannot do that"
+            return Answered(404, _error(message, "invalid_request_error", code="not_found"))
+        except self._failures as error:
+            return self._refused(error)
+        except Exception as error:  # each SDK has its own
+            raise UpstreamUnreachable(f"the upstream {self.name} failed: {type(error).__name__}") from error
+
+    def _refused(self, error: Any) -> Incoming:
+        """Raises UpstreamUnreachable if it was no answer that failed."""
+        if not isinstance(error.status_code, int) or error.status_code < 400:
+            raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:200]}") from error
+        after = getattr(error, "retry_after", None)
+        headers = {"retry-after": str(after)} if after else {}
+        body = _error(error.message, error.error_type or "upstream_error", code=error.code, param=error.param)
+        return Answered(error.status_code, body, headers)
+
+
+class _Streamed:
+    """A provider's stream as server-sent events. One that never said how it ended has no end here either."""
+
+    def __init__(self, first: Any, rest: AsyncIterator[Any], upstream: AnyLlmUpstream) -> None:
+        self.status = 200
+        self.headers: Mapping[str, str] = {"content-type": "text/event-stream; charset=utf-8"}
+        self._next = first
+        self._rest = rest
+        self._name = upstream.name
+        self._idle = upstream.config.timeouts.idle
+        self._closing: asyncio.Task[None] | None = None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        has_ended = False
+        while self._next is not None:
+            event = _plain(self._next)
+            has_ended = has_ended or any(choice.get("finish_reason") for choice in event.get("choices", ()))
+            yield b"data: " + orjson.dumps(event) + b"\n\n"
+            try:
+                async with asyncio.timeout(self._idle):
+                    self._next = await anext(self._rest, None)
+            except TimeoutError as error:
+                raise UpstreamTimedOut(f"the upstream {self._name} fell silent in its answer") from error
+            except Exception as error:
+                raise StreamCut(f"the upstream {self._name} broke off: {type(error).__name__}") from error
+        if has_ended:
+            yield b"data: [DONE]\n\n"
+
+    def close(self) -> None:
+        closes: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self._rest, "aclose", None)
+        if closes is not None and self._closing is None:
+            self._closing = asyncio.create_task(_closed(closes))
+
+
+async def _closed(closes: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Give a stream up, whatever its SDK says to that."""
+    await asyncio.gather(closes(), return_exceptions=True)
+
+
+def _plain(made: Any) -> dict[str, Any]:
+    """A completion or a chunk as JSON, with what was thought where other servers have it."""
+    found: dict[str, Any] = made.model_dump(mode="json")
+    for choice in found.get("choices", ()):
+        for said in (choice.get("message"), choice.get("delta")):
+            if isinstance(said, dict) and isinstance(said.get("reasoning"), dict):
+                said["reasoning_content"] = said.pop("reasoning").get("content")
+    return found
+
+
+def _error(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
