@@ -12,8 +12,9 @@ from typing import Any
 
 __all__ = ["few_pools", "settle", "trim"]
 
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 _POOLS = 2
+_LARGE = 128 * 1024  # bytes: what is larger gets pages of its own, which go back when it is freed
 
 
 def settle() -> None:
@@ -24,10 +25,13 @@ def settle() -> None:
 
 
 def few_pools() -> None:
-    """Let threads share pools of free memory. Call it before there are threads."""
+    """Let threads share pools of free memory, and keep what is large out of them: working sets come and go for days,
+    and each one's arrays would leave a hole where the next one's do not fit (the library raises its own limit to 32 MiB
+    with the first large block that is freed). Call it before there are threads."""
     mallopt = _function("mallopt")
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _POOLS)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def trim() -> None:

@@ -21,18 +21,19 @@ def sync_tree(root: Path, since: float) -> None:
     """fsync files changed since then, and the folders that name them, up to the root."""
     folders: set[Path] = set()
     for folder, _, files in os.walk(root):
-        changed = [Path(folder, name) for name in files if _modified(Path(folder, name)) >= since]
+        paths = [os.path.join(folder, name) for name in files]
+        changed = [path for path in paths if _modified(path) >= since]
         for path in changed:
-            fsync(path)
+            fsync(Path(path))
         if changed:
             here = Path(folder)
             folders |= {here, *(parent for parent in here.parents if parent.is_relative_to(root))}
-    for path in folders:
-        fsync(path)
+    for named in folders:
+        fsync(named)
 
 
-def _modified(path: Path) -> float:
+def _modified(path: str) -> float:
     try:
-        return path.stat().st_mtime
+        return os.stat(path).st_mtime
     except FileNotFoundError:
         return 0.0
