@@ -19,6 +19,7 @@ __all__ = [
     "agent_scope",
     "checked_id",
     "cube_scopes",
+    "derived_session",
     "identify",
     "knowledge_scope",
     "may_touch",
@@ -101,7 +102,7 @@ def identify(principal: Principal, headers: Mapping[str, str], ask: Ask, default
     else:
         return None
     session = headers.get("x-memory-session") or ask.session_hint
-    session = checked_id(session, "x-memory-session") if session else _derived_session(ask.opening)
+    session = checked_id(session, "x-memory-session") if session else derived_session(ask.opening)
     own = scope_of(principal.tenant, user)
     return Identity(user, session, reads=(own,), writes=(own,))
 
@@ -171,7 +172,8 @@ def checked_id(value: str, name: str) -> str:
     return value
 
 
-def _derived_session(opening: str) -> str:
+def derived_session(opening: str) -> str:
+    """The name of a conversation that nobody named, by how it began."""
     return "s-" + hashlib.sha256(opening.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 

@@ -21,12 +21,13 @@ from gateway.asking import refine
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
+from gateway.identity import derived_session
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
 from gateway.recall.explain import Explanations
 from gateway.recall.prefix import PrefixWatch
 from gateway.recall.recall import Recall
-from gateway.recall.sticky import Sticky, turn_keys
+from gateway.recall.sticky import Sticky, turn_keys, with_blocks
 from gateway.recall.tokens import Tokenizer, encoding_of
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
@@ -40,6 +41,8 @@ __all__ = ["Pipeline"]
 _log = logging.getLogger("gateway.turn")
 _PLENTY = 2**31
 _MAX_BUDGET = 8192  # a larger one is counted against the window in any case
+_BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
+_COUNTED_AT_ONCE = 4096  # bytes
 _TOO_LONG_STATUS = (400, 413)
 _TOO_LONG = re.compile(  # OpenAI; vLLM; Anthropic; llama.cpp; others
     rb"context_length_exceeded|maximum context length|prompt is too long|exceed_context_size|exceeds? the (available )?"
@@ -83,6 +86,8 @@ class Pipeline:
 
     async def open(self, turn: Turn) -> Exchange:
         """Everything before the first byte of the answer. Raises GatewayError; then nobody was answered."""
+        route: Route | None = None
+        is_sent = False
         try:
             turn, reply = await self.plugins.on_request(turn)
             if reply is not None:
@@ -98,9 +103,10 @@ class Pipeline:
             self.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
             overhead = time.perf_counter() - turn.started
             self.telemetry.bound("stage", "overhead").observe(overhead)
+            is_sent = True
             served = await self._forward(turn, route, raw)
         except asyncio.CancelledError:
-            self.afterwards(self._left(turn))
+            self.afterwards(self._left(turn, route if is_sent else None))
             raise
         except Exception as error:
             self.afterwards(self._lost(turn, error))
@@ -135,8 +141,9 @@ class Pipeline:
 
     async def stop(self, timeout: float) -> None:
         """Wait for what still has to be remembered."""
-        if self._afterwards:
-            await asyncio.wait(self._afterwards, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while self._afterwards and (left := deadline - time.monotonic()) > 0:  # one thing brings the next
+            await asyncio.wait(self._afterwards, timeout=left)
 
     async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
@@ -158,14 +165,15 @@ class Pipeline:
         turns = turn.dialect.user_turns(turn.body)
         keys = turn_keys(turns)
         kept = await self._sticky.kept(identity)
-        raw = turn.raw
-        for said, key in reversed(list(zip(turns[:-1], keys[:-1], strict=True))):
-            if key in kept:
-                raw = turn.dialect.put(raw, said, kept[key].text)
-        if self._room(turn, route, raw) < 0:
+        earlier = {key: said for key, said in zip(keys[:-1], turns[:-1], strict=True) if key in kept}  # each once
+        raw = with_blocks(turn.raw, turn.dialect, [(said, kept[key].text) for key, said in earlier.items()])
+        if await self._room(turn, route, raw) < 0:
             raw = turn.raw
-        same = kept.get(keys[-1]) if keys else None
-        if same is not None:
+        budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
+        # an opening that nobody named may be that of another conversation
+        is_new = len(keys) == 1 and identity.session_id == derived_session(turn.ask.opening)
+        same = kept.get(keys[-1]) if keys and not is_new else None
+        if same is not None and same.tokens <= budget:
             recalled = Recalled(MemoryStatus.HIT, reason="kept")
             block = Block(same.text, (), same.tokens, tuple(same.memories))
             turn = replace(turn, recalled=recalled, block=block)
@@ -186,7 +194,7 @@ class Pipeline:
             left = tuple(memory for memory in recalled.memories if memory.record.id not in shown)
             recalled = replace(recalled, memories=left)
         began = time.perf_counter()
-        turn = self._assembled(replace(turn, recalled=recalled), route, found, raw)
+        turn = await self._assembled(replace(turn, recalled=recalled), route, found, raw)
         self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
         return turn
 
@@ -212,7 +220,7 @@ class Pipeline:
             recalled = replace(recalled, memories=memories)
         return recalled
 
-    def _assembled(self, turn: Turn, route: Route, found: Recalled, raw: bytes) -> Turn:
+    async def _assembled(self, turn: Turn, route: Route, found: Recalled, raw: bytes) -> Turn:
         """The turn with its block, and how it came about."""
         memories = turn.recalled.memories
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
@@ -221,7 +229,7 @@ class Pipeline:
         block = NO_BLOCK
         if memories:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
-            budget, said = min(budget, self._room(turn, route, raw)), turn.dialect.said(turn.body)
+            budget, said = min(budget, await self._room(turn, route, raw)), turn.dialect.said(turn.body)
             layout = turn.dialect.layout or NOTES
             block = assemble(
                 memories, budget, partial(self._tokenizer.count, encoding=encoding), said, most, layout=layout
@@ -230,8 +238,9 @@ class Pipeline:
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)
         return turn
 
-    def _room(self, turn: Turn, route: Route, raw: bytes) -> int:
-        """Tokens that the model's context window leaves beside a request; many where it is not known."""
+    async def _room(self, turn: Turn, route: Route, raw: bytes) -> int:
+        """Tokens that the model's context window leaves beside a request; many where it is not known. A long request is
+        counted in a thread."""
         window = route.upstream.config.context_window
         if window is None:
             return _PLENTY
@@ -239,7 +248,11 @@ class Pipeline:
         if len(raw) + _MAX_BUDGET <= room:  # a token is a byte at least: only else is counting worth it
             return _PLENTY
         encoding = route.upstream.config.encoding or encoding_of(route.model)
-        return room - self._tokenizer.count(raw.decode("utf-8", "replace"), encoding)
+        if len(raw) > _BYTES_OF_A_TOKEN * max(room, 0):
+            return 0
+        text = raw.decode("utf-8", "replace")
+        count = partial(self._tokenizer.count, text, encoding)
+        return room - (await asyncio.to_thread(count) if len(raw) > _COUNTED_AT_ONCE else count())
 
     async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):
@@ -287,9 +300,13 @@ class Pipeline:
             route, path=turn.path, query_string=turn.query_string, client_headers=turn.headers, raw=raw
         )
 
-    async def _left(self, turn: Turn) -> None:
+    async def _left(self, turn: Turn, route: Route | None) -> None:
+        """The client is gone before an answer began; `route`: the model has read the prompt, perhaps."""
         answer = Answer(None, outcome=Outcome.CLIENT_GONE)
         await self.remember.remember(turn, answer)
+        if route is not None:
+            counted = await self.meter.counted(turn, answer)
+            answer = self.meter.note(turn, counted, upstream=route.upstream.config.name, model=route.model)
         await self.plugins.on_response(turn, answer)
         self.log(turn, Outcome.CLIENT_GONE, 0, "")
 

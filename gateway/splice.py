@@ -11,6 +11,7 @@ import orjson
 
 __all__ = [
     "Span",
+    "elements",
     "find",
     "insert_element",
     "insert_first",
@@ -39,6 +40,17 @@ def find(raw: bytes, path: Sequence[str | int]) -> Span | None:
             return None
         span = _member(raw, span[0], step) if isinstance(step, str) else _element(raw, span[0], step)
     return span
+
+
+def elements(raw: bytes, span: Span) -> list[Span]:
+    """Where the elements of the array at `span` stand."""
+    found: list[Span] = []
+    place = _skip_space(raw, span[0] + 1)
+    while raw[place] != 0x5D:
+        end = _skip_value(raw, place)
+        found.append((place, end))
+        place = _next(raw, end)
+    return found
 
 
 def replace(raw: bytes, span: Span, value: bytes) -> bytes:

@@ -9,13 +9,15 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
-from gateway.dialect import UserTurn
+from gateway import splice
+from gateway.dialect import Dialect, UserTurn
 from gateway.errors import MemoryUnavailable
 from gateway.store.blocks import Blocks, BlocksFailed, KeptBlock
 from gateway.turn import Block, Identity
 
-__all__ = ["Sticky", "turn_keys"]
+__all__ = ["Sticky", "turn_keys", "with_blocks"]
 
 _log = logging.getLogger("gateway.recall")
 _SESSIONS = 2000  # conversations whose blocks are in RAM
@@ -89,6 +91,24 @@ class Sticky:
         if gone:
             await self._blocks.drop(*place, gone)
         return {key: block for key, block in found.items() if key not in gone}
+
+
+def with_blocks(raw: bytes, dialect: Dialect, blocks: Sequence[tuple[UserTurn, str]]) -> bytes:
+    """A request with a block in each of these messages of the user; in one pass over its bytes."""
+    span = splice.find(raw, (dialect.messages_field,)) if blocks else None
+    if span is None:
+        return raw
+    spans = splice.elements(raw, span)
+    pieces, place = [], 0
+    for said, text in sorted(blocks, key=lambda pair: pair[0].path[1]):
+        field, index, *rest = said.path
+        begin, end = spans[int(index)]
+        alone = b'{"' + str(field).encode() + b'":[' + raw[begin:end] + b"]}"
+        head, tail = alone.index(b"[") + 1, 2
+        put = dialect.put(alone, replace(said, path=(field, 0, *rest)), text)
+        pieces += [raw[place:begin], put[head : len(put) - tail]]
+        place = end
+    return b"".join([*pieces, raw[place:]])
 
 
 def turn_keys(turns: Sequence[UserTurn]) -> list[str]:

@@ -20,7 +20,7 @@ from gateway.wire.dialects.readers import first_string, positive
 
 __all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
 
-_REMINDER = re.compile(r"\s*<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+_REMINDER, _REMINDER_END = "<system-reminder>", "</system-reminder>"
 _SIGNED_IN = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _TYPES: Final = {
@@ -190,10 +190,20 @@ def _ends_prefix(block: Any) -> bool:
 def _spoken(content: Any) -> str:
     """What was said in a message, without what a program put in."""
     if isinstance(content, str):
-        return _REMINDER.sub("", content)
+        return _without_reminders(content)
     blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
-    texts = [_REMINDER.sub("", block["text"]) for block in blocks if isinstance(block.get("text"), str)]
+    texts = [_without_reminders(block["text"]) for block in blocks if isinstance(block.get("text"), str)]
     return "\n".join(text for text in texts if text)
+
+
+def _without_reminders(text: str) -> str:
+    """The text without what stands between such tags, and without the space round them. In one pass."""
+    kept: list[str] = []
+    place = 0
+    while (begin := text.find(_REMINDER, place)) >= 0 and (end := text.find(_REMINDER_END, begin)) >= 0:
+        kept.append(text[place:begin].strip() if kept else text[:begin].rstrip())
+        place = end + len(_REMINDER_END)
+    return "".join([*kept, text[place:].lstrip()]) if kept else text
 
 
 def _prompt_tokens(usage: Mapping[str, Any]) -> int | None:
