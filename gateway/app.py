@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.config import Config, UpstreamConfig
 from gateway.engine import MemoryEngine
+from gateway.errors import MemoryUnavailable
 from gateway.identity import Keyring
 from gateway.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
@@ -154,11 +155,19 @@ class Gateway:
         if self._ledger is None:
             return
         self._stops.push_async_callback(self._close_ledger, self._ledger)
-        self.memory.forgetter.on_owner.append(self._ledger.forget)
+        self.memory.forgetter.on_owner.append(self._forget_used)
         try:
             await self._ledger.open()
         except LedgerFailed as error:  # nobody's chat depends on it
             _log.error("ledger_failed", extra={"cause": str(error)})
+
+    async def _forget_used(self, tenant: str | None, user: str | None) -> None:
+        """Raises MemoryUnavailable."""
+        assert self._ledger is not None  # noqa: S101 — only then it is listening
+        try:
+            await self._ledger.forget(tenant, user)
+        except LedgerFailed as error:
+            raise MemoryUnavailable(f"the ledger still names the user ({error}); try again") from error
 
     async def _close_ledger(self, ledger: Ledger) -> None:
         with contextlib.suppress(LedgerFailed):

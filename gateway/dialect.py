@@ -26,8 +26,12 @@ class UserTurn:
 class Reader(Protocol):
     """Reads along a stream. Never raises on odd input: what it cannot read it skips.
 
-    `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream.
+    `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream; `id`: its own name
+    for the answer, once it is known.
     """
+
+    @property
+    def id(self) -> str | None: ...
 
     @property
     def has_events(self) -> bool: ...

@@ -5,7 +5,7 @@ client is gone: the upstream is cancelled first, then what the user said is reme
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ class Exchange:
             self.headers["x-gateway-upstream"] = upstream
             self.headers["x-gateway-attempts"] = str(attempts)
         self.upstream = upstream
+        self.attempts = attempts
         self._model = model
         self._pipeline = pipeline
         self._incoming = incoming
@@ -63,6 +64,11 @@ class Exchange:
         self._is_finished = False
         self._ending: tuple[Turn, Answer, BaseException | None] | None = None
         self._tee: Tee | None = None
+        self._is_reply = isinstance(incoming, ReplyBody)
+        # a stream as it was sent, for plugins; None: it is too long, or compressed
+        self._kept: list[bytes] | None = None if incoming.headers.get("content-encoding") else []
+        self._room = pipeline.plugins.body_bytes
+        self.on_id: Callable[[str], None] | None = None  # called once the answer's own id is known
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
 
@@ -70,7 +76,10 @@ class Exchange:
         """Call it always, at the end. Before the end was reached it means that the client is gone."""
         self._incoming.close()
         if self._ending is not None:
-            self._observe(*self._ending)
+            turn, answer, error = self._ending
+            if self._kept and self._room and answer.body is None:
+                answer = replace(answer, body=b"".join(self._kept))
+            self._observe(turn, answer, error)
         if self._is_finished:
             return
         self._is_finished = True
@@ -88,17 +97,26 @@ class Exchange:
         hooks = self._pipeline.plugins.stream(self.turn) if self._pipeline.plugins.reads_stream else None
         try:
             async for chunk in self._incoming.chunks():
+                chunk = scrubber.feed(chunk)  # noqa: PLW2901 — the same bytes, but for a key of ours
                 tee.feed(chunk)
+                if self.on_id is not None and tee.id is not None:
+                    self.on_id(tee.id)
+                    self.on_id = None
                 if hooks is not None:
                     chunk = hooks.feed(chunk)  # noqa: PLW2901 — the same bytes unless a rewriter is configured
                 if tee.is_complete and not self._is_finished:
                     await self._finish(tee.answer())
-                if passed := scrubber.feed(chunk):
-                    yield passed
+                if chunk:
+                    self._keep(chunk)
+                    yield chunk
+            rest = scrubber.end()
+            tee.feed(rest)
             tee.end()
-            rest = hooks.end() if hooks is not None else b""
-            if passed := scrubber.feed(rest) + scrubber.end():
-                yield passed
+            if hooks is not None:
+                rest = hooks.feed(rest) + hooks.end()
+            if rest:
+                self._keep(rest)
+                yield rest
             if not tee.is_complete:
                 raise StreamCut(
                     "the upstream ended its answer early" if tee.has_events else "the upstream sent an empty answer"
@@ -115,6 +133,13 @@ class Exchange:
                 yield mark + self.turn.dialect.error_event(failure.message, failure.code or "stream_interrupted")
             raise failure from error
 
+    def _keep(self, chunk: bytes) -> None:
+        self._room -= len(chunk)
+        if self._room < 0:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept.append(chunk)
+
     def decoder(self) -> Decoder:
         """What undoes the content encoding of `chunks`, for those who read them."""
         return decoder_of(self._incoming.headers)
@@ -122,11 +147,14 @@ class Exchange:
     async def read(self) -> bytes:
         """A plain answer. Raises UpstreamFailed or UpstreamTimedOut if it is none; then `headers` do not count."""
         try:
-            body = await self._whole()
+            body = scrubbed(await self._whole(), self._secrets)
         except GatewayError as error:
             await self._finish(Answer(None, outcome=Outcome.CUT), error)
             raise
         decoded = decoder_of(self._incoming.headers).whole(body)
+        if decoded is not None and decoded is not body and (plain := scrubbed(decoded, self._secrets)) != decoded:
+            body = decoded = plain
+            self.headers.pop("content-encoding", None)
         if self.status >= 400:
             await self._finish(Answer(None, outcome=Outcome.REFUSED))
             return self._error_body(body, decoded)
@@ -136,7 +164,9 @@ class Exchange:
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
             raise failure
         await self._finish(replace(answer or Answer(None), body=decoded))
-        return scrubbed(body, self._secrets)
+        if self.on_id is not None and answer is not None and answer.id:
+            self.on_id(answer.id)
+        return body
 
     async def _whole(self) -> bytes:
         """Raises UpstreamFailed if it is too long to be held."""
@@ -167,7 +197,8 @@ class Exchange:
     async def _finish(self, answer: Answer, error: BaseException | None = None) -> None:
         """The end is known: remember now, before the client knows it; the rest afterwards."""
         self._is_finished = True
-        self.answer, turn = answer, self.turn
+        self.answer = answer = replace(answer, is_reply=True) if self._is_reply else answer
+        turn = self.turn
         self._ending = (turn, answer, error)
         if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
             # shielded: a client that leaves now has been answered, and must not cost the memory
@@ -184,7 +215,7 @@ class Exchange:
     def _observe(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
         pipeline = self._pipeline
         for kind, count in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
-            if count:
+            if count and not answer.is_reply:
                 pipeline.telemetry.bound("tokens", self.upstream, kind).inc(count)
         pipeline.log(turn, answer.outcome, self.status, self.upstream)
         has_observers = pipeline.plugins.has("on_response" if error is None else "on_error")
@@ -201,7 +232,7 @@ class Exchange:
         if error is None:
             await pipeline.plugins.on_response(turn, answer)
         else:
-            await pipeline.plugins.on_error(turn, error)
+            await pipeline.plugins.on_error(replace(turn, answer=answer), error)
 
 
 def _headers(turn: Turn, incoming: Incoming, overhead: float) -> dict[str, str]:

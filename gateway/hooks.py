@@ -87,6 +87,8 @@ class Plugin:
     Config: ClassVar[type[BaseModel]] = PluginConfigModel
     critical: ClassVar[bool] = False
     reads_stream: ClassVar[bool] = False
+    body_bytes: int = 0
+    """Streams up to this size are in `answer.body` whole, as they were sent, when `on_response` is called."""
     rewrites_stream: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:

@@ -150,6 +150,11 @@ class PluginHost:
         return bool(self._with[hook])
 
     @property
+    def body_bytes(self) -> int:
+        """How much of a stream some plugin wants to see as a whole."""
+        return max((one.plugin.body_bytes for one in self._loaded), default=0)
+
+    @property
     def reads_stream(self) -> bool:
         return bool(self._stream)
 

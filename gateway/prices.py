@@ -34,17 +34,23 @@ class Prices:
             return
         self._list = genai_prices
 
-    def cost(self, upstream: str, model: str, *, prompt: int, cached: int, completion: int) -> float | None:
-        """US dollars for an answer; None where no price is known. `cached` is part of `prompt`."""
+    def cost(
+        self, upstream: str, model: str, *, prompt: int, cached: int, completion: int, written: int = 0
+    ) -> float | None:
+        """US dollars for an answer; None where no price is known. `cached` (read from a cache) and `written` (into one)
+        are parts of `prompt`."""
         for pattern, price in self._configured.items():
             if fnmatchcase(model, pattern):
                 from_cache = price.prompt if price.cached is None else price.cached
-                dear = (prompt - cached) * price.prompt + cached * from_cache + completion * price.completion
-                return dear / _MILLION
+                into_cache = price.prompt if price.written is None else price.written
+                plain = (prompt - cached - written) * price.prompt + completion * price.completion
+                return (plain + cached * from_cache + written * into_cache) / _MILLION
         provider = self._providers.get(upstream)
         if self._list is None or not provider or (upstream, model) in self._unknown:
             return None
-        usage = self._list.Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=completion)
+        usage = self._list.Usage(
+            input_tokens=prompt, cache_read_tokens=cached, cache_write_tokens=written, output_tokens=completion
+        )
         try:
             return float(self._list.calc_price(usage, model, **provider).total_price)
         except (LookupError, ValueError) as error:

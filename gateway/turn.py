@@ -255,10 +255,14 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the model said. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
-    upstream's name of it; `cached_tokens` are part of `prompt_tokens`; `body` are the bytes of a plain answer; `events`
-    counts those of a stream that was not read, each of which is about a token. When an observer sees it, tokens that no
-    upstream reported are counted here (`estimated_tokens`), and `cost` is what is paid for it in US dollars, None where
-    no price is known."""
+    upstream's name of it. `cached_tokens` (read from a cache) and `written_tokens` (into one) are part of
+    `prompt_tokens`. `body` are the bytes of a plain answer, and of a stream where a plugin asks for them.
+
+    Of a stream that reported no usage, `size` is how many characters were said, of all choices, with thoughts and
+    arguments of tools; `events` how many events there were, where it was not read. `is_reply`: a plugin made it, no
+    model. When an observer sees it, tokens that no upstream reported are counted here (`estimated_tokens`), and `cost`
+    is what is paid for it in US dollars, None where no price is known.
+    """
 
     text: str | None
     finish_reason: str | None = None
@@ -271,6 +275,9 @@ class Answer:
     id: str | None = None
     body: bytes | None = None
     events: int = 0
+    size: int = 0
+    written_tokens: int | None = None
+    is_reply: bool = False
     estimated_tokens: int = 0
     cost: float | None = None
 
@@ -281,6 +288,7 @@ class Turn:
 
     `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
     plugins that saw it, -1 means all. `user` is who asks, also where memory is off and there is no `identity`.
+    `answer` is set for `on_error` where part of an answer had come.
     """
 
     id: str
@@ -299,6 +307,7 @@ class Turn:
     wanted: Wanted = Wanted()
     identity: Identity | None = None
     user: str = ""
+    answer: Answer | None = None
     recalled: Recalled = Recalled(MemoryStatus.OFF)
     block: Block | None = None
     tags: Sequence[str] = ()

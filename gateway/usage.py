@@ -5,6 +5,7 @@ Labels of metrics are bounded: the first models and users that come have their o
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,6 +18,9 @@ __all__ = ["Meter"]
 
 _MODELS, _USERS = 100, 200
 _OTHER = "other"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{1000,}")
+_PICTURE = 1000  # tokens: about what the providers take for one
+_CHARACTERS = 4  # of a token
 _LONGEST = 100  # characters of a model's name
 
 
@@ -35,7 +39,11 @@ class Meter:
 
     def is_counted(self, answer: Answer) -> bool:
         """True if the upstream said what it used, or used nothing that is paid for."""
-        return answer.outcome is Outcome.REFUSED or None not in (answer.prompt_tokens, answer.completion_tokens)
+        return (
+            answer.outcome is Outcome.REFUSED
+            or answer.is_reply
+            or None not in (answer.prompt_tokens, answer.completion_tokens)
+        )
 
     async def counted(self, turn: Turn, answer: Answer) -> Answer:
         """The answer with the tokens that nobody reported."""
@@ -43,22 +51,31 @@ class Meter:
             return answer
 
         def work() -> Answer:
-            prompt = answer.prompt_tokens or self._count(turn.raw.decode("utf-8", "replace"))
-            completion = answer.completion_tokens or self._count(answer.text or "") or answer.events
+            prompt = answer.prompt_tokens or self._prompt(turn)
+            said = max(self._count(answer.text or ""), answer.size // _CHARACTERS, answer.events)
+            completion = answer.completion_tokens or said
             estimated = (0 if answer.prompt_tokens else prompt) + (0 if answer.completion_tokens else completion)
             return replace(answer, prompt_tokens=prompt, completion_tokens=completion, estimated_tokens=estimated)
 
         return await asyncio.to_thread(work)
 
+    def _prompt(self, turn: Turn) -> int:
+        """Tokens of a request: its JSON, and what was recalled; base64 in it counts as a picture."""
+        text, pictures = _BASE64.subn(b"", turn.raw)
+        recalled = turn.block.tokens if turn.block else 0
+        return self._count(text.decode("utf-8", "replace")) + pictures * _PICTURE + recalled
+
     def note(self, turn: Turn, answer: Answer, *, upstream: str, model: str) -> Answer:
         """Note what a counted answer used; the answer with its cost."""
-        if answer.outcome is Outcome.REFUSED:
+        if answer.outcome is Outcome.REFUSED or answer.is_reply:
             return answer
         prompt, completion = answer.prompt_tokens or 0, answer.completion_tokens or 0
         cached = min(answer.cached_tokens or 0, prompt)
-        cost = self._prices.cost(upstream, model, prompt=prompt, cached=cached, completion=completion)
+        written = min(answer.written_tokens or 0, prompt - cached)
+        model = model[:_LONGEST]
+        cost = self._prices.cost(upstream, model, prompt=prompt, cached=cached, written=written, completion=completion)
         key, user = turn.principal.name, turn.user
-        labels = (key, _bounded(model[:_LONGEST], self._models, _MODELS))
+        labels = (key, _bounded(model, self._models, _MODELS))
         shown = _bounded(short_digest(user), self._users, _USERS) if user else ""
         for kind, tokens in (("prompt", prompt), ("completion", completion)):
             self._telemetry.bound("used_tokens", *labels, kind).inc(tokens)

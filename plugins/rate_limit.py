@@ -7,9 +7,10 @@ by the answers that are under way; what has no price costs nothing. Counts of da
 """
 
 import asyncio
+import hashlib
 import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,6 @@ from typing import Annotated
 import orjson
 from pydantic import Field
 
-from gateway.errors import StreamCut
 from gateway.hooks import Plugin, PluginConfigModel, Reject, Services
 from gateway.turn import Answer, Outcome, Turn
 
@@ -26,8 +26,7 @@ _Money = Annotated[float | None, Field(gt=0)]
 _MINUTE, _DAY = 60.0, 86_400.0
 _QUOTAS = {"tokens_per_day": _DAY, "dollars_per_day": _DAY, "dollars_per_30_days": 30 * _DAY}
 _SAVE_EVERY = 30.0
-_MOST = 100_000  # keys and users that are counted; who has not been seen for longest is forgotten
-_CHARACTERS = 4  # of a token, where nobody counted
+_MOST = 100_000  # keys and users that are counted of each kind; who has not been seen for longest is forgotten
 
 
 @dataclass(slots=True)
@@ -78,10 +77,10 @@ class RateLimit(Plugin):
         self._clock = services.clock
         self._count = services.count
         self._file = services.folder / "days.json"
-        self._windows: OrderedDict[tuple[str, str, str], Window] = OrderedDict()
+        self._windows: defaultdict[str, OrderedDict[tuple[str, str], Window]] = defaultdict(OrderedDict)
         self._saved_at = time.monotonic()
         for kind, whose, name, begin, now in await asyncio.to_thread(_read, self._file):
-            self._windows[kind, whose, name] = Window(begin, now)
+            self._windows[kind][whose, name] = Window(begin, now)
 
     async def stop(self) -> None:
         await self._save()
@@ -95,14 +94,15 @@ class RateLimit(Plugin):
         self._add("requests_per_minute", names, moment, _MINUTE, 1)
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
-        if answer.outcome is Outcome.REFUSED:
+        if answer.outcome is Outcome.REFUSED or answer.is_reply:
             return
         tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0)
         await self._used(turn, tokens, answer.cost or 0.0)
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
-        if isinstance(error, StreamCut):  # the prompt was read, and some was said
-            await self._used(turn, len(turn.raw) // _CHARACTERS, 0.0)
+        if turn.answer is not None:  # the prompt was read, and some was said
+            tokens = (turn.answer.prompt_tokens or 0) + (turn.answer.completion_tokens or 0)
+            await self._used(turn, tokens, turn.answer.cost or 0.0)
 
     async def _used(self, turn: Turn, tokens: int, cost: float) -> None:
         names, moment = _names(turn), self._clock()
@@ -115,7 +115,7 @@ class RateLimit(Plugin):
     def _check(self, kind: str, names: dict[str, str], moment: float, length: float, *, is_quota: bool) -> None:
         for whose, name in names.items():
             limit = getattr(self.config, f"{kind}_per_{whose}")
-            window = self._windows.get((kind, whose, name))
+            window = self._windows[kind].get((whose, name))
             if limit is None or window is None:
                 continue
             window.slide(moment, length)
@@ -135,25 +135,26 @@ class RateLimit(Plugin):
             if getattr(self.config, f"{kind}_per_{whose}") is None:
                 continue
             begin = moment // length * length
-            window = self._windows.setdefault((kind, whose, name), Window(begin))
-            self._windows.move_to_end((kind, whose, name))
+            windows = self._windows[kind]
+            window = windows.setdefault((whose, name), Window(begin))
+            windows.move_to_end((whose, name))
             window.slide(moment, length)
             window.now += amount
-            if len(self._windows) > _MOST:
-                self._windows.popitem(last=False)
+            if len(windows) > _MOST:
+                windows.popitem(last=False)
 
     async def _save(self) -> None:
         self._saved_at = time.monotonic()
-        days = [(*key, one.begin, one.now) for key, one in self._windows.items() if key[0] in _QUOTAS]
+        days = [(kind, *key, one.begin, one.now) for kind in _QUOTAS for key, one in list(self._windows[kind].items())]
         if days:
             await asyncio.to_thread(_write, self._file, days)
 
 
 def _names(turn: Turn) -> dict[str, str]:
-    names = {"key": f"{turn.principal.tenant}\0{turn.principal.name}"}
-    if turn.user:
-        names["user"] = f"{turn.principal.tenant}\0{turn.user}"
-    return names
+    """Digests: what is kept on the disk names nobody."""
+    names = {"key": turn.principal.name, **({"user": turn.user} if turn.user else {})}
+    tenant = turn.principal.tenant
+    return {whose: hashlib.sha256(f"{tenant}\0{name}".encode()).hexdigest()[:24] for whose, name in names.items()}
 
 
 def _read(file: Path) -> list[tuple[str, str, str, float, float]]:

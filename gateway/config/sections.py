@@ -102,12 +102,15 @@ class PriceConfig(Section):
     cached: float | None = Field(
         None, ge=0, description="Of a prompt's part that came from a cache; null: as `prompt`."
     )
+    written: float | None = Field(None, ge=0, description="Of its part that was put into one; null: as `prompt`.")
 
 
 class UsageConfig(Section):
     enabled: bool = Field(True, description="Keep what was used, by hour, key, user, model and upstream.")
     prices: dict[str, PriceConfig] = Field(
-        {}, description="Pattern of a model's name → US dollars a million tokens: `prompt`, `completion`, `cached`."
+        {},
+        description="Pattern of a model's name → US dollars a million tokens: `prompt`, `completion`, `cached`, "
+        "`written`.",
     )
 
 

@@ -56,7 +56,8 @@ class Forgetter:
         self._settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
-        self.on_owner: list[Callable[[str, str], Awaitable[None]]] = []  # others that know a tenant's user by name
+        # others that know a tenant's user by name; None: every tenant, every user. They raise MemoryUnavailable
+        self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[Forgotten]] = set()
 
     async def stop(self) -> None:
@@ -125,8 +126,8 @@ class Forgetter:
             named = {scope.tenant for scope in found} if selection.tenant is None else {selection.tenant}
             for tenant in named:
                 await self._registry.forget_owner(tenant, selection.user)
-                for listener in self.on_owner:
-                    await listener(tenant, selection.user)
+        for listener in self.on_owner:
+            await listener(selection.tenant, selection.user)
         await self._settled()
         left: set[str] = set()
         for bucket in {self._store.bucket_of(scope.value) for scope in found}:

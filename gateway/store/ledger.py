@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.store.sqlite_file import SqliteFile
 
-__all__ = ["DIMENSIONS", "Ledger", "LedgerFailed", "Used"]
+__all__ = ["DIMENSIONS", "MOST", "Ledger", "LedgerFailed", "Used"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS used (
@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS used (
 _HOUR = 3600
 _FLUSH_EVERY = 5.0  # seconds
 _MOST = 50_000  # rows that gather before they are written
+
+MOST = 10_000
+"""Rows that one question gets; the largest ones."""
 
 DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 """By what use can be asked for."""
@@ -69,10 +72,15 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
+        """Raises LedgerFailed; it is tried again until it can be opened."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._work(), name="usage")
+        await self._open()
+
+    async def _open(self) -> None:
         if not self._file.is_open:
             await self._file.open()
             await self._file.run(self._widen)
-            self._task = asyncio.create_task(self._work(), name="usage")
 
     def _widen(self) -> None:
         has = {row[1] for row in self._file.connection.execute("PRAGMA table_info(used)")}
@@ -103,7 +111,7 @@ class Ledger:
         places = ",".join("?" * len(rows[0]))
         try:
             await self._file.write(f"INSERT INTO used VALUES ({places}) ON CONFLICT DO UPDATE SET {added}", rows)  # noqa: S608 — ours
-        except LedgerFailed:
+        except BaseException:  # a caller who leaves takes nothing along
             for place, used in gathered.items():
                 self._gathered.setdefault(place, Used()).__iadd__(used)
             raise
@@ -124,32 +132,37 @@ class Ledger:
         names = ", ".join(by)
         statement = (
             f"SELECT {names + ', ' if by else ''}{sums} FROM used WHERE {' AND '.join(conditions)} "  # noqa: S608 — ours
-            f"{'GROUP BY ' + names if by else ''} ORDER BY sum(prompt_tokens)+sum(completion_tokens) DESC LIMIT 10000"
+            f"{'GROUP BY ' + names if by else ''} ORDER BY sum(prompt_tokens)+sum(completion_tokens) DESC LIMIT {MOST}"
         )
         rows = await self._file.run(
             lambda: self._file.connection.execute(statement, (*values, *narrowed.values())).fetchall()
         )
         return [dict(zip((*by, *_COUNTS), row, strict=True)) for row in rows if row[-1] is not None]
 
-    async def forget(self, tenant: str, user: str) -> None:
-        """Count what a user used as nobody's, and leave no name on the disk. Without a ledger that works: nothing."""
+    async def forget(self, tenant: str | None, user: str | None) -> None:
+        """Count what a user used as nobody's, and leave no name on the disk (None: of all). Without a ledger that
+        works: nothing. Raises LedgerFailed."""
         if not self._file.is_open:
             return
         await self.flush()
-        names = ", ".join(_COUNTS)
-        added = ", ".join(f"{name}={name}+excluded.{name}" for name in _COUNTS)
+        named = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
+        whose, values = " AND ".join([f"{name}=?" for name in named] or ["1"]), tuple(named.values())
+        added = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
+        # summed first: the rows of several users become one
+        sums = ", ".join(f"sum({name})" for name in _COUNTS)
         await self._file.write(
-            f"INSERT INTO used SELECT hour, tenant, key, '', model, upstream, {names} FROM used "  # noqa: S608 — ours
-            f"WHERE tenant=? AND user=? AND user!='' ON CONFLICT DO UPDATE SET {added}",
-            [(tenant, user)],
+            f"INSERT INTO used SELECT hour, tenant, key, '', model, upstream, {sums} FROM used "  # noqa: S608 — ours
+            f"WHERE {whose} AND user!='' GROUP BY hour, tenant, key, model, upstream ON CONFLICT DO UPDATE SET {added}",
+            [values],
         )
-        await self._file.write("DELETE FROM used WHERE tenant=? AND user=? AND user!=''", [(tenant, user)])
+        await self._file.write(f"DELETE FROM used WHERE {whose} AND user!=''", [values])  # noqa: S608 — ours
         await self._file.scrub()
 
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_EVERY)
             try:
+                await self._open()
                 await self.flush()
             except LedgerFailed as error:
                 _log.warning("usage_not_written", extra={"cause": str(error)})

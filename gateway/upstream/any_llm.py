@@ -5,6 +5,7 @@ What a provider's SDK gives is written anew in OpenAI's format; parameters that 
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -23,6 +24,10 @@ _KNOWN: Final = frozenset(
 )
 
 
+_SHOWN = 200  # characters of an error
+_MISTAKES: Final = (TypeError, ValueError, LookupError, AttributeError)  # what is raised over a parameter of no use
+
+
 class AnyLlmUpstream:
     """Making it imports a provider's SDK: make it in a thread. Raises ConfigError."""
 
@@ -34,7 +39,7 @@ class AnyLlmUpstream:
             import any_llm  # noqa: PLC0415 — an extra
         except ImportError as error:
             raise ConfigError(f"{where}: kind any-llm needs `pip install 'any-llm-sdk[{config.provider}]'`") from error
-        self._failures = any_llm.AnyLLMError
+        self._failures, self._unsupported = any_llm.AnyLLMError, any_llm.UnsupportedParameterError
         asked: dict[str, Any] = {
             "provider": config.provider,
             "api_key": config.api_key.get_secret_value() if config.api_key else None,
@@ -90,13 +95,20 @@ class AnyLlmUpstream:
             return Answered(404, _error(message, "invalid_request_error", code="not_found"))
         except self._failures as error:
             return self._refused(error)
+        except _MISTAKES as error:  # nothing was sent
+            message = f"any-llm cannot ask this of {self.config.provider}: {str(error)[:_SHOWN]}"
+            return Answered(400, _error(message, "invalid_request_error", code="invalid_request"))
         except Exception as error:  # each SDK has its own
             raise UpstreamUnreachable(f"the upstream {self.name} failed: {type(error).__name__}") from error
 
     def _refused(self, error: Any) -> Incoming:
         """Raises UpstreamUnreachable if it was no answer that failed."""
+        cause = error.original_exception
+        is_mistake = isinstance(cause, _MISTAKES) and not isinstance(cause, json.JSONDecodeError)
+        if isinstance(error, self._unsupported) or (error.status_code is None and is_mistake):
+            return Answered(400, _error(error.message[:_SHOWN], "invalid_request_error", code="invalid_request"))
         if not isinstance(error.status_code, int) or error.status_code < 400:
-            raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:200]}") from error
+            raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:_SHOWN]}") from error
         after = getattr(error, "retry_after", None)
         headers = {"retry-after": str(after)} if after else {}
         body = _error(error.message, error.error_type or "upstream_error", code=error.code, param=error.param)
@@ -112,7 +124,9 @@ class _Streamed:
         self._next = first
         self._rest = rest
         self._name = upstream.name
-        self._idle = upstream.config.timeouts.idle
+        timeouts = upstream.config.timeouts
+        self._idle = timeouts.idle
+        self._until = None if timeouts.total is None else asyncio.get_running_loop().time() + timeouts.total
         self._closing: asyncio.Task[None] | None = None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
@@ -122,7 +136,7 @@ class _Streamed:
             has_ended = has_ended or any(choice.get("finish_reason") for choice in event.get("choices", ()))
             yield b"data: " + orjson.dumps(event) + b"\n\n"
             try:
-                async with asyncio.timeout(self._idle):
+                async with asyncio.timeout_at(self._until), asyncio.timeout(self._idle):
                     self._next = await anext(self._rest, None)
             except TimeoutError as error:
                 raise UpstreamTimedOut(f"the upstream {self._name} fell silent in its answer") from error

@@ -43,6 +43,10 @@ class Breaker:
         if self._opened_at is not None:
             self._probe_at = now
 
+    def not_asked(self) -> None:
+        """What was on its way did not come there: the next one may try."""
+        self._probe_at = None
+
     def succeeded(self) -> None:
         self._in_a_row = 0
         self._probe_at = None

@@ -27,6 +27,7 @@ _KEEP_ALIVE = 30.0
 _MODEL = "{model}"
 _READ_AHEAD = 16_384  # bytes of an answer that wait here for its reader, and as many again
 _LOOK_EVERY = 1.0  # seconds
+_PATIENCE = 600.0  # seconds that a reader of ours may take for what was read
 _RECEIVED = 32 * 1024  # bytes that the system may hold of one answer: what a slow reader leaves waits at the upstream
 _SLICE = 2**20  # a longer body is written piece by piece, so that others get their turn
 
@@ -211,8 +212,9 @@ class HttpIncoming:
         watch = _Watch(self._idle, self._response.close, self._is_broken)
         try:
             async for chunk in self._response.content.iter_any():
-                watch.touch()
+                watch.rest()  # whoever reads us may be slow: that is no silence of the upstream's
                 yield chunk
+                watch.touch()
         except TimeoutError as error:
             raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -250,6 +252,10 @@ class _Watch:
 
     def touch(self) -> None:
         self._last = self._loop.time()
+
+    def rest(self) -> None:
+        """What follows is not the upstream's time, within reason."""
+        self._last = self._loop.time() + _PATIENCE
 
     def stop(self) -> None:
         self._timer.cancel()

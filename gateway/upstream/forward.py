@@ -157,7 +157,9 @@ class Forwarder:
     ) -> Incoming:
         """Send anything else; a body in pieces keeps its length if the client told it."""
         headers = self._headers(upstream, client_headers)
-        if "accept-encoding" in client_headers:
+        if (
+            "accept-encoding" in client_headers and not self._secrets[upstream.name]
+        ):  # a key is found in plain text only
             headers["accept-encoding"] = client_headers["accept-encoding"]
         is_as_sent = "content-encoding" not in client_headers  # else its length was that of the compressed bytes
         if body is not None and not isinstance(body, bytes) and is_as_sent and "content-length" in client_headers:
@@ -177,6 +179,8 @@ class Forwarder:
             lane.leave()
             if isinstance(error, UpstreamFailed | UpstreamTimedOut):
                 self._note(upstream, has_failed=True)
+            else:
+                self._breakers[upstream.name].not_asked()
             raise
         self._telemetry.bound("first_byte", upstream.name).observe(time.perf_counter() - began)
         self._note(upstream, has_failed=incoming.status in _BROKEN)

@@ -76,6 +76,10 @@ class Tee:
     def is_mid_event(self) -> bool:
         return self._reader.is_mid_event
 
+    @property
+    def id(self) -> str | None:
+        return self._reader.id
+
     def feed(self, chunk: bytes) -> None:
         """Read along. Raises ValueError if a compressed stream is damaged."""
         self._reader.feed(self._decoder.feed(chunk))

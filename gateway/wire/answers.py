@@ -10,7 +10,7 @@ from gateway.exchange import Exchange, read_error
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
 from gateway.upstream.scrub import Scrubber, scrubbed
-from gateway.upstream.tee import wrap_error
+from gateway.upstream.tee import decoder_of, wrap_error
 from gateway.wire.alive import kept_alive
 
 __all__ = ["relay", "send"]
@@ -40,19 +40,20 @@ async def relay(
     try:
         headers = header_lists.down(incoming.headers)
         encoding = incoming.headers.get("content-encoding")
-        if incoming.status >= 400 and not encoding:
-            body = await read_error(incoming)
+        decoder = decoder_of(incoming.headers)
+        if incoming.status >= 400 and decoder.can_decode:
+            body = decoder.whole(await read_error(incoming)) or b""
             if wrap_error(incoming.status, body, upstream.name) is not None:
                 raise _no_json(incoming.status, upstream.name, headers)
             return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
         if encoding:
             headers["content-encoding"] = encoding
         length = incoming.headers.get("content-length")
-        if length is not None:
+        is_text = bool(secrets) and not encoding and headers.get("content-type", "").startswith(_TEXTS)
+        if length is not None and not is_text:
             headers["content-length"] = length
-        else:
+        elif length is None:
             headers.update(_STREAM_HEADERS)
-        is_text = length is None and headers.get("content-type", "").startswith(_TEXTS)
         chunks = _scrubbed(incoming.chunks(), secrets) if is_text else incoming.chunks()
         return await _write_out(request, incoming.status, headers, chunks)
     finally:

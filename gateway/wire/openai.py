@@ -4,6 +4,7 @@ through."""
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.errors import BadRequest, UpstreamFailed
+from gateway.errors import BadRequest, NotFound, UpstreamFailed
 from gateway.identity import identify
 from gateway.pipeline import Pipeline
 from gateway.turn import Ask, Principal
@@ -20,7 +21,7 @@ from gateway.wire.answers import relay, send
 from gateway.wire.body import Pieces
 from gateway.wire.dialects.chat import ChatDialect, read_chat
 from gateway.wire.dialects.placing import model_of
-from gateway.wire.dialects.responses import ResponsesDialect, read_response
+from gateway.wire.dialects.responses import ResponsesDialect, conversation_of, read_response
 from gateway.wire.guard import parse_json, principal_of, read_body
 from gateway.wire.models import ModelList
 from gateway.wire.states import State, States
@@ -30,7 +31,10 @@ __all__ = ["OpenAIFace"]
 
 _JSON = "application/json"
 _SEPARATORS = re.compile(r"[/\\]")
-_STATE = re.compile(r"^/+responses/+([^/?]+)")
+_STATE = re.compile(r"^/+(?:responses|conversations)/+([^/?]+)")
+_OWN = frozenset(
+    ("chat/completions", "completions", "responses", "messages")
+)  # what is read here, and never merely passed
 
 
 class OpenAIFace:
@@ -68,18 +72,22 @@ class OpenAIFace:
         raw, body = await self._json(request)
         principal = principal_of(request)
         ask = read_response(body, self._config.limits.messages)
-        who = identify(principal, request.headers, ask, self._config.memory.default_user)
-        user = None if who is None else who.user_id
-        before = self._states.get(principal, body.get("previous_response_id"), user)
+        user = self._user(request, ask)
+        conversation = conversation_of(body)
+        before = self._states.get(principal, body.get("previous_response_id"), user) or self._states.get(
+            principal, conversation, user
+        )
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
         turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
         exchange = await self._pipeline.open(turn)
-        response = await send(request, exchange, self._config.server.keep_alive)
-        if exchange.answer is not None and exchange.answer.id:
+        if exchange.attempts:  # a model's answer, no plugin's
             session = turn.identity.session_id if turn.identity else None
-            self._states.put(exchange.answer.id, State(principal.tenant, user, exchange.upstream, session))
-        return response
+            state = State(principal.tenant, user, exchange.upstream, session)
+            exchange.on_id = partial(self._states.put, state=state)
+            if conversation is not None and exchange.status < 400:
+                self._states.put(conversation, state)
+        return await send(request, exchange, self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._json(request)
@@ -100,11 +108,14 @@ class OpenAIFace:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path.removeprefix("/v1")
+        if request.method == "POST" and _plain(path) in _OWN:
+            raise NotFound(f"ask for /v1/{_plain(path)} by exactly that path")
         if not {".", ".."}.isdisjoint(_SEPARATORS.split(unquote(unquote(path)))):
             raise BadRequest("a path must not have dot segments", param="path")
         forwarder = self._pipeline.forwarder
         query, headers = request.rel_url.raw_query_string, request.headers
-        upstream = self._holding(unquote(path), principal_of(request))
+        user = self._user(request, Ask(model="", stream=False))
+        upstream = self._holding(unquote(path), principal_of(request), user)
         body: bytes | AsyncIterator[bytes] | None = None
         pieces = Pieces(request, self._config.limits)
         if request.body_exists:
@@ -113,7 +124,7 @@ class OpenAIFace:
             body, parsed = await self._json(request)
             if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
                 route = forwarder.route(parsed["model"])
-                before = self._states.get(principal_of(request), parsed.get("previous_response_id"))
+                before = self._states.get(principal_of(request), parsed.get("previous_response_id"), user)
                 if before is not None:
                     route = route.only(before.upstream)
                 served = await forwarder.send_chat(
@@ -130,13 +141,26 @@ class OpenAIFace:
             raise
         return await relay(request, incoming, upstream, forwarder.secrets(upstream))
 
-    def _holding(self, path: str, principal: Principal) -> Upstream:
+    def _user(self, request: web.Request, ask: Ask) -> str | None:
+        """Who is named by the key, the headers or the body."""
+        named = identify(principal_of(request), request.headers, ask, self._config.memory.default_user)
+        return None if named is None else named.user_id
+
+    def _holding(self, path: str, principal: Principal, user: str | None) -> Upstream:
         """The upstream that holds a stored response, else the first one. Raises NotFound."""
         upstreams = self._pipeline.forwarder.upstreams
         named = _STATE.match(path)
-        held = self._states.get(principal, named.group(1)) if named else None
+        held = self._states.get(principal, named.group(1), user) if named else None
         return next((one for one in upstreams if held is not None and one.name == held.upstream), upstreams[0])
 
     async def _json(self, request: web.Request) -> tuple[bytes, Any]:
         raw = await read_body(request, self._config.limits)
         return raw, parse_json(raw, self._config.limits)
+
+
+def _plain(path: str) -> str:
+    """A path as an upstream may read it, however it is written."""
+    steps = [step for step in unquote(unquote(path)).lower().split("/") if step]
+    while steps and steps[0] == "v1":
+        steps = steps[1:]
+    return "/".join(steps)

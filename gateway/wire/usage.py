@@ -8,13 +8,13 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
-from gateway.store.ledger import DIMENSIONS, Ledger, LedgerFailed
+from gateway.store.ledger import DIMENSIONS, MOST, Ledger, LedgerFailed
 from gateway.turn import Right
 from gateway.wire.guard import principal_of
 
 __all__ = ["UsageFace"]
 
-_LAST = 2**40
+_LAST = 2**37  # the year 6325
 _MONTH = 30 * 86_400.0
 
 
@@ -46,7 +46,7 @@ class UsageFace:
             raise BadRequest(str(error), param="by") from error
         except LedgerFailed as error:
             raise MemoryUnavailable("the ledger cannot be read now; try again") from error
-        body = {"object": "list", "since": int(since), "until": int(until), "data": rows}
+        body = {"object": "list", "since": int(since), "until": int(until), "data": rows, "has_more": len(rows) == MOST}
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 

@@ -1,5 +1,6 @@
 """Upstreams that are asked through the real `any-llm` and a provider's real SDK: Ollama's own format."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,3 +109,27 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     sound = {"name": "up", "kind": "any-llm", "provider": "cohere"} if "headers" in wrong else {"name": "up"}
     with pytest.raises(ValueError, match="any-llm"):
         UpstreamConfig(**{"base_url": "http://x/v1", **sound, **wrong})
+
+
+async def test_a_clients_mistake_is_no_failure_of_the_upstream(asked: Running, upstream: FakeUpstream) -> None:
+    for wrong in ({"reasoning_effort": "bogus"}, {"temperature": "hot"}, {"response_format": {"type": "json_schema"}}):
+        for _ in range(3):
+            assert (await asked.chat("hi", **wrong)).status == 400, wrong
+    assert (await asked.chat("hi")).status == 200
+
+
+async def test_the_whole_answer_has_its_time(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await response.prepare(request)
+        for _ in range(20):
+            await response.write(json.dumps(line("word ")).encode() + b"\n")
+            await asyncio.sleep(0.1)
+        return response
+
+    upstream.script = slow
+    one = {"name": "up", "kind": "any-llm", "provider": "ollama", "base_url": upstream.url.removesuffix("/v1")}
+    one["timeouts"] = {"total": 0.5}  # type: ignore[assignment]  # a configuration is what YAML can hold
+    async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one])) as gateway:
+        cut = await gateway.broken_off({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]})
+        assert b"upstream_timeout" in cut

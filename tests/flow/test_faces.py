@@ -301,3 +301,39 @@ async def test_odd_parts_of_tools_are_no_fault_of_ours(anthropic: Running, upstr
     assert (await anthropic.chat("hi", stream=True)).body.endswith(b"data: [DONE]\n\n")
     await anthropic.get("/v1/chat/completions")
     assert (upstream.received[-1].method, upstream.received[-1].body) == ("GET", b"")
+
+
+async def test_a_users_response_is_not_anothers_of_the_same_key(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = speaks_responses("Noted.", "resp_7")
+    ada, bob = {"x-memory-user": "ada"}, {"x-memory-user": "bob"}
+    await gateway.post("/v1/responses", {"model": "m", "input": "hi", "stream": True}, ada)
+    assert (await gateway.get("/v1/responses/resp_7", bob)).status == 404
+    body = {"model": "m", "input": "hi", "previous_response_id": "resp_7"}
+    for path in ("/v1/responses", "/v1/responses/compact"):
+        assert (await gateway.post(path, body, bob)).status == 404
+    assert (await gateway.get("/v1/responses/resp_7", ada)).status == 200
+    assert (await gateway.get("/v1/responses/resp_7")).status == 200, "a key that names nobody sees all of its own"
+
+
+async def test_a_conversation_stays_where_it_is_held(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstream.script = speaks_responses("Noted.")
+    keys = [{"key": "key-acme", "tenant": "acme"}, {"key": "key-umbra", "tenant": "umbra"}]
+    async with running_upstream() as other:
+        other.script = speaks_responses("Noted.")
+        both = [{"name": name, "base_url": one.url, "weight": 1} for name, one in (("a", upstream), ("b", other))]
+        config = configuration(tmp_path, upstream.url, upstreams=both, auth={"keys": keys})
+        async with running_gateway(config) as gateway:
+            body = {"model": "m", "input": "hi", "conversation": {"id": "conv_1"}}
+            acme, umbra = {"x-gateway-key": "key-acme"}, {"x-gateway-key": "key-umbra"}
+            went = {(await gateway.post("/v1/responses", body, acme)).headers["x-gateway-upstream"] for _ in range(8)}
+            assert len(went) == 1
+            assert (await gateway.post("/v1/responses", {**body, "conversation": "conv_1"}, umbra)).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat%2Fcompletions", "/v1/chat/completions/", "/v1/v1/chat/completions", "/v1/Responses"],
+)
+async def test_no_path_leads_round_memory_and_limits(gateway: Running, upstream: FakeUpstream, path: str) -> None:
+    assert (await gateway.post(path, {"model": "m", "messages": [{"role": "user", "content": "hi"}]})).status == 404
+    assert not upstream.received

@@ -143,3 +143,26 @@ async def test_blocks_in_ram_are_bounded(gateway: Running, monkeypatch: pytest.M
     held = gateway.gateway._pipeline._sticky._sessions
     assert max(map(len, held.values())) == 2
     assert sum(map(len, held.values())) <= 4
+
+
+async def test_a_message_that_comes_again_and_again_has_its_block_once(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    await gateway.chat("My cat is called Miso.", session="zero")
+    await gateway.settled()
+    said = {"role": "user", "content": "What is the name of my cat?"}
+    for times in (1, 2, 300):
+        await gateway.chat("", messages=[said] * times, session="one")
+    assert upstream.last.body.count(b"Miso") == 1
+
+
+async def test_an_opening_that_was_said_before_is_asked_anew(gateway: Running, upstream: FakeUpstream) -> None:
+    await gateway.chat("My cat is called Miso.", session="zero")
+    await gateway.settled()
+    await gateway.chat("What are my cats called?")
+    await gateway.chat("My second cat is called Rex.", session="zero")
+    await gateway.settled()
+    await gateway.chat("What are my cats called?")
+    assert b"Rex" in upstream.last.body
+    nothing = await gateway.chat("What are my cats called?", headers={"x-memory-budget": "0"})
+    assert nothing.headers["x-memory-tokens"] == "0"

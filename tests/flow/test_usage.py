@@ -14,7 +14,7 @@ import pytest
 from gateway.store.ledger import Ledger, LedgerFailed, Used
 from tests.fakes.formats import speaks_responses
 from tests.fakes.running import Running, configuration, running_gateway
-from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, says, streams
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, cuts_after, hangs, says, streams
 
 KEYS: list[dict[str, Any]] = [
     {"key": "key-of-admin", "name": "boss", "tenant": "acme", "rights": ["chat", "memory", "admin"]},
@@ -208,3 +208,70 @@ async def test_who_hangs_up_has_used_what_was_said(gateway: Running, upstream: F
             break
         await asyncio.sleep(0.1)
     assert rows[0]["completion_tokens"] >= 40
+
+
+async def test_who_leaves_before_an_answer_has_used_the_prompt(tmp_path: Path, upstream: FakeUpstream) -> None:
+    limit = {"use": "rate_limit", "config": {"tokens_per_minute_per_user": 20}}
+    upstream.script = hangs(seconds=20)
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await gateway.chat("a long story " * 20)
+        await asyncio.sleep(0.2)
+        assert (await used(gateway))[0]["prompt_tokens"] > 20
+        assert (await gateway.chat("hi")).status == 429
+
+
+async def test_a_cut_stream_counts_against_the_limits(tmp_path: Path, upstream: FakeUpstream) -> None:
+    limit = {"use": "rate_limit", "config": {"tokens_per_day_per_user": 200}}
+    upstream.script = cuts_after([chunk({"content": "word " * 300})])
+    body = {"model": "m", "stream": True, "user": "ada", "messages": [{"role": "user", "content": "hi"}]}
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
+        await gateway.broken_off(body)
+        await gateway.gateway._pipeline.stop(5)
+        assert (await gateway.post("/v1/chat/completions", body)).status == 429
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 4000}}]},
+        {"reasoning_content": "hm, " * 1000},
+        {"content": "word " * 800},
+    ],
+)
+async def test_whatever_a_silent_stream_says_is_counted(
+    gateway: Running, upstream: FakeUpstream, delta: dict[str, Any]
+) -> None:
+    upstream.script = streams([chunk(delta), chunk(delta, index=1), chunk({}, "stop"), DONE])
+    await gateway.chat("hi", stream=True)
+    assert (await used(gateway))[0]["completion_tokens"] >= 1500
+
+
+async def test_a_picture_costs_what_a_picture_costs(gateway: Running, upstream: FakeUpstream) -> None:
+    silent = completion("x")
+    del silent["usage"]
+    upstream.script = says(200, silent)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 50_000}}
+    await gateway.chat("", messages=[{"role": "user", "content": [picture, {"type": "text", "text": "what is it?"}]}])
+    assert 1000 < (await used(gateway))[0]["prompt_tokens"] < 1200
+
+
+async def test_nobody_is_named_after_everything_was_forgotten(tmp_path: Path, upstream: FakeUpstream) -> None:
+    limit = {"use": "rate_limit", "config": {"tokens_per_day_per_user": 100_000}}
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
+        for user in ("a-very-special-name", "another-special-name"):
+            await gateway.chat("hi", user=user)
+        await gateway.chat("hi", user="one-more-special-name", headers={"x-memory-mode": "off"})
+        await gateway.settled()
+        with sqlite3.connect(tmp_path / "data" / "usage.sqlite") as reader:
+            await used(gateway)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM used").fetchall()
+            busy = await gateway.post("/v1/memory/forget", {"everything": True, "purge": True})
+            assert busy.status == 503
+        reader.close()
+        assert (await gateway.post("/v1/memory/forget", {"everything": True, "purge": True})).status == 200
+        assert [(row["user"], row["requests"]) for row in await used(gateway, "?by=user")] == [("", 3)]
+    for file in (tmp_path / "data").rglob("*"):
+        assert not file.is_file() or b"special-name" not in file.read_bytes(), file

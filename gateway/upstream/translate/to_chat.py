@@ -112,7 +112,7 @@ def _messages(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
     answered = [
         {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _result(block)} for block in results
     ]
-    shown = [one for block in results for one in objects(block.get("content")) if one.get("type") == "image"]
+    shown = [one for block in results for one in objects(block.get("content")) if one.get("type") != "text"]
     parts = [part for i, block in enumerate([*shown, *blocks]) for part in _part(block, f"{path}.content[{i}]")]
     if not parts:
         return answered
@@ -188,6 +188,8 @@ def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
                 continue  # cut off in the middle of the call
             return None
         blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
+    if reason == "stop" and any(block["type"] == "tool_use" for block in blocks):
+        reason = "tool_calls"  # what some servers say where a tool was demanded
     ended = {"stop_reason": _STOP.get(reason, "end_turn"), "usage": _usage(object_in(completion, "usage"))}
     return {**_message(completion), "content": blocks, **ended}
 
@@ -233,6 +235,7 @@ class MessagesStream:
         self._blocks = 0
         self._text: int | None = None
         self._calls: dict[Any, int] = {}
+        self._last_id: Any = None
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
 
@@ -265,7 +268,8 @@ class MessagesStream:
             return
         self._has_ended = True
         yield from self._closed()
-        delta = {"stop_reason": _STOP.get(self._reason, "end_turn"), "stop_sequence": None}
+        reason = "tool_calls" if self._reason == "stop" and self._calls else self._reason
+        delta = {"stop_reason": _STOP.get(reason, "end_turn"), "stop_sequence": None}
         yield _event("message_delta", {"delta": delta, "usage": _usage(self._usage)})
         yield _event("message_stop", {})
 
@@ -278,7 +282,7 @@ class MessagesStream:
             yield _delta(self._text, {"type": "text_delta", "text": text})
         for call in objects(delta.get("tool_calls")):
             function = object_in(call, "function")
-            number = count_in(call, "index")
+            number = self._number(call)
             if number not in self._calls:
                 yield from self._closed() if self._text is not None else ()
                 self._calls[number] = self._blocks
@@ -286,6 +290,15 @@ class MessagesStream:
             if function.get("arguments"):
                 grown = {"type": "input_json_delta", "partial_json": function["arguments"]}
                 yield _delta(self._calls[number], grown)
+
+    def _number(self, call: Mapping[str, Any]) -> int:
+        """Which call a piece belongs to; some servers number none, and then each id is a call."""
+        if isinstance(call.get("index"), int):
+            return count_in(call, "index")
+        if call.get("id") not in (None, "", self._last_id):
+            self._last_id = call["id"]
+            return len(self._calls)
+        return max(0, len(self._calls) - 1)
 
     def _begun(self, block: Mapping[str, Any]) -> bytes:
         index = self._blocks

@@ -26,7 +26,7 @@ __all__ = ["ChatStream", "chat_answer", "chat_error", "messages_request"]
 _MAX_TOKENS = 8192  # the format demands a number; a client that gives none gets this
 _AS_THEY_ARE: Final = ("model", "stream", "top_p", "top_k", "thinking", "container")
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
-_DATA_URL = re.compile(r"^data:([^;,]+);base64,(.*)$", re.DOTALL)
+_DATA_URL = re.compile(r"^data:([^;,]+)(?:;[^;,]+)*;base64,(.*)$", re.DOTALL)
 _FINISH: Final = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -231,6 +231,7 @@ class ChatStream:
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, int] = {}
+        self._empty: set[int] = set()  # calls that have no arguments yet
         self._stop_reason: str | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -245,6 +246,10 @@ class ChatStream:
                 yield from self._begun(count_in(event, "index"), event["content_block"])
             case "content_block_delta" if isinstance(event.get("delta"), dict):
                 yield from self._grown(count_in(event, "index"), event["delta"])
+            case "content_block_stop" if count_in(event, "index") in self._empty:
+                self._empty.discard(count_in(event, "index"))
+                call = {"index": self._calls[count_in(event, "index")], "function": {"arguments": "{}"}}
+                yield self._chunk({"tool_calls": [call]})
             case "message_delta":
                 reason = object_in(event, "delta").get("stop_reason")
                 self._stop_reason = reason if isinstance(reason, str) else self._stop_reason
@@ -260,6 +265,7 @@ class ChatStream:
         if block.get("type") != "tool_use":
             return
         number = self._calls[index] = len(self._calls)
+        self._empty.add(index)
         function = {"name": block.get("name"), "arguments": ""}
         call = {"index": number, "id": block.get("id"), "type": "function", "function": function}
         yield self._chunk({"tool_calls": [call]})
@@ -270,19 +276,27 @@ class ChatStream:
         elif isinstance(delta.get("thinking"), str):
             yield self._chunk({"reasoning_content": delta["thinking"]})
         elif isinstance(delta.get("partial_json"), str) and index in self._calls:
+            if not delta["partial_json"]:
+                return
+            self._empty.discard(index)
             call = {"index": self._calls[index], "function": {"arguments": delta["partial_json"]}}
             yield self._chunk({"tool_calls": [call]})
 
     def _ended(self, reason: str) -> Iterator[bytes]:
-        yield self._chunk({}, _FINISH.get(reason, "stop"))
+        usage = _usage(self._usage)
         if self._has_usage:
+            yield self._chunk({}, _FINISH.get(reason, "stop"))
             head = _head(self._message, self._created, "chat.completion.chunk")
-            yield _event({**head, "choices": [], "usage": _usage(self._usage)})
+            yield _event({**head, "choices": [], "usage": usage})
+        else:  # whoever did not ask for a piece without choices gets none; what is known is told all the same
+            yield self._chunk({}, _FINISH.get(reason, "stop"), usage)
         yield b"data: [DONE]\n\n"
 
-    def _chunk(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
+    def _chunk(
+        self, delta: Mapping[str, Any], finish_reason: str | None = None, told: Mapping[str, Any] | None = None
+    ) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        usage = {"usage": None} if self._has_usage else {}
+        usage = {"usage": told} if self._has_usage or told else {}
         head = _head(self._message, self._created, "chat.completion.chunk")
         return _event({**head, "choices": [choice], **usage})
 

@@ -147,6 +147,7 @@ class MessagesDialect:
             prompt_tokens=_prompt_tokens(usage),
             completion_tokens=positive(usage.get("output_tokens")) or None,
             cached_tokens=positive(usage.get("cache_read_input_tokens")) or None,
+            written_tokens=positive(usage.get("cache_creation_input_tokens")) or None,
             id=first_string(parsed.get("id")),
         )
 
@@ -218,10 +219,10 @@ class MessagesReader:
         self._events = EventParser()
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._size = 0
+        self._size = self._said = 0
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._id: str | None = None
+        self.id: str | None = None
         self._has_tool_calls = False
         self.is_complete = self.has_error = self.has_events = False
 
@@ -240,15 +241,19 @@ class MessagesReader:
             self.is_complete = True
 
     def answer(self) -> Answer:
+        # what is told at the beginning is not yet what was said
+        completion = positive(self._usage.get("output_tokens")) if self._stop_reason is not None else 0
         return Answer(
             text="".join(self._text) or None,
             finish_reason=self._stop_reason,
             reasoning="".join(self._reasoning) or None,
             has_tool_calls=self._has_tool_calls,
             prompt_tokens=_prompt_tokens(self._usage),
-            completion_tokens=positive(self._usage.get("output_tokens")) or None,
+            completion_tokens=completion or None,
             cached_tokens=positive(self._usage.get("cache_read_input_tokens")) or None,
-            id=self._id,
+            written_tokens=positive(self._usage.get("cache_creation_input_tokens")) or None,
+            size=0 if completion else self._said,
+            id=self.id,
         )
 
     def _take(self, data: bytes) -> None:
@@ -260,7 +265,7 @@ class MessagesReader:
         match event.get("type"):
             case "message_start":
                 message = mapping_of(event.get("message"))
-                self._id = first_string(message.get("id"))
+                self.id = first_string(message.get("id"))
                 self._usage |= mapping_of(message.get("usage"))
             case "content_block_start":
                 self._has_tool_calls |= mapping_of(event.get("content_block")).get("type") == "tool_use"
@@ -268,6 +273,7 @@ class MessagesReader:
                 delta = mapping_of(event.get("delta"))
                 self._keep(self._text, delta.get("text"))
                 self._keep(self._reasoning, delta.get("thinking"))
+                self._said += sum(len(part) for part in delta.values() if isinstance(part, str))
             case "message_delta":
                 self._stop_reason = first_string(mapping_of(event.get("delta")).get("stop_reason"))
                 self._usage |= {name: count for name, count in mapping_of(event.get("usage")).items() if count}

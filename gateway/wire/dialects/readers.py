@@ -42,11 +42,11 @@ class ChatReader:
         self._events = EventParser()
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._size = 0
+        self._size = self._said = 0
         self._finish_reason: str | None = None
         self._has_tool_calls = False
         self._usage = Usage()
-        self._id: str | None = None
+        self.id: str | None = None
         self._is_done = False
         self.has_error = False
         self.has_events = False
@@ -84,7 +84,8 @@ class ChatReader:
             prompt_tokens=self._usage.prompt,
             completion_tokens=self._usage.completion,
             cached_tokens=self._usage.cached,
-            id=self._id,
+            id=self.id,
+            size=0 if self._usage.completion else self._said,
         )
 
     def _take(self, data: bytes) -> None:
@@ -102,8 +103,11 @@ class ChatReader:
             self.has_error = True
         if chunk.get("usage"):
             self._usage = usage_of(chunk)
-        if self._id is None:
-            self._id = first_string(chunk.get("id"))
+        if self.id is None:
+            self.id = first_string(chunk.get("id"))
+        choices = chunk.get("choices")
+        for one in choices if isinstance(choices, list) else ():
+            self._said += _said_in(one)
         choice = first_choice(chunk)
         if choice is not None:
             self._take_choice(choice)
@@ -147,6 +151,7 @@ class EndReader:
         self._has_events = False
         self._events = 0
         self._whole: ChatReader | None = None
+        self.id: str | None = None  # not looked for
 
     @property
     def is_complete(self) -> bool:
@@ -239,6 +244,19 @@ def _has_finish_reason(seen: bytes) -> bool:
     """True if one is a string. As a rule all but the last are null, written in one of two ways."""
     nulls = seen.count(b'"finish_reason":null') + seen.count(b'"finish_reason": null')
     return seen.count(b'"finish_reason"') > nulls and _FINISH.search(seen) is not None
+
+
+def _said_in(choice: Any) -> int:
+    """Characters that a piece of any choice has: text, thoughts, arguments of tools."""
+    delta = choice.get("delta", choice) if isinstance(choice, dict) else None
+    if not isinstance(delta, dict):
+        return 0
+    said = [delta.get(name) for name in ("content", "reasoning_content", "reasoning", "text")]
+    calls = delta.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        said.append(function.get("arguments") if isinstance(function, dict) else None)
+    return sum(len(one) for one in said if isinstance(one, str))
 
 
 def first_choice(parsed: Any) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from gateway.turn import Answer, Ask
 from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
 from gateway.wire.dialects.readers import first_string, positive
 
-__all__ = ["ResponsesDialect", "ResponsesReader", "read_response"]
+__all__ = ["ResponsesDialect", "ResponsesReader", "conversation_of", "read_response"]
 
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
@@ -49,6 +49,12 @@ def read_response(body: Any, max_items: int) -> Ask:
         ),
         max_tokens=positive(body.get("max_output_tokens")),
     )
+
+
+def conversation_of(body: Any) -> str | None:
+    """The conversation that the upstream holds, if one is named."""
+    named = mapping_of(body).get("conversation")
+    return first_string(named, mapping_of(named).get("id"))
 
 
 def _checked(items: Any, limit: int) -> list[Any]:
@@ -179,6 +185,10 @@ class ResponsesReader:
     @property
     def is_mid_event(self) -> bool:
         return self._events.is_mid_event
+
+    @property
+    def id(self) -> str | None:
+        return first_string(self._response.get("id"))
 
     def feed(self, chunk: bytes) -> None:
         for event in self._events.feed(chunk):

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.formats import speaks_responses
 from tests.fakes.running import configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream, cuts_after, deltas, says
+from tests.fakes.upstream import DONE, FakeUpstream, completion, cuts_after, deltas, says, streams
 
 
 def cached(folder: Path, upstream: FakeUpstream, **config: Any) -> Any:
@@ -70,19 +71,75 @@ async def test_answers_leave_by_age_and_by_size(tmp_path: Path, upstream: FakeUp
         assert len(upstream.received) == before + 1
 
 
-async def test_a_stream_that_is_too_long_or_doubled_is_not_kept(tmp_path: Path, upstream: FakeUpstream) -> None:
+async def test_a_stream_that_is_too_long_is_not_kept_and_a_doubled_one_is_whole(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
     async with cached(tmp_path, upstream, max_answer_kb=4) as gateway:
         (one,) = gateway.gateway._plugins._loaded
         upstream.reply = "word " * 5000
         await gateway.chat("long", stream=True)
         await gateway.settled()
-        assert not one.plugin._streams
+        assert not one.plugin._kept
         upstream.reply = "short"
         same = {"headers": {"idempotency-key": "k"}, "stream": True}
         await asyncio.gather(*(gateway.chat("twice", **same) for _ in range(3)))
         await gateway.settled()
         again = await gateway.chat("twice", stream=True)
-        assert again.body.count(b"[DONE]") == 1
-        await gateway.gateway._pipeline.stop(5)
-        assert not one.plugin._open
-        assert not one.plugin._spoiled
+        assert (again.body.count(b"[DONE]"), again.headers["x-gateway-cache"]) == (1, "hit")
+
+
+async def test_a_retry_that_is_refused_leaves_the_stream_whole(tmp_path: Path, upstream: FakeUpstream) -> None:
+    plugins = [
+        {"use": "rate_limit", "config": {"requests_per_minute_per_user": 1}},
+        {"use": "response_cache", "config": {}},
+    ]
+    upstream.script = streams([*deltas("a b c d e"), DONE], pause=0.05)
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=plugins)) as gateway:
+        same: dict[str, Any] = {"headers": {"idempotency-key": "k"}, "stream": True}
+        first = asyncio.create_task(gateway.chat("x", **same))
+        await asyncio.sleep(0.15)
+        assert (await gateway.chat("x", **same)).status == 429
+        whole = (await first).body
+        await gateway.settled()
+        cache: Any = gateway.gateway._plugins._loaded[1].plugin
+        assert [kept.body for kept in cache._kept.values()] == [whole]
+
+
+async def test_nobody_gets_anothers_answer_with_memory_off(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstream.script = speaks_responses("Noted.")
+    async with cached(tmp_path, upstream) as gateway:
+        for user in ("ada", "bob"):
+            headers = {"x-memory-user": user, "x-memory-mode": "off"}
+            reply = await gateway.post("/v1/responses", {"model": "m", "input": "hi"}, headers)
+            assert "x-gateway-cache" not in reply.headers
+            await gateway.settled()
+        assert len(upstream.received) == 2
+
+
+async def test_what_is_no_answer_or_holds_a_key_is_not_kept_so(tmp_path: Path, upstream: FakeUpstream) -> None:
+    one = {"name": "up", "base_url": upstream.url, "api_key": "sk-upstream-secret-1"}
+    plugins = [{"use": "response_cache", "config": {}}]
+    async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one], plugins=plugins)) as gateway:
+        upstream.script = says(200, {"error": {"message": "busy", "code": 503}})
+        await gateway.chat("hi")
+        await gateway.settled()
+        upstream.script = says(200, completion("my key is sk-upstream-secret-1"))
+        first = await gateway.chat("hi")
+        await gateway.settled()
+        again = await gateway.chat("hi")
+        assert again.headers["x-gateway-cache"] == "hit"
+        assert b"sk-upstream-secret-1" not in first.body + again.body
+        told = await gateway.get("/v1/memory/export")
+        assert b"sk-upstream-secret-1" not in told.body
+
+
+async def test_what_comes_from_the_cache_costs_nothing(tmp_path: Path, upstream: FakeUpstream) -> None:
+    plugins = [
+        {"use": "rate_limit", "config": {"tokens_per_day_per_user": 30}},
+        {"use": "response_cache", "config": {}},
+    ]
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=plugins)) as gateway:
+        for _ in range(5):
+            assert (await gateway.chat("hi")).status == 200
+            await gateway.settled()
+        assert len(upstream.received) == 1

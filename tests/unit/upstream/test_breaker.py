@@ -65,3 +65,10 @@ def test_it_is_never_shut_for_longer_than_a_rest_and_a_probe(steps: list[tuple[s
         else:
             made.asked(now)
     assert made.allows(now + 41)
+
+
+def test_a_probe_that_was_never_sent_leaves_the_door_ajar() -> None:
+    made = failed(5)
+    made.asked(10)
+    made.not_asked()
+    assert made.allows(10)

@@ -185,3 +185,34 @@ def test_an_answer_that_the_server_gave_up_is_none(reason: str) -> None:
     assert message_answer(found) is None
     _, events = translated([*deltas("Hel")[:-1], chunk({}, reason), DONE])
     assert "message_stop" not in [event["type"] for event in events]
+
+
+def test_a_demanded_tool_is_a_tool_whatever_the_server_calls_its_end() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    made = message_answer(completion(None, tool_calls=[call]))
+    assert made is not None
+    assert made["stop_reason"] == "tool_use"
+    pieces = [chunk({"tool_calls": [{"index": 0, **call}]}), chunk({}, "stop"), DONE]
+    _, events = translated(pieces)
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_calls_that_have_no_number_are_told_apart_by_their_ids() -> None:
+    calls = [
+        {"id": "a", "function": {"name": "one", "arguments": '{"x":'}},
+        {"function": {"arguments": "1}"}},
+        {"id": "b", "function": {"name": "two", "arguments": '{"y":2}'}},
+    ]
+    _, events = translated([*(chunk({"tool_calls": [call]}) for call in calls), chunk({}, "tool_calls"), DONE])
+    given: dict[int, str] = {}
+    for event in events:
+        if event["type"] == "content_block_delta":
+            given[event["index"]] = given.get(event["index"], "") + event["delta"]["partial_json"]
+    assert list(given.values()) == ['{"x":1}', '{"y":2}']
+
+
+def test_a_document_that_a_tool_gave_goes_up_too() -> None:
+    document = {"type": "document", "source": {"type": "text", "data": "the report"}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [document]}
+    made = chat_request({"model": "m", "messages": [{"role": "user", "content": [result]}]})
+    assert made["messages"][1] == {"role": "user", "content": "the report"}

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -174,3 +175,22 @@ def test_arguments_that_are_no_json_are_told_as_they_are() -> None:
     call = {**CALL, "function": {"name": "look", "arguments": '{"where":'}}
     made = request(said("user", "x"), said("assistant", None, tool_calls=[call]))
     assert made["messages"][1]["content"][0]["input"] == {"arguments": '{"where":'}
+
+
+def test_a_tool_without_arguments_has_an_empty_object_in_a_stream_too() -> None:
+    stream = ChatStream(5, has_usage=False)
+    events = message_events("", tool={})
+    out = b""
+    for raw in events:
+        for event in EventParser().feed(raw.replace(b'"partial_json": "{}"', b'"partial_json": ""')):
+            out += b"".join(stream.feed(event.data))
+    chunks = [json.loads(line) for line in re.findall(rb"data: ({.*})", out)]
+    calls = [call for chunk in chunks for choice in chunk["choices"] for call in choice["delta"].get("tool_calls", ())]
+    assert "".join(call["function"].get("arguments", "") for call in calls) == "{}"
+    assert chunks[-1]["usage"]["completion_tokens"] == 5, "told with the end to those who did not ask for a piece"
+
+
+def test_a_data_url_may_have_parameters() -> None:
+    url = "data:image/png;charset=utf-8;base64,AAAA"
+    made = request(said("user", [{"type": "image_url", "image_url": {"url": url}}]))
+    assert made["messages"][0]["content"][0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}

@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any
 
 import orjson
@@ -123,7 +124,9 @@ def test_a_stream_is_read_however_it_is_cut(size: int) -> None:
         reader.feed(raw[begin : begin + size])
     assert reader.is_complete
     assert not reader.is_mid_event
-    assert reader.answer() == Answer("Grüß dich, 世界", "tool_use", "hm", True, 20, 5, cached_tokens=7, id="msg_1")
+    assert reader.answer() == Answer(
+        "Grüß dich, 世界", "tool_use", "hm", True, 20, 5, cached_tokens=7, written_tokens=2, id="msg_1"
+    )
 
 
 def test_a_stream_with_an_error_is_not_whole() -> None:
@@ -137,7 +140,7 @@ def test_a_stream_with_an_error_is_not_whole() -> None:
 def test_a_plain_answer_is_read() -> None:
     raw = orjson.dumps(message("Hello", tool={}, thinking="hm"))
     assert MessagesDialect().read_plain(raw) == Answer(
-        "Hello", "tool_use", "hm", True, 20, 5, cached_tokens=7, id="msg_1"
+        "Hello", "tool_use", "hm", True, 20, 5, cached_tokens=7, written_tokens=2, id="msg_1"
     )
     assert MessagesDialect().read_plain(b"[]") is None
     assert MessagesDialect().read_plain(b"<html>") is None
@@ -150,3 +153,28 @@ def test_odd_events_are_passed_over(data: bytes) -> None:
     reader = MessagesReader()
     reader.feed(b"data: " + data + b"\n\n")
     assert reader.answer().text is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a <system-reminder>x</system-reminder> b", "ab"),
+        ("<system-reminder>x</system-reminder>\n<system-reminder>y</system-reminder> b ", "b "),
+        (" <system-reminder>never ends", " <system-reminder>never ends"),
+        ("a</system-reminder><system-reminder>", "a</system-reminder><system-reminder>"),
+    ],
+)
+def test_what_a_program_reminds_of_is_not_said(text: str, said: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    assert [turn.text for turn in MessagesDialect().user_turns(body)] == [said]
+
+
+def test_white_space_and_tags_cost_no_more_than_their_length() -> None:
+    for text in (
+        " " * 2_000_000 + "x",
+        "<system-reminder>" * 100_000,
+        "\n<system-reminder></system-reminder>" * 50_000 + "x",
+    ):
+        began = time.process_time()
+        MessagesDialect().user_turns({"model": "m", "messages": [{"role": "user", "content": text}]})
+        assert time.process_time() - began < 2
