@@ -227,12 +227,19 @@ class Pipeline:
         most = self._config.top_k if turn.wanted.text is None else len(memories)
         said = frozenset[str]()
         block = NO_BLOCK
-        if memories:
+        if memories or turn.recalled.profile:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
             budget, said = min(budget, await self._room(turn, route, raw)), turn.dialect.said(turn.body)
             layout = turn.dialect.layout or NOTES
             block = assemble(
-                memories, budget, partial(self._tokenizer.count, encoding=encoding), said, most, layout=layout
+                memories,
+                budget,
+                partial(self._tokenizer.count, encoding=encoding),
+                said,
+                most,
+                layout=layout,
+                profile=turn.recalled.profile,
+                profile_budget=self._config.profile_budget,
             )
         turn = replace(turn, block=block)
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)

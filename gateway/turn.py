@@ -169,7 +169,7 @@ class Wanted:
     """What a turn wants of recall beyond its query: how many memories of each group (`text` None: as configured).
 
     `min_relativity` is a hard floor (None: as configured, with its gate). `threshold` is a second floor that the three
-    best texts pass anyway. `allows` holds a filter by scope value.
+    best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
     """
 
     text: int | None = None
@@ -179,6 +179,7 @@ class Wanted:
     min_relativity: float | None = None
     threshold: float = 0.0
     is_fine: bool = False
+    profile: bool = False
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
@@ -206,13 +207,14 @@ class Memory:
 class Recalled:
     """What recall found, best first, and how it went (`reason` is a short word for logs and metrics).
 
-    `passed_over` was found, and is not relevant enough.
+    `passed_over` was found, and is not relevant enough. `profile` are the user's wishes that hold whatever is asked.
     """
 
     status: MemoryStatus
     memories: tuple[Memory, ...] = ()
     reason: str = ""
     passed_over: tuple[Memory, ...] = ()
+    profile: tuple[Memory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ class EmbedderConfig(Section):
 
 class RecallConfig(Section):
     token_budget: int = Field(1024, ge=0, description="Tokens that the injected block may have, fence included.")
+    profile_budget: int = Field(
+        256, ge=0, description="Of these, tokens for wishes that always hold, a quarter at most; 0: none."
+    )
     top_k: int = Field(
         100, ge=1, le=1000, description="Memories that one turn may get; the budget is what usually limits."
     )

@@ -22,7 +22,8 @@ _RULES = (
     "outrank the assistant's, the message below outranks all. Use only what helps."
 )
 _END = f"{FENCE_CLOSE}\n\n"
-_FRAME = "\n".join([FENCE_OPEN, _RULES, _END])
+_WISHES = "Standing wishes:\n"
+_SHARE = 4  # of a budget, the part that wishes may take at most
 _SMALLEST_ITEM = 5  # tokens
 _OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
 _SHORT = 512  # characters of a memory whose line is kept: the same ones come again and again
@@ -32,11 +33,14 @@ NO_BLOCK = Block("", (), 0)
 
 
 class Notes:
-    """The house's own layout: fenced, by day, each line with its source. No token reaches over a line's end: what ends
-    one is a line break, and what begins one is none, nor white space, nor a slash."""
+    """The house's own layout: fenced, the user's wishes, then by day, each line with its source. No token reaches over
+    a line's end: what ends one is a line break, and what begins one is none, nor white space, nor a slash."""
 
-    frame = _FRAME
     adds_up = True
+
+    def __init__(self, wishes: Sequence[Memory] = ()) -> None:
+        self._head = "".join([f"{FENCE_OPEN}\n{_RULES}\n", *((_WISHES, *map(self.line, wishes)) if wishes else ())])
+        self.frame = self._head + _END
 
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
@@ -49,7 +53,7 @@ class Notes:
         return _heading(_day(memory.record), _speaks_of_weekdays(memory.record.text))
 
     def render(self, memories: Sequence[Memory]) -> str:
-        lines = [f"{FENCE_OPEN}\n{_RULES}\n"]
+        lines = [self._head]
         ordered = sorted(memories, key=_place)
         year = 0
         for day, members in groupby(ordered, key=lambda memory: _day(memory.record)):
@@ -72,18 +76,24 @@ def assemble(
     most: int,
     *,
     layout: Layout = NOTES,
+    profile: Sequence[Memory] = (),
+    profile_budget: int = 0,
 ) -> Block:
     """The block of the best memories, `most` at most, that fit into `budget` tokens as `count` counts them.
 
-    `seen` holds message ids that the prompt has anyway. No memory that fits: `NO_BLOCK`.
+    `seen` holds message ids that the prompt has anyway. Of `profile`, which only the house's layout has, goes in what
+    fits into `profile_budget` and a quarter of the whole. No memory that fits: `NO_BLOCK`.
     """
-    if not memories or budget <= 0:
+    if not (memories or profile) or budget <= 0:
         return NO_BLOCK
-    new = [memory for memory in memories if memory.record.message_id not in seen]
     room = budget - count(layout.frame)
-    chosen, left = _choose(new, room, count, most, layout)
-    if layout.adds_up and chosen:
-        return Block(layout.render(chosen), tuple(chosen), budget - left)
+    wishes, cost = _wishes(profile, min(profile_budget, budget // _SHARE, room), count, seen)
+    layout = Notes(wishes) if wishes else layout
+    known = seen.union(memory.record.message_id for memory in wishes)
+    new = [memory for memory in memories if memory.record.message_id not in known]
+    chosen, left = _choose(new, room - cost, count, most, layout)
+    if layout.adds_up and (chosen or wishes):
+        return Block(layout.render(chosen), (*wishes, *chosen), budget - left)
     while chosen:
         text = layout.render(chosen)
         tokens = count(text)
@@ -91,6 +101,20 @@ def assemble(
             return Block(text, tuple(chosen), tokens)
         chosen.pop()
     return NO_BLOCK
+
+
+def _wishes(
+    profile: Sequence[Memory], room: int, count: Callable[[str], int], seen: frozenset[str]
+) -> tuple[list[Memory], int]:
+    """Those that fit, and what they and their heading cost; the first ones first."""
+    kept: list[Memory] = []
+    left = room - (count(_WISHES) if profile else 0)
+    for memory in profile:
+        cost = count(NOTES.line(memory))
+        if memory.record.message_id not in seen and cost <= left:
+            kept.append(memory)
+            left -= cost
+    return kept, room - left if kept else 0
 
 
 def _choose(

@@ -83,6 +83,7 @@ class Explanations:
                 "tokens": kept.block.tokens,
                 "text": kept.block.text,
             },
+            "standing_wishes": [memory.record.text[:_SHOWN] for memory in kept.found.profile],
             "candidates": [_candidate(memory, outcome) for memory, outcome in _outcomes(kept)],
         }
 

@@ -84,6 +84,8 @@ class Recall:
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if turn.wanted.min_relativity is None:
             recalled = _gated(recalled, self._config.gate, is_personal=query.is_personal)
+        if recalled.profile and recalled.status is MemoryStatus.MISS:
+            recalled = replace(recalled, status=MemoryStatus.HIT)
         if recalled.status is not MemoryStatus.DEGRADED and not _TOOLS.isdisjoint(turn.body):
             self._keep(key, recalled)
         return recalled
@@ -106,7 +108,7 @@ class Recall:
             wanted = replace(wanted, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
         if wanted.min_relativity is None:
             wanted = replace(wanted, min_relativity=self._config.min_relativity)
-        return wanted
+        return replace(wanted, profile=self._config.profile_budget > 0 and turn.dialect.layout is None)
 
     async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
@@ -171,9 +173,10 @@ class Recall:
             found = await sets.run(job)
         else:
             found = await sets.search(job, [working_set for _, working_set in loaded])
+        profile = await sets.run(partial(_profile, held), is_short=True) if wanted.profile else ()
         if any(meant[working_set.embedder] is None for _, working_set in loaded):
-            return Recalled(MemoryStatus.PARTIAL, found, "embedder")
-        return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found)
+            return Recalled(MemoryStatus.PARTIAL, found, "embedder", profile=profile)
+        return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found, profile=profile)
 
     async def _meant(self, embedder: Embedder | None, text: str, timeout: float) -> "_Meaning | None":
         if embedder is None:
@@ -233,6 +236,13 @@ def _find(
     return tuple(chosen)
 
 
+def _profile(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
+    """The wishes in force in all scopes; what is not held whole cannot tell which those are."""
+    from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — as above
+
+    return tuple(memory for one in held if not isinstance(one, LargeScope) for memory in one.profile())
+
+
 def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:
     """Neighbours and sessions carry weak memories along with a strong one; without one there is only noise. Where the
     best is doubtful, the few that pass by themselves are worth their tokens; sooner so where the user asks about
@@ -246,7 +256,7 @@ def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:
     over = tuple(memory for memory in recalled.memories if memory.record.id not in known)
     if kept:
         return replace(recalled, memories=kept, passed_over=over)
-    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over)
+    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over, profile=recalled.profile)
 
 
 def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
+from gateway.recall.profile import in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
@@ -87,6 +88,7 @@ class WorkingSet:
             "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
         }
         self._corrections: dict[int, tuple[str, ...]] = {}
+        self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
         self._alive = 0
         self._total_length = 0.0
 
@@ -156,6 +158,8 @@ class WorkingSet:
             return
         columns = self._columns
         self._corrections.pop(index, None)
+        if columns["group"][index] == _GROUPS["preference"]:
+            self._profile = None
         if not columns["alive"][index]:
             return
         columns["alive"][index] = False
@@ -217,6 +221,16 @@ class WorkingSet:
             )
         ]
 
+    def profile(self) -> tuple[Memory, ...]:
+        """The wishes that are in force, as `recall/profile.py` says."""
+        if self._profile is None:
+            columns, count = self._columns, len(self._records)
+            rows = np.flatnonzero(columns["alive"][:count] & (columns["group"][:count] == _GROUPS["preference"]))
+            wishes = in_force(self._at(rows.tolist()))
+            tokens = [int(columns["tokens"][self._row_of[record.id]]) for record in wishes]
+            self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(wishes, tokens, strict=True))
+        return self._profile
+
     def records(self, allows: Filter | None = None) -> list[Record]:
         """All memories that a filter allows, archived ones included, oldest first."""
         held = self._at(sorted(self._row_of.values()))
@@ -272,6 +286,8 @@ class WorkingSet:
         self._records.append(record)
         self._row_of[record.id] = index
         self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
+        if record.kind == "preference":
+            self._profile = None
         columns["alive"][index] = record.status == "activated"
         if record.status != "activated":
             return

@@ -54,8 +54,9 @@ _PATTERNS: Final = (
      r"\b(?:ever|again|any ?more|me|in (?:your|any) (?:answers?|repl(?:y|ies)))\b"),
     ("style", r"\bI(?:'d)? (?:want|need|would like|like|expect|prefer) "
      r"(?:you to|your answers?|all answers?|answers? (?:to be|in))\s*(?:to\s+)?(?:always\s+|never\s+)?\w+"),
-    ("style", r"(?:以后|今后|从现在(?:起|开始)|从今(?:以后|往后)|每次|永远).{0,8}"
+    ("style", r"(?:以后|今后|从现在(?:起|开始)|从今(?:以后|往后)).{0,8}"
      r"(?:请|都|要|不要|别|用|不许|一律|必须)"),
+    ("style", r"(?:每次|永远).{0,8}(?:请|不要|别|不许|一律|必须|都[要用请得]|要用)"),
     ("style", r"^\W*(?:请)?(?:一直|总是|始终|务必)(?:都)?(?:用|以|给|保持|使用)"),
     ("style", r"^\W*(?:请)?(?:不要|别|不许)(?:再|总是|老是)(?:用|叫|使用|给我|提|发|加|说)"),
     ("taste", rf"\bI\s+{_ADVERBS}(?:prefer|hate|dislike|detest|adore|can't stand|cannot stand|can't bear|avoid"

@@ -109,3 +109,17 @@ def test_no_room_means_no_block(budget: int) -> None:
 def test_a_time_that_is_none_breaks_nothing(at: float) -> None:
     block = assemble([memory("a b", event_time=at), memory("c d", 1)], 500, by_words, frozenset(), 100)
     assert len(block.memories) == 2
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(memories(), memories(), st.integers(0, 400), st.integers(0, 300))
+def test_wishes_are_part_of_the_budget(
+    counting: Tokenizer, found: list[Memory], wishes: list[Memory], budget: int, share: int
+) -> None:
+    count = counting.count
+    block = assemble(found, budget, count, frozenset(), 100, profile=wishes, profile_budget=share)
+    assert count(block.text) == block.tokens <= budget
+    assert len(set(block.ids)) == len(block.ids) or not block.memories
+    bare = assemble(found, budget, count, frozenset(), 100)
+    if share == 0:
+        assert block == bare
