@@ -17,7 +17,7 @@ from tests.fakes.running import configuration
 SETS = Path(__file__).parents[1] / "eval"
 # measured: english 79.6/92.6/100, chinese 89.3/96.4/96.4 at 128/256/512 tokens; a point or two is left for chance
 LEAST = {"english": {128: 0.74, 256: 0.88, 512: 0.96}, "chinese": {128: 0.80, 256: 0.92, 512: 0.92}}
-MOST_NOISE = 100  # tokens, on average, for what nothing said answers
+MOST_NOISE = 140  # tokens, on average, for what nothing said answers; a standing wish, there always, takes 70
 
 
 @pytest.fixture(scope="module", params=["english", "chinese"])
