@@ -169,7 +169,8 @@ class Wanted:
     """What a turn wants of recall beyond its query: how many memories of each group (`text` None: as configured).
 
     `min_relativity` is a hard floor (None: as configured, with its gate). `threshold` is a second floor that the three
-    best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
+    best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold. `now`
+    is the moment from which "yesterday" is a day away (seconds since 1970; None: the turn's).
     """
 
     text: int | None = None
@@ -180,10 +181,11 @@ class Wanted:
     threshold: float = 0.0
     is_fine: bool = False
     profile: bool = False
+    now: float | None = None
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
-SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length", "doubt")
+SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length", "doubt", "date")
 """What a memory's score is made of, in the order of `Memory.parts`."""
 
 

@@ -6,6 +6,7 @@ Code blocks and long pastes are cut; a message of one or two words borrows words
 import re
 from dataclasses import dataclass
 
+from gateway.recall.dates import Period, periods
 from gateway.store.terms import terms
 
 __all__ = ["Query", "make_query"]
@@ -32,22 +33,24 @@ _FEW_TERMS = 3
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted."""
+    """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted.
+    `periods`: the time that it asks about."""
 
     text: str
     terms: tuple[str, ...]
     is_personal: bool = False
+    periods: tuple[Period, ...] = ()
 
 
-def make_query(message: str, context: str) -> Query:
-    """The query of a turn; an empty one if there is nothing to look for."""
+def make_query(message: str, context: str, now: float) -> Query:
+    """The query of a turn that is said `now` (seconds since 1970); an empty one if there is nothing to look for."""
     text = _short(message)
     if _PLEASANTRY.fullmatch(text):
         return Query("", ())
     words = [term for term in terms(text) if term not in _ASKING]
     if words and len(words) < _FEW_TERMS and context:
         words = words + terms(_short(context))
-    return Query(text, tuple(words), _PERSONAL.search(text) is not None)
+    return Query(text, tuple(words), _PERSONAL.search(text) is not None, periods(text, now))
 
 
 def _short(message: str) -> str:

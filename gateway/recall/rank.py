@@ -43,6 +43,7 @@ class RankWeights:
     price: float = 1.2
     alone_penalty: float = 8.0
     doubt: float = 3.0
+    date: float = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,8 @@ class SetArrays:
 
     `price` is ln(tokens / 30). `from_user` is 1 for the user's own words, else 0. `before` and `after` are row numbers
     of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
-    `stretch` numbers the stretches of conversation. `doubt` is 1 for what reads like an instruction to a model, else 0.
+    `stretch` numbers the stretches of conversation. `dated` is 1 for what was said in the time that is asked about
+    (None: none is). `doubt` is 1 for what reads like an instruction to a model, else 0.
     `outranks` holds pairs of rows: the first corrects the second.
     """
 
@@ -64,6 +66,7 @@ class SetArrays:
     allowed: Bools
     doubt: Floats
     outranks: Sequence[tuple[int, int]] = ()
+    dated: Floats | None = None
 
 
 Posting = tuple[Ints, Floats]
@@ -137,7 +140,8 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     own = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
     doubt = np.float32(-weights.doubt) * arrays.doubt
-    scores = joined + best_of_stretch + own + length + doubt
+    date = np.zeros_like(doubt) if arrays.dated is None else np.float32(weights.date) * arrays.dated
+    scores = joined + best_of_stretch + own + length + doubt + date
     scores[~arrays.allowed] = -np.inf
     for correction, corrected in arrays.outranks:
         if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
@@ -145,7 +149,7 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     limit = min(limit, count)
     best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     best = best[np.argsort(-scores[best], kind="stable")][:limit]
-    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt)
+    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date)
     parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
     return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
 

