@@ -13,7 +13,7 @@ import orjson
 
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.hooks import Reply
-from gateway.plugin_host import thaw
+from gateway.plugin_host import StreamHooks, thaw
 from gateway.turn import Answer, MemoryStatus, Outcome, Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
@@ -65,9 +65,10 @@ class Exchange:
         self._ending: tuple[Turn, Answer, BaseException | None] | None = None
         self._tee: Tee | None = None
         self._is_reply = isinstance(incoming, ReplyBody)
-        # a stream as it was sent, for plugins; None: it is too long, or compressed
-        self._kept: list[bytes] | None = None if incoming.headers.get("content-encoding") else []
+        # a stream as it was sent, for plugins; None: nobody wants it, it is too long, or compressed
         self._room = pipeline.plugins.body_bytes
+        is_wanted = self._room and not incoming.headers.get("content-encoding")
+        self._kept: list[bytes] | None = [] if is_wanted else None
         self.on_id: Callable[[str], None] | None = None  # called once the answer's own id is known
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
@@ -77,7 +78,7 @@ class Exchange:
         self._incoming.close()
         if self._ending is not None:
             turn, answer, error = self._ending
-            if self._kept and self._room and answer.body is None:
+            if self._kept and answer.body is None:
                 answer = replace(answer, body=b"".join(self._kept))
             self._observe(turn, answer, error)
         if self._is_finished:
@@ -107,15 +108,10 @@ class Exchange:
                 if tee.is_complete and not self._is_finished:
                     await self._finish(tee.answer())
                 if chunk:
-                    self._keep(chunk)
+                    if self._kept is not None:
+                        self._keep(self._kept, chunk)
                     yield chunk
-            rest = scrubber.end()
-            tee.feed(rest)
-            tee.end()
-            if hooks is not None:
-                rest = hooks.feed(rest) + hooks.end()
-            if rest:
-                self._keep(rest)
+            if rest := self._rest(scrubber.end(), tee, hooks):
                 yield rest
             if not tee.is_complete:
                 raise StreamCut(
@@ -133,12 +129,21 @@ class Exchange:
                 yield mark + self.turn.dialect.error_event(failure.message, failure.code or "stream_interrupted")
             raise failure from error
 
-    def _keep(self, chunk: bytes) -> None:
+    def _rest(self, rest: bytes, tee: Tee, hooks: StreamHooks | None) -> bytes:
+        """What is still to be passed on when the upstream has ended."""
+        tee.feed(rest)
+        tee.end()
+        if hooks is not None:
+            rest = hooks.feed(rest) + hooks.end()
+        if self._kept is not None:
+            self._keep(self._kept, rest)
+        return rest
+
+    def _keep(self, kept: list[bytes], chunk: bytes) -> None:
+        kept.append(chunk)
         self._room -= len(chunk)
         if self._room < 0:
             self._kept = None
-        elif self._kept is not None:
-            self._kept.append(chunk)
 
     def decoder(self) -> Decoder:
         """What undoes the content encoding of `chunks`, for those who read them."""
