@@ -188,7 +188,9 @@ class Gateway:
         if config.kind == "offline":
             return ChatSpeaker(OfflineUpstream(config), count)
         if config.kind == "any-llm":
-            return ChatSpeaker(AnyLlmUpstream(config), count)
+            asked = AnyLlmUpstream(config)
+            self._stops.push_async_callback(asked.close)
+            return ChatSpeaker(asked, count)
         upstream = HttpUpstream(config, self._session, self._config.folder)
         if config.kind == "anthropic":
             return MessagesSpeaker(upstream)

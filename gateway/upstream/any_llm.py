@@ -5,6 +5,7 @@ What a provider's SDK gives is written anew in OpenAI's format; parameters that 
 """
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -53,6 +54,14 @@ class AnyLlmUpstream:
                 self._llm = any_llm.AnyLLM.create(**asked)
         except (ImportError, ValueError, self._failures) as error:
             raise ConfigError(f"{where}: {error}") from error
+
+    async def close(self) -> None:
+        """Give up the SDK's connections."""
+        client = getattr(self._llm, "client", None)
+        close = getattr(client, "aclose", None) or getattr(client, "close", None)
+        made = close() if close is not None else None
+        if inspect.isawaitable(made):
+            await made
 
     async def send(self, request: Outgoing) -> Incoming:
         body = orjson.loads(request.body) if isinstance(request.body, bytes) and request.body else {}

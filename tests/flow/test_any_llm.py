@@ -133,3 +133,14 @@ async def test_the_whole_answer_has_its_time(tmp_path: Path, upstream: FakeUpstr
     async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one])) as gateway:
         cut = await gateway.broken_off({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]})
         assert b"upstream_timeout" in cut
+
+
+async def test_its_connections_are_closed_with_the_gateway(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstream.script = ollama
+    one = {"name": "up", "kind": "any-llm", "provider": "ollama", "base_url": upstream.url.removesuffix("/v1")}
+    async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one])) as gateway:
+        assert (await gateway.chat("hi")).status == 200
+        (speaker,) = gateway.gateway._pipeline.forwarder.upstreams
+        asked: Any = speaker._upstream  # type: ignore[attr-defined]  # what asks in the provider's format
+        assert not asked._llm.client._client.is_closed
+    assert asked._llm.client._client.is_closed
