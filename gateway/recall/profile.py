@@ -51,6 +51,7 @@ def of_profile(record: Record) -> bool:
         and record.source == "user"
         and record.info.get("topic") in _TOPICS
         and SUSPICIOUS not in record.info
+        and record.info.get("standing", True)
         and (record.info["topic"] != "health" or _OWN_HEALTH.search(record.text) is not None)
     )
 

@@ -33,6 +33,7 @@ _log = logging.getLogger("gateway.remember")
 _SAME_WITHIN = 120.0  # seconds
 _RECENT = 50_000  # messages whose repetition is recognised
 _COMMIT_TIMEOUT = 5.0
+_OWN_WORDS = 600  # characters of a message that is hardly a paste
 
 
 class Remember:
@@ -225,6 +226,8 @@ def _preferences_of(record: Record) -> list[Record]:
     """What a user's message says of their preferences, linked to the message."""
     if record.kind != "turn" or record.source != "user":
         return []
+    # what stands in a long message may be pasted, and others' wishes must not become the user's
+    is_own = len(record.text) <= _OWN_WORDS and record.message_id == message_id(record.text)
     return [
         replace(
             record,
@@ -239,6 +242,7 @@ def _preferences_of(record: Record) -> list[Record]:
                 "preference_type": EXPLICIT,
                 "reasoning": f"The user said so: {preference.text}",
                 "topic": preference.topic,
+                "standing": is_own,
             },
         )
         for index, preference in enumerate(preferences(record.text))

@@ -73,6 +73,7 @@ def test_the_order_is_fixed_and_the_newest_of_a_topic_comes_first() -> None:
         {"status": "archived"},
         {"info": {"topic": "taste"}},
         {"info": {"topic": "style", "suspicious": ["instruction"]}},
+        {"info": {"topic": "style", "standing": False}},
         {"info": {}},
     ],
 )
