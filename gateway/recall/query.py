@@ -6,7 +6,7 @@ Code blocks and long pastes are cut; a message of one or two words borrows words
 import re
 from dataclasses import dataclass
 
-from gateway.recall.dates import Period, periods
+from gateway.store.dates import Period, periods
 from gateway.store.terms import terms
 
 __all__ = ["Query", "make_query"]

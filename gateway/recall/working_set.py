@@ -7,7 +7,7 @@ to that); it knows neither clock nor store.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
-from gateway.recall.dates import Period
 from gateway.recall.profile import in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
+from gateway.store.dates import ABOUT, Period, period_of
 from gateway.store.loaded import Loaded, Row
 from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
@@ -90,6 +90,7 @@ class WorkingSet:
             "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
         }
         self._corrections: dict[int, tuple[str, ...]] = {}
+        self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
         self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
         self._alive = 0
         self._total_length = 0.0
@@ -138,6 +139,7 @@ class WorkingSet:
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
         columns["at"][:count] = loaded.seconds("event_time")
+        self._about = loaded.about()
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
         self._corrections = {row: links for row, links in loaded.corrections().items() if is_active[row]}
@@ -214,7 +216,7 @@ class WorkingSet:
             allowed=allowed,
             doubt=columns["doubt"],
             outranks=self._outranks(),
-            dated=_within(columns["at"], periods),
+            dated=_within(columns["at"], self._about, periods),
         )
         ranked = rank(arrays, found, weights, limit)
         rows = ranked.rows
@@ -304,6 +306,8 @@ class WorkingSet:
         columns["doubt"][index] = SUSPICIOUS in record.info
         columns["tokens"][index] = row.tokens
         columns["at"][index] = record.event_time
+        if ABOUT in record.info and (told := period_of(record.info)) is not None:
+            self._about[index] = told
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         placed = _Placed(index, record.session_id, record.message_id, record.kind, record.source, record.part)
@@ -364,11 +368,12 @@ def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale,
     return relevance
 
 
-def _within(moments: NDArray[np.float64], periods: Sequence[Period]) -> Vector | None:
-    """1 for each moment in one of the periods, else 0; None where there are no periods."""
+def _within(moments: NDArray[np.float64], about: Mapping[int, Period], periods: Sequence[Period]) -> Vector | None:
+    """1 for each row that was said in one of the periods, or tells of it, else 0; None where there are no periods."""
     if not periods:
         return None
     inside = np.zeros(len(moments), np.bool_)
     for period in periods:
         inside |= (moments >= period.begin) & (moments < period.end)
+        inside[[row for row, told in about.items() if told.begin < period.end and period.begin < told.end]] = True
     return inside.astype(np.float32)

@@ -20,6 +20,7 @@ from gateway.remember.late import Late
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import EXPLICIT, preferences
 from gateway.remember.suspicion import suspicions
+from gateway.store.dates import ABOUT, told_of
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
@@ -175,6 +176,8 @@ class Remember:
         """The record of one message. `at` is when it was said (else now), `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         text = text.encode("utf-8", "replace")[: self._config.max_message_bytes].decode("utf-8", "ignore").strip()
+        said_at = turn.received_at if at is None else at
+        about = told_of(text, said_at) if source == "user" else None
         return Record(
             id=_digest(turn.id, scope.value, source, str(index)),
             scope=scope.value,
@@ -184,14 +187,14 @@ class Remember:
             kind="turn",
             source=source,
             text=text,
-            event_time=turn.received_at if at is None else at,
+            event_time=said_at,
             created_at=turn.received_at,
             updated_at=turn.received_at,
             message_id=message_id(text),
             agent_id=turn.agent_id,
             app_id=turn.app_id,
             tags=tuple(turn.tags),
-            info=info,
+            info=info if about is None else {**info, ABOUT: list(about)},
         )
 
     def _note(self, records: Sequence[Record]) -> None:

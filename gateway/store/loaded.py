@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.store.dates import ABOUT, Period, period_of
 from gateway.turn import Record, Scope
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class Loaded:
         import pyarrow.compute as pc  # noqa: PLC0415
 
         return pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def about(self) -> "dict[int, Period]":
+        """Rows that tell of another time than that at which they were said."""
+        import numpy as np  # noqa: PLC0415
+
+        rows = np.flatnonzero(self.has_info(ABOUT))
+        infos = self._table.column("info").take(rows).to_pylist()
+        told = {row: period_of(orjson.loads(info)) for row, info in zip(rows.tolist(), infos, strict=True)}
+        return {row: period for row, period in told.items() if period is not None}
 
     def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
         """Shape (rows, dimensions); zeros where the vector is missing or another embedder's."""

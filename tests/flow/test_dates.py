@@ -64,3 +64,29 @@ async def test_it_steers_after_a_restart_too(tmp_path: Path, upstream: FakeUpstr
     async with running_gateway(config) as gateway:
         await gateway.settled()
         assert TRIPS["2025-08-10T12:00:00"] in await found(gateway, "What did we do in August 2025?")
+
+
+async def test_what_was_told_later_is_found_by_the_time_it_tells_of(tmp_path: Path, upstream: FakeUpstream) -> None:
+    said = {
+        "2025-11-10T12:00:00": "Last summer we rented a yellow boat.",
+        "2025-07-01T12:00:00": "I bought new shoes.",
+        "2025-11-11T12:00:00": "I painted the door.",
+    }
+    config = configuration(tmp_path, upstream.url)
+    async with running_gateway(config) as gateway:
+        await told(gateway, said)
+        assert "yellow boat" in await found(gateway, "What did we do in the summer of 2025?", top_k=1)
+        odd = [{"role": "user", "content": "I like tea.", "chat_time": "2025-01-01T12:00:00"}]
+        body = {
+            "user_id": "ada",
+            "session_id": "odd",
+            "messages": odd,
+            "info": {"about_time": "x"},
+            "async_mode": "sync",
+        }
+        assert (await gateway.post("/product/add", body)).status == 200
+        await gateway.settled()
+    async with running_gateway(config) as gateway:
+        await gateway.settled()
+        assert "yellow boat" in await found(gateway, "What did we do in the summer of 2025?", top_k=1)
+        assert "tea" in await found(gateway, "What do I like to drink in January 2025?")

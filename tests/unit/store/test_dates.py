@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.recall.dates import periods
+from gateway.store.dates import ABOUT, period_of, periods, told_of
 
 NOW = datetime(2026, 11, 25, 15, tzinfo=UTC).timestamp()  # a Wednesday
 SPARE = timedelta(hours=12)
@@ -86,3 +86,22 @@ def test_two_are_two() -> None:
 def test_it_reads_anything(question: str, now: float) -> None:
     for period in periods(question, now):
         assert period.begin < period.end
+
+
+def test_a_message_tells_of_one_other_time_or_of_none() -> None:
+    assert told_of("Yesterday I went to the dentist.", NOW) == periods("yesterday", NOW)[0]
+    assert told_of("我上周五去看了牙医。", NOW) is not None
+    for text in (
+        "Where did I go yesterday?",
+        "我昨天去了哪里？",
+        "I am at the dentist.",
+        "Today it rains.",
+        "May 2023 and June 2024.",
+    ):
+        assert told_of(text, NOW) is None, text
+
+
+@pytest.mark.parametrize("told", ["x", [1], [1, "2"], [2, 1], None, {"a": 1}, [True, 2], [1, 2, 3]])
+def test_a_time_that_comes_from_anywhere_may_be_anything(told: object) -> None:
+    assert period_of({ABOUT: told}) is None
+    assert period_of({ABOUT: [1.5, 2]}) == (1.5, 2)

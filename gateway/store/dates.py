@@ -6,13 +6,17 @@ a day to spare on either side for users elsewhere. What may be no date ("may I",
 
 import calendar
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Period", "periods"]
+__all__ = ["ABOUT", "Period", "period_of", "periods", "told_of"]
+
+ABOUT: Final = "about_time"
+"""The name in a record's `info` for the time that it tells of: begin and end in seconds since 1970."""
 
 _MOST = 4
+_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
 _READ = 1000  # characters of a question
 _SPARE = timedelta(hours=12)
 _MONTHS: Final = {
@@ -75,6 +79,20 @@ def periods(question: str, now: float) -> tuple[Period, ...]:
                 continue
         text = pattern.sub(" ", text)  # "8 May 2023" is not May 2023 once more
     return tuple(dict.fromkeys(found))[:_MOST]
+
+
+def told_of(text: str, said_at: float) -> Period | None:
+    """The one time that a message tells of, other than when it was said; None for a question, or for several times."""
+    found = () if _QUESTION.search(text) else periods(text, said_at)
+    return found[0] if len(found) == 1 and not (found[0].begin <= said_at < found[0].end) else None
+
+
+def period_of(info: Mapping[str, Any]) -> Period | None:
+    """The time that a record tells of; None if its `info` has none that can be read (it may come from anywhere)."""
+    told = info.get(ABOUT)
+    if not isinstance(told, list) or len(told) != 2 or not all(type(one) in (int, float) for one in told):
+        return None
+    return Period(*told) if told[0] < told[1] else None
 
 
 _Span = tuple[datetime, datetime]
