@@ -9,13 +9,16 @@ CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
 MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node
 NODE := tests/clients/node
 
-.PHONY: run test test-clients test-long soak bench bench-scale lock clean install
+.PHONY: run environments test test-clients test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
 
 run: install  ## run the gateway with the shipped config.yaml
 	@$(BIN)/gateway serve --config config.yaml
 
 install: $(VENV)/.gateway
+
+# `make -j2 environments` makes at once what `make test` and `make test-clients` make one after the other
+environments: install $(VENV)/.tests $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -70,7 +73,7 @@ $(VENV)/.gateway: $(VENV)/.lock $(SOURCES)
 		--force-reinstall .
 	@touch $@
 
-$(VENV)/.tests: tests/requirements.lock $(VENV)/.lock
+$(VENV)/.tests: tests/requirements.lock $(VENV)/.lock | $(VENV)/.gateway  # never two at one environment
 	@echo "installing what the tests need ..."
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@

@@ -1,6 +1,7 @@
 """Real client packages against the gateway, each with memory, streams, tools, schemas, pictures and an error; before an
 upstream that speaks OpenAI's formats, and before one that speaks Anthropic's."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.fakes.assistant import KNOWN, PICTURE, assistant
 from tests.fakes.clients import run_client
 from tests.fakes.running import configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import running_upstream
 
 SAID = "Understood, and noted."
 EXPECTED: dict[str, Any] = {
@@ -61,22 +62,25 @@ CLIENTS = [
     Client("node", "node/use_ai_sdk.mjs", "compatible"),
     Client("node", "node/use_ai_sdk.mjs", "anthropic"),
 ]
-PAIRS = [
-    (client, kind) for client in CLIENTS for kind in ("openai", "anthropic") if client.is_translated or kind == "openai"
-]
 
 
-@pytest.mark.parametrize(("client", "kind"), PAIRS, ids=str)
-async def test_a_client_works_unmodified_and_is_remembered(
-    client: Client, kind: str, upstream: FakeUpstream, tmp_path: Path
-) -> None:
-    upstream.script = assistant
-    one = {"name": "up", "kind": kind, "base_url": upstream.url, "api_key": "sk-of-the-upstream"}
-    async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one])) as gateway:
-        arguments = (f"{gateway.url}/v1", PICTURE, client.kind)
-        found = json.loads(await run_client(client.environment, client.script, *arguments, folder=tmp_path))
-    streamed = KNOWN if client.script.endswith("use_instructor.py") else SAID
-    assert found == {**EXPECTED, "streamed": streamed}
-    asked = upstream.last.body.decode()
-    assert "user_memory" in asked
-    assert "My cat is called Miso." in asked
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
+async def test_a_client_works_unmodified_and_is_remembered(client: Client, tmp_path: Path) -> None:
+    kinds = ("openai", "anthropic") if client.is_translated else ("openai",)
+    await asyncio.gather(*(tried(client, kind, tmp_path / kind) for kind in kinds))
+
+
+async def tried(client: Client, kind: str, folder: Path) -> None:
+    """One client before an upstream of one kind."""
+    folder.mkdir()
+    async with running_upstream() as upstream:
+        upstream.script = assistant
+        one = {"name": "up", "kind": kind, "base_url": upstream.url, "api_key": "sk-of-the-upstream"}
+        async with running_gateway(configuration(folder, upstream.url, upstreams=[one])) as gateway:
+            arguments = (f"{gateway.url}/v1", PICTURE, client.kind)
+            found = json.loads(await run_client(client.environment, client.script, *arguments, folder=folder))
+        streamed = KNOWN if client.script.endswith("use_instructor.py") else SAID
+        assert found == {**EXPECTED, "streamed": streamed}, kind
+        asked = upstream.last.body.decode()
+        assert "user_memory" in asked
+        assert "My cat is called Miso." in asked
