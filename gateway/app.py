@@ -122,7 +122,9 @@ class Gateway:
     def _desk(self, forwarder: Forwarder, prices: Prices) -> Desk:
         """The stages of the way, and what stands beside it, joined."""
         config, memory = self._config.memory, self.memory
-        asker = Asker(forwarder, lambda: config.extraction.model or os.environ.get("MEMRADER_MODEL") or "default")
+        meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
+        model = config.extraction.model or os.environ.get("MEMRADER_MODEL") or "default"
+        asker = Asker(forwarder, lambda: model, meter.note_own)
         self._pipeline = Pipeline(
             recall=memory.recall,
             remember=memory.remember,
@@ -134,7 +136,7 @@ class Gateway:
             asker=asker,
             fine_timeout=config.extraction.timeout,
             sticky=memory.sticky,
-            meter=Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices),
+            meter=meter,
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)

@@ -17,7 +17,7 @@ from gateway.turn import Answer, Outcome, Turn
 __all__ = ["Meter"]
 
 _MODELS, _USERS = 100, 200
-_OTHER = "other"
+_OTHER, _OWN = "other", "(gateway)"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{1000,}")
 _PICTURE = 1000  # tokens: about what the providers take for one
 _CHARACTERS = 4  # of a token
@@ -87,6 +87,19 @@ class Meter:
             used = Used(1, prompt, cached, completion, answer.estimated_tokens, cost or 0.0, 0 if cost is None else 1)
             self._ledger.note(used, tenant=turn.principal.tenant, key=key, user=user, model=model, upstream=upstream)
         return answer if cost is None else replace(answer, cost=cost)
+
+    def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> None:
+        """Note what the gateway asked on its own account; the key is `(gateway)`, the tenant none."""
+        model = model[:_LONGEST]
+        cost = self._prices.cost(upstream, model, prompt=prompt, cached=0, completion=completion)
+        labels = (_OWN, _bounded(model, self._models, _MODELS))
+        for kind, tokens in (("prompt", prompt), ("completion", completion)):
+            self._telemetry.bound("used_tokens", *labels, kind).inc(tokens)
+        if cost:
+            self._telemetry.bound("used_money", *labels).inc(cost)
+        if self._ledger is not None:
+            used = Used(1, prompt, 0, completion, 0, cost or 0.0, 0 if cost is None else 1)
+            self._ledger.note(used, tenant="", key=_OWN, user="", model=model, upstream=upstream)
 
 
 def _bounded(value: str, known: set[str], most: int) -> str:

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.errors import GatewayError
 from gateway.upstream.forward import Forwarder
+from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in
 
 __all__ = ["Asker", "read_object"]
 
@@ -25,11 +26,15 @@ _STARTS = 20  # braces at which an object is tried
 
 
 class Asker:
-    """`model` names the model to ask; the stand-in without a language model is never asked."""
+    """`model` names the model to ask; the stand-in without a language model is never asked. `note` is told what each
+    question used: upstream, model, tokens of prompt and answer."""
 
-    def __init__(self, forwarder: Forwarder, model: Callable[[], str]) -> None:
+    def __init__(
+        self, forwarder: Forwarder, model: Callable[[], str], note: Callable[[str, str, int, int], None]
+    ) -> None:
         self._forwarder = forwarder
         self._model = model
+        self._note = note
 
     @property
     def has_model(self) -> bool:
@@ -96,9 +101,13 @@ class Asker:
                 raw += chunk
                 if len(raw) > _MAX_ANSWER:
                     break
-            return incoming.status, bytes(raw)
         finally:
             incoming.close()
+        if incoming.status == 200:
+            usage = object_in(loaded_object(bytes(raw)), "usage")
+            tokens = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
+            self._note(served.upstream.name, served.target.model, *tokens)
+        return incoming.status, bytes(raw)
 
 
 def read_object(text: str) -> dict[str, Any] | None:

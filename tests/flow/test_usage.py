@@ -275,3 +275,10 @@ async def test_nobody_is_named_after_everything_was_forgotten(tmp_path: Path, up
         assert [(row["user"], row["requests"]) for row in await used(gateway, "?by=user")] == [("", 3)]
     for file in (tmp_path / "data").rglob("*"):
         assert not file.is_file() or b"special-name" not in file.read_bytes(), file
+
+
+async def test_what_is_asked_on_the_gateways_own_account_is_counted(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = says(200, completion('{"questions": ["x?", "y?", "z?"]}'))
+    await gateway.post("/product/suggestions", {"user_id": "ada", "message": [{"role": "user", "content": "hi"}]})
+    (row,) = await used(gateway, "?by=key,model")
+    assert (row["key"], row["requests"], row["prompt_tokens"]) == ("(gateway)", 1, 7)
