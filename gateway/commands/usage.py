@@ -15,11 +15,11 @@ _COUNTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "e
 def show(found: dict[str, Any], by: list[str], console: Console) -> None:
     """Print an answer of `/v1/usage`."""
     begin, end = (datetime.fromtimestamp(found[name], UTC).date().isoformat() for name in ("since", "until"))
-    table = Table(title=f"{begin} to {end}, UTC")
+    table = Table(title=f"{begin} to {end}, UTC: requests and tokens")
     for name in by:
         table.add_column(name)
-    for name in (*_COUNTS, "cost in US$"):
-        table.add_column(name.replace("_", " "), justify="right")
+    for name in (*_COUNTS, "US$"):
+        table.add_column(name.removesuffix("_tokens"), justify="right")
     for row in found["data"]:
         names = [_hour(row[name]) if name == "hour" else escape(str(row[name])) or "-" for name in by]
         table.add_row(*names, *(f"{row[name]:,}" for name in _COUNTS), _money(row))
