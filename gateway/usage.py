@@ -71,10 +71,25 @@ class Meter:
             return answer
         prompt, completion = answer.prompt_tokens or 0, answer.completion_tokens or 0
         cached = min(answer.cached_tokens or 0, prompt)
+        used = Used(1, prompt, cached, completion, answer.estimated_tokens)
         written = min(answer.written_tokens or 0, prompt - cached)
+        tenant, key = turn.principal.tenant, turn.principal.name
+        cost = self._note(used, written, tenant=tenant, key=key, user=turn.user, model=model, upstream=upstream)
+        return answer if cost is None else replace(answer, cost=cost)
+
+    def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> None:
+        """Note what the gateway asked on its own account; the key is `(gateway)`, the tenant none."""
+        self._note(Used(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream)
+
+    def _note(
+        self, used: Used, written: int, *, tenant: str, key: str, user: str, model: str, upstream: str
+    ) -> float | None:
+        """Put it into the metrics and the ledger; its cost, where there is a price."""
         model = model[:_LONGEST]
-        cost = self._prices.cost(upstream, model, prompt=prompt, cached=cached, written=written, completion=completion)
-        key, user = turn.principal.name, turn.user
+        prompt, completion = used.prompt_tokens, used.completion_tokens
+        cost = self._prices.cost(
+            upstream, model, prompt=prompt, cached=used.cached_tokens, written=written, completion=completion
+        )
         labels = (key, _bounded(model, self._models, _MODELS))
         shown = _bounded(short_digest(user), self._users, _USERS) if user else ""
         for kind, tokens in (("prompt", prompt), ("completion", completion)):
@@ -84,22 +99,10 @@ class Meter:
         if cost:
             self._telemetry.bound("used_money", *labels).inc(cost)
         if self._ledger is not None:
-            used = Used(1, prompt, cached, completion, answer.estimated_tokens, cost or 0.0, 0 if cost is None else 1)
-            self._ledger.note(used, tenant=turn.principal.tenant, key=key, user=user, model=model, upstream=upstream)
-        return answer if cost is None else replace(answer, cost=cost)
-
-    def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> None:
-        """Note what the gateway asked on its own account; the key is `(gateway)`, the tenant none."""
-        model = model[:_LONGEST]
-        cost = self._prices.cost(upstream, model, prompt=prompt, cached=0, completion=completion)
-        labels = (_OWN, _bounded(model, self._models, _MODELS))
-        for kind, tokens in (("prompt", prompt), ("completion", completion)):
-            self._telemetry.bound("used_tokens", *labels, kind).inc(tokens)
-        if cost:
-            self._telemetry.bound("used_money", *labels).inc(cost)
-        if self._ledger is not None:
-            used = Used(1, prompt, 0, completion, 0, cost or 0.0, 0 if cost is None else 1)
-            self._ledger.note(used, tenant="", key=_OWN, user="", model=model, upstream=upstream)
+            if cost is not None:
+                used.cost, used.priced = cost, 1
+            self._ledger.note(used, tenant=tenant, key=key, user=user, model=model, upstream=upstream)
+        return cost
 
 
 def _bounded(value: str, known: set[str], most: int) -> str:

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.store.terms import is_question
+
 __all__ = ["EXPLICIT", "Preference", "preferences"]
 
 EXPLICIT: Final = "explicit_preference"
@@ -16,7 +18,6 @@ _SHORTEST = 3
 _MOST = 8  # preferences of one message
 _READ = 4000  # characters of a message that are looked at: a paste is no preference
 _SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
-_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
 _ONCE = re.compile(
     r"\b(this (time|once)|just (this )?once|for (now|today|once)|right now|today|tonight|temporarily"
     r"|for this (one|email|mail|task|question|answer|case|text|essay|story))\b"
@@ -102,7 +103,7 @@ def preferences(message: str) -> list[Preference]:
 def _topic(sentence: str) -> str | None:
     if not _SHORTEST <= len(sentence) <= _LONGEST or not _TRIGGER.search(sentence):
         return None
-    if _QUESTION.search(sentence) or _ONCE.search(sentence):
+    if is_question(sentence) or _ONCE.search(sentence):
         return None
     if _OTHERS.search(sentence) or _NOT_ONES_OWN.search(sentence):
         return None

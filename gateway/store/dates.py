@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from gateway.store.terms import is_question
+
 __all__ = ["ABOUT", "Period", "period_of", "periods", "told_of"]
 
 ABOUT: Final = "about_time"
 """The name in a record's `info` for the time that it tells of: begin and end in seconds since 1970."""
 
 _MOST = 4
-_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
 _READ = 1000  # characters of a question
 _SPARE = timedelta(hours=12)
 _MONTHS: Final = {
@@ -83,7 +84,7 @@ def periods(question: str, now: float) -> tuple[Period, ...]:
 
 def told_of(text: str, said_at: float) -> Period | None:
     """The one time that a message tells of, other than when it was said; None for a question, or for several times."""
-    found = () if _QUESTION.search(text) else periods(text, said_at)
+    found = () if is_question(text) else periods(text, said_at)
     return found[0] if len(found) == 1 and not (found[0].begin <= said_at < found[0].end) else None
 
 

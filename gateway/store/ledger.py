@@ -60,6 +60,7 @@ class Used:
 
 
 _COUNTS = tuple(one.name for one in fields(Used))
+_ADDING = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
 _ADDED = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # columns that came later
 
 
@@ -107,10 +108,9 @@ class Ledger:
         if not gathered:
             return
         rows = [(*place, *(getattr(used, name) for name in _COUNTS)) for place, used in gathered.items()]
-        added = ", ".join(f"{name}={name}+excluded.{name}" for name in _COUNTS)
         places = ",".join("?" * len(rows[0]))
         try:
-            await self._file.write(f"INSERT INTO used VALUES ({places}) ON CONFLICT DO UPDATE SET {added}", rows)  # noqa: S608 — ours
+            await self._file.write(f"INSERT INTO used VALUES ({places}) ON CONFLICT DO UPDATE SET {_ADDING}", rows)  # noqa: S608 — ours
         except BaseException:  # a caller who leaves takes nothing along
             for place, used in gathered.items():
                 self._gathered.setdefault(place, Used()).__iadd__(used)
@@ -147,12 +147,12 @@ class Ledger:
         await self.flush()
         named = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
         whose, values = " AND ".join([f"{name}=?" for name in named] or ["1"]), tuple(named.values())
-        added = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
         # summed first: the rows of several users become one
         sums = ", ".join(f"sum({name})" for name in _COUNTS)
         await self._file.write(
             f"INSERT INTO used SELECT hour, tenant, key, '', model, upstream, {sums} FROM used "  # noqa: S608 — ours
-            f"WHERE {whose} AND user!='' GROUP BY hour, tenant, key, model, upstream ON CONFLICT DO UPDATE SET {added}",
+            f"WHERE {whose} AND user!='' GROUP BY hour, tenant, key, model, upstream "
+            f"ON CONFLICT DO UPDATE SET {_ADDING}",
             [values],
         )
         await self._file.write(f"DELETE FROM used WHERE {whose} AND user!=''", [values])  # noqa: S608 — ours

@@ -11,7 +11,7 @@ import unicodedata
 from datetime import date, timedelta
 from functools import lru_cache
 
-__all__ = ["TERMS_VERSION", "is_cjk", "stored_terms", "terms"]
+__all__ = ["TERMS_VERSION", "is_cjk", "is_question", "stored_terms", "terms"]
 
 TERMS_VERSION = 2  # raised with each change of what `stored_terms` gives: stored rows are brought up to date then
 
@@ -36,9 +36,17 @@ _CLITIC = re.compile(r"n?['’](?:s|m|d|t|re|ve|ll)\Z")
 _CJK_STOP = frozenset("的了是在我你他她它们這这那哪和与就都也很吗嗎呢吧啊有没沒不要会會什么麼怎谁誰几幾个個之一")
 
 
+_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
+
+
 def is_cjk(text: str) -> bool:
     """True if `text` has a Chinese, Japanese or Korean character."""
     return _IS_CJK.search(text) is not None
+
+
+def is_question(text: str) -> bool:
+    """True if a text ends as questions end, in English and Chinese."""
+    return _QUESTION.search(text) is not None
 
 
 def terms(text: str) -> list[str]:
