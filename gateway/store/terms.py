@@ -36,17 +36,15 @@ _CLITIC = re.compile(r"n?['’](?:s|m|d|t|re|ve|ll)\Z")
 _CJK_STOP = frozenset("的了是在我你他她它们這这那哪和与就都也很吗嗎呢吧啊有没沒不要会會什么麼怎谁誰几幾个個之一")
 
 
-_QUESTION = re.compile(r"[?？]\s*$|[吗呢]\s*[。？]?\s*$")
-
-
 def is_cjk(text: str) -> bool:
     """True if `text` has a Chinese, Japanese or Korean character."""
     return _IS_CJK.search(text) is not None
 
 
 def is_question(text: str) -> bool:
-    """True if a text ends as questions end, in English and Chinese."""
-    return _QUESTION.search(text) is not None
+    """True if a text ends as questions end, in English and Chinese. Looks at its end only, however long it is."""
+    end = text.rstrip()
+    return end.endswith(("?", "？")) or end.removesuffix("。").rstrip().endswith(("吗", "呢"))
 
 
 def terms(text: str) -> list[str]:

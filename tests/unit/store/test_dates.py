@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -105,3 +106,10 @@ def test_a_message_tells_of_one_other_time_or_of_none() -> None:
 def test_a_time_that_comes_from_anywhere_may_be_anything(told: object) -> None:
     assert period_of({ABOUT: told}) is None
     assert period_of({ABOUT: [1.5, 2]}) == (1.5, 2)
+
+
+def test_a_long_message_is_read_no_longer_than_a_short_one() -> None:
+    began = time.process_time()
+    for text in ("呢" + " " * 1_000_000 + "x", "? " * 500_000 + "x", "呢 " * 500_000):
+        told_of("Yesterday. " + text, NOW)
+    assert time.process_time() - began < 2
