@@ -5,7 +5,8 @@ caches. The bytes must be valid JSON (orjson has read them before).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import orjson
 
@@ -44,13 +45,7 @@ def find(raw: bytes, path: Sequence[str | int]) -> Span | None:
 
 def elements(raw: bytes, span: Span) -> list[Span]:
     """Where the elements of the array at `span` stand."""
-    found: list[Span] = []
-    place = _skip_space(raw, span[0] + 1)
-    while raw[place] != 0x5D:
-        end = _skip_value(raw, place)
-        found.append((place, end))
-        place = _next(raw, end)
-    return found
+    return list(_elements(raw, span[0]))
 
 
 def replace(raw: bytes, span: Span, value: bytes) -> bytes:
@@ -145,16 +140,15 @@ def _member(raw: bytes, place: int, name: str) -> Span | None:
 
 
 def _element(raw: bytes, place: int, index: int) -> Span | None:
-    if raw[place] != 0x5B:
-        return None
+    return next(islice(_elements(raw, place), index, None), None) if raw[place] == 0x5B else None
+
+
+def _elements(raw: bytes, place: int) -> Iterator[Span]:
     place = _skip_space(raw, place + 1)
     while raw[place] != 0x5D:
         end = _skip_value(raw, place)
-        if index == 0:
-            return place, end
-        index -= 1
+        yield place, end
         place = _next(raw, end)
-    return None
 
 
 def _next(raw: bytes, end: int) -> int:

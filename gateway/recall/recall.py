@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
@@ -170,12 +169,14 @@ class Recall:
         loaded = [
             (scope, await _around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
         ]
-        job = partial(_find, loaded, query, meant, wanted)
+
+        def job() -> tuple[tuple[Memory, ...], tuple[Memory, ...]]:
+            return _find(loaded, query, meant, wanted), _profile(held) if wanted.profile else ()
+
         if wanted.allows:  # asked of each row
-            found = await sets.run(job)
+            found, profile = await sets.run(job)
         else:
-            found = await sets.search(job, [working_set for _, working_set in loaded])
-        profile = await sets.run(partial(_profile, held), is_short=True) if wanted.profile else ()
+            found, profile = await sets.search(job, [working_set for _, working_set in loaded])
         if any(meant[working_set.embedder] is None for _, working_set in loaded):
             return Recalled(MemoryStatus.PARTIAL, found, "embedder", profile=profile)
         return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found, profile=profile)

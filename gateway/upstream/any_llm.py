@@ -23,8 +23,6 @@ _KNOWN: Final = frozenset(
     frequency_penalty seed user parallel_tool_calls logprobs top_logprobs logit_bias stream_options
     max_completion_tokens reasoning_effort service_tier prompt_cache_key""".split()
 )
-
-
 _SHOWN = 200  # characters of an error
 _MISTAKES: Final = (TypeError, ValueError, LookupError, AttributeError)  # what is raised over a parameter of no use
 

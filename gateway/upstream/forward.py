@@ -157,9 +157,8 @@ class Forwarder:
     ) -> Incoming:
         """Send anything else; a body in pieces keeps its length if the client told it."""
         headers = self._headers(upstream, client_headers)
-        if (
-            "accept-encoding" in client_headers and not self._secrets[upstream.name]
-        ):  # a key is found in plain text only
+        has_secrets = bool(self._secrets[upstream.name])  # they are found in plain text only
+        if "accept-encoding" in client_headers and not has_secrets:
             headers["accept-encoding"] = client_headers["accept-encoding"]
         is_as_sent = "content-encoding" not in client_headers  # else its length was that of the compressed bytes
         if body is not None and not isinstance(body, bytes) and is_as_sent and "content-length" in client_headers:

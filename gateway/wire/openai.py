@@ -32,9 +32,8 @@ __all__ = ["OpenAIFace"]
 _JSON = "application/json"
 _SEPARATORS = re.compile(r"[/\\]")
 _STATE = re.compile(r"^/+(?:responses|conversations)/+([^/?]+)")
-_OWN = frozenset(
-    ("chat/completions", "completions", "responses", "messages")
-)  # what is read here, and never merely passed
+# what is read here, and never merely passed on
+_OWN = frozenset(("chat/completions", "completions", "responses", "messages"))
 
 
 class OpenAIFace:

@@ -7,7 +7,7 @@ import orjson
 
 from gateway import splice
 
-__all__ = ["arguments_in", "count_in", "loaded_object", "object_in", "objects", "strings", "text_in"]
+__all__ = ["arguments_in", "count_in", "loaded_object", "object_in", "objects", "positive", "strings", "text_in"]
 
 
 _MOST = 2**40
@@ -42,8 +42,12 @@ def object_in(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def count_in(holder: Mapping[str, Any], name: str) -> int:
     """The whole number of this name; 0 if there is none."""
-    found = holder.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < _MOST else 0
+    return positive(holder.get(name))
+
+
+def positive(value: Any) -> int:
+    """The value if it is a number of things that there may be, tokens say, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST else 0
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

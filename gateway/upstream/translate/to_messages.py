@@ -284,12 +284,11 @@ class ChatStream:
 
     def _ended(self, reason: str) -> Iterator[bytes]:
         usage = _usage(self._usage)
+        # whoever did not ask for a piece without choices gets none; what is known is told all the same
+        yield self._chunk({}, _FINISH.get(reason, "stop"), None if self._has_usage else usage)
         if self._has_usage:
-            yield self._chunk({}, _FINISH.get(reason, "stop"))
             head = _head(self._message, self._created, "chat.completion.chunk")
             yield _event({**head, "choices": [], "usage": usage})
-        else:  # whoever did not ask for a piece without choices gets none; what is known is told all the same
-            yield self._chunk({}, _FINISH.get(reason, "stop"), usage)
         yield b"data: [DONE]\n\n"
 
     def _chunk(

@@ -13,6 +13,7 @@ from gateway import splice
 from gateway.dialect import Layout, UserTurn
 from gateway.errors import BadRequest
 from gateway.turn import Answer, Ask
+from gateway.upstream.translate.json_parts import positive
 from gateway.wire.dialects.placing import (
     is_chore,
     mapping_of,
@@ -22,7 +23,7 @@ from gateway.wire.dialects.placing import (
     span_of,
     stream_of,
 )
-from gateway.wire.dialects.readers import ChatReader, EndReader, first_choice, first_string, positive, usage_of
+from gateway.wire.dialects.readers import ChatReader, EndReader, first_choice, first_string, usage_of
 from gateway.wire.dialects.think import split_think
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]

@@ -15,8 +15,9 @@ from gateway.dialect import Layout, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
 from gateway.turn import Answer, Ask
+from gateway.upstream.translate.json_parts import positive
 from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
-from gateway.wire.dialects.readers import first_string, positive
+from gateway.wire.dialects.readers import first_string
 
 __all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
 

@@ -11,9 +11,10 @@ import orjson
 
 from gateway.sse import EventParser
 from gateway.turn import Answer
+from gateway.upstream.translate.json_parts import positive
 from gateway.wire.dialects.think import split_think
 
-__all__ = ["ChatReader", "EndReader", "Usage", "first_choice", "first_string", "positive", "usage_of"]
+__all__ = ["ChatReader", "EndReader", "Usage", "first_choice", "first_string", "usage_of"]
 
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
@@ -22,7 +23,6 @@ _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
 _COUNTS = re.compile(rb'"(prompt|completion|cached)_tokens"\s*:\s*(\d{1,12})[,}\s]')
 _EVENTS_KEPT = 5
 _UNREAD = 32_768  # bytes of a stream that are looked at together
-_MOST_TOKENS = 2**40
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _PIECES = 1024
 
@@ -276,11 +276,6 @@ def usage_of(parsed: Mapping[str, Any]) -> Usage:
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
     return Usage(*(positive(count) or None for count in counts))
-
-
-def positive(value: Any) -> int:
-    """The value if it is a number of tokens that somebody may have used, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_TOKENS else 0
 
 
 def first_string(*values: Any) -> str | None:
