@@ -156,3 +156,27 @@ async def test_a_key_of_ours_does_not_come_back_in_a_good_answer(tmp_path: Path,
     upstream.script = says(200, completion("my key is sk-upstream-secret-1"))
     async with gateway_to(tmp_path, [one]) as gateway:
         assert b"sk-upstream-secret-1" not in (await gateway.chat("hi")).body
+
+
+async def test_models_of_all_upstreams_are_listed_and_outlast_one_that_is_down(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead: dict[str, Any] = {"name": "dead", "base_url": "http://127.0.0.1:9/v1", "models": ["named", "pattern-*"]}
+    async with running_upstream() as other:
+        other.script = says(200, {"object": "list", "data": [{"id": "other-1", "owned_by": "o"}]})
+        several: list[dict[str, Any]] = [
+            {"name": "a", "base_url": upstream.url},
+            {"name": "b", "base_url": other.url},
+            dead,
+        ]
+        async with gateway_to(tmp_path, several) as gateway:
+            for _ in range(2):
+                listed = (await gateway.get("/v1/models")).json["data"]
+                assert [card["id"] for card in listed] == ["fake-1", "other-1", "named", "default"]
+            assert (len(upstream.received), len(other.received)) == (1, 1), "a minute old at most"
+            monkeypatch.setattr("gateway.wire.models._FRESH", 0.0)
+            other.script = says(503, {"error": {"message": "down"}})
+            listed = (await gateway.get("/v1/models")).json["data"]
+            assert [card["id"] for card in listed] == ["fake-1", "other-1", "named", "default"], (
+                "the last that is known"
+            )
