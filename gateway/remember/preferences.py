@@ -27,7 +27,7 @@ _ONCE = re.compile(
 _OTHERS = re.compile(
     r"^\s*(my|the|his|her|their|our)\s+(?!favou?rite|preferred|pronouns|name is)\w+\s+"
     r"(likes?|loves?|hates?|prefers?|is|are)\b"
-    r"|^\s*(he|she|they|we|you)\b|^(我的)?(妈妈|爸爸|朋友|同事|老公|老婆|儿子|女儿|他|她|他们)",
+    r"|^\s*(he|she|they|we|you(?!\s+(?:should|must|can)\s+(?:always|never|call)))\b|^(我的)?(妈妈|爸爸|朋友|同事|老公|老婆|儿子|女儿|他|她|他们)",
     re.IGNORECASE,
 )
 _ADVERBS = (
@@ -40,21 +40,30 @@ _DO = (
 _DEGREES = (
     r"(?:比较|更加?|很|最|特别|非常|超级?|真的?|一直|平时|还是|其实|也|都|就|从小|通常|一般|个人|确实|太|可|挺){0,3}"
 )
+_LATER = (
+    r"(?:when|if|back|later|tomorrow|tonight|at|on|once|after|before|as soon|again|in|this|next|any|whenever|for)\b"
+)
+_NARRATOR = r"(?:it|there|he|she|they|we|the|our|his|her|their|my|everything|nothing|things)\b"
+_MANNER = r"be|keep|use|avoid|answer|reply|respond|call|address|speak|talk|include|cite"
+_ZH_ERRAND = "去|来|做|帮|买|写|把|别|不|先|赶|回|给|等|吃|看|起床|到"
+_ZH_KIN = "妹|姐|弟|哥|妈|爸|爷|奶|外公|外婆|老[公婆板师]|女|儿|孩|朋友|同[事学]|先生|太太|家|们|叔|阿姨|邻居|室友|男"
 # topic, pattern; the first that matches names the topic
 _PATTERNS: Final = (
-    ("address", r"(?<!n't )(?<!not )(?<!never )\b(?:call me|address me as|refer to me as|my pronouns are|i go by)"
-     r"\s+\w"),
-    ("address", r"(?:请|可以|就|以后|都)*(?:叫我|称呼我)(?:为|做|作)?\s*[\w\u4e00-\u9fff]"),
+    ("address", rf"(?<!n't )(?<!not )(?<!never )\b(?:call me\s+(?!{_LATER})|address me as|refer to me as"
+     r"|my pronouns are|i go by)\s*\w"),
+    ("address", rf"(?:^|[，,。；;\s])(?:你|请|可以|就|以后|今后|都)*(?:叫我|称呼我)(?:为|做|作)?\s*"
+     rf"(?!{_ZH_ERRAND})[\w\u4e00-\u9fff]"),
     ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
      r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
-    ("health", r"我.{0,4}(?:对.{1,12}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
-    ("style", r"^\W*(?:please\s+|so\s+)?(?:from now on|in (?:the )?future|going forward|for all (?:future|your) \w+)\b"
-     r".{3,}"),
+    ("health", rf"我(?!{_ZH_KIN}).{{0,4}}(?:对.{{1,12}}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
+    ("style", r"^\W*(?:please\s+|so\s+)?(?:from now on|in (?:the )?future(?!\s+\w+s\b)|going forward"
+     rf"|for all (?:future|your) \w+)\b(?!,?\s+{_NARRATOR}).{{3,}}"),
     ("style", rf"^\W*(?:please\s+|and\s+|you (?:should|must)\s+)?(?:always|never)\s+{_DO}\b"),
     ("style", rf"^\W*(?:please\s+)?(?:do not|don't|stop)\s+(?:ever\s+|always\s+)?(?:using|calling|{_DO})\b.*"
      r"\b(?:ever|again|any ?more|me|in (?:your|any) (?:answers?|repl(?:y|ies)))\b"),
     ("style", r"\bI(?:'d)? (?:want|need|would like|like|expect|prefer) "
-     r"(?:you to|your answers?|all answers?|answers? (?:to be|in))\s*(?:to\s+)?(?:always\s+|never\s+)?\w+"),
+     rf"(?:(?:you to\s+(?:always|never|not|only|stop|{_MANNER}))\b(?!.*\bthis\b)"
+     r"|(?:your answers?|all answers?|answers? (?:to be|in))\s*(?:to\s+)?(?:always\s+|never\s+)?\w+)"),
     ("style", r"(?:以后|今后|从现在(?:起|开始)|从今(?:以后|往后)).{0,8}"
      r"(?:请|都|要|不要|别|用|不许|一律|必须)"),
     ("style", r"(?:每次|永远).{0,8}(?:请|不要|别|不许|一律|必须|都[要用请得]|要用)"),
