@@ -34,6 +34,7 @@ from gateway.usage import Meter
 from gateway.wire.anthropic import AnthropicFace
 from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import Guard, Protocol, with_expectations
+from gateway.wire.history import HistoryFace
 from gateway.wire.memory import MemoryFace
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.defaults import Defaults
@@ -123,8 +124,10 @@ class Gateway:
         """The stages of the way, and what stands beside it, joined."""
         config, memory = self._config.memory, self.memory
         meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
-        model = config.extraction.model or os.environ.get("MEMRADER_MODEL") or "default"
-        asker = Asker(forwarder, lambda: model, meter.note_own)
+        learning = config.extraction.model or os.environ.get("MEMRADER_MODEL")
+        asker = Asker(forwarder, lambda: learning or "default", meter.note_own)
+        if learning and config.enabled:
+            memory.learn(asker)
         self._pipeline = Pipeline(
             recall=memory.recall,
             remember=memory.remember,
@@ -137,6 +140,7 @@ class Gateway:
             fine_timeout=config.extraction.timeout,
             sticky=memory.sticky,
             meter=meter,
+            condenser=memory.condenser,
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)
@@ -214,6 +218,9 @@ class Gateway:
             *operations_to_routes(operations, desk),
             *OpenAPIFace(operations).routes(),
             *memory.routes(),
+            *HistoryFace(
+                self.memory.library, self.memory.recall, self.memory.registry, self._config.memory.default_user
+            ).routes(),
             *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
             *AnthropicFace(self._config, self._pipeline).routes(),
             *OpenAIFace(self._config, self._pipeline, models).routes(),

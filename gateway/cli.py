@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from gateway import __version__, heap
 from gateway.commands.calling import NotAnswered, add_address, address_of, ask
+from gateway.commands.history import add_commands
 from gateway.config import Config, load
 from gateway.errors import ConfigError
 
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     reindex = in_memory.add_parser("reindex", help="make all memories anew for the configured embedder")
     add_address(reindex)
     reindex.set_defaults(run=_reindex)
+    for command in add_commands(in_memory):
+        command.set_defaults(run=_history)
     _add_keeping(in_memory)
     usage = commands.add_parser("usage", help="requests and tokens, by model, key, user, upstream or hour")
     usage.add_argument("--by", default="model", metavar="NAME,NAME", help="any of hour, key, user, model, upstream")
@@ -209,6 +212,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     else:
         show(explanation, console, everything=arguments.all)
     return 0
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from gateway.commands import history  # noqa: PLC0415 — not needed by `serve`
+
+    return _asked(arguments, lambda url, key, _: history.run(arguments, url, key))
 
 
 def _reindex(arguments: argparse.Namespace) -> int:

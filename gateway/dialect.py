@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from gateway.turn import Answer, Memory
 
-__all__ = ["Dialect", "Layout", "Reader", "UserTurn"]
+__all__ = ["Dialect", "Layout", "Reader", "ToolCall", "UserTurn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,15 @@ class UserTurn:
     text: str
     path: tuple[str | int, ...]
     index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool: its arguments as JSON, and what came of it, "" if nothing did."""
+
+    name: str
+    arguments: str
+    result: str
 
 
 class Reader(Protocol):
@@ -112,6 +121,10 @@ class Dialect(Protocol):
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
         """Ids of the messages up to the last user message: what the model sees anyway."""
+        ...
+
+    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
+        """The calls of tools since the user last spoke."""
         ...
 
     def reader(self) -> Reader:

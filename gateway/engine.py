@@ -14,6 +14,8 @@ from gateway import heap
 from gateway.config import Config
 from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable
+from gateway.learn.condenser import Condenser
+from gateway.learn.learner import Learner
 from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
@@ -27,6 +29,7 @@ from gateway.remember.remember import Remember
 from gateway.remember.retention import Retention
 from gateway.remember.transfer import Transfer
 from gateway.remember.writer import Writer
+from gateway.store.agenda import Agenda
 from gateway.store.blocks import Blocks, BlocksFailed
 from gateway.store.catalog import Made
 from gateway.store.embed import Embedders, EmbedFailed
@@ -38,6 +41,7 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
+from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
 
@@ -67,6 +71,7 @@ class MemoryEngine:
         self.state = "loading" if memory.enabled else "off"
         self.on_change: list[Callable[[], None]] = []
         self.reindexer: Reindexer | None = None
+        self._learner: Learner | None = None
         self._writer: Writer | None = None
         self._retention: Retention | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -108,6 +113,9 @@ class MemoryEngine:
         self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
+        self.condenser = Condenser(
+            self.library, self.registry, memory, self._telemetry, search=self.recall.search, count=self._count
+        )
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled)
         self.forgetter = Forgetter(
@@ -118,6 +126,25 @@ class MemoryEngine:
             drop=self._drop_sets,
             blocks=self.blocks,
         )
+
+    def learn(self, asker: Asker) -> None:
+        """Learn from conversations by asking a model. Before `load`."""
+        self._learner = Learner(
+            agenda=Agenda(self.folder / "learning.sqlite"),
+            library=self.library,
+            registry=self.registry,
+            asker=asker,
+            config=self._config.memory.extraction,
+            telemetry=self._telemetry,
+            search=self.recall.search,
+            screen=self.remember.screened,
+            kept=self.journal.kept,
+            count=self._count,
+            dialect=self._dialect,
+        )
+        self.forgetter.on_scopes.append(self._learner.forget)
+        self.condenser.asker = asker
+        self.remember.keeps_calls = self._config.memory.extraction.tools
 
     def load(self) -> None:
         """Begin to load what is heavy."""
@@ -132,6 +159,9 @@ class MemoryEngine:
             self._loading.cancel()
             await asyncio.wait([self._loading], timeout=_STOP_TIMEOUT)
         await self.intake.stop()
+        if self._learner is not None:
+            await self._learner.stop()
+        await self.condenser.stop()
         await self.forgetter.stop()
         await self.remember.stop()
         if self.reindexer is not None:
@@ -197,6 +227,8 @@ class MemoryEngine:
         self.recall.ready(self._sets)
         self.library.ready(self._sets)
         self.intake.start()
+        if self._learner is not None:
+            self._learner.start()
         self._keep_in_order()
         self.state = "ready"
         heap.settle()
@@ -211,6 +243,7 @@ class MemoryEngine:
             scrub=self.journal.scrub,
         )
         self._retention.start()
+        self.condenser.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
         if self.reindexer.is_free:
             self.reindexer.start()
@@ -233,6 +266,8 @@ class MemoryEngine:
 
     async def _apply(self, rows: Sequence[Row]) -> None:
         await self._sets.apply(rows)
+        if self._learner is not None:
+            self._learner.note(rows)
 
     def _drop_sets(self, scopes: Iterable[str]) -> None:
         self._sets.drop(scopes)
@@ -255,8 +290,11 @@ class MemoryEngine:
 
     def report(self) -> dict[str, Any]:
         """How the memory is, for `/ready`."""
+        learner = self._learner
+        learning = {} if learner is None else {"learning": {"waiting": learner.waiting, "aside": learner.aside}}
         return {
             "memory": self.state,
+            **learning,
             "mended": list(self._store.mended),
             "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,
             "journal_backlog": self.journal.backlog_entries,

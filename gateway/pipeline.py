@@ -22,6 +22,7 @@ from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
 from gateway.identity import derived_session
+from gateway.learn.condenser import Condenser
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
 from gateway.recall.explain import Explanations
@@ -68,6 +69,7 @@ class Pipeline:
         fine_timeout: float,
         sticky: Sticky,
         meter: Meter,
+        condenser: Condenser,
     ) -> None:
         self.recall = recall
         self.remember = remember
@@ -81,6 +83,7 @@ class Pipeline:
         self._asker = asker
         self._fine_timeout = fine_timeout
         self._sticky = sticky
+        self._condenser = condenser
         self._prefixes = PrefixWatch()
         self._afterwards: set[asyncio.Task[Any]] = set()
 
@@ -215,6 +218,9 @@ class Pipeline:
         if turn.recalled.status is not MemoryStatus.OFF:
             return turn.recalled
         recalled = await self.recall.recall(turn)
+        is_in_vain = not recalled.memories and recalled.status in (MemoryStatus.HIT, MemoryStatus.MISS)
+        if is_in_vain and turn.identity is not None and self._condenser.is_on:
+            self.afterwards(self._condenser.bring_back(turn.identity.reads, turn.ask.query))
         if turn.wanted.is_fine:
             memories = await refine(self._asker, turn.ask.query, recalled.memories, self._fine_timeout)
             recalled = replace(recalled, memories=memories)
@@ -242,6 +248,8 @@ class Pipeline:
                 profile_budget=self._config.profile_budget,
             )
         turn = replace(turn, block=block)
+        if self._condenser.is_on:
+            self._condenser.note_recalled(block.ids)
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)
         return turn
 

@@ -82,6 +82,18 @@ class Telemetry:
         self.drain_failures = self._counter("gateway_drain_failures", "Batches that failed, by cause.", ["cause"])
         self.working_sets = Gauge("gateway_working_sets", "Scopes held in RAM.", registry=self.registry)
         self.working_set_bytes = Gauge("gateway_working_set_bytes", "Bytes they take.", registry=self.registry)
+        self.learned = self._counter(
+            "gateway_learned_items", "What a model found in conversations, by result.", ["result"]
+        )
+        self.learning_failures = self._counter(
+            "gateway_learning_failures", "Questions to that model that failed, by cause.", ["cause"]
+        )
+        self.learning_waiting = Gauge(
+            "gateway_learning_waiting_conversations", "Conversations to be learnt from.", registry=self.registry
+        )
+        self.learning_aside = Gauge(
+            "gateway_learning_aside_conversations", "Given up until the next start.", registry=self.registry
+        )
         self.plugin_failures = self._counter("gateway_plugin_failures", "Failed hook calls.", ["plugin", "hook"])
         self.plugin_seconds = self._histogram(
             "gateway_plugin_seconds", "Time in hooks.", _STAGE_SECONDS, ["plugin", "hook"]

@@ -77,9 +77,12 @@ class Meter:
         cost = self._note(used, written, tenant=tenant, key=key, user=turn.user, model=model, upstream=upstream)
         return answer if cost is None else replace(answer, cost=cost)
 
-    def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> None:
-        """Note what the gateway asked on its own account; the key is `(gateway)`, the tenant none."""
-        self._note(Used(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream)
+    def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> float | None:
+        """Note what the gateway asked on its own account, and say what it cost; the key is `(gateway)`, the tenant
+        none."""
+        return self._note(
+            Used(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream
+        )
 
     def _note(
         self, used: Used, written: int, *, tenant: str, key: str, user: str, model: str, upstream: str

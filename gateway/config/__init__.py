@@ -5,7 +5,14 @@ start with the path of the key. `${NAME}` and `${NAME:-default}` are replaced in
 so that a value from the environment can never change the shape of the file. Relative paths are relative to the file.
 """
 
-from gateway.config.memory import EmbedderConfig, MemoryConfig, RecallConfig, RememberConfig, RetentionConfig
+from gateway.config.memory import (
+    EmbedderConfig,
+    ExtractionConfig,
+    MemoryConfig,
+    RecallConfig,
+    RememberConfig,
+    RetentionConfig,
+)
 from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, PriceConfig, ServerConfig
 from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.config.whole import Config, is_loopback, load
@@ -13,6 +20,7 @@ from gateway.config.whole import Config, is_loopback, load
 __all__ = [
     "Config",
     "EmbedderConfig",
+    "ExtractionConfig",
     "KeyConfig",
     "LimitsConfig",
     "LogConfig",

@@ -64,15 +64,28 @@ class RetentionConfig(Section):
         {}, description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good."
     )
     max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
+    condense_over: int | None = Field(
+        None, ge=100, description="Messages of one cube over which its oldest conversations are condensed; null: never."
+    )
+    condense_after_days: Positive = Field(30.0, description="But none in which something was said since.")
     purge_after_hours: Positive = Field(
-        24.0, description="Hours after which what was deleted or changed is gone from the files too."
+        24.0, description="Hours after which what was deleted is gone from the files too."
     )
     every_minutes: Positive = Field(60.0, description="How often that is looked after.")
 
 
 class ExtractionConfig(Section):
-    model: str | None = Field(None, description="Model asked on the gateway's own account; null: `models.default`.")
-    timeout: Positive = Field(20.0, description="Seconds that such a question may take.")
+    model: str | None = Field(
+        None, description="Model that learns from conversations in the background; null: none does."
+    )
+    timeout: Positive = Field(20.0, description="Seconds that a question to it may take.")
+    tools: bool = Field(True, description="Also keep what calls of tools gave, and learn from it.")
+    idle: Positive = Field(60.0, description="Seconds without a word after which a conversation is learnt from.")
+    window_tokens: int = Field(1500, ge=100, le=100_000, description="Or at once when it has so much that is new.")
+    max_tokens_per_day: int = Field(
+        200_000, ge=0, description="Tokens that learning from one user may take a day; 0: no limit."
+    )
+    max_cost_per_day: Positive | None = Field(None, description="The same in US dollars, where prices are known.")
 
 
 class DocumentsConfig(Section):

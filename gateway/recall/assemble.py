@@ -13,6 +13,7 @@ from itertools import groupby
 
 from gateway.dialect import Layout
 from gateway.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
+from gateway.store.lineage import LEARNT
 from gateway.turn import Block, Memory, Record
 
 __all__ = ["NOTES", "NO_BLOCK", "Notes", "assemble"]
@@ -23,9 +24,11 @@ _RULES = (
 )
 _END = f"{FENCE_CLOSE}\n\n"
 _WISHES = "Standing wishes:\n"
+_CONCLUDED = "concluded"  # by a model, from what was said
 _SHARE = 4  # of a budget, the part that wishes may take at most
 _SMALLEST_ITEM = 5  # tokens
 _OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
+_LONGER = 3  # times as many tokens as a fact: a message of more says more
 _SHORT = 512  # characters of a memory whose line is kept: the same ones come again and again
 _LINES_KEPT = 4096
 
@@ -44,6 +47,8 @@ class Notes:
 
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
+        if source == "assistant" and LEARNT in memory.record.info:
+            source = _CONCLUDED
         said_by = "" if source == "user" else f"{source}: "
         said_by = warning_of(memory.record) + said_by
         text = memory.record.text
@@ -109,10 +114,12 @@ def _wishes(
     """Those that fit, and what they and their heading cost; the first ones first."""
     kept: list[Memory] = []
     left = room - (count(_WISHES) if profile else 0)
+    known = set(seen)
     for memory in profile:
         cost = count(NOTES.line(memory))
-        if memory.record.message_id not in seen and cost <= left:
+        if memory.record.message_id not in known and cost <= left:
             kept.append(memory)
+            known.add(memory.record.message_id)
             left -= cost
     return kept, room - left if kept else 0
 
@@ -129,11 +136,12 @@ def _choose(
     headings: dict[date, str] = {}
     years: set[int] = set()
     texts: set[str] = set()
+    once = _Once()
     for memory in memories:
         if room < _SMALLEST_ITEM or len(chosen) == most:
             break
         record = memory.record
-        if memory.tokens >= room or record.text in texts:
+        if memory.tokens >= room or record.text in texts or once.has(memory):
             continue
         cost = count(layout.line(memory))
         day, heading = _day(record), layout.heading(memory)
@@ -150,8 +158,30 @@ def _choose(
             years.add(day.year)
         chosen.append(memory)
         texts.add(record.text)
+        once.add(memory)
         room -= cost
     return chosen, room
+
+
+class _Once:
+    """What was learnt and what was said, so that nothing comes twice: no fact beside all of the messages that it rests
+    on, no message beside a fact that says all of it."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._told: dict[str, int] = {}  # messages that a fact rests on, with the fact's tokens
+
+    def has(self, memory: Memory) -> bool:
+        record = memory.record
+        if LEARNT in record.info:
+            return bool(record.links) and self._said.issuperset(record.links)
+        return memory.tokens <= _LONGER * self._told.get(record.id, 0)
+
+    def add(self, memory: Memory) -> None:
+        record = memory.record
+        self._said.add(record.id)
+        if LEARNT in record.info and record.source == "user":
+            self._told |= dict.fromkeys(record.links, memory.tokens)
 
 
 def _place(memory: Memory) -> tuple[date, float, int]:

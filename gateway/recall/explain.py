@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.recall.assemble import when
+from gateway.store.lineage import LEARNT
 from gateway.turn import SCORE_PARTS, Block, Memory, Principal, Recalled, Turn
 
 __all__ = ["Explanations"]
@@ -91,6 +92,7 @@ class Explanations:
 def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:
     injected = {memory.record.id for memory in kept.block.memories}
     texts = {memory.record.text for memory in kept.block.memories}
+    said = injected | {link for one in kept.block.memories if LEARNT in one.record.info for link in one.record.links}
     offered = {memory.record.id for memory in kept.offered}
     known = {memory.record.id for memory in (*kept.found.memories, *kept.found.passed_over)}
     added = [memory for memory in kept.offered if memory.record.id not in known]
@@ -104,6 +106,8 @@ def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:
             yield memory, "in the prompt anyway"
         elif record.text in texts:
             yield memory, "the same as another"
+        elif said.issuperset(record.links if LEARNT in record.info else [record.id]):
+            yield memory, "said there anyway"
         elif len(injected) >= kept.most:
             yield memory, "over recall.top_k"
         else:

@@ -6,7 +6,7 @@ only of those that are theirs, and a foreign id is answered as an unknown one.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
+from gateway.store.lineage import LEARNT, REPLACED_BY, archived, chain, edited, revived, undone
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
 from gateway.turn import Principal, Record, Scope
@@ -59,6 +60,11 @@ class Library:
     async def records(self, scope: Scope, allows: Filter | None = None) -> list[Record]:
         """All memories of a scope that a filter allows, archived ones included, oldest first."""
         return await self._read(scope, lambda working_set: working_set.records(allows))
+
+    async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
+        """Those of a scope's memories that have these ids."""
+        wanted = set(memory_ids)
+        return await self.records(scope, lambda record: record.id in wanted)
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -140,18 +146,79 @@ class Library:
         return len(members)
 
     async def update(
-        self, record: Record, *, text: str | None = None, status: str | None = None, title: str | None = None
+        self,
+        record: Record,
+        *,
+        text: str | None = None,
+        status: str | None = None,
+        title: str | None = None,
+        by: str = "",
     ) -> Record:
-        """A new version of a memory; it can be found when this returns. What was concluded from it goes. Raises
-        NotFound if it was deleted meanwhile."""
+        """A new version of a memory; it can be found when this returns. Its earlier text is kept, archived, and so is
+        what was concluded from that. `by`: the id of what takes the place of one that is archived. Raises NotFound if
+        it was deleted meanwhile."""
         sets = await self._current(is_change=True)
         async with self._changing:
             if not await self._is_there(sets, record):
                 raise NotFound("there is no memory of this id")
-            concluded = await self._concluded_from([record])
-            if concluded:
-                await self._delete(sets, concluded)
-            return await self._update(record, text=text, status=status, title=title)
+            now = time.time()
+            changed = replace(
+                record,
+                text=record.text if text is None else text,
+                status=record.status if status is None else status,
+                info=record.info if title is None else {**record.info, "title": title},
+            )
+            if changed.status != record.status:
+                changed = archived(changed, now, by) if changed.status == "archived" else changed
+                changed = revived(changed) if changed.status == "activated" else changed
+            changed = replace(changed, version=record.version + 1, updated_at=now)
+            before = [edited(record, now)] if changed.text != record.text else []
+            await self._committed([changed, *before, *await self._followed(record, changed, now)])
+            return changed
+
+    async def history(self, record: Record) -> list[Record]:
+        """A memory with all that it replaced and that replaced it, the first one first."""
+        scope = await self._registry.scope(record.scope)
+        return [] if scope is None else chain(record.id, await self.records(scope))
+
+    async def undo(self, record: Record) -> list[Record]:
+        """Take back the last thing that happened to a memory. Returns what changed; nothing if nothing did."""
+        sets = await self._current(is_change=True)
+        async with self._changing:
+            line = {one.id: one for one in await self.history(record)}
+            now = time.time()
+            changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
+            changed = [one for one in changed if not sets.is_struck(one)]
+            changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
+            followed = [await self._followed(line[one.id], one, now) for one in changed]
+            await self._committed([*changed, *(one for records in followed for one in records)])
+            return changed
+
+    async def revise(self, records: Sequence[Record], added: Sequence[Record] = ()) -> list[Record]:
+        """New versions of memories, and new ones with them; those that somebody else changed or deleted meanwhile are
+        left out. They can be found when this returns. Raises MemoryUnavailable."""
+        sets = await self._current(is_change=True)
+        async with self._changing:
+            there = await self.versions([record.id for record in records])
+            now = time.time()
+            changed = [
+                replace(record, version=there[record.id] + 1, updated_at=now)
+                for record in records
+                if there.get(record.id) == record.version and not sets.is_struck(record)
+            ]
+            await self._committed([*added, *changed])
+            return changed
+
+    async def _followed(self, before: Record, after: Record, now: float) -> list[Record]:
+        """What was concluded from a memory, when that is changed: it holds as long as the memory does."""
+        if before.text == after.text and before.status == after.status:
+            return []
+        concluded = await self._concluded_from([before])
+        if after.status == "activated" and before.text == after.text:
+            changed = [revived(one) for one in concluded if one.info.get(REPLACED_BY) == before.id]
+        else:
+            changed = [archived(one, now, before.id) for one in concluded if one.status == "activated"]
+        return [replace(one, version=one.version + 1, updated_at=now) for one in changed]
 
     async def _is_there(self, sets: "WorkingSets", record: Record) -> bool:
         if sets.is_struck(record):
@@ -160,31 +227,31 @@ class Library:
             return True
         return any(found.status != "deleted" for found in await self._store.find([record.id]))
 
-    async def _update(self, record: Record, *, text: str | None, status: str | None, title: str | None) -> Record:
-        changed = replace(
-            record,
-            text=record.text if text is None else text,
-            status=record.status if status is None else status,
-            info=record.info if title is None else {**record.info, "title": title},
-            version=record.version + 1,
-            updated_at=time.time(),
-        )
-        await self._commit([changed])
+    async def _committed(self, records: Sequence[Record]) -> None:
+        for begin in range(0, len(records), _AT_ONCE):
+            await self._commit(records[begin : begin + _AT_ONCE])
         await self._drained(_PATIENCE)
         self._tell()
-        return changed
 
     async def _concluded_from(self, records: Sequence[Record]) -> list[Record]:
-        """Preferences and the like that were made from these very messages, and from nothing else."""
-        scopes = {record.scope for record in records if record.kind == "turn"}
+        """Preferences and the like that were made from these memories, and from nothing else that is still there. What
+        a model made has words of each message that it names: it goes with any of them."""
+        scopes = {record.scope for record in records if record.kind != "document"}
         gone = {record.id for record in records}
         found: list[Record] = []
         for value in scopes:
             scope = await self._registry.scope(value)
-            if scope is not None:
-                found += await self.records(
-                    scope, lambda record: _is_conclusion(record) and gone.issuperset(record.links)
-                )
+            if scope is None:
+                continue
+            held = await self.records(scope)
+            left = {record.id for record in held} - gone
+            found += [
+                record
+                for record in held
+                if _is_conclusion(record)
+                and not gone.isdisjoint(record.links)
+                and (LEARNT in record.info or left.isdisjoint(record.links))
+            ]
         return found
 
     def _tell(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.fence import SUSPICIOUS
-from gateway.store.terms import terms
+from gateway.store.terms import likeness, terms
 from gateway.turn import Record
 
 __all__ = ["in_force", "of_profile"]
@@ -70,18 +70,13 @@ def _replaces(newer: Record, older: Record) -> bool:
     if _ADDRESS.search(newer.text) and _ADDRESS.search(older.text):
         return True
     conditions = _condition(newer.text), _condition(older.text)
-    if any(conditions) and _likeness(*conditions) < _SAME:
+    if any(conditions) and likeness(*conditions) < _SAME:
         return False  # each holds where its condition does
     if any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
         return True
-    return _likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
+    return likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
 
 
 def _condition(text: str) -> set[str]:
     found = _CONDITION.search(text)
     return set(terms(found.group())) if found else set()
-
-
-def _likeness(one: set[str], other: set[str]) -> float:
-    """Dice's coefficient: twice the words in common, of all words."""
-    return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0

@@ -54,7 +54,8 @@ class SetArrays:
     of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
     `stretch` numbers the stretches of conversation. `dated` is 1 for what was said in the time that is asked about
     (None: none is). `doubt` is 1 for what reads like an instruction to a model, else 0.
-    `outranks` holds pairs of rows: the first corrects the second.
+    `outranks` holds pairs of rows: the first corrects the second. `conclusions` too: the first was concluded from the
+    second, and is never before all that it was concluded from.
     """
 
     price: Floats
@@ -66,6 +67,7 @@ class SetArrays:
     allowed: Bools
     doubt: Floats
     outranks: Sequence[tuple[int, int]] = ()
+    conclusions: Sequence[tuple[int, int]] = ()
     dated: Floats | None = None
 
 
@@ -143,6 +145,7 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     date = np.zeros_like(doubt) if arrays.dated is None else np.float32(weights.date) * arrays.dated
     scores = joined + best_of_stretch + own + length + doubt + date
     scores[~arrays.allowed] = -np.inf
+    _put_back(scores, arrays)
     for correction, corrected in arrays.outranks:
         if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
             scores[correction] = scores[corrected] + _CLEARLY
@@ -152,6 +155,17 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date)
     parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
     return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
+
+
+def _put_back(scores: Floats, arrays: SetArrays) -> None:
+    """Conclusions behind the best of what they were concluded from."""
+    best: dict[int, float] = {}
+    for conclusion, said in arrays.conclusions:
+        if arrays.allowed[said]:
+            best[conclusion] = max(best.get(conclusion, -np.inf), float(scores[said]))
+    for conclusion, score in best.items():
+        if arrays.allowed[conclusion]:
+            scores[conclusion] = min(float(scores[conclusion]), score - _CLEARLY)
 
 
 def _standardised(values: Floats, allowed: Bools, count: int) -> Floats:

@@ -109,7 +109,8 @@ class Recall:
             wanted = replace(wanted, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
         if wanted.min_relativity is None:
             wanted = replace(wanted, min_relativity=self._config.min_relativity)
-        return replace(wanted, profile=self._config.profile_budget > 0 and turn.dialect.layout is None)
+        is_ours = turn.dialect.layout is None
+        return replace(wanted, profile=self._config.profile_budget > 0 and is_ours, is_mixed=is_ours)
 
     async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
@@ -160,7 +161,8 @@ class Recall:
     async def _search(
         self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float
     ) -> Recalled:
-        loads = [asyncio.ensure_future(sets.for_recall(scope)) for scope in scopes]
+        load = sets.archived if wanted.is_archived else sets.for_recall
+        loads = [asyncio.ensure_future(load(scope)) for scope in scopes]
         current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
         held = await asyncio.gather(*loads)
         meant = {self._embedders.current.name: current}
@@ -218,7 +220,7 @@ def _find(
         ("preference", wanted.preference),
         ("tool", wanted.tool),
         ("skill", wanted.skill),
-        ("text", wanted.text or 0),
+        ("chat" if wanted.is_mixed else "text", wanted.text or 0),
     )
     for group, limit in groups:
         if limit <= 0:
@@ -240,7 +242,7 @@ def _find(
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             found.sort(key=lambda memory: -memory.relativity)
         found = [memory for memory in found if memory.relativity >= floor or group in _UNFLOORED][:limit]
-        if group == "text" and wanted.threshold:
+        if group in ("text", "chat") and wanted.threshold:
             found = _over_threshold(found, wanted.threshold)
         chosen += found
     return tuple(chosen)

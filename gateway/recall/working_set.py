@@ -21,6 +21,7 @@ from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, ra
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
 from gateway.store.dates import ABOUT, Period, period_of
+from gateway.store.lineage import CORRECTS, LEARNT
 from gateway.store.loaded import Loaded, Row
 from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
@@ -30,7 +31,11 @@ __all__ = ["WorkingSet"]
 Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
-_GROUPS = {"text": 0, "preference": 1, "tool": 2, "skill": 3}
+_GROUPS = {"text": (0,), "preference": (1, 4), "tool": (2,), "skill": (3,), "chat": (0, 4)}
+"""The codes of the rows that are searched together. A preference that a model learnt (4) competes with what was said in
+a chat; one that is a sentence of a message (1) does not: the message does."""
+_LEARNT_PREFERENCE = 4
+_IN_CONVERSATION = ("turn", "document")  # kinds with neighbours: what comes before and after
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
 _STRETCH = 16  # messages
@@ -60,6 +65,7 @@ class _Placed(NamedTuple):
     kind: str
     source: str
     part: int
+    is_learnt: bool
 
 
 class WorkingSet:
@@ -90,6 +96,7 @@ class WorkingSet:
             "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
         }
         self._corrections: dict[int, tuple[str, ...]] = {}
+        self._conclusions: dict[int, tuple[str, ...]] = {}  # what nobody said, with the ids of what it rests on
         self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
         self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
         self._alive = 0
@@ -142,13 +149,16 @@ class WorkingSet:
         self._about = loaded.about()
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
-        self._corrections = {row: links for row, links in loaded.corrections().items() if is_active[row]}
+        self._corrections = {row: links for row, links in loaded.links(CORRECTS).items() if is_active[row]}
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
+        learnt = loaded.links(LEARNT)
         names = ("session_id", "message_id", "kind", "source")
         parts = zip(*(loaded.strings(name) for name in names), loaded.numbers("part").tolist(), strict=True)
         for row, (session, message, kind, source, part) in enumerate(parts):
             if is_active[row]:
-                self._place(_Placed(row, session, message, kind, source, part), int(lengths[row]))
+                self._place(_Placed(row, session, message, kind, source, part, row in learnt), int(lengths[row]))
+                if row in learnt and source != "user":
+                    self._conclusions[row] = learnt[row]
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -163,7 +173,8 @@ class WorkingSet:
             return
         columns = self._columns
         self._corrections.pop(index, None)
-        if columns["group"][index] == _GROUPS["preference"]:
+        self._conclusions.pop(index, None)
+        if columns["group"][index] in _GROUPS["preference"]:
             self._profile = None
         if not columns["alive"][index]:
             return
@@ -197,7 +208,7 @@ class WorkingSet:
         if not self._alive:
             return []
         columns: dict[str, Any] = {name: column[:count] for name, column in self._columns.items()}
-        allowed = columns["alive"] & (columns["group"] == _GROUPS[group])
+        allowed = columns["alive"] & _is_of(columns["group"], group)
         if allows is not None:
             passed = np.zeros(count, np.bool_)
             asked = np.flatnonzero(allowed)
@@ -215,7 +226,8 @@ class WorkingSet:
             after=columns["after"],
             allowed=allowed,
             doubt=columns["doubt"],
-            outranks=self._outranks(),
+            outranks=self._pairs(self._corrections),
+            conclusions=self._pairs(self._conclusions),
             dated=_within(columns["at"], self._about, periods),
         )
         ranked = rank(arrays, found, weights, limit)
@@ -233,7 +245,7 @@ class WorkingSet:
         """The wishes that are in force, as `recall/profile.py` says."""
         if self._profile is None:
             columns, count = self._columns, len(self._records)
-            rows = np.flatnonzero(columns["alive"][:count] & (columns["group"][:count] == _GROUPS["preference"]))
+            rows = np.flatnonzero(columns["alive"][:count] & _is_of(columns["group"][:count], "preference"))
             wishes = in_force(self._at(rows.tolist()))
             tokens = [int(columns["tokens"][self._row_of[record.id]]) for record in wishes]
             self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(wishes, tokens, strict=True))
@@ -299,8 +311,11 @@ class WorkingSet:
         columns["alive"][index] = record.status == "activated"
         if record.status != "activated":
             return
-        if record.links and record.info.get("corrects"):
+        is_learnt = bool(record.links and record.info.get(LEARNT))
+        if record.links and record.info.get(CORRECTS):
             self._corrections[index] = record.links
+        if is_learnt and record.source != "user":
+            self._conclusions[index] = record.links
         if row.vector is not None and row.embedder == self.embedder:
             self._vectors.put(index, row.vector[None])
         columns["doubt"][index] = SUSPICIOUS in record.info
@@ -310,13 +325,13 @@ class WorkingSet:
             self._about[index] = told
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
-        placed = _Placed(index, record.session_id, record.message_id, record.kind, record.source, record.part)
-        self._place(placed, length)
+        names = record.session_id, record.message_id, record.kind, record.source
+        self._place(_Placed(index, *names, record.part, is_learnt), length)
         self._alive += 1
         self._total_length += length
 
     def _place(self, placed: "_Placed", length: int) -> None:
-        """Put a row at the end of its conversation; texts are neighbours."""
+        """Put a row at the end of its conversation; what was said are neighbours."""
         columns, group = self._columns, group_of(placed.kind)
         session = self._sessions.get(placed.session_id)
         if session is None:
@@ -327,26 +342,22 @@ class WorkingSet:
         session.messages += not placed.part
         self._stretch_lengths[session.stretch] += length
         columns["stretch"][placed.row] = session.stretch
-        columns["group"][placed.row] = _GROUPS[group]
+        is_preference = group == "preference" and placed.is_learnt
+        columns["group"][placed.row] = _LEARNT_PREFERENCE if is_preference else _GROUPS[group][0]
         columns["from_user"][placed.row] = placed.source == "user"
         if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
             columns["is_long"][placed.row] = True
             if placed.part and session.message_id == placed.message_id:
                 columns["is_long"][session.last] = True  # the first piece of several
-        if group == "text":
+        if placed.kind in _IN_CONVERSATION:
             columns["before"][placed.row] = session.last
             if session.last >= 0:
                 columns["after"][session.last] = placed.row
             session.last, session.message_id = placed.row, placed.message_id
 
-    def _outranks(self) -> list[tuple[int, int]]:
-        """Rows of corrections, each with a row that it corrects."""
-        return [
-            (index, self._row_of[corrected])
-            for index, links in self._corrections.items()
-            for corrected in links
-            if corrected in self._row_of
-        ]
+    def _pairs(self, linked: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
+        """Rows, each with a row that it is linked to."""
+        return [(row, self._row_of[id_]) for row, links in linked.items() for id_ in links if id_ in self._row_of]
 
     def _reserve(self, count: int) -> None:
         self._vectors.reserve(count)
@@ -358,6 +369,14 @@ class WorkingSet:
             grown = np.full(capacity, -1 if name in ("before", "after") else 0, column.dtype)
             grown[: len(self._records)] = column[: len(self._records)]
             self._columns[name] = grown
+
+
+def _is_of(groups: NDArray[np.int8], name: str) -> NDArray[np.bool_]:
+    """True for the rows that are searched together under this name."""
+    found: NDArray[np.bool_] = groups == _GROUPS[name][0]
+    for code in _GROUPS[name][1:]:
+        found |= groups == code
+    return found
 
 
 def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale, dated: Vector | None) -> Vector:

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.recall.working_set import WorkingSet
@@ -103,6 +104,20 @@ class WorkingSets:
         if isinstance(held, WorkingSet):
             return held
         found, _ = await self._loaded(scope)
+        found.remove_all(self._struck.get(scope.value, ()))
+        return found
+
+    async def archived(self, scope: Scope) -> WorkingSet:
+        """What was archived of a scope, to be searched as if it were not. Raises StoreFailed."""
+        made = self._store.made_of(scope.value)
+        loaded = await self._store.load(scope)
+        found = WorkingSet(made.dimensions, made.embedder)
+
+        def work() -> None:
+            rows = [row for row in loaded.rows() if row.record.status == "archived"]
+            found.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
+
+        await asyncio.to_thread(work)
         found.remove_all(self._struck.get(scope.value, ()))
         return found
 

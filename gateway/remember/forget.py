@@ -56,6 +56,8 @@ class Forgetter:
         self._settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
+        # others that know scopes' conversations, all or one of them. They raise MemoryUnavailable
+        self.on_scopes: list[Callable[[Sequence[str], str | None], Awaitable[None]]] = []
         # others that know a tenant's user by name; None: every tenant, every user. They raise MemoryUnavailable
         self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[Forgotten]] = set()
@@ -81,6 +83,9 @@ class Forgetter:
             newest, _ = await self._journal.position()
             await self._settled()
             deleted = await self._give_up(selection, known, newest)
+            own = [one.value for one in known.values() if selection.user in (None, one.owner)]
+            for listener in self.on_scopes if not selection.ids else ():
+                await listener(own, selection.session)
             async for _, records in chosen(selection, self._store, self._registry):
                 deleted += await self._delete(records)
             if purge:

@@ -19,7 +19,7 @@ from gateway.store.journal import JournalFailed
 from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
 from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, message_id
 
-__all__ = ["Intake", "document_records"]
+__all__ = ["Intake", "background_turn", "document_records"]
 
 _log = logging.getLogger("gateway.intake")
 _PAUSE = 5.0
@@ -53,7 +53,7 @@ class Intake:
 
     def screened(self, scope: Scope, records: Sequence[Record]) -> Awaitable[Sequence[Record]]:
         """Memories that come without a chat, as plugins let them be stored. Raises PluginUnavailable."""
-        turn = _background_turn(scope, self._dialect, records[0].session_id, records[0].created_at)
+        turn = background_turn(scope, self._dialect, records[0].session_id, records[0].created_at)
         return self._remember.screened(turn, records)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Intake:
 
     async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> bool:
         """False if the file was deleted meanwhile. Batch after batch: what others say comes in between."""
-        turn = _background_turn(scope, self._dialect, file.id, file.at)
+        turn = background_turn(scope, self._dialect, file.id, file.at)
         records = document_records(scope, file, found, turn.received_at)
         for begin in range(0, len(records), _BATCH):
             while True:
@@ -131,8 +131,8 @@ class Intake:
         return True
 
 
-def _background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn:
-    """What plugins see of memories that come into the store without a chat: documents, imports."""
+def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn:
+    """What plugins see of memories that come into the store without a chat: documents, imports, what is learnt."""
     return Turn(
         id=id_,
         started=time.perf_counter(),

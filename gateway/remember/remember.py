@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.config import RememberConfig
+from gateway.dialect import ToolCall
 from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.remember.late import Late
@@ -34,6 +35,7 @@ _log = logging.getLogger("gateway.remember")
 _SAME_WITHIN = 120.0  # seconds
 _RECENT = 50_000  # messages whose repetition is recognised
 _COMMIT_TIMEOUT = 5.0
+_TOOL_NAME = 100  # characters
 _OWN_WORDS = 600  # characters of a message that is hardly a paste
 
 
@@ -50,6 +52,7 @@ class Remember:
         self._hook = hook
         self._late = Late(self._commit, telemetry)
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+        self.keeps_calls = False  # of tools: somebody learns from them
 
     async def remember(self, turn: Turn, answer: Answer) -> bool:
         """Commit a turn. False if it could not be kept now: it is tried again, and no reason to fail the chat."""
@@ -154,7 +157,28 @@ class Remember:
             for scope in turn.identity.writes
             for source, text in said
         ]
+        if self.keeps_calls and turn.ask.is_step and not answer.has_tool_calls:
+            calls = turn.dialect.calls(turn.body)
+            records += [record for scope in turn.identity.writes for record in self.calls_of(turn, scope, calls)]
         return self.without_repeated(records)
+
+    def calls_of(self, turn: Turn, scope: Scope, calls: Sequence[ToolCall], first: int = 0) -> list[Record]:
+        """The records of calls of tools: which call with which arguments, and what came of it. `first`: the place of
+        the first among several records."""
+        return [
+            replace(
+                self.make(
+                    turn,
+                    scope,
+                    "tool",
+                    f"{call.name}({call.arguments}) -> {call.result}",
+                    {**turn.info, "used_tool": call.name[:_TOOL_NAME]},
+                    index=first + number,
+                ),
+                kind="tool",
+            )
+            for number, call in enumerate(calls)
+        ]
 
     def without_repeated(self, records: Sequence[Record]) -> list[Record]:
         """Without messages that were kept a moment ago: clients ask again, also before the first answer."""

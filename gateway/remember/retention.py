@@ -1,7 +1,7 @@
 """Retention: memories go when their time is over, and the oldest ones of a cube that holds too many.
 
 Looked after now and then, some hundreds at a time, beside everything else. What goes is deleted as by hand: at once in
-recall. What was deleted or changed, by whomever, leaves the files too after a while: their tables are written anew.
+recall. What was deleted, by whomever, leaves the files too after a while: their tables are written anew.
 """
 
 import asyncio

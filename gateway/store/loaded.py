@@ -125,17 +125,15 @@ class Loaded:
             lengths = np.where(is_empty, 0, lengths).astype(np.int32)
         return vocabulary, numbers, lengths
 
-    def corrections(self) -> dict[int, tuple[str, ...]]:
-        """Rows that correct others, with the ids of those."""
+    def links(self, name: str) -> dict[int, tuple[str, ...]]:
+        """Rows of which `info` says that they are this, with the ids that they are linked to."""
         import numpy as np  # noqa: PLC0415
         import pyarrow.compute as pc  # noqa: PLC0415
 
-        linked = np.flatnonzero(pc.list_value_length(self._table.column("links")).to_numpy() > 0)
-        return {
-            row: record.links
-            for row, record in zip(linked.tolist(), self.records(linked.tolist()), strict=True)
-            if record.info.get("corrects")
-        }
+        says = pc.match_substring(self._table.column("info"), f'"{name}":true').to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(says)
+        linked = self._table.column("links").take(rows).to_pylist()
+        return {row: tuple(ids) for row, ids in zip(rows.tolist(), linked, strict=True) if ids}
 
     def records(self, rows: Sequence[int] | None = None) -> list[Record]:
         """The records of these rows, or of all."""

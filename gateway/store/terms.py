@@ -8,10 +8,11 @@ itself. Pure; terms hold no white space, so a text's terms can be stored joined 
 import itertools
 import re
 import unicodedata
+from collections.abc import Set
 from datetime import date, timedelta
 from functools import lru_cache
 
-__all__ = ["TERMS_VERSION", "is_cjk", "is_question", "stored_terms", "terms"]
+__all__ = ["TERMS_VERSION", "is_cjk", "is_question", "likeness", "stored_terms", "terms"]
 
 TERMS_VERSION = 2  # raised with each change of what `stored_terms` gives: stored rows are brought up to date then
 
@@ -57,6 +58,11 @@ def terms(text: str) -> list[str]:
         elif _CLITIC.sub("", piece) not in _STOP_WORDS:
             found.append(_stem(piece))
     return found
+
+
+def likeness(one: Set[str], other: Set[str]) -> float:
+    """How much two texts' terms are the same, 0 to 1 (Dice's coefficient): twice those in common, of all."""
+    return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
 
 
 def stored_terms(text: str, event_time: float) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from gateway.errors import GatewayError
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in
 
-__all__ = ["Asker", "read_object"]
+__all__ = ["Asked", "Asker", "read_object"]
 
 _log = logging.getLogger("gateway.asker")
 _MAX_ANSWER = 1 << 20
@@ -25,12 +26,23 @@ _MAX_TOKENS = 1500
 _STARTS = 20  # braces at which an object is tried
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a question: the object, or why there is none (`failure`: no_model, timeout, unreachable, refused,
+    unreadable), the tokens that were used, and what they cost in US dollars where a price is known."""
+
+    found: dict[str, Any] | None
+    failure: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+
+
 class Asker:
     """`model` names the model to ask; the stand-in without a language model is never asked. `note` is told what each
-    question used: upstream, model, tokens of prompt and answer."""
+    question used (upstream, model, tokens of prompt and answer), and says what that cost, None if nobody knows."""
 
     def __init__(
-        self, forwarder: Forwarder, model: Callable[[], str], note: Callable[[str, str, int, int], None]
+        self, forwarder: Forwarder, model: Callable[[], str], note: Callable[[str, str, int, int], float | None]
     ) -> None:
         self._forwarder = forwarder
         self._model = model
@@ -47,46 +59,57 @@ class Asker:
         self, instructions: str, material: str, schema: Mapping[str, Any], *, timeout: float
     ) -> dict[str, Any] | None:
         """The model's JSON object for this material; None if there is no model, or no answer worth the name."""
+        return (await self.consult(instructions, material, schema, timeout=timeout)).found
+
+    async def consult(
+        self, instructions: str, material: str, schema: Mapping[str, Any], *, timeout: float, most: int = _MAX_TOKENS
+    ) -> Asked:
+        """The same, with what it cost and why it failed. `most`: tokens that the answer may have."""
         if not self.has_model:
-            return None
+            return Asked(None, "no_model")
         try:
             async with asyncio.timeout(timeout):
-                text = await self._answer(instructions, material, schema)
+                text, asked = await self._answer(instructions, material, schema, most)
         except (GatewayError, TimeoutError) as error:
             _log.warning("model_not_asked", extra={"cause": str(error) or "timeout"})
-            return None
+            return Asked(None, "timeout" if isinstance(error, TimeoutError) else "unreachable")
+        if asked.failure:
+            return asked
         found = read_object(text)
         if found is None:
             _log.warning("model_answer_unreadable", extra={"characters": len(text)})
-        return found
+            return replace(asked, failure="unreadable")
+        return replace(asked, found=found)
 
-    async def _answer(self, instructions: str, material: str, schema: Mapping[str, Any]) -> str:
+    async def _answer(
+        self, instructions: str, material: str, schema: Mapping[str, Any], most: int
+    ) -> tuple[str, Asked]:
         route = self._forwarder.route(self._model())
         body = {
             "model": route.model,
             "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": material}],
             "temperature": 0,
-            "max_tokens": _MAX_TOKENS,
+            "max_tokens": most,
             "stream": False,
             "response_format": {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
             },
         }
-        status, raw = await self._send(route.asked, body)
+        status, raw, asked = await self._send(route.asked, body)
         if status == 400:  # a server that knows no schemas: the instructions say what is wanted
             del body["response_format"]
-            status, raw = await self._send(route.asked, body)
+            status, raw, asked = await self._send(route.asked, body)
         if status != 200:
             _log.warning("model_refused", extra={"status": status})
-            return ""
+            return "", replace(asked, failure="refused")
         try:
             content = orjson.loads(raw)["choices"][0]["message"]["content"]
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-            return ""
-        return content if isinstance(content, str) else ""
+            content = None
+        return (content, asked) if isinstance(content, str) else ("", asked)
 
-    async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+    async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes, Asked]:
         served = await self._forwarder.send_chat(
             self._forwarder.route(model),
             path="/chat/completions",
@@ -103,11 +126,13 @@ class Asker:
                     break
         finally:
             incoming.close()
+        asked = Asked(None)
         if incoming.status == 200:
             usage = object_in(loaded_object(bytes(raw)), "usage")
             tokens = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
-            self._note(served.upstream.name, served.target.model, *tokens)
-        return incoming.status, bytes(raw)
+            cost = self._note(served.upstream.name, served.target.model, *tokens)
+            asked = Asked(None, "", sum(tokens), cost or 0.0)
+        return incoming.status, bytes(raw), asked
 
 
 def read_object(text: str) -> dict[str, Any] | None:

@@ -161,27 +161,22 @@ def _answers(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _openai_paths() -> dict[str, Any]:
-    headers = [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
-        for name, text in _MEMORY_HEADERS.items()
-    ]
-    chat = {
-        "summary": "Chat with memory, plain or streamed",
-        "parameters": headers,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}},
-        },
-    }
-    passed = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
-    named = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
+def _asked(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
+
+
+_LISTED = [
+    _asked("user", "Whose memories; else the default user's."),
+    _asked("kind", "turn, fact, preference, tool, skill, document; several with commas."),
+    _asked("archived", "`true`: those that hold no more."),
+    _asked("limit", "How many, 1 to 1000."),
+    _asked("as_of", "What was known and held then: a date, a time or seconds since 1970."),
+]
+_SEARCHED = [_asked("query", "What to search for.", is_needed=True), *_LISTED[:4]]
+
+
+def _memory_paths(named: dict[str, Any]) -> dict[str, Any]:
     return {
-        "/v1/chat/completions": {"post": _openai(chat)},
-        "/v1/completions": {"post": _openai({"summary": "Passed through", **passed})},
-        "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
-        "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
-        "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
         "/v1/memory/reindex": {
             "get": _openai({"summary": "How far memories are made anew for the configured embedder"}),
             "post": _openai({"summary": "Begin to make them anew"}, "202"),
@@ -210,6 +205,41 @@ def _openai_paths() -> dict[str, Any]:
             )
         },
         "/v1/memory/explain/{id}": {"get": _openai({"summary": "What a chat recalled, and why", **named})},
+        "/v1/memory/list": {
+            "get": _openai({"summary": "A user's memories, also as they were on a day", "parameters": _LISTED})
+        },
+        "/v1/memory/search": {
+            "get": _openai({"summary": "A user's memories that belong to a question", "parameters": _SEARCHED})
+        },
+        "/v1/memory/history/{id}": {
+            "get": _openai({"summary": "What a memory replaced, and what replaced it", **named})
+        },
+        "/v1/memory/undo/{id}": {"post": _openai({"summary": "Take back the last thing that happened to it", **named})},
+    }
+
+
+def _openai_paths() -> dict[str, Any]:
+    headers = [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
+        for name, text in _MEMORY_HEADERS.items()
+    ]
+    chat = {
+        "summary": "Chat with memory, plain or streamed",
+        "parameters": headers,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}},
+        },
+    }
+    passed = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
+    named = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
+    return {
+        "/v1/chat/completions": {"post": _openai(chat)},
+        "/v1/completions": {"post": _openai({"summary": "Passed through", **passed})},
+        "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
+        "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
+        "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
+        **_memory_paths(named),
     }
 
 

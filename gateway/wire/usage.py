@@ -1,8 +1,6 @@
 """`GET /v1/usage`: what was used, by hour, key, user, model and upstream."""
 
-import contextlib
 import time
-from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
@@ -11,10 +9,10 @@ from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.store.ledger import DIMENSIONS, MOST, Ledger, LedgerFailed
 from gateway.turn import Right
 from gateway.wire.guard import principal_of
+from gateway.wire.moments import moment_in
 
 __all__ = ["UsageFace"]
 
-_LAST = 2**37  # the year 6325
 _MONTH = 30 * 86_400.0
 
 
@@ -37,7 +35,10 @@ class UsageFace:
             raise NotFound("no usage is kept: see usage.enabled in the configuration")
         by = [name for name in query.get("by", "model").split(",") if name]
         now = time.time()
-        since, until = _moment(query.get("since"), now - _MONTH, "since"), _moment(query.get("until"), now + 1, "until")
+        since, until = (
+            moment_in(query.get("since"), now - _MONTH, "since"),
+            moment_in(query.get("until"), now + 1, "until"),
+        )
         only = {name: query[name] for name in DIMENSIONS if name in query}
         tenant = None if self._is_open else principal.tenant
         try:
@@ -48,19 +49,3 @@ class UsageFace:
             raise MemoryUnavailable("the ledger cannot be read now; try again") from error
         body = {"object": "list", "since": int(since), "until": int(until), "data": rows, "has_more": len(rows) == MOST}
         return web.Response(body=orjson.dumps(body), content_type="application/json")
-
-
-def _moment(text: str | None, default: float, name: str) -> float:
-    """Seconds since 1970, or a date or time in ISO's form (UTC where it names no zone). Raises BadRequest."""
-    if not text:
-        return default
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        if 0 <= seconds < _LAST:
-            return seconds
-        raise BadRequest(f"{name} must be seconds since 1970", param=name)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadRequest(f"{name} must be a date, a time or seconds since 1970", param=name) from error
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

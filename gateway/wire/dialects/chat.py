@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from gateway import splice
-from gateway.dialect import Layout, UserTurn
+from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
+from gateway.wire.dialects.calls import calls_after
 from gateway.wire.dialects.placing import (
     is_chore,
     mapping_of,
@@ -112,6 +113,9 @@ class ChatDialect:
         messages = body["messages"]
         last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
         return said_in([text_of(message.get("content")) for message in messages[: last + 1]])
+
+    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
+        return calls_after(self.user_turns(body), body.get(self.messages_field))
 
     def reader(self) -> "ChatReader":
         return ChatReader()

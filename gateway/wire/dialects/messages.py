@@ -11,11 +11,12 @@ from typing import Any, Final
 import orjson
 
 from gateway import splice
-from gateway.dialect import Layout, UserTurn
+from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
+from gateway.wire.dialects.calls import calls_after
 from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
 from gateway.wire.dialects.readers import first_string
 
@@ -122,6 +123,9 @@ class MessagesDialect:
         last = turns[-1].path[1] if turns else 0
         messages = [message for index, message in enumerate(body["messages"]) if index <= int(last)]
         return said_in([_spoken(message["content"]) for message in messages])
+
+    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
+        return calls_after(self.user_turns(body), body.get(self.messages_field))
 
     def reader(self) -> "MessagesReader":
         return MessagesReader()

@@ -1,18 +1,21 @@
-"""Feedback in a user's own words: it corrects memories or adds to them.
+"""Feedback in a user's own words: it corrects memories, adds to them, or has them forgotten.
 
-With a model: what it contradicts is archived and a new version takes its place, what is new is added. Without one the
-feedback itself is kept as a memory that outranks those it is about. Either way nothing is overwritten.
+With a model: what it contradicts is archived and a new version takes its place, what is new is added, and what is to be
+forgotten is archived. Without one the feedback itself is kept as a memory that outranks those it is about. Either way
+nothing is overwritten, and all of it can be undone.
 """
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.asking import judge_feedback
+from gateway.asking import Judged, judge_feedback
 from gateway.errors import NotFound
 from gateway.identity import may_touch
+from gateway.store.lineage import CORRECTS, REPLACES
 from gateway.store.registry import Task
 from gateway.turn import Record, Scope, Turn, Wanted
 from gateway.wire.dialects.chat import text_of
@@ -23,9 +26,13 @@ from gateway.wire.memos.manage_models import FeedbackRequest, NativeFeedbackRequ
 
 __all__ = ["Changed", "feedback_operations", "give_feedback"]
 
-Judged = tuple[list[tuple[Record, str]], list[str], str]
-
 _ABOUT = 0.45  # relevance from which a memory is taken to be what the feedback is about
+_MEANT = 0.7  # relevance from which a memory is taken to be what is to be forgotten
+_FORGET = re.compile(
+    r"\s*(?:please\s+|could you\s+|can you\s+)?(?:forget|delete|erase|remove|drop)\s+"
+    r"(?:that|what|about|everything|the|my|all|it)\b|\s*(?:请|帮我|你)*(?:忘记|忘掉|忘了|删除|删掉|不要再记)",
+    re.IGNORECASE,
+)
 _CANDIDATES = 10
 _CORRECTED = 3  # memories that feedback outranks where no model says which
 _CONVERSATION = 6
@@ -35,8 +42,9 @@ _CONVERSATION = 6
 class Changed:
     """What feedback did. `answer` is the corrected answer, "" if there is none."""
 
-    added: tuple[Record, ...]
-    updated: tuple[tuple[Record, Record], ...]
+    added: tuple[Record, ...] = ()
+    updated: tuple[tuple[Record, Record], ...] = ()
+    forgotten: tuple[Record, ...] = ()
     answer: str = ""
 
 
@@ -90,6 +98,7 @@ async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, A
     record = {
         "add": [native_item(one) for one in changed.added],
         "update": [{**native_item(new), "old": native_item(old)} for old, new in changed.updated],
+        "delete": [native_item(one) for one in changed.forgotten],
     }
     answer = {"answer": changed.answer} if asked.corrected_answer else {}
     return [{"record": record, **answer}]
@@ -143,7 +152,12 @@ async def give_feedback(
     judged = await _judged(call, text, context, about)
     turn = replace(call.turn(access.identity), info=dict(info or {}), agent_id=agent_id, app_id=app_id)
     if judged is None:
-        return Changed(tuple(await _kept_plainly(call, access, turn, text, about)), ())
+        forgotten = await _forgotten(call, text, about)
+        return (
+            Changed(forgotten=forgotten)
+            if forgotten
+            else Changed(tuple(await _kept_plainly(call, access, turn, text, about)))
+        )
     return await _applied(call, access, turn, judged)
 
 
@@ -160,16 +174,32 @@ async def _kept_plainly(
     return await call.keep(turn, [_correction(call, turn, access.identity.writes[0], text, corrected)])
 
 
+async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]]) -> tuple[Record, ...]:
+    """Archived, where somebody asks to forget and no model says what: the memories that are clearly meant."""
+    meant = [record for record, relativity in about if relativity >= _MEANT][:_CORRECTED]
+    found = []
+    for record in meant if _FORGET.match(text) else ():
+        with contextlib.suppress(NotFound):
+            found.append(await call.desk.library.update(record, status="archived"))
+    return tuple(found)
+
+
 async def _applied(call: Call, access: Access, turn: Turn, judged: Judged) -> Changed:
-    """New versions beside what they replace, which is archived; and what is new."""
-    scope, (updates, additions, answer) = access.identity.writes[0], judged
-    made = [_correction(call, turn, scope, new, [old]) for old, new in updates]
-    made += [_correction(call, turn, scope, addition, []) for addition in additions]
-    kept = await call.keep(turn, made)
-    for old, _ in updates:
+    """New versions beside what they replace, which is archived; what is new; and what is forgotten, archived too."""
+    scope, library = access.identity.writes[0], call.desk.library
+    made = [_correction(call, turn, scope, new, [old]) for old, new in judged.updates]
+    made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
+    made += [_correction(call, turn, scope, addition, []) for addition in judged.additions]
+    kept = await call.keep(turn, made) if made else []
+    replaced = list(zip([old for old, _ in judged.updates], kept, strict=False))
+    forgotten = []
+    for old, new in replaced:
         with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to archive
-            await call.desk.library.update(old, status="archived")
-    return Changed(tuple(kept[len(updates) :]), tuple(zip([old for old, _ in updates], kept, strict=False)), answer)
+            await library.update(old, status="archived", by=new.id)
+    for old in judged.forgotten:
+        with contextlib.suppress(NotFound):
+            forgotten.append(await library.update(old, status="archived"))
+    return Changed(tuple(kept[len(replaced) :]), tuple(replaced), tuple(forgotten), judged.answer)
 
 
 async def _about(call: Call, access: Access, text: str, memory_ids: Sequence[str]) -> list[tuple[Record, float]]:
@@ -198,6 +228,6 @@ def _correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequ
     """A fact that the user states; it outranks what it corrects."""
     made = call.desk.remember.make(turn, scope, "user", text, turn.info)
     name = hashlib.sha256("\0".join([made.id, text]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-    marks = {"feedback": True, **({"corrects": True} if corrected else {})}
+    marks = {"feedback": True, **({CORRECTS: True} if corrected else {})}
     links = tuple(record.id for record in corrected)
     return replace(made, id=name, kind="fact", links=links, info={**made.info, **marks})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.store.filters import file_ids, memory_type
+from gateway.store.lineage import LEARNT, REPLACED_BY, REPLACES
 from gateway.store.terms import terms
 from gateway.turn import Memory, Record, Scope, group_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "PREFERENCE_NOTE",
     "client_lists",
     "distinct",
+    "history_of",
     "iso",
     "message_item",
     "native_groups",
@@ -79,17 +81,9 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
             "reasoning": record.info.get("reasoning", ""),
         }
     if group == "tool":
-        used = {"used_tool": record.info.get("used_tool", ""), "error_type": "", "success_rate": 1.0}
-        return item | {
-            "tool_type": "ToolTrajectoryMemory",
-            "tool_value": record.text,
-            "tool_used_status": [used | {"tool_experience": ""}],
-            "experience": "",
-        }
+        return item | _tool(record)
     if group == "skill":
-        skill = {"name": _key(record), "description": record.text[:200], "procedure": record.text}
-        empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
-        return item | {"skill_value": skill | empty, "skill_url": "", "skill_type": "document"}
+        return item | {"skill_value": _skill(record), "skill_url": "", "skill_type": "document"}
     return item | {
         "memory_key": _key(record),
         "memory_value": record.text,
@@ -99,6 +93,27 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
         "content": record.text,
         "sources": [_source(record)],
     }
+
+
+def _tool(record: Record) -> dict[str, Any]:
+    """A call of a tool, or what calls of it teach."""
+    worked, lesson = record.info.get("worked") is not False, record.text if LEARNT in record.info else ""
+    used = {
+        "used_tool": record.info.get("used_tool", ""),
+        "error_type": "" if worked else "failed",
+        "success_rate": float(worked),
+        "tool_experience": lesson,
+    }
+    kind = "ToolTrajectoryMemory"
+    return {"tool_type": kind, "tool_value": record.text, "tool_used_status": [used], "experience": lesson}
+
+
+def _skill(record: Record) -> dict[str, Any]:
+    """A procedure; of one that was uploaded, its text."""
+    steps = record.info.get("steps")
+    procedure = "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1)) if steps else record.text
+    empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
+    return {"name": _key(record), "description": record.text[:200], "procedure": procedure, **empty}
 
 
 def _key(record: Record) -> str:
@@ -144,9 +159,9 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "info": dict(record.info),
         "file_ids": list(file_ids(record)),
         "version": record.version,
-        "history": [],
+        "history": history_of(record),
         "is_fast": record.kind == "turn",
-        "evolve_to": [],
+        "evolve_to": [record.info[REPLACED_BY]] if REPLACED_BY in record.info else [],
         "working_binding": None,
         "internal_info": None,
         "covered_history": None,
@@ -166,6 +181,26 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
             "dialog_id": record.links[0] if record.links else "",
         }
     return {"id": record.id, "memory": record.text, "ref_id": reference, "metadata": metadata}
+
+
+def history_of(record: Record, line: Sequence[Record] = ()) -> list[dict[str, Any]]:
+    """What a memory was before: those that it replaced and its earlier texts, as far as `line` (its chain) has them,
+    else the ids of what it replaced."""
+    if not line:
+        replaced = record.info.get(REPLACES)
+        return [{"archived_memory_id": id_} for id_ in replaced] if isinstance(replaced, list) else []
+    place = next((index for index, one in enumerate(line) if one.id == record.id), 0)
+    return [
+        {
+            "archived_memory_id": one.id,
+            "memory": one.text,
+            "version": one.version,
+            "is_fast": one.kind == "turn",
+            "update_type": "feedback" if record.info.get("feedback") else "conflict",
+            "created_at": iso(one.event_time),
+        }
+        for one in line[:place]
+    ]
 
 
 def native_groups(

@@ -14,6 +14,7 @@ from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
 from gateway.store.registry import PROFILE, Document
 from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
+from gateway.wire.dialects.calls import calls_in
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
 from gateway.wire.memos.feedback import give_feedback
@@ -30,7 +31,7 @@ from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
 
 __all__ = ["memory_operations"]
 
-_MAX_TOOL_RESULT = 4000
+_FIRST_CALL = 10_000  # place of the first call of a tool among the records of a request
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
 
@@ -207,7 +208,9 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
         for index, message in enumerate(messages)
         for record in _records(call, turn, scope, asked, (index, message))
     ]
-    records += [record for scope in access.identity.writes for record in _tool_records(call, turn, scope, messages)]
+    calls = calls_in(messages)
+    for scope in access.identity.writes:
+        records += call.desk.remember.calls_of(turn, scope, calls, _FIRST_CALL)
     records += await _file_records(turn, access, asked)
     if not records:
         if asked.is_feedback:
@@ -267,28 +270,6 @@ async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[P
     return Document(
         id=f"{turn.id}-{path}", cube_id="", name=name, size=size, kind="document", status="completed"
     ), pieces
-
-
-def _tool_records(call: Call, turn: Turn, scope: Scope, messages: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """Calls of tools with what they gave: which call with which arguments, and the result."""
-    results = {
-        str(message.get("tool_call_id")): text_of(message.get("content"))
-        for message in messages
-        if message["role"] == "tool"
-    }
-    found = []
-    for index, message in enumerate(messages):
-        calls = message.get("tool_calls")
-        for number, one in enumerate(calls if isinstance(calls, list) else ()):
-            function = one.get("function") if isinstance(one, dict) else None
-            if not isinstance(function, dict) or not function.get("name"):
-                continue
-            result = results.get(str(one.get("id")), "")[:_MAX_TOOL_RESULT]
-            text = f"{function['name']}({function.get('arguments') or ''}) -> {result}"
-            info = {**turn.info, "used_tool": str(function["name"])}
-            made = call.desk.remember.make(turn, scope, "tool", text, info, index=index * 1000 + number + 1)
-            found.append(replace(made, kind="tool"))
-    return found
 
 
 async def _without_feedback(call: Call, access: Access, asked: AddRequest) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from gateway.identity import may_touch, scope_of
 from gateway.store.filters import memory_type, plain_id
 from gateway.turn import Record, Wanted, group_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
-from gateway.wire.memos.items import EMPTY_LISTS, client_lists, message_item, native_item
+from gateway.wire.memos.items import EMPTY_LISTS, client_lists, history_of, message_item, native_item
 from gateway.wire.memos.manage_models import (
     DashboardRequest,
     GetAllRequest,
@@ -110,6 +110,7 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
         "created_at": detail["create_time"],
         "updated_at": detail["update_time"],
         "version": record.version,
+        "history": history_of(record, await call.desk.library.history(record)),
     }
 
 
@@ -182,7 +183,9 @@ async def get_cube_memory(call: Call, _: None) -> web.StreamResponse:
     if not found:
         shown = plain_id(memory_id) if plain_id(memory_id).isalnum() else "this"
         return call.reply(f"Memory with ID {shown} not found", None)
-    return call.reply("Memory retrieved successfully", native_item(found[0]))
+    item = native_item(found[0])
+    item["metadata"]["history"] = history_of(found[0], await call.desk.library.history(found[0]))
+    return call.reply("Memory retrieved successfully", item)
 
 
 async def get_by_ids(call: Call, _: None) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""`gateway memory list`, `search`, `history` and `undo`: what is known, what was, and taking it back."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from gateway.commands.calling import add_address, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+__all__ = ["add_commands", "run", "show"]
+
+_CHARACTERS = 200
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> "list[argparse.ArgumentParser]":
+    """The four commands; whoever calls sets what they run."""
+    listed = commands.add_parser("list", help="a user's memories, the newest first, also as they were on a day")
+    listed.add_argument("--as-of", metavar="TIME", help="what was known and held then: a date, or a time")
+    search = commands.add_parser("search", help="a user's memories that belong to a question")
+    search.add_argument("query", metavar="QUESTION")
+    for command in (listed, search):
+        command.add_argument("--user", help="whose; else memory.default_user")
+        command.add_argument("--kind", metavar="KIND,KIND", help="turn, fact, preference, tool, skill, document")
+        command.add_argument("--archived", action="store_true", help="those that hold no more")
+        command.add_argument("--limit", type=int, default=50, metavar="N")
+    history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
+    undo = commands.add_parser("undo", help="take back the last thing that happened to a memory")
+    for command in (history, undo):
+        command.add_argument("id", metavar="ID")
+    for command, what in ((listed, "list"), (search, "search"), (history, "history"), (undo, "undo")):
+        command.add_argument("--json", action="store_true", help="as JSON")
+        add_address(command)
+        command.set_defaults(what=what)
+    return [listed, search, history, undo]
+
+
+def run(arguments: argparse.Namespace, url: str, key: str) -> int:
+    """Ask, and print. Raises NotAnswered."""
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    console = Console()
+    asked: Callable[[], Any] = {
+        "list": lambda: ask(f"{url}/v1/memory/list?{_query(arguments)}", key),
+        "search": lambda: ask(f"{url}/v1/memory/search?{_query(arguments)}", key),
+        "history": lambda: ask(f"{url}/v1/memory/history/{quote(arguments.id, safe='')}", key),
+        "undo": lambda: ask(f"{url}/v1/memory/undo/{quote(arguments.id, safe='')}", key, {}),
+    }[arguments.what]
+    found = asked()
+    if arguments.json:
+        console.print_json(data=found)
+    else:
+        show(found["data"], console)
+        if found.get("has_more"):
+            console.print(f"and more; --limit shows more than {arguments.limit}")
+    return 0
+
+
+def _query(arguments: argparse.Namespace) -> str:
+    asked = {
+        "query": getattr(arguments, "query", None),
+        "as_of": getattr(arguments, "as_of", None),
+        "user": arguments.user,
+        "kind": arguments.kind,
+        "archived": "true" if arguments.archived else None,
+        "limit": str(arguments.limit),
+    }
+    return urlencode({name: text for name, text in asked.items() if text})
+
+
+def show(memories: list[dict[str, Any]], console: "Console") -> None:
+    """Print memories as the routes give them."""
+    from rich.markup import escape  # noqa: PLC0415 — as above
+    from rich.table import Table  # noqa: PLC0415
+
+    if not memories:
+        console.print("There is nothing. Whose memories are meant: --user? Those that hold no more: --archived?")
+        return
+    table = Table(expand=True)
+    table.add_column("id", no_wrap=True, min_width=32)
+    for name in ("kind", "from", "until"):
+        table.add_column(name)
+    table.add_column("memory", ratio=1, min_width=30)
+    for one in memories:
+        voice = "concluded" if one["is_learnt"] and one["source"] == "assistant" else one["source"]
+        said_by = "" if voice == "user" else f"{voice}: "
+        until = one["until"][:10] if one["until"] else ("" if one["status"] == "activated" else one["status"])
+        text = escape(said_by + " ".join(one["text"].split())[:_CHARACTERS])
+        style = "" if one["status"] == "activated" else "dim"
+        table.add_row(one["id"], one["kind"], one["from"][:10], until, text, style=style)
+    console.print(table)

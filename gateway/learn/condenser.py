@@ -1,0 +1,195 @@
+"""Keeps a memory small: old conversations of a cube that holds too much are condensed, and come back when they matter.
+
+What a model sums up, or what tells most, stays; the rest is archived, never deleted. It can be searched on request, and
+what a question finds nothing for but that, is brought back for the next one.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from gateway.config import MemoryConfig
+from gateway.errors import MemoryUnavailable
+from gateway.learn import condense
+from gateway.learn.condense import CONDENSED
+from gateway.learn.window import window_of
+from gateway.recall.library import Library
+from gateway.store.lineage import revived
+from gateway.store.memories import StoreFailed
+from gateway.store.registry import Registry, RegistryFailed
+from gateway.telemetry import Telemetry
+from gateway.turn import Recalled, Record, Scope, ScopeKind, Wanted
+from gateway.upstream.asker import Asker
+
+__all__ = ["Condenser"]
+
+_log = logging.getLogger("gateway.condenser")
+_DAY = 86_400.0
+_FIRST = 30.0  # seconds after the start
+_REST = 600.0
+_LEFT = 0.8  # of what is allowed, so that the next message does not begin it anew
+_SHOWN = 6000  # tokens of a conversation that a model is shown
+_ANSWER = 600  # tokens
+_BROUGHT_BACK = 4  # messages
+_RELEVANT = 0.6
+_LOOKED_EVERY = 60.0  # seconds between two looks into what one user has archived
+_LOOKED = 10_000  # users
+_COUNTED = 100_000  # memories whose recalls are counted
+_BACK = "brought_back"
+_OWNED = (ScopeKind.USER, ScopeKind.CUBE)
+
+Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
+
+
+class Condenser:
+    """`search` finds memories. `asker` None: no model sums up."""
+
+    def __init__(
+        self,
+        library: Library,
+        registry: Registry,
+        config: MemoryConfig,
+        telemetry: Telemetry,
+        *,
+        search: Search,
+        count: Callable[[str], int],
+    ) -> None:
+        self._library = library
+        self._registry = registry
+        self._config = config
+        self._telemetry = telemetry
+        self._search = search
+        self._count = count
+        self.asker: Asker | None = None
+        self._recalled: OrderedDict[str, int] = OrderedDict()
+        self._looked: OrderedDict[str, float] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        if self._config.retention.condense_over is not None:
+            self._task = asyncio.create_task(self._work(), name="condenser")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5)
+
+    def note_recalled(self, memory_ids: Sequence[str]) -> None:
+        """These went into a prompt. Costs next to nothing."""
+        for memory_id in memory_ids:
+            self._recalled[memory_id] = self._recalled.pop(memory_id, 0) + 1
+        while len(self._recalled) > _COUNTED:
+            self._recalled.popitem(last=False)
+
+    async def _work(self) -> None:
+        await asyncio.sleep(_FIRST)
+        while True:
+            pause = self._config.retention.every_minutes * 60
+            try:
+                await self.sweep(time.time())
+            except (MemoryUnavailable, RegistryFailed, StoreFailed) as error:
+                _log.warning("condenser_rests", extra={"cause": str(error)})
+                pause = min(pause, _REST)
+            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+                _log.exception("condenser_fault")
+            await asyncio.sleep(pause)
+
+    async def sweep(self, now: float) -> int:
+        """Condense what is old in each cube that holds too much. Returns how many messages were archived. Raises
+        MemoryUnavailable or RegistryFailed."""
+        most = self._config.retention.condense_over
+        if most is None:
+            return 0
+        before = now - self._config.retention.condense_after_days * _DAY
+        gone = 0
+        for scope in await self._registry.all_scopes():
+            if scope.kind not in _OWNED:
+                continue
+            said = await self._library.records(scope, _is_held)
+            if len(said) <= most:
+                continue
+            for conversation in condense.oldest(said, int(most * _LEFT), before):
+                gone += await self._condense(scope, conversation, said, now)
+        return gone
+
+    async def _condense(self, scope: Scope, said: Sequence[Record], all_said: Sequence[Record], now: float) -> int:
+        summary = await self._summary(scope, said, now)
+        kept = set() if summary is not None else condense.telling(said, all_said, self._recalled)
+        aside = condense.set_aside(said, kept, now, "" if summary is None else summary.id)
+        if not aside:
+            return 0
+        if summary is not None:  # its words are those of all of them
+            summary = replace(summary, links=tuple(record.id for record in said))
+        changed = await self._library.revise(aside, [] if summary is None else [summary])
+        self._telemetry.bound("remembered", "condensed").inc(len(changed))
+        return len(changed)
+
+    async def _summary(self, scope: Scope, said: Sequence[Record], now: float) -> Record | None:
+        """None where no model can sum it up now, or its summary does not hold."""
+        if self.asker is None:
+            return None
+        window = window_of([], said, _SHOWN, self._count)
+        if len(window.new) < len(said):  # too long for one question: its most telling messages stay
+            return None
+        asked = await self.asker.consult(
+            condense.INSTRUCTIONS,
+            window.text,
+            condense.SCHEMA,
+            timeout=self._config.extraction.timeout,
+            most=_ANSWER,
+        )
+        return condense.summary_in(asked.found, said, now)
+
+    async def bring_back(self, scopes: Sequence[Scope], query: str) -> int:
+        """What was archived to make room and answers a question that nothing else does; each user's is looked into now
+        and then. Returns how many messages came back."""
+        back = 0
+        for scope in scopes:
+            try:
+                back += await self._bring_back(scope, query) if self._may_look(scope, time.time()) else 0
+            except MemoryUnavailable as error:
+                _log.warning("nothing_brought_back", extra={"cause": str(error)})
+        return back
+
+    def _may_look(self, scope: Scope, now: float) -> bool:
+        if not self.is_on or now - self._looked.get(scope.value, 0.0) < _LOOKED_EVERY:
+            return False
+        self._looked[scope.value] = now
+        self._looked.move_to_end(scope.value)
+        if len(self._looked) > _LOOKED:
+            self._looked.popitem(last=False)
+        return True
+
+    async def _bring_back(self, scope: Scope, query: str) -> int:
+        wanted = Wanted(
+            text=_BROUGHT_BACK,
+            min_relativity=_RELEVANT,
+            is_archived=True,
+            allows={scope.value: lambda record: record.kind == "turn" and CONDENSED in record.info},
+        )
+        found = await self._search([scope], query, wanted)
+        ids = [memory.record.id for memory in found.memories]
+        if not ids:
+            return 0
+        now = time.time()
+        back = await self._library.revise([_back(record, now) for record in await self._library.known(scope, ids)])
+        self._telemetry.bound("remembered", "brought_back").inc(len(back))
+        return len(back)
+
+
+def _is_held(record: Record) -> bool:
+    """What was brought back stays."""
+    return record.kind == "turn" and record.status == "activated" and _BACK not in record.info
+
+
+def _back(record: Record, now: float) -> Record:
+    again = revived(record)
+    info = {name: value for name, value in again.info.items() if name != CONDENSED}
+    return replace(again, info={**info, _BACK: now})

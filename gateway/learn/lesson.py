@@ -1,0 +1,113 @@
+"""From decisions to memories: what is added, and what changes of what is there. Pure.
+
+Ids follow from the scope, the conversation and the text: the same lesson learnt twice makes nothing twice.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.learn.items import Item
+from gateway.learn.reconcile import Decision
+from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, archived, revived
+from gateway.turn import Record, Scope, message_id
+
+__all__ = ["Lesson", "learnt_again", "lesson_of"]
+
+_SAID_AGAIN: Final = "said_again"
+"""The name in a record's `info` for the ids of messages that say the same as those it rests on."""
+
+_MOST_LINKS = 32
+_MOST_TAGS = 10
+_SURER = 0.3  # of what is missing to certainty, each time that something is said again
+_SUREST = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """New memories, and new versions of known ones."""
+
+    added: tuple[Record, ...]
+    changed: tuple[Record, ...]
+
+
+def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now: float) -> Lesson:
+    """What is learnt from some decisions, in their order."""
+    added: dict[str, Record] = {}
+    changed: dict[str, Record] = {}
+    for decision in decisions:
+        old = tuple(changed.get(one.id, one) for one in decision.old)
+        if decision.relation == "same":
+            changed |= {one.id: _strengthened(one, decision.item) for one in old}
+        elif decision.relation != "outranked":
+            new = _record(scope, session_id, decision.item, now)
+            later = [one for one in old if one.event_time > new.event_time and decision.relation == "contradicts"]
+            if later:  # what was said before is learnt after: it was true until then
+                known = archived(new, later[0].event_time, later[0].id)
+                added.setdefault(new.id, known)
+                continue
+            held = [one for one in old if one.status == "activated"]
+            new = _in_place_of(new, held, is_merged=decision.relation == "more_precise") if held else new
+            added.setdefault(new.id, new)
+            changed |= {one.id: archived(one, new.event_time, new.id) for one in held}
+    return Lesson(tuple(added.values()), tuple(changed.values()))
+
+
+def learnt_again(record: Record, known: Record) -> Record:
+    """A memory that was archived, as it is when it is learnt once more."""
+    replaced = {REPLACES: record.info[REPLACES]} if REPLACES in record.info else {}
+    held = {name: record.info[name] for name in (REPLACED_BY, HELD_UNTIL) if name in record.info}
+    again = revived(known)
+    return replace(
+        again,
+        status=record.status,
+        event_time=record.event_time,
+        links=record.links,
+        info={**again.info, **replaced, **held},
+    )
+
+
+def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
+    last = item.sources[-1]
+    name = hashlib.sha256("\0".join([scope.value, session_id, item.kind, item.text]).encode()).hexdigest()[:32]
+    return Record(
+        id=name,
+        scope=scope.value,
+        cube_id=scope.cube_id,
+        user_id=last.user_id,
+        session_id=session_id,
+        kind=item.kind,
+        source=item.source,
+        text=item.text,
+        event_time=item.event_time,
+        created_at=now,
+        updated_at=now,
+        message_id=message_id(item.text),
+        agent_id=last.agent_id,
+        app_id=last.app_id,
+        confidence=item.confidence,
+        tags=tuple(dict.fromkeys(tag for source in item.sources for tag in source.tags))[:_MOST_TAGS],
+        links=tuple(dict.fromkeys(source.id for source in item.sources))[:_MOST_LINKS],
+        info={**item.info, LEARNT: True},
+    )
+
+
+def _in_place_of(new: Record, old: Sequence[Record], *, is_merged: bool) -> Record:
+    """It takes their place. A text that has their words rests on what they rest on."""
+    links = (*new.links, *(link for one in old for link in one.links)) if is_merged else new.links
+    replaced = [one.id for one in old if one.id != new.id]
+    return replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, REPLACES: replaced})
+
+
+def _strengthened(old: Record, item: Item) -> Record:
+    """The same memory, said once more; its text is as it was."""
+    before = [one for one in old.info.get(_SAID_AGAIN, ()) if isinstance(one, str)]
+    new = [source.id for source in item.sources if source.id not in (*old.links, *before)]
+    if not new:
+        return old
+    return replace(
+        old,
+        confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER),
+        info={**old.info, _SAID_AGAIN: [*before, *new][-_MOST_LINKS:]},
+    )

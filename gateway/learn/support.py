@@ -1,0 +1,65 @@
+"""Does an item that a model made rest on what was said? Pure.
+
+Its words must stand in the messages that it names, most of them, and each of its numbers and names. What a model adds
+of its own is no memory of anybody.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from gateway.store.terms import is_cjk, terms
+from gateway.turn import Record
+
+__all__ = ["SHARE", "is_supported"]
+
+SHARE = 0.5
+"""Of the words of an item, the part that must have been said."""
+
+_MORE_CJK = 0.1  # so much more of its characters, where they are Chinese, Japanese or Korean
+_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
+_NUMBER = re.compile(r"\d+")
+_NAME = re.compile(r"(?<![.!?。！？:：]\s)(?<!^)\b[A-ZÀ-Þ][\w'-]{2,}")
+# what a summary is written with, whoever speaks
+_NEUTRAL = frozenset(
+    terms(
+        "user users person someone said says mentioned states prefers prefer preference likes like wants want would "
+        "currently recently named called name has having being their them always never should assistant answer answers "
+        "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
+        "september october november december"
+    )
+)
+_NEUTRAL_CJK = frozenset(
+    "用户户喜欢表示提到希望偏好目前现在名叫为使用者想要的了是在我你他她它们这那和与就都也很有没不会"
+)
+
+
+def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> bool:
+    """True if an item's words were said in these messages: this share of them, and all numbers and names."""
+    said = "\n".join(record.text for record in sources)
+    if not _has_all_numbers(text, said, sources) or not _has_all_names(text, said):
+        return False
+    if is_cjk(text) and is_cjk(said):
+        own = set(_HAN.findall(text)) - _NEUTRAL_CJK
+        found, share = own & set(_HAN.findall(said)), share + _MORE_CJK
+    else:
+        own = set(terms(text)) - _NEUTRAL
+        found = own & set(terms(said))
+    return len(found) >= share * len(own)
+
+
+def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:
+    known = set(_NUMBER.findall(said))
+    for record in sources:  # a date may be worked out of "yesterday"
+        at = datetime.fromtimestamp(record.event_time, UTC)
+        for days in (-2, -1, 0, 1):
+            day = at + timedelta(days=days)
+            known |= {str(day.year), str(day.month), f"{day.month:02}", str(day.day), f"{day.day:02}"}
+        known.add(str(at.year - 1))
+    return known.issuperset(_NUMBER.findall(text))
+
+
+def _has_all_names(text: str, said: str) -> bool:
+    """Names in Latin letters: words with a capital that do not begin a sentence."""
+    known = set(terms(said)) | _NEUTRAL
+    return all(known.issuperset(terms(name)) for name in _NAME.findall(text))

@@ -1,0 +1,78 @@
+"""Calls of tools with what they gave, in all three formats. Pure. Whatever is odd is passed over."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.dialect import ToolCall, UserTurn
+
+__all__ = ["calls_after", "calls_in"]
+
+_MOST = 32  # calls of one turn
+_LONGEST = 4000  # characters of arguments, and of a result
+
+
+def calls_after(turns: Sequence[UserTurn], entries: Any) -> list[ToolCall]:
+    """The calls since the user last spoke; `entries` is the list that the turns' paths lead into."""
+    if not turns or len(turns[-1].path) < 2 or not isinstance(entries, list):
+        return []
+    place = turns[-1].path[1]
+    return calls_in(entries[place + 1 :]) if isinstance(place, int) else []
+
+
+def calls_in(entries: Sequence[Any]) -> list[ToolCall]:
+    """The calls among messages or items, in order, each with its result, "" where there is none."""
+    made: dict[str, tuple[str, str]] = {}
+    results: dict[str, str] = {}
+    for part in _parts(entries):
+        if "name" in part:
+            made.setdefault(part["id"], (part["name"], part["arguments"]))
+        else:
+            results[part["id"]] = part["result"]
+    return [
+        ToolCall(name, arguments[:_LONGEST], results.get(id_, "")[:_LONGEST])
+        for id_, (name, arguments) in list(made.items())[:_MOST]
+    ]
+
+
+def _parts(entries: Sequence[Any]) -> Iterator[dict[str, str]]:
+    """Calls (with a name) and results (without), each with the id that ties them."""
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            continue
+        content, calls = entry.get("content"), entry.get("tool_calls")
+        if entry.get("role") == "tool":
+            yield {"id": str(entry.get("tool_call_id")), "result": _text(content)}
+        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+            yield from _call(call if isinstance(call, dict) else {}, "id", f"{number}.{place}")
+        for block in content if isinstance(content, list) else ():
+            yield from _block(block)
+        yield from _block(entry)
+
+
+def _block(block: Any) -> Iterator[dict[str, str]]:
+    kind = block.get("type") if isinstance(block, dict) else None
+    if kind == "tool_use":
+        yield from _call({"id": block.get("id"), "function": block}, "id", "")
+    elif kind == "function_call":
+        yield from _call({"call_id": block.get("call_id"), "function": block}, "call_id", "")
+    elif kind == "tool_result":
+        yield {"id": str(block.get("tool_use_id")), "result": _text(block.get("content"))}
+    elif kind == "function_call_output":
+        yield {"id": str(block.get("call_id")), "result": _text(block.get("output"))}
+
+
+def _call(call: Mapping[str, Any], id_name: str, unnamed: str) -> Iterator[dict[str, str]]:
+    function = call.get("function")
+    if isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]:
+        arguments = function.get("arguments", function.get("input", ""))
+        shown = arguments if isinstance(arguments, str) else orjson.dumps(arguments, default=str).decode()
+        yield {"id": str(call.get(id_name) or unnamed), "name": function["name"], "arguments": shown}
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "\n".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
