@@ -412,7 +412,8 @@ async def test_business_keys_are_those_of_the_environment(
 
 
 async def test_adding_with_a_model_extracts_when_it_is_asked_to(gateway: Running, upstream: FakeUpstream) -> None:
-    upstream.script = says(200, completion('{"facts": [{"title": "t", "text": "Owns a kite."}], "preferences": []}'))
+    facts = [{"text": "Owns a kite.", "turns": [1]}, {"text": "Owns a yacht in Monaco.", "turns": [1]}]
+    upstream.script = says(200, completion(json.dumps({"facts": facts, "preferences": []})))
     plain = await add(gateway, "I got a kite today.")
     assert upstream.received == []
     fine = await add(gateway, "I got a second kite today.", mode="fine")

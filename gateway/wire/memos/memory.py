@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.asking import extract
 from gateway.errors import BadRequest
+from gateway.learn import items
+from gateway.learn.lesson import lesson_of
+from gateway.learn.reconcile import Decision
+from gateway.learn.window import window_of
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
@@ -31,6 +34,7 @@ from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
 
 __all__ = ["memory_operations"]
 
+_FINE_TOKENS = 8000  # of messages that a model is shown at once
 _FIRST_CALL = 10_000  # place of the first call of a tool among the records of a request
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
@@ -170,24 +174,20 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
 
 
 async def _extracted(call: Call, access: Access, turn: Turn, said: Sequence[Record]) -> list[Record]:
-    """What a model makes of the messages, linked to them; nothing without a model, the messages are kept anyway."""
-    scope = access.identity.writes[0]
-    own = [one for one in said if one.scope == scope.value and one.kind == "turn"]
-    desk = call.desk
-    if not own or not desk.asker.has_model:
+    """What a model makes of the messages, each linked to those it rests on; nothing without a model, the messages are
+    kept anyway."""
+    scope, desk = access.identity.writes[0], call.desk
+    own = [one for one in said if one.scope == scope.value and one.kind in ("turn", "tool")]
+    if not own:
         return []
+    window = window_of([], own, _FINE_TOKENS, desk.pipeline.count)
     timeout = desk.config.memory.extraction.timeout
-    facts, liked = await extract(desk.asker, [(one.source, one.text) for one in own], ("memory", "preference"), timeout)
+    found = await desk.asker.ask(items.INSTRUCTIONS, window.text, items.SCHEMA, timeout=timeout)
     stated = {one.text for one in said}
-    links = tuple(one.id for one in own)
-    found = [("fact", fact["memory_value"], {"title": fact["memory_key"]}) for fact in facts]
-    found += [("preference", one["preference"], {**one}) for one in liked]
-    records = []
-    for index, (kind, text, info) in enumerate(found):
-        if text not in stated:
-            made = desk.remember.make(turn, scope, "user", text, {**turn.info, **info}, index=100_000 + index)
-            records.append(replace(made, kind=kind, links=links))
-    return await call.keep(turn, records) if records else []
+    read = [item for item in items.read_items(found or {}, window)[0] if item.text not in stated]
+    new = [Decision(item, "unrelated") for item in read]
+    lesson = lesson_of(scope, access.identity.session_id, new, turn.received_at)
+    return await call.keep(turn, lesson.added) if lesson.added else []
 
 
 async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Record]]:
