@@ -22,7 +22,7 @@ from gateway.recall.recall import Recall
 from gateway.recall.sticky import Sticky
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
-from gateway.remember.intake import Intake
+from gateway.remember.intake import Intake, background_turn
 from gateway.remember.recover import recover
 from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
@@ -41,6 +41,7 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
+from gateway.turn import Record, Scope
 from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
@@ -114,7 +115,13 @@ class MemoryEngine:
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
         self.condenser = Condenser(
-            self.library, self.registry, memory, self._telemetry, search=self.recall.search, count=self._count
+            self.library,
+            self.registry,
+            memory,
+            self._telemetry,
+            search=self.recall.search,
+            screen=self._screened,
+            count=self._count,
         )
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled)
@@ -137,14 +144,18 @@ class MemoryEngine:
             config=self._config.memory.extraction,
             telemetry=self._telemetry,
             search=self.recall.search,
-            screen=self.remember.screened,
+            screen=self._screened,
             kept=self.journal.kept,
             count=self._count,
-            dialect=self._dialect,
         )
         self.forgetter.on_scopes.append(self._learner.forget)
-        self.condenser.asker = asker
+        self.condenser.ask = self._learner.ask
         self.remember.keeps_calls = self._config.memory.extraction.tools
+
+    async def _screened(self, scope: Scope, session_id: str, records: Sequence[Record]) -> Sequence[Record]:
+        """What is made of others' memories, as plugins let it be stored. Raises PluginUnavailable."""
+        turn = background_turn(scope, self._dialect, session_id, records[0].created_at)
+        return await self.remember.screened(turn, records)
 
     def load(self) -> None:
         """Begin to load what is heavy."""

@@ -8,21 +8,21 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gateway.config import MemoryConfig
-from gateway.errors import MemoryUnavailable
+from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.learn import condense
 from gateway.learn.condense import CONDENSED
 from gateway.learn.window import window_of
-from gateway.recall.library import Library
+from gateway.recall.library import Library, Outdated
 from gateway.store.lineage import revived
 from gateway.store.memories import StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
 from gateway.turn import Recalled, Record, Scope, ScopeKind, Wanted
-from gateway.upstream.asker import Asker
 
 __all__ = ["Condenser"]
 
@@ -32,7 +32,6 @@ _FIRST = 30.0  # seconds after the start
 _REST = 600.0
 _LEFT = 0.8  # of what is allowed, so that the next message does not begin it anew
 _SHOWN = 6000  # tokens of a conversation that a model is shown
-_ANSWER = 600  # tokens
 _BROUGHT_BACK = 4  # messages
 _RELEVANT = 0.6
 _LOOKED_EVERY = 60.0  # seconds between two looks into what one user has archived
@@ -41,11 +40,13 @@ _COUNTED = 100_000  # memories whose recalls are counted
 _BACK = "brought_back"
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE)
 
+Ask = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]]
+Screen = Callable[[Scope, str, Sequence[Record]], Awaitable[Sequence[Record]]]
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 
 
 class Condenser:
-    """`search` finds memories. `asker` None: no model sums up."""
+    """`search` finds memories, `screen` is where plugins see new ones. `ask` None: no model sums up."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Condenser:
         telemetry: Telemetry,
         *,
         search: Search,
+        screen: Screen,
         count: Callable[[str], int],
     ) -> None:
         self._library = library
@@ -62,8 +64,9 @@ class Condenser:
         self._config = config
         self._telemetry = telemetry
         self._search = search
+        self._screen = screen
         self._count = count
-        self.asker: Asker | None = None
+        self.ask: Ask | None = None
         self._recalled: OrderedDict[str, int] = OrderedDict()
         self._looked: OrderedDict[str, float] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -112,40 +115,45 @@ class Condenser:
         for scope in await self._registry.all_scopes():
             if scope.kind not in _OWNED:
                 continue
-            said = await self._library.records(scope, _is_held)
-            if len(said) <= most:
-                continue
-            for conversation in condense.oldest(said, int(most * _LEFT), before):
-                gone += await self._condense(scope, conversation, said, now)
+            try:
+                gone += await self._keep_small(scope, most, before, now)
+            except (MemoryUnavailable, Outdated, PluginUnavailable) as error:  # the next sweep comes
+                _log.warning("cube_not_condensed", extra={"cause": str(error) or "outdated"})
         return gone
+
+    async def _keep_small(self, scope: Scope, most: int, before: float, now: float) -> int:
+        said = await self._library.records(scope, _is_held)
+        if len(said) <= most:
+            return 0
+        whole = [record for record in said if CONDENSED not in record.info and _BACK not in record.info]
+        allowed = max(0, int(most * _LEFT) - (len(said) - len(whole)))
+        found = await asyncio.to_thread(condense.oldest, whole, allowed, before)
+        return sum([await self._condense(scope, conversation, said, now) for conversation in found])
 
     async def _condense(self, scope: Scope, said: Sequence[Record], all_said: Sequence[Record], now: float) -> int:
         summary = await self._summary(scope, said, now)
-        kept = set() if summary is not None else condense.telling(said, all_said, self._recalled)
-        aside = condense.set_aside(said, kept, now, "" if summary is None else summary.id)
-        if not aside:
-            return 0
-        if summary is not None:  # its words are those of all of them
-            summary = replace(summary, links=tuple(record.id for record in said))
-        changed = await self._library.revise(aside, [] if summary is None else [summary])
-        self._telemetry.bound("remembered", "condensed").inc(len(changed))
-        return len(changed)
+        kept: set[str] = set()
+        if summary is None:
+            kept = await asyncio.to_thread(condense.telling, said, all_said, self._recalled)
+        after = condense.set_aside(said, kept, now, "" if summary is None else summary.id)
+        seen = {record.id: record.version for record in said}
+        await self._library.revise(after, [] if summary is None else [summary], seen)
+        count = sum(record.status == "archived" for record in after)
+        self._telemetry.bound("remembered", "condensed").inc(count)
+        return count
 
     async def _summary(self, scope: Scope, said: Sequence[Record], now: float) -> Record | None:
         """None where no model can sum it up now, or its summary does not hold."""
-        if self.asker is None:
+        if self.ask is None:
             return None
         window = window_of([], said, _SHOWN, self._count)
         if len(window.new) < len(said):  # too long for one question: its most telling messages stay
             return None
-        asked = await self.asker.consult(
-            condense.INSTRUCTIONS,
-            window.text,
-            condense.SCHEMA,
-            timeout=self._config.extraction.timeout,
-            most=_ANSWER,
-        )
-        return condense.summary_in(asked.found, said, now)
+        found = await self.ask(scope, condense.INSTRUCTIONS, window.text, condense.SCHEMA)
+        summary = condense.summary_in(found, said, now)
+        if summary is None:
+            return None
+        return next(iter(await self._screen(scope, summary.session_id, [summary])), None)
 
     async def bring_back(self, scopes: Sequence[Scope], query: str) -> int:
         """What was archived to make room and answers a question that nothing else does; each user's is looked into now
@@ -185,8 +193,7 @@ class Condenser:
 
 
 def _is_held(record: Record) -> bool:
-    """What was brought back stays."""
-    return record.kind == "turn" and record.status == "activated" and _BACK not in record.info
+    return record.kind == "turn" and record.status == "activated"
 
 
 def _back(record: Record, now: float) -> Record:

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.learn.support import SHARE, is_supported
+from gateway.learn.support import SHARE, bears, is_supported
 from gateway.learn.window import Window
 from gateway.remember.preferences import EXPLICIT
 from gateway.remember.suspicion import suspicions
 from gateway.store.dates import ABOUT, periods, told_of
-from gateway.turn import Record
+from gateway.turn import Record, message_id
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
 
 _MOST = 24  # items of a window
+_READ = 100  # entries of a list that are looked at
+_OWN_WORDS = 600  # characters of a message that is hardly a paste
 _SHORTEST, _LONGEST = 4, 500  # characters of an item
 _STEPS = 12  # of a procedure
 _PATTERN_SHARE = 0.1  # of the words of an implicit preference that must have been said: it names what was not
@@ -119,7 +121,7 @@ def read_items(found: Mapping[str, Any], window: Window) -> tuple[list[Item], Co
 
 def _entries(found: Any) -> Iterable[Mapping[str, Any]]:
     """The objects of a list; where a model gives bare sentences, those."""
-    for entry in found if isinstance(found, list) else ():
+    for entry in found[:_READ] if isinstance(found, list) else ():
         if isinstance(entry, str):
             yield {"text": entry}
         elif isinstance(entry, dict):
@@ -172,8 +174,14 @@ def _preference(
         return made("assistant", sources, {**reason, "preference_type": _IMPLICIT})
     if not own or not is_supported(_text(entry, "text"), own):
         return "unsupported"
-    standing = {"topic": "style", "standing": True} if entry.get("always") is True else {}
+    is_standing = entry.get("always") is True and all(map(_is_own, own))  # others' wishes must not become the user's
+    standing = {"topic": "style", "standing": True} if is_standing else {}
     return made("user", own, {**reason, **standing, "preference_type": EXPLICIT})
+
+
+def _is_own(record: Record) -> bool:
+    """True for a whole message that is no paste."""
+    return len(record.text) <= _OWN_WORDS and not record.part and record.message_id == message_id(record.text)
 
 
 def _confidence(entry: Mapping[str, Any]) -> float:
@@ -196,16 +204,21 @@ def _sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Rec
     named = [n for n in listed if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= len(window.records)]
     chosen = tuple(window.records[number - 1] for number in dict.fromkeys(named))
     if any(number > window.known for number in named) and is_supported(text, chosen, share):
-        return chosen
+        bearing = tuple(record for record in chosen if bears(text, record))
+        return bearing or chosen
     return tuple(record for record in window.new if is_supported(text, [record], _CLEARLY))[:1]
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = entry.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    return _whole(value).strip() if isinstance(value, str) else ""
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which no file takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _texts(found: Any) -> list[str]:
-    return (
-        [" ".join(one.split())[:_LONGEST] for one in found if isinstance(one, str)] if isinstance(found, list) else []
-    )
+    listed = found[:_READ] if isinstance(found, list) else ()
+    return [" ".join(_whole(one).split())[:_LONGEST] for one in listed if isinstance(one, str)]

@@ -9,25 +9,24 @@ cost a day is limited.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.config import ExtractionConfig
-from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.learn import items, reconcile
 from gateway.learn.items import Item
 from gateway.learn.lesson import learnt_again, lesson_of
 from gateway.learn.window import Window, window_of
-from gateway.recall.library import Library
-from gateway.remember.intake import background_turn
+from gateway.recall.library import Library, Outdated
 from gateway.store.agenda import Agenda, AgendaFailed, Due, Said
 from gateway.store.journal import Entry, JournalFailed
+from gateway.store.lineage import EDITED
 from gateway.store.loaded import Row
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import MemoryStatus, Recalled, Record, Scope, ScopeKind, Turn, Wanted, group_of
+from gateway.turn import MemoryStatus, Recalled, Record, Scope, ScopeKind, Wanted, group_of
 from gateway.upstream.asker import Asked, Asker
 
 __all__ = ["Learner", "NotNow"]
@@ -36,7 +35,7 @@ _log = logging.getLogger("gateway.learner")
 _AT_ONCE = 4  # conversations
 _WINDOWS = 8  # of one conversation before others have their turn
 _GATHERING = 1.0  # seconds in which what was said gathers before it is noted
-_NOTED = 10_000  # conversations
+_NOTED = 50_000  # messages
 _LONGEST_WAIT = 30.0
 _TRIES = 4
 _FIRST_PAUSE, _PAUSE_GROWS = 30.0, 4
@@ -50,10 +49,13 @@ _CHARACTERS = 4  # of a token, where nobody counted
 _ROUNDED = 0.001  # seconds: the store keeps moments a little less exactly than the journal
 _KINDS = ("turn", "tool")
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE, ScopeKind.AGENT)
-_OUT = ("unreachable", "timeout", "no_model")  # failures of the model, not of what it was shown
+_NOT_ASKED = ("unreachable", "no_model")
+_OUT = (*_NOT_ASKED, "timeout", "unavailable")  # failures of the model, hardly of what it was shown
+_ALIVE = 600.0  # seconds after an answer in which a question that is not answered is at fault itself
+_READ = 500  # messages of a conversation
 
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
-Screen = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
+Screen = Callable[[Scope, str, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 
 class NotNow(Exception):
@@ -62,7 +64,7 @@ class NotNow(Exception):
 
 class Learner:
     """`search` finds known memories, `screen` is where plugins see new ones, `kept` reads what the journal still has of
-    what the store took, `count` counts tokens; `dialect` is what the turn that plugins see has."""
+    what the store took, `count` counts tokens."""
 
     def __init__(
         self,
@@ -77,7 +79,6 @@ class Learner:
         screen: Screen,
         kept: Callable[[], Awaitable[Sequence[Entry]]],
         count: Callable[[str], int],
-        dialect: Dialect,
     ) -> None:
         self._agenda = agenda
         self._library = library
@@ -89,8 +90,9 @@ class Learner:
         self._screen = screen
         self._kept = kept
         self._count = count
-        self._dialect = dialect
-        self._said: dict[tuple[str, str], Said] = {}
+        self._said: list[Said] = []
+        self._is_behind = False  # not all that was said could be noted
+        self._answered_at = float("-inf")
         self._made_at = time.time()  # before the first word that could be said
         self._began = 0.0
         self._position = 0
@@ -120,26 +122,35 @@ class Learner:
 
     async def forget(self, scopes: Sequence[str], session: str | None) -> None:
         """Leave nothing that names these. Raises MemoryUnavailable."""
-        for place in [one for one in self._said if one[0] in scopes and session in (None, one[1])]:
-            del self._said[place]
+        self._said = [one for one in self._said if one.scope not in scopes or session not in (None, one.session)]
         try:
             await self._agenda.forget(scopes, session)
         except AgendaFailed as error:
             raise MemoryUnavailable(f"what is to be learnt still names them ({error}); try again") from error
 
+    async def ask(
+        self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Ask the model something else about a scope, within what that may cost a day. None without an answer."""
+        try:
+            if await self._is_spent(scope, time.time()):
+                return None
+            return (await self._asked(scope, instructions, material, schema)).found
+        except AgendaFailed as error:
+            _log.warning("agenda_not_written", extra={"cause": str(error)})
+            return None
+
     def _note(self, seq: int, record: Record, tokens: int) -> None:
+        if self._is_behind:
+            return
+        is_new = record.version == 1 or record.info.get(EDITED) == record.version
+        if is_new and record.kind in _KINDS and record.status == "activated":
+            if len(self._said) >= _NOTED:  # the file cannot be written, or too much comes: the journal keeps it
+                self._is_behind = True
+                return
+            self._said.append(Said(seq, record.scope, record.session_id, record.id, tokens))
+            self._wake.set()
         self._position = max(self._position, seq)
-        if record.kind not in _KINDS or record.status != "activated" or record.version != 1:
-            return
-        if record.created_at < self._began:
-            return
-        place, at = (record.scope, record.session_id), record.created_at
-        before = self._said.get(place)
-        if before is not None:
-            self._said[place] = Said(*place, min(before.first, at), max(before.last, at), before.tokens + tokens)
-        elif len(self._said) < _NOTED:  # else the file cannot be written: the journal keeps it
-            self._said[place] = Said(*place, at, at, tokens)
-        self._wake.set()
 
     async def _work(self) -> None:
         while True:
@@ -163,30 +174,32 @@ class Learner:
         """Go on where the last process stopped. Raises AgendaFailed or JournalFailed."""
         if self._agenda.is_open:
             return
-        kept = await self._kept()
         await self._agenda.open(self._made_at)
-        self._began, position = await self._agenda.began(), await self._agenda.position()
-        self._said = {place: one for place, one in self._said.items() if one.last >= self._began}
-        for entry in kept:
+        self._began = await self._agenda.began()
+        await self._catch_up(await self._agenda.position())
+
+    async def _catch_up(self, position: int) -> None:
+        """Note what the store took after this and the journal still has. Raises JournalFailed."""
+        for entry in await self._kept():
             if entry.seq > position:
                 self._note(entry.seq, entry.record, len(entry.record.text) // _CHARACTERS)
 
     async def _flush(self) -> None:
         """Write down what was said since the last time."""
-        said, self._said = self._said, {}
+        said, self._said = self._said, []
         if not said:
             return
+        position = self._position
         try:
             await self._agenda.note(
-                said.values(),
-                self._position,
-                now=time.time(),
-                idle=self._config.idle,
-                window=self._config.window_tokens,
+                said, position, now=time.time(), idle=self._config.idle, window=self._config.window_tokens
             )
         except AgendaFailed:
-            self._said = said | self._said  # counts are a little short then; nobody minds
+            self._said = said + self._said
             raise
+        if self._is_behind:
+            self._is_behind = False
+            await self._catch_up(position)
 
     async def _wait(self, *, is_busy: bool) -> None:
         """Until somebody says something, or a conversation is due."""
@@ -214,65 +227,86 @@ class Learner:
         now = time.time()
         try:
             await self._learn(due, now)
-        except NotNow as error:
-            await self._agenda.put_off(due, now + _FIRST_PAUSE, str(error))
-        except (MemoryUnavailable, PluginUnavailable, RegistryFailed, JournalFailed) as error:
+        except (MemoryUnavailable, RegistryFailed, JournalFailed) as error:
             _log.warning("learning_waits", extra={"cause": str(error)})
             await self._agenda.put_off(due, now + _FIRST_PAUSE, type(error).__name__)
         except AgendaFailed:
             raise
         except Exception as error:  # noqa: BLE001 — the worker's loop: one conversation must not stop the others
             _log.exception("conversation_not_learnt")
-            await self._failed(due, type(error).__name__)
+            first = await self._agenda.waiting(due, 1)
+            await self._failed(due, type(error).__name__, [seq for seq, _ in first])
 
-    async def _failed(self, due: Due, reason: str) -> None:
+    async def _failed(self, due: Due, reason: str, seqs: Sequence[int]) -> None:
+        """These messages were in vain once more."""
         self._telemetry.bound("learning_failures", reason).inc()
         if due.tries + 1 >= _TRIES:
-            _log.warning("conversation_given_up", extra={"reason": reason})
-            await self._agenda.give_up(due, reason)
+            _log.warning("messages_given_up", extra={"reason": reason, "count": len(seqs)})
+            await self._agenda.give_up(due, seqs)
         else:
             await self._agenda.failed(due, time.time() + _FIRST_PAUSE * _PAUSE_GROWS**due.tries, reason)
 
     async def _learn(self, due: Due, now: float) -> None:
         scope = await self._registry.scope(due.scope)
         if scope is None or scope.kind not in _OWNED:
-            await self._agenda.ended(due)
+            await self._agenda.forget([due.scope], due.session)
             return
-        before, waiting = await self._messages(scope, due)
+        before = await self._library.known(scope, due.before.split())
+        waiting = await self._messages(scope, due)
         for _ in range(_WINDOWS):
             if not waiting:
-                await self._agenda.ended(due)
-                return
+                break
             if await self._is_spent(scope, now):
                 self._telemetry.bound("learned", "capped").inc()
                 await self._agenda.put_off(due, (now // _DAY + 1) * _DAY, "capped")
                 return
-            window = window_of(before, waiting, self._config.window_tokens, self._count)
-            if any(record.source in ("user", "tool") for record in window.new):
-                asked = await self._asked(scope, items.INSTRUCTIONS, window.text, items.SCHEMA)
-                if asked.found is None:
-                    await self._not_answered(due, asked.failure)
-                    return
-                await self._keep(scope, due, window, asked.found)
-            await self._agenda.learnt(due, window.new[-1].id, window.tokens)
-            before, waiting = waiting[: len(window.new)], waiting[len(window.new) :]
+            window = window_of(before, [record for _, record in waiting], self._config.window_tokens, self._count)
+            seqs = [seq for seq, _ in waiting[: len(window.new)]]
+            failure = await self._taught(scope, due, window)
+            if failure:
+                await self._not_learnt(due, failure, seqs)
+                return
+            before, waiting = list(window.new), waiting[len(window.new) :]
+            await self._agenda.learnt(due, seqs, " ".join(record.id for record in before[-2:]))
+        if waiting:  # others have their turn first
+            await self._agenda.put_off(due, time.time(), "")
+        await self._agenda.ended(due)
 
-    async def _messages(self, scope: Scope, due: Due) -> tuple[list[Record], list[Record]]:
-        """What was looked at of a conversation, and what was not, in the order it was said."""
-        said = await self._library.records(
-            scope,
-            lambda record: (
-                record.session_id == due.session
-                and record.kind in _KINDS
+    async def _messages(self, scope: Scope, due: Due) -> list[tuple[int, Record]]:
+        """What nobody has looked at yet of a conversation, in the order it was remembered, with its journal numbers;
+        what is not there any more is struck from the agenda."""
+        rows = await self._agenda.waiting(due, _READ)
+        known = {record.id: record for record in await self._library.known(scope, [id_ for _, id_ in rows])}
+        found, idle = [], []
+        for seq, id_ in rows:
+            record = known.get(id_)
+            is_wanted = (
+                record is not None
                 and record.status == "activated"
                 and SUSPICIOUS not in record.info
                 and record.created_at > self._began - _ROUNDED
-            ),
-        )
-        place = next((index for index, record in enumerate(said) if record.id == due.learnt), None)
-        if place is None:
-            place = sum(record.created_at < due.first - _ROUNDED for record in said) - 1
-        return said[: place + 1], said[place + 1 :]
+            )
+            if record is not None and is_wanted:
+                found.append((seq, record))
+            else:
+                idle.append(seq)
+        if idle:
+            await self._agenda.strike(idle)
+        return found
+
+    async def _taught(self, scope: Scope, due: Due, window: Window) -> str:
+        """Have the model look at a window, and keep what it finds; why that failed, "" if it did not."""
+        if not any(record.source in ("user", "tool") for record in window.new):
+            return ""
+        asked = await self._asked(scope, items.INSTRUCTIONS, window.text, items.SCHEMA)
+        if asked.found is None:
+            return asked.failure
+        try:
+            await self._keep(scope, due, window, asked.found)
+        except (NotNow, Outdated, MemoryUnavailable, PluginUnavailable) as error:  # the question is paid for: a try
+            _log.warning("lesson_not_kept", extra={"cause": str(error) or "outdated"})
+            return type(error).__name__
+        return ""
 
     async def _is_spent(self, scope: Scope, now: float) -> bool:
         tokens, cost = await self._agenda.spent(scope.value, int(now // _DAY))
@@ -280,29 +314,32 @@ class Learner:
         return (most > 0 and tokens >= most) or (dearest is not None and cost >= dearest)
 
     async def _asked(self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
-        """A question to the model, at the cost of a scope; a question that failed may have cost, too."""
+        """A question to the model, at the cost of a scope: what it may use is set aside before. Raises AgendaFailed."""
+        day, estimate = int(time.time() // _DAY), (len(instructions) + len(material)) // _CHARACTERS
+        await self._agenda.spend(scope.value, day, estimate, 0.0)
         asked = await self._asker.consult(instructions, material, schema, timeout=self._config.timeout, most=_ANSWER)
-        if asked.failure not in ("no_model", "unreachable"):
-            tokens = asked.tokens or (len(instructions) + len(material)) // _CHARACTERS
-            await self._agenda.spend(scope.value, int(time.time() // _DAY), tokens, asked.cost)
+        used = 0 if asked.failure in _NOT_ASKED else asked.tokens or estimate
+        await self._agenda.spend(scope.value, day, used - estimate, asked.cost)
         if asked.failure not in _OUT:
+            self._answered_at = time.monotonic()
             self._outage_pause = _OUTAGE_FIRST
         return asked
 
-    async def _not_answered(self, due: Due, failure: str) -> None:
-        """A model that is out lets all wait, each time longer; whatever else is this conversation's."""
-        if failure in _OUT:
+    async def _not_learnt(self, due: Due, failure: str, seqs: Sequence[int]) -> None:
+        """A model that is out lets all wait, each time longer; one that is there and fails with these messages only has
+        them tried again."""
+        is_alive = time.monotonic() - self._answered_at < _ALIVE
+        if failure in _OUT and not (failure == "timeout" and is_alive):
+            self._telemetry.bound("learning_failures", failure).inc()
             self._outage_until = time.time() + self._outage_pause
             self._outage_pause = min(self._outage_pause * 2, _OUTAGE_LONGEST)
-        if failure in ("unreachable", "no_model"):
-            self._telemetry.bound("learning_failures", failure).inc()
             await self._agenda.put_off(due, self._outage_until, failure)
         else:
-            await self._failed(due, failure)
+            await self._failed(due, failure, seqs)
 
     async def _keep(self, scope: Scope, due: Due, window: Window, found: Mapping[str, Any]) -> None:
         """What a model found, compared with what is known, written down."""
-        read, dropped = items.read_items(found, window)
+        read, dropped = await asyncio.to_thread(items.read_items, found, window)
         for why, count in dropped.items():
             self._telemetry.bound("learned", why).inc(count)
         if not read:
@@ -315,8 +352,9 @@ class Learner:
         decisions = await reconcile.decide(compared, ask)
         lesson = lesson_of(scope, due.session, decisions, time.time())
         added, again = await self._new(scope, due, lesson.added)
-        await self._library.revise([*lesson.changed, *again], added)
-        await self._unlearn(scope, added, {record.id for record in window.records})
+        rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
+        seen = {record.id: record.version for record in rests_on}
+        await self._library.revise([*lesson.changed, *again], added, seen)
         for decision in decisions:
             self._telemetry.bound("learned", decision.relation).inc()
 
@@ -344,15 +382,4 @@ class Learner:
         known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
         fresh = [record for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
-        turn = background_turn(scope, self._dialect, due.session, time.time())
-        return list(await self._screen(turn, fresh)) if fresh else [], again
-
-    async def _unlearn(self, scope: Scope, added: Sequence[Record], shown: Set[str]) -> None:
-        """What was deleted while the model thought about it must not come back in other words."""
-        if not added:
-            return
-        gone = shown - {record.id for record in await self._library.known(scope, shown)}
-        doomed = [record for record in added if not gone.isdisjoint(record.links)]
-        if doomed:
-            self._telemetry.bound("learned", "gone").inc(len(doomed))
-            await self._library.delete(doomed)
+        return list(await self._screen(scope, due.session, fresh)) if fresh else [], again

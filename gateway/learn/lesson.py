@@ -18,7 +18,8 @@ __all__ = ["Lesson", "learnt_again", "lesson_of"]
 _SAID_AGAIN: Final = "said_again"
 """The name in a record's `info` for the ids of messages that say the same as those it rests on."""
 
-_MOST_LINKS = 32
+_MOST_LINKS = 500  # messages of several windows
+_MOST_TIMES = 32  # that something was said again
 _MOST_TAGS = 10
 _SURER = 0.3  # of what is missing to certainty, each time that something is said again
 _SUREST = 0.99
@@ -39,7 +40,8 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
     for decision in decisions:
         old = tuple(changed.get(one.id, one) for one in decision.old)
         if decision.relation == "same":
-            changed |= {one.id: _strengthened(one, decision.item) for one in old}
+            stronger = {one.id: _strengthened(one, decision.item) for one in old}
+            changed |= {one.id: stronger[one.id] for one in old if stronger[one.id] is not one}
         elif decision.relation != "outranked":
             new = _record(scope, session_id, decision.item, now)
             later = [one for one in old if one.event_time > new.event_time and decision.relation == "contradicts"]
@@ -48,6 +50,8 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
                 added.setdefault(new.id, known)
                 continue
             held = [one for one in old if one.status == "activated"]
+            if sum(len(one.links) for one in held) > _MOST_LINKS:
+                continue  # each message must be named, or its deletion would leave its words
             new = _in_place_of(new, held, is_merged=decision.relation == "more_precise") if held else new
             added.setdefault(new.id, new)
             changed |= {one.id: archived(one, new.event_time, new.id) for one in held}
@@ -109,5 +113,5 @@ def _strengthened(old: Record, item: Item) -> Record:
     return replace(
         old,
         confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER),
-        info={**old.info, _SAID_AGAIN: [*before, *new][-_MOST_LINKS:]},
+        info={**old.info, _SAID_AGAIN: [*before, *new][-_MOST_TIMES:]},
     )

@@ -14,12 +14,11 @@ import orjson
 
 from gateway.learn.items import Item
 from gateway.learn.support import is_supported
-from gateway.store.terms import likeness, terms
+from gateway.store.terms import terms
 from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same"]
 
-_SAME = 0.85
 _LONGEST = 500  # characters of a merged text
 _NEGATION = re.compile(r"\b(?:not|no|never|n't|without|stopped|quit)\b|n['’]t\b|不|没|別|别|无")
 _RELATIONS: Final = ("same", "more_precise", "contradicts", "unrelated")
@@ -88,11 +87,11 @@ async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: Ask) -> li
 
 
 def is_same(item: Item, old: Record) -> bool:
-    """True for what needs no model: nearly the same words, the same numbers, both said or both denied."""
+    """True for what needs no model: the same words in the same order, both said or both denied."""
     return (
         item.kind == old.kind
-        and likeness(set(terms(item.text)), set(terms(old.text))) >= _SAME
-        and re.findall(r"\d+", item.text) == re.findall(r"\d+", old.text)
+        and item.source == old.source
+        and terms(item.text) == terms(old.text)
         and bool(_NEGATION.search(item.text)) == bool(_NEGATION.search(old.text))
     )
 

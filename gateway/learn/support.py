@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
-__all__ = ["SHARE", "is_supported"]
+__all__ = ["SHARE", "bears", "is_supported"]
 
 SHARE = 0.5
 """Of the words of an item, the part that must have been said."""
@@ -46,6 +46,13 @@ def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> 
         own = set(terms(text)) - _NEUTRAL
         found = own & set(terms(said))
     return len(found) >= share * len(own)
+
+
+def bears(text: str, record: Record) -> bool:
+    """True if a message has any of an item's words."""
+    if is_cjk(text) and is_cjk(record.text):
+        return bool((set(_HAN.findall(text)) - _NEUTRAL_CJK) & set(_HAN.findall(record.text)))
+    return bool((set(terms(text)) - _NEUTRAL) & set(terms(record.text)))
 
 
 def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:

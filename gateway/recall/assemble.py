@@ -180,8 +180,8 @@ class _Once:
     def add(self, memory: Memory) -> None:
         record = memory.record
         self._said.add(record.id)
-        if LEARNT in record.info and record.source == "user":
-            self._told |= dict.fromkeys(record.links, memory.tokens)
+        if LEARNT in record.info and record.source == "user" and len(record.links) == 1:
+            self._told[record.links[0]] = memory.tokens
 
 
 def _place(memory: Memory) -> tuple[date, float, int]:

@@ -6,7 +6,7 @@ only of those that are theirs, and a foreign id is answered as an unknown one.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
-from gateway.store.lineage import LEARNT, REPLACED_BY, archived, chain, edited, revived, undone
+from gateway.store.lineage import CORRECTS, EDITED, LEARNT, archived, chain, edited, replaced_by, revived, undone
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
 from gateway.turn import Principal, Record, Scope
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import WorkingSets
 
-__all__ = ["Library"]
+__all__ = ["Library", "Outdated"]
 
 _PATIENCE = 5.0  # seconds that a look-up waits for what was written before
 _AT_ONCE = 500  # changes of one journal entry group
 
 Filter = Callable[[Record], bool]
 Change = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class Outdated(Exception):
+    """Something that a change rests on is another now; nothing was changed."""
 
 
 class Library:
@@ -62,9 +66,19 @@ class Library:
         return await self._read(scope, lambda working_set: working_set.records(allows))
 
     async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
-        """Those of a scope's memories that have these ids."""
-        wanted = set(memory_ids)
-        return await self.records(scope, lambda record: record.id in wanted)
+        """Those of a scope's memories that have these ids, in their order. Raises MemoryUnavailable."""
+        sets = await self._current()
+        return await self._of_scope(sets, scope, list(dict.fromkeys(memory_ids)))
+
+    async def _of_scope(self, sets: "WorkingSets", scope: Scope, wanted: Sequence[str]) -> list[Record]:
+        found = await sets.find(wanted)
+        missing = [id_ for id_ in wanted if id_ not in found]
+        try:
+            found |= {record.id: record for record in await self._store.find(missing)}
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        held = [found[id_] for id_ in wanted if id_ in found]
+        return [one for one in held if one.scope == scope.value and one.status != "deleted" and not sets.is_struck(one)]
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -132,10 +146,29 @@ class Library:
         return count
 
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
+        """What was concluded from a memory goes with it, and what such a conclusion had replaced holds again."""
         doomed = {record.id: record for record in records}
-        for record in await self._concluded_from(list(doomed.values())):
-            doomed.setdefault(record.id, record)
-        return await self._erase(sets, list(doomed.values()))
+        concluded: dict[str, Record] = {}
+        newest = list(doomed.values())
+        while newest:
+            newest = [one for one in await self._concluded_from(newest) if one.id not in doomed | concluded]
+            concluded |= {record.id: record for record in newest}
+        doomed |= concluded
+        again = await self._held_before(concluded, doomed) if concluded else []
+        count = await self._erase(sets, list(doomed.values()))
+        if again:
+            await self._commit(again)
+        return count
+
+    async def _held_before(self, gone: Mapping[str, Record], doomed: Collection[str]) -> list[Record]:
+        """New versions of what these had taken the place of."""
+        now = time.time()
+        found: list[Record] = []
+        for value in {record.scope for record in gone.values()}:
+            scope = await self._registry.scope(value)
+            held = [] if scope is None else await self.records(scope, lambda record: replaced_by(record) in gone)
+            found += [one for one in held if one.id not in doomed and one.status == "archived"]
+        return [replace(revived(one), version=one.version + 1, updated_at=now) for one in found]
 
     async def _erase(self, sets: "WorkingSets", members: Sequence[Record]) -> int:
         now = time.time()
@@ -159,8 +192,7 @@ class Library:
         it was deleted meanwhile."""
         sets = await self._current(is_change=True)
         async with self._changing:
-            if not await self._is_there(sets, record):
-                raise NotFound("there is no memory of this id")
+            record = await self._fresh(sets, record)
             now = time.time()
             changed = replace(
                 record,
@@ -173,6 +205,8 @@ class Library:
                 changed = revived(changed) if changed.status == "activated" else changed
             changed = replace(changed, version=record.version + 1, updated_at=now)
             before = [edited(record, now)] if changed.text != record.text else []
+            if before:
+                changed = replace(changed, info={**changed.info, EDITED: changed.version})
             await self._committed([changed, *before, *await self._followed(record, changed, now)])
             return changed
 
@@ -190,22 +224,28 @@ class Library:
             changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
             changed = [one for one in changed if not sets.is_struck(one)]
             changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
-            followed = [await self._followed(line[one.id], one, now) for one in changed]
+            followed = [await self._turned_back(line[one.id], one, now) for one in changed]
             await self._committed([*changed, *(one for records in followed for one in records)])
             return changed
 
-    async def revise(self, records: Sequence[Record], added: Sequence[Record] = ()) -> list[Record]:
-        """New versions of memories, and new ones with them; those that somebody else changed or deleted meanwhile are
-        left out. They can be found when this returns. Raises MemoryUnavailable."""
+    async def revise(
+        self, records: Sequence[Record], added: Sequence[Record] = (), seen: Mapping[str, int] | None = None
+    ) -> list[Record]:
+        """New versions of memories, and new ones with them; what somebody else changed or deleted meanwhile is left
+        out. With `seen` (ids and versions of all that it rests on) all is done or nothing: raises Outdated if any of
+        these is another now. They can be found when this returns. Raises MemoryUnavailable."""
         sets = await self._current(is_change=True)
         async with self._changing:
-            there = await self.versions([record.id for record in records])
+            there = await self.versions([*(record.id for record in records), *(seen or ())])
             now = time.time()
             changed = [
-                replace(record, version=there[record.id] + 1, updated_at=now)
+                replace(record, version=record.version + 1, updated_at=now)
                 for record in records
                 if there.get(record.id) == record.version and not sets.is_struck(record)
             ]
+            is_same = all(there.get(id_) == version for id_, version in (seen or {}).items())
+            if seen is not None and (not is_same or len(changed) < len(records)):
+                raise Outdated
             await self._committed([*added, *changed])
             return changed
 
@@ -215,17 +255,27 @@ class Library:
             return []
         concluded = await self._concluded_from([before])
         if after.status == "activated" and before.text == after.text:
-            changed = [revived(one) for one in concluded if one.info.get(REPLACED_BY) == before.id]
+            changed = [revived(one) for one in concluded if replaced_by(one) == before.id]
         else:
             changed = [archived(one, now, before.id) for one in concluded if one.status == "activated"]
         return [replace(one, version=one.version + 1, updated_at=now) for one in changed]
 
-    async def _is_there(self, sets: "WorkingSets", record: Record) -> bool:
-        if sets.is_struck(record):
-            return False
-        if await sets.find([record.id]):
-            return True
-        return any(found.status != "deleted" for found in await self._store.find([record.id]))
+    async def _turned_back(self, before: Record, after: Record, now: float) -> list[Record]:
+        """The same when a change is taken back: what was concluded from the earlier text holds again."""
+        found = await self._followed(before, after, now)
+        if before.text != after.text and before.status == after.status == "activated":
+            earlier = [one for one in await self._concluded_from([before]) if replaced_by(one) == before.id]
+            found += [replace(revived(one), version=one.version + 1, updated_at=now) for one in earlier]
+        return found
+
+    async def _fresh(self, sets: "WorkingSets", record: Record) -> Record:
+        """The record as it is now. Raises NotFound if it was deleted."""
+        found = (await sets.find([record.id])).get(record.id)
+        if found is None:
+            found = next(iter(await self._store.find([record.id])), None)
+        if found is None or found.status == "deleted" or sets.is_struck(record):
+            raise NotFound("there is no memory of this id")
+        return found
 
     async def _committed(self, records: Sequence[Record]) -> None:
         for begin in range(0, len(records), _AT_ONCE):
@@ -278,7 +328,7 @@ class Library:
 
 def _is_conclusion(record: Record) -> bool:
     """Made from other memories, and worth nothing without them; a correction stands by itself."""
-    return bool(record.links) and not record.info.get("corrects")
+    return bool(record.links) and not record.info.get(CORRECTS)
 
 
 def _deleted(record: Record, now: float) -> Record:

@@ -54,8 +54,8 @@ class SetArrays:
     of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
     `stretch` numbers the stretches of conversation. `dated` is 1 for what was said in the time that is asked about
     (None: none is). `doubt` is 1 for what reads like an instruction to a model, else 0.
-    `outranks` holds pairs of rows: the first corrects the second. `conclusions` too: the first was concluded from the
-    second, and is never before all that it was concluded from.
+    `outranks` holds pairs of rows: the first corrects the second. `conclusions` too, of shape (m, 2): the first was
+    concluded from the second, and is never before all that it was concluded from.
     """
 
     price: Floats
@@ -67,7 +67,7 @@ class SetArrays:
     allowed: Bools
     doubt: Floats
     outranks: Sequence[tuple[int, int]] = ()
-    conclusions: Sequence[tuple[int, int]] = ()
+    conclusions: Ints | None = None
     dated: Floats | None = None
 
 
@@ -159,13 +159,13 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
 
 def _put_back(scores: Floats, arrays: SetArrays) -> None:
     """Conclusions behind the best of what they were concluded from."""
-    best: dict[int, float] = {}
-    for conclusion, said in arrays.conclusions:
-        if arrays.allowed[said]:
-            best[conclusion] = max(best.get(conclusion, -np.inf), float(scores[said]))
-    for conclusion, score in best.items():
-        if arrays.allowed[conclusion]:
-            scores[conclusion] = min(float(scores[conclusion]), score - _CLEARLY)
+    if arrays.conclusions is None or not len(arrays.conclusions):
+        return
+    concluded, said = arrays.conclusions.T
+    best = np.full(len(scores), -np.inf, np.float32)
+    np.maximum.at(best, concluded, np.where(arrays.allowed[said], scores[said], np.float32(-np.inf)))
+    behind = np.isfinite(best) & arrays.allowed
+    scores[behind] = np.minimum(scores[behind], best[behind] - np.float32(_CLEARLY))
 
 
 def _standardised(values: Floats, allowed: Bools, count: int) -> Floats:

@@ -97,6 +97,7 @@ class WorkingSet:
         }
         self._corrections: dict[int, tuple[str, ...]] = {}
         self._conclusions: dict[int, tuple[str, ...]] = {}  # what nobody said, with the ids of what it rests on
+        self._concluded_rows: NDArray[np.int32] | None = None  # the same as rows; None: to be looked up
         self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
         self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
         self._alive = 0
@@ -117,6 +118,7 @@ class WorkingSet:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Add rows; one whose id is there replaces it."""
+        self._concluded_rows = None
         latest = {row.record.id: row for row in rows}
         for memory_id in latest:
             self.remove(memory_id)
@@ -168,6 +170,7 @@ class WorkingSet:
 
     def remove(self, memory_id: str) -> None:
         """Strike a memory out; unknown ids are no error."""
+        self._concluded_rows = None
         index = self._row_of.pop(memory_id, None)
         if index is None:
             return
@@ -227,7 +230,7 @@ class WorkingSet:
             allowed=allowed,
             doubt=columns["doubt"],
             outranks=self._pairs(self._corrections),
-            conclusions=self._pairs(self._conclusions),
+            conclusions=self._concluded(),
             dated=_within(columns["at"], self._about, periods),
         )
         ranked = rank(arrays, found, weights, limit)
@@ -354,6 +357,12 @@ class WorkingSet:
             if session.last >= 0:
                 columns["after"][session.last] = placed.row
             session.last, session.message_id = placed.row, placed.message_id
+
+    def _concluded(self) -> NDArray[np.int32]:
+        if self._concluded_rows is None:
+            pairs = self._pairs(self._conclusions)
+            self._concluded_rows = np.asarray(pairs, np.int32).reshape(len(pairs), 2)
+        return self._concluded_rows
 
     def _pairs(self, linked: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
         """Rows, each with a row that it is linked to."""

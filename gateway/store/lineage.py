@@ -14,6 +14,7 @@ from gateway.turn import Record
 
 __all__ = [
     "CORRECTS",
+    "EDITED",
     "EDIT_OF",
     "HELD_UNTIL",
     "LEARNT",
@@ -23,6 +24,8 @@ __all__ = [
     "chain",
     "edited",
     "held_at",
+    "held_until",
+    "replaced_by",
     "revived",
     "undone",
 ]
@@ -40,6 +43,9 @@ HELD_UNTIL: Final = "held_until"
 """The name for the moment until which it held, in seconds since 1970."""
 EDIT_OF: Final = "edit_of"
 """The name for the id of the memory whose earlier text it is."""
+_LAST: Final = 2.0**37  # the year 6325
+EDITED: Final = "edited"
+"""The name for the version in which a memory's text was changed."""
 _TAKEN_BACK: Final = "undone"
 
 
@@ -55,6 +61,11 @@ def edited(record: Record, now: float) -> Record:
     info = {name: value for name, value in record.info.items() if name != CORRECTS}  # it goes with its memory
     info |= {EDIT_OF: record.id, HELD_UNTIL: now}
     return replace(record, id=id_, status="archived", links=(record.id,), info=info, version=1)
+
+
+def held_until(record: Record) -> float | None:
+    """Until when a memory held, in seconds since 1970; None for one that holds."""
+    return None if record.status == "activated" else _until(record)
 
 
 def held_at(record: Record, moment: float) -> bool:
@@ -83,23 +94,29 @@ def chain(memory_id: str, records: Iterable[Record]) -> list[Record]:
     return sorted((by_id[one] for one in found), key=lambda record: (_until(record), record.event_time))
 
 
+def replaced_by(record: Record) -> str:
+    """The id of what took a memory's place; "" if nothing did."""
+    found = record.info.get(REPLACED_BY)
+    return found if isinstance(found, str) else ""
+
+
 def undone(record: Record, line: Sequence[Record], now: float) -> list[Record]:
     """What must change so that the last thing that happened to a memory is taken back; nothing if nothing did. `line`
     is its chain. What was taken back may be so again."""
     by_id = {one.id: one for one in line}
     edits = [one for one in line if one.info.get(EDIT_OF) == record.id and not one.info.get(_TAKEN_BACK)]
-    if edits:
+    if edits and record.status == "activated":
         last = max(edits, key=_until)
         earlier = {name: value for name, value in last.info.items() if name not in (EDIT_OF, HELD_UNTIL)}
         kept = {**_plain(record.info), EDIT_OF: record.id, HELD_UNTIL: now, _TAKEN_BACK: True}
         return [replace(record, text=last.text, info=earlier), replace(last, text=record.text, info=kept)]
-    before = [by_id[one] for one in _ids(record.info.get(REPLACES)) if one in by_id]
     if record.status == "activated":
-        held = [one for one in before if one.info.get(REPLACED_BY) == record.id]
+        held = [one for one in line if replaced_by(one) == record.id and one.status == "archived"]
         return [_taken_back(record, now), *map(revived, held)] if held else []
-    successor = by_id.get(str(record.info.get(REPLACED_BY)))
+    successor = by_id.get(replaced_by(record))
     if successor is not None and successor.status == "activated" and successor.id != record.id:
         return undone(successor, line, now) if record.id in _ids(successor.info.get(REPLACES)) else [revived(record)]
+    before = [by_id[one] for one in _ids(record.info.get(REPLACES)) if one in by_id]
     again = [archived(one, record.event_time, record.id) for one in before if one.status == "activated"]
     return [revived(record), *again] if not record.info.get(EDIT_OF) else []
 
@@ -123,7 +140,9 @@ def _until(record: Record) -> float:
     if record.status == "activated":
         return float("inf")
     until = record.info.get(HELD_UNTIL)
-    return float(until) if isinstance(until, int | float) else record.updated_at
+    if isinstance(until, int | float) and not isinstance(until, bool) and 0 <= until < _LAST:
+        return float(until)
+    return record.updated_at
 
 
 def _tied(record: Record) -> list[str]:

@@ -23,13 +23,14 @@ __all__ = ["Asked", "Asker", "read_object"]
 _log = logging.getLogger("gateway.asker")
 _MAX_ANSWER = 1 << 20
 _MAX_TOKENS = 1500
+_BAD = (400, 413, 422)  # what was asked is at fault
 _STARTS = 20  # braces at which an object is tried
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a question: the object, or why there is none (`failure`: no_model, timeout, unreachable, refused,
-    unreadable), the tokens that were used, and what they cost in US dollars where a price is known."""
+    """What came of a question: the object, or why there is none (`failure`: no_model, timeout, unreachable,
+    unavailable, refused, unreadable), the tokens that were used, and their cost in US dollars where it is known."""
 
     found: dict[str, Any] | None
     failure: str = ""
@@ -102,7 +103,7 @@ class Asker:
             status, raw, asked = await self._send(route.asked, body)
         if status != 200:
             _log.warning("model_refused", extra={"status": status})
-            return "", replace(asked, failure="refused")
+            return "", replace(asked, failure="refused" if status in _BAD else "unavailable")
         try:
             content = orjson.loads(raw)["choices"][0]["message"]["content"]
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):

@@ -4,7 +4,6 @@ Who asks sees the memories of the users that the key may speak for; a foreign id
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,9 +11,10 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.identity import checked_id, scope_of
+from gateway.recall.assemble import when
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, held_at
+from gateway.store.lineage import LEARNT, REPLACES, held_at, held_until, replaced_by
 from gateway.store.registry import Registry
 from gateway.turn import Memory, MemoryStatus, Record, Right, Scope, Wanted
 from gateway.wire.guard import principal_of
@@ -151,27 +151,27 @@ def _found(memory: Memory, status: str) -> dict[str, Any]:
 
 
 def _shown(record: Record) -> dict[str, Any]:
-    info = record.info
+    until, replaces = held_until(record), record.info.get(REPLACES)
     return {
         "id": record.id,
         "kind": record.kind,
         "text": record.text,
         "source": record.source,
-        "is_learnt": LEARNT in info,
+        "is_learnt": LEARNT in record.info,
         "status": record.status,
         "confidence": record.confidence,
         "session_id": record.session_id,
         "from": _iso(record.event_time),
-        "until": _iso(info[HELD_UNTIL]) if isinstance(info.get(HELD_UNTIL), int | float) else None,
-        "replaces": info.get(REPLACES, []),
-        "replaced_by": info.get(REPLACED_BY),
+        "until": None if until is None else _iso(until),
+        "replaces": [one for one in replaces if isinstance(one, str)] if isinstance(replaces, list) else [],
+        "replaced_by": replaced_by(record) or None,
         "rests_on": list(record.links),
         "version": record.version,
     }
 
 
 def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return when(at).isoformat(timespec="seconds")
 
 
 def _json(body: object) -> web.Response:

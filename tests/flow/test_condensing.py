@@ -79,6 +79,25 @@ async def test_a_model_sums_up_and_its_words_are_checked(tmp_path: Path, upstrea
         assert "- concluded: The user's passport number ends with 4471" in prompt
 
 
+async def test_a_deleted_message_takes_the_summary_along_and_the_others_hold_again(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    text = "The user's passport number ends with 4471 and expires in June."
+    upstream.script = says(200, completion(json.dumps({"title": "Passport", "summary": text})))
+    config = configuration(
+        tmp_path, upstream.url, memory__retention__condense_over=100, memory__extraction__model="fake-1"
+    )
+    async with running_gateway(config) as gateway:
+        await filled(gateway)
+        await gateway.gateway.memory.condenser.sweep(time.time())
+        archived = await listed(gateway, kind="turn", archived="true")
+        (passport,) = [one for one in archived if one["text"] == TOLD]
+        await gateway.post("/product/delete_memory", {"memory_ids": [passport["id"]], "user_id": "ada"})
+        assert await listed(gateway, kind="fact") == []
+        assert len(await listed(gateway, kind="turn")) == 120
+        assert await listed(gateway, archived="true") == []
+
+
 async def test_what_was_archived_comes_back_when_a_question_finds_nothing_else(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:

@@ -256,7 +256,9 @@ async def test_a_deleted_message_takes_along_what_was_learnt_from_it(school: tup
     assert all("Xanax" not in one["text"] for one in await listed(gateway, "turn,fact"))
 
 
-async def test_what_is_deleted_while_the_model_thinks_does_not_come_back(school: tuple[Running, Teacher]) -> None:
+async def test_what_is_deleted_while_the_model_thinks_does_not_come_back(
+    school: tuple[Running, Teacher], tmp_path: Path
+) -> None:
     gateway, teacher = school
     asked, go_on = asyncio.Event(), asyncio.Event()
 
@@ -270,11 +272,13 @@ async def test_what_is_deleted_while_the_model_thinks_does_not_come_back(school:
     await gateway.chat("I take Xanax every night.", session="one")
     async with asyncio.timeout(10):
         await asked.wait()
-    forgotten = await gateway.post("/v1/memory/forget", {"user": "ada", "session": "one"})
-    assert forgotten.json["deleted"] >= 1
+    forgotten = await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})
+    assert forgotten.json["purged"]
     go_on.set()
     await rested(gateway)
     await gateway.settled()
+    held = [path for path in (tmp_path / "data").rglob("*") if path.is_file() and b"Xanax" in path.read_bytes()]
+    assert held == []
     assert all("Xanax" not in one["text"] for one in await listed(gateway, "turn,fact"))
 
 
@@ -345,6 +349,80 @@ async def test_what_always_fails_is_given_up_and_tried_at_the_next_start(
     teacher.odd = None
     async with running_gateway(config) as gateway:
         await learnt(gateway, "bees")
+
+
+async def test_a_model_that_is_out_costs_no_conversation_its_turn(tmp_path: Path, upstream: FakeUpstream) -> None:
+    teacher = Teacher(upstream)
+    teacher.lessons["bees"] = fact("The user keeps bees")
+    teacher.odd = says(503, {"error": {"message": "busy"}})
+    async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        gateway.gateway.memory._learner._outage_pause = 0.05  # type: ignore[union-attr]  # time is what is changed
+        await gateway.chat("I keep bees.", session="one")
+        await eventually(lambda: len(teacher.asked) > 8, 20)
+        assert (await gateway.get("/ready")).json["learning"]["aside"] == 0
+        teacher.odd = None
+        await learnt(gateway, "bees")
+
+
+async def test_a_message_that_says_when_it_was_said_is_learnt_from(school: tuple[Running, Teacher]) -> None:
+    gateway, teacher = school
+    teacher.lessons |= {"bees": fact("The user keeps bees"), "goats": fact("The user keeps goats")}
+    for text, at in (("I keep bees.", "2026-05-08T13:56:00"), ("I keep goats.", "2020-01-01T10:00:00")):
+        messages = [{"role": "user", "content": text, "chat_time": at}]
+        added = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
+        assert (await gateway.post("/product/add", added)).status == 200
+        await learnt(gateway, text.split()[-1].strip("."))
+
+
+async def test_a_corrected_message_is_learnt_from_again(school: tuple[Running, Teacher]) -> None:
+    gateway, teacher = school
+    teacher.lessons |= {"Porto": fact("The user lives in Porto"), "Lisbon": fact("The user lives in Lisbon")}
+    await gateway.chat("I live in Porto.", session="one")
+    (turn_id,) = (await learnt(gateway, "Porto"))["rests_on"]
+    await gateway.post("/product/update/memory", {"memory_id": turn_id, "content": "I live in Lisbon."})
+    await learnt(gateway, "Lisbon")
+    assert [one["text"] for one in await listed(gateway)] == ["The user lives in Lisbon"]
+    await gateway.post(f"/v1/memory/undo/{turn_id}", {})
+    assert [one["text"] for one in await listed(gateway)] == ["The user lives in Porto"]
+
+
+async def test_what_a_deleted_message_had_replaced_holds_again(school: tuple[Running, Teacher]) -> None:
+    gateway, teacher = school
+    teacher.lessons |= {"Porto": fact("The user lives in Porto"), "Lisbon": fact("The user moved to Lisbon")}
+    teacher.relations["Lisbon"] = ("contradicts", "Porto")
+    await gateway.chat("I live in Porto.", session="one")
+    await learnt(gateway, "Porto")
+    await gateway.chat("I moved to Lisbon.", session="two")
+    new = await learnt(gateway, "Lisbon")
+    await gateway.post("/product/delete_memory", {"memory_ids": new["rests_on"], "user_id": "ada"})
+    assert [one["text"] for one in await listed(gateway)] == ["The user lives in Porto"]
+
+
+async def test_earlier_texts_of_what_was_learnt_go_with_the_message(school: tuple[Running, Teacher]) -> None:
+    gateway, teacher = school
+    teacher.lessons["Xanax"] = fact("The user takes Xanax")
+    await gateway.chat("I take Xanax every night.", session="one")
+    item = await learnt(gateway, "Xanax")
+    await gateway.post("/product/update/memory", {"memory_id": item["id"], "content": "The user takes a pill."})
+    await gateway.post("/product/delete_memory", {"memory_ids": item["rests_on"], "user_id": "ada"})
+    for archived in ("true", "false"):
+        assert all("Xanax" not in one["text"] for one in await listed(gateway, "turn,fact", archived=archived))
+
+
+async def test_a_huge_conversation_keeps_no_other_waiting(tmp_path: Path, upstream: FakeUpstream) -> None:
+    teacher = Teacher(upstream)
+    teacher.lessons["bees"] = fact("The user keeps bees")
+    config = learning(tmp_path, upstream, memory__extraction__window_tokens=100)
+    async with running_gateway(config) as gateway:
+        filler = "and that is a long story about nothing in particular, told slowly " * 5
+        messages = [{"role": "user", "content": f"Number {n}, {filler}"} for n in range(60)]
+        added = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
+        assert (await gateway.post("/product/add", added)).status == 200
+        await eventually(lambda: bool(teacher.asked), 10)
+        await gateway.chat("I keep bees.", user="bob", session="two")
+        await learnt(gateway, "bees", user="bob")
+        await rested(gateway)
+        assert len(teacher.asked) >= 60
 
 
 async def test_what_was_not_learnt_before_a_stop_is_learnt_after_it(tmp_path: Path, upstream: FakeUpstream) -> None:

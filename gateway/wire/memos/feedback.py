@@ -33,6 +33,7 @@ _FORGET = re.compile(
     r"(?:that|what|about|everything|the|my|all|it)\b|\s*(?:请|帮我|你)*(?:忘记|忘掉|忘了|删除|删掉|不要再记)",
     re.IGNORECASE,
 )
+_MORE = re.compile(r"[,;:.!?，。；：！？]\s*\S|\b(?:but|instead|rather|now|anymore)\b|而是|其实|现在", re.IGNORECASE)
 _CANDIDATES = 10
 _CORRECTED = 3  # memories that feedback outranks where no model says which
 _CONVERSATION = 6
@@ -178,7 +179,7 @@ async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]
     """Archived, where somebody asks to forget and no model says what: the memories that are clearly meant."""
     meant = [record for record, relativity in about if relativity >= _MEANT][:_CORRECTED]
     found = []
-    for record in meant if _FORGET.match(text) else ():
+    for record in meant if _FORGET.match(text) and not _MORE.search(text.strip()) else ():
         with contextlib.suppress(NotFound):
             found.append(await call.desk.library.update(record, status="archived"))
     return tuple(found)
@@ -191,7 +192,7 @@ async def _applied(call: Call, access: Access, turn: Turn, judged: Judged) -> Ch
     made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
     made += [_correction(call, turn, scope, addition, []) for addition in judged.additions]
     kept = await call.keep(turn, made) if made else []
-    replaced = list(zip([old for old, _ in judged.updates], kept, strict=False))
+    replaced = [(old, new) for old, _ in judged.updates for new in kept if _replaces(new, old)]
     forgotten = []
     for old, new in replaced:
         with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to archive
@@ -199,7 +200,13 @@ async def _applied(call: Call, access: Access, turn: Turn, judged: Judged) -> Ch
     for old in judged.forgotten:
         with contextlib.suppress(NotFound):
             forgotten.append(await library.update(old, status="archived"))
-    return Changed(tuple(kept[len(replaced) :]), tuple(replaced), tuple(forgotten), judged.answer)
+    added = tuple(one for one in kept if REPLACES not in one.info)
+    return Changed(added, tuple(replaced), tuple(forgotten), judged.answer)
+
+
+def _replaces(new: Record, old: Record) -> bool:
+    """The first piece of a text that takes a memory's place; a plugin may have dropped it."""
+    return not new.part and old.id in new.info.get(REPLACES, ())
 
 
 async def _about(call: Call, access: Access, text: str, memory_ids: Sequence[str]) -> list[tuple[Record, float]]:

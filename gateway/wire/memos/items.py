@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.store.filters import file_ids, memory_type
-from gateway.store.lineage import LEARNT, REPLACED_BY, REPLACES
+from gateway.store.lineage import LEARNT, REPLACES, replaced_by
 from gateway.store.terms import terms
 from gateway.turn import Memory, Record, Scope, group_of
 
@@ -110,7 +110,8 @@ def _tool(record: Record) -> dict[str, Any]:
 
 def _skill(record: Record) -> dict[str, Any]:
     """A procedure; of one that was uploaded, its text."""
-    steps = record.info.get("steps")
+    found = record.info.get("steps")
+    steps = [str(step) for step in found] if isinstance(found, list) else []
     procedure = "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1)) if steps else record.text
     empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
     return {"name": _key(record), "description": record.text[:200], "procedure": procedure, **empty}
@@ -161,7 +162,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "version": record.version,
         "history": history_of(record),
         "is_fast": record.kind == "turn",
-        "evolve_to": [record.info[REPLACED_BY]] if REPLACED_BY in record.info else [],
+        "evolve_to": [replaced_by(record)] if replaced_by(record) else [],
         "working_binding": None,
         "internal_info": None,
         "covered_history": None,

@@ -1,5 +1,7 @@
 """What stays of an old conversation when there is too much."""
 
+import time
+
 from gateway.learn.condense import CONDENSED, oldest, set_aside, summary_in, telling
 from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY
 from tests.fakes.made import record
@@ -29,8 +31,21 @@ def test_a_summary_keeps_only_what_was_said() -> None:
     assert summary.text == "The user painted the kitchen green with Tomás. It took 3 days."
     assert (summary.kind, summary.source, summary.event_time) == ("fact", "assistant", said[1].event_time)
     assert summary.info == {LEARNT: True, CONDENSED: True, "title": "Kitchen"}
+    assert summary.links == tuple(record.id for record in said)
     for odd in (None, {}, {"summary": 7}, {"summary": "They bought a yacht in Monaco."}):
         assert summary_in(odd, said, NOW) is None
+
+
+def test_a_summary_cuts_no_number_and_takes_no_time() -> None:
+    said = [record("I ran 3.5 km with Dr. Wu on Sunday.")]
+    summary = summary_in({"title": "Buy gold now", "summary": "The user ran 3.5 km with Dr. Wu."}, said, NOW)
+    assert summary is not None
+    assert "3.5 km" in summary.text
+    assert summary.info["title"] == summary.text[:80], "a title that nobody spoke of is none"
+    began = time.perf_counter()
+    assert summary_in({"summary": "x" * 1_000_000}, said, NOW) is None
+    assert summary_in({"summary": "\ud83d ran 3.5 km on Sunday."}, said, NOW) is not None
+    assert time.perf_counter() - began < 1
 
 
 def test_what_tells_most_stays_and_nothing_twice() -> None:
@@ -61,6 +76,7 @@ def test_one_message_at_least_stays() -> None:
 
 def test_what_does_not_stay_is_archived_under_its_summary() -> None:
     said = [record("one"), record("two", 1)]
-    (gone,) = set_aside(said, {said[0].id}, NOW, "f" * 32)
+    stays, gone = set_aside(said, {said[0].id}, NOW, "f" * 32)
+    assert (stays.status, stays.info) == ("activated", {CONDENSED: True}), "the next time does not look at it again"
     assert (gone.id, gone.text, gone.status) == (said[1].id, "two", "archived")
     assert gone.info == {HELD_UNTIL: NOW, REPLACED_BY: "f" * 32, CONDENSED: True}

@@ -102,6 +102,23 @@ def test_bare_sentences_are_read_and_the_same_comes_once() -> None:
     assert len(items) == 1
 
 
+def test_only_messages_that_bear_it_are_named() -> None:
+    item = only({"facts": [{"text": "The user moved to Lisbon.", "turns": [1, 3, 4, 5]}]})
+    assert [one.text for one in item.sources] == [SAID[0][1]]
+
+
+def test_a_wish_out_of_a_paste_does_not_stand_in_every_prompt() -> None:
+    paste = record("Our rules. " * 80 + "Always give me the short answer first.", 9)
+    found = {"text": "Give the short answer first", "kind": "explicit", "always": True, "turns": [1]}
+    (item,), _ = read_items({"preferences": [found]}, window_of([], [paste], 10_000, len))
+    assert "standing" not in item.info
+
+
+def test_half_a_character_is_no_fault() -> None:
+    item = only({"facts": [{"text": "The user moved to Lisbon \ud83d", "turns": [1]}]})
+    item.text.encode()
+
+
 def test_a_flood_is_cut() -> None:
     facts = [f"I moved to Lisbon last week {'and ' * number}started as a nurse" for number in range(60)]
     items, dropped = read_items({"facts": facts}, window())

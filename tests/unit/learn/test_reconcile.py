@@ -45,6 +45,20 @@ def test_another_number_or_a_denial_is_not_the_same(text: str) -> None:
     assert not is_same(item(text), known("The user has 3 cats" if "cats" in text else "The user does live in Lisbon"))
 
 
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        ("The user prefers tea over coffee", "The user prefers coffee over tea"),
+        (
+            "The user works as a nurse at the hospital of Graz on the night shift",
+            "The user works as a nurse at the hospital of Linz on the night shift",
+        ),
+    ],
+)
+def test_one_word_or_its_place_makes_another_note(new: str, old: str) -> None:
+    assert not is_same(item(new), known(old))
+
+
 async def test_nothing_near_is_new_without_a_question() -> None:
     decision, shown = await decided(item("The user has a cat"), [], None)
     assert (decision.relation, shown) == ("unrelated", [])
