@@ -18,11 +18,13 @@ from gateway.store.lineage import LEARNT, archived
 from gateway.store.terms import likeness, terms
 from gateway.turn import Record, message_id
 
-__all__ = ["CONDENSED", "INSTRUCTIONS", "SCHEMA", "oldest", "set_aside", "summary_in", "telling"]
+__all__ = ["CONDENSED", "INSTRUCTIONS", "SCHEMA", "held_by", "oldest", "set_aside", "summary_in", "telling"]
 
 CONDENSED: Final = "condensed"
 """The name in a record's `info` that marks the messages of a conversation that was condensed, and its summary."""
 
+_SHORT = 12  # messages
+_COMPARED = 100  # messages that stay, with which the next one is compared
 _KEPT = 0.25  # of a conversation's tokens that stay without a model
 _SAME = 0.85  # likeness from which a message says what another says
 _TITLE = 80  # characters
@@ -47,20 +49,24 @@ SCHEMA: Final[Mapping[str, Any]] = {
 
 
 def oldest(records: Iterable[Record], most: int, before: float) -> list[list[Record]]:
-    """Conversations to be condensed, the oldest first, until no more than `most` messages are left in all; none in
-    which something was said after `before`."""
+    """What is to be condensed together, the oldest first, until no more than `most` messages are left in all:
+    conversations, short ones with those that follow; none in which something was said after `before`."""
     by_session: dict[str, list[Record]] = {}
     for record in records:
         by_session.setdefault(record.session_id, []).append(record)
     ordered = sorted(by_session.values(), key=lambda said: max(record.event_time for record in said))
     left = sum(map(len, ordered))
-    found = []
+    found: list[list[Record]] = []
     for said in ordered:
-        if left <= most or max(record.event_time for record in said) > before:
+        is_short = bool(found) and len(found[-1]) < _SHORT
+        if (left <= most and not is_short) or max(record.event_time for record in said) > before:
             break
-        found.append(sorted(said, key=lambda record: (record.event_time, record.part)))
+        if is_short:
+            found[-1] += said
+        else:
+            found.append(list(said))
         left -= len(said)
-    return found
+    return [sorted(said, key=lambda record: (record.event_time, record.part)) for said in found]
 
 
 def summary_in(found: Mapping[str, Any] | None, said: Sequence[Record], now: float) -> Record | None:
@@ -94,24 +100,28 @@ def summary_in(found: Mapping[str, Any] | None, said: Sequence[Record], now: flo
     )
 
 
-def telling(said: Sequence[Record], all_said: Sequence[Record], recalled: Mapping[str, int]) -> set[str]:
-    """Ids of the messages that stay of a conversation: a quarter of its text, and one at least."""
-    spoken = [set(terms(record.text)) for record in all_said]
-    holding = Counter(term for words in spoken for term in words)
-    count = len(spoken)
+def held_by(records: Iterable[Record]) -> Counter[str]:
+    """How many messages hold each term."""
+    return Counter(term for record in records for term in set(terms(record.text)))
+
+
+def telling(said: Sequence[Record], holding: Mapping[str, int], count: int, recalled: Mapping[str, int]) -> set[str]:
+    """Ids of the messages that stay of a conversation: a quarter of its text, and one at least. `holding`: how many of
+    `count` messages hold each term."""
+    words = {record.id: frozenset(terms(record.text)) for record in said}
 
     def worth(record: Record) -> float:
-        words = set(terms(record.text))
-        rarity = sum(math.log((count + 1) / (holding[word] or 1)) for word in words)
+        rarity = sum(math.log((count + 1) / (holding.get(word) or 1)) for word in words[record.id])
         often = 1 + _RECALLED * min(recalled.get(record.id, 0), _OFTEN)
         return often * rarity / math.sqrt(len(record.text) + 40) * (1.0 if record.source == "user" else 0.4)
 
     room = _KEPT * sum(len(record.text) for record in said)
     kept: list[Record] = []
     for record in sorted(said, key=worth, reverse=True):
-        if SUSPICIOUS in record.info or any(_is_same(record, one) for one in kept):
-            continue
         if kept and len(record.text) > room:
+            continue
+        compared = kept[-_COMPARED:]
+        if SUSPICIOUS in record.info or any(likeness(words[record.id], words[one.id]) >= _SAME for one in compared):
             continue
         kept.append(record)
         room -= len(record.text)
@@ -123,7 +133,3 @@ def set_aside(said: Sequence[Record], kept: set[str], now: float, by: str = "") 
     stay marked, so that the next time does not shrink the conversation again."""
     after = [record if record.id in kept else archived(record, now, by) for record in said]
     return [replace(record, info={**record.info, CONDENSED: True}) for record in after]
-
-
-def _is_same(one: Record, other: Record) -> bool:
-    return likeness(set(terms(one.text)), set(terms(other.text))) >= _SAME

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gateway.config import MemoryConfig
@@ -42,6 +43,7 @@ _OWNED = (ScopeKind.USER, ScopeKind.CUBE)
 
 Ask = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]]
 Screen = Callable[[Scope, str, Sequence[Record]], Awaitable[Sequence[Record]]]
+Telling = Callable[[Sequence[Record]], set[str]]
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 
 
@@ -128,13 +130,17 @@ class Condenser:
         whole = [record for record in said if CONDENSED not in record.info and _BACK not in record.info]
         allowed = max(0, int(most * _LEFT) - (len(said) - len(whole)))
         found = await asyncio.to_thread(condense.oldest, whole, allowed, before)
-        return sum([await self._condense(scope, conversation, said, now) for conversation in found])
+        if not found:
+            return 0
+        holding = await asyncio.to_thread(condense.held_by, said)
+        telling = partial(condense.telling, holding=holding, count=len(said), recalled=self._recalled)
+        return sum([await self._condense(scope, conversation, telling, now) for conversation in found])
 
-    async def _condense(self, scope: Scope, said: Sequence[Record], all_said: Sequence[Record], now: float) -> int:
+    async def _condense(self, scope: Scope, said: Sequence[Record], telling: Telling, now: float) -> int:
         summary = await self._summary(scope, said, now)
         kept: set[str] = set()
         if summary is None:
-            kept = await asyncio.to_thread(condense.telling, said, all_said, self._recalled)
+            kept = await asyncio.to_thread(telling, said)
         after = condense.set_aside(said, kept, now, "" if summary is None else summary.id)
         seen = {record.id: record.version for record in said}
         await self._library.revise(after, [] if summary is None else [summary], seen)

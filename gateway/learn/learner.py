@@ -39,6 +39,7 @@ _NOTED = 50_000  # messages
 _LONGEST_WAIT = 30.0
 _TRIES = 4
 _FIRST_PAUSE, _PAUSE_GROWS = 30.0, 4
+_SOON = 2.0  # seconds: something changed meanwhile
 _OUTAGE_FIRST, _OUTAGE_LONGEST = 5.0, 300.0
 _REST = 10.0
 _DAY = 86_400
@@ -244,7 +245,8 @@ class Learner:
             _log.warning("messages_given_up", extra={"reason": reason, "count": len(seqs)})
             await self._agenda.give_up(due, seqs)
         else:
-            await self._agenda.failed(due, time.time() + _FIRST_PAUSE * _PAUSE_GROWS**due.tries, reason)
+            pause = _SOON if reason == Outdated.__name__ else _FIRST_PAUSE * _PAUSE_GROWS**due.tries
+            await self._agenda.failed(due, time.time() + pause, reason)
 
     async def _learn(self, due: Due, now: float) -> None:
         scope = await self._registry.scope(due.scope)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
+from gateway.recall.dated import said_within
 from gateway.recall.profile import in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
@@ -231,7 +232,7 @@ class WorkingSet:
             doubt=columns["doubt"],
             outranks=self._pairs(self._corrections),
             conclusions=self._concluded(),
-            dated=_within(columns["at"], self._about, periods),
+            dated=said_within(columns["at"], self._about, periods),
         )
         ranked = rank(arrays, found, weights, limit)
         rows = ranked.rows
@@ -394,14 +395,3 @@ def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale,
     if dated is not None:
         relevance += dated[rows] * (1 - relevance) / 2
     return relevance
-
-
-def _within(moments: NDArray[np.float64], about: Mapping[int, Period], periods: Sequence[Period]) -> Vector | None:
-    """1 for each row that was said in one of the periods, or tells of it, else 0; None where there are no periods."""
-    if not periods:
-        return None
-    inside = np.zeros(len(moments), np.bool_)
-    for period in periods:
-        inside |= (moments >= period.begin) & (moments < period.end)
-        inside[[row for row, told in about.items() if told.begin < period.end and period.begin < told.end]] = True
-    return inside.astype(np.float32)

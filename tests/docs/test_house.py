@@ -71,6 +71,7 @@ SHOWN_BY = {
     "upstream/routes.py": "unit/upstream/test_forward.py",
     "upstream/keys.py": "unit/upstream/test_forward.py",
     "wire/ops.py": "flow/test_start.py",
+    "recall/dated.py": "flow/test_dates.py",
     "recall/explain.py": "flow/test_explain.py",
     "wire/memory.py": "flow/test_explain.py",
     "wire/dialects/readers.py": "unit/wire/dialects/test_chat.py",

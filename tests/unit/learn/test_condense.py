@@ -2,21 +2,29 @@
 
 import time
 
-from gateway.learn.condense import CONDENSED, oldest, set_aside, summary_in, telling
+from gateway.learn.condense import CONDENSED, held_by, oldest, set_aside, summary_in, telling
 from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY
+from gateway.turn import Record
 from tests.fakes.made import record
 
 NOW = 1_800_000_000.0
 
 
+def stay(said: list[Record], all_said: list[Record], recalled: dict[str, int] | None = None) -> set[str]:
+    return telling(said, held_by(all_said), len(all_said), recalled or {})
+
+
 def test_the_oldest_conversations_go_first_and_only_as_many_as_needed() -> None:
-    said = [
-        record(f"{name} {n}", 10 * place + n, session_id=name) for place, name in enumerate("abc") for n in range(4)
-    ]
-    found = oldest(said, 7, NOW)
+    said = [record(f"{name} {n}", 30 * at + n, session_id=name) for at, name in enumerate("abc") for n in range(12)]
+    found = oldest(said, 20, NOW)
     assert [conversation[0].session_id for conversation in found] == ["a", "b"]
-    assert oldest(said, 12, NOW) == []
-    assert [one[0].session_id for one in oldest(said, 0, said[4].event_time)] == ["a"], "the others are too young"
+    assert oldest(said, 36, NOW) == []
+    assert [one[0].session_id for one in oldest(said, 0, said[12].event_time)] == ["a"], "the others are too young"
+
+
+def test_short_conversations_are_taken_together() -> None:
+    said = [record(f"A word about {n}.", n, session_id=str(n)) for n in range(30)]
+    assert [len(together) for together in oldest(said, 10, NOW)] == [12, 12]
 
 
 def test_a_summary_keeps_only_what_was_said() -> None:
@@ -57,7 +65,7 @@ def test_what_tells_most_stays_and_nothing_twice() -> None:
         record("Sure, here is a long and friendly answer about nothing in particular at all.", 4, source="assistant"),
         record("hm", 5),
     ]
-    kept = telling(said, [*said, *(record("ok thanks", n) for n in range(9, 20))], {})
+    kept = stay(said, [*said, *(record("ok thanks", n) for n in range(9, 20))])
     assert kept in ({said[1].id}, {said[2].id})
 
 
@@ -65,13 +73,13 @@ def test_what_was_recalled_often_stays() -> None:
     said = [
         record(f"The {name} bus leaves at {n} from the square.", n) for n, name in enumerate(("red", "blue", "old"))
     ]
-    assert said[2].id in telling(said, said, {said[2].id: 6})
-    assert said[0].id in telling(said, said, {said[0].id: 6})
+    assert said[2].id in stay(said, said, {said[2].id: 6})
+    assert said[0].id in stay(said, said, {said[0].id: 6})
 
 
 def test_one_message_at_least_stays() -> None:
     said = [record("A single long message about my garden and its roses.")]
-    assert telling(said, said, {}) == {said[0].id}
+    assert stay(said, said) == {said[0].id}
 
 
 def test_what_does_not_stay_is_archived_under_its_summary() -> None:

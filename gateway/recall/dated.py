@@ -1,0 +1,23 @@
+"""Which memories belong to the time that a question names. Pure: arrays in, arrays out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.store.dates import Period
+
+__all__ = ["said_within"]
+
+
+def said_within(
+    moments: NDArray[np.float64], about: Mapping[int, Period], periods: Sequence[Period]
+) -> NDArray[np.float32] | None:
+    """1 for each row that was said in one of the periods, or tells of it, else 0; None where there are no periods."""
+    if not periods:
+        return None
+    inside = np.zeros(len(moments), np.bool_)
+    for period in periods:
+        inside |= (moments >= period.begin) & (moments < period.end)
+        inside[[row for row, told in about.items() if told.begin < period.end and period.begin < told.end]] = True
+    return inside.astype(np.float32)
