@@ -67,18 +67,22 @@ class Library:
 
     async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
         """Those of a scope's memories that have these ids, in their order. Raises MemoryUnavailable."""
-        sets = await self._current()
-        return await self._of_scope(sets, scope, list(dict.fromkeys(memory_ids)))
+        found = await self._by_ids(await self._current(), memory_ids)
+        return [record for record in found.values() if record.scope == scope.value]
 
-    async def _of_scope(self, sets: "WorkingSets", scope: Scope, wanted: Sequence[str]) -> list[Record]:
+    async def _by_ids(self, sets: "WorkingSets", memory_ids: Iterable[str]) -> dict[str, Record]:
+        """Memories of these ids, in their order and in whatever scope, without what is deleted. Raises
+        MemoryUnavailable."""
+        wanted = list(dict.fromkeys(memory_ids))
         found = await sets.find(wanted)
-        missing = [id_ for id_ in wanted if id_ not in found]
         try:
-            found |= {record.id: record for record in await self._store.find(missing)}
+            found |= {
+                record.id: record for record in await self._store.find([one for one in wanted if one not in found])
+            }
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        held = [found[id_] for id_ in wanted if id_ in found]
-        return [one for one in held if one.scope == scope.value and one.status != "deleted" and not sets.is_struck(one)]
+        held = {id_: found[id_] for id_ in wanted if id_ in found}
+        return {id_: one for id_, one in held.items() if one.status != "deleted" and not sets.is_struck(one)}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -95,37 +99,20 @@ class Library:
     async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by id that the holder of the key may touch, in the order of the ids."""
         sets = await self._current()
-        wanted = list(dict.fromkeys(plain_id(id_) for id_ in memory_ids))
-        found = await sets.find(wanted)
-        missing = [id_ for id_ in wanted if id_ not in found]
-        try:
-            found |= {record.id: record for record in await self._store.find(missing)}
-        except StoreFailed as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        allowed = []
-        for id_ in wanted:
-            record = found.get(id_)
-            if record is None or record.status == "deleted":
-                continue
-            scope = await self._registry.scope(record.scope)
-            if scope is not None and may_touch(principal, scope):
-                allowed.append(record)
-        return allowed
+        found = await self._by_ids(sets, map(plain_id, memory_ids))
+        scopes = [await self._registry.scope(record.scope) for record in found.values()]
+        return [
+            record
+            for record, scope in zip(found.values(), scopes, strict=True)
+            if scope is not None and may_touch(principal, scope)
+        ]
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
         """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
         if self._sets is None:
             raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
-        found = await self._sets.find(memory_ids)
-        try:
-            found |= {record.id: record for record in await self._store.find([*{*memory_ids} - {*found}])}
-        except StoreFailed as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        return {
-            id_: record.version
-            for id_, record in found.items()
-            if record.status != "deleted" and not self._sets.is_struck(record)
-        }
+        found = await self._by_ids(self._sets, memory_ids)
+        return {id_: record.version for id_, record in found.items()}
 
     async def delete(self, records: Iterable[Record]) -> int:
         """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
@@ -270,10 +257,8 @@ class Library:
 
     async def _fresh(self, sets: "WorkingSets", record: Record) -> Record:
         """The record as it is now. Raises NotFound if it was deleted."""
-        found = (await sets.find([record.id])).get(record.id)
+        found = (await self._by_ids(sets, [record.id])).get(record.id)
         if found is None:
-            found = next(iter(await self._store.find([record.id])), None)
-        if found is None or found.status == "deleted" or sets.is_struck(record):
             raise NotFound("there is no memory of this id")
         return found
 
