@@ -115,10 +115,11 @@ class MemoryEngine:
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
         self.condenser = Condenser(
-            self.library,
-            self.registry,
-            memory,
-            self._telemetry,
+            library=self.library,
+            store=self._store,
+            registry=self.registry,
+            config=memory,
+            telemetry=self._telemetry,
             search=self.recall.search,
             screen=self._screened,
             count=self._count,

@@ -19,8 +19,9 @@ from gateway.learn import condense
 from gateway.learn.condense import CONDENSED
 from gateway.learn.window import window_of
 from gateway.recall.library import Library, Outdated
+from gateway.store.expiry import talkative
 from gateway.store.lineage import revived
-from gateway.store.memories import StoreFailed
+from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
 from gateway.turn import Recalled, Record, Scope, ScopeKind, Wanted
@@ -52,16 +53,18 @@ class Condenser:
 
     def __init__(
         self,
+        *,
         library: Library,
+        store: MemoryStore,
         registry: Registry,
         config: MemoryConfig,
         telemetry: Telemetry,
-        *,
         search: Search,
         screen: Screen,
         count: Callable[[str], int],
     ) -> None:
         self._library = library
+        self._store = store
         self._registry = registry
         self._config = config
         self._telemetry = telemetry
@@ -99,7 +102,7 @@ class Condenser:
             pause = self._config.retention.every_minutes * 60
             try:
                 await self.sweep(time.time())
-            except (MemoryUnavailable, RegistryFailed, StoreFailed) as error:
+            except (RegistryFailed, StoreFailed) as error:
                 _log.warning("condenser_rests", extra={"cause": str(error)})
                 pause = min(pause, _REST)
             except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
@@ -108,14 +111,15 @@ class Condenser:
 
     async def sweep(self, now: float) -> int:
         """Condense what is old in each cube that holds too much. Returns how many messages were archived. Raises
-        MemoryUnavailable or RegistryFailed."""
+        StoreFailed or RegistryFailed."""
         most = self._config.retention.condense_over
         if most is None:
             return 0
         before = now - self._config.retention.condense_after_days * _DAY
         gone = 0
-        for scope in await self._registry.all_scopes():
-            if scope.kind not in _OWNED:
+        for value in await talkative(self._store, most):
+            scope = await self._registry.scope(value)
+            if scope is None or scope.kind not in _OWNED:
                 continue
             try:
                 gone += await self._keep_small(scope, most, before, now)

@@ -9,7 +9,7 @@ from gateway.store.loaded import Loaded
 from gateway.store.memories import MemoryStore
 from gateway.turn import Record
 
-__all__ = ["crowded", "older", "stale"]
+__all__ = ["crowded", "older", "stale", "talkative"]
 
 _HEX = re.compile(r"[0-9a-f]+")
 _WORD = re.compile(r"[a-z]+")
@@ -39,16 +39,27 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
     """Some of the oldest memories of scopes that have more than `most`."""
     found: list[Record] = []
     for number in store.buckets:
-        counts = Counter[str]()
-        for table in await store.rows(number, None, ["scope"]):
-            counts.update(table.column("scope").to_pylist())
-        for scope in [scope for scope, count in counts.items() if count > most]:
+        for scope in await _larger(store, number, most, None):
             tables = await store.rows(number, _one_of("scope", [scope]))
             held = await asyncio.to_thread(Loaded(tables).records)
             found += held[: max(0, len(held) - most)]
             if len(found) >= limit:
                 return found[:limit]
     return found
+
+
+async def talkative(store: MemoryStore, most: int) -> set[str]:
+    """Scopes that may hold more than `most` messages; one that was changed counts more than once."""
+    condition = "kind = 'turn' AND status = 'activated'"
+    return {scope for number in store.buckets for scope in await _larger(store, number, most, condition)}
+
+
+async def _larger(store: MemoryStore, number: int, most: int, condition: str | None) -> list[str]:
+    """The scopes of a bucket that have more than `most` such rows."""
+    counts = Counter[str]()
+    for table in await store.rows(number, condition, ["scope"]):
+        counts.update(table.column("scope").to_pylist())
+    return [scope for scope, count in counts.items() if count > most]
 
 
 async def stale(store: MemoryStore, before: float) -> list[int]:
