@@ -4,6 +4,7 @@ Who asks sees the memories of the users that the key may speak for; a foreign id
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -147,7 +148,8 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
 
 
 def _found(memory: Memory, status: str) -> dict[str, Any]:
-    return {**_shown(memory.record), "status": status, "relativity": round(memory.relativity, 4)}
+    record = replace(memory.record, status=status)  # what was archived is searched as if it held
+    return {**_shown(record), "relativity": round(memory.relativity, 4)}
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -179,6 +179,7 @@ async def test_what_is_archived_can_be_searched_on_request(school: tuple[Running
     assert [one["text"] for one in (await gateway.get(search)).json["data"]] == ["The user lives in Lisbon now"]
     (old,) = (await gateway.get(search + "&archived=true")).json["data"]
     assert (old["text"], old["status"]) == ("The user lives in Porto", "archived")
+    assert old["until"] is not None
 
 
 async def test_the_same_said_again_makes_it_surer_and_nothing_twice(school: tuple[Running, Teacher]) -> None:
