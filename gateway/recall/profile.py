@@ -39,6 +39,7 @@ _SUBJECTS: Final = tuple(
         r"\b(?:24|12)[- ]hour\b|(?:24|12)小时制",
         r"\b(?:dd|mm|yyyy)[/.-](?:dd|mm|yyyy)\b",
         r"\b(?:vegetarian|vegan|pescatarian)\b|吃素|素食|纯素",
+        r"\b(?:my (?:full )?name is|i am called|i'm called)\b|我叫|我的名字",
     )
 )  # fmt: skip
 

@@ -53,6 +53,11 @@ _PATTERNS: Final = (
      r"|my pronouns are|i go by)\s*\w"),
     ("address", rf"(?:^|[，,。；;\s])(?:你|请|可以|就|以后|今后|都)*(?:叫我|称呼我)(?:为|做|作)?\s*"
      rf"(?!{_ZH_ERRAND})[\w\u4e00-\u9fff]"),
+    ("address", r"^\W*(?:(?i:hi|hello|hey)\b(?: there)?[,.!]?\s*)?"
+     r"(?:(?i:my (?:full )?name is|i am called|i'm called))\s+"
+     r"[A-ZÀ-Þ]\w*(?:\s+[A-ZÀ-Þ]\w*){0,3}(?=\s*(?:[.,!;]|$|\band\b))"),
+    ("address", r"(?:^|[，,。；;！!])(?:你好)?(?:我叫|我的名字[叫是])(?![了他她它你人车什谁不一这那])"
+     r"[\u4e00-\u9fff]{1,4}(?=[，,。！!]|$)"),
     ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
      r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
     ("health", rf"我(?!{_ZH_KIN}).{{0,4}}(?:对.{{1,12}}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
@@ -83,10 +88,14 @@ _PATTERNS: Final = (
 _TRIGGER = re.compile(
     r"\b(?:prefer|hate|dislike|detest|adore|stand|bear|avoid|like|love|enjoy|want|eat|drink|favou?rite|never|always|call"
     r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allergic|intolerant|colou?r|left-handed|diabetic"
-    r"|coeliac|celiac|teetotal|from now on|future|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
+    r"|coeliac|celiac|teetotal|name|called|from now on|future"
+    r"|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
     re.IGNORECASE,
 )
-_COMPILED = tuple((topic, re.compile(pattern, re.IGNORECASE)) for topic, pattern in _PATTERNS)
+# a pattern that tells names from other words says itself where case does not matter
+_COMPILED = tuple(
+    (topic, re.compile(pattern, re.NOFLAG if "(?i:" in pattern else re.IGNORECASE)) for topic, pattern in _PATTERNS
+)
 _NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|我(?:喜欢|爱)(?:你|他|她)")
 
 
