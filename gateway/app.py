@@ -128,6 +128,8 @@ class Gateway:
         asker = Asker(forwarder, lambda: learning or "default", meter.note_own)
         if learning and config.enabled:
             memory.learn(asker)
+            if not asker.has_model:
+                _log.warning("no_upstream_has_the_model_to_learn_with", extra={"model": learning})
         self._pipeline = Pipeline(
             recall=memory.recall,
             remember=memory.remember,

@@ -1,5 +1,7 @@
 """What a person sees on the terminal: after the start, and from `gateway check`."""
 
+import os
+
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -21,6 +23,7 @@ def announce(started: Started, config: Config, console: Console | None = None) -
     table.add_row("model", Text(f"`default` is {started.default_model}"))
     memory = f"{started.data_folder} (ready in a few seconds; see {started.url}/ready)"
     table.add_row("memory", Text(memory if started.data_folder else "off"))
+    table.add_row("learning", Text(_learning(config)))
     keys = len(config.auth.keys)
     table.add_row("access", f"{keys} key(s)" if keys else "open to this machine, no key needed")
     console.print(Panel(table, title="Memory Gateway", title_align="left", expand=False))
@@ -38,9 +41,15 @@ def describe(config: Config, console: Console | None = None) -> None:
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
     table.add_row("upstreams", ", ".join(f"{one.name} ({one.kind})" for one in upstreams) or "auto")
     table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))
+    table.add_row("learning", Text(_learning(config)))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
     table.add_row("plugins", ", ".join(one.use for one in config.plugins if one.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
+
+
+def _learning(config: Config) -> str:
+    model = config.memory.extraction.model or os.environ.get("MEMRADER_MODEL")
+    return f"with {model}" if model and config.memory.enabled else "off (memory.extraction.model)"
 
 
 def _curl(url: str, key: str) -> str:
