@@ -100,7 +100,7 @@ class MemoryOfOneUser(RuleBasedStateMachine):
     def _listed(self) -> dict[str, str]:
         with urllib.request.urlopen(f"{self.url}/v1/memory/export?user={self.user}", timeout=30) as response:  # noqa: S310 — loopback
             records = [json.loads(line) for line in response.read().splitlines()]
-        return {record["id"]: record["text"] for record in records}
+        return {record["id"]: record["text"] for record in records if "edit_of" not in record["info"]}  # its history
 
     def _post(self, path: str, body: Any) -> Any:
         request = urllib.request.Request(  # noqa: S310 — loopback

@@ -1,7 +1,7 @@
 """Reading memories without a question: by page, by id, by conversation, as a graph."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -9,7 +9,8 @@ from aiohttp import web
 from gateway.errors import NotFound
 from gateway.identity import may_touch, scope_of
 from gateway.store.filters import memory_type, plain_id
-from gateway.turn import Record, Wanted, group_of
+from gateway.store.lineage import EDIT_OF
+from gateway.turn import Record, Scope, Wanted, group_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import EMPTY_LISTS, client_lists, history_of, message_item, native_item
 from gateway.wire.memos.manage_models import (
@@ -87,10 +88,16 @@ async def get_memory(call: Call, asked: GetRequest) -> dict[str, Any]:
     return data | {"total": total, "size": asked.page_size, "current": asked.page, "pages": pages}
 
 
+async def _listed(call: Call, scope: Scope, allows: Callable[[Record], bool] | None) -> list[Record]:
+    """The memories of a scope, oldest first; an earlier text of one is its history, and no memory of its own."""
+    records = await call.desk.library.records(scope, allows)
+    return [record for record in records if EDIT_OF not in record.info]
+
+
 async def _newest_first(call: Call, access: Access) -> list[Record]:
     records: list[Record] = []
     for scope in access.identity.reads:
-        records += await call.desk.library.records(scope, access.allows(scope))
+        records += await _listed(call, scope, access.allows(scope))
     return sorted(records, key=lambda record: (-record.event_time, -record.part))
 
 
@@ -123,7 +130,7 @@ async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
             most = asked.message_limit_number * _MAX_PARTS
             records += await call.desk.library.conversation(scope, session, most)
         else:
-            records += await call.desk.library.records(scope, lambda record: record.kind == "turn")
+            records += await _listed(call, scope, lambda record: record.kind == "turn")
     records.sort(key=lambda record: record.event_time)
     messages: list[dict[str, Any]] = []
     for record in records:
@@ -208,7 +215,7 @@ async def get_all(call: Call, asked: GetAllRequest) -> list[dict[str, Any]]:
         asked = asked.model_copy(update={"readable_cube_ids": asked.mem_cube_ids[:1]})
     access = await call.access(asked)
     scope = access.identity.reads[0]
-    records = [] if asked.memory_type != "text_mem" else await call.desk.library.records(scope, access.allows(scope))
+    records = [] if asked.memory_type != "text_mem" else await _listed(call, scope, access.allows(scope))
     if asked.search_query and records:
         allows = access.by_scope
         wanted = Wanted(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)

@@ -293,7 +293,9 @@ async def suggestions(call: Call, asked: SuggestionRequest) -> dict[str, Any]:
         access = await call.access(asked)
         records: list[Record] = []
         for scope in access.identity.reads:
-            records += await call.desk.library.records(scope, lambda record: record.source == "user")
+            records += await call.desk.library.records(
+                scope, lambda record: record.source == "user" and record.status == "activated"
+            )
         records.sort(key=lambda record: -record.event_time)
         said = [record.text for record in records[:_SUGGESTED_FROM]]
     timeout = call.desk.config.memory.extraction.timeout
