@@ -78,7 +78,7 @@ class MemoryOfOneUser(RuleBasedStateMachine):
 
     @rule()
     def forget_all(self) -> None:
-        assert self._post("/v1/memory/forget", {"user": self.user})["deleted"] == len(self.held)
+        assert self._post("/v1/memory/forget", {"user": self.user})["deleted"] >= len(self.held)  # and earlier texts
         self.held.clear()
 
     @precondition(lambda self: self.held)
