@@ -15,6 +15,7 @@ from typing import Any
 from gateway.config import ExtractionConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.fence import SUSPICIOUS
+from gateway.identity import scope_of
 from gateway.learn import items, reconcile
 from gateway.learn.items import Item
 from gateway.learn.lesson import learnt_again, lesson_of
@@ -311,17 +312,17 @@ class Learner:
         return ""
 
     async def _is_spent(self, scope: Scope, now: float) -> bool:
-        tokens, cost = await self._agenda.spent(scope.value, int(now // _DAY))
+        tokens, cost = await self._agenda.spent(_payer(scope), int(now // _DAY))
         most, dearest = self._config.max_tokens_per_day, self._config.max_cost_per_day
         return (most > 0 and tokens >= most) or (dearest is not None and cost >= dearest)
 
     async def _asked(self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
         """A question to the model, at the cost of a scope: what it may use is set aside before. Raises AgendaFailed."""
         day, estimate = int(time.time() // _DAY), (len(instructions) + len(material)) // _CHARACTERS
-        await self._agenda.spend(scope.value, day, estimate, 0.0)
+        await self._agenda.spend(_payer(scope), day, estimate, 0.0)
         asked = await self._asker.consult(instructions, material, schema, timeout=self._config.timeout, most=_ANSWER)
         used = 0 if asked.failure in _NOT_ASKED else asked.tokens or estimate
-        await self._agenda.spend(scope.value, day, used - estimate, asked.cost)
+        await self._agenda.spend(_payer(scope), day, used - estimate, asked.cost)
         if asked.failure not in _OUT:
             self._answered_at = time.monotonic()
             self._outage_pause = _OUTAGE_FIRST
@@ -385,3 +386,8 @@ class Learner:
         fresh = [record for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
         return list(await self._screen(scope, due.session, fresh)) if fresh else [], again
+
+
+def _payer(scope: Scope) -> str:
+    """Whose day's limit a question counts against: all cubes of a user share one."""
+    return scope_of(scope.tenant, scope.owner).value if scope.owner else scope.value

@@ -55,9 +55,9 @@ _PATTERNS: Final = (
      rf"(?!{_ZH_ERRAND})[\w\u4e00-\u9fff]"),
     ("address", r"^\W*(?:(?i:hi|hello|hey)\b(?: there)?[,.!]?\s*)?"
      r"(?:(?i:my (?:full )?name is|i am called|i'm called))\s+"
-     r"[A-ZÀ-Þ]\w*(?:\s+[A-ZÀ-Þ]\w*){0,3}(?=\s*(?:[.,!;]|$|\band\b))"),
+     r"[A-ZÀ-Þ]\w*(?:\s+[A-ZÀ-Þ]\w*){0,3}(?=\s*(?:[.,!;]|$|\band\b)).{0,30}$"),
     ("address", r"(?:^|[，,。；;！!])(?:你好)?(?:我叫|我的名字[叫是])(?![了他她它你人车什谁不一这那])"
-     r"[\u4e00-\u9fff]{1,4}(?=[，,。！!]|$)"),
+     r"[\u4e00-\u9fff]{1,4}(?=[，,。！!]|$).{0,8}$"),
     ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
      r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
     ("health", rf"我(?!{_ZH_KIN}).{{0,4}}(?:对.{{1,12}}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),

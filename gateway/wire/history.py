@@ -48,12 +48,12 @@ class HistoryFace:
         """A user's memories, the newest first: those that hold, with `archived=true` those that do not, and with
         `as_of` those that were known and held then."""
         query, kinds = request.query, _kinds(request.query)
-        as_of = moment_in(query.get("as_of"), 0.0, "as_of")
+        as_of = moment_in(query["as_of"], 0.0, "as_of") if query.get("as_of") else None
         is_archived = _flag(query, "archived")
         status = "archived" if is_archived else "activated"
 
         def allows(record: Record) -> bool:
-            holds = held_at(record, as_of) if as_of else record.status == status
+            holds = record.status == status if as_of is None else held_at(record, as_of)
             return holds and record.kind in kinds
 
         records: list[Record] = []
@@ -135,7 +135,7 @@ def _kinds(query: Mapping[str, str]) -> tuple[str, ...]:
 
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(_USUAL))
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) <= _MOST:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST))) or not 0 < int(text) <= _MOST:
         raise BadRequest(f"limit: a number from 1 to {_MOST}", param="limit")
     return int(text)
 

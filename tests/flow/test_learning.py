@@ -515,6 +515,7 @@ async def test_another_users_key_sees_and_undoes_nothing(tmp_path: Path, upstrea
         ("kind=all", "kind"),
         ("limit=0", "limit"),
         ("limit=ten", "limit"),
+        ("limit=" + "0" * 5000 + "1", "limit"),
         ("as_of=tomorrowish", "as_of"),
         ("archived=maybe", "archived"),
     ],
