@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ class Gateway:
         """The stages of the way, and what stands beside it, joined."""
         config, memory = self._config.memory, self.memory
         meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
-        learning = config.extraction.model or os.environ.get("MEMRADER_MODEL")
+        learning = config.extraction.learner
         asker = Asker(forwarder, lambda: learning or "default", meter.note_own)
         if learning and config.enabled:
             memory.learn(asker)

@@ -1,7 +1,5 @@
 """What a person sees on the terminal: after the start, and from `gateway check`."""
 
-import os
-
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -48,7 +46,7 @@ def describe(config: Config, console: Console | None = None) -> None:
 
 
 def _learning(config: Config) -> str:
-    model = config.memory.extraction.model or os.environ.get("MEMRADER_MODEL")
+    model = config.memory.extraction.learner
     return f"with {model}" if model and config.memory.enabled else "off (memory.extraction.model)"
 
 

@@ -22,7 +22,7 @@ from gateway.recall.recall import Recall
 from gateway.recall.sticky import Sticky
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
-from gateway.remember.intake import Intake, background_turn
+from gateway.remember.intake import Intake
 from gateway.remember.recover import recover
 from gateway.remember.reindex import Reindexer
 from gateway.remember.remember import Remember
@@ -41,7 +41,6 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
-from gateway.turn import Record, Scope
 from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
@@ -121,7 +120,7 @@ class MemoryEngine:
             config=memory,
             telemetry=self._telemetry,
             search=self.recall.search,
-            screen=self._screened,
+            screen=self.intake.screened,
             count=self._count,
         )
         parts = (self.journal, self._store, self.registry)
@@ -145,18 +144,13 @@ class MemoryEngine:
             config=self._config.memory.extraction,
             telemetry=self._telemetry,
             search=self.recall.search,
-            screen=self._screened,
+            screen=self.intake.screened,
             kept=self.journal.kept,
             count=self._count,
         )
         self.forgetter.on_scopes.append(self._learner.forget)
         self.condenser.ask = self._learner.ask
         self.remember.keeps_calls = self._config.memory.extraction.tools
-
-    async def _screened(self, scope: Scope, session_id: str, records: Sequence[Record]) -> Sequence[Record]:
-        """What is made of others' memories, as plugins let it be stored. Raises PluginUnavailable."""
-        turn = background_turn(scope, self._dialect, session_id, records[0].created_at)
-        return await self.remember.screened(turn, records)
 
     def load(self) -> None:
         """Begin to load what is heavy."""

@@ -31,6 +31,7 @@ __all__ = [
     "ScopeKind",
     "Turn",
     "Wanted",
+    "derived_id",
     "group_of",
     "message_id",
 ]
@@ -333,4 +334,9 @@ class Turn:
 
 def message_id(text: str) -> str:
     """The id of a message by what it says: 32 hex characters."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return derived_id(text)
+
+
+def derived_id(*parts: str) -> str:
+    """An id that follows from others: the same parts give the same one. 32 hex characters."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,5 +1,6 @@
 """The parts of the configuration that are about the memory."""
 
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -86,6 +87,11 @@ class ExtractionConfig(Section):
         200_000, ge=0, description="Tokens that learning from one user may take a day; 0: no limit."
     )
     max_cost_per_day: Positive | None = Field(None, description="The same in US dollars, where prices are known.")
+
+    @property
+    def learner(self) -> str | None:
+        """The model that learns: as configured, else as MemOS' own server is told."""
+        return self.model or os.environ.get("MEMRADER_MODEL") or None
 
 
 class DocumentsConfig(Section):

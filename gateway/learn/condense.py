@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.fence import SUSPICIOUS
-from gateway.learn.support import is_supported
+from gateway.learn.support import is_supported, whole_characters
 from gateway.remember.suspicion import suspicions
+from gateway.schemas import object_of
 from gateway.store.lineage import LEARNT, archived
 from gateway.store.terms import likeness, terms
-from gateway.turn import Record, message_id
+from gateway.turn import Record, derived_id, message_id
 
 __all__ = ["CONDENSED", "INSTRUCTIONS", "SCHEMA", "held_by", "oldest", "set_aside", "summary_in", "telling"]
 
@@ -40,12 +41,7 @@ about the user, in three to six short sentences in the user's language: what the
 with names, numbers and places as they were said. Add nothing. Answer with JSON only:
 {"title": string, "summary": string}"""
 
-SCHEMA: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": {"title": {"type": "string"}, "summary": {"type": "string"}},
-    "required": ["title", "summary"],
-    "additionalProperties": False,
-}
+SCHEMA: Final[Mapping[str, Any]] = object_of(title={"type": "string"}, summary={"type": "string"})
 
 
 def oldest(records: Iterable[Record], most: int, before: float) -> list[list[Record]]:
@@ -74,7 +70,7 @@ def summary_in(found: Mapping[str, Any] | None, said: Sequence[Record], now: flo
     text = (found or {}).get("summary")
     if not isinstance(text, str):
         return None
-    readable = text.encode("utf-8", "replace").decode()[:_READ]
+    readable = whole_characters(text)[:_READ]
     sentences = _BETWEEN.split(" ".join(readable.split()))
     held = [one for one in sentences if one and is_supported(one, said) and not suspicions(one)]
     whole = " ".join(held)[:_LONGEST].strip()
@@ -82,10 +78,10 @@ def summary_in(found: Mapping[str, Any] | None, said: Sequence[Record], now: flo
         return None
     title, last = (found or {}).get("title"), said[-1]
     is_title = isinstance(title, str) and is_supported(title, said) and not suspicions(title)
-    shown = str(title).encode("utf-8", "replace").decode()[:_TITLE] if is_title else whole[:_TITLE]
+    shown = whole_characters(str(title))[:_TITLE] if is_title else whole[:_TITLE]
     return replace(
         last,
-        id=message_id(f"{last.scope}\0{last.session_id}\0summary\0{said[0].id}"),
+        id=derived_id(last.scope, last.session_id, "summary", said[0].id),
         kind="fact",
         source="assistant",
         text=whole,

@@ -17,6 +17,7 @@ from gateway.config import MemoryConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.learn import condense
 from gateway.learn.condense import CONDENSED
+from gateway.learn.learner import Screen, Search
 from gateway.learn.window import window_of
 from gateway.recall.library import Library, Outdated
 from gateway.store.expiry import talkative
@@ -24,7 +25,7 @@ from gateway.store.lineage import revived
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Recalled, Record, Scope, ScopeKind, Wanted
+from gateway.turn import Record, Scope, ScopeKind, Wanted
 
 __all__ = ["Condenser"]
 
@@ -43,9 +44,7 @@ _BACK = "brought_back"
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE)
 
 Ask = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]]
-Screen = Callable[[Scope, str, Sequence[Record]], Awaitable[Sequence[Record]]]
 Telling = Callable[[Sequence[Record]], set[str]]
-Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 
 
 class Condenser:
@@ -163,7 +162,7 @@ class Condenser:
         summary = condense.summary_in(found, said, now)
         if summary is None:
             return None
-        return next(iter(await self._screen(scope, summary.session_id, [summary])), None)
+        return next(iter(await self._screen(scope, [summary])), None)
 
     async def bring_back(self, scopes: Sequence[Scope], query: str) -> int:
         """What was archived to make room and answers a question that nothing else does; each user's is looked into now

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.learn.support import SHARE, bears, is_supported
+from gateway.learn.support import SHARE, bears, is_supported, whole_characters
 from gateway.learn.window import Window
-from gateway.remember.preferences import EXPLICIT
+from gateway.remember.preferences import EXPLICIT, is_whole_and_short
 from gateway.remember.suspicion import suspicions
+from gateway.schemas import list_of, object_of
 from gateway.store.dates import ABOUT, periods, told_of
-from gateway.turn import Record, message_id
+from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
 
 _MOST = 24  # items of a window
 _READ = 100  # entries of a list that are looked at
-_OWN_WORDS = 600  # characters of a message that is hardly a paste
 _SHORTEST, _LONGEST = 4, 500  # characters of an item
 _STEPS = 12  # of a procedure
 _PATTERN_SHARE = 0.1  # of the words of an implicit preference that must have been said: it names what was not
@@ -47,21 +47,11 @@ tells of, as YYYY-MM-DD, if it is another than the message's, else "". Lists may
  "tools": [{"tool", "text", "worked", "turns"}], "skills": [{"name", "text", "steps", "turns"}]}"""
 
 
-def _list_of(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    item = {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    return {"type": "array", "items": item}
-
-
 _TEXT: Final = {"type": "string"}
 _TURNS: Final = {"type": "array", "items": {"type": "integer"}}
 _LISTS: Final = {
-    "facts": _list_of(text=_TEXT, turns=_TURNS, confidence={"type": "number"}, when=_TEXT),
-    "preferences": _list_of(
+    "facts": list_of(text=_TEXT, turns=_TURNS, confidence={"type": "number"}, when=_TEXT),
+    "preferences": list_of(
         text=_TEXT,
         kind={"type": "string", "enum": ["explicit", "implicit"]},
         always={"type": "boolean"},
@@ -69,15 +59,10 @@ _LISTS: Final = {
         turns=_TURNS,
         confidence={"type": "number"},
     ),
-    "tools": _list_of(tool=_TEXT, text=_TEXT, worked={"type": "boolean"}, turns=_TURNS),
-    "skills": _list_of(name=_TEXT, text=_TEXT, steps={"type": "array", "items": _TEXT}, turns=_TURNS),
+    "tools": list_of(tool=_TEXT, text=_TEXT, worked={"type": "boolean"}, turns=_TURNS),
+    "skills": list_of(name=_TEXT, text=_TEXT, steps={"type": "array", "items": _TEXT}, turns=_TURNS),
 }
-SCHEMA: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": _LISTS,
-    "required": list(_LISTS),
-    "additionalProperties": False,
-}
+SCHEMA: Final[Mapping[str, Any]] = object_of(**_LISTS)
 _KINDS: Final = {"facts": "fact", "preferences": "preference", "tools": "tool", "skills": "skill"}
 
 
@@ -174,14 +159,11 @@ def _preference(
         return made("assistant", sources, {**reason, "preference_type": _IMPLICIT})
     if not own or not is_supported(_text(entry, "text"), own):
         return "unsupported"
-    is_standing = entry.get("always") is True and all(map(_is_own, own))  # others' wishes must not become the user's
+    is_standing = entry.get("always") is True and all(
+        map(is_whole_and_short, own)
+    )  # others' wishes must not become the user's
     standing = {"topic": "style", "standing": True} if is_standing else {}
     return made("user", own, {**reason, **standing, "preference_type": EXPLICIT})
-
-
-def _is_own(record: Record) -> bool:
-    """True for a whole message that is no paste."""
-    return len(record.text) <= _OWN_WORDS and not record.part and record.message_id == message_id(record.text)
 
 
 def _confidence(entry: Mapping[str, Any]) -> float:
@@ -211,14 +193,9 @@ def _sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Rec
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = entry.get(name)
-    return _whole(value).strip() if isinstance(value, str) else ""
-
-
-def _whole(text: str) -> str:
-    """Without halves of characters, which no file takes."""
-    return text.encode("utf-8", "replace").decode()
+    return whole_characters(value).strip() if isinstance(value, str) else ""
 
 
 def _texts(found: Any) -> list[str]:
     listed = found[:_READ] if isinstance(found, list) else ()
-    return [" ".join(_whole(one).split())[:_LONGEST] for one in listed if isinstance(one, str)]
+    return [" ".join(whole_characters(one).split())[:_LONGEST] for one in listed if isinstance(one, str)]

@@ -30,7 +30,7 @@ from gateway.telemetry import Telemetry
 from gateway.turn import MemoryStatus, Recalled, Record, Scope, ScopeKind, Wanted, group_of
 from gateway.upstream.asker import Asked, Asker
 
-__all__ = ["Learner", "NotNow"]
+__all__ = ["Learner", "NotNow", "Screen", "Search"]
 
 _log = logging.getLogger("gateway.learner")
 _AT_ONCE = 4  # conversations
@@ -57,7 +57,7 @@ _ALIVE = 600.0  # seconds after an answer in which a question that is not answer
 _READ = 500  # messages of a conversation
 
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
-Screen = Callable[[Scope, str, Sequence[Record]], Awaitable[Sequence[Record]]]
+Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 
 class NotNow(Exception):
@@ -354,7 +354,7 @@ class Learner:
 
         decisions = await reconcile.decide(compared, ask)
         lesson = lesson_of(scope, due.session, decisions, time.time())
-        added, again = await self._new(scope, due, lesson.added)
+        added, again = await self._new(scope, lesson.added)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in rests_on}
         await self._library.revise([*lesson.changed, *again], added, seen)
@@ -378,14 +378,14 @@ class Learner:
             raise NotNow(recalled.reason or "degraded")
         return [memory.record for memory in recalled.memories][:_NEAR]
 
-    async def _new(self, scope: Scope, due: Due, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    async def _new(self, scope: Scope, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         """Those to be added, as plugins let them be stored, and those that were known once and come back."""
         if not records:
             return [], []
         known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
         fresh = [record for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
-        return list(await self._screen(scope, due.session, fresh)) if fresh else [], again
+        return list(await self._screen(scope, fresh)) if fresh else [], again
 
 
 def _payer(scope: Scope) -> str:

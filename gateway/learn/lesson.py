@@ -3,7 +3,6 @@
 Ids follow from the scope, the conversation and the text: the same lesson learnt twice makes nothing twice.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 from gateway.learn.items import Item
 from gateway.learn.reconcile import Decision
 from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, archived, revived
-from gateway.turn import Record, Scope, message_id
+from gateway.turn import Record, Scope, derived_id, message_id
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
 
@@ -74,7 +73,7 @@ def learnt_again(record: Record, known: Record) -> Record:
 
 def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     last = item.sources[-1]
-    name = hashlib.sha256("\0".join([scope.value, session_id, item.kind, item.text]).encode()).hexdigest()[:32]
+    name = derived_id(scope.value, session_id, item.kind, item.text)
     return Record(
         id=name,
         scope=scope.value,

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.learn.items import Item
 from gateway.learn.support import is_supported
+from gateway.schemas import list_of, object_of
 from gateway.store.terms import terms
 from gateway.turn import Record
 
@@ -31,27 +32,14 @@ replaces the older), or "unrelated". "old" are the numbers of the older notes th
 numbers, and keep the notes' language. Answer with JSON only:
 {"decisions": [{"new": number, "relation": string, "old": [numbers], "text": "of more_precise, else empty"}]}"""
 
-SCHEMA: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "decisions": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "new": {"type": "integer"},
-                    "relation": {"type": "string", "enum": list(_RELATIONS)},
-                    "old": {"type": "array", "items": {"type": "integer"}},
-                    "text": {"type": "string"},
-                },
-                "required": ["new", "relation", "old", "text"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["decisions"],
-    "additionalProperties": False,
-}
+SCHEMA: Final[Mapping[str, Any]] = object_of(
+    decisions=list_of(
+        new={"type": "integer"},
+        relation={"type": "string", "enum": list(_RELATIONS)},
+        old={"type": "array", "items": {"type": "integer"}},
+        text={"type": "string"},
+    )
+)
 
 Ask = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """Shows a model the material under INSTRUCTIONS, and gives its answer."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
-__all__ = ["SHARE", "bears", "is_supported"]
+__all__ = ["SHARE", "bears", "is_supported", "whole_characters"]
 
 SHARE = 0.5
 """Of the words of an item, the part that must have been said."""
@@ -39,20 +39,28 @@ def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> 
     said = "\n".join(record.text for record in sources)
     if not _has_all_numbers(text, said, sources) or not _has_all_names(text, said):
         return False
-    if is_cjk(text) and is_cjk(said):
-        own = set(_HAN.findall(text)) - _NEUTRAL_CJK
-        found, share = own & set(_HAN.findall(said)), share + _MORE_CJK
-    else:
-        own = set(terms(text)) - _NEUTRAL
-        found = own & set(terms(said))
-    return len(found) >= share * len(own)
+    own, found = _words(text, said)
+    return len(found) >= (share + _MORE_CJK if is_cjk(text) and is_cjk(said) else share) * len(own)
 
 
 def bears(text: str, record: Record) -> bool:
     """True if a message has any of an item's words."""
-    if is_cjk(text) and is_cjk(record.text):
-        return bool((set(_HAN.findall(text)) - _NEUTRAL_CJK) & set(_HAN.findall(record.text)))
-    return bool((set(terms(text)) - _NEUTRAL) & set(terms(record.text)))
+    return bool(_words(text, record.text)[1])
+
+
+def whole_characters(text: str) -> str:
+    """Without halves of characters, which no file takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _words(text: str, said: str) -> tuple[set[str], set[str]]:
+    """The words of a text that tell something, and those of them that were said; characters where both are Chinese,
+    Japanese or Korean."""
+    if is_cjk(text) and is_cjk(said):
+        own = set(_HAN.findall(text)) - _NEUTRAL_CJK
+        return own, own & set(_HAN.findall(said))
+    own = set(terms(text)) - _NEUTRAL
+    return own, own & set(terms(said))
 
 
 def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:

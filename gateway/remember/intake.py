@@ -5,7 +5,6 @@ finishes. Ids follow from the file's, so doing it twice makes nothing twice.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +16,7 @@ from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
 from gateway.store.journal import JournalFailed
 from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
-from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, message_id
+from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Intake", "background_turn", "document_records"]
 
@@ -156,7 +155,7 @@ def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: 
         heading = {"heading": piece.heading} if piece.heading else {}
         records.append(
             Record(
-                id=hashlib.sha256(f"{scope.value}\0{file.id}\0{index}".encode()).hexdigest()[:32],
+                id=derived_id(scope.value, file.id, str(index)),
                 scope=scope.value,
                 cube_id=scope.cube_id,
                 user_id=scope.owner,

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.store.terms import is_question
+from gateway.turn import Record, message_id
 
-__all__ = ["EXPLICIT", "Preference", "preferences"]
+__all__ = ["EXPLICIT", "Preference", "is_whole_and_short", "preferences"]
 
 EXPLICIT: Final = "explicit_preference"
+_OWN_WORDS = 600  # characters of a message that is hardly a paste
 _LONGEST = 300  # characters of a sentence that can be one
 _SHORTEST = 3
 _MOST = 8  # preferences of one message
@@ -105,6 +107,11 @@ class Preference:
 
     text: str
     topic: str
+
+
+def is_whole_and_short(record: Record) -> bool:
+    """True for a message that is no piece of a longer one, and hardly a paste: what stands in it is the user's own."""
+    return len(record.text) <= _OWN_WORDS and not record.part and record.message_id == message_id(record.text)
 
 
 def preferences(message: str) -> list[Preference]:

@@ -6,7 +6,6 @@ anybody and stay out; a step of a tool loop adds only its final answer. The same
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import OrderedDict
@@ -19,13 +18,13 @@ from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.remember.late import Late
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
-from gateway.remember.preferences import EXPLICIT, preferences
+from gateway.remember.preferences import EXPLICIT, is_whole_and_short, preferences
 from gateway.remember.suspicion import suspicions
 from gateway.store.dates import ABOUT, told_of
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Answer, Outcome, Record, Scope, Turn, message_id
+from gateway.turn import Answer, Outcome, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Remember", "StoreHook"]
 
@@ -36,7 +35,6 @@ _SAME_WITHIN = 120.0  # seconds
 _RECENT = 50_000  # messages whose repetition is recognised
 _COMMIT_TIMEOUT = 5.0
 _TOOL_NAME = 100  # characters
-_OWN_WORDS = 600  # characters of a message that is hardly a paste
 
 
 class Remember:
@@ -203,7 +201,7 @@ class Remember:
         said_at = turn.received_at if at is None else at
         about = told_of(text, said_at) if source == "user" else None
         return Record(
-            id=_digest(turn.id, scope.value, source, str(index)),
+            id=derived_id(turn.id, scope.value, source, str(index)),
             scope=scope.value,
             cube_id=scope.cube_id,
             user_id=turn.identity.user_id,
@@ -243,7 +241,11 @@ def _pieces_of(record: Record) -> list[Record]:
         return [record]
     return [
         replace(
-            record, id=record.id if part == 0 else _digest(record.id, str(part)), text=text, part=part, message_id=name
+            record,
+            id=record.id if part == 0 else derived_id(record.id, str(part)),
+            text=text,
+            part=part,
+            message_id=name,
         )
         for part, text in enumerate(parts)
     ]
@@ -254,11 +256,11 @@ def _preferences_of(record: Record) -> list[Record]:
     if record.kind != "turn" or record.source != "user":
         return []
     # what stands in a long message may be pasted, and others' wishes must not become the user's
-    is_own = len(record.text) <= _OWN_WORDS and record.message_id == message_id(record.text)
+    is_own = is_whole_and_short(record)
     return [
         replace(
             record,
-            id=_digest(record.id, "preference", str(index)),
+            id=derived_id(record.id, "preference", str(index)),
             kind="preference",
             text=preference.text,
             message_id=message_id(preference.text),
@@ -274,7 +276,3 @@ def _preferences_of(record: Record) -> list[Record]:
         )
         for index, preference in enumerate(preferences(record.text))
     ]
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

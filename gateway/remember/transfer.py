@@ -5,7 +5,6 @@ are made anew where it is taken in. Taking in the same lines twice changes nothi
 comes back.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from gateway.remember.selection import Selection, chosen
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
-from gateway.turn import Record, Scope, ScopeKind, message_id
+from gateway.turn import Record, Scope, ScopeKind, derived_id, message_id
 
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
 
@@ -181,7 +180,7 @@ def _newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]
 
 
 def _copied(id_: str, scope: Scope) -> str:
-    return hashlib.sha256(f"{scope.value}\0{id_}".encode()).hexdigest()[:32]
+    return derived_id(scope.value, id_)
 
 
 def _written(scope: Scope, record: Record) -> bytes:

@@ -5,12 +5,11 @@ held; the earlier text of a memory that was edited becomes an archived memory of
 deleted.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.turn import Record
+from gateway.turn import Record, derived_id
 
 __all__ = [
     "CORRECTS",
@@ -57,7 +56,7 @@ def archived(record: Record, until: float, by: str = "") -> Record:
 
 def edited(record: Record, now: float) -> Record:
     """A memory's text as it was before it is changed now."""
-    id_ = hashlib.sha256(f"{record.id}\0edit\0{record.version}".encode()).hexdigest()[:32]
+    id_ = derived_id(record.id, "edit", str(record.version))
     info = {name: value for name, value in record.info.items() if name != CORRECTS}  # it goes with its memory
     info |= {EDIT_OF: record.id, HELD_UNTIL: now}
     return replace(record, id=id_, status="archived", links=(record.id,), info=info, version=1)

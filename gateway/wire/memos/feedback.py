@@ -6,7 +6,6 @@ nothing is overwritten, and all of it can be undone.
 """
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from gateway.errors import NotFound
 from gateway.identity import may_touch
 from gateway.store.lineage import CORRECTS, REPLACES
 from gateway.store.registry import Task
-from gateway.turn import Record, Scope, Turn, Wanted
+from gateway.turn import Record, Scope, Turn, Wanted, derived_id
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.guard import request_id_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
@@ -234,7 +233,7 @@ async def _context(call: Call, access: Access, scope: Scope, history: Sequence[M
 def _correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequence[Record]) -> Record:
     """A fact that the user states; it outranks what it corrects."""
     made = call.desk.remember.make(turn, scope, "user", text, turn.info)
-    name = hashlib.sha256("\0".join([made.id, text]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    name = derived_id(made.id, text)
     marks = {"feedback": True, **({CORRECTS: True} if corrected else {})}
     links = tuple(record.id for record in corrected)
     return replace(made, id=name, kind="fact", links=links, info={**made.info, **marks})
