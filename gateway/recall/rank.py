@@ -54,7 +54,7 @@ class SetArrays:
     of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
     `stretch` numbers the stretches of conversation. `dated` is 1 for what was said in the time that is asked about
     (None: none is). `doubt` is 1 for what reads like an instruction to a model, else 0.
-    `outranks` holds pairs of rows: the first corrects the second. `conclusions` too, of shape (m, 2): the first was
+    `outranks` holds pairs of rows, of shape (m, 2): the first corrects the second. `conclusions` too: the first was
     concluded from the second, and is never before all that it was concluded from.
     """
 
@@ -66,7 +66,7 @@ class SetArrays:
     after: Ints
     allowed: Bools
     doubt: Floats
-    outranks: Sequence[tuple[int, int]] = ()
+    outranks: Ints | None = None
     conclusions: Ints | None = None
     dated: Floats | None = None
 
@@ -145,16 +145,23 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     date = np.zeros_like(doubt) if arrays.dated is None else np.float32(weights.date) * arrays.dated
     scores = joined + best_of_stretch + own + length + doubt + date
     scores[~arrays.allowed] = -np.inf
+    _put_before(scores, arrays)
     _put_back(scores, arrays)
-    for correction, corrected in arrays.outranks:
-        if arrays.allowed[correction] and scores[corrected] >= scores[correction]:
-            scores[correction] = scores[corrected] + _CLEARLY
     limit = min(limit, count)
     best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
     best = best[np.argsort(-scores[best], kind="stable")][:limit]
     columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date)
     parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
     return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
+
+
+def _put_before(scores: Floats, arrays: SetArrays) -> None:
+    """Corrections before what they correct, where that is found."""
+    if arrays.outranks is None or not len(arrays.outranks):
+        return
+    correction, corrected = arrays.outranks.T
+    needed = np.where(arrays.allowed[correction], scores[corrected] + np.float32(_CLEARLY), np.float32(-np.inf))
+    np.maximum.at(scores, correction, needed)
 
 
 def _put_back(scores: Floats, arrays: SetArrays) -> None:

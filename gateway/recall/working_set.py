@@ -7,7 +7,7 @@ to that); it knows neither clock nor store.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,9 +20,9 @@ from gateway.recall.dated import said_within
 from gateway.recall.profile import in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
+from gateway.recall.ties import Ties
 from gateway.recall.vectors import RowVectors
 from gateway.store.dates import ABOUT, Period, period_of
-from gateway.store.lineage import CORRECTS, LEARNT
 from gateway.store.loaded import Loaded, Row
 from gateway.store.scale import Scale
 from gateway.turn import Memory, Record, group_of
@@ -96,9 +96,7 @@ class WorkingSet:
             "group": np.zeros(_FIRST_CAPACITY, np.int8),
             "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
         }
-        self._corrections: dict[int, tuple[str, ...]] = {}
-        self._conclusions: dict[int, tuple[str, ...]] = {}  # what nobody said, with the ids of what it rests on
-        self._concluded_rows: NDArray[np.int32] | None = None  # the same as rows; None: to be looked up
+        self._ties = Ties()
         self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
         self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
         self._alive = 0
@@ -119,7 +117,6 @@ class WorkingSet:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Add rows; one whose id is there replaces it."""
-        self._concluded_rows = None
         latest = {row.record.id: row for row in rows}
         for memory_id in latest:
             self.remove(memory_id)
@@ -152,16 +149,14 @@ class WorkingSet:
         self._about = loaded.about()
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
-        self._corrections = {row: links for row, links in loaded.links(CORRECTS).items() if is_active[row]}
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
-        learnt = loaded.links(LEARNT)
+        self._ties.fill(loaded, is_active)
         names = ("session_id", "message_id", "kind", "source")
         parts = zip(*(loaded.strings(name) for name in names), loaded.numbers("part").tolist(), strict=True)
         for row, (session, message, kind, source, part) in enumerate(parts):
             if is_active[row]:
-                self._place(_Placed(row, session, message, kind, source, part, row in learnt), int(lengths[row]))
-                if row in learnt and source != "user":
-                    self._conclusions[row] = learnt[row]
+                is_learnt = self._ties.is_learnt(row)
+                self._place(_Placed(row, session, message, kind, source, part, is_learnt), int(lengths[row]))
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -171,13 +166,11 @@ class WorkingSet:
 
     def remove(self, memory_id: str) -> None:
         """Strike a memory out; unknown ids are no error."""
-        self._concluded_rows = None
         index = self._row_of.pop(memory_id, None)
         if index is None:
             return
         columns = self._columns
-        self._corrections.pop(index, None)
-        self._conclusions.pop(index, None)
+        self._ties.remove(index)
         if columns["group"][index] in _GROUPS["preference"]:
             self._profile = None
         if not columns["alive"][index]:
@@ -230,8 +223,8 @@ class WorkingSet:
             after=columns["after"],
             allowed=allowed,
             doubt=columns["doubt"],
-            outranks=self._pairs(self._corrections),
-            conclusions=self._concluded(),
+            outranks=self._ties.outranks(self._row_of),
+            conclusions=self._ties.conclusions(self._row_of),
             dated=said_within(columns["at"], self._about, periods),
         )
         ranked = rank(arrays, found, weights, limit)
@@ -312,14 +305,10 @@ class WorkingSet:
         self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
         if record.kind == "preference":
             self._profile = None
+        self._ties.add(index, record)
         columns["alive"][index] = record.status == "activated"
         if record.status != "activated":
             return
-        is_learnt = bool(record.links and record.info.get(LEARNT))
-        if record.links and record.info.get(CORRECTS):
-            self._corrections[index] = record.links
-        if is_learnt and record.source != "user":
-            self._conclusions[index] = record.links
         if row.vector is not None and row.embedder == self.embedder:
             self._vectors.put(index, row.vector[None])
         columns["doubt"][index] = SUSPICIOUS in record.info
@@ -330,7 +319,7 @@ class WorkingSet:
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         names = record.session_id, record.message_id, record.kind, record.source
-        self._place(_Placed(index, *names, record.part, is_learnt), length)
+        self._place(_Placed(index, *names, record.part, self._ties.is_learnt(index)), length)
         self._alive += 1
         self._total_length += length
 
@@ -358,16 +347,6 @@ class WorkingSet:
             if session.last >= 0:
                 columns["after"][session.last] = placed.row
             session.last, session.message_id = placed.row, placed.message_id
-
-    def _concluded(self) -> NDArray[np.int32]:
-        if self._concluded_rows is None:
-            pairs = self._pairs(self._conclusions)
-            self._concluded_rows = np.asarray(pairs, np.int32).reshape(len(pairs), 2)
-        return self._concluded_rows
-
-    def _pairs(self, linked: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
-        """Rows, each with a row that it is linked to."""
-        return [(row, self._row_of[id_]) for row, links in linked.items() for id_ in links if id_ in self._row_of]
 
     def _reserve(self, count: int) -> None:
         self._vectors.reserve(count)

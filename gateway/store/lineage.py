@@ -25,6 +25,7 @@ __all__ = [
     "held_at",
     "held_until",
     "replaced_by",
+    "replaced_ids",
     "revived",
     "undone",
 ]
@@ -99,6 +100,12 @@ def replaced_by(record: Record) -> str:
     return found if isinstance(found, str) else ""
 
 
+def replaced_ids(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids of what the memory with this `info` took the place of."""
+    found = info.get(REPLACES)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
+
+
 def undone(record: Record, line: Sequence[Record], now: float) -> list[Record]:
     """What must change so that the last thing that happened to a memory is taken back; nothing if nothing did. `line`
     is its chain. What was taken back may be so again."""
@@ -114,8 +121,8 @@ def undone(record: Record, line: Sequence[Record], now: float) -> list[Record]:
         return [_taken_back(record, now), *map(revived, held)] if held else []
     successor = by_id.get(replaced_by(record))
     if successor is not None and successor.status == "activated" and successor.id != record.id:
-        return undone(successor, line, now) if record.id in _ids(successor.info.get(REPLACES)) else [revived(record)]
-    before = [by_id[one] for one in _ids(record.info.get(REPLACES)) if one in by_id]
+        return undone(successor, line, now) if record.id in replaced_ids(successor.info) else [revived(record)]
+    before = [by_id[one] for one in replaced_ids(record.info) if one in by_id]
     again = [archived(one, record.event_time, record.id) for one in before if one.status == "activated"]
     return [revived(record), *again] if not record.info.get(EDIT_OF) else []
 
@@ -146,8 +153,4 @@ def _until(record: Record) -> float:
 
 def _tied(record: Record) -> list[str]:
     named = [record.info.get(REPLACED_BY), record.info.get(EDIT_OF)]
-    return [*_ids(record.info.get(REPLACES)), *(one for one in named if isinstance(one, str))]
-
-
-def _ids(found: Any) -> list[str]:
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list | tuple) else []
+    return [*replaced_ids(record.info), *(one for one in named if isinstance(one, str))]

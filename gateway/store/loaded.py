@@ -81,13 +81,17 @@ class Loaded:
 
         return pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow has no types
 
-    def about(self) -> "dict[int, Period]":
-        """Rows that tell of another time than that at which they were said."""
+    def infos(self, name: str) -> dict[int, dict[str, Any]]:
+        """The `info` of the rows whose `info` has this name."""
         import numpy as np  # noqa: PLC0415
 
-        rows = np.flatnonzero(self.has_info(ABOUT))
+        rows = np.flatnonzero(self.has_info(name))
         infos = self._table.column("info").take(rows).to_pylist()
-        told = {row: period_of(orjson.loads(info)) for row, info in zip(rows.tolist(), infos, strict=True)}
+        return {row: orjson.loads(info) for row, info in zip(rows.tolist(), infos, strict=True)}
+
+    def about(self) -> "dict[int, Period]":
+        """Rows that tell of another time than that at which they were said."""
+        told = {row: period_of(info) for row, info in self.infos(ABOUT).items()}
         return {row: period for row, period in told.items() if period is not None}
 
     def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":

@@ -167,6 +167,38 @@ async def test_a_new_fact_replaces_the_old_one_and_undo_brings_it_back(school: t
     assert [one["text"] for one in await listed(gateway)] == ["The user moved to Lisbon"]
 
 
+async def test_whoever_finds_the_old_message_finds_the_new_fact_before_it(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    teacher = Teacher(upstream)
+    teacher.lessons |= {
+        "Hotel Aurora": fact("The user stays at Hotel Aurora"),
+        "Casa Verde": fact("From now on the user is to be found in Casa Verde"),
+    }
+    teacher.relations["Casa Verde"] = ("contradicts", "Aurora")
+    asked = "How far is the conference centre from Hotel Aurora?"
+
+    async def order(gateway: Running) -> list[str]:
+        reply = await gateway.chat(asked, session="three")
+        explained = (await gateway.get(f"/v1/memory/explain/{reply.headers['x-gateway-request-id']}")).json
+        return [one["text"] for one in explained["candidates"]]
+
+    said = "During the conference in Bergen I stay at Hotel Aurora, close to the conference centre."
+    async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        await gateway.chat(said, session="one")
+        await learnt(gateway, "Aurora")
+        for number in range(12):
+            await gateway.chat(f"Tell me about the fish market number {number} of Bergen, please.", session="fish")
+        assert (await order(gateway))[0] in (said, "The user stays at Hotel Aurora")
+        await gateway.chat("The hotel was awful. My address is Casa Verde now.", session="two")
+        await learnt(gateway, "Casa Verde")
+        found = await order(gateway)
+        assert found.index("From now on the user is to be found in Casa Verde") < found.index(said)
+    async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        found = await order(gateway)
+        assert found.index("From now on the user is to be found in Casa Verde") < found.index(said)
+
+
 async def test_what_is_archived_can_be_searched_on_request(school: tuple[Running, Teacher]) -> None:
     gateway, teacher = school
     teacher.lessons |= {"Porto": fact("The user lives in Porto"), "Lisbon": fact("The user lives in Lisbon now")}

@@ -25,7 +25,7 @@ def arrays(count: int, **columns: object) -> SetArrays:
         "doubt": np.zeros(count, np.float32),
     }
     arrays = {**made, **{name: np.asarray(value) for name, value in columns.items()}}
-    return SetArrays(**arrays)  # type: ignore[arg-type]  # the names say which is which
+    return SetArrays(**arrays)
 
 
 def floats(*values: float) -> Floats:
