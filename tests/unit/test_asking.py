@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.asking import extract, judge_feedback, refine, rephrase, suggest
+from gateway.asking import judge_feedback, refine, rephrase, suggest
 from gateway.upstream.asker import Asker
 from tests.fakes.made import memory, record
 
@@ -55,13 +55,6 @@ async def test_suggestions_are_three_at_the_most_and_never_fail() -> None:
     assert len(await suggest(Scripted(None), [], "zh", 1)) == 3
 
 
-async def test_extraction_without_a_model_takes_the_users_words() -> None:
-    said = [("user", "I prefer tea."), ("assistant", "You like coffee.")]
-    facts, liked = await extract(Scripted(None), said, ("memory", "preference"), 1)
-    assert [one["memory_value"] for one in facts] == ["I prefer tea."]
-    assert [one["preference"] for one in liked] == ["I prefer tea."]
-
-
 @pytest.mark.parametrize(
     "answer", [None, {}, {"updates": [{"number": 7, "text": "x"}]}, {"updates": [{"number": True}], "additions": [3]}]
 )
@@ -71,5 +64,5 @@ async def test_a_judgement_that_says_nothing_usable_is_none(answer: dict[str, An
 
 async def test_a_model_is_shown_a_bounded_part() -> None:
     asker = Scripted(None)
-    await extract(asker, [("user", "x" * 100_000)], ("memory",), 1)
+    await suggest(asker, ["x" * 1000] * 100, "en", 1)
     assert len(asker.material) <= 12_000

@@ -2,6 +2,7 @@
 
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.envelope import Operation
+from gateway.wire.memos.extracting import extracting_operations
 from gateway.wire.memos.feedback import feedback_operations
 from gateway.wire.memos.knowledge import knowledge_operations
 from gateway.wire.memos.memory import memory_operations
@@ -22,6 +23,7 @@ def memos_operations(chats: ChatHandlers) -> list[Operation]:
         *reading_operations(),
         *feedback_operations(),
         *upkeep_operations(),
+        *extracting_operations(),
         *knowledge_operations(),
         *scheduler_operations(),
     ]

@@ -8,10 +8,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.errors import BadRequest
-from gateway.learn import items
-from gateway.learn.lesson import lesson_of
-from gateway.learn.reconcile import Decision
-from gateway.learn.window import window_of
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
@@ -20,6 +16,7 @@ from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_o
 from gateway.wire.dialects.calls import calls_in
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
+from gateway.wire.memos.extracting import extracted
 from gateway.wire.memos.feedback import give_feedback
 from gateway.wire.memos.items import (
     EMPTY_LISTS,
@@ -34,7 +31,6 @@ from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
 
 __all__ = ["memory_operations"]
 
-_FINE_TOKENS = 8000  # of messages that a model is shown at once
 _FIRST_CALL = 10_000  # place of the first call of a tool among the records of a request
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
@@ -159,7 +155,7 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
     access, turn, kept = await _added(call, asked)
     await call.begin_task(asked.task_id or turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
     if asked.async_mode == "sync" and asked.mode == "fine":
-        kept = [*kept, *await _extracted(call, access, turn, kept)]
+        kept = [*kept, *await extracted(call, access, turn, kept)]
     if asked.async_mode == "sync":
         await call.wait_until_found()
     return [
@@ -171,23 +167,6 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
         }
         for record in kept
     ]
-
-
-async def _extracted(call: Call, access: Access, turn: Turn, said: Sequence[Record]) -> list[Record]:
-    """What a model makes of the messages, each linked to those it rests on; nothing without a model, the messages are
-    kept anyway."""
-    scope, desk = access.identity.writes[0], call.desk
-    own = [one for one in said if one.scope == scope.value and one.kind in ("turn", "tool")]
-    if not own:
-        return []
-    window = window_of([], own, _FINE_TOKENS, desk.pipeline.count)
-    timeout = desk.config.memory.extraction.timeout
-    found = await desk.asker.ask(items.INSTRUCTIONS, window.text, items.SCHEMA, timeout=timeout)
-    stated = {one.text for one in said}
-    read = [item for item in items.read_items(found or {}, window)[0] if item.text not in stated]
-    new = [Decision(item, "unrelated") for item in read]
-    lesson = lesson_of(scope, access.identity.session_id, new, turn.received_at)
-    return await call.keep(turn, lesson.added) if lesson.added else []
 
 
 async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Record]]:

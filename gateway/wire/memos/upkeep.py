@@ -1,4 +1,4 @@
-"""Changing and deleting memories, and what needs no memory: extraction, re-ranking, profiles, suggestions, settings."""
+"""Changing and deleting memories, and what needs no memory: re-ranking, profiles, suggestions, settings."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.asking import extract, suggest
+from gateway.asking import suggest
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.store.filters import file_ids, memory_type
@@ -17,7 +17,6 @@ from gateway.wire.memos.envelope import Call, Operation, client, native, of_scop
 from gateway.wire.memos.manage_models import (
     BindProfileRequest,
     DeleteRequest,
-    ExtractRequest,
     ProfileRequest,
     RecordRequest,
     RerankRequest,
@@ -53,7 +52,6 @@ def upkeep_operations() -> list[Operation]:
             RecordRequest,
             message="Called Successfully",
         ),
-        client("/extract/memory", extract_memory, "What a conversation says; stores nothing", ExtractRequest),
         client("/rerank", rerank, "Order texts by relevance", RerankRequest),
         client("/bind/profile_template", bind_profiles, "Give users or agents a profile", BindProfileRequest),
         client("/edit/profile", edit_profile, "Change a profile", ProfileRequest),
@@ -203,16 +201,6 @@ async def _own_record(call: Call, record_id: str | None, cube_id: str) -> Record
     if not found or found[0].cube_id != cube_id:
         raise NotFound("there is no memory of this id in this cube", param="record_id")
     return found[0]
-
-
-async def extract_memory(call: Call, asked: ExtractRequest) -> dict[str, Any]:
-    said = [(str(message.get("role")), text_of(message.get("content")).strip()) for message in asked.messages]
-    said = [(role, text) for role, text in said if text]
-    if not said:
-        raise BadRequest("messages: there is no text in them", param="messages")
-    timeout = call.desk.config.memory.extraction.timeout
-    facts, liked = await extract(call.desk.asker, said, asked.extraction_types, timeout)
-    return {"success": True, "memory_detail_list": facts, "preference_detail_list": liked}
 
 
 async def rerank(call: Call, asked: RerankRequest) -> Any:
