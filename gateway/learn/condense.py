@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.fence import SUSPICIOUS
-from gateway.learn.support import is_supported, whole_characters
+from gateway.learn.support import is_supported
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import object_of
 from gateway.store.lineage import LEARNT, archived
@@ -70,15 +70,14 @@ def summary_in(found: Mapping[str, Any] | None, said: Sequence[Record], now: flo
     text = (found or {}).get("summary")
     if not isinstance(text, str):
         return None
-    readable = whole_characters(text)[:_READ]
-    sentences = _BETWEEN.split(" ".join(readable.split()))
+    sentences = _BETWEEN.split(" ".join(text[:_READ].split()))
     held = [one for one in sentences if one and is_supported(one, said) and not suspicions(one)]
     whole = " ".join(held)[:_LONGEST].strip()
     if not whole:
         return None
     title, last = (found or {}).get("title"), said[-1]
     is_title = isinstance(title, str) and is_supported(title, said) and not suspicions(title)
-    shown = whole_characters(str(title))[:_TITLE] if is_title else whole[:_TITLE]
+    shown = str(title)[:_TITLE] if is_title else whole[:_TITLE]
     return replace(
         last,
         id=derived_id(last.scope, last.session_id, "summary", said[0].id),

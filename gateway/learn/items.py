@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.learn.support import SHARE, bears, is_supported, whole_characters
+from gateway.learn.support import SHARE, bears, is_supported
 from gateway.learn.window import Window
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
 from gateway.remember.suspicion import suspicions
@@ -193,9 +193,9 @@ def _sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Rec
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
     value = entry.get(name)
-    return whole_characters(value).strip() if isinstance(value, str) else ""
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _texts(found: Any) -> list[str]:
     listed = found[:_READ] if isinstance(found, list) else ()
-    return [" ".join(whole_characters(one).split())[:_LONGEST] for one in listed if isinstance(one, str)]
+    return [" ".join(one.split())[:_LONGEST] for one in listed if isinstance(one, str)]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
-__all__ = ["SHARE", "bears", "is_supported", "whole_characters"]
+__all__ = ["SHARE", "bears", "is_supported"]
 
 SHARE = 0.5
 """Of the words of an item, the part that must have been said."""
@@ -46,11 +46,6 @@ def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> 
 def bears(text: str, record: Record) -> bool:
     """True if a message has any of an item's words."""
     return bool(_words(text, record.text)[1])
-
-
-def whole_characters(text: str) -> str:
-    """Without halves of characters, which no file takes."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _words(text: str, said: str) -> tuple[set[str], set[str]]:

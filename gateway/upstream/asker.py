@@ -25,6 +25,10 @@ _MAX_ANSWER = 1 << 20
 _MAX_TOKENS = 1500
 _BAD = (400, 413, 422)  # what was asked is at fault
 _STARTS = 20  # braces at which an object is tried
+_SCHEMA = "response_format"
+_NOT_EVERYWHERE = ("max_tokens", "temperature", _SCHEMA)
+_REFUSAL = 4000  # bytes of an error that are looked at
+_THINKING = 4  # times as many tokens for a model that counts its thoughts among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Asker:
         self._forwarder = forwarder
         self._model = model
         self._note = note
+        self._left_out: dict[str, frozenset[str]] = {}  # by model: what it does not take
 
     @property
     def has_model(self) -> bool:
@@ -86,7 +91,7 @@ class Asker:
         self, instructions: str, material: str, schema: Mapping[str, Any], most: int
     ) -> tuple[str, Asked]:
         route = self._forwarder.route(self._model())
-        body = {
+        question = {
             "model": route.model,
             "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": material}],
             "temperature": 0,
@@ -97,10 +102,13 @@ class Asker:
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
             },
         }
-        status, raw, asked = await self._send(route.asked, body)
-        if status == 400:  # a server that knows no schemas: the instructions say what is wanted
-            del body["response_format"]
-            status, raw, asked = await self._send(route.asked, body)
+        known = left_out = self._left_out.get(route.asked, frozenset())
+        status, raw, asked = await self._send(route.asked, _without(question, left_out))
+        while status == 400 and (refused := _refused_field(raw, left_out)):
+            left_out |= {refused}
+            status, raw, asked = await self._send(route.asked, _without(question, left_out))
+        if status == 200 and left_out != known:
+            self._left_out[route.asked] = left_out
         if status != 200:
             _log.warning("model_refused", extra={"status": status})
             return "", replace(asked, failure="refused" if status in _BAD else "unavailable")
@@ -136,15 +144,43 @@ class Asker:
         return incoming.status, bytes(raw), asked
 
 
+def _without(question: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
+    """A question as a model takes it; one that knows no `max_tokens` is one of the thinking ones, which call it
+    `max_completion_tokens`."""
+    body = {name: value for name, value in question.items() if name not in left_out}
+    if "max_tokens" in left_out:
+        body["max_completion_tokens"] = _THINKING * question["max_tokens"]
+    return body
+
+
+def _refused_field(raw: bytes, left_out: frozenset[str]) -> str:
+    """The field that a refusal is about: the one that it names, else the schema, which servers refuse in many words; ""
+    if that is left out already."""
+    said = raw[:_REFUSAL].decode("utf-8", "replace")
+    named = next((name for name in _NOT_EVERYWHERE if name in said and name not in left_out), "")
+    return named or ("" if _SCHEMA in left_out else _SCHEMA)
+
+
 def read_object(text: str) -> dict[str, Any] | None:
-    """The first JSON object in a model's words, whatever stands round it; None if there is none."""
+    """The first JSON object in a model's words, whatever stands round it; None if there is none. Halves of characters,
+    which no file takes, are replaced."""
     text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.DOTALL)
     decoder = json.JSONDecoder(strict=False)
     for match in list(re.finditer(r"\{", text))[:_STARTS]:
         try:
             found, _ = decoder.raw_decode(text, match.start())
+            if isinstance(found, dict):
+                return {_whole(name): _whole(value) for name, value in found.items()}
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            return found
     return None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(one) for name, one in value.items()}
+    return value

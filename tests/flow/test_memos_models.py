@@ -223,6 +223,31 @@ async def test_a_server_without_schemas_is_asked_without(gateway: Running, upstr
     assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["1?", "2?", "3?"]
 
 
+async def test_a_model_that_thinks_is_asked_in_its_own_terms_from_then_on(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    """As OpenAI's reasoning models refuse what others take."""
+    refused = []
+
+    async def thinker(request: Any) -> Any:
+        body = upstream.last.json
+        for field, instead in (("max_tokens", "Use 'max_completion_tokens' instead."), ("temperature", "Only 1 is.")):
+            if field in body:
+                refused.append(field)
+                message = f"Unsupported parameter: '{field}' is not supported with this model. {instead}"
+                return await says(400, {"error": {"message": message, "param": field}})(request)
+        assert body["max_completion_tokens"] > 1500
+        assert body["response_format"]["json_schema"]["strict"] is True
+        return await says(200, completion('{"query": ["1?", "2?", "3?"]}'))(request)
+
+    upstream.script = thinker
+    await add(gateway, "A note.")
+    body = {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}
+    for _ in range(2):
+        assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["1?", "2?", "3?"]
+    assert refused == ["max_tokens", "temperature"], "once"
+
+
 @pytest.mark.parametrize("changes", [{"memory__extraction__model": "judge-1", "memory__extraction__timeout": 0.2}])
 async def test_the_model_for_this_is_configured_and_bounded_in_time(gateway: Running, upstream: FakeUpstream) -> None:
     await add(gateway, "A note.")

@@ -114,11 +114,6 @@ def test_a_wish_out_of_a_paste_does_not_stand_in_every_prompt() -> None:
     assert "standing" not in item.info
 
 
-def test_half_a_character_is_no_fault() -> None:
-    item = only({"facts": [{"text": "The user moved to Lisbon \ud83d", "turns": [1]}]})
-    item.text.encode()
-
-
 def test_a_flood_is_cut() -> None:
     facts = [f"I moved to Lisbon last week {'and ' * number}started as a nurse" for number in range(60)]
     items, dropped = read_items({"facts": facts}, window())

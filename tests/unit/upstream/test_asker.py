@@ -19,6 +19,7 @@ from gateway.upstream.asker import read_object
         ("[1, 2]", None),
         ("", None),
         ("{" * 5000, None),
+        (r'{"a": "\ud83d", "\udc00": ["\ud800 x", {"b": "\ud83d\ude00"}]}', {"a": "?", "?": ["? x", {"b": "😀"}]}),
     ],
 )
 def test_the_first_object_in_a_models_words_is_read(text: str, found: Any) -> None:
