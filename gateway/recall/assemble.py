@@ -13,6 +13,7 @@ from itertools import groupby
 
 from gateway.dialect import Layout
 from gateway.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
+from gateway.recall.profile import is_about_oneself
 from gateway.store.lineage import LEARNT
 from gateway.turn import Block, Memory, Record
 
@@ -24,8 +25,9 @@ _RULES = (
 )
 _END = f"{FENCE_CLOSE}\n\n"
 _WISHES = "Standing wishes:\n"
+_ABOUT = "About the user:\n"
 _CONCLUDED = "concluded"  # by a model, from what was said
-_SHARE = 4  # of a budget, the part that wishes may take at most
+_SHARE = 4  # of a budget, the part that the profile may take at most
 _SMALLEST_ITEM = 5  # tokens
 _OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
 _LONGER = 3  # times as many tokens as a fact: a message of more says more
@@ -35,15 +37,30 @@ _LINES_KEPT = 4096
 NO_BLOCK = Block("", (), 0)
 
 
+def _section(memory: Memory) -> str:
+    return _ABOUT if is_about_oneself(memory.record) else _WISHES
+
+
 class Notes:
-    """The house's own layout: fenced, the user's wishes, then by day, each line with its source. No token reaches over
-    a line's end: what ends one is a line break, and what begins one is none, nor white space, nor a slash."""
+    """The house's own layout: fenced, the user's wishes and who they are, then by day, each line with its source. No
+    token reaches over a line's end: what ends one is a line break, and what begins one is none, nor white space, nor a
+    slash."""
 
     adds_up = True
 
-    def __init__(self, wishes: Sequence[Memory] = ()) -> None:
-        self._head = "".join([f"{FENCE_OPEN}\n{_RULES}\n", *((_WISHES, *map(self.line, wishes)) if wishes else ())])
+    def __init__(self, profile: Sequence[Memory] = ()) -> None:
+        lines = [f"{FENCE_OPEN}\n{_RULES}\n"]
+        for section, members in groupby(profile, key=_section):
+            lines += [section, *map(self.standing, members)]
+        self._head = "".join(lines)
         self.frame = self._head + _END
+
+    def standing(self, memory: Memory) -> str:
+        """The line of a memory that is there whatever is asked; where the user lives may be outdated."""
+        if not is_about_oneself(memory.record):
+            return self.line(memory)
+        day = _day(memory.record)
+        return f"- {day:%B} {day.year}: {quoted(memory.record.text)}\n"
 
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
@@ -92,13 +109,13 @@ def assemble(
     if not (memories or profile) or budget <= 0:
         return NO_BLOCK
     room = budget - count(layout.frame)
-    wishes, cost = _wishes(profile, min(profile_budget, budget // _SHARE, room), count, seen)
-    layout = Notes(wishes) if wishes else layout
-    known = seen.union(memory.record.message_id for memory in wishes)
+    standing, cost = _standing(profile, min(profile_budget, budget // _SHARE, room), count, seen)
+    layout = Notes(standing) if standing else layout
+    known = seen.union(memory.record.message_id for memory in standing)
     new = [memory for memory in memories if memory.record.message_id not in known]
     chosen, left = _choose(new, room - cost, count, most, layout)
-    if layout.adds_up and (chosen or wishes):
-        return Block(layout.render(chosen), (*wishes, *chosen), budget - left)
+    if layout.adds_up and (chosen or standing):
+        return Block(layout.render(chosen), (*standing, *chosen), budget - left)
     while chosen:
         text = layout.render(chosen)
         tokens = count(text)
@@ -108,20 +125,22 @@ def assemble(
     return NO_BLOCK
 
 
-def _wishes(
+def _standing(
     profile: Sequence[Memory], room: int, count: Callable[[str], int], seen: frozenset[str]
 ) -> tuple[list[Memory], int]:
-    """Those that fit, and what they and their heading cost; the first ones first."""
+    """Those of a profile that fit, and what they and their headings cost; the first ones first."""
     kept: list[Memory] = []
-    left = room - (count(_WISHES) if profile else 0)
+    left = room
     known = set(seen)
     for memory in profile:
-        cost = count(NOTES.line(memory))
+        section = _section(memory)
+        is_first = not kept or _section(kept[-1]) != section
+        cost = count(NOTES.standing(memory)) + (count(section) if is_first else 0)
         if memory.record.message_id not in known and cost <= left:
             kept.append(memory)
             known.add(memory.record.message_id)
             left -= cost
-    return kept, room - left if kept else 0
+    return kept, room - left
 
 
 def _choose(

@@ -1,5 +1,5 @@
 """The profile of a user: the wishes that hold whatever is asked (how to call them, what they must not eat, how answers
-should be), only those in force, in a fixed order. Pure.
+should be) and who they are, only what is in force, in a fixed order. Pure.
 
 A newer wish about the same thing replaces an older one: the same words, the same condition, or a subject that can have
 one value only (the language of answers, say). What is replaced stays a memory; it is only not in force.
@@ -13,9 +13,10 @@ from gateway.fence import SUSPICIOUS
 from gateway.store.terms import likeness, terms
 from gateway.turn import Record
 
-__all__ = ["in_force", "of_profile"]
+__all__ = ["in_force", "is_about_oneself", "of_profile"]
 
-_TOPICS: Final = ("address", "health", "style")
+_ABOUT: Final = "about"  # who the user is
+_TOPICS: Final = ("address", "health", "style", _ABOUT)
 # said of oneself and of nothing else: what is told by the way is recalled where it matters
 _OWN_HEALTH: Final = re.compile(
     r"^(?:\W*(?:\w+:\s*)?(?:I'm|I am|Remember)\b[^,;:]{3,50}|.{0,6}我[^，；：,]{2,24})$", re.IGNORECASE
@@ -42,6 +43,20 @@ _SUBJECTS: Final = tuple(
         r"\b(?:my (?:full )?name is|i am called|i'm called)\b|我叫|我的名字",
     )
 )  # fmt: skip
+# of who one is; each has one value, and what is none of these is an occupation
+_TRAITS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\b(?:live|living|moved|relocated|based)\b|住|定居|搬",
+        r"\b(?:language|tongue)\b|母语",
+        r"\b(?:I['’]?m|am)(?: originally)? from\b|来自|是[^是]{2,4}人",
+    )
+)
+
+
+def is_about_oneself(record: Record) -> bool:
+    """True for what says who the user is, and wishes for nothing."""
+    return record.info.get("topic") == _ABOUT
 
 
 def of_profile(record: Record) -> bool:
@@ -68,6 +83,8 @@ def in_force(records: Iterable[Record]) -> list[Record]:
 
 
 def _replaces(newer: Record, older: Record) -> bool:
+    if is_about_oneself(newer) or is_about_oneself(older):
+        return newer.info["topic"] == older.info["topic"] and _trait(newer.text) == _trait(older.text)
     if _ADDRESS.search(newer.text) and _ADDRESS.search(older.text):
         return True
     conditions = _condition(newer.text), _condition(older.text)
@@ -76,6 +93,10 @@ def _replaces(newer: Record, older: Record) -> bool:
     if any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
         return True
     return likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
+
+
+def _trait(text: str) -> int:
+    return next((number for number, pattern in enumerate(_TRAITS) if pattern.search(text)), -1)
 
 
 def _condition(text: str) -> set[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.errors import MemoryUnavailable
+from gateway.recall.profile import is_about_oneself
 from gateway.recall.query import Query, make_query
 from gateway.store.embed import Embedder, Embedders, EmbedFailed
 from gateway.store.memories import StoreFailed
@@ -249,10 +250,11 @@ def _find(
 
 
 def _profile(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
-    """The wishes in force in all scopes; what is not held whole cannot tell which those are."""
+    """The wishes in force in all scopes, then who the user is; what is not held whole cannot tell which those are."""
     from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — as above
 
-    return tuple(memory for one in held if not isinstance(one, LargeScope) for memory in one.profile())
+    found = [memory for one in held if not isinstance(one, LargeScope) for memory in one.profile()]
+    return tuple(sorted(found, key=lambda memory: is_about_oneself(memory.record)))
 
 
 def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:

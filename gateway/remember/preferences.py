@@ -1,4 +1,5 @@
-"""Explicit preferences of a user, recognised by patterns in English and Chinese, without a model. Pure.
+"""Explicit preferences of a user, and who they are, recognised by patterns in English and Chinese, without a model.
+Pure.
 
 A preference is a sentence in which the user says of themselves what they like or never want, how to call them, or how
 answers should be. One sentence is enough; questions and one-off wishes ("this time", "这次") are none.
@@ -8,12 +9,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.remember.about import tells_of_oneself
 from gateway.store.terms import is_question
 from gateway.turn import Record, message_id
 
-__all__ = ["EXPLICIT", "Preference", "is_whole_and_short", "preferences"]
+__all__ = ["ABOUT_ONESELF", "EXPLICIT", "Preference", "is_whole_and_short", "preferences"]
 
 EXPLICIT: Final = "explicit_preference"
+ABOUT_ONESELF: Final = "about"
+"""The topic of what users say of who they are."""
 _OWN_WORDS = 600  # characters of a message that is hardly a paste
 _LONGEST = 300  # characters of a sentence that can be one
 _SHORTEST = 3
@@ -103,7 +107,7 @@ _NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|我(?:�
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """`text` is the user's own sentence; `topic` one of address, health, style, taste."""
+    """`text` is the user's own sentence; `topic` one of address, health, style, taste, and about: who they are."""
 
     text: str
     topic: str
@@ -115,14 +119,20 @@ def is_whole_and_short(record: Record) -> bool:
 
 
 def preferences(message: str) -> list[Preference]:
-    """The explicit preferences that a user's message states, in order."""
+    """The explicit preferences that a user's message states, and what it says of who they are, in order."""
     found: list[Preference] = []
-    for match in _SENTENCE.finditer(message[:_READ]):
+    read = message[:_READ]
+    for match in _SENTENCE.finditer(read):
         sentence = match.group().strip()
-        topic = _topic(sentence)
+        topic = _topic(sentence) or (ABOUT_ONESELF if _tells(sentence, read) else None)
         if topic is not None and len(found) < _MOST:
             found.append(Preference(sentence, topic))
     return found
+
+
+def _tells(sentence: str, message: str) -> bool:
+    is_statement = _SHORTEST <= len(sentence) <= _LONGEST and not is_question(sentence)
+    return is_statement and tells_of_oneself(sentence, message) and not _ONCE.search(sentence)
 
 
 def _topic(sentence: str) -> str | None:

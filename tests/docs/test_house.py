@@ -125,6 +125,7 @@ PURE = (
     "upstream/translate/json_parts.py",
     "upstream/translate/to_chat.py",
     "upstream/translate/to_messages.py",
+    "remember/about.py",
     "remember/suspicion.py",
     "identity.py",
     "recall/assemble.py",

@@ -44,6 +44,30 @@ async def test_the_newest_wish_holds_and_a_forgotten_one_does_not(gateway: Runni
     assert wishes.startswith("- Always answer in German.\n"), "what it had replaced holds again"
 
 
+async def test_who_the_user_is_is_there_with_its_month_until_it_changes(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    messages = [{"role": "user", "content": "I live in Porto.", "chat_time": "2026-02-03T10:00:00"}]
+    body = {"user_id": "ada", "session_id": "one", "messages": messages, "async_mode": "sync"}
+    assert (await gateway.post("/product/add", body)).status == 200
+    for text in ("I am a nurse, by the way.", "Always answer in German."):
+        await gateway.chat(text, session="two")
+    await gateway.settled()
+    await gateway.chat("Which restaurant do you recommend?", session="three")
+    head = sent(upstream).partition(HEADING)[2]
+    assert head.startswith(":\n- Always answer in German.\nAbout the user:\n")
+    assert "- February 2026: I live in Porto.\n" in head
+    assert "I am a nurse, by the way.\n" in head
+    assert head.count("Porto") == 1
+    await gateway.chat("I moved to Lisbon last week.", session="four")
+    await gateway.settled()
+    await gateway.chat("Which museum do you recommend?", session="five")
+    about = sent(upstream).partition("About the user:\n")[2].partition("</user_memory>")[0]
+    assert ": I moved to Lisbon last week.\n" in about
+    assert "- February 2026: I live in Porto.\n" not in about
+    assert "I am a nurse" in about
+
+
 async def test_wishes_outlast_a_restart_and_keep_to_their_budget(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(tmp_path, upstream.url, memory__recall__profile_budget=60)
     async with running_gateway(config) as gateway:

@@ -11,7 +11,7 @@ from gateway.learn.items import Item
 from gateway.learn.lesson import lesson_of
 from gateway.learn.reconcile import Decision
 from gateway.learn.window import window_of
-from gateway.remember.preferences import EXPLICIT, preferences
+from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.remember.suspicion import suspicions
 from gateway.turn import Identity, Record, Scope, Turn
 from gateway.wire.dialects.chat import text_of
@@ -89,7 +89,8 @@ def _said(call: Call, asked: ExtractRequest) -> list[Record]:
 def _stated(said: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Facts and preferences without a model: the user's own messages, and what patterns recognise in them."""
     own = [record.text for record in said if record.source == "user"]
-    liked = [_preference(one.text, one.topic, EXPLICIT) for text in own for one in preferences(text)]
+    stated = [one for text in own for one in preferences(text) if one.topic != ABOUT_ONESELF]
+    liked = [_preference(one.text, one.topic, EXPLICIT) for one in stated]
     return [_fact(text) for text in own], liked
 
 

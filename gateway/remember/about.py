@@ -1,0 +1,81 @@
+"""What users say of who they are: where they live, what they do, where they are from, their first language; recognised
+by patterns in English and Chinese, without a model. Pure.
+
+Only plain sentences at the beginning of which the user says it of themselves; no draft, no translation, no "imagine".
+What is missed here is still remembered as what was said.
+"""
+
+import re
+from typing import Final
+
+__all__ = ["tells_of_oneself"]
+
+_FOREIGN = re.compile(
+    r"\b(?:imagin\w*|pretend\w*|suppos\w*|role-?play\w*|act as|write|written|draft|translate|proofread|rewrite|rephrase"
+    r"|summari[sz]e|letter|story|poem|essay|character|novel|scene|dialogue|sentence|grammar|lyrics|quote)\b"
+    r"|假如|假设|如果我|想象|扮演|假装|翻译|[写改]一?[封个篇首段份]|润色|故事|小说|台词|造句|歌词",
+    re.IGNORECASE,
+)
+_WORK = (
+    r"(?:(?:software|web|data|mechanical|civil|electrical|chemical|research|product|project|graphic|UX|university|school"
+    r"|high school|primary school|PhD|medical|law|freelance|retired|full-time|part-time|senior|junior|registered"
+    r"|certified|backend|frontend|night)\s+){0,3}"
+    r"(?:engineer|developer|programmer|nurse|doctor|physician|surgeon|dentist|vet|veterinarian|pharmacist|midwife"
+    r"|therapist|psychologist|psychiatrist|teacher|professor|lecturer|tutor|student|researcher|scientist|physicist"
+    r"|chemist|biologist|mathematician|historian|lawyer|judge|paralegal|accountant|auditor|consultant|analyst|manager"
+    r"|designer|architect|painter|musician|writer|author|journalist|editor|translator|interpreter|photographer|chef|cook"
+    r"|baker|barista|waiter|waitress|farmer|gardener|carpenter|electrician|plumber|mechanic|driver|pilot|firefighter"
+    r"|paramedic|policeman|policewoman|police officer|librarian|recruiter|entrepreneur|freelancer|founder|pensioner"
+    r"|homemaker|actor|actress|singer|dancer|economist|technician|bookkeeper|hairdresser|tailor|postman|sailor)"
+)
+_BEGINS = r"^[\s*•-]*(?:(?i:by the way|so you know|btw|also|and|hi|hello|hey|so|well|oh|actually)\b[,!.]?\s+){0,3}"
+_I_AM = r"(?:I['’]?m|I am|i['’]?m)"
+_NO_PLACE = (
+    r"(?!(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b|(?:January|February|March|April|May|June|July|August|September"
+    r"|October|November|December)\b|Marketing\b|Sales\b|HR\b|IT\b|Finance\b|Legal\b|Accounting\b|Support\b|Engineering\b"
+    r"|Plan [A-Z]\b|Chapter\b|Step\b|Part\b|Slack\b|Google\b|Excel\b|Windows\b|Linux\b)"
+)
+_ONCE_ONLY = (
+    r"(?!.*\b(?:when I was|years? ago|as a (?:child|kid)|back in|used to|next (?:week|month|year)|sometimes|if)\b)"
+)
+_PLACES_ZH = (
+    r"(?:北京|上海|天津|重庆|广州|深圳|广东|广西|四川|成都|湖南|长沙|湖北|武汉|河南|郑州|河北|山东|济南|青岛|山西|陕西|西安"
+    r"|江苏|南京|苏州|浙江|杭州|宁波|安徽|合肥|福建|厦门|江西|南昌|云南|昆明|贵州|海南|甘肃|青海|宁夏|新疆|西藏|内蒙古|辽宁"
+    r"|沈阳|大连|吉林|长春|黑龙江|哈尔滨|香港|澳门|台湾|东北|中国|美国|英国|法国|德国|日本|韩国|加拿大|澳大利亚|新加坡"
+    r"|马来西亚|泰国|越南|印度|俄罗斯|意大利|西班牙|巴西)"
+)
+_WORK_ZH = (
+    r"(?:工程师|程序员|护士|医生|牙医|药剂师|老师|教师|教授|讲师|学生|大学生|研究生|博士生|高中生|律师|法官|会计|审计师|设计师"
+    r"|建筑师|记者|编辑|作家|翻译|摄影师|司机|厨师|面包师|服务员|农民|木匠|电工|飞行员|消防员|警察|军人|图书管理员|项目经理"
+    r"|产品经理|销售|创业者|自由职业者|全职妈妈|全职太太|公务员|科学家|研究员|演员|歌手|分析师|理发师)"
+)
+_CLAUSE_ZH = r"(?:^|[，,。；！!])(?:对了|另外|顺便说一下)?[，,]?我"
+_PATTERNS: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_BEGINS}(?:I|i)(?:['’]ve| have)?(?: just| recently| now| currently)*\s+(?:live|moved|relocated)"
+        rf"(?: back| over)?\s+(?:in|to)\s+(?:the\s+)?{_NO_PLACE}{_ONCE_ONLY}[A-ZÀ-Þ]\w+",
+        rf"{_BEGINS}{_I_AM}(?: now| currently)?\s+(?:living|based)\s+in\s+(?:the\s+)?"
+        rf"{_NO_PLACE}{_ONCE_ONLY}[A-ZÀ-Þ]\w+",
+        rf"{_BEGINS}(?:{_I_AM}(?: now)?|I(?: now)? work as)\s+an?\s+{_WORK}"
+        rf"(?=\s*(?:[.,!;]|$)|\s+(?:at|in|for|from|by|and|with|working|who|now|speciali[sz]ing)\b){_ONCE_ONLY}",
+        rf"{_BEGINS}{_I_AM}\s+(?:originally\s+)?from\s+(?:the\s+)?{_NO_PLACE}[A-ZÀ-Þ]\w+",
+        r"\b[Mm]y (?:native|first) language is [A-ZÀ-Þ]|\b[Mm]y mother tongue is [A-ZÀ-Þ]",
+        rf"{_CLAUSE_ZH}(?:现在|目前|如今|已经|刚刚?)?(?:住在|定居在?|搬到了?|搬去了?)"
+        r"(?![这那哪他她你]|酒店|宾馆|旅馆|客厅|卧室|医院|隔壁|朋友|同学|父母|外婆|奶奶)[\u4e00-\u9fff]{2,}",
+        rf"{_CLAUSE_ZH}(?:现在|目前)?(?:(?:是|当)(?:一?[名个位])?|在[\u4e00-\u9fff]{{1,8}}当)[\u4e00-\u9fff]{{0,6}}?{_WORK_ZH}"
+        r"(?=[，,。！!了]|$)",
+        rf"{_CLAUSE_ZH}(?:是|来自){_PLACES_ZH}人?(?=[，,。！!]|$)",
+        r"我的?母语是[\u4e00-\u9fff]",
+    )
+)  # fmt: skip
+_HINT = re.compile(r"\b[Ii]\b|\b[Mm]y\b|\bi['’]?m\b|\bI['’]?m\b|我")
+
+
+def tells_of_oneself(sentence: str, message: str) -> bool:
+    """True for a sentence of this message in which its user says who they are."""
+    return (
+        _HINT.search(sentence) is not None
+        and any(pattern.search(sentence) for pattern in _PATTERNS)
+        and _FOREIGN.search(message) is None
+    )
