@@ -16,6 +16,7 @@ from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable
 from gateway.learn.condenser import Condenser
 from gateway.learn.learner import Learner
+from gateway.learn.notebook import Notebook
 from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
@@ -143,8 +144,7 @@ class MemoryEngine:
             asker=asker,
             config=self._config.memory.extraction,
             telemetry=self._telemetry,
-            search=self.recall.search,
-            screen=self.intake.screened,
+            notebook=Notebook(self.library, self._telemetry, self.recall.search, self.intake.screened),
             kept=self.journal.kept,
             count=self._count,
         )

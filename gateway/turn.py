@@ -129,8 +129,9 @@ class Identity:
 class Record:
     """One memory as it is stored. Times are seconds since 1970 UTC; `id` is 32 hex characters, made by us.
 
-    `kind`: turn, fact, preference, tool, skill, document. `source`: who said it (user, assistant, document, tool).
-    `message_id` and `part` tell the pieces of one long message apart: joined in order they are its text.
+    `kind`: turn, fact, preference, profile (who the user is), tool, skill, document. `source`: who said it (user,
+    assistant, document, tool). `message_id` and `part` tell the pieces of one long message apart: joined in order they
+    are its text.
     `status`: activated, resolving, archived, deleted (its text is gone then). `version` grows with each change.
     """
 
@@ -157,11 +158,12 @@ class Record:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-_GROUPS = {"preference": "preference", "tool": "tool", "skill": "skill"}
+_GROUPS = {"preference": "preference", "tool": "tool", "skill": "skill", "profile": "profile"}
 
 
 def group_of(kind: str) -> str:
-    """The group of a record's kind that is searched together: text, preference, tool or skill."""
+    """The group of a record's kind that is searched together: text, preference, tool or skill; and profile, which is
+    not searched."""
     return _GROUPS.get(kind, "text")
 
 

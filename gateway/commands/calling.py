@@ -3,15 +3,17 @@
 import argparse
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from typing import Any
 
 from gateway.config import Config
 
-__all__ = ["NotAnswered", "add_address", "address_of", "ask", "message_of"]
+__all__ = ["NotAnswered", "add_address", "address_of", "ask", "message_of", "readable"]
 
 _TIMEOUT = 30.0
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class NotAnswered(Exception):
@@ -44,6 +46,14 @@ def ask(url: str, key: str, body: Any = None, timeout: float = _TIMEOUT) -> Any:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise NotAnswered(f"no gateway answers at {url}: {reason}. Start it, or name its address with --url") from error
+
+
+def readable(text: str) -> str:
+    """A text of somebody's as it may be printed: no character in it moves the cursor or colours the terminal, and
+    nothing in it is markup."""
+    from rich.markup import escape  # noqa: PLC0415 — not needed by `serve`
+
+    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def message_of(error: urllib.error.HTTPError) -> str:

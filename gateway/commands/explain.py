@@ -4,9 +4,9 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from gateway.commands.calling import readable
 from gateway.turn import SCORE_PARTS
 
 __all__ = ["show"]
@@ -20,9 +20,9 @@ _COLUMNS = {"best of stretch": "best"}
 def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> None:
     """Print an explanation as the route gives it."""
     injected, candidates = explanation["injected"], explanation["candidates"]
-    console.print(f"[bold]{escape(explanation['query'])}[/bold]")
+    console.print(f"[bold]{readable(explanation['query'])}[/bold]")
     console.print(
-        f"user {escape(explanation['user_id'])} · {explanation['at']} · {explanation['status']}"
+        f"user {readable(explanation['user_id'])} · {explanation['at']} · {explanation['status']}"
         + (f" ({explanation['reason']})" if explanation["reason"] else "")
     )
     console.print(
@@ -54,6 +54,6 @@ def _table(candidates: list[dict[str, Any]], width: int) -> Table:
         style = "green" if one["outcome"] == "injected" else "dim"
         text = " ".join(one["text"].split())[:_CHARACTERS]
         parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in parts_shown]
-        head = [str(number), one["outcome"], escape(f"{one['event_time'][:10]} {one['source']}: {text}")]
+        head = [str(number), one["outcome"], readable(f"{one['event_time'][:10]} {one['source']}: {text}")]
         table.add_row(*head, str(one["tokens"]), f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style)
     return table

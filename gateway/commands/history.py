@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from gateway.commands.calling import add_address, ask
+from gateway.commands.calling import add_address, ask, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     search.add_argument("query", metavar="QUESTION")
     for command in (listed, search):
         command.add_argument("--user", help="whose; else memory.default_user")
-        command.add_argument("--kind", metavar="KIND,KIND", help="turn, fact, preference, tool, skill, document")
+        kinds = "turn, fact, preference, profile, tool, skill, document"
+        command.add_argument("--kind", metavar="KIND,KIND", help=kinds)
         command.add_argument("--archived", action="store_true", help="those that hold no more")
         command.add_argument("--limit", type=int, default=50, metavar="N")
     history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
@@ -73,7 +74,6 @@ def _query(arguments: argparse.Namespace) -> str:
 
 def show(memories: list[dict[str, Any]], console: "Console") -> None:
     """Print memories as the routes give them."""
-    from rich.markup import escape  # noqa: PLC0415 — as above
     from rich.table import Table  # noqa: PLC0415
 
     if not memories:
@@ -88,7 +88,7 @@ def show(memories: list[dict[str, Any]], console: "Console") -> None:
         voice = "concluded" if one["is_learnt"] and one["source"] == "assistant" else one["source"]
         said_by = "" if voice == "user" else f"{voice}: "
         until = one["until"][:10] if one["until"] else ("" if one["status"] == "activated" else one["status"])
-        text = escape(said_by + " ".join(one["text"].split())[:_CHARACTERS])
+        text = readable(said_by + " ".join(one["text"].split())[:_CHARACTERS])
         style = "" if one["status"] == "activated" else "dim"
         table.add_row(one["id"], one["kind"], one["from"][:10], until, text, style=style)
     console.print(table)

@@ -17,7 +17,7 @@ __all__ = [
     "RetentionConfig",
 ]
 
-_Kind = Literal["turn", "fact", "preference", "tool", "skill", "document"]
+_Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "document"]
 
 
 class EmbedderConfig(Section):

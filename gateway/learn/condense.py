@@ -15,14 +15,14 @@ from gateway.fence import SUSPICIOUS
 from gateway.learn.support import is_supported
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import object_of
-from gateway.store.lineage import LEARNT, archived
+from gateway.store.lineage import LEARNT, SET_ASIDE, archived
 from gateway.store.terms import likeness, terms
 from gateway.turn import Record, derived_id, message_id
 
 __all__ = ["CONDENSED", "INSTRUCTIONS", "SCHEMA", "held_by", "oldest", "set_aside", "summary_in", "telling"]
 
 CONDENSED: Final = "condensed"
-"""The name in a record's `info` that marks the messages of a conversation that was condensed, and its summary."""
+"""The name in a record's `info` that marks what stays of a conversation that was condensed: messages, or a summary."""
 
 _SHORT = 12  # messages
 _COMPARED = 100  # messages that stay, with which the next one is compared
@@ -126,5 +126,9 @@ def telling(said: Sequence[Record], holding: Mapping[str, int], count: int, reca
 def set_aside(said: Sequence[Record], kept: set[str], now: float, by: str = "") -> list[Record]:
     """The messages as they are afterwards: those that do not stay archived, under the id of their summary; those that
     stay marked, so that the next time does not shrink the conversation again."""
-    after = [record if record.id in kept else archived(record, now, by) for record in said]
-    return [replace(record, info={**record.info, CONDENSED: True}) for record in after]
+    return [
+        replace(record, info={**record.info, CONDENSED: True})
+        if record.id in kept
+        else archived(record, now, by, SET_ASIDE)
+        for record in said
+    ]

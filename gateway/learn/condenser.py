@@ -15,13 +15,14 @@ from typing import Any
 
 from gateway.config import MemoryConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
+from gateway.fence import SUSPICIOUS
 from gateway.learn import condense
 from gateway.learn.condense import CONDENSED
-from gateway.learn.learner import Screen, Search
+from gateway.learn.notebook import NotNow, Screen, Search
 from gateway.learn.window import window_of
 from gateway.recall.library import Library, Outdated
 from gateway.store.expiry import talkative
-from gateway.store.lineage import revived
+from gateway.store.lineage import SET_ASIDE, TAKEN_OUT, revived
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
@@ -34,6 +35,7 @@ _DAY = 86_400.0
 _FIRST = 30.0  # seconds after the start
 _REST = 600.0
 _LEFT = 0.8  # of what is allowed, so that the next message does not begin it anew
+_PATIENT = 1.5  # times as many messages as allowed, until which a model that is out is waited for
 _SHOWN = 6000  # tokens of a conversation that a model is shown
 _BROUGHT_BACK = 4  # messages
 _RELEVANT = 0.6
@@ -44,6 +46,7 @@ _BACK = "brought_back"
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE)
 
 Ask = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]]
+"""Asks a model something about a scope; raises NotNow if it cannot be asked now."""
 Telling = Callable[[Sequence[Record]], set[str]]
 
 
@@ -121,12 +124,12 @@ class Condenser:
             if scope is None or scope.kind not in _OWNED:
                 continue
             try:
-                gone += await self._keep_small(scope, most, before, now)
-            except (MemoryUnavailable, Outdated, PluginUnavailable) as error:  # the next sweep comes
+                gone += await self._keep_small(scope, most, before)
+            except (MemoryUnavailable, NotNow, Outdated, PluginUnavailable) as error:  # the next sweep comes
                 _log.warning("cube_not_condensed", extra={"cause": str(error) or "outdated"})
         return gone
 
-    async def _keep_small(self, scope: Scope, most: int, before: float, now: float) -> int:
+    async def _keep_small(self, scope: Scope, most: int, before: float) -> int:
         said = await self._library.records(scope, _is_held)
         if len(said) <= most:
             return 0
@@ -137,10 +140,17 @@ class Condenser:
             return 0
         holding = await asyncio.to_thread(condense.held_by, said)
         telling = partial(condense.telling, holding=holding, count=len(said), recalled=self._recalled)
-        return sum([await self._condense(scope, conversation, telling, now) for conversation in found])
+        may_wait = len(said) <= most * _PATIENT
+        return sum([await self._condense(scope, conversation, telling, may_wait) for conversation in found])
 
-    async def _condense(self, scope: Scope, said: Sequence[Record], telling: Telling, now: float) -> int:
-        summary = await self._summary(scope, said, now)
+    async def _condense(self, scope: Scope, said: Sequence[Record], telling: Telling, may_wait: bool) -> int:
+        now = time.time()
+        try:
+            summary = await self._summary(scope, said, now)
+        except NotNow:
+            if may_wait:  # a summary keeps more than the most telling messages do
+                raise
+            summary = None
         kept: set[str] = set()
         if summary is None:
             kept = await asyncio.to_thread(telling, said)
@@ -152,11 +162,12 @@ class Condenser:
         return count
 
     async def _summary(self, scope: Scope, said: Sequence[Record], now: float) -> Record | None:
-        """None where no model can sum it up now, or its summary does not hold."""
-        if self.ask is None:
+        """None where no model sums it up, or its summary does not hold. Raises NotNow."""
+        shown = [record for record in said if SUSPICIOUS not in record.info]
+        if self.ask is None or not shown:
             return None
-        window = window_of([], said, _SHOWN, self._count)
-        if len(window.new) < len(said):  # too long for one question: its most telling messages stay
+        window = window_of([], shown, _SHOWN, self._count)
+        if len(window.new) < len(shown):  # too long for one question: its most telling messages stay
             return None
         found = await self.ask(scope, condense.INSTRUCTIONS, window.text, condense.SCHEMA)
         summary = condense.summary_in(found, said, now)
@@ -189,7 +200,7 @@ class Condenser:
             text=_BROUGHT_BACK,
             min_relativity=_RELEVANT,
             is_archived=True,
-            allows={scope.value: lambda record: record.kind == "turn" and CONDENSED in record.info},
+            allows={scope.value: _may_come_back},
         )
         found = await self._search([scope], query, wanted)
         ids = [memory.record.id for memory in found.memories]
@@ -205,7 +216,11 @@ def _is_held(record: Record) -> bool:
     return record.kind == "turn" and record.status == "activated"
 
 
+def _may_come_back(record: Record) -> bool:
+    """True for what was archived to make room, and for nothing else."""
+    return record.kind == "turn" and SET_ASIDE in record.info and TAKEN_OUT not in record.info
+
+
 def _back(record: Record, now: float) -> Record:
-    again = revived(record)
-    info = {name: value for name, value in again.info.items() if name != CONDENSED}
-    return replace(again, info={**info, _BACK: now})
+    again = revived(record, now)
+    return replace(again, info={**again.info, _BACK: now})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.learn.support import SHARE, bears, is_supported
+from gateway.learn.support import SHARE, bears, givers, is_supported, wishes
 from gateway.learn.window import Window
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
 from gateway.remember.suspicion import suspicions
@@ -68,14 +68,15 @@ _KINDS: Final = {"facts": "fact", "preferences": "preference", "tools": "tool", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """Something worth knowing. `sources` are the messages it rests on; `source` is in whose voice it is: the user's
-    only where the user's own words bear it."""
+    """Something worth knowing. `sources` are the messages it rests on, `also` the ids of others that may have given it
+    a word; `source` is in whose voice it is: the user's only where the user's own words bear it."""
 
     kind: str
     text: str
     source: str
     sources: tuple[Record, ...]
     confidence: float
+    also: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,7 +131,9 @@ def _item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | str:
     own = tuple(record for record in sources if record.source == "user")
 
     def made(source: str, rests_on: tuple[Record, ...], info: Mapping[str, Any]) -> Item:
-        return Item(kind=kind, text=text, source=source, sources=rests_on, confidence=_confidence(entry), info=info)
+        also = tuple(record.id for record in givers(whole, rests_on, window.records))
+        sure = _confidence(entry)
+        return Item(kind=kind, text=text, source=source, sources=rests_on, confidence=sure, also=also, info=info)
 
     if kind == "preference":
         return _preference(entry, sources, own, made)
@@ -159,9 +162,9 @@ def _preference(
         return made("assistant", sources, {**reason, "preference_type": _IMPLICIT})
     if not own or not is_supported(_text(entry, "text"), own):
         return "unsupported"
-    is_standing = entry.get("always") is True and all(
-        map(is_whole_and_short, own)
-    )  # others' wishes must not become the user's
+    # others' wishes must not become the user's
+    is_own = all(is_whole_and_short(record) and wishes(record.text) for record in own)
+    is_standing = entry.get("always") is True and is_own
     standing = {"topic": "style", "standing": True} if is_standing else {}
     return made("user", own, {**reason, **standing, "preference_type": EXPLICIT})
 

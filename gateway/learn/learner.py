@@ -17,20 +17,19 @@ from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.identity import scope_of
 from gateway.learn import items, reconcile
-from gateway.learn.items import Item
-from gateway.learn.lesson import learnt_again, lesson_of
+from gateway.learn.notebook import Notebook, NotNow
 from gateway.learn.window import Window, window_of
 from gateway.recall.library import Library, Outdated
 from gateway.store.agenda import Agenda, AgendaFailed, Due, Said
 from gateway.store.journal import Entry, JournalFailed
-from gateway.store.lineage import EDITED
+from gateway.store.lineage import EDITED, LEARNT
 from gateway.store.loaded import Row
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import MemoryStatus, Recalled, Record, Scope, ScopeKind, Wanted, group_of
+from gateway.turn import Record, Scope, ScopeKind
 from gateway.upstream.asker import Asked, Asker
 
-__all__ = ["Learner", "NotNow", "Screen", "Search"]
+__all__ = ["Learner"]
 
 _log = logging.getLogger("gateway.learner")
 _AT_ONCE = 4  # conversations
@@ -45,8 +44,6 @@ _OUTAGE_FIRST, _OUTAGE_LONGEST = 5.0, 300.0
 _REST = 10.0
 _DAY = 86_400
 _ANSWER = 2000  # tokens
-_NEAR = 4  # known memories that a new item is compared with
-_NEAR_ENOUGH = 0.15  # relevance
 _CHARACTERS = 4  # of a token, where nobody counted
 _ROUNDED = 0.001  # seconds: the store keeps moments a little less exactly than the journal
 _KINDS = ("turn", "tool")
@@ -56,17 +53,9 @@ _OUT = (*_NOT_ASKED, "timeout", "unavailable")  # failures of the model, hardly 
 _ALIVE = 600.0  # seconds after an answer in which a question that is not answered is at fault itself
 _READ = 500  # messages of a conversation
 
-Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
-Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
-
-
-class NotNow(Exception):
-    """A conversation cannot be learnt from now; the message is a short word that says why."""
-
 
 class Learner:
-    """`search` finds known memories, `screen` is where plugins see new ones, `kept` reads what the journal still has of
-    what the store took, `count` counts tokens."""
+    """`kept` reads what the journal still has of what the store took, `count` counts tokens."""
 
     def __init__(
         self,
@@ -77,8 +66,7 @@ class Learner:
         asker: Asker,
         config: ExtractionConfig,
         telemetry: Telemetry,
-        search: Search,
-        screen: Screen,
+        notebook: Notebook,
         kept: Callable[[], Awaitable[Sequence[Entry]]],
         count: Callable[[str], int],
     ) -> None:
@@ -88,8 +76,7 @@ class Learner:
         self._asker = asker
         self._config = config
         self._telemetry = telemetry
-        self._search = search
-        self._screen = screen
+        self._notebook = notebook
         self._kept = kept
         self._count = count
         self._said: list[Said] = []
@@ -98,6 +85,7 @@ class Learner:
         self._made_at = time.time()  # before the first word that could be said
         self._began = 0.0
         self._position = 0
+        self._resumed = 0  # up to there, an earlier process may have learnt what it did not strike off
         self._outage_until = 0.0
         self._outage_pause = _OUTAGE_FIRST
         self._wake = asyncio.Event()
@@ -133,20 +121,26 @@ class Learner:
     async def ask(
         self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        """Ask the model something else about a scope, within what that may cost a day. None without an answer."""
+        """Ask the model something else about a scope, within what that may cost a day. None without an answer worth the
+        name. Raises NotNow."""
+        payer = _payer(scope, scope.owner)
         try:
-            if await self._is_spent(scope, time.time()):
-                return None
-            return (await self._asked(scope, instructions, material, schema)).found
+            if await self._is_spent(payer):
+                raise NotNow("capped")
+            asked = await self._asked(payer, instructions, material, schema)
         except AgendaFailed as error:
             _log.warning("agenda_not_written", extra={"cause": str(error)})
-            return None
+            raise NotNow("agenda") from error
+        if asked.failure in _OUT:
+            raise NotNow(asked.failure)
+        return asked.found
 
     def _note(self, seq: int, record: Record, tokens: int) -> None:
         if self._is_behind:
             return
         is_new = record.version == 1 or record.info.get(EDITED) == record.version
-        if is_new and record.kind in _KINDS and record.status == "activated":
+        is_said = record.kind in _KINDS and LEARNT not in record.info
+        if is_new and is_said and record.status == "activated":
             if len(self._said) >= _NOTED:  # the file cannot be written, or too much comes: the journal keeps it
                 self._is_behind = True
                 return
@@ -160,6 +154,7 @@ class Learner:
                 await self._open()
                 await self._flush()
                 now = time.time()
+                await self._check_clock(now)
                 due = await self._agenda.due(now, _AT_ONCE) if now >= self._outage_until else []
                 if due:
                     await asyncio.gather(*map(self._guarded, due))
@@ -178,7 +173,15 @@ class Learner:
             return
         await self._agenda.open(self._made_at)
         self._began = await self._agenda.began()
-        await self._catch_up(await self._agenda.position())
+        position = await self._agenda.position()
+        await self._catch_up(position)
+        self._resumed = max(position, self._position)
+
+    async def _check_clock(self, now: float) -> None:
+        """A clock that was ahead when learning was switched on must not keep it from beginning."""
+        if self._began > now + _REST:
+            self._began = now - _LONGEST_WAIT
+            await self._agenda.begin(self._began)
 
     async def _catch_up(self, position: int) -> None:
         """Note what the store took after this and the journal still has. Raises JournalFailed."""
@@ -228,7 +231,7 @@ class Learner:
         """One conversation; what fails is that one's affair."""
         now = time.time()
         try:
-            await self._learn(due, now)
+            await self._learn(due)
         except (MemoryUnavailable, RegistryFailed, JournalFailed) as error:
             _log.warning("learning_waits", extra={"cause": str(error)})
             await self._agenda.put_off(due, now + _FIRST_PAUSE, type(error).__name__)
@@ -249,7 +252,7 @@ class Learner:
             pause = _SOON if reason == Outdated.__name__ else _FIRST_PAUSE * _PAUSE_GROWS**due.tries
             await self._agenda.failed(due, time.time() + pause, reason)
 
-    async def _learn(self, due: Due, now: float) -> None:
+    async def _learn(self, due: Due) -> None:
         scope = await self._registry.scope(due.scope)
         if scope is None or scope.kind not in _OWNED:
             await self._agenda.forget([due.scope], due.session)
@@ -259,70 +262,85 @@ class Learner:
         for _ in range(_WINDOWS):
             if not waiting:
                 break
-            if await self._is_spent(scope, now):
+            user = waiting[0][1].user_id
+            if await self._is_spent(_payer(scope, user)):
                 self._telemetry.bound("learned", "capped").inc()
-                await self._agenda.put_off(due, (now // _DAY + 1) * _DAY, "capped")
+                await self._agenda.put_off(due, (time.time() // _DAY + 1) * _DAY, "capped")
                 return
-            window = window_of(before, [record for _, record in waiting], self._config.window_tokens, self._count)
-            seqs = [seq for seq, _ in waiting[: len(window.new)]]
-            failure = await self._taught(scope, due, window)
-            if failure:
-                await self._not_learnt(due, failure, seqs)
-                return
-            before, waiting = list(window.new), waiting[len(window.new) :]
+            shown = [record for _, record in waiting if record.user_id == user]  # they come first
+            new = await self._learnt_before(scope, shown) if waiting[0][0] <= self._resumed else []
+            seqs = [seq for seq, _ in waiting[: len(new)]]
+            if not new:
+                own = [record for record in before if record.user_id == user]
+                window = window_of(own, shown, self._config.window_tokens, self._count)
+                new, seqs = list(window.new), [seq for seq, _ in waiting[: len(window.new)]]
+                failure = await self._taught(scope, due, window)
+                if failure:
+                    await self._not_learnt(due, failure, seqs)
+                    return
+            before, waiting = new, waiting[len(new) :]
             await self._agenda.learnt(due, seqs, " ".join(record.id for record in before[-2:]))
         if waiting:  # others have their turn first
             await self._agenda.put_off(due, time.time(), "")
         await self._agenda.ended(due)
 
+    async def _learnt_before(self, scope: Scope, said: Sequence[Record]) -> list[Record]:
+        """The first of these messages, up to the last of which something is written down already."""
+        told = await self._notebook.told(scope, said)
+        last = max((place for place, record in enumerate(said, start=1) if record.id in told), default=0)
+        return list(said[:last])
+
     async def _messages(self, scope: Scope, due: Due) -> list[tuple[int, Record]]:
-        """What nobody has looked at yet of a conversation, in the order it was remembered, with its journal numbers;
-        what is not there any more is struck from the agenda."""
+        """What nobody has looked at yet of a conversation, user by user, in the order it was remembered, with its
+        journal numbers; what is not there any more is struck from the agenda."""
         rows = await self._agenda.waiting(due, _READ)
-        known = {record.id: record for record in await self._library.known(scope, [id_ for _, id_ in rows])}
-        found, idle = [], []
-        for seq, id_ in rows:
-            record = known.get(id_)
-            is_wanted = (
-                record is not None
-                and record.status == "activated"
-                and SUSPICIOUS not in record.info
-                and record.created_at > self._began - _ROUNDED
-            )
-            if record is not None and is_wanted:
-                found.append((seq, record))
-            else:
-                idle.append(seq)
-        if idle:
+        newest = {id_: seq for seq, id_ in rows}
+        known = {record.id: record for record in await self._library.known(scope, list(newest))}
+        found = [(seq, known[id_]) for seq, id_ in rows if id_ in known and newest[id_] == seq]
+        found = [(seq, record) for seq, record in found if self._is_wanted(record)]
+        wanted = {seq for seq, _ in found}
+        if idle := [seq for seq, _ in rows if seq not in wanted]:
             await self._agenda.strike(idle)
-        return found
+        return sorted(found, key=lambda one: one[1].user_id)
+
+    def _is_wanted(self, record: Record) -> bool:
+        is_said = record.status == "activated" and LEARNT not in record.info and SUSPICIOUS not in record.info
+        return is_said and record.created_at > self._began - _ROUNDED
 
     async def _taught(self, scope: Scope, due: Due, window: Window) -> str:
         """Have the model look at a window, and keep what it finds; why that failed, "" if it did not."""
         if not any(record.source in ("user", "tool") for record in window.new):
             return ""
-        asked = await self._asked(scope, items.INSTRUCTIONS, window.text, items.SCHEMA)
+        payer = _payer(scope, window.new[0].user_id)
+        asked = await self._asked(payer, items.INSTRUCTIONS, window.text, items.SCHEMA)
         if asked.found is None:
             return asked.failure
+
+        async def compare(material: str) -> Mapping[str, Any] | None:
+            answer = await self._asked(payer, reconcile.INSTRUCTIONS, material, reconcile.SCHEMA)
+            if answer.found is None and (answer.failure in _OUT or due.tries + 1 < _TRIES):
+                raise NotNow(answer.failure)  # what contradicts each other must not stand side by side for good
+            return answer.found
+
         try:
-            await self._keep(scope, due, window, asked.found)
+            await self._notebook.keep(scope, due.session, window, asked.found, compare)
         except (NotNow, Outdated, MemoryUnavailable, PluginUnavailable) as error:  # the question is paid for: a try
             _log.warning("lesson_not_kept", extra={"cause": str(error) or "outdated"})
-            return type(error).__name__
+            return str(error) if isinstance(error, NotNow) else type(error).__name__
         return ""
 
-    async def _is_spent(self, scope: Scope, now: float) -> bool:
-        tokens, cost = await self._agenda.spent(_payer(scope), int(now // _DAY))
+    async def _is_spent(self, payer: str) -> bool:
+        tokens, cost = await self._agenda.spent(payer, int(time.time() // _DAY))
         most, dearest = self._config.max_tokens_per_day, self._config.max_cost_per_day
         return (most > 0 and tokens >= most) or (dearest is not None and cost >= dearest)
 
-    async def _asked(self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
-        """A question to the model, at the cost of a scope: what it may use is set aside before. Raises AgendaFailed."""
+    async def _asked(self, payer: str, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
+        """A question to the model, at the cost of a user: what it may use is set aside before. Raises AgendaFailed."""
         day, estimate = int(time.time() // _DAY), (len(instructions) + len(material)) // _CHARACTERS
-        await self._agenda.spend(_payer(scope), day, estimate, 0.0)
+        await self._agenda.spend(payer, day, estimate, 0.0)
         asked = await self._asker.consult(instructions, material, schema, timeout=self._config.timeout, most=_ANSWER)
         used = 0 if asked.failure in _NOT_ASKED else asked.tokens or estimate
-        await self._agenda.spend(_payer(scope), day, used - estimate, asked.cost)
+        await self._agenda.spend(payer, day, used - estimate, asked.cost)
         if asked.failure not in _OUT:
             self._answered_at = time.monotonic()
             self._outage_pause = _OUTAGE_FIRST
@@ -340,54 +358,7 @@ class Learner:
         else:
             await self._failed(due, failure, seqs)
 
-    async def _keep(self, scope: Scope, due: Due, window: Window, found: Mapping[str, Any]) -> None:
-        """What a model found, compared with what is known, written down."""
-        read, dropped = await asyncio.to_thread(items.read_items, found, window)
-        for why, count in dropped.items():
-            self._telemetry.bound("learned", why).inc(count)
-        if not read:
-            return
-        compared = [(item, await self._near(scope, item)) for item in read]
 
-        async def ask(material: str) -> Mapping[str, Any] | None:
-            return (await self._asked(scope, reconcile.INSTRUCTIONS, material, reconcile.SCHEMA)).found
-
-        decisions = await reconcile.decide(compared, ask)
-        lesson = lesson_of(scope, due.session, decisions, time.time())
-        added, again = await self._new(scope, lesson.added)
-        rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
-        seen = {record.id: record.version for record in rests_on}
-        await self._library.revise([*lesson.changed, *again], added, seen)
-        for decision in decisions:
-            self._telemetry.bound("learned", decision.relation).inc()
-
-    async def _near(self, scope: Scope, item: Item) -> list[Record]:
-        """Known memories of the same kind that may be about the same thing. Raises NotNow."""
-        own = {source.id for source in item.sources}
-        group = group_of(item.kind)
-        wanted = Wanted(
-            text=_NEAR * (group == "text"),
-            preference=_NEAR * (group == "preference"),
-            tool=_NEAR * (group == "tool"),
-            skill=_NEAR * (group == "skill"),
-            min_relativity=_NEAR_ENOUGH,
-            allows={scope.value: lambda record: record.kind == item.kind and record.id not in own},
-        )
-        recalled = await self._search([scope], item.text, wanted)
-        if recalled.status is MemoryStatus.DEGRADED:
-            raise NotNow(recalled.reason or "degraded")
-        return [memory.record for memory in recalled.memories][:_NEAR]
-
-    async def _new(self, scope: Scope, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-        """Those to be added, as plugins let them be stored, and those that were known once and come back."""
-        if not records:
-            return [], []
-        known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
-        fresh = [record for record in records if record.id not in known]
-        again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
-        return list(await self._screen(scope, fresh)) if fresh else [], again
-
-
-def _payer(scope: Scope) -> str:
-    """Whose day's limit a question counts against: all cubes of a user share one."""
-    return scope_of(scope.tenant, scope.owner).value if scope.owner else scope.value
+def _payer(scope: Scope, user: str) -> str:
+    """Whose day's limit a question counts against: all cubes and agents of a user share one."""
+    return scope_of(scope.tenant, user).value if user else scope.value

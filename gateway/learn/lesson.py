@@ -1,21 +1,18 @@
 """From decisions to memories: what is added, and what changes of what is there. Pure.
 
-Ids follow from the scope, the conversation and the text: the same lesson learnt twice makes nothing twice.
+Ids follow from the scope, the conversation, the text and what it rests on: the same lesson learnt twice makes nothing
+twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from gateway.learn.items import Item
 from gateway.learn.reconcile import Decision
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, archived, revived
+from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, SAID_AGAIN, archived, revived
 from gateway.turn import Record, Scope, derived_id, message_id
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
-
-_SAID_AGAIN: Final = "said_again"
-"""The name in a record's `info` for the ids of messages that say the same as those it rests on."""
 
 _MOST_LINKS = 500  # messages of several windows
 _MOST_TIMES = 32  # that something was said again
@@ -43,9 +40,9 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
             changed |= {one.id: stronger[one.id] for one in old if stronger[one.id] is not one}
         elif decision.relation != "outranked":
             new = _record(scope, session_id, decision.item, now)
-            later = [one for one in old if one.event_time > new.event_time and decision.relation == "contradicts"]
+            later = [one for one in old if _said(one) > _said(new) and decision.relation == "contradicts"]
             if later:  # what was said before is learnt after: it was true until then
-                known = archived(new, later[0].event_time, later[0].id)
+                known = archived(new, _said(later[0]), later[0].id)
                 added.setdefault(new.id, known)
                 continue
             held = [one for one in old if one.status == "activated"]
@@ -53,27 +50,26 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
                 continue  # each message must be named, or its deletion would leave its words
             new = _in_place_of(new, held, is_merged=decision.relation == "more_precise") if held else new
             added.setdefault(new.id, new)
-            changed |= {one.id: archived(one, new.event_time, new.id) for one in held}
+            changed |= {one.id: archived(one, _said(new), new.id) for one in held}
     return Lesson(tuple(added.values()), tuple(changed.values()))
 
 
 def learnt_again(record: Record, known: Record) -> Record:
-    """A memory that was archived, as it is when it is learnt once more."""
-    replaced = {REPLACES: record.info[REPLACES]} if REPLACES in record.info else {}
-    held = {name: record.info[name] for name in (REPLACED_BY, HELD_UNTIL) if name in record.info}
-    again = revived(known)
-    return replace(
-        again,
-        status=record.status,
-        event_time=record.event_time,
-        links=record.links,
-        info={**again.info, **replaced, **held},
-    )
+    """A memory that is known, as it is when it is learnt once more; what it rests on is the same."""
+    again = revived(known, record.event_time)
+    told = {name: record.info[name] for name in (REPLACES, REPLACED_BY, HELD_UNTIL) if name in record.info}
+    return replace(again, status=record.status, links=record.links, info={**again.info, **told})
+
+
+def _said(record: Record) -> float:
+    """When it was said, as far as that can be: nobody speaks of tomorrow's words."""
+    return min(record.event_time, record.created_at)
 
 
 def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     last = item.sources[-1]
-    name = derived_id(scope.value, session_id, item.kind, item.text)
+    sources = tuple(dict.fromkeys(source.id for source in item.sources))
+    name = derived_id(scope.value, session_id, item.kind, item.text, *sorted(sources))
     return Record(
         id=name,
         scope=scope.value,
@@ -91,7 +87,7 @@ def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
         app_id=last.app_id,
         confidence=item.confidence,
         tags=tuple(dict.fromkeys(tag for source in item.sources for tag in source.tags))[:_MOST_TAGS],
-        links=tuple(dict.fromkeys(source.id for source in item.sources))[:_MOST_LINKS],
+        links=tuple(dict.fromkeys((*sources, *item.also)))[:_MOST_LINKS],
         info={**item.info, LEARNT: True},
     )
 
@@ -105,12 +101,13 @@ def _in_place_of(new: Record, old: Sequence[Record], *, is_merged: bool) -> Reco
 
 def _strengthened(old: Record, item: Item) -> Record:
     """The same memory, said once more; its text is as it was."""
-    before = [one for one in old.info.get(_SAID_AGAIN, ()) if isinstance(one, str)]
+    known = old.info.get(SAID_AGAIN)
+    before = [one for one in known if isinstance(one, str)] if isinstance(known, list | tuple) else []
     new = [source.id for source in item.sources if source.id not in (*old.links, *before)]
     if not new:
         return old
     return replace(
         old,
         confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER),
-        info={**old.info, _SAID_AGAIN: [*before, *new][-_MOST_TIMES:]},
+        info={**old.info, SAID_AGAIN: [*before, *new][-_MOST_TIMES:]},
     )

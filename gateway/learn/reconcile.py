@@ -13,14 +13,16 @@ from typing import Any, Final
 import orjson
 
 from gateway.learn.items import Item
-from gateway.learn.support import is_supported
+from gateway.learn.support import givers, is_supported
+from gateway.remember.suspicion import suspicions
 from gateway.schemas import list_of, object_of
 from gateway.store.terms import terms
 from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same"]
 
-_LONGEST = 500  # characters of a merged text
+_LONGEST = 500  # characters of a merged text, and of a note that a model is shown
+_SHOWN = 16_000  # characters of a question
 _NEGATION = re.compile(r"\b(?:not|no|never|n't|without|stopped|quit)\b|n['’]t\b|不|没|別|别|无")
 _RELATIONS: Final = ("same", "more_precise", "contradicts", "unrelated")
 
@@ -67,10 +69,10 @@ async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: Ask) -> li
             open_.append(index)
         else:
             decisions[index] = Decision(item, "unrelated")
-    if open_:
-        answer = await ask(_material([items[index] for index in open_]))
-        read = _read(answer, [items[index] for index in open_])
-        decisions |= {open_[place]: decision for place, decision in read.items()}
+    for places in _questions(items, open_):
+        asked = [items[index] for index in places]
+        answer = await ask(_material(asked))
+        decisions |= {places[place]: decision for place, decision in _read(answer, asked).items()}
     return [decisions.get(index, Decision(item, "unrelated")) for index, (item, _) in enumerate(items)]
 
 
@@ -84,10 +86,24 @@ def is_same(item: Item, old: Record) -> bool:
     )
 
 
+def _questions(items: Sequence[tuple[Item, Sequence[Record]]], places: Sequence[int]) -> list[list[int]]:
+    """The places of items, as many as one question may hold at a time."""
+    found: list[list[int]] = []
+    left = 0
+    for place in places:
+        size = len(_material([items[place]]))
+        if not found or size > left:
+            found.append([])
+            left = _SHOWN
+        found[-1].append(place)
+        left -= size
+    return found
+
+
 def _material(items: Sequence[tuple[Item, Sequence[Record]]]) -> str:
     lines = []
     for number, (item, near) in enumerate(items, start=1):
-        older = [{"number": place, "note": old.text} for place, old in enumerate(near, start=1)]
+        older = [{"number": place, "note": old.text[:_LONGEST]} for place, old in enumerate(near, start=1)]
         lines.append(orjson.dumps({"new": number, "note": item.text, "older": older}).decode())
     return "\n".join(lines)
 
@@ -96,6 +112,7 @@ def _read(answer: Mapping[str, Any] | None, items: Sequence[tuple[Item, Sequence
     """By place in `items`; what cannot be read is left out."""
     found = (answer or {}).get("decisions")
     decisions: dict[int, Decision] = {}
+    shown = [record for item, near in items for record in (*item.sources, *near)]
     for entry in found if isinstance(found, list) else ():
         number = entry.get("new") if isinstance(entry, dict) else None
         if not isinstance(number, int) or not 0 < number <= len(items):
@@ -104,14 +121,14 @@ def _read(answer: Mapping[str, Any] | None, items: Sequence[tuple[Item, Sequence
         listed = entry.get("old")
         numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
         old = tuple(near[one - 1] for one in dict.fromkeys(numbers) if 0 < one <= len(near))
-        decision = _checked(item, str(entry.get("relation")), old, entry.get("text"))
+        decision = _checked(item, str(entry.get("relation")), old, _merged(entry.get("text"), item, old, shown))
         if decision is not None:
             decisions.setdefault(number - 1, decision)
     return decisions
 
 
-def _checked(item: Item, relation: str, old: tuple[Record, ...], text: Any) -> Decision | None:
-    """The decision as far as it may be taken."""
+def _checked(item: Item, relation: str, old: tuple[Record, ...], merged: Item | None) -> Decision | None:
+    """The decision as far as it may be taken. `merged`: the item with the common text, if that holds."""
     if not old or relation not in _RELATIONS or relation == "unrelated":
         return Decision(item, "unrelated") if relation == "unrelated" else None
     if any(one.kind != item.kind for one in old):
@@ -123,9 +140,16 @@ def _checked(item: Item, relation: str, old: tuple[Record, ...], text: Any) -> D
         return Decision(item, "outranked", old)
     if relation == "contradicts":
         return Decision(item, "contradicts", old)
+    if merged is None or any(one.source != item.source for one in old):  # one text would have two voices
+        return None
+    return Decision(merged, "more_precise", old)
+
+
+def _merged(text: Any, item: Item, old: tuple[Record, ...], shown: Sequence[Record]) -> Item | None:
+    """An item with a text that has what the older ones say, too; with the messages of whatever note gave it a word."""
     merged = " ".join(text.split()) if isinstance(text, str) else ""
-    if any(one.source != item.source for one in old):  # one text would have two voices
+    rests_on = (*item.sources, *old)
+    if not 0 < len(merged) <= _LONGEST or suspicions(merged) or not is_supported(merged, rests_on):
         return None
-    if not 0 < len(merged) <= _LONGEST or not is_supported(merged, (*item.sources, *old)):
-        return None
-    return Decision(replace(item, text=merged), "more_precise", old)
+    also = [link for one in givers(merged, rests_on, shown) for link in one.links or (one.id,)]
+    return replace(item, text=merged, also=tuple(dict.fromkeys((*item.also, *also))))

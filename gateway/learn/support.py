@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
-__all__ = ["SHARE", "bears", "is_supported"]
+__all__ = ["SHARE", "bears", "givers", "is_supported", "wishes"]
 
 SHARE = 0.5
 """Of the words of an item, the part that must have been said."""
@@ -20,6 +20,18 @@ _MORE_CJK = 0.1  # so much more of its characters, where they are Chinese, Japan
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 _NUMBER = re.compile(r"\d+")
 _NAME = re.compile(r"(?<![.!?。！？:：]\s)(?<!^)\b[A-ZÀ-Þ][\w'-]{2,}")
+_WISHING = re.compile(
+    r"\b(?:always|never|from now on|in (?:the )?future|going forward|every time|whenever|only|instead|prefer\w*|want"
+    r"|wish|would like|i'd like|like|love|hate|dislike|need|must|should|avoid|use|stop|don['’]?t|do not|not|no|without"
+    r"|keep|call me|my|i['’]?m|i am|answer|reply|respond|write|speak|make sure|remember|everything|rather|better)\b"
+    r"|以后|今后|从现在|总是|永远|一直|每次|都|不要|别|请|希望|想要|要|喜欢|讨厌|偏好|只|用|叫我|我是|我叫|回答|回复|记住",
+    re.IGNORECASE,
+)
+_STARTS_LIKE_A_NAME = re.compile(
+    r"(?:^|(?<=[.!?]\s))(?!(?:The|This|That|They|She|He|There|Their|His|Her|Its|It|User|Users|Both|All|Some|One|Who|What|When"
+    r"|Where|Each|Every|Everyone|Everything|Nothing|Nobody|Today|Yesterday|Tomorrow)\b)"
+    r"([A-ZÀ-Þ][\w-]{2,})(?=['’]s\b|,|\s+(?:is|are|was|were|has|had|lives|works|likes|and\s+[A-ZÀ-Þ])\b)"
+)
 # what a summary is written with, whoever speaks
 _NEUTRAL = frozenset(
     terms(
@@ -40,12 +52,25 @@ def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> 
     if not _has_all_numbers(text, said, sources) or not _has_all_names(text, said):
         return False
     own, found = _words(text, said)
-    return len(found) >= (share + _MORE_CJK if is_cjk(text) and is_cjk(said) else share) * len(own)
+    return bool(own) and len(found) >= (share + _MORE_CJK if is_cjk(text) and is_cjk(said) else share) * len(own)
 
 
 def bears(text: str, record: Record) -> bool:
     """True if a message has any of an item's words."""
     return bool(_words(text, record.text)[1])
+
+
+def givers(text: str, sources: Sequence[Record], others: Sequence[Record]) -> list[Record]:
+    """Those of the others that have a word of a text which its sources do not have: it may be theirs."""
+    own, said = _words(text, "\n".join(record.text for record in sources))
+    left = own - said
+    known = {record.id for record in sources}
+    return [one for one in others if left and one.id not in known and left & _words(text, one.text)[1]]
+
+
+def wishes(text: str) -> bool:
+    """True if a message has a word with which people say how things should be, or who they are."""
+    return _WISHING.search(text) is not None
 
 
 def _words(text: str, said: str) -> tuple[set[str], set[str]]:
@@ -70,6 +95,6 @@ def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:
 
 
 def _has_all_names(text: str, said: str) -> bool:
-    """Names in Latin letters: words with a capital that do not begin a sentence."""
+    """Names in Latin letters: words with a capital that do not begin a sentence, or begin one as names do."""
     known = set(terms(said)) | _NEUTRAL
-    return all(known.issuperset(terms(name)) for name in _NAME.findall(text))
+    return all(known.issuperset(terms(name)) for name in (*_NAME.findall(text), *_STARTS_LIKE_A_NAME.findall(text)))

@@ -6,7 +6,8 @@ only of those that are theirs, and a foreign id is answered as an unknown one.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,26 @@ from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
-from gateway.store.lineage import CORRECTS, EDITED, LEARNT, archived, chain, edited, replaced_by, revived, undone
+from gateway.store.lineage import (
+    CORRECTS,
+    EDIT_OF,
+    EDITED,
+    HELD,
+    HELD_SINCE,
+    LEARNT,
+    archived,
+    chain,
+    edited,
+    ended,
+    held_again,
+    held_until,
+    is_ended_with,
+    put_away,
+    replaced_by,
+    replaced_ids,
+    revived,
+    undone,
+)
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
 from gateway.turn import Principal, Record, Scope
@@ -75,14 +95,23 @@ class Library:
         MemoryUnavailable."""
         wanted = list(dict.fromkeys(memory_ids))
         found = await sets.find(wanted)
-        try:
-            found |= {
-                record.id: record for record in await self._store.find([one for one in wanted if one not in found])
-            }
-        except StoreFailed as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        found |= {record.id: record for record in await self._stored([one for one in wanted if one not in found])}
         held = {id_: found[id_] for id_ in wanted if id_ in found}
         return {id_: one for id_, one in held.items() if one.status != "deleted" and not sets.is_struck(one)}
+
+    async def _stored(self, memory_ids: Sequence[str]) -> list[Record]:
+        try:
+            return await self._store.find(memory_ids)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+
+    async def deleted(self, records: Sequence[Record]) -> set[str]:
+        """The ids of those that were stored before, and deleted. Raises MemoryUnavailable."""
+        known = {record.id for record in await self._stored([record.id for record in records])}
+        try:
+            return set(await self._store.versions(records)) - known
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -116,9 +145,8 @@ class Library:
 
     async def delete(self, records: Iterable[Record]) -> int:
         """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
-        sets = await self._current(is_change=True)
         async with self._changing:
-            return await self._delete(sets, records)
+            return await self._delete(await self._current(is_change=True), records)
 
     async def delete_file(self, scope: Scope, file_id: str) -> int:
         """Delete what came of a file."""
@@ -126,41 +154,39 @@ class Library:
 
     async def expire(self, records: Sequence[Record]) -> int:
         """Delete memories whose time is over, and nothing else. Returns how many."""
-        sets = await self._current(is_change=True)
         async with self._changing:
-            count = await self._erase(sets, records)
+            count = await self._erase(await self._current(is_change=True), records, [])
         await self._drained(_PATIENCE)  # so that who asks for the next ones does not get these again
         return count
 
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
         """What was concluded from a memory goes with it, and what such a conclusion had replaced holds again."""
         doomed = {record.id: record for record in records}
+        with_message = {one.id: one for one in doomed.values() if LEARNT in one.info and _has_link(one, doomed)}
         concluded: dict[str, Record] = {}
         newest = list(doomed.values())
         while newest:
             newest = [one for one in await self._concluded_from(newest) if one.id not in doomed | concluded]
             concluded |= {record.id: record for record in newest}
+        said = [record for record in doomed.values() if record.id not in with_message]
         doomed |= concluded
-        again = await self._held_before(concluded, doomed) if concluded else []
-        count = await self._erase(sets, list(doomed.values()))
-        if again:
-            await self._commit(again)
-        return count
+        again = await self._held_before(with_message | concluded, doomed, time.time())
+        return await self._erase(sets, [*with_message.values(), *concluded.values(), *said], again)
 
-    async def _held_before(self, gone: Mapping[str, Record], doomed: Collection[str]) -> list[Record]:
-        """New versions of what these had taken the place of."""
-        now = time.time()
+    async def _held_before(self, gone: Mapping[str, Record], doomed: Collection[str], now: float) -> list[Record]:
+        """New versions of what had been replaced by these."""
         found: list[Record] = []
         for value in {record.scope for record in gone.values()}:
             scope = await self._registry.scope(value)
-            held = [] if scope is None else await self.records(scope, lambda record: replaced_by(record) in gone)
-            found += [one for one in held if one.id not in doomed and one.status == "archived"]
-        return [replace(revived(one), version=one.version + 1, updated_at=now) for one in found]
+            found += [] if scope is None else held_again(gone, doomed, await self.records(scope), now)
+        return [replace(one, version=one.version + 1, updated_at=now) for one in found]
 
-    async def _erase(self, sets: "WorkingSets", members: Sequence[Record]) -> int:
+    async def _erase(self, sets: "WorkingSets", members: Sequence[Record], again: Sequence[Record]) -> int:
+        """Delete these, in this order, after what holds again does: whenever this is cut off, it can be done again."""
         now = time.time()
-        for begin in range(0, len(members), _AT_ONCE):
-            await self._commit([_deleted(record, now) for record in members[begin : begin + _AT_ONCE]])
+        changes = [*again, *(_deleted(record, now) for record in members)]
+        for begin in range(0, len(changes), _AT_ONCE):
+            await self._commit(changes[begin : begin + _AT_ONCE])
         await sets.strike(members)
         self._tell()
         return len(members)
@@ -177,8 +203,8 @@ class Library:
         """A new version of a memory; it can be found when this returns. Its earlier text is kept, archived, and so is
         what was concluded from that. `by`: the id of what takes the place of one that is archived. Raises NotFound if
         it was deleted meanwhile."""
-        sets = await self._current(is_change=True)
         async with self._changing:
+            sets = await self._current(is_change=True)
             record = await self._fresh(sets, record)
             now = time.time()
             changed = replace(
@@ -187,13 +213,15 @@ class Library:
                 status=record.status if status is None else status,
                 info=record.info if title is None else {**record.info, "title": title},
             )
-            if changed.status != record.status:
-                changed = archived(changed, now, by) if changed.status == "archived" else changed
-                changed = revived(changed) if changed.status == "activated" else changed
+            if status == "archived":
+                changed = put_away(replace(changed, status=record.status), now, by)
+            elif changed.status == "activated" and record.status != "activated":
+                changed = revived(replace(changed, status=record.status), now)
             changed = replace(changed, version=record.version + 1, updated_at=now)
             before = [edited(record, now)] if changed.text != record.text else []
             if before:
-                changed = replace(changed, info={**changed.info, EDITED: changed.version})
+                kept = {name: value for name, value in changed.info.items() if name != HELD}
+                changed = replace(changed, info={**kept, HELD_SINCE: now, EDITED: changed.version})
             await self._committed([changed, *before, *await self._followed(record, changed, now)])
             return changed
 
@@ -204,15 +232,20 @@ class Library:
 
     async def undo(self, record: Record) -> list[Record]:
         """Take back the last thing that happened to a memory. Returns what changed; nothing if nothing did."""
-        sets = await self._current(is_change=True)
         async with self._changing:
+            sets = await self._current(is_change=True)
             line = {one.id: one for one in await self.history(record)}
             now = time.time()
             changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
             changed = [one for one in changed if not sets.is_struck(one)]
             changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
-            followed = [await self._turned_back(line[one.id], one, now) for one in changed]
-            await self._committed([*changed, *(one for records in followed for one in records)])
+            changed = [_to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
+            edits = {one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if EDIT_OF in one.info}
+            followed: dict[str, Record] = {}
+            for one in changed:
+                found = await self._followed(line[one.id], one, now, edits.get(one.id))
+                followed |= {other.id: other for other in found if other.id not in line}
+            await self._committed([*changed, *followed.values()])
             return changed
 
     async def revise(
@@ -221,8 +254,8 @@ class Library:
         """New versions of memories, and new ones with them; what somebody else changed or deleted meanwhile is left
         out. With `seen` (ids and versions of all that it rests on) all is done or nothing: raises Outdated if any of
         these is another now. They can be found when this returns. Raises MemoryUnavailable."""
-        sets = await self._current(is_change=True)
         async with self._changing:
+            sets = await self._current(is_change=True)
             there = await self.versions([*(record.id for record in records), *(seen or ())])
             now = time.time()
             changed = [
@@ -236,24 +269,44 @@ class Library:
             await self._committed([*added, *changed])
             return changed
 
-    async def _followed(self, before: Record, after: Record, now: float) -> list[Record]:
-        """What was concluded from a memory, when that is changed: it holds as long as the memory does."""
+    @asynccontextmanager
+    async def unchanged(self, seen: Sequence[Record]) -> AsyncIterator[None]:
+        """What is written within rests on these: raises Outdated if any of them is another now, and nobody changes one
+        meanwhile. Raises MemoryUnavailable."""
+        async with self._changing:
+            await self._current(is_change=True)
+            there = await self.versions([record.id for record in seen])
+            if any(there.get(record.id) != record.version for record in seen):
+                raise Outdated
+            yield
+
+    async def _followed(
+        self, before: Record, after: Record, now: float, edited_at: float | None = None
+    ) -> list[Record]:
+        """What was concluded from a memory, when that is changed: it holds as long as the memory does, and what it had
+        replaced holds when it does not. `edited_at`: when the edit was made that is taken back."""
         if before.text == after.text and before.status == after.status:
             return []
-        concluded = await self._concluded_from([before])
-        if after.status == "activated" and before.text == after.text:
-            changed = [revived(one) for one in concluded if replaced_by(one) == before.id]
-        else:
-            changed = [archived(one, now, before.id) for one in concluded if one.status == "activated"]
-        return [replace(one, version=one.version + 1, updated_at=now) for one in changed]
+        concluded = [one for one in await self._concluded_from([before]) if one.id != replaced_by(after)]
+        is_back = after.status == "activated" and before.status != "activated"
+        moment = held_until(before) if is_back and before.text == after.text else edited_at
+        holds = after.status == "activated"
+        back = [revived(one, now) for one in concluded if holds and is_ended_with(one, before.id, moment)]
+        over = {one.id: one for one in concluded if one.status == "activated" and not is_back}
+        changed = [
+            *back,
+            *await self._replaced_again(back, now),
+            *(ended(one, now, before.id) for one in over.values()),
+        ]
+        changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
+        known = {one.id for one in changed}
+        return [*changed, *(one for one in await self._held_before(over, known, now) if one.id not in known)]
 
-    async def _turned_back(self, before: Record, after: Record, now: float) -> list[Record]:
-        """The same when a change is taken back: what was concluded from the earlier text holds again."""
-        found = await self._followed(before, after, now)
-        if before.text != after.text and before.status == after.status == "activated":
-            earlier = [one for one in await self._concluded_from([before]) if replaced_by(one) == before.id]
-            found += [replace(revived(one), version=one.version + 1, updated_at=now) for one in earlier]
-        return found
+    async def _replaced_again(self, back: Sequence[Record], now: float) -> list[Record]:
+        """What these had taken the place of, and holds: it does no more."""
+        ids = {id_: one.id for one in back for id_ in replaced_ids(one.info)}
+        found = (await self._by_ids(await self._current(), ids)).values() if ids else ()
+        return [archived(one, now, ids[one.id]) for one in found if one.status == "activated"]
 
     async def _fresh(self, sets: "WorkingSets", record: Record) -> Record:
         """The record as it is now. Raises NotFound if it was deleted."""
@@ -309,6 +362,15 @@ class Library:
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets
+
+
+def _to_be_learnt_from(record: Record) -> Record:
+    """A memory with another text, which a model is to look at; earlier texts are not."""
+    return record if EDIT_OF in record.info else replace(record, info={**record.info, EDITED: record.version})
+
+
+def _has_link(record: Record, among: Collection[str]) -> bool:
+    return any(link in among for link in record.links)
 
 
 def _is_conclusion(record: Record) -> bool:

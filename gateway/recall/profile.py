@@ -13,8 +13,10 @@ from gateway.fence import SUSPICIOUS
 from gateway.store.terms import likeness, terms
 from gateway.turn import Record
 
-__all__ = ["in_force", "is_about_oneself", "of_profile"]
+__all__ = ["PROFILE_KINDS", "in_force", "is_about_oneself", "of_profile"]
 
+PROFILE_KINDS: Final = ("preference", "profile")
+"""Kinds of memories that may be of a profile."""
 _ABOUT: Final = "about"  # who the user is
 _TOPICS: Final = ("address", "health", "style", _ABOUT)
 # said of oneself and of nothing else: what is told by the way is recalled where it matters
@@ -23,6 +25,9 @@ _OWN_HEALTH: Final = re.compile(
 )
 _SAME: Final = 0.6  # likeness of words from which on two wishes are about the same thing
 _ADDRESS: Final = re.compile(r"\b(?:call(?:ing)?|address(?:ing)?)\s+me\b|叫我|称呼我", re.IGNORECASE)
+_HARM: Final = re.compile(
+    r"\b(?:allerg|intoleran|diabet|coeliac|celiac|epilep|asthma)|过敏|不耐|糖尿病|哮喘", re.IGNORECASE
+)
 _CONDITION: Final = re.compile(
     r"\b(?:when(?:ever)?|if|unless|while)\b.*$|(?:当|如果|在).{2,}?(?:时|的时候)", re.IGNORECASE
 )
@@ -63,7 +68,7 @@ def of_profile(record: Record) -> bool:
     """True for a wish that the user said in so many words and that holds whatever is asked."""
     return (
         record.status == "activated"
-        and record.kind == "preference"
+        and record.kind in PROFILE_KINDS
         and record.source == "user"
         and record.info.get("topic") in _TOPICS
         and SUSPICIOUS not in record.info
@@ -85,12 +90,15 @@ def in_force(records: Iterable[Record]) -> list[Record]:
 def _replaces(newer: Record, older: Record) -> bool:
     if is_about_oneself(newer) or is_about_oneself(older):
         return newer.info["topic"] == older.info["topic"] and _trait(newer.text) == _trait(older.text)
+    if _HARM.search(older.text) and not _HARM.search(newer.text):
+        return False  # a new diet does not end an allergy
     if _ADDRESS.search(newer.text) and _ADDRESS.search(older.text):
         return True
     conditions = _condition(newer.text), _condition(older.text)
     if any(conditions) and likeness(*conditions) < _SAME:
         return False  # each holds where its condition does
-    if any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
+    is_same_topic = newer.info["topic"] == older.info["topic"]
+    if is_same_topic and any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
         return True
     return likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
 from gateway.recall.dated import said_within
-from gateway.recall.profile import in_force
+from gateway.recall.profile import PROFILE_KINDS, in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.recall.ties import Ties
@@ -32,10 +32,11 @@ __all__ = ["WorkingSet"]
 Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
-_GROUPS = {"text": (0,), "preference": (1, 4), "tool": (2,), "skill": (3,), "chat": (0, 4)}
+_GROUPS = {"text": (0,), "preference": (1, 4), "tool": (2,), "skill": (3,), "chat": (0, 4), "profile": (5,)}
 """The codes of the rows that are searched together. A preference that a model learnt (4) competes with what was said in
 a chat; one that is a sentence of a message (1) does not: the message does."""
 _LEARNT_PREFERENCE = 4
+_OF_PROFILE = (*_GROUPS["preference"], *_GROUPS["profile"])
 _IN_CONVERSATION = ("turn", "document")  # kinds with neighbours: what comes before and after
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
@@ -171,7 +172,7 @@ class WorkingSet:
             return
         columns = self._columns
         self._ties.remove(index)
-        if columns["group"][index] in _GROUPS["preference"]:
+        if columns["group"][index] in _OF_PROFILE:
             self._profile = None
         if not columns["alive"][index]:
             return
@@ -242,7 +243,7 @@ class WorkingSet:
         """The wishes that are in force, as `recall/profile.py` says."""
         if self._profile is None:
             columns, count = self._columns, len(self._records)
-            rows = np.flatnonzero(columns["alive"][:count] & _is_of(columns["group"][:count], "preference"))
+            rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], _OF_PROFILE))
             wishes = in_force(self._at(rows.tolist()))
             tokens = [int(columns["tokens"][self._row_of[record.id]]) for record in wishes]
             self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(wishes, tokens, strict=True))
@@ -303,7 +304,7 @@ class WorkingSet:
         self._records.append(record)
         self._row_of[record.id] = index
         self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
-        if record.kind == "preference":
+        if record.kind in PROFILE_KINDS:
             self._profile = None
         self._ties.add(index, record)
         columns["alive"][index] = record.status == "activated"

@@ -18,7 +18,7 @@ from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.remember.late import Late
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
-from gateway.remember.preferences import EXPLICIT, is_whole_and_short, preferences
+from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
 from gateway.remember.suspicion import suspicions
 from gateway.store.dates import ABOUT, told_of
 from gateway.store.journal import Journal, JournalFailed
@@ -261,14 +261,14 @@ def _preferences_of(record: Record) -> list[Record]:
         replace(
             record,
             id=derived_id(record.id, "preference", str(index)),
-            kind="preference",
+            kind="profile" if preference.topic == ABOUT_ONESELF else "preference",
             text=preference.text,
             message_id=message_id(preference.text),
             part=0,
             links=(record.id,),
             info={
                 **record.info,
-                "preference_type": EXPLICIT,
+                **({} if preference.topic == ABOUT_ONESELF else {"preference_type": EXPLICIT}),
                 "reasoning": f"The user said so: {preference.text}",
                 "topic": preference.topic,
                 "standing": is_own,

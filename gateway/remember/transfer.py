@@ -5,8 +5,9 @@ are made anew where it is taken in. Taking in the same lines twice changes nothi
 comes back.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.identity import checked_id, named_scope
 from gateway.remember.selection import Selection, chosen
 from gateway.store.journal import Journal, JournalFailed
+from gateway.store.lineage import named_by, renamed
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.turn import Record, Scope, ScopeKind, derived_id, message_id
@@ -27,7 +29,7 @@ _AT_ONCE = 250
 _BYTES_AT_ONCE = 2**20
 _DEEPEST = 64  # levels of a line
 _NAMES = ("tenant", "owner", "cube_id", "user_id", "session_id", "agent_id", "app_id")
-_KINDS = ("turn", "fact", "preference", "tool", "skill", "document")
+_KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 _STATUSES = ("activated", "resolving", "archived")
 _ID = r"^[0-9a-f]{32}$"
 _LONGEST_TEXT = 65_536
@@ -147,12 +149,11 @@ class Transfer:
         known = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
         if tenant is not None:  # an id of another tenant is one that is not known here: its memory gets another
             own = {scope.value for scope in await self._registry.all_scopes(tenant)}
-            foreign = {id_ for id_, record in known.items() if record.scope not in own}
-            batch = [
-                (scope, replace(record, id=_copied(record.id, scope)) if record.id in foreign else record)
-                for scope, record in batch
-            ]
+            named = {id_ for _, record in batch for id_ in named_by(record)} - known.keys()
+            found = {**known, **{one.id: one for one in await self._store.find(sorted(named))}}
+            foreign = {id_ for id_, record in found.items() if record.scope not in own}
             if foreign:
+                batch = [(scope, renamed(record, partial(_unless_own, scope, foreign))) for scope, record in batch]
                 known |= {one.id: one for one in await self._store.find([record.id for _, record in batch])}
         versions = await self._store.versions([record for _, record in batch])
         new: list[tuple[Scope, Record]] = []
@@ -179,8 +180,12 @@ def _newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]
     return list(found.values())
 
 
-def _copied(id_: str, scope: Scope) -> str:
+def _copied(scope: Scope, id_: str) -> str:
     return derived_id(scope.value, id_)
+
+
+def _unless_own(scope: Scope, foreign: Collection[str], id_: str) -> str:
+    return _copied(scope, id_) if id_ in foreign else id_
 
 
 def _written(scope: Scope, record: Record) -> bytes:
@@ -210,5 +215,5 @@ def _read(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
     fields = found.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id"})
     fields["message_id"] = found.message_id or message_id(found.text)
     if tenant not in (None, found.tenant):  # a copy in another tenant is another memory
-        fields["id"], fields["links"] = _copied(found.id, scope), tuple(_copied(link, scope) for link in found.links)
+        return scope, renamed(Record(**fields, scope=scope.value, cube_id=scope.cube_id), partial(_copied, scope))
     return scope, Record(**fields, scope=scope.value, cube_id=scope.cube_id)

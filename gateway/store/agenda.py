@@ -44,6 +44,9 @@ DELETE FROM conversations WHERE scope=? AND session=? AND NOT EXISTS (
     SELECT 1 FROM messages WHERE messages.scope=conversations.scope AND messages.session=conversations.session
     AND aside=0)
 """
+_DUE = """
+SELECT scope, session, tries, before, min(due) FROM conversations WHERE due<=? GROUP BY scope ORDER BY 5 LIMIT ?
+"""
 _DAYS_KEPT = 7
 
 
@@ -101,6 +104,10 @@ class Agenda:
         """When learning was first switched on: what was said before is nobody's order to send to a model."""
         return await self._place("began")
 
+    async def begin(self, now: float) -> None:
+        """Learning was switched on now."""
+        await self._file.write("INSERT OR REPLACE INTO places VALUES ('began', ?)", [(now,)])
+
     async def position(self) -> int:
         """The journal's number up to which all was noted."""
         return int(await self._place("position"))
@@ -125,11 +132,8 @@ class Agenda:
 
     async def due(self, now: float, limit: int) -> list[Due]:
         """Conversations whose turn it is, the longest due first; one of each scope."""
-        rows = await self._rows(
-            "SELECT scope, session, tries, before FROM conversations WHERE due<=? ORDER BY due LIMIT ?", now, limit * 8
-        )
-        first = {row[0]: Due(*row) for row in reversed(rows)}
-        return list(reversed(first.values()))[:limit]
+        rows = await self._rows(_DUE, now, limit)
+        return [Due(*row[:4]) for row in rows]
 
     async def next_due(self) -> float | None:
         """When the next conversation is due, in seconds since 1970; None if none waits."""

@@ -42,6 +42,7 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
         for scope in await _larger(store, number, most, None):
             tables = await store.rows(number, _one_of("scope", [scope]))
             held = await asyncio.to_thread(Loaded(tables).records)
+            held.sort(key=_is_standing)  # the oldest first, and wishes that hold last
             found += held[: max(0, len(held) - most)]
             if len(found) >= limit:
                 return found[:limit]
@@ -67,6 +68,11 @@ async def stale(store: MemoryStore, before: float) -> list[int]:
     growing table, the older ones somewhere before them."""
     condition = f"version > 1 AND updated_at < TIMESTAMP '{datetime.fromtimestamp(before, UTC).isoformat()}'"
     return [number for number in store.buckets if await store.count_grown(number, condition)]
+
+
+def _is_standing(record: Record) -> bool:
+    is_wish = record.kind in ("preference", "profile") and record.status == "activated"
+    return is_wish and bool(record.info.get("standing"))
 
 
 def _one_of(column: str, values: list[str]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.store.lineage import CORRECTS, EDIT_OF, HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES
+from gateway.store.lineage import NAMES
 from gateway.turn import Record, group_of
 
 __all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
@@ -262,29 +262,26 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
 
 
 # names that `info` cannot take: they mean a memory's own fields
-BUILT_IN: Final = (frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}) | {
-    "chunk",
-    CORRECTS,
-    EDIT_OF,
-    HELD_UNTIL,
-    LEARNT,
-    REPLACED_BY,
-    REPLACES,
-    "condensed",
-    "feedback",
-    "file_ids",
-    "file_name",
-    "partial",
-    "preference_type",
-    "reasoning",
-    "said_again",
-    "standing",
-    "steps",
-    "topic",
-    "undone",
-    "used_tool",
-    "worked",
-}
+BUILT_IN: Final = (
+    (frozenset(_FIELDS) - {"source", "type", "role", "content", "key"})
+    | NAMES
+    | {
+        "chunk",
+        "brought_back",
+        "condensed",
+        "feedback",
+        "file_ids",
+        "file_name",
+        "partial",
+        "preference_type",
+        "reasoning",
+        "standing",
+        "steps",
+        "topic",
+        "used_tool",
+        "worked",
+    }
+)
 
 
 def _equals(found: Any, wanted: Any) -> bool:

@@ -15,7 +15,7 @@ from gateway.identity import checked_id, scope_of
 from gateway.recall.assemble import when
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
-from gateway.store.lineage import LEARNT, REPLACES, held_at, held_until, replaced_by
+from gateway.store.lineage import LEARNT, held_at, held_since, held_until, replaced_by, replaced_ids
 from gateway.store.registry import Registry
 from gateway.turn import Memory, MemoryStatus, Record, Right, Scope, Wanted
 from gateway.wire.guard import principal_of
@@ -24,7 +24,7 @@ from gateway.wire.moments import moment_in
 __all__ = ["HistoryFace"]
 
 _USUAL, _MOST = 100, 1000
-_KINDS = ("turn", "fact", "preference", "tool", "skill", "document")
+_KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 
 
 class HistoryFace:
@@ -153,7 +153,7 @@ def _found(memory: Memory, status: str) -> dict[str, Any]:
 
 
 def _shown(record: Record) -> dict[str, Any]:
-    until, replaces = held_until(record), record.info.get(REPLACES)
+    until = held_until(record)
     return {
         "id": record.id,
         "kind": record.kind,
@@ -163,9 +163,9 @@ def _shown(record: Record) -> dict[str, Any]:
         "status": record.status,
         "confidence": record.confidence,
         "session_id": record.session_id,
-        "from": _iso(record.event_time),
+        "from": _iso(held_since(record)),
         "until": None if until is None else _iso(until),
-        "replaces": [one for one in replaces if isinstance(one, str)] if isinstance(replaces, list) else [],
+        "replaces": list(replaced_ids(record.info)),
         "replaced_by": replaced_by(record) or None,
         "rests_on": list(record.links),
         "version": record.version,
@@ -173,7 +173,7 @@ def _shown(record: Record) -> dict[str, Any]:
 
 
 def _iso(at: float) -> str:
-    return when(at).isoformat(timespec="seconds")
+    return when(at).isoformat()  # to the microsecond: the moment can be asked for again
 
 
 def _json(body: object) -> web.Response:

@@ -167,7 +167,7 @@ def _asked(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
 
 _LISTED = [
     _asked("user", "Whose memories; else the default user's."),
-    _asked("kind", "turn, fact, preference, tool, skill, document; several with commas."),
+    _asked("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
     _asked("archived", "`true`: those that hold no more."),
     _asked("limit", "How many, 1 to 1000."),
     _asked("as_of", "What was known and held then: a date, a time or seconds since 1970."),

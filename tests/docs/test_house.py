@@ -87,6 +87,7 @@ SHOWN_BY = {
     "wire/memos/items.py": "flow/test_memos_native.py",
     "wire/memos/knowledge.py": "flow/test_memos_client.py",
     "wire/memos/manage_models.py": "flow/test_memos_native.py",
+    "learn/notebook.py": "flow/test_learning.py",
     "wire/memos/extracting.py": "flow/test_memos_models.py",
     "wire/memos/memory.py": "flow/test_memos_native.py",
     "wire/memos/playground.py": "flow/test_memos_models.py",

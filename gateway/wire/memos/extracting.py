@@ -11,6 +11,7 @@ from gateway.learn.items import Item
 from gateway.learn.lesson import lesson_of
 from gateway.learn.reconcile import Decision
 from gateway.learn.window import window_of
+from gateway.recall.library import Outdated
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.remember.suspicion import suspicions
 from gateway.turn import Identity, Record, Scope, Turn
@@ -51,7 +52,13 @@ async def extracted(call: Call, access: Access, turn: Turn, said: Sequence[Recor
     stated = {one.text for one in said}
     new = [Decision(item, "unrelated") for item in await _found(call, own) or () if item.text not in stated]
     lesson = lesson_of(scope, access.identity.session_id, new, turn.received_at)
-    return await call.keep(turn, lesson.added) if lesson.added else []
+    if not lesson.added:
+        return []
+    try:
+        async with call.desk.library.unchanged(own):
+            return await call.keep(turn, lesson.added)
+    except Outdated:  # somebody deleted a message while the model thought
+        return []
 
 
 async def _found(call: Call, said: Sequence[Record]) -> list[Item] | None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.asking import Judged, judge_feedback
-from gateway.errors import NotFound
+from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.store.lineage import CORRECTS, REPLACES
+from gateway.learn.support import givers
+from gateway.recall.library import Outdated
+from gateway.store.lineage import CORRECTS, LEARNT, REPLACES
 from gateway.store.registry import Task
 from gateway.turn import Record, Scope, Turn, Wanted, derived_id
 from gateway.wire.dialects.chat import text_of
@@ -46,6 +48,21 @@ class Changed:
     updated: tuple[tuple[Record, Record], ...] = ()
     forgotten: tuple[Record, ...] = ()
     answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """What a model is shown: the feedback, the memories that it may be about, with their relevance, and what was said
+    before it."""
+
+    text: str
+    about: tuple[tuple[Record, float], ...]
+    context: str
+    said: tuple[Record, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Record, ...]:
+        return (*(record for record, _ in self.about), *self.said)
 
 
 def feedback_operations() -> list[Operation]:
@@ -90,7 +107,7 @@ async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, A
         asked.feedback_content,
         history=asked.history,
         memory_ids=asked.retrieved_memory_ids,
-        info=asked.info,
+        info=asked.metadata,
     )
     await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
     if asked.async_mode == "sync":
@@ -110,7 +127,7 @@ async def _in_background(
     """Keep the feedback as it is, durably; what a model makes of it takes its place later."""
     desk, native = call.desk, asked if isinstance(asked, NativeFeedbackRequest) else None
     history, memory_ids = (native.history, native.retrieved_memory_ids) if native else ((), ())
-    info = dict(native.info) if native else {}
+    info = native.metadata if native else {}
     turn = replace(call.turn(access.identity), info=info, agent_id=asked.agent, app_id=asked.app_id)
     about = await _about(call, access, asked.feedback_content, memory_ids)
     plain = await _kept_plainly(call, access, turn, asked.feedback_content, about)
@@ -121,10 +138,10 @@ async def _in_background(
     async def work() -> None:
         status = "failed"
         try:
-            context = await _context(call, access, access.identity.writes[0], history)
-            judged = await _judged(call, asked.feedback_content, context, about)
+            material = await _material(call, access, asked.feedback_content, about, history)
+            judged = await _judged(call, material)
             if judged is not None:
-                await _applied(call, access, turn, judged)
+                await _applied(call, access, turn, judged, material)
                 await desk.library.delete(plain)
             await desk.drained(10)
             status = "completed"
@@ -146,10 +163,9 @@ async def give_feedback(
     app_id: str = "",
 ) -> Changed:
     """Change what the feedback is about. Raises MemoryUnavailable; then nothing was changed."""
-    scope = access.identity.writes[0]
     about = await _about(call, access, text, memory_ids)
-    context = await _context(call, access, scope, history)
-    judged = await _judged(call, text, context, about)
+    material = await _material(call, access, text, about, history)
+    judged = await _judged(call, material)
     turn = replace(call.turn(access.identity), info=dict(info or {}), agent_id=agent_id, app_id=app_id)
     if judged is None:
         forgotten = await _forgotten(call, text, about)
@@ -158,12 +174,12 @@ async def give_feedback(
             if forgotten
             else Changed(tuple(await _kept_plainly(call, access, turn, text, about)))
         )
-    return await _applied(call, access, turn, judged)
+    return await _applied(call, access, turn, judged, material)
 
 
-async def _judged(call: Call, text: str, context: str, about: Sequence[tuple[Record, float]]) -> Judged | None:
-    limit = call.desk.config.memory.extraction.timeout
-    return await judge_feedback(call.desk.asker, text, context, [record for record, _ in about], limit)
+async def _judged(call: Call, material: _Material) -> Judged | None:
+    limit, records = call.desk.config.memory.extraction.timeout, [record for record, _ in material.about]
+    return await judge_feedback(call.desk.asker, material.text, material.context, records, limit)
 
 
 async def _kept_plainly(
@@ -184,13 +200,21 @@ async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]
     return tuple(found)
 
 
-async def _applied(call: Call, access: Access, turn: Turn, judged: Judged) -> Changed:
-    """New versions beside what they replace, which is archived; what is new; and what is forgotten, archived too."""
+async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, material: _Material) -> Changed:
+    """New versions beside what they replace, which is archived; what is new; and what is forgotten, archived too.
+    Raises MemoryUnavailable if what the model was shown is another now."""
     scope, library = access.identity.writes[0], call.desk.library
     made = [_correction(call, turn, scope, new, [old]) for old, new in judged.updates]
     made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
     made += [_correction(call, turn, scope, addition, []) for addition in judged.additions]
-    kept = await call.keep(turn, made) if made else []
+    made = [_resting(one, material) for one in made]
+    kept: list[Record] = []
+    if made:
+        try:
+            async with library.unchanged(material.shown):
+                kept = await call.keep(turn, made)
+        except Outdated as error:
+            raise MemoryUnavailable("what the feedback is about was changed meanwhile; try again") from error
     replaced = [(old, new) for old, _ in judged.updates for new in kept if _replaces(new, old)]
     forgotten = []
     for old, new in replaced:
@@ -220,14 +244,32 @@ async def _about(call: Call, access: Access, text: str, memory_ids: Sequence[str
     return [(memory.record, memory.relativity) for memory in ordered if memory.record.scope in own]
 
 
-async def _context(call: Call, access: Access, scope: Scope, history: Sequence[Mapping[str, Any]]) -> str:
-    """The conversation that was commented on: as it was sent, else as it is stored."""
+async def _material(
+    call: Call,
+    access: Access,
+    text: str,
+    about: Sequence[tuple[Record, float]],
+    history: Sequence[Mapping[str, Any]],
+) -> _Material:
+    """With the conversation that was commented on: as it was sent, else as it is stored."""
     if history:
-        said = [(str(message.get("role")), text_of(message.get("content"))) for message in history]
+        told = [(str(message.get("role")), text_of(message.get("content"))) for message in history[-_CONVERSATION:]]
+        said: list[Record] = []
     else:
-        records = await call.desk.library.conversation(scope, access.identity.session_id, _CONVERSATION)
-        said = [(record.source, record.text) for record in records]
-    return "\n".join(f"{role}: {text}" for role, text in said[-_CONVERSATION:])
+        identity = access.identity
+        said = await call.desk.library.conversation(identity.writes[0], identity.session_id, _CONVERSATION)
+        told = [(record.source, record.text) for record in said]
+    return _Material(text, tuple(about), "\n".join(f"{role}: {words}" for role, words in told), tuple(said))
+
+
+def _resting(made: Record, material: _Material) -> Record:
+    """What a model made of feedback. In the user's own words it stands by itself; else it goes with the memories that
+    gave it a word."""
+    given = givers(made.text, [replace(made, text=material.text)], material.shown)
+    if not given:
+        return made
+    info = {name: value for name, value in made.info.items() if name != CORRECTS}
+    return replace(made, links=tuple(record.id for record in given), info={**info, LEARNT: True})
 
 
 def _correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequence[Record]) -> Record:

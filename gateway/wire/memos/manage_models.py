@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, RootModel, field_validator, model_validator
 
+from gateway.store.filters import BUILT_IN
 from gateway.wire.memos.models import Body, Ids, ScopedRequest
 
 __all__ = [
@@ -163,6 +164,11 @@ class NativeFeedbackRequest(ScopedRequest):
     async_mode: Literal["async", "sync"] = "async"
     corrected_answer: bool = False
     info: dict[str, Any] = Field({})
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """`info` without the names that mean something to the memory itself."""
+        return {name: value for name, value in self.info.items() if name not in BUILT_IN}
 
     @field_validator("async_mode", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 import time
 
 from gateway.learn.condense import CONDENSED, held_by, oldest, set_aside, summary_in, telling
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY
+from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, SET_ASIDE
 from gateway.turn import Record
 from tests.fakes.made import record
 
@@ -87,4 +87,4 @@ def test_what_does_not_stay_is_archived_under_its_summary() -> None:
     stays, gone = set_aside(said, {said[0].id}, NOW, "f" * 32)
     assert (stays.status, stays.info) == ("activated", {CONDENSED: True}), "the next time does not look at it again"
     assert (gone.id, gone.text, gone.status) == (said[1].id, "two", "archived")
-    assert gone.info == {HELD_UNTIL: NOW, REPLACED_BY: "f" * 32, CONDENSED: True}
+    assert gone.info == {HELD_UNTIL: NOW, REPLACED_BY: "f" * 32, SET_ASIDE: True}

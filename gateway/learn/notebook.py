@@ -1,0 +1,107 @@
+"""What a model found in a conversation, compared with what is known, and written down in one step, or not at all."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from gateway.learn import items, reconcile
+from gateway.learn.condense import CONDENSED
+from gateway.learn.items import Item
+from gateway.learn.lesson import Lesson, learnt_again, lesson_of
+from gateway.learn.window import Window
+from gateway.recall.library import Library
+from gateway.store.lineage import EDITED, LEARNT, replaced_by
+from gateway.telemetry import Telemetry
+from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
+
+__all__ = ["Ask", "NotNow", "Notebook", "Screen", "Search"]
+
+_NEAR = 4  # known memories that a new item is compared with
+_NEAR_ENOUGH = 0.15  # relevance
+
+Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
+Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
+Ask = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+
+
+class NotNow(Exception):
+    """A conversation cannot be learnt from now; the message is a short word that says why."""
+
+
+class Notebook:
+    """`search` finds known memories, `screen` is where plugins see new ones."""
+
+    def __init__(self, library: Library, telemetry: Telemetry, search: Search, screen: Screen) -> None:
+        self._library = library
+        self._telemetry = telemetry
+        self._search = search
+        self._screen = screen
+
+    async def keep(self, scope: Scope, session: str, window: Window, found: Mapping[str, Any], ask: Ask) -> None:
+        """Write down what a model found in a window. `ask` shows a model new notes beside old ones. Raises Outdated if
+        anything that this rests on is another meanwhile; NotNow, MemoryUnavailable or PluginUnavailable."""
+        read, dropped = await asyncio.to_thread(items.read_items, found, window)
+        for why, count in dropped.items():
+            self._telemetry.bound("learned", why).inc(count)
+        if not read:
+            return
+        compared = [(item, await self._near(scope, item)) for item in read]
+        decisions = await reconcile.decide(compared, ask)
+        lesson = lesson_of(scope, session, decisions, time.time())
+        lesson = _without(lesson, await self._library.deleted(lesson.added))
+        added, again = await self._new(scope, lesson.added)
+        rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
+        seen = {record.id: record.version for record in rests_on}
+        await self._library.revise([*lesson.changed, *again], added, seen)
+        for decision in decisions:
+            self._telemetry.bound("learned", decision.relation).inc()
+
+    async def told(self, scope: Scope, messages: Sequence[Record]) -> set[str]:
+        """The ids of those messages of which something is written down, as they are."""
+        ids = {record.id for record in messages if EDITED not in record.info}
+
+        def rests_on_them(record: Record) -> bool:
+            is_note = LEARNT in record.info and CONDENSED not in record.info and record.status == "activated"
+            return is_note and not ids.isdisjoint(record.links)
+
+        found = await self._library.records(scope, rests_on_them)
+        return ids.intersection(link for record in found for link in record.links)
+
+    async def _near(self, scope: Scope, item: Item) -> list[Record]:
+        """Known memories of the same kind and user that may be about the same thing. Raises NotNow."""
+        own, user = {source.id for source in item.sources}, item.sources[-1].user_id
+        group = group_of(item.kind)
+
+        def allows(record: Record) -> bool:
+            is_note = LEARNT in record.info or record.kind != "tool"  # calls of tools are what was done
+            is_whole = CONDENSED not in record.info  # a summary says more than one thing
+            return record.kind == item.kind and record.user_id == user and is_note and is_whole and record.id not in own
+
+        wanted = Wanted(
+            text=_NEAR * (group == "text"),
+            preference=_NEAR * (group == "preference"),
+            tool=_NEAR * (group == "tool"),
+            skill=_NEAR * (group == "skill"),
+            min_relativity=_NEAR_ENOUGH,
+            allows={scope.value: allows},
+        )
+        recalled = await self._search([scope], item.text, wanted)
+        if recalled.status is MemoryStatus.DEGRADED:
+            raise NotNow(recalled.reason or "degraded")
+        return [memory.record for memory in recalled.memories][:_NEAR]
+
+    async def _new(self, scope: Scope, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+        """Those to be added, as plugins let them be stored, and those that were known once and come back."""
+        if not records:
+            return [], []
+        known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
+        fresh = [record for record in records if record.id not in known]
+        again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
+        return list(await self._screen(scope, fresh)) if fresh else [], again
+
+
+def _without(lesson: Lesson, gone: Collection[str]) -> Lesson:
+    """A lesson without what somebody deleted before: nothing is replaced by that."""
+    added = tuple(record for record in lesson.added if record.id not in gone)
+    return Lesson(added, tuple(record for record in lesson.changed if replaced_by(record) not in gone))
