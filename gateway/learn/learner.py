@@ -26,7 +26,7 @@ from gateway.store.lineage import EDITED, LEARNT
 from gateway.store.loaded import Row
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Record, Scope, ScopeKind
+from gateway.turn import Record, Scope, ScopeKind, derived_id
 from gateway.upstream.asker import Asked, Asker
 
 __all__ = ["Learner"]
@@ -112,6 +112,7 @@ class Learner:
 
     async def forget(self, scopes: Sequence[str], session: str | None) -> None:
         """Leave nothing that names these. Raises MemoryUnavailable."""
+        session = None if session is None else _digest(session)
         self._said = [one for one in self._said if one.scope not in scopes or session not in (None, one.session)]
         try:
             await self._agenda.forget(scopes, session)
@@ -144,7 +145,7 @@ class Learner:
             if len(self._said) >= _NOTED:  # the file cannot be written, or too much comes: the journal keeps it
                 self._is_behind = True
                 return
-            self._said.append(Said(seq, record.scope, record.session_id, record.id, tokens))
+            self._said.append(Said(seq, record.scope, _digest(record.session_id), record.id, tokens))
             self._wake.set()
         self._position = max(self._position, seq)
 
@@ -323,10 +324,10 @@ class Learner:
             return answer.found
 
         try:
-            await self._notebook.keep(scope, due.session, window, asked.found, compare)
+            await self._notebook.keep(scope, window, asked.found, compare)
         except (NotNow, Outdated, MemoryUnavailable, PluginUnavailable) as error:  # the question is paid for: a try
             _log.warning("lesson_not_kept", extra={"cause": str(error) or "outdated"})
-            return str(error) if isinstance(error, NotNow) else type(error).__name__
+            return type(error).__name__
         return ""
 
     async def _is_spent(self, payer: str) -> bool:
@@ -357,6 +358,11 @@ class Learner:
             await self._agenda.put_off(due, self._outage_until, failure)
         else:
             await self._failed(due, failure, seqs)
+
+
+def _digest(session: str) -> str:
+    """What stands for a conversation's name, which may be personal, in a file that outlasts it."""
+    return derived_id("session", session)
 
 
 def _payer(scope: Scope, user: str) -> str:

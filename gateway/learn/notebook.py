@@ -38,7 +38,7 @@ class Notebook:
         self._search = search
         self._screen = screen
 
-    async def keep(self, scope: Scope, session: str, window: Window, found: Mapping[str, Any], ask: Ask) -> None:
+    async def keep(self, scope: Scope, window: Window, found: Mapping[str, Any], ask: Ask) -> None:
         """Write down what a model found in a window. `ask` shows a model new notes beside old ones. Raises Outdated if
         anything that this rests on is another meanwhile; NotNow, MemoryUnavailable or PluginUnavailable."""
         read, dropped = await asyncio.to_thread(items.read_items, found, window)
@@ -48,7 +48,7 @@ class Notebook:
             return
         compared = [(item, await self._near(scope, item)) for item in read]
         decisions = await reconcile.decide(compared, ask)
-        lesson = lesson_of(scope, session, decisions, time.time())
+        lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
         lesson = _without(lesson, await self._library.deleted(lesson.added))
         added, again = await self._new(scope, lesson.added)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))

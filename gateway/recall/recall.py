@@ -76,9 +76,9 @@ class Recall:
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
         query = make_query(turn.ask.query, turn.ask.context, turn.wanted.now or turn.received_at)
-        if not query.text:
-            return Recalled(MemoryStatus.MISS, reason="no_query")
         wanted = self._limited(turn)
+        if not query.text and (self._sets is None or not wanted.profile):
+            return Recalled(MemoryStatus.MISS, reason="no_query")
         began = time.perf_counter()
         recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
@@ -164,6 +164,9 @@ class Recall:
     ) -> Recalled:
         load = sets.archived if wanted.is_archived else sets.for_recall
         loads = [asyncio.ensure_future(load(scope)) for scope in scopes]
+        if wanted.profile and not query.text:  # a greeting asks for nothing, but is answered as the user wishes
+            held = await asyncio.gather(*loads)
+            return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: _profile(held)))
         current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
         held = await asyncio.gather(*loads)
         meant = {self._embedders.current.name: current}

@@ -135,3 +135,49 @@ async def test_a_chat_that_finds_nothing_has_the_archive_looked_into(tmp_path: P
             return wanted in [one["text"] for one in await listed(gateway, kind="turn")]
 
         await eventually(is_back, 10)
+
+
+async def test_what_the_user_had_forgotten_does_not_come_back(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, memory__retention__condense_over=100)
+    async with running_gateway(config) as gateway:
+        await filled(gateway)
+        memory = gateway.gateway.memory
+        await memory.condenser.sweep(time.time())
+        body = {"user_id": "ada", "feedback_content": "Please forget my passport number", "async_mode": "sync"}
+        (changed,) = (await gateway.post("/product/feedback", body)).json["data"]
+        assert [one["memory"] for one in changed["record"]["delete"]] == [TOLD]
+        scopes = (await memory.registry.scopes_of_owner("default", "ada"))[:1]
+        assert await memory.condenser.bring_back(scopes, "What is my passport number, when does it expire?") == 0
+        assert TOLD not in [one["text"] for one in await listed(gateway, kind="turn")]
+
+
+async def test_a_model_that_is_out_is_waited_for(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstream.script = says(503, {"error": {"message": "busy"}})
+    config = configuration(
+        tmp_path, upstream.url, memory__retention__condense_over=100, memory__extraction__model="fake-1"
+    )
+    async with running_gateway(config) as gateway:
+        await filled(gateway)
+        condenser = gateway.gateway.memory.condenser
+        assert await condenser.sweep(time.time()) == 0
+        text = "The user's passport number ends with 4471 and expires in June."
+        upstream.script = says(200, completion(json.dumps({"title": "Passport", "summary": text})))
+        assert await condenser.sweep(time.time()) == 31
+        assert [one["text"] for one in await listed(gateway, kind="fact")] == [text]
+
+
+async def test_what_holds_again_is_condensed_again(tmp_path: Path, upstream: FakeUpstream) -> None:
+    text = "The user's passport number ends with 4471 and expires in June."
+    upstream.script = says(200, completion(json.dumps({"title": "Passport", "summary": text})))
+    config = configuration(
+        tmp_path, upstream.url, memory__retention__condense_over=100, memory__extraction__model="fake-1"
+    )
+    async with running_gateway(config) as gateway:
+        await filled(gateway)
+        condenser = gateway.gateway.memory.condenser
+        await condenser.sweep(time.time())
+        archived = await listed(gateway, kind="turn", archived="true")
+        kayak = next(one["id"] for one in archived if "kayak" in one["text"])
+        await gateway.post("/product/delete_memory", {"memory_ids": [kayak], "user_id": "ada"})
+        assert len(await listed(gateway, kind="turn")) == 120
+        assert await condenser.sweep(time.time()) == 30

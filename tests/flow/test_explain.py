@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.commands.calling import readable
 from gateway.turn import SCORE_PARTS
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
@@ -101,6 +102,11 @@ async def check_keys(gateway: Running) -> None:
 @pytest.mark.parametrize("changes", [{"memory__recall__explain_turns": 0}])
 async def test_nothing_is_kept_where_nothing_shall_be(gateway: Running) -> None:
     assert (await gateway.get(f"/v1/memory/explain/{await recalled(gateway)}")).status == 404
+
+
+def test_what_is_printed_moves_no_cursor_and_is_no_markup() -> None:
+    assert readable("\x1b[2Jred [bold]\u202e\nnext\t") == "\ufffd[2Jred \\[bold]\ufffd\nnext\ufffd"
+    assert readable("家族 👩‍👩‍👧") == "家族 👩‍👩‍👧"
 
 
 async def test_the_command_shows_a_table(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -141,6 +141,56 @@ async def test_feedback_is_never_lost_to_an_odd_answer(gateway: Running, upstrea
     assert (await found(gateway, "Where does my sister live?"))[0] == "She lives in Linz now."
 
 
+@pytest.mark.parametrize("path", ["/product/feedback", "/product/add"])
+async def test_what_is_deleted_while_a_model_thinks_leaves_nothing(
+    gateway: Running, upstream: FakeUpstream, path: str
+) -> None:
+    (item,) = await add(gateway, "I take Xanax every night.")
+    answers = {
+        "comments on": {"updates": [{"number": 1, "text": "I take Xanax on Sundays."}]},
+        "You keep the notes": {"facts": [{"text": "The user takes Xanax", "turns": [1]}]},
+    }
+    answer = thinking(upstream, answers)
+
+    async def script(request: Any) -> Any:
+        listed = (await gateway.get("/v1/memory/list?user=ada&kind=turn")).json["data"]
+        ids = [item["memory_id"], *(one["id"] for one in listed if "Xanax" in one["text"])]
+        assert (await gateway.post("/product/delete_memory", {"user_id": "ada", "memory_ids": ids})).status == 200
+        return await answer(request)
+
+    upstream.script = script
+    said = {"messages": [{"role": "user", "content": "Xanax again."}], "mode": "fine"}
+    told = {"feedback_content": "Only on Sundays.", "history": None, "retrieved_memory_ids": [item["memory_id"]]}
+    body, status = (said, 200) if path.endswith("add") else (told, 503)
+    reply = await gateway.post(path, {"user_id": "ada", "async_mode": "sync", **body})
+    assert reply.status == status, reply.body
+    assert all("Xanax" not in one for one in await found(gateway, "Xanax"))
+
+
+async def test_what_a_model_made_of_a_message_and_feedback_goes_with_the_message(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    (item,) = await add(gateway, "I take Xanax every night.")
+    upstream.script = thinking(
+        upstream, {"comments on": {"updates": [{"number": 1, "text": "I take Xanax on Sundays only."}]}}
+    )
+    told = {"feedback_content": "On Sundays only.", "retrieved_memory_ids": [item["memory_id"]]}
+    await gateway.post("/product/feedback", {**FEEDBACK, **told})
+    assert await found(gateway, "Xanax") == ["I take Xanax on Sundays only."]
+    await gateway.post("/product/delete_memory", {"user_id": "ada", "memory_ids": [item["memory_id"]]})
+    assert await found(gateway, "Xanax") == []
+
+
+async def test_info_of_feedback_cannot_mean_something_to_the_memory(gateway: Running) -> None:
+    (item,) = await add(gateway, "My locker is number 12.")
+    marks = {"edit_of": item["memory_id"], "said_again": 5, "learnt": True, "colour": "red"}
+    body = {**FEEDBACK, "feedback_content": "Something else entirely.", "info": marks}
+    assert (await gateway.post("/product/feedback", body)).status == 200
+    assert (await gateway.post(f"/v1/memory/undo/{item['memory_id']}", {})).error["code"] == "nothing_to_undo"
+    listed = (await gateway.get("/v1/memory/list?user=ada")).json["data"]
+    assert {one["text"]: one["is_learnt"] for one in listed}["Something else entirely."] is False
+
+
 async def test_feedback_in_the_background_is_followed_as_a_task(gateway: Running, upstream: FakeUpstream) -> None:
     await add(gateway, "My sister lives in Graz.")
     reply = await gateway.post("/product/feedback", {**FEEDBACK, "async_mode": "async", "task_id": "f1"})

@@ -25,6 +25,8 @@ async def test_a_standing_wish_is_there_without_a_word_in_common(gateway: Runnin
     assert told.count("status codes") == 1, "not once more as a note"
     await gateway.chat("How do I bake bread?", user="li", session="two")
     assert "以后都用中文回答" in sent(upstream)
+    await gateway.chat("Hello!", user="li", session="three")
+    assert "以后都用中文回答" in sent(upstream), "a greeting, too, is answered as the user wishes"
     await gateway.chat("How do I bake bread?", user="eve")
     assert HEADING not in sent(upstream)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.learn.support import is_supported
+from gateway.learn.support import givers, is_supported, wishes
 from tests.fakes.made import record
 
 SAID = [record("I moved to Lisbon in March with my brother Tomás, and I work as a nurse on the night shift.")]
@@ -45,3 +45,28 @@ def test_a_looser_share_is_for_patterns() -> None:
     text = "The user usually picks dishes without meat, vegetarian ones"
     assert not is_supported(text, said)
     assert is_supported(text, said, share=0.1)
+
+
+@pytest.mark.parametrize("text", ["!!!!", "The user always wants an answer on Monday", "Siegfried lives in Lisbon"])
+def test_what_says_nothing_or_begins_with_a_strange_name_is_not(text: str) -> None:
+    assert not is_supported(text, [record("Hello there, I moved to Lisbon, and I live here.")])
+
+
+def test_those_that_gave_a_word_are_found() -> None:
+    named, other, third = record("My doctor has a recipe."), record("About the xanax.", 1), record("My doctor.", 2)
+    assert givers("A recipe of the doctor for xanax", [named], [named, other, third]) == [other]
+    assert givers("A recipe of the doctor", [named], [named, other, third]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_wish"),
+    [
+        ("Summarise this French page in English.", False),
+        ("Show me prices in euros from now on", True),
+        ("I'd rather see euros", True),
+        ("这个页面讲什么？", False),
+        ("以后用欧元", True),
+    ],
+)
+def test_people_wish_with_certain_words(text: str, is_wish: bool) -> None:
+    assert wishes(text) is is_wish
