@@ -15,14 +15,11 @@ from gateway.fence import SUSPICIOUS
 from gateway.learn.support import is_supported
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import object_of
-from gateway.store.lineage import LEARNT, SET_ASIDE, archived
+from gateway.store.lineage import CONDENSED, LEARNT, SET_ASIDE, archived
 from gateway.store.terms import likeness, terms
 from gateway.turn import Record, derived_id, message_id
 
-__all__ = ["CONDENSED", "INSTRUCTIONS", "SCHEMA", "held_by", "oldest", "set_aside", "summary_in", "telling"]
-
-CONDENSED: Final = "condensed"
-"""The name in a record's `info` that marks what stays of a conversation that was condensed: messages, or a summary."""
+__all__ = ["INSTRUCTIONS", "SCHEMA", "held_by", "oldest", "set_aside", "summary_in", "telling"]
 
 _SHORT = 12  # messages
 _COMPARED = 100  # messages that stay, with which the next one is compared

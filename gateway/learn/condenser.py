@@ -17,12 +17,11 @@ from gateway.config import MemoryConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.learn import condense
-from gateway.learn.condense import CONDENSED
 from gateway.learn.notebook import NotNow, Screen, Search
 from gateway.learn.window import window_of
 from gateway.recall.library import Library, Outdated
 from gateway.store.expiry import talkative
-from gateway.store.lineage import SET_ASIDE, TAKEN_OUT, revived
+from gateway.store.lineage import CONDENSED, SET_ASIDE, TAKEN_OUT, revived
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry

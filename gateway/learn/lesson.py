@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gateway.learn.items import Item
 from gateway.learn.reconcile import Decision
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, SAID_AGAIN, archived, revived
+from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, SAID_AGAIN, archived, revived, said_again
 from gateway.turn import Record, Scope, derived_id, message_id
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
@@ -101,8 +101,7 @@ def _in_place_of(new: Record, old: Sequence[Record], *, is_merged: bool) -> Reco
 
 def _strengthened(old: Record, item: Item) -> Record:
     """The same memory, said once more; its text is as it was."""
-    known = old.info.get(SAID_AGAIN)
-    before = [one for one in known if isinstance(one, str)] if isinstance(known, list | tuple) else []
+    before = said_again(old)
     new = [source.id for source in item.sources if source.id not in (*old.links, *before)]
     if not new:
         return old

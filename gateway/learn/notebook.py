@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.learn import items, reconcile
-from gateway.learn.condense import CONDENSED
 from gateway.learn.items import Item
 from gateway.learn.lesson import Lesson, learnt_again, lesson_of
 from gateway.learn.window import Window
 from gateway.recall.library import Library
-from gateway.store.lineage import EDITED, LEARNT, replaced_by
+from gateway.store.lineage import CONDENSED, EDITED, LEARNT, replaced_by
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
 

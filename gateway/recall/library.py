@@ -13,25 +13,18 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
+from gateway.recall.cascade import Fallen, fallen, followed, next_version, to_be_learnt_from
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
 from gateway.store.lineage import (
-    CORRECTS,
     EDIT_OF,
     EDITED,
     HELD,
     HELD_SINCE,
-    LEARNT,
-    archived,
     chain,
     edited,
-    ended,
-    held_again,
     held_until,
-    is_ended_with,
     put_away,
-    replaced_by,
-    replaced_ids,
     revived,
     undone,
 )
@@ -160,26 +153,20 @@ class Library:
         return count
 
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
-        """What was concluded from a memory goes with it, and what such a conclusion had replaced holds again."""
-        doomed = {record.id: record for record in records}
-        with_message = {one.id: one for one in doomed.values() if LEARNT in one.info and _has_link(one, doomed)}
-        concluded: dict[str, Record] = {}
-        newest = list(doomed.values())
-        while newest:
-            newest = [one for one in await self._concluded_from(newest) if one.id not in doomed | concluded]
-            concluded |= {record.id: record for record in newest}
-        said = [record for record in doomed.values() if record.id not in with_message]
-        doomed |= concluded
-        again = await self._held_before(with_message | concluded, doomed, time.time())
-        return await self._erase(sets, [*with_message.values(), *concluded.values(), *said], again)
+        by_scope: dict[str, list[Record]] = {}
+        for record in records:
+            by_scope.setdefault(record.scope, []).append(record)
+        now, changed, gone = time.time(), list[Record](), list[Record]()
+        for value, members in by_scope.items():
+            is_of_files = all(record.kind == "document" for record in members)  # nothing is made of those
+            found = Fallen((), tuple(members)) if is_of_files else fallen(members, await self._all(value), now)
+            changed += found.changed
+            gone += found.gone
+        return await self._erase(sets, gone, changed)
 
-    async def _held_before(self, gone: Mapping[str, Record], doomed: Collection[str], now: float) -> list[Record]:
-        """New versions of what had been replaced by these."""
-        found: list[Record] = []
-        for value in {record.scope for record in gone.values()}:
-            scope = await self._registry.scope(value)
-            found += [] if scope is None else held_again(gone, doomed, await self.records(scope), now)
-        return [replace(one, version=one.version + 1, updated_at=now) for one in found]
+    async def _all(self, value: str) -> list[Record]:
+        scope = await self._registry.scope(value)
+        return [] if scope is None else await self.records(scope)
 
     async def _erase(self, sets: "WorkingSets", members: Sequence[Record], again: Sequence[Record]) -> int:
         """Delete these, in this order, after what holds again does: whenever this is cut off, it can be done again."""
@@ -222,30 +209,29 @@ class Library:
             if before:
                 kept = {name: value for name, value in changed.info.items() if name != HELD}
                 changed = replace(changed, info={**kept, HELD_SINCE: now, EDITED: changed.version})
-            await self._committed([changed, *before, *await self._followed(record, changed, now)])
+            made = followed(record, changed, await self._all(record.scope), now)
+            await self._committed([changed, *before, *made])
             return changed
 
     async def history(self, record: Record) -> list[Record]:
         """A memory with all that it replaced and that replaced it, the first one first."""
-        scope = await self._registry.scope(record.scope)
-        return [] if scope is None else chain(record.id, await self.records(scope))
+        return chain(record.id, await self._all(record.scope))
 
     async def undo(self, record: Record) -> list[Record]:
         """Take back the last thing that happened to a memory. Returns what changed; nothing if nothing did."""
         async with self._changing:
             sets = await self._current(is_change=True)
-            line = {one.id: one for one in await self.history(record)}
-            now = time.time()
+            now, records = time.time(), await self._all(record.scope)
+            line = {one.id: one for one in chain(record.id, records)}
             changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
-            changed = [one for one in changed if not sets.is_struck(one)]
-            changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
-            changed = [_to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
+            changed = [next_version(one, now) for one in changed if not sets.is_struck(one)]
+            changed = [to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
             edits = {one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if EDIT_OF in one.info}
-            followed: dict[str, Record] = {}
+            made: dict[str, Record] = {}
             for one in changed:
-                found = await self._followed(line[one.id], one, now, edits.get(one.id))
-                followed |= {other.id: other for other in found if other.id not in line}
-            await self._committed([*changed, *followed.values()])
+                found = followed(line[one.id], one, records, now, edits.get(one.id))
+                made |= {other.id: other for other in found if other.id not in line}
+            await self._committed([*changed, *made.values()])
             return changed
 
     async def revise(
@@ -259,7 +245,7 @@ class Library:
             there = await self.versions([*(record.id for record in records), *(seen or ())])
             now = time.time()
             changed = [
-                replace(record, version=record.version + 1, updated_at=now)
+                next_version(record, now)
                 for record in records
                 if there.get(record.id) == record.version and not sets.is_struck(record)
             ]
@@ -280,34 +266,6 @@ class Library:
                 raise Outdated
             yield
 
-    async def _followed(
-        self, before: Record, after: Record, now: float, edited_at: float | None = None
-    ) -> list[Record]:
-        """What was concluded from a memory, when that is changed: it holds as long as the memory does, and what it had
-        replaced holds when it does not. `edited_at`: when the edit was made that is taken back."""
-        if before.text == after.text and before.status == after.status:
-            return []
-        concluded = [one for one in await self._concluded_from([before]) if one.id != replaced_by(after)]
-        is_back = after.status == "activated" and before.status != "activated"
-        moment = held_until(before) if is_back and before.text == after.text else edited_at
-        holds = after.status == "activated"
-        back = [revived(one, now) for one in concluded if holds and is_ended_with(one, before.id, moment)]
-        over = {one.id: one for one in concluded if one.status == "activated" and not is_back}
-        changed = [
-            *back,
-            *await self._replaced_again(back, now),
-            *(ended(one, now, before.id) for one in over.values()),
-        ]
-        changed = [replace(one, version=one.version + 1, updated_at=now) for one in changed]
-        known = {one.id for one in changed}
-        return [*changed, *(one for one in await self._held_before(over, known, now) if one.id not in known)]
-
-    async def _replaced_again(self, back: Sequence[Record], now: float) -> list[Record]:
-        """What these had taken the place of, and holds: it does no more."""
-        ids = {id_: one.id for one in back for id_ in replaced_ids(one.info)}
-        found = (await self._by_ids(await self._current(), ids)).values() if ids else ()
-        return [archived(one, now, ids[one.id]) for one in found if one.status == "activated"]
-
     async def _fresh(self, sets: "WorkingSets", record: Record) -> Record:
         """The record as it is now. Raises NotFound if it was deleted."""
         found = (await self._by_ids(sets, [record.id])).get(record.id)
@@ -320,27 +278,6 @@ class Library:
             await self._commit(records[begin : begin + _AT_ONCE])
         await self._drained(_PATIENCE)
         self._tell()
-
-    async def _concluded_from(self, records: Sequence[Record]) -> list[Record]:
-        """Preferences and the like that were made from these memories, and from nothing else that is still there. What
-        a model made has words of each message that it names: it goes with any of them."""
-        scopes = {record.scope for record in records if record.kind != "document"}
-        gone = {record.id for record in records}
-        found: list[Record] = []
-        for value in scopes:
-            scope = await self._registry.scope(value)
-            if scope is None:
-                continue
-            held = await self.records(scope)
-            left = {record.id for record in held} - gone
-            found += [
-                record
-                for record in held
-                if _is_conclusion(record)
-                and not gone.isdisjoint(record.links)
-                and (LEARNT in record.info or left.isdisjoint(record.links))
-            ]
-        return found
 
     def _tell(self) -> None:
         for listener in self._on_change:
@@ -362,20 +299,6 @@ class Library:
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets
-
-
-def _to_be_learnt_from(record: Record) -> Record:
-    """A memory with another text, which a model is to look at; earlier texts are not."""
-    return record if EDIT_OF in record.info else replace(record, info={**record.info, EDITED: record.version})
-
-
-def _has_link(record: Record, among: Collection[str]) -> bool:
-    return any(link in among for link in record.links)
-
-
-def _is_conclusion(record: Record) -> bool:
-    """Made from other memories, and worth nothing without them; a correction stands by itself."""
-    return bool(record.links) and not record.info.get(CORRECTS)
 
 
 def _deleted(record: Record, now: float) -> Record:

@@ -268,7 +268,6 @@ BUILT_IN: Final = (
     | {
         "chunk",
         "brought_back",
-        "condensed",
         "feedback",
         "file_ids",
         "file_name",

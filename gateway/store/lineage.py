@@ -12,6 +12,7 @@ from typing import Any, Final, TypeGuard
 from gateway.turn import Record, derived_id
 
 __all__ = [
+    "CONDENSED",
     "CORRECTS",
     "EDITED",
     "EDIT_OF",
@@ -41,6 +42,7 @@ __all__ = [
     "replaced_by",
     "replaced_ids",
     "revived",
+    "said_again",
     "undone",
 ]
 
@@ -68,11 +70,13 @@ EDIT_OF: Final = "edit_of"
 """The name for the id of the memory whose earlier text it is."""
 EDITED: Final = "edited_in"
 """The name for the version in which a memory's text was changed."""
+CONDENSED: Final = "condensed"
+"""The name that marks what stays of a conversation that was condensed: messages, or a summary."""
 SAID_AGAIN: Final = "said_again"
 """The name for the ids of messages that say the same as those it rests on."""
 _TAKEN_BACK: Final = "undone"
 _ENDS: Final = (REPLACED_BY, ENDED_WITH, TAKEN_OUT, SET_ASIDE, HELD_UNTIL, _TAKEN_BACK)
-NAMES: Final = frozenset((*_ENDS, LEARNT, CORRECTS, REPLACES, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED))
+NAMES: Final = frozenset((*_ENDS, LEARNT, CORRECTS, CONDENSED, REPLACES, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED))
 """The names in a record's `info` that mean something here: nobody else may give them."""
 
 _LAST: Final = 2.0**37  # the year 6325
@@ -181,6 +185,12 @@ def replaced_by(record: Record) -> str:
 def replaced_ids(info: Mapping[str, Any]) -> tuple[str, ...]:
     """The ids of what the memory with this `info` took the place of."""
     found = info.get(REPLACES)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
+
+
+def said_again(record: Record) -> tuple[str, ...]:
+    """The ids of messages that say the same as those that a memory rests on."""
+    found = record.info.get(SAID_AGAIN)
     return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
 
 

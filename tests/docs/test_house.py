@@ -130,6 +130,7 @@ PURE = (
     "remember/suspicion.py",
     "identity.py",
     "recall/assemble.py",
+    "recall/cascade.py",
     "recall/rank.py",
     "recall/term_index.py",
     "evaluate/measure.py",

@@ -116,6 +116,18 @@ async def test_what_was_deleted_and_is_said_again_is_learnt_again(school: School
     assert await facts(gateway) == ["The user lives in Lisbon"]
 
 
+async def test_a_fact_that_was_said_twice_outlasts_one_of_its_messages(school: School) -> None:
+    gateway, teacher = school
+    teacher.lessons["oboe"] = fact("The user plays the oboe")
+    first = await said(gateway, "I play the oboe.", "one")
+    await learnt(gateway, "oboe")
+    await said(gateway, "I play the oboe, as I said.", "two")
+    await rested(gateway)
+    await deleted(gateway, first)
+    item = await learnt(gateway, "oboe")
+    assert first not in item["rests_on"]
+
+
 async def test_deleting_the_middle_one_of_three_revives_nothing(school: School) -> None:
     gateway, teacher = school
     moving(teacher)

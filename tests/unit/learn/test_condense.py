@@ -2,8 +2,8 @@
 
 import time
 
-from gateway.learn.condense import CONDENSED, held_by, oldest, set_aside, summary_in, telling
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, SET_ASIDE
+from gateway.learn.condense import held_by, oldest, set_aside, summary_in, telling
+from gateway.store.lineage import CONDENSED, HELD_UNTIL, LEARNT, REPLACED_BY, SET_ASIDE
 from gateway.turn import Record
 from tests.fakes.made import record
 

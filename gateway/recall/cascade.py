@@ -1,0 +1,116 @@
+"""What becomes of what was made of memories, when those are deleted or changed. Pure: of the records of one scope.
+
+A preference goes with its message, an earlier text with its memory. What a model made has words of each message that it
+names: it goes, or ends, with any of them. What it had replaced holds again then, and what else it rests on is to be
+looked at again.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.store.lineage import (
+    CONDENSED,
+    CORRECTS,
+    EDIT_OF,
+    EDITED,
+    LEARNT,
+    archived,
+    ended,
+    held_again,
+    held_until,
+    is_ended_with,
+    replaced_by,
+    replaced_ids,
+    revived,
+    said_again,
+)
+from gateway.turn import Record
+
+__all__ = ["Fallen", "fallen", "followed", "next_version", "to_be_learnt_from"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """What a deletion does: new versions of what stays, and all that goes, what was made before what it was made of."""
+
+    changed: tuple[Record, ...]
+    gone: tuple[Record, ...]
+
+
+def fallen(deleted: Iterable[Record], records: Sequence[Record], now: float) -> Fallen:
+    """What the deletion of some memories of a scope does. `records`: all of that scope."""
+    doomed = {record.id: record for record in deleted}
+    made = {one.id: one for one in doomed.values() if LEARNT in one.info and not doomed.keys().isdisjoint(one.links)}
+    said = [record for record in doomed.values() if record.id not in made]
+    newest = set(doomed)
+    while newest:
+        found = {one.id: one for one in _made_of(newest, doomed, records)}
+        made, doomed, newest = {**made, **found}, {**doomed, **found}, set(found)
+    again = {one.id: next_version(one, now) for one in held_again(made, doomed, records, now)}
+    heard = _to_be_heard_again(made.values(), doomed.keys() | again.keys(), records, now)
+    return Fallen((*again.values(), *heard), (*made.values(), *said))
+
+
+def followed(
+    before: Record, after: Record, records: Sequence[Record], now: float, edited_at: float | None = None
+) -> list[Record]:
+    """New versions of what was made of a memory, when that is changed: it holds as long as the memory does, and what it
+    had replaced holds when it does not. `records`: all of the scope, with the memory as it was. `edited_at`: when the
+    edit was made that is taken back."""
+    if before.text == after.text and before.status == after.status:
+        return []
+    made = [one for one in _made_of({before.id}, {before.id: before}, records) if one.id != replaced_by(after)]
+    holds, was_held = after.status == "activated", before.status == "activated"
+    moment = held_until(before) if holds and not was_held and before.text == after.text else edited_at
+    known = {(one.kind, one.text) for one in records if LEARNT in one.info and one.status == "activated"}
+    back = [one for one in made if holds and is_ended_with(one, before.id, moment)]
+    back = [revived(one, now) for one in back if (one.kind, one.text) not in known]
+    over = {one.id: one for one in made if one.status == "activated" and (was_held or not holds)}
+    changed = [*back, *_replaced_again(back, records, now), *(ended(one, now, before.id) for one in over.values())]
+    done = {before.id, *(one.id for one in changed)}
+    again = [one for one in held_again(over, done, records, now) if one.id not in done]
+    done |= {one.id for one in again}
+    heard = _to_be_heard_again(over.values(), done, records, now)
+    return [*(next_version(one, now) for one in (*changed, *again)), *heard]
+
+
+def to_be_learnt_from(record: Record) -> Record:
+    """A memory that a model is to look at, as it is in this version; earlier texts are not."""
+    return record if EDIT_OF in record.info else replace(record, info={**record.info, EDITED: record.version})
+
+
+def next_version(record: Record, now: float) -> Record:
+    return replace(record, version=record.version + 1, updated_at=now)
+
+
+def _made_of(gone: Collection[str], known: Mapping[str, Record], records: Sequence[Record]) -> list[Record]:
+    """What was made of these, and of nothing else that is still there; what a model made, of any of them."""
+    left = {record.id for record in records}.difference(gone)
+    return [
+        record
+        for record in records
+        if record.id not in known
+        and record.links
+        and not record.info.get(CORRECTS)  # feedback stands by itself
+        and any(link in gone for link in record.links)
+        and (LEARNT in record.info or left.isdisjoint(record.links))
+    ]
+
+
+def _replaced_again(back: Sequence[Record], records: Sequence[Record], now: float) -> list[Record]:
+    """What these had taken the place of, and holds: it does no more."""
+    by = {id_: one.id for one in back for id_ in replaced_ids(one.info)}
+    return [archived(one, now, by[one.id]) for one in records if one.id in by and one.status == "activated"]
+
+
+def _to_be_heard_again(
+    over: Iterable[Record], without: Collection[str], records: Sequence[Record], now: float
+) -> list[Record]:
+    """The messages that lessons rest on which are over: they may still say so."""
+    lessons = [one for one in over if LEARNT in one.info and CONDENSED not in one.info]
+    ids = {id_ for one in lessons for id_ in (*one.links, *said_again(one))}.difference(without)
+    return [
+        to_be_learnt_from(next_version(one, now))
+        for one in records
+        if one.id in ids and one.kind in ("turn", "tool") and one.status == "activated" and LEARNT not in one.info
+    ]
