@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 
 from gateway.learn.items import Item
 from gateway.learn.reconcile import Decision
-from gateway.store.lineage import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, SAID_AGAIN, archived, revived, said_again
+from gateway.store.lineage import (
+    GAVE,
+    HELD_UNTIL,
+    LEARNT,
+    REPLACED_BY,
+    REPLACES,
+    SAID_AGAIN,
+    archived,
+    has_words_of,
+    revived,
+    said_again,
+)
 from gateway.turn import Record, Scope, derived_id, message_id
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
@@ -46,7 +57,7 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
                 added.setdefault(new.id, known)
                 continue
             held = [one for one in old if one.status == "activated"]
-            if sum(len(one.links) for one in held) > _MOST_LINKS:
+            if sum(len(has_words_of(one)) for one in held) > _MOST_LINKS:
                 continue  # each message must be named, or its deletion would leave its words
             new = _in_place_of(new, held, is_merged=decision.relation == "more_precise") if held else new
             added.setdefault(new.id, new)
@@ -57,7 +68,7 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
 def learnt_again(record: Record, known: Record) -> Record:
     """A memory that is known, as it is when it is learnt once more; what it rests on is the same."""
     again = revived(known, record.event_time)
-    told = {name: record.info[name] for name in (REPLACES, REPLACED_BY, HELD_UNTIL) if name in record.info}
+    told = {name: record.info[name] for name in (REPLACES, GAVE, REPLACED_BY, HELD_UNTIL) if name in record.info}
     return replace(again, status=record.status, links=record.links, info={**again.info, **told})
 
 
@@ -87,16 +98,18 @@ def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
         app_id=last.app_id,
         confidence=item.confidence,
         tags=tuple(dict.fromkeys(tag for source in item.sources for tag in source.tags))[:_MOST_TAGS],
-        links=tuple(dict.fromkeys((*sources, *item.also)))[:_MOST_LINKS],
-        info={**item.info, LEARNT: True},
+        links=sources[:_MOST_LINKS],
+        info={**item.info, LEARNT: True, **({GAVE: [*item.also][:_MOST_LINKS]} if item.also else {})},
     )
 
 
 def _in_place_of(new: Record, old: Sequence[Record], *, is_merged: bool) -> Record:
     """It takes their place. A text that has their words rests on what they rest on."""
     links = (*new.links, *(link for one in old for link in one.links)) if is_merged else new.links
+    given = [id_ for one in (new, *old) for id_ in has_words_of(one) if id_ not in links] if is_merged else []
+    gave = {GAVE: list(dict.fromkeys(given))} if given else {}
     replaced = [one.id for one in old if one.id != new.id]
-    return replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, REPLACES: replaced})
+    return replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, **gave, REPLACES: replaced})
 
 
 def _strengthened(old: Record, item: Item) -> Record:

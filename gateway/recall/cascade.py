@@ -16,6 +16,7 @@ from gateway.store.lineage import (
     LEARNT,
     archived,
     ended,
+    has_words_of,
     held_again,
     held_until,
     is_ended_with,
@@ -40,7 +41,8 @@ class Fallen:
 def fallen(deleted: Iterable[Record], records: Sequence[Record], now: float) -> Fallen:
     """What the deletion of some memories of a scope does. `records`: all of that scope."""
     doomed = {record.id: record for record in deleted}
-    made = {one.id: one for one in doomed.values() if LEARNT in one.info and not doomed.keys().isdisjoint(one.links)}
+    lessons = [record for record in doomed.values() if LEARNT in record.info]
+    made = {one.id: one for one in lessons if not doomed.keys().isdisjoint(has_words_of(one))}
     said = [record for record in doomed.values() if record.id not in made]
     newest = set(doomed)
     while newest:
@@ -92,7 +94,7 @@ def _made_of(gone: Collection[str], known: Mapping[str, Record], records: Sequen
         if record.id not in known
         and record.links
         and not record.info.get(CORRECTS)  # feedback stands by itself
-        and any(link in gone for link in record.links)
+        and any(id_ in gone for id_ in has_words_of(record))
         and (LEARNT in record.info or left.isdisjoint(record.links))
     ]
 
@@ -108,7 +110,7 @@ def _to_be_heard_again(
 ) -> list[Record]:
     """The messages that lessons rest on which are over: they may still say so."""
     lessons = [one for one in over if LEARNT in one.info and CONDENSED not in one.info]
-    ids = {id_ for one in lessons for id_ in (*one.links, *said_again(one))}.difference(without)
+    ids = {id_ for one in lessons for id_ in (*has_words_of(one), *said_again(one))}.difference(without)
     return [
         to_be_learnt_from(next_version(one, now))
         for one in records

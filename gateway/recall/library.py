@@ -159,7 +159,9 @@ class Library:
         now, changed, gone = time.time(), list[Record](), list[Record]()
         for value, members in by_scope.items():
             is_of_files = all(record.kind == "document" for record in members)  # nothing is made of those
-            found = Fallen((), tuple(members)) if is_of_files else fallen(members, await self._all(value), now)
+            found = Fallen((), tuple(members))
+            if not is_of_files:
+                found = await asyncio.to_thread(fallen, members, await self._all(value), now)
             changed += found.changed
             gone += found.gone
         return await self._erase(sets, gone, changed)
@@ -209,27 +211,27 @@ class Library:
             if before:
                 kept = {name: value for name, value in changed.info.items() if name != HELD}
                 changed = replace(changed, info={**kept, HELD_SINCE: now, EDITED: changed.version})
-            made = followed(record, changed, await self._all(record.scope), now)
+            made = await asyncio.to_thread(followed, record, changed, await self._all(record.scope), now)
             await self._committed([changed, *before, *made])
             return changed
 
     async def history(self, record: Record) -> list[Record]:
         """A memory with all that it replaced and that replaced it, the first one first."""
-        return chain(record.id, await self._all(record.scope))
+        return await asyncio.to_thread(chain, record.id, await self._all(record.scope))
 
     async def undo(self, record: Record) -> list[Record]:
         """Take back the last thing that happened to a memory. Returns what changed; nothing if nothing did."""
         async with self._changing:
             sets = await self._current(is_change=True)
             now, records = time.time(), await self._all(record.scope)
-            line = {one.id: one for one in chain(record.id, records)}
+            line = {one.id: one for one in await asyncio.to_thread(chain, record.id, records)}
             changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
             changed = [next_version(one, now) for one in changed if not sets.is_struck(one)]
             changed = [to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
             edits = {one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if EDIT_OF in one.info}
             made: dict[str, Record] = {}
             for one in changed:
-                found = followed(line[one.id], one, records, now, edits.get(one.id))
+                found = await asyncio.to_thread(followed, line[one.id], one, records, now, edits.get(one.id))
                 made |= {other.id: other for other in found if other.id not in line}
             await self._committed([*changed, *made.values()])
             return changed

@@ -17,6 +17,7 @@ __all__ = [
     "EDITED",
     "EDIT_OF",
     "ENDED_WITH",
+    "GAVE",
     "HELD",
     "HELD_SINCE",
     "HELD_UNTIL",
@@ -31,6 +32,7 @@ __all__ = [
     "chain",
     "edited",
     "ended",
+    "has_words_of",
     "held_again",
     "held_at",
     "held_since",
@@ -72,11 +74,15 @@ EDITED: Final = "edited_in"
 """The name for the version in which a memory's text was changed."""
 CONDENSED: Final = "condensed"
 """The name that marks what stays of a conversation that was condensed: messages, or a summary."""
+GAVE: Final = "gave"
+"""The name for the ids of messages that may have given a lesson a word, beside those it rests on."""
 SAID_AGAIN: Final = "said_again"
 """The name for the ids of messages that say the same as those it rests on."""
 _TAKEN_BACK: Final = "undone"
 _ENDS: Final = (REPLACED_BY, ENDED_WITH, TAKEN_OUT, SET_ASIDE, HELD_UNTIL, _TAKEN_BACK)
-NAMES: Final = frozenset((*_ENDS, LEARNT, CORRECTS, CONDENSED, REPLACES, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED))
+NAMES: Final = frozenset(
+    (*_ENDS, LEARNT, CORRECTS, CONDENSED, REPLACES, GAVE, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED)
+)
 """The names in a record's `info` that mean something here: nobody else may give them."""
 
 _LAST: Final = 2.0**37  # the year 6325
@@ -184,14 +190,17 @@ def replaced_by(record: Record) -> str:
 
 def replaced_ids(info: Mapping[str, Any]) -> tuple[str, ...]:
     """The ids of what the memory with this `info` took the place of."""
-    found = info.get(REPLACES)
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
+    return _ids(info.get(REPLACES))
 
 
 def said_again(record: Record) -> tuple[str, ...]:
     """The ids of messages that say the same as those that a memory rests on."""
-    found = record.info.get(SAID_AGAIN)
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
+    return _ids(record.info.get(SAID_AGAIN))
+
+
+def has_words_of(record: Record) -> tuple[str, ...]:
+    """The ids of all memories that a memory may have words of."""
+    return (*record.links, *_ids(record.info.get(GAVE)))
 
 
 def named_by(record: Record) -> set[str]:
@@ -212,7 +221,7 @@ def renamed(record: Record, name: Callable[[str], str]) -> Record:
     for key in (REPLACED_BY, ENDED_WITH, EDIT_OF):
         if isinstance(info.get(key), str):
             info[key] = name(info[key])
-    for key in (REPLACES, SAID_AGAIN):
+    for key in (REPLACES, GAVE, SAID_AGAIN):
         if isinstance(info.get(key), list | tuple):
             info[key] = [name(one) for one in info[key] if isinstance(one, str)]
     return replace(record, id=name(record.id), links=tuple(map(name, record.links)), info=info)
@@ -298,6 +307,10 @@ def _periods(record: Record) -> list[tuple[float, float]]:
 
 def _is_moment(found: Any) -> TypeGuard[float]:
     return isinstance(found, int | float) and not isinstance(found, bool) and -_LAST < found < _LAST
+
+
+def _ids(found: Any) -> tuple[str, ...]:
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
 
 
 def _tied(record: Record) -> list[str]:

@@ -85,8 +85,9 @@ async def test_words_of_a_message_that_is_not_named_go_with_it(school: School) -
     teacher.lessons["recipe"] = fact("The user's doctor gave a new recipe for xanax")
     await said(gateway, "My doctor gave me a new recipe.", "one")
     item = await learnt(gateway, "xanax")
-    assert first in item["rests_on"]
+    assert first not in item["rests_on"]
     await deleted(gateway, first)
+    await rested(gateway)
     assert await facts(gateway) == []
 
 
