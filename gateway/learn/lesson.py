@@ -57,9 +57,10 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
                 added.setdefault(new.id, known)
                 continue
             held = [one for one in old if one.status == "activated"]
-            if sum(len(has_words_of(one)) for one in held) > _MOST_LINKS:
+            is_merged = decision.relation == "more_precise"  # has the words of all, whatever took their place meanwhile
+            if sum(len(has_words_of(one)) for one in (old if is_merged else held)) > _MOST_LINKS:
                 continue  # each message must be named, or its deletion would leave its words
-            new = _in_place_of(new, held, is_merged=decision.relation == "more_precise") if held else new
+            new = _in_place_of(new, held, old if is_merged else ()) if held or is_merged else new
             added.setdefault(new.id, new)
             changed |= {one.id: archived(one, _said(new), new.id) for one in held}
     return Lesson(tuple(added.values()), tuple(changed.values()))
@@ -67,7 +68,7 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
 
 def learnt_again(record: Record, known: Record) -> Record:
     """A memory that is known, as it is when it is learnt once more; what it rests on is the same."""
-    again = revived(known, record.event_time)
+    again = revived(known, record.created_at)
     told = {name: record.info[name] for name in (REPLACES, GAVE, REPLACED_BY, HELD_UNTIL) if name in record.info}
     return replace(again, status=record.status, links=record.links, info={**again.info, **told})
 
@@ -103,12 +104,12 @@ def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     )
 
 
-def _in_place_of(new: Record, old: Sequence[Record], *, is_merged: bool) -> Record:
+def _in_place_of(new: Record, held: Sequence[Record], old: Sequence[Record]) -> Record:
     """It takes their place. A text that has their words rests on what they rest on."""
-    links = (*new.links, *(link for one in old for link in one.links)) if is_merged else new.links
-    given = [id_ for one in (new, *old) for id_ in has_words_of(one) if id_ not in links] if is_merged else []
+    links = (*new.links, *(link for one in old for link in one.links))
+    given = [id_ for one in (new, *old) for id_ in has_words_of(one) if id_ not in links] if old else []
     gave = {GAVE: list(dict.fromkeys(given))} if given else {}
-    replaced = [one.id for one in old if one.id != new.id]
+    replaced = [one.id for one in held if one.id != new.id]
     return replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, **gave, REPLACES: replaced})
 
 

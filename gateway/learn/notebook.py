@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.learn import items, reconcile
@@ -10,7 +11,7 @@ from gateway.learn.items import Item
 from gateway.learn.lesson import Lesson, learnt_again, lesson_of
 from gateway.learn.window import Window
 from gateway.recall.library import Library
-from gateway.store.lineage import CONDENSED, EDITED, LEARNT, replaced_by
+from gateway.store.lineage import CONDENSED, EDITED, LEARNT, WRITTEN_DOWN, is_taken_out, replaced_by
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
 
@@ -48,7 +49,9 @@ class Notebook:
         compared = [(item, await self._near(scope, item)) for item in read]
         decisions = await reconcile.decide(compared, ask)
         lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
-        lesson = _without(lesson, await self._library.deleted(lesson.added))
+        ids = [one.id for one in lesson.added]
+        out = {one.id for one in await self._library.known(scope, ids) if is_taken_out(one)}
+        lesson = _without(lesson, out | await self._library.deleted(lesson.added))
         added, again = await self._new(scope, lesson.added)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in rests_on}
@@ -61,7 +64,7 @@ class Notebook:
         ids = {record.id for record in messages if EDITED not in record.info}
 
         def rests_on_them(record: Record) -> bool:
-            is_note = LEARNT in record.info and CONDENSED not in record.info and record.status == "activated"
+            is_note = WRITTEN_DOWN in record.info and record.status == "activated"
             return is_note and not ids.isdisjoint(record.links)
 
         found = await self._library.records(scope, rests_on_them)
@@ -95,9 +98,13 @@ class Notebook:
         if not records:
             return [], []
         known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
-        fresh = [record for record in records if record.id not in known]
+        fresh = [_written_down(record) for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
         return list(await self._screen(scope, fresh)) if fresh else [], again
+
+
+def _written_down(record: Record) -> Record:
+    return replace(record, info={**record.info, WRITTEN_DOWN: True})
 
 
 def _without(lesson: Lesson, gone: Collection[str]) -> Lesson:

@@ -18,6 +18,7 @@ from gateway.store.lineage import (
     ended,
     has_words_of,
     held_again,
+    held_since,
     held_until,
     is_ended_with,
     replaced_by,
@@ -49,8 +50,10 @@ def fallen(deleted: Iterable[Record], records: Sequence[Record], now: float) -> 
         found = {one.id: one for one in _made_of(newest, doomed, records)}
         made, doomed, newest = {**made, **found}, {**doomed, **found}, set(found)
     again = {one.id: next_version(one, now) for one in held_again(made, doomed, records, now)}
-    heard = _to_be_heard_again(made.values(), doomed.keys() | again.keys(), records, now)
-    return Fallen((*again.values(), *heard), (*made.values(), *said))
+    told = {id_ for one in again.values() if one.status == "activated" for id_ in one.links}
+    heard = _to_be_heard_again(made.values(), {*doomed, *again, *told}, records, now)
+    went_along = [replace(one, links=()) for one in made.values()]  # nobody deleted these: they may be learnt again
+    return Fallen((*again.values(), *heard), (*went_along, *said))
 
 
 def followed(
@@ -63,14 +66,16 @@ def followed(
         return []
     made = [one for one in _made_of({before.id}, {before.id: before}, records) if one.id != replaced_by(after)]
     holds, was_held = after.status == "activated", before.status == "activated"
-    moment = held_until(before) if holds and not was_held and before.text == after.text else edited_at
+    is_back = holds and not was_held and before.text == after.text
+    moment = held_until(before) if is_back and held_since(before) <= (held_until(before) or 0.0) else edited_at
     known = {(one.kind, one.text) for one in records if LEARNT in one.info and one.status == "activated"}
     back = [one for one in made if holds and is_ended_with(one, before.id, moment)]
-    back = [revived(one, now) for one in back if (one.kind, one.text) not in known]
+    back = [_back(one, records, now) for one in back if (one.kind, one.text) not in known]
     over = {one.id: one for one in made if one.status == "activated" and (was_held or not holds)}
     changed = [*back, *_replaced_again(back, records, now), *(ended(one, now, before.id) for one in over.values())]
     done = {before.id, *(one.id for one in changed)}
-    again = [one for one in held_again(over, done, records, now) if one.id not in done]
+    gone = {one.id: one for one in made if one.id not in done or one.id in over}  # of those, none says so any more
+    again = held_again(gone, done | gone.keys(), records, now) if over else []
     done |= {one.id for one in again}
     heard = _to_be_heard_again(over.values(), done, records, now)
     return [*(next_version(one, now) for one in (*changed, *again)), *heard]
@@ -99,9 +104,19 @@ def _made_of(gone: Collection[str], known: Mapping[str, Record], records: Sequen
     ]
 
 
+def _back(record: Record, records: Sequence[Record], now: float) -> Record:
+    """What holds again; but if something else took the place of what it had replaced, that took its place, too."""
+    by_id = {one.id: one for one in records}
+    others = (by_id.get(replaced_by(by_id[id_])) for id_ in replaced_ids(record.info) if id_ in by_id)
+    holder = next(
+        (one for one in others if one is not None and one.id != record.id and one.status == "activated"), None
+    )
+    return revived(record, now) if holder is None else archived(record, held_until(record) or now, holder.id)
+
+
 def _replaced_again(back: Sequence[Record], records: Sequence[Record], now: float) -> list[Record]:
     """What these had taken the place of, and holds: it does no more."""
-    by = {id_: one.id for one in back for id_ in replaced_ids(one.info)}
+    by = {id_: one.id for one in back if one.status == "activated" for id_ in replaced_ids(one.info)}
     return [archived(one, now, by[one.id]) for one in records if one.id in by and one.status == "activated"]
 
 

@@ -23,6 +23,7 @@ from gateway.store.lineage import (
     HELD_SINCE,
     chain,
     edited,
+    held_since,
     held_until,
     put_away,
     revived,
@@ -99,12 +100,12 @@ class Library:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
     async def deleted(self, records: Sequence[Record]) -> set[str]:
-        """The ids of those that were stored before, and deleted. Raises MemoryUnavailable."""
-        known = {record.id for record in await self._stored([record.id for record in records])}
+        """The ids of those that somebody deleted; not of those that went with a message. Raises MemoryUnavailable."""
         try:
-            return set(await self._store.versions(records)) - known
+            found = await self._store.deleted(records)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return {id_ for id_, links in found.items() if links}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -208,6 +209,8 @@ class Library:
                 changed = revived(replace(changed, status=record.status), now)
             changed = replace(changed, version=record.version + 1, updated_at=now)
             before = [edited(record, now)] if changed.text != record.text else []
+            if held_since(record) > (held_until(record) or 0.0) > 0 and changed.status == "activated":
+                changed = to_be_learnt_from(changed)  # its text was changed while it did not hold
             if before:
                 kept = {name: value for name, value in changed.info.items() if name != HELD}
                 changed = replace(changed, info={**kept, HELD_SINCE: now, EDITED: changed.version})
@@ -228,7 +231,9 @@ class Library:
             changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
             changed = [next_version(one, now) for one in changed if not sets.is_struck(one)]
             changed = [to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
-            edits = {one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if EDIT_OF in one.info}
+            edits = {
+                one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if isinstance(one.info.get(EDIT_OF), str)
+            }
             made: dict[str, Record] = {}
             for one in changed:
                 found = await asyncio.to_thread(followed, line[one.id], one, records, now, edits.get(one.id))

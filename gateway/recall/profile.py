@@ -48,15 +48,6 @@ _SUBJECTS: Final = tuple(
         r"\b(?:my (?:full )?name is|i am called|i'm called)\b|我叫|我的名字",
     )
 )  # fmt: skip
-# of who one is; each has one value, and what is none of these is an occupation
-_TRAITS: Final = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"\b(?:live|living|moved|relocated|based)\b|住|定居|搬",
-        r"\b(?:language|tongue)\b|母语",
-        r"\b(?:I['’]?m|am)(?: originally)? from\b|来自|是[^是]{2,4}人",
-    )
-)
 
 
 def is_about_oneself(record: Record) -> bool:
@@ -89,7 +80,7 @@ def in_force(records: Iterable[Record]) -> list[Record]:
 
 def _replaces(newer: Record, older: Record) -> bool:
     if is_about_oneself(newer) or is_about_oneself(older):
-        return newer.info["topic"] == older.info["topic"] and _trait(newer.text) == _trait(older.text)
+        return bool(newer.info.get("trait") == older.info.get("trait"))  # each has one value
     if _HARM.search(older.text) and not _HARM.search(newer.text):
         return False  # a new diet does not end an allergy
     if _ADDRESS.search(newer.text) and _ADDRESS.search(older.text):
@@ -101,10 +92,6 @@ def _replaces(newer: Record, older: Record) -> bool:
     if is_same_topic and any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
         return True
     return likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
-
-
-def _trait(text: str) -> int:
-    return next((number for number, pattern in enumerate(_TRAITS) if pattern.search(text)), -1)
 
 
 def _condition(text: str) -> set[str]:

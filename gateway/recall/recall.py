@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.errors import MemoryUnavailable
-from gateway.recall.profile import is_about_oneself
+from gateway.recall.profile import in_force
 from gateway.recall.query import Query, make_query
 from gateway.store.embed import Embedder, Embedders, EmbedFailed
 from gateway.store.memories import StoreFailed
@@ -257,7 +257,10 @@ def _profile(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
     from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — as above
 
     found = [memory for one in held if not isinstance(one, LargeScope) for memory in one.profile()]
-    return tuple(sorted(found, key=lambda memory: is_about_oneself(memory.record)))
+    if len(held) < 2:
+        return tuple(found)
+    by_id = {memory.record.id: memory for memory in found}
+    return tuple(by_id[record.id] for record in in_force(memory.record for memory in found))
 
 
 def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.remember.about import tells_of_oneself
+from gateway.remember.about import trait_of
 from gateway.store.terms import is_question
 from gateway.turn import Record, message_id
 
@@ -107,10 +107,12 @@ _NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|æˆ‘(?:å–
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """`text` is the user's own sentence; `topic` one of address, health, style, taste, and about: who they are."""
+    """`text` is the user's own sentence; `topic` one of address, health, style, taste, and about: who they are, of
+    which `trait` tells what."""
 
     text: str
     topic: str
+    trait: str = ""
 
 
 def is_whole_and_short(record: Record) -> bool:
@@ -124,15 +126,17 @@ def preferences(message: str) -> list[Preference]:
     read = message[:_READ]
     for match in _SENTENCE.finditer(read):
         sentence = match.group().strip()
-        topic = _topic(sentence) or (ABOUT_ONESELF if _tells(sentence, read) else None)
+        topic, trait = _topic(sentence), ""
+        if topic is None and (trait := _trait(sentence, read)):
+            topic = ABOUT_ONESELF
         if topic is not None and len(found) < _MOST:
-            found.append(Preference(sentence, topic))
+            found.append(Preference(sentence, topic, trait))
     return found
 
 
-def _tells(sentence: str, message: str) -> bool:
+def _trait(sentence: str, message: str) -> str:
     is_statement = _SHORTEST <= len(sentence) <= _LONGEST and not is_question(sentence)
-    return is_statement and tells_of_oneself(sentence, message) and not _ONCE.search(sentence)
+    return trait_of(sentence, message) if is_statement and not _ONCE.search(sentence) else ""
 
 
 def _topic(sentence: str) -> str | None:

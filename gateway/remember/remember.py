@@ -268,7 +268,7 @@ def _preferences_of(record: Record) -> list[Record]:
             links=(record.id,),
             info={
                 **record.info,
-                **({} if preference.topic == ABOUT_ONESELF else {"preference_type": EXPLICIT}),
+                **({"trait": preference.trait} if preference.trait else {"preference_type": EXPLICIT}),
                 "reasoning": f"The user said so: {preference.text}",
                 "topic": preference.topic,
                 "standing": is_own,

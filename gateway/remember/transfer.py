@@ -5,7 +5,7 @@ are made anew where it is taken in. Taking in the same lines twice changes nothi
 comes back.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -152,6 +152,7 @@ class Transfer:
             named = {id_ for _, record in batch for id_ in named_by(record)} - known.keys()
             found = {**known, **{one.id: one for one in await self._store.find(sorted(named))}}
             foreign = {id_ for id_, record in found.items() if record.scope not in own}
+            foreign |= await self._copied_before(batch, found)
             if foreign:
                 batch = [(scope, renamed(record, partial(_unless_own, scope, foreign))) for scope, record in batch]
                 known |= {one.id: one for one in await self._store.find([record.id for _, record in batch])}
@@ -166,6 +167,16 @@ class Transfer:
             version = record.version if held < record.version else held + 1
             new.append((scope, replace(record, version=version)))
         return new
+
+    async def _copied_before(self, batch: Sequence[tuple[Scope, Record]], found: Mapping[str, Record]) -> set[str]:
+        """The ids that are here under another name: whoever they were of is gone, their copies are not."""
+        copies = {
+            _copied(scope, id_): id_
+            for scope, record in batch
+            for id_ in (record.id, *named_by(record))
+            if id_ not in found
+        }
+        return {copies[one.id] for one in await self._store.find(sorted(copies))}
 
 
 def _newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]:

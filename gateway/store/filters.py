@@ -277,6 +277,7 @@ BUILT_IN: Final = (
         "standing",
         "steps",
         "topic",
+        "trait",
         "used_tool",
         "worked",
     }

@@ -28,6 +28,7 @@ __all__ = [
     "SAID_AGAIN",
     "SET_ASIDE",
     "TAKEN_OUT",
+    "WRITTEN_DOWN",
     "archived",
     "chain",
     "edited",
@@ -38,6 +39,7 @@ __all__ = [
     "held_since",
     "held_until",
     "is_ended_with",
+    "is_taken_out",
     "named_by",
     "put_away",
     "renamed",
@@ -74,6 +76,8 @@ EDITED: Final = "edited_in"
 """The name for the version in which a memory's text was changed."""
 CONDENSED: Final = "condensed"
 """The name that marks what stays of a conversation that was condensed: messages, or a summary."""
+WRITTEN_DOWN: Final = "written_down"
+"""The name that marks what was learnt in the background: all before it in its conversation was looked at."""
 GAVE: Final = "gave"
 """The name for the ids of messages that may have given a lesson a word, beside those it rests on."""
 SAID_AGAIN: Final = "said_again"
@@ -81,7 +85,7 @@ SAID_AGAIN: Final = "said_again"
 _TAKEN_BACK: Final = "undone"
 _ENDS: Final = (REPLACED_BY, ENDED_WITH, TAKEN_OUT, SET_ASIDE, HELD_UNTIL, _TAKEN_BACK)
 NAMES: Final = frozenset(
-    (*_ENDS, LEARNT, CORRECTS, CONDENSED, REPLACES, GAVE, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED)
+    (*_ENDS, LEARNT, CORRECTS, CONDENSED, WRITTEN_DOWN, REPLACES, GAVE, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED)
 )
 """The names in a record's `info` that mean something here: nobody else may give them."""
 
@@ -128,9 +132,15 @@ def held_again(
             after = changed.get(by, by_id[by])
             ids = [id_ for id_ in dict.fromkeys([*replaced_ids(after.info), one.id]) if id_ not in gone]
             changed[by] = replace(after, info={**after.info, REPLACES: ids})
-        else:
+        elif all(_says_still(by_id[id_], one) for id_ in has_words_of(one) if id_ in by_id):
             changed[one.id] = revived(one, now)
     return list(changed.values())
+
+
+def _says_still(message: Record, lesson: Record) -> bool:
+    """False for a lesson of a message that was taken out, or changed after it was learnt."""
+    is_changed = EDITED in message.info and HELD_SINCE in message.info and held_since(message) > lesson.created_at
+    return LEARNT not in lesson.info or not (is_changed or TAKEN_OUT in message.info)
 
 
 def is_ended_with(record: Record, memory_id: str, moment: float | None) -> bool:
@@ -180,6 +190,11 @@ def chain(memory_id: str, records: Iterable[Record]) -> list[Record]:
                 found.add(other)
                 waiting.append(other)
     return sorted((by_id[one] for one in found), key=lambda record: (_until(record), record.event_time))
+
+
+def is_taken_out(record: Record) -> bool:
+    """True for what somebody archived, or took back: it comes back only when somebody says so."""
+    return record.status == "archived" and (TAKEN_OUT in record.info or _TAKEN_BACK in record.info)
 
 
 def replaced_by(record: Record) -> str:

@@ -26,8 +26,9 @@ _MAX_TOKENS = 1500
 _BAD = (400, 413, 422)  # what was asked is at fault
 _STARTS = 20  # braces at which an object is tried
 _SCHEMA = "response_format"
-_NOT_EVERYWHERE = ("max_tokens", "temperature", _SCHEMA)
-_REFUSAL = 4000  # bytes of an error that are looked at
+_TOKENS = "max_tokens"
+_NOT_EVERYWHERE = (_TOKENS, "temperature", _SCHEMA)
+_REFUSAL = 500  # characters of an error that are looked at
 _THINKING = 4  # times as many tokens for a model that counts its thoughts among them
 
 
@@ -148,17 +149,22 @@ def _without(question: Mapping[str, Any], left_out: frozenset[str]) -> dict[str,
     """A question as a model takes it; one that knows no `max_tokens` is one of the thinking ones, which call it
     `max_completion_tokens`."""
     body = {name: value for name, value in question.items() if name not in left_out}
-    if "max_tokens" in left_out:
-        body["max_completion_tokens"] = _THINKING * question["max_tokens"]
+    if _TOKENS in left_out:
+        body["max_completion_tokens"] = _THINKING * question[_TOKENS]
     return body
 
 
 def _refused_field(raw: bytes, left_out: frozenset[str]) -> str:
     """The field that a refusal is about: the one that it names, else the schema, which servers refuse in many words; ""
-    if that is left out already."""
-    said = raw[:_REFUSAL].decode("utf-8", "replace")
-    named = next((name for name in _NOT_EVERYWHERE if name in said and name not in left_out), "")
-    return named or ("" if _SCHEMA in left_out else _SCHEMA)
+    if that is left out already. What is said of a context that is too long is about no field."""
+    whole = loaded_object(raw)
+    error = object_in(whole, "error") or whole
+    said = str(error.get("message") or "")[:_REFUSAL]
+    named = [name for name in _NOT_EVERYWHERE if name == error.get("param") or name in said]
+    if "context" in said:
+        named = [name for name in named if name != _TOKENS]
+    found = next((name for name in named if name not in left_out), "")
+    return found or ("" if _SCHEMA in left_out else _SCHEMA)
 
 
 def read_object(text: str) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ LEAST_RIGHT = 0.9  # of changes
 
 def wishes_in(text: str, number: int = 0) -> list[Record]:
     found = [
-        record(one.text, number, kind="preference", info={"topic": one.topic, "standing": True})
+        record(one.text, number, kind="preference", info={"topic": one.topic, "standing": True, "trait": one.trait})
         for one in preferences(text)
     ]
     return [one for one in found if of_profile(one)]
