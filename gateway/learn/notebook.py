@@ -51,7 +51,9 @@ class Notebook:
         lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
         ids = [one.id for one in lesson.added]
         out = {one.id for one in await self._library.known(scope, ids) if is_taken_out(one)}
-        lesson = _without(lesson, out | await self._library.deleted(lesson.added))
+        deleted = await self._library.deleted(lesson.added)
+        out |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
+        lesson = _after(_without(lesson, out), {id_: version for id_, (version, _) in deleted.items()})
         added, again = await self._new(scope, lesson.added)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in rests_on}
@@ -101,6 +103,11 @@ class Notebook:
         fresh = [_written_down(record) for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
         return list(await self._screen(scope, fresh)) if fresh else [], again
+
+
+def _after(lesson: Lesson, versions: Mapping[str, int]) -> Lesson:
+    """A lesson of which the memories that went with a message before come after that: these are its versions."""
+    return replace(lesson, added=tuple(replace(one, version=versions.get(one.id, 0) + 1) for one in lesson.added))
 
 
 def _written_down(record: Record) -> Record:

@@ -99,13 +99,14 @@ class Library:
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
-    async def deleted(self, records: Sequence[Record]) -> set[str]:
-        """The ids of those that somebody deleted; not of those that went with a message. Raises MemoryUnavailable."""
+    async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
+        """The ids of those that were deleted: the version of that, and whether somebody did it, or they went with a
+        message. Raises MemoryUnavailable."""
         try:
             found = await self._store.deleted(records)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        return {id_ for id_, links in found.items() if links}
+        return {id_: (version, bool(links)) for id_, (version, links) in found.items()}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""

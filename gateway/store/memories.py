@@ -136,14 +136,14 @@ class MemoryStore:
                 found[id_] = max((version, scope), found.get(id_, (0, "")))
         return found
 
-    async def deleted(self, records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-        """The ids of those that were deleted, with the links that they had. Raises StoreFailed."""
+    async def deleted(self, records: Iterable[Record]) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """The ids of those that were deleted: the version of that, and the links they had. Raises StoreFailed."""
         newest: dict[str, tuple[int, str, tuple[str, ...]]] = {}
         names = ("id", "version", "status", "links")
         async for table in self._having(records, names):
             for id_, version, status, links in zip(*(table.column(name).to_pylist() for name in names), strict=True):
                 newest[id_] = max((version, status, tuple(links or ())), newest.get(id_, (0, "", ())))
-        return {id_: links for id_, (_, status, links) in newest.items() if status == "deleted"}
+        return {id_: (version, links) for id_, (version, status, links) in newest.items() if status == "deleted"}
 
     async def rows(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` holds nothing of a user's. Raises

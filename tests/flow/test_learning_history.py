@@ -86,9 +86,10 @@ async def test_words_of_a_message_that_is_not_named_go_with_it(school: School) -
     await said(gateway, "My doctor gave me a new recipe.", "one")
     item = await learnt(gateway, "xanax")
     assert first not in item["rests_on"]
+    teacher.lessons["recipe"] = fact("The user's doctor gave a new recipe")  # it does not know of the other any more
     await deleted(gateway, first)
     await rested(gateway)
-    assert await facts(gateway) == []
+    assert await facts(gateway) == ["The user's doctor gave a new recipe"]
 
 
 async def test_what_an_assistant_says_again_does_not_take_over_a_fact(school: School, upstream: FakeUpstream) -> None:
@@ -343,3 +344,113 @@ async def test_a_copy_in_another_tenant_has_its_own_history(tmp_path: Path, upst
         assert (await gateway.post("/product/delete_memory", ids, second)).status == 200
         left = (await gateway.get("/v1/memory/list?user=ada&kind=fact", second)).json["data"]
         assert [one["text"] for one in left] == ["The user lives in Porto"]
+
+
+def instruments(teacher: Teacher) -> None:
+    """What is played is told one by one, and put together with the harp."""
+    teacher.lessons |= {name: fact(f"The user plays the {name}") for name in ("harp", "flute", "drum")}
+
+    def decisions(material: str) -> Any:
+        found = []
+        for line in map(json.loads, material.split("\n")):
+            old = [one["number"] for one in line["older"] if one["note"].endswith("plays the harp")]
+            text = f"{line['note']} and the harp"
+            found.append({"new": line["new"], "relation": "more_precise", "old": old, "text": text})
+        return {"decisions": found}
+
+    teacher.decisions = decisions  # type: ignore[method-assign]  # another way to compare
+
+
+async def test_two_notes_that_were_merged_with_one_both_go_with_its_message(school: School) -> None:
+    gateway, teacher = school
+    instruments(teacher)
+    harp = await said(gateway, "I play the harp.", "one")
+    await learnt(gateway, "harp")
+    messages = [{"role": "user", "content": f"I play the {name}."} for name in ("flute", "drum")]
+    body = {"user_id": "ada", "session_id": "two", "messages": messages, "async_mode": "sync"}
+    assert (await gateway.post("/product/add", body)).status == 200
+    await learnt(gateway, "drum and the harp")
+    assert await facts(gateway) == ["The user plays the drum and the harp", "The user plays the flute and the harp"]
+    await deleted(gateway, harp)
+    await rested(gateway)
+    assert await facts(gateway) == ["The user plays the drum", "The user plays the flute"]
+
+
+@pytest.mark.parametrize("change", [{"content": "I sell stamps."}, {"status": "archived"}])
+async def test_a_merged_fact_ends_with_each_of_its_messages(school: School, change: dict[str, str]) -> None:
+    gateway, teacher = school
+    instruments(teacher)
+    harp = await said(gateway, "I play the harp.", "one")
+    await learnt(gateway, "harp")
+    await said(gateway, "I play the flute.", "two")
+    await learnt(gateway, "flute and the harp")
+    assert (await gateway.post("/product/update/memory", {"memory_id": harp, **change})).status == 200
+    await rested(gateway)
+    assert await facts(gateway) == ["The user plays the flute"]
+
+
+async def test_a_fact_whose_message_was_changed_does_not_hold_again(school: School) -> None:
+    gateway, teacher = school
+    moving(teacher)
+    porto = await said(gateway, "I live in Porto.", "one")
+    await learnt(gateway, "Porto")
+    lisbon = await said(gateway, "I moved to Lisbon.", "two")
+    await learnt(gateway, "Lisbon")
+    await edited(gateway, porto, "I sell stamps.")
+    await deleted(gateway, lisbon)
+    assert await facts(gateway) == []
+
+
+async def test_what_was_taken_out_is_not_learnt_again_with_another_message(school: School) -> None:
+    gateway, teacher = school
+    teacher.lessons |= {
+        "a cottage": fact("The user lives in a cottage"),
+        "Bruno": fact("The user has a dog Bruno from the cottage"),
+    }
+    await said(gateway, "I live in a cottage.", "one")
+    bruno = await said(gateway, "I have a dog Bruno.", "one")
+    await learnt(gateway, "Bruno")
+    item = await learnt(gateway, "lives in a cottage")
+    body = {"memory_id": item["id"], "status": "archived"}
+    assert (await gateway.post("/product/update/memory", body)).status == 200
+    await deleted(gateway, bruno)
+    await rested(gateway)
+    assert await facts(gateway) == []
+
+
+async def test_a_fact_outlasts_a_message_that_had_one_of_its_words_by_chance(school: School) -> None:
+    gateway, teacher = school
+    teacher.lessons["Bruno"] = fact("The user adopted a beagle called Bruno")
+    await said(gateway, "I have got a beagle called Bruno.", "one")
+    cats = await said(gateway, "My sister adopted three cats.", "one")
+    await learnt(gateway, "Bruno")
+    await deleted(gateway, cats)
+    await rested(gateway)
+    assert await facts(gateway) == ["The user adopted a beagle called Bruno"]
+
+
+async def test_what_waits_is_learnt_after_a_restart_whatever_else_was_written(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    teacher = Teacher(upstream)
+    teacher.lessons |= {"canary": fact("The user keeps a canary"), "harp": fact("The user plays the harp")}
+    async with running_gateway(learning(tmp_path, upstream, memory__extraction__idle=600)) as gateway:
+        await said(gateway, "I keep a canary.", "one")
+        messages = [{"role": "user", "content": "On Sundays I play the harp."}]
+        body = {"user_id": "ada", "session_id": "one", "messages": messages, "async_mode": "sync", "mode": "fine"}
+        assert len((await gateway.post("/product/add", body)).json["data"]) == 2
+    async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        await said(gateway, "Well.", "one")
+        await learnt(gateway, "canary")
+
+
+async def test_a_message_that_was_changed_while_it_did_not_hold_is_learnt_from_when_it_does(school: School) -> None:
+    gateway, teacher = school
+    moving(teacher)
+    message = await said(gateway, "I live in Porto.", "one")
+    await learnt(gateway, "Porto")
+    for change in ({"status": "archived"}, {"content": "I live in Lisbon."}, {"status": "activated"}):
+        body = {"memory_id": message, **change}
+        assert (await gateway.post("/product/update/memory", body)).status == 200
+    await learnt(gateway, "Lisbon")
+    assert await facts(gateway) == ["The user lives in Lisbon"]

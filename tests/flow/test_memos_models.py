@@ -298,6 +298,21 @@ async def test_a_model_that_thinks_is_asked_in_its_own_terms_from_then_on(
     assert refused == ["max_tokens", "temperature"], "once"
 
 
+async def test_a_refusal_about_the_length_of_a_context_is_about_no_field(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    message = "This model's maximum context length is 10 tokens; reduce the messages or max_tokens."
+    refusal = says(400, {"error": {"message": message}})
+    good = says(200, completion('{"query": ["1?", "2?", "3?"]}'))
+    await add(gateway, "A note.")
+    body = {"user_id": "ada", "mem_cube_id": "ada", "language": "en"}
+    upstream.script = refusal
+    await gateway.post("/product/suggestions", body)
+    upstream.script = good
+    assert (await gateway.post("/product/suggestions", body)).json["data"]["query"] == ["1?", "2?", "3?"]
+    assert {"max_tokens", "temperature", "response_format"} <= upstream.last.json.keys()
+
+
 @pytest.mark.parametrize("changes", [{"memory__extraction__model": "judge-1", "memory__extraction__timeout": 0.2}])
 async def test_the_model_for_this_is_configured_and_bounded_in_time(gateway: Running, upstream: FakeUpstream) -> None:
     await add(gateway, "A note.")
