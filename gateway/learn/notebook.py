@@ -48,12 +48,7 @@ class Notebook:
             return
         compared = [(item, await self._near(scope, item)) for item in read]
         decisions = await reconcile.decide(compared, ask)
-        lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
-        ids = [one.id for one in lesson.added]
-        out = {one.id for one in await self._library.known(scope, ids) if is_taken_out(one)}
-        deleted = await self._library.deleted(lesson.added)
-        out |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
-        lesson = _after(_without(lesson, out), {id_: version for id_, (version, _) in deleted.items()})
+        lesson = await self._allowed(scope, lesson_of(scope, window.new[0].session_id, decisions, time.time()))
         added, again = await self._new(scope, lesson.added)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in rests_on}
@@ -94,6 +89,15 @@ class Notebook:
         if recalled.status is MemoryStatus.DEGRADED:
             raise NotNow(recalled.reason or "degraded")
         return [memory.record for memory in recalled.memories][:_NEAR]
+
+    async def _allowed(self, scope: Scope, lesson: Lesson) -> Lesson:
+        """A lesson without what was made of the same messages before, and deleted, taken out or replaced since; what
+        went along with another message comes after that."""
+        known = await self._library.known(scope, [one.id for one in lesson.added])
+        out = {one.id for one in known if is_taken_out(one) or replaced_by(one)}
+        deleted = await self._library.deleted(lesson.added)
+        out |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
+        return _after(_without(lesson, out), {id_: version for id_, (version, _) in deleted.items()})
 
     async def _new(self, scope: Scope, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         """Those to be added, as plugins let them be stored, and those that were known once and come back."""

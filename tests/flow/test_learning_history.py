@@ -418,6 +418,21 @@ async def test_what_was_taken_out_is_not_learnt_again_with_another_message(schoo
     assert await facts(gateway) == []
 
 
+async def test_what_was_replaced_is_not_learnt_again_with_another_message(school: School) -> None:
+    gateway, teacher = school
+    moving(teacher)
+    teacher.lessons["Bruno"] = fact("The user has a dog Bruno seen by the harbour")
+    await said(gateway, "I live in Porto, by the harbour.", "one")
+    bruno = await said(gateway, "I have a dog Bruno.", "one")
+    await learnt(gateway, "Bruno")
+    await said(gateway, "I moved to Lisbon.", "two")
+    await learnt(gateway, "Lisbon")
+    teacher.relations.clear()  # it does not see any more that they contradict each other
+    await deleted(gateway, bruno)
+    await rested(gateway)
+    assert await facts(gateway) == ["The user lives in Lisbon"]
+
+
 async def test_a_fact_outlasts_a_message_that_had_one_of_its_words_by_chance(school: School) -> None:
     gateway, teacher = school
     teacher.lessons["Bruno"] = fact("The user adopted a beagle called Bruno")
