@@ -354,6 +354,7 @@ async def test_a_model_that_fails_is_asked_again_later(
     teacher.lessons["bees"] = fact("The user keeps bees")
     teacher.odd = says(500, {"error": {"message": "broken"}})
     async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        gateway.gateway.memory._learner._outage_pause = 0.05  # type: ignore[union-attr]  # time is what is changed
         await gateway.chat("I keep bees.", session="one")
         await eventually(lambda: len(teacher.asked) >= 2, 15)
         teacher.odd = None
