@@ -25,9 +25,12 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         f"user {readable(explanation['user_id'])} · {explanation['at']} · {explanation['status']}"
         + (f" ({explanation['reason']})" if explanation["reason"] else "")
     )
+    chosen = sum(candidate["outcome"] == "injected" for candidate in candidates)
+    standing = injected["count"] - chosen
     console.print(
-        f"{injected['count']} of {len(candidates)} candidates injected, "
-        f"{injected['tokens']} of {explanation['token_budget']} tokens"
+        f"{chosen} of {len(candidates)} candidates injected"
+        + (f" and {standing} that always hold" if standing else "")
+        + f", {injected['tokens']} of {explanation['token_budget']} tokens"
     )
     if not candidates:
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
