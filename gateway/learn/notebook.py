@@ -15,14 +15,13 @@ from gateway.store.lineage import CONDENSED, EDITED, LEARNT, WRITTEN_DOWN, is_ta
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
 
-__all__ = ["Ask", "NotNow", "Notebook", "Screen", "Search"]
+__all__ = ["NotNow", "Notebook", "Screen", "Search"]
 
 _NEAR = 4  # known memories that a new item is compared with
 _NEAR_ENOUGH = 0.15  # relevance
 
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
-Ask = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
 
 class NotNow(Exception):
@@ -38,7 +37,7 @@ class Notebook:
         self._search = search
         self._screen = screen
 
-    async def keep(self, scope: Scope, window: Window, found: Mapping[str, Any], ask: Ask) -> None:
+    async def keep(self, scope: Scope, window: Window, found: Mapping[str, Any], ask: reconcile.Ask) -> None:
         """Write down what a model found in a window. `ask` shows a model new notes beside old ones. Raises Outdated if
         anything that this rests on is another meanwhile; NotNow, MemoryUnavailable or PluginUnavailable."""
         read, dropped = await asyncio.to_thread(items.read_items, found, window)
@@ -48,8 +47,10 @@ class Notebook:
             return
         compared = [(item, await self._near(scope, item)) for item in read]
         decisions = await reconcile.decide(compared, ask)
-        lesson = await self._allowed(scope, lesson_of(scope, window.new[0].session_id, decisions, time.time()))
-        added, again = await self._new(scope, lesson.added)
+        lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
+        known = {one.id: one for one in await self._library.known(scope, [one.id for one in lesson.added])}
+        lesson = await self._allowed(lesson, known)
+        added, again = await self._new(scope, lesson.added, known)
         rests_on = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in rests_on}
         await self._library.revise([*lesson.changed, *again], added, seen)
@@ -90,20 +91,18 @@ class Notebook:
             raise NotNow(recalled.reason or "degraded")
         return [memory.record for memory in recalled.memories][:_NEAR]
 
-    async def _allowed(self, scope: Scope, lesson: Lesson) -> Lesson:
+    async def _allowed(self, lesson: Lesson, known: Mapping[str, Record]) -> Lesson:
         """A lesson without what was made of the same messages before, and deleted, taken out or replaced since; what
         went along with another message comes after that."""
-        known = await self._library.known(scope, [one.id for one in lesson.added])
-        out = {one.id for one in known if is_taken_out(one) or replaced_by(one)}
+        out = {one.id for one in known.values() if is_taken_out(one) or replaced_by(one)}
         deleted = await self._library.deleted(lesson.added)
         out |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
         return _after(_without(lesson, out), {id_: version for id_, (version, _) in deleted.items()})
 
-    async def _new(self, scope: Scope, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    async def _new(
+        self, scope: Scope, records: Sequence[Record], known: Mapping[str, Record]
+    ) -> tuple[list[Record], list[Record]]:
         """Those to be added, as plugins let them be stored, and those that were known once and come back."""
-        if not records:
-            return [], []
-        known = {record.id: record for record in await self._library.known(scope, [one.id for one in records])}
         fresh = [_written_down(record) for record in records if record.id not in known]
         again = [learnt_again(record, known[record.id]) for record in records if record.id in known]
         return list(await self._screen(scope, fresh)) if fresh else [], again
