@@ -1,5 +1,7 @@
 """What a person sees on the terminal: after the start, and from `gateway check`."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -31,11 +33,12 @@ def announce(started: Started, config: Config, console: Console | None = None) -
     console.print(Text(_python(started.url, key)), soft_wrap=True)
 
 
-def describe(config: Config, console: Console | None = None) -> None:
-    """A valid configuration in a few lines."""
+def describe(config: Config, file: Path, console: Console | None = None) -> None:
+    """A valid configuration in a few lines; `file` is where it was read."""
     console = console or Console()
     upstreams = config.upstreams if config.upstreams != "auto" else ()
     table = Table.grid(padding=(0, 2))
+    table.add_row("file", Text(str(file.resolve())))
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
     table.add_row("upstreams", ", ".join(f"{one.name} ({one.kind})" for one in upstreams) or "auto")
     table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))

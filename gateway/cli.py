@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from gateway import __version__, heap
 from gateway.commands.calling import NotAnswered, add_address, address_of, ask
 from gateway.commands.history import add_commands
-from gateway.config import Config, load
+from gateway.config import DATA_VARIABLE, Config, default_folder, load
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,6 +124,13 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="configuration; else config.yaml in this folder, else the shipped one",
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help=f"data folder; else {DATA_VARIABLE}, else memory.uri of the configuration, else {default_folder()}",
+    )
 
 
 def _budgets(text: str) -> tuple[int, ...]:
@@ -136,17 +143,27 @@ def _budgets(text: str) -> tuple[int, ...]:
     return found
 
 
+_SHIPPED = Path(__file__).parent / "config.yaml"
+
+
 def _config_path(given: Path | None) -> Path:
     if given is not None:
         return given
     here = Path("config.yaml")
-    return here if here.exists() else Path(__file__).parent / "config.yaml"
+    return here if here.exists() else _SHIPPED
+
+
+def _data_path(given: Path | None, config: Path) -> Path | None:
+    """The data folder that overrides `memory.uri`; the shipped configuration has no place of its own for one."""
+    named = given or os.environ.get(DATA_VARIABLE)
+    return Path(named) if named else default_folder() if config == _SHIPPED else None
 
 
 def _load(arguments: argparse.Namespace) -> Config:
     path = _config_path(arguments.config)
+    data = _data_path(arguments.data, path)
     try:
-        return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None))
+        return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None), data=data)
     except ConfigError as error:
         _fail(f"{path}:\n{error}", 2)
 
@@ -160,7 +177,7 @@ def _check(arguments: argparse.Namespace) -> int:
         Gateway(config)  # loads and checks the plugins
     except ConfigError as error:
         _fail(str(error), 2)
-    describe(config)
+    describe(config, _config_path(arguments.config))
     return 0
 
 
@@ -290,9 +307,11 @@ def _asked(arguments: argparse.Namespace, work: "Callable[[str, str, Console], i
 
 def _serve(arguments: argparse.Namespace) -> int:
     from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.commands.stranded import recover_stranded  # noqa: PLC0415 — as above
 
     config = _load(arguments)
     try:
+        recover_stranded(config)
         gateway = Gateway(config)
     except ConfigError as error:
         _fail(str(error), 2)

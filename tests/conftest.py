@@ -65,6 +65,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "OPENAI_BASE_URL",
         "OPENAI_API_BASE",
         "GATEWAY_KEY",
+        "GATEWAY_DATA",
         "MEMRADER_MODEL",
         "CHAT_MODEL_LIST",
         "BUSINESS_CHAT_KEYS",

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.app import Gateway
 from gateway.commands.calling import NotAnswered, ask
+from gateway.commands.stranded import recover_stranded
 from gateway.config import Config
 from gateway.telemetry import set_up_logging
 
@@ -28,6 +29,7 @@ def run(config: Config, url: str, key: str, *, may_be_alone: bool) -> int:
     except NotAnswered:
         if not may_be_alone:
             raise
+        recover_stranded(config)
         console.print("no gateway runs there: doing it here")
         set_up_logging("error")
         return asyncio.run(_alone(config, console))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from gateway.commands.calling import NotAnswered, ask
+from gateway.commands.stranded import recover_stranded
 from gateway.config import Config
 
 __all__ = ["serving"]
@@ -28,6 +29,7 @@ def serving(config: Config, url: str, key: str, console: Console, *, may_be_alon
     else:
         yield url, key
         return
+    recover_stranded(config)
     console.print(f"no gateway runs at {url}: doing it here, on {config.data_folder}")
     with _alone(config) as own:
         yield own, ""

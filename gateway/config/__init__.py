@@ -5,6 +5,7 @@ start with the path of the key. `${NAME}` and `${NAME:-default}` are replaced in
 so that a value from the environment can never change the shape of the file. Relative paths are relative to the file.
 """
 
+from gateway.config.location import DATA_VARIABLE, default_folder, find_stranded, move_stranded
 from gateway.config.memory import (
     EmbedderConfig,
     ExtractionConfig,
@@ -18,6 +19,7 @@ from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, TlsConfig, Up
 from gateway.config.whole import Config, is_loopback, load
 
 __all__ = [
+    "DATA_VARIABLE",
     "Config",
     "EmbedderConfig",
     "ExtractionConfig",
@@ -35,6 +37,9 @@ __all__ = [
     "TimeoutsConfig",
     "TlsConfig",
     "UpstreamConfig",
+    "default_folder",
+    "find_stranded",
     "is_loopback",
     "load",
+    "move_stranded",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from gateway.config.location import check_location
 from gateway.config.memory import MemoryConfig
 from gateway.config.sections import (
     AuthConfig,
@@ -95,8 +96,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def load(path: Path, *, host: str | None = None, port: int | None = None) -> Config:
-    """Read and check a configuration file. Raises `ConfigError` with the path of what is wrong."""
+def load(path: Path, *, host: str | None = None, port: int | None = None, data: Path | None = None) -> Config:
+    """Read and check a configuration file; `host`, `port` and `data` (the data folder) override it. Raises
+    `ConfigError` with the path of what is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -109,16 +111,23 @@ def load(path: Path, *, host: str | None = None, port: int | None = None) -> Con
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
-    server = raw.get("server")
-    if host is not None or port is not None:
-        overrides = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-        raw["server"] = {**(server if isinstance(server, dict) else {}), **overrides}
+    values = _expand(raw, "")
+    _override(values, "server", host=host, port=port)
+    _override(values, "memory", uri=None if data is None else str(data.expanduser().resolve()))
     try:
-        config = Config.model_validate(_expand(raw, ""))
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     config._folder = path.resolve().parent  # noqa: SLF001 — its maker
+    if config.memory.enabled or config.usage.enabled:
+        check_location(config.data_folder)
     return config
+
+
+def _override(values: dict[str, Any], section: str, **overrides: Any) -> None:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if given and isinstance(values.get(section) or {}, dict):
+        values[section] = {**(values.get(section) or {}), **given}
 
 
 def _expand(value: Any, path: str) -> Any:

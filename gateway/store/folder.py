@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-__all__ = ["DataFolder", "FolderRefused", "fsync"]
+__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use"]
 
 _FORMAT = 1
 
@@ -34,7 +34,10 @@ class DataFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise FolderRefused(f"cannot write to the data folder {self.path}: {error.strerror}") from error
+            raise FolderRefused(
+                f"cannot write to the data folder {self.path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri "
+                "names another"
+            ) from error
         try:
             _lock_whole(self._lock)
         except OSError as error:
@@ -70,6 +73,21 @@ class DataFolder:
             raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
         self.embedder, self.dimensions = meta["embedder"], meta["dimensions"]
         self.buckets = meta["buckets"]
+
+
+def is_in_use(path: Path) -> bool:
+    """True if another process holds the lock of a data folder."""
+    try:
+        handle = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock_whole(handle)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 if sys.platform == "win32":
