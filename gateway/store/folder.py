@@ -7,6 +7,7 @@ One process owns a folder; the lock is the operating system's and dies with its 
 import os
 import sys
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -34,10 +35,7 @@ class DataFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise FolderRefused(
-                f"cannot write to the data folder {self.path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri "
-                "names another"
-            ) from error
+            raise self._not_written(error) from error
         try:
             _lock_whole(self._lock)
         except OSError as error:
@@ -47,9 +45,18 @@ class DataFolder:
             ) from error
         try:
             self._check(buckets, embedder, dimensions)
+        except OSError as error:
+            self.close()
+            raise self._not_written(error) from error
         except BaseException:
             self.close()
             raise
+
+    def _not_written(self, error: OSError) -> FolderRefused:
+        return FolderRefused(
+            f"cannot write to the data folder {self.path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri "
+            "names another"
+        )
 
     def close(self) -> None:
         if self._lock is not None:
@@ -66,13 +73,25 @@ class DataFolder:
             unfinished.replace(meta_path)
             fsync(self.path)
         try:
-            meta = orjson.loads(meta_path.read_bytes())
+            stored: Any = orjson.loads(meta_path.read_bytes())
         except orjson.JSONDecodeError as error:
-            raise FolderRefused(f"{meta_path} cannot be read: restore it from a back-up of the folder") from error
-        if meta["format"] != _FORMAT:
-            raise FolderRefused(f"{self.path} has format {meta['format']}; this version reads {_FORMAT}")
-        self.embedder, self.dimensions = meta["embedder"], meta["dimensions"]
-        self.buckets = meta["buckets"]
+            raise self._not_understood(meta_path) from error
+        if not isinstance(stored, dict):
+            raise self._not_understood(meta_path)
+        if stored.get("format") != _FORMAT:
+            raise FolderRefused(f"{self.path} has format {stored.get('format')}; this version reads {_FORMAT}")
+        name, length, tables = stored.get("embedder"), stored.get("dimensions"), stored.get("buckets")
+        if not isinstance(name, str) or not (_is_count(length) and _is_count(tables)):
+            raise self._not_understood(meta_path)
+        self.embedder, self.dimensions, self.buckets = name, length, tables
+
+    @staticmethod
+    def _not_understood(path: Path) -> FolderRefused:
+        return FolderRefused(f"{path} is not the description of a data folder: restore it from a back-up of the folder")
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value > 0
 
 
 def is_in_use(path: Path) -> bool:

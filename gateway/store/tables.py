@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,10 @@ class Tables:
         self._database = await connect()
         try:
             names = (await self._database.list_tables()).tables
-            await asyncio.to_thread(self.catalog.read, names, first)
+            is_whole = await asyncio.to_thread(self.catalog.read, names, first)
             opened = {bucket: await self._opened(bucket, names) for bucket in range(buckets)}
+            if not is_whole:
+                await self._rebuild_catalog(opened, names, first)
             for name in set(names) - self.catalog.names:
                 # of a rebuild that did not come to its end, or replaced by one
                 await self._database.drop_table(name, ignore_missing=True)
@@ -131,7 +133,10 @@ class Tables:
         bucket = Bucket(self.catalog.tables(number))
         lost = [entry for entry in bucket.entries if not await self._open_whole(bucket, entry, names)]
         if lost:
-            await self._found_again(number, bucket, lost, names)
+            unknown = [name for name in names if bucket_of(name) == number and name not in self.catalog.names]
+            made = bucket.entries[0].made
+            entries = await self._recover_entries(bucket, lost, [TableEntry(name, made) for name in unknown])
+            await self.enter(number, bucket, entries)
         for table in bucket.handles.values():
             if "version" not in (await table.schema()).names:
                 await table.add_columns({"version": "CAST(1 AS INT)"})
@@ -145,34 +150,56 @@ class Tables:
         bucket.handles[entry.name] = handle
         return entry.rows < 0 or await handle.count_rows() >= entry.rows
 
-    async def _found_again(self, number: int, bucket: Bucket, lost: Sequence[TableEntry], names: Sequence[str]) -> None:
-        """Make a bucket of what is there: the catalog is of another moment than the tables (a copy of the folder that
-        was made while tables were replaced), or a power cut took some. The newest table that is known to be whole
-        counts, with those after it and the one that grew beside it; without one, all."""
-        unknown = [name for name in names if bucket_of(name) == number and name not in self.catalog.names]
-        unknown.sort(key=number_of)
-        made = bucket.entries[0].made
-        found = {entry.name: entry for entry in bucket.entries if entry.name in bucket.handles}
+    async def _rebuild_catalog(self, buckets: dict[int, Bucket], names: Sequence[str], first: Made) -> None:
+        """Enter the numbered tables that no catalog names, in one step: a table that is not entered is dropped."""
+        recovered: dict[int, Sequence[TableEntry]] = {}
+        for number, bucket in buckets.items():
+            numbered = [name for name in names if bucket_of(name) == number and number_of(name)]
+            candidates = [entry for name in numbered if (entry := await self._candidate(name, first)) is not None]
+            if candidates:
+                recovered[number] = await self._recover_entries(bucket, [], candidates)
+        if recovered:
+            await asyncio.to_thread(self.catalog.put_all, recovered)
+            for number, entries in recovered.items():
+                buckets[number].entries = tuple(entries)
+
+    async def _candidate(self, name: str, first: Made) -> TableEntry | None:
+        """The entry of a table that no catalog names; None for an empty one. It was made, and the crash came before it
+        was entered: nothing is written to a table before."""
+        handle = await self._opened_table(TableEntry(name, first), [name])
+        if handle is None:
+            return None
+        try:
+            return TableEntry(name, await _made_of(handle, first)) if await handle.count_rows() else None
+        finally:
+            handle.close()
+
+    async def _recover_entries(
+        self, bucket: Bucket, lost: Sequence[TableEntry], candidates: Sequence[TableEntry]
+    ) -> list[TableEntry]:
+        """The tables of a bucket that are there, opened. The catalog is of another moment than the tables (a copy of
+        the folder that was made while tables were replaced), or a power cut took some. The newest table that is known
+        to be whole counts, with those after it and the one that grew beside it; without one, all."""
+        present = {entry.name: entry for entry in bucket.entries if entry.name in bucket.handles}
         whole = -1
-        for name in unknown:
-            rows = await asyncio.to_thread(marked_rows, self._folder / "lance" / f"{name}.lance")
-            entry = TableEntry(name, made, is_settled=rows >= 0, rows=rows)
-            is_whole = await self._open_whole(bucket, entry, names)
-            if name in bucket.handles:
-                found[name] = entry
-                whole = number_of(name) if rows >= 0 and is_whole else whole
-        kept = [entry for name, entry in found.items() if number_of(name) >= whole - 1]
-        settled = [entry for entry in kept if entry.is_settled]
-        growing = sorted((entry for entry in kept if not entry.is_settled), key=lambda entry: number_of(entry.name))
-        for entry in lost:
-            self.mended.append(entry.name)
+        for candidate in sorted(candidates, key=lambda entry: number_of(entry.name)):
+            rows = await asyncio.to_thread(marked_rows, self._folder / "lance" / f"{candidate.name}.lance")
+            entry = replace(candidate, is_settled=rows >= 0, rows=rows)
+            is_whole = await self._open_whole(bucket, entry, [entry.name])
+            if entry.name in bucket.handles:
+                present[entry.name] = entry
+                whole = number_of(entry.name) if rows >= 0 and is_whole else whole
+        entries = [entry for name, entry in present.items() if number_of(name) >= whole - 1]
+        settled = [entry for entry in entries if entry.is_settled]
+        growing = sorted((entry for entry in entries if not entry.is_settled), key=lambda entry: number_of(entry.name))
+        self.mended.extend(entry.name for entry in lost)
         _log.error(
             "tables_found_again",
-            extra={"lost": [entry.name for entry in lost], "counting": [entry.name for entry in kept]},
+            extra={"lost": [entry.name for entry in lost], "counting": [entry.name for entry in entries]},
         )
-        for name in set(bucket.handles) - {entry.name for entry in kept}:
+        for name in set(bucket.handles) - {entry.name for entry in entries}:
             bucket.handles.pop(name).close()
-        await self.enter(number, bucket, [*settled, *growing])
+        return [*settled, *growing]
 
     async def _opened_table(self, entry: TableEntry, names: Sequence[str]) -> Any | None:
         """None if it is not there, or nothing can be read of it."""
@@ -201,6 +228,14 @@ class Tables:
             await table.drop_index(index.name)
         await index_keys(table)
         await asyncio.to_thread(drop_torn_indexes, self._folder / "lance" / f"{name}.lance")
+
+
+async def _made_of(table: Any, first: Made) -> Made:
+    """How the rows of a table were made, as far as they tell; their terms count as outdated, so that all are remade."""
+    dimensions = (await table.schema()).field("vector").type.list_size
+    rows = await table.query().where("embedder != ''").select(["embedder"]).limit(1).to_arrow()
+    names = rows.column("embedder").to_pylist()
+    return Made(names[0] if names else first.embedder, dimensions, first.terms)
 
 
 def _place_of(folder: Path) -> tuple[int, int]:

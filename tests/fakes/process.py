@@ -83,21 +83,12 @@ class Process:
 async def running_process(folder: Path, upstream_url: str, **changes: Any) -> AsyncIterator[Process]:
     """A gateway process on the folder `data` in `folder`; killed at the end if it still runs."""
     await asyncio.to_thread(configuration, folder, upstream_url, **changes)
-    log = folder / "gateway.log"
     began = time.monotonic()
-    with log.open("ab") as errors:
-        process = subprocess.Popen(  # noqa: ASYNC220 — its output is read in a thread
-            [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml")],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": "200"},
-        )
-    assert process.stdout is not None
+    process = spawn(folder)
     try:
-        url = await asyncio.to_thread(_url, process)
+        url = await asyncio.to_thread(url_of, process)
         async with aiohttp.ClientSession() as session:
-            made = Process(process, url, session, log)
+            made = Process(process, url, session, folder / "gateway.log")
             async with session.get(f"{url}/health") as response:
                 assert response.status == 200
             made.started_in = time.monotonic() - began
@@ -106,10 +97,23 @@ async def running_process(folder: Path, upstream_url: str, **changes: Any) -> As
         if process.poll() is None:
             process.kill()
         await asyncio.to_thread(process.wait, 10)
+        assert process.stdout is not None
         process.stdout.close()
 
 
-def _url(process: subprocess.Popen[bytes]) -> str:
+def spawn(folder: Path, *prefix: str) -> subprocess.Popen[bytes]:
+    """Start a gateway with the configuration in a folder; `prefix` is a command that runs it."""
+    with (folder / "gateway.log").open("ab") as errors:
+        return subprocess.Popen(
+            [*prefix, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml")],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+
+
+def url_of(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     for line in iter(process.stdout.readline, b""):
         found = re.search(rb"http://127\.0\.0\.1:\d+", line)

@@ -35,6 +35,10 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     assert catalog.tables(0) == ()
 
 
-def test_a_lost_catalog_is_said_and_costs_no_table(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="restore it"):
-        Catalog(tmp_path / "tables.json").read(["memories_000_1"], MADE)
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"buckets": {"0": [{}]}}', b'{"buckets"'])
+def test_a_lost_or_damaged_catalog_is_reported_and_names_no_table(tmp_path: Path, content: bytes | None) -> None:
+    catalog = Catalog(tmp_path / "tables.json")
+    if content is not None:
+        (tmp_path / "tables.json").write_bytes(content)
+    assert not catalog.read(["memories_000_1"], MADE)
+    assert catalog.tables(0) == ()

@@ -43,3 +43,10 @@ def test_what_was_fixed_at_the_beginning_stays(tmp_path: Path) -> None:
 def test_syncing_what_is_gone_is_no_error(tmp_path: Path) -> None:
     fsync(tmp_path / "gone")
     fsync(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"format": 1}', '{"format": 1, "embedder": 3}', "{", ""])
+def test_a_description_that_is_none_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    (tmp_path / "meta.json").write_text(content)
+    with pytest.raises(FolderRefused, match=r"meta\.json|format"):
+        DataFolder(tmp_path).open(4, "e", 8)
