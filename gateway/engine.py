@@ -20,6 +20,7 @@ from gateway.learn.notebook import Notebook
 from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
+from gateway.recall.standing import StandingLimit
 from gateway.recall.sticky import Sticky
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
@@ -175,6 +176,7 @@ class MemoryEngine:
         if self._writer is not None:
             if self._retention is not None:
                 await self._retention.stop()
+            await self._standing.stop()
             await self._writer.stop()
             await self._sets.stop()
 
@@ -218,6 +220,7 @@ class MemoryEngine:
             max_rows=recall.working_set_rows,
             max_bytes=recall.working_set_mb * 2**20,
         )
+        self._standing = StandingLimit(self.library, self._sets)
         self._writer = Writer(
             self.journal,
             self._store,
@@ -274,6 +277,7 @@ class MemoryEngine:
         await self._sets.apply(rows)
         if self._learner is not None:
             self._learner.note(rows)
+        self._standing.note(rows)
 
     def _drop_sets(self, scopes: Iterable[str]) -> None:
         self._sets.drop(scopes)

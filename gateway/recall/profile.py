@@ -6,17 +6,21 @@ one value only (the language of answers, say). What is replaced stays a memory; 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from gateway.fence import SUSPICIOUS
-from gateway.store.terms import likeness, terms
+from gateway.store.terms import terms
 from gateway.turn import Record
 
-__all__ = ["PROFILE_KINDS", "in_force", "is_about_oneself", "of_profile"]
+__all__ = ["MAX_STANDING_OF_TOPIC", "PROFILE_KINDS", "beyond_cap", "in_force", "is_about_oneself", "of_profile"]
 
 PROFILE_KINDS: Final = ("preference", "profile")
 """Kinds of memories that may be of a profile."""
+MAX_STANDING_OF_TOPIC: Final = 100
+"""Standing preferences of one topic that can be in force; older ones are archived."""
 _ABOUT: Final = "about"  # who the user is
 _TOPICS: Final = ("address", "health", "style", _ABOUT)
 # said of oneself and of nothing else: what is told by the way is recalled where it matters
@@ -69,31 +73,89 @@ def of_profile(record: Record) -> bool:
 
 
 def in_force(records: Iterable[Record]) -> list[Record]:
-    """The wishes that nothing newer replaces: by topic, and within one the newest first."""
-    newest_first = sorted(filter(of_profile, records), key=lambda record: (record.event_time, record.id), reverse=True)
-    kept: list[Record] = []
-    for record in newest_first:
-        if not any(_replaces(newer, record) for newer in kept):
-            kept.append(record)
-    return sorted(kept, key=lambda record: _TOPICS.index(record.info["topic"]))
+    """The wishes that nothing newer replaces: by topic, and within one the newest first. Of a topic the newest
+    `MAX_STANDING_OF_TOPIC` are looked at, so the time that this takes is bounded."""
+    marks = _Marks()
+    valid: list[tuple[Record, _Traits]] = []
+    for record in _newest(records)[0]:
+        traits = marks.traits_of(record)
+        if not any(_replaces(newer, record, newer_traits, traits) for newer, newer_traits in valid):
+            valid.append((record, traits))
+    return sorted((record for record, _ in valid), key=lambda record: _TOPICS.index(record.info["topic"]))
 
 
-def _replaces(newer: Record, older: Record) -> bool:
+def beyond_cap(records: Iterable[Record]) -> list[Record]:
+    """The standing preferences of a scope over `MAX_STANDING_OF_TOPIC`, the oldest of their topic: never in force."""
+    return _newest(records)[1]
+
+
+def _newest(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """The newest of each topic, newest first, and the others."""
+    counts = Counter[str]()
+    newest: list[Record] = []
+    others: list[Record] = []
+    for record in sorted(filter(of_profile, records), key=lambda one: (one.event_time, one.id), reverse=True):
+        topic = record.info["topic"]
+        counts[topic] += 1
+        (newest if counts[topic] <= MAX_STANDING_OF_TOPIC else others).append(record)
+    return newest, others
+
+
+class _Traits(NamedTuple):
+    """What decides whether one wish replaces another; sets are bits of whole numbers, which compare fast."""
+
+    is_harm: bool
+    is_address: bool
+    subjects: int
+    condition: int
+    terms: int
+
+
+class _Marks:
+    """Gives each term a bit."""
+
+    def __init__(self) -> None:
+        self._bits: dict[str, int] = {}
+
+    def traits_of(self, record: Record) -> _Traits:
+        is_harm, is_address, subjects, condition, words = _read(record.text)
+        return _Traits(is_harm, is_address, subjects, self._set(condition), self._set(words))
+
+    def _set(self, words: Iterable[str]) -> int:
+        found = 0
+        for word in words:
+            found |= 1 << self._bits.setdefault(word, len(self._bits))
+        return found
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> tuple[bool, bool, int, frozenset[str], frozenset[str]]:
+    """What the patterns find in a wish; kept, since all wishes of a user are compared after each new one."""
+    subjects = sum(1 << bit for bit, subject in enumerate(_SUBJECTS) if subject.search(text))
+    condition = _CONDITION.search(text)
+    return (
+        _HARM.search(text) is not None,
+        _ADDRESS.search(text) is not None,
+        subjects,
+        frozenset(terms(condition.group())) if condition else frozenset(),
+        frozenset(terms(text)),
+    )
+
+
+def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits) -> bool:
     if is_about_oneself(newer) or is_about_oneself(older):
         return bool(newer.info.get("trait") == older.info.get("trait"))  # each has one value
-    if _HARM.search(older.text) and not _HARM.search(newer.text):
+    if of_older.is_harm and not of_newer.is_harm:
         return False  # a new diet does not end an allergy
-    if _ADDRESS.search(newer.text) and _ADDRESS.search(older.text):
+    if of_newer.is_address and of_older.is_address:
         return True
-    conditions = _condition(newer.text), _condition(older.text)
-    if any(conditions) and likeness(*conditions) < _SAME:
+    if (of_newer.condition or of_older.condition) and _alike(of_newer.condition, of_older.condition) < _SAME:
         return False  # each holds where its condition does
-    is_same_topic = newer.info["topic"] == older.info["topic"]
-    if is_same_topic and any(subject.search(newer.text) and subject.search(older.text) for subject in _SUBJECTS):
+    if newer.info["topic"] == older.info["topic"] and of_newer.subjects & of_older.subjects:
         return True
-    return likeness(set(terms(newer.text)), set(terms(older.text))) >= _SAME
+    return _alike(of_newer.terms, of_older.terms) >= _SAME
 
 
-def _condition(text: str) -> set[str]:
-    found = _CONDITION.search(text)
-    return set(terms(found.group())) if found else set()
+def _alike(one: int, other: int) -> float:
+    """Dice's coefficient, as `likeness` of terms."""
+    return 2 * (one & other).bit_count() / (one.bit_count() + other.bit_count()) if one and other else 0.0

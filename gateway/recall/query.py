@@ -29,6 +29,7 @@ _ASKING = frozenset(
 )
 _HEAD, _TAIL = 600, 300
 _FEW_TERMS = 3
+_READ = 20_000  # characters at either end of a message in which code blocks are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def make_query(message: str, context: str, now: float) -> Query:
 
 
 def _short(message: str) -> str:
+    if len(message) > 2 * _READ:
+        message = message[:_READ] + "\n" + message[-_READ:]
     if "```" in message:
         message = _CODE.sub(" ", message)
     message = message.strip()

@@ -179,7 +179,8 @@ class Recall:
         def job() -> tuple[tuple[Memory, ...], tuple[Memory, ...]]:
             return _find(loaded, query, meant, wanted), _profile(held) if wanted.profile else ()
 
-        if wanted.allows:  # asked of each row
+        is_profile_new = len(loaded) > 1 or not all(working_set.has_profile for _, working_set in loaded)
+        if wanted.allows or (wanted.profile and is_profile_new):  # asked of each row; wishes to be compared
             found, profile = await sets.run(job)
         else:
             found, profile = await sets.search(job, [working_set for _, working_set in loaded])

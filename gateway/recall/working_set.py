@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
 from gateway.recall.dated import said_within
-from gateway.recall.profile import PROFILE_KINDS, in_force
+from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
 from gateway.recall.term_index import TermIndex
 from gateway.recall.ties import Ties
@@ -239,13 +239,25 @@ class WorkingSet:
             )
         ]
 
+    @property
+    def has_profile(self) -> bool:
+        """True if `profile` is ready; else it takes some tens of milliseconds."""
+        return self._profile is not None
+
+    def beyond_cap(self) -> list[Record]:
+        """Standing preferences that are too many to be in force."""
+        return beyond_cap(self._standing())
+
+    def _standing(self) -> list[Record]:
+        columns, count = self._columns, len(self._records)
+        rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], _OF_PROFILE))
+        return self._at(rows.tolist())
+
     def profile(self) -> tuple[Memory, ...]:
         """The wishes that are in force, as `recall/profile.py` says."""
         if self._profile is None:
-            columns, count = self._columns, len(self._records)
-            rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], _OF_PROFILE))
-            wishes = in_force(self._at(rows.tolist()))
-            tokens = [int(columns["tokens"][self._row_of[record.id]]) for record in wishes]
+            wishes = in_force(self._standing())
+            tokens = [int(self._columns["tokens"][self._row_of[record.id]]) for record in wishes]
             self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(wishes, tokens, strict=True))
         return self._profile
 

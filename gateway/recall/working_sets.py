@@ -154,6 +154,11 @@ class WorkingSets:
 
         return await self.run(look)
 
+    async def beyond_cap(self, scope: str) -> list[Record]:
+        """Standing preferences that are too many to be in force; none of a scope that is not in RAM."""
+        working_set = self._sets.get(scope)
+        return [] if working_set is None else await self.run(working_set.beyond_cap)
+
     async def run(self, job: Callable[[], _T], *, is_short: bool = False) -> _T:
         """Do something with sets. Short work is done in the loop, if nobody is at the sets: handing it to the thread,
         and the two then waiting for each other's interpreter lock, costs more than the work (measured: a sixth of the

@@ -8,7 +8,7 @@ What is missed here is still remembered as what was said.
 import re
 from typing import Final
 
-__all__ = ["trait_of"]
+__all__ = ["is_fiction", "trait_of"]
 
 _FOREIGN = re.compile(
     r"\b(?:imagin\w*|pretend\w*|suppos\w*|role-?play\w*|act as|write|written|draft|translate|proofread|rewrite|rephrase"
@@ -106,10 +106,16 @@ _PATTERNS: Final = tuple(
 _HINT = re.compile(r"\b[Ii]\b|\b[Mm]y\b|\bi['’]?m\b|\bI['’]?m\b|我")
 
 
-def trait_of(sentence: str, message: str) -> str:
-    """What its user says of themselves in a sentence of this message: home, work, origin or language; "" for nothing.
-    Each has one value."""
+def is_fiction(message: str) -> bool:
+    """True if a message asks to write, to translate or to pretend: its sentences may be about somebody else. Time in
+    proportion to the message: ask once for all its sentences."""
+    return _FOREIGN.search(message) is not None
+
+
+def trait_of(sentence: str) -> str:
+    """What its user says of themselves in a sentence: home, work, origin or language; "" for nothing. Each has one
+    value. Nothing counts in a message that `is_fiction`."""
     if _HINT.search(sentence) is None:
         return ""
-    found = next((trait for trait, pattern in _PATTERNS if pattern.search(sentence)), "")
-    return "" if not found or _FOREIGN.search(message) or _NOT_SAID.search(sentence) else found
+    trait = next((trait for trait, pattern in _PATTERNS if pattern.search(sentence)), "")
+    return "" if not trait or _NOT_SAID.search(sentence) else trait

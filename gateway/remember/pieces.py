@@ -28,7 +28,7 @@ def pieces(text: str, most: int = PASSAGE) -> list[str]:
 
 def weight(text: str) -> int:
     """About how long a text is in Latin characters, by the tokens it takes."""
-    return len(text) + (_CJK_WEIGHT - 1) * len(_CJK.findall(text))
+    return len(text) + (0 if text.isascii() else (_CJK_WEIGHT - 1) * len(_CJK.findall(text)))
 
 
 def _cut(text: str, most: int, level: int) -> list[str]:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.remember.about import trait_of
+from gateway.remember.about import is_fiction, trait_of
 from gateway.store.terms import is_question
 from gateway.turn import Record, message_id
 
@@ -22,7 +22,7 @@ _OWN_WORDS = 600  # characters of a message that is hardly a paste
 _LONGEST = 300  # characters of a sentence that can be one
 _SHORTEST = 3
 _MOST = 8  # preferences of one message
-_READ = 4000  # characters of a message that are looked at: a paste is no preference
+_READ = 3000  # characters of a message that are looked at: a paste is no preference
 _SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
 _ONCE = re.compile(
     r"\b(this (time|once)|just (this )?once|for (now|today|once)|right now|today|tonight|temporarily"
@@ -121,22 +121,27 @@ def is_whole_and_short(record: Record) -> bool:
 
 
 def preferences(message: str) -> list[Preference]:
-    """The explicit preferences that a user's message states, and what it says of who they are, in order."""
+    """The explicit preferences that a user's message states, and what it says of who they are, in order; of the first
+    `_READ` characters, `_MOST` at most."""
     found: list[Preference] = []
     read = message[:_READ]
+    is_own: bool | None = None
     for match in _SENTENCE.finditer(read):
         sentence = match.group().strip()
         topic, trait = _topic(sentence), ""
-        if topic is None and (trait := _trait(sentence, read)):
-            topic = ABOUT_ONESELF
-        if topic is not None and len(found) < _MOST:
+        if topic is None and is_own is not False and (trait := _trait(sentence)):
+            is_own = not is_fiction(read) if is_own is None else is_own
+            topic = ABOUT_ONESELF if is_own else None
+        if topic is not None:
             found.append(Preference(sentence, topic, trait))
+            if len(found) == _MOST:
+                break
     return found
 
 
-def _trait(sentence: str, message: str) -> str:
+def _trait(sentence: str) -> str:
     is_statement = _SHORTEST <= len(sentence) <= _LONGEST and not is_question(sentence)
-    return trait_of(sentence, message) if is_statement and not _ONCE.search(sentence) else ""
+    return trait_of(sentence) if is_statement and not _ONCE.search(sentence) else ""
 
 
 def _topic(sentence: str) -> str | None:

@@ -11,11 +11,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gateway.config import RememberConfig
 from gateway.dialect import ToolCall
 from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
+from gateway.offload import offload
 from gateway.remember.late import Late
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
@@ -110,24 +112,18 @@ class Remember:
 
     async def _committed(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
-        kept = [piece for record in await self._hook(turn, records) for piece in _pieces_of(self._judged(record))]
-        if self._config.preferences:
-            kept += [preference for record in kept for preference in _preferences_of(record)]
+        screened = await self._hook(turn, records)
+        size = sum(len(record.text) for record in screened)
+        kept = await offload(partial(_analyse, screened, self._config.preferences), size)
+        for record in kept:
+            for kind in record.info.get(SUSPICIOUS, ()) if not record.part and not record.links else ():
+                self._telemetry.bound("suspicious", kind).inc()
         await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(kept)
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         return kept
-
-    def _judged(self, record: Record) -> Record:
-        """The record; marked, and counted, if it reads like an instruction to a model."""
-        found = suspicions(record.text)
-        if not found:
-            return record
-        for kind in found:
-            self._telemetry.bound("suspicious", kind).inc()
-        return replace(record, info={**record.info, SUSPICIOUS: list(found)})
 
     async def _note_scopes(self, turn: Turn) -> None:
         """That a scope exists is worth knowing, but no reason to lose a memory."""
@@ -231,6 +227,19 @@ class Remember:
 def _fingerprint(record: Record) -> tuple[str, str, str, str]:
     said_at = "" if record.event_time == record.created_at else str(record.event_time)  # another time: another message
     return record.scope, record.session_id, record.source + said_at, record.message_id
+
+
+def _analyse(records: Sequence[Record], with_preferences: bool) -> list[Record]:
+    """Records as they are stored: marked where they read like instructions, in pieces, then the preferences that they
+    state. Time in proportion to their text."""
+    marked = [
+        replace(record, info={**record.info, SUSPICIOUS: list(kinds)}) if kinds else record
+        for record, kinds in ((record, suspicions(record.text)) for record in records)
+    ]
+    stored = [piece for record in marked for piece in _pieces_of(record)]
+    if with_preferences:
+        stored += [preference for record in stored for preference in _preferences_of(record)]
+    return stored
 
 
 def _pieces_of(record: Record) -> list[Record]:

@@ -38,6 +38,8 @@ _PATTERNS = {
         re.IGNORECASE,
     ),
 }
+_WINDOW = 4096  # characters
+_LONGEST_MATCH = 768  # characters; no pattern matches more
 # words of which one stands in whatever the patterns can find: most texts are done with after looking for these
 _HINT = re.compile(
     r"instruction|prompt|\brules?\b|direction|guideline|guardrail|override|you\s{1,4}are\s|the\s{1,4}user|https?://"
@@ -47,7 +49,11 @@ _HINT = re.compile(
 
 
 def suspicions(text: str) -> tuple[str, ...]:
-    """What a text looks like: `instruction`, `exfiltration`, `markup`; usually nothing."""
-    if _HINT.search(text) is None:
-        return ()
-    return tuple(kind for kind, pattern in _PATTERNS.items() if pattern.search(text))
+    """What a text looks like: `instruction`, `exfiltration`, `markup`; usually nothing. A long text is searched in
+    windows, so that no single search holds the interpreter for long."""
+    marks: set[str] = set()
+    for begin in range(0, len(text), _WINDOW):
+        end = begin + _WINDOW + _LONGEST_MATCH
+        if _HINT.search(text, begin, end) is not None:
+            marks |= {kind for kind in _PATTERNS.keys() - marks if _PATTERNS[kind].search(text, begin, end) is not None}
+    return tuple(kind for kind in _PATTERNS if kind in marks)

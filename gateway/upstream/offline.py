@@ -20,6 +20,7 @@ from gateway.upstream.client import Incoming, Outgoing
 __all__ = ["OfflineUpstream"]
 
 _MODEL = "offline"
+_READ = 4000  # characters of a question that are compared
 _SHOWN = 5
 _DAY = re.compile(r"^(?:[A-Z][a-z]{2} )?(\d{1,2} [A-Z][a-z]+)(?: (\d{4}))?$")
 _ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
@@ -124,7 +125,7 @@ def _items(notes: str) -> list[str]:
 
 
 def _relevant(items: list[str], question: str) -> list[str]:
-    wanted = set(terms(question))
+    wanted = set(terms(question[-_READ:]))
     shared = [len(wanted.intersection(terms(item))) for item in items]
     best = sorted(range(len(items)), key=lambda index: (-shared[index], -index))[:_SHOWN]
     return [items[index] for index in sorted(best)]

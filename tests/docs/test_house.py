@@ -15,6 +15,8 @@ SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "dialect.py": "unit/wire/dialects/test_chat.py",
     "engine.py": "flow/test_start.py",
+    "offload.py": "faults/test_stalls.py",
+    "recall/standing.py": "faults/test_stalls.py",
     "config/location.py": "flow/test_install.py",
     "commands/stranded.py": "flow/test_install.py",
     "config/memory.py": "unit/test_config.py",

@@ -3,6 +3,7 @@ background is, but compared with nothing that is known. Without a model: the use
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from gateway.errors import BadRequest
@@ -11,6 +12,7 @@ from gateway.learn.items import Item
 from gateway.learn.lesson import lesson_of
 from gateway.learn.reconcile import Decision
 from gateway.learn.window import window_of
+from gateway.offload import offload
 from gateway.recall.library import Outdated
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.remember.suspicion import suspicions
@@ -32,11 +34,12 @@ def extracting_operations() -> list[Operation]:
 
 
 async def extract_memory(call: Call, asked: ExtractRequest) -> dict[str, Any]:
-    said = _said(call, asked)
+    size = sum(len(text_of(message.get("content"))) for message in asked.messages)
+    said = await offload(partial(_said, call, asked), size)
     if not said:
         raise BadRequest("messages: there is no text in them", param="messages")
     found = await _found(call, said)
-    facts, liked = _stated(said) if found is None else _made(found)
+    facts, liked = await offload(partial(_stated, said), size) if found is None else _made(found)
     return {
         "success": True,
         "memory_detail_list": facts if "memory" in asked.extraction_types else [],

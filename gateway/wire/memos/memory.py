@@ -5,9 +5,11 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from gateway.errors import BadRequest
+from gateway.offload import offload
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.intake import document_records
 from gateway.store.filters import memory_type
@@ -101,10 +103,10 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
     memories = await call.search(access, asked.query, wanted, said[-1] if said else "")
     if asked.source == "plugin":
         memories = [memory for memory in memories if memory.relativity > 0]
-    if asked.dedup == "equal":
-        memories = distinct(memories)
-    elif asked.dedup != "no":
-        memories = without_copies(memories)
+    if asked.dedup != "no":
+        work = distinct if asked.dedup == "equal" else without_copies
+        size = sum(len(memory.record.text) for memory in memories)
+        memories = await offload(partial(work, memories), size)
     limits = {"text": min(texts, most), "preference": min(asked.pref_top_k, most)}
     return access, _limited(memories, limits)
 
@@ -181,12 +183,16 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
     messages = asked.messages
     if asked.is_feedback:
         messages = await _without_feedback(call, access, asked)
-    records = [
-        record
-        for scope in access.identity.writes
-        for index, message in enumerate(messages)
-        for record in _records(call, turn, scope, asked, (index, message))
-    ]
+
+    def make() -> list[Record]:
+        return [
+            record
+            for scope in access.identity.writes
+            for index, message in enumerate(messages)
+            for record in _records(call, turn, scope, asked, (index, message))
+        ]
+
+    records = await offload(make, sum(len(text_of(message.get("content"))) for message in messages))
     calls = calls_in(messages)
     for scope in access.identity.writes:
         records += call.desk.remember.calls_of(turn, scope, calls, _FIRST_CALL)
