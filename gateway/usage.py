@@ -14,11 +14,15 @@ from gateway.store.ledger import Ledger, Used
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Answer, Outcome, Turn
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "without_pictures"]
 
 _MODELS, _USERS = 100, 200
 _OTHER, _OWN = "other", "(gateway)"
-_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{1000,}")
+_BASE64_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
+_SHORTEST_PICTURE = 1000  # bytes of base64
+_PICTURE_START = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{1000}")
+_PICTURE_END = re.compile(rb"[^A-Za-z0-9+/=_-]|\Z")
+_WINDOW = 1 << 18  # bytes that are searched without a break for other threads
 _PICTURE = 1000  # tokens: about what the providers take for one
 _CHARACTERS = 4  # of a token
 _LONGEST = 100  # characters of a model's name
@@ -61,7 +65,7 @@ class Meter:
 
     def _prompt(self, turn: Turn) -> int:
         """Tokens of a request: its JSON, and what was recalled; base64 in it counts as a picture."""
-        text, pictures = _BASE64.subn(b"", turn.raw)
+        text, pictures = without_pictures(turn.raw)
         recalled = turn.block.tokens if turn.block else 0
         return self._count(text.decode("utf-8", "replace")) + pictures * _PICTURE + recalled
 
@@ -106,6 +110,27 @@ class Meter:
                 used.cost, used.priced = cost, 1
             self._ledger.note(used, tenant=tenant, key=key, user=user, model=model, upstream=upstream)
         return cost
+
+
+def without_pictures(raw: bytes) -> tuple[bytes, int]:
+    """A body without its runs of base64, and how many those were. Time in proportion to the body; searched in windows,
+    since a search holds the interpreter."""
+    parts: list[bytes] = []
+    pictures = begin = done = 0
+    while begin < len(raw):
+        end = min(begin + _WINDOW, len(raw))
+        start = _PICTURE_START.search(raw, begin, end)
+        if start is not None:
+            stop = _PICTURE_END.search(raw, start.end())
+            parts.append(raw[done : start.start()])
+            pictures += 1
+            begin = done = len(raw) if stop is None else stop.start()
+        elif end == len(raw):
+            break
+        else:  # a run may begin in this window and go on in the next
+            tail = raw[end - _SHORTEST_PICTURE : end]
+            begin = end - (len(tail) - len(tail.rstrip(_BASE64_CHARACTERS)))
+    return b"".join([*parts, raw[done:]]), pictures
 
 
 def _bounded(value: str, known: set[str], most: int) -> str:

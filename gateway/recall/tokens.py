@@ -8,16 +8,20 @@ upper bound.
 
 import gzip
 import hashlib
+import logging
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of"]
+__all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of", "segments"]
 
+_log = logging.getLogger("gateway.recall")
 DEFAULT_ENCODING = "o200k_base"
 _SHORT = 512  # characters of a text whose count is kept: the block's frame and its lines come again and again
 _COUNTS_KEPT = 8192
+_SEGMENT = 16_384  # characters
 _ENCODINGS = (DEFAULT_ENCODING, "cl100k_base")
 _URL = (
     "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"  # never opened: tiktoken names its cache by it
@@ -45,18 +49,28 @@ class Tokenizer:
         self._encoding(DEFAULT_ENCODING)
 
     def count(self, text: str, encoding: str = DEFAULT_ENCODING) -> int:
-        """Tokens of `text`. Before `load`: an upper bound, since no token is shorter than a byte."""
+        """Tokens of `text`. Before `load`: an upper bound, since no token is shorter than a byte. A long text is
+        counted in segments, which may differ by a token for each. Never raises."""
         if not self.is_loaded:
-            return len(text.encode("utf-8", "replace"))
+            return _upper_bound(text)
         if len(text) > _SHORT:
-            return len(self._encoding(encoding).encode_ordinary(text))
+            return sum(self._encoded(segment, encoding) for segment in segments(text))
         found = self._counts.get((text, encoding))
         if found is None:
-            found = len(self._encoding(encoding).encode_ordinary(text))
+            found = self._encoded(text, encoding)
             if len(self._counts) > _COUNTS_KEPT:
                 self._counts.clear()
             self._counts[text, encoding] = found
         return found
+
+    def _encoded(self, text: str, encoding: str) -> int:
+        try:
+            return len(self._encoding(encoding).encode_ordinary(text))
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # of tiktoken's Rust engine
+                _log.error("text_not_counted", extra={"cause": type(error).__name__, "characters": len(text)})
+                return _upper_bound(text)
+            raise
 
     def _encoding(self, name: str) -> Any:
         loaded = self._encodings.get(name)
@@ -65,6 +79,22 @@ class Tokenizer:
 
             loaded = self._encodings[name] = tiktoken.get_encoding(name)
         return loaded
+
+
+def segments(text: str) -> Iterator[str]:
+    """A text in segments of at most `_SEGMENT` characters, cut before a space between words where there is one, as
+    the encodings cut there too. tiktoken's engine panics on a million spaces; on so few characters it does not."""
+    begin = 0
+    while len(text) - begin > _SEGMENT:
+        end = text.rfind(" ", begin + _SEGMENT // 2, begin + _SEGMENT)
+        end = begin + _SEGMENT if end < 0 else end
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
+
+
+def _upper_bound(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def encoding_of(model: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from plugins.redact import Redact
 from tests.fakes.made import record, turn
 from tests.fakes.running import Running
-from tests.fakes.upstream import DONE, FakeUpstream, chunk, deltas, says, streams
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, deltas, says, streams
 
 
 @pytest.mark.parametrize("when", [-99999999999, -1e300, 1e300, "0001-01-01T00:00:00+14:00", float(10**11)])
@@ -144,3 +144,26 @@ async def test_a_line_of_a_memory_cannot_pass_for_an_item(gateway: Running, upst
     await gateway.chat("What about authorisation?", session="two")
     block = upstream.last.json["messages"][-1]["content"].partition("</user_memory>")[0]
     assert not any(line.startswith("- I (the user)") or line == "[2026-11-22" for line in block.splitlines())
+
+
+async def test_a_million_spaces_are_counted(gateway: Running, upstream: FakeUpstream) -> None:
+    spaces = "q" + " " * 1_000_000 + "?"
+    body = {"model": "fake-1", "max_tokens": 9, "messages": [{"role": "user", "content": spaces}]}
+    reply = await gateway.post("/v1/messages/count_tokens", body)
+    assert reply.status == 200, reply.body
+    assert reply.json["input_tokens"] > 1000
+
+
+@pytest.mark.parametrize("changes", [{"upstreams__0__context_window": 1_000_000}, {}], ids=["window", "none"])
+async def test_spaces_without_end_neither_fail_a_chat_nor_hide_from_observers(
+    gateway: Running, upstream: FakeUpstream
+) -> None:
+    without_usage = completion("Fine.")
+    del without_usage["usage"]
+    upstream.script = says(200, without_usage)
+    reply = await gateway.chat("q" + " " * 4_000_000 + "?")
+    assert reply.status == 200, reply.body
+    await gateway.gateway._pipeline.stop(10)
+    used = (await gateway.get("/v1/usage")).json["data"]
+    assert used[0]["requests"] == 1
+    assert used[0]["estimated_tokens"] > 1000

@@ -9,6 +9,7 @@ import orjson
 from gateway.asking import suggest
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
+from gateway.offload import offload
 from gateway.store.filters import file_ids, memory_type
 from gateway.store.registry import PROFILE
 from gateway.turn import Identity, Record, Right, Scope, ScopeKind, group_of
@@ -210,7 +211,8 @@ async def rerank(call: Call, asked: RerankRequest) -> Any:
         {"index": index, "document": {"text": asked.documents[index]}, "relevance_score": round(score, 4)}
         for index, score in order[: asked.top_n or len(order)]
     ]
-    tokens = sum(call.desk.pipeline.count(text) for text in (asked.query, *asked.documents))
+    texts = (asked.query, *asked.documents)
+    tokens = await offload(lambda: sum(map(call.desk.pipeline.count, texts)), sum(map(len, texts)))
     found = {
         "id": f"rerank-{call.request_id}",
         "model": asked.model or "memory-gateway",

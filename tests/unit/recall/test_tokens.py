@@ -3,8 +3,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer, encoding_of
+from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer, encoding_of, segments
 
 
 def test_loading_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +52,48 @@ def test_special_tokens_in_a_text_are_plain_text(tmp_path: Path, monkeypatch: py
     tokenizer = Tokenizer(tmp_path)
     tokenizer.load()
     assert tokenizer.count("<|endoftext|>") > 1
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    made = Tokenizer(tmp_path_factory.mktemp("tokenizers"))
+    made.load()
+    return made
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "a", "A", "猫", "1", " \n", "\u200d", "e\u0301", "'s", "\u3000", "\x00"])
+@pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
+def test_no_text_makes_counting_fail(tokenizer: Tokenizer, piece: str, encoding: str) -> None:
+    text = "q" + piece * (1_000_000 // len(piece)) + "?"
+    assert 0 < tokenizer.count(text, encoding) <= len(text.encode())
+
+
+def test_a_text_that_the_engine_cannot_count_has_an_upper_bound(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    class Engine:
+        def encode_ordinary(self, text: str) -> list[int]:
+            raise PanicException
+
+    monkeypatch.setattr(tokenizer, "_encoding", lambda name: Engine())
+    assert tokenizer.count("猫 was never counted") == len("猫 was never counted".encode())
+
+
+@given(
+    st.lists(st.sampled_from(["word", " ", "  ", "\n", "猫", "\u3000", "x" * 500, "1."]), max_size=400).map(" ".join)
+)
+def test_segments_are_the_text_and_count_as_it_does(text: str) -> None:
+    long = text * 20
+    assert "".join(segments(long)) == long
+    assert all(len(segment) <= 16_384 for segment in segments(long))
+
+
+def test_prose_in_segments_has_the_tokens_of_the_whole(tokenizer: Tokenizer) -> None:
+    import tiktoken
+
+    prose = "My cat is called Miso, and she was born in May 2019; we live near the harbour.\n" * 1500
+    whole = len(tiktoken.get_encoding(DEFAULT_ENCODING).encode_ordinary(prose))
+    assert abs(tokenizer.count(prose) - whole) <= 10
