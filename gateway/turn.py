@@ -132,6 +132,8 @@ class Record:
     `kind`: turn, fact, preference, profile (who the user is), tool, skill, document. `source`: who said it (user,
     assistant, document, tool). `message_id` and `part` tell the pieces of one long message apart: joined in order they
     are its text.
+    `info` holds what the gateway itself notes of a memory. `metadata` is the client's alone: filters and faces read it,
+    and no name in it means anything to the gateway.
     `status`: activated, resolving, archived, deleted (its text is gone then). `version` grows with each change.
     """
 
@@ -156,6 +158,7 @@ class Record:
     links: tuple[str, ...] = ()
     version: int = 1
     info: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 _GROUPS = {"preference": "preference", "tool": "tool", "skill": "skill", "profile": "profile"}
@@ -321,7 +324,7 @@ class Turn:
     recalled: Recalled = Recalled(MemoryStatus.OFF)
     block: Block | None = None
     tags: Sequence[str] = ()
-    info: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     agent_id: str = ""
     app_id: str = ""
     plugins_reached: int = -1

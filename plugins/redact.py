@@ -71,7 +71,7 @@ class Redact(Plugin):
         ]
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
-        size = sum(len(record.text) + 100 * len(record.info) for record in records)
+        size = sum(len(record.text) + 100 * len(record.info) + 100 * len(record.metadata) for record in records)
         clean = self._clean_all
         cleaned = clean(records) if size < _SMALL else await asyncio.to_thread(clean, records)
         return cleaned if any(one is not record for one, record in zip(cleaned, records, strict=True)) else None
@@ -82,10 +82,10 @@ class Redact(Plugin):
     def _clean_record(self, record: Record) -> Record:
         """The record itself if there is nothing to hide in it."""
         text, tags = self._clean(record.text), tuple(map(self._clean, record.tags))
-        info = self._clean_value(record.info)
-        if (text, tags, info) == (record.text, record.tags, record.info):
+        info, metadata = self._clean_value(record.info), self._clean_value(record.metadata)
+        if (text, tags, info, metadata) == (record.text, record.tags, record.info, record.metadata):
             return record
-        return replace(record, text=text, tags=tags, info=info)
+        return replace(record, text=text, tags=tags, info=info, metadata=metadata)
 
     def _clean_value(self, value: Any) -> Any:
         if isinstance(value, str):

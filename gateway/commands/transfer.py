@@ -19,7 +19,7 @@ __all__ = ["exported", "load", "save"]
 
 _TIMEOUT = 600.0
 _ROWS_AT_ONCE = 2_000
-_NESTED = ("tags", "links", "info")  # JSON text in a column of Parquet
+_NESTED = ("tags", "links", "info", "metadata")  # JSON text in a column of Parquet
 _FRACTIONS = ("event_time", "created_at", "updated_at", "confidence")
 _WHOLE = ("part", "version")
 

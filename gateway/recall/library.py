@@ -312,5 +312,13 @@ class Library:
 def _deleted(record: Record, now: float) -> Record:
     """What is left of a deleted memory: its ids."""
     return replace(
-        record, status="deleted", text="", message_id="", tags=(), info={}, updated_at=now, version=record.version + 1
+        record,
+        status="deleted",
+        text="",
+        message_id="",
+        tags=(),
+        info={},
+        metadata={},
+        updated_at=now,
+        version=record.version + 1,
     )

@@ -145,9 +145,9 @@ class Remember:
         is_whole = answer.outcome is Outcome.COMPLETE
         if answer.text and not answer.has_tool_calls and (is_whole or self._config.partial_answers):
             said.append(("assistant", answer.text))
-        info = dict(turn.info) if is_whole else {**turn.info, "partial": True}
+        partial_answer = {} if is_whole else {"partial": True}
         records = [
-            self.make(turn, scope, source, text, info if source == "assistant" else dict(turn.info))
+            self.make(turn, scope, source, text, partial_answer if source == "assistant" else {})
             for scope in turn.identity.writes
             for source, text in said
         ]
@@ -166,7 +166,7 @@ class Remember:
                     scope,
                     "tool",
                     f"{call.name}({call.arguments}) -> {call.result}",
-                    {**turn.info, "used_tool": call.name[:_TOOL_NAME]},
+                    {"used_tool": call.name[:_TOOL_NAME]},
                     index=first + number,
                 ),
                 kind="tool",
@@ -191,7 +191,8 @@ class Remember:
         at: float | None = None,
         index: int = 0,
     ) -> Record:
-        """The record of one message. `at` is when it was said (else now), `index` its place among several."""
+        """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` when it
+        was said (else now), `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         text = text.encode("utf-8", "replace")[: self._config.max_message_bytes].decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at
@@ -213,6 +214,7 @@ class Remember:
             app_id=turn.app_id,
             tags=tuple(turn.tags),
             info=info if about is None else {**info, ABOUT: list(about)},
+            metadata=turn.metadata,
         )
 
     def _note(self, records: Sequence[Record]) -> None:

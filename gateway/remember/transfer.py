@@ -37,7 +37,7 @@ _LONGEST_TEXT = 65_536
 COLUMNS = (
     *("id", "tenant", "cube_kind", "owner", "cube_id", "user_id", "session_id", "kind", "source", "text"),
     *("event_time", "created_at", "updated_at", "message_id", "part", "agent_id", "app_id", "status", "confidence"),
-    *("tags", "links", "version", "info"),
+    *("tags", "links", "version", "info", "metadata"),
 )
 """The names in a line."""
 
@@ -70,6 +70,7 @@ class _Line(BaseModel):
     links: tuple[str, ...] = Field((), max_length=1000)
     version: int = Field(1, ge=1, le=1_000_000)
     info: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Filters on memories: MemOS' tree of conditions, checked on the way in and evaluated on records. Pure.
 
 A tree never becomes query text: it is compiled to a predicate, which both the working set and what comes from LanceDB
-are asked with. Field names are those of MemOS' two vocabularies; any other name is looked up in a memory's `info`.
+are asked with. Field names are those of MemOS' two vocabularies; any other name is looked up in the client's
+metadata, then in what the gateway notes of a memory.
 """
 
 import re
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.store.lineage import NAMES
 from gateway.turn import Record, group_of
 
 __all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
@@ -207,21 +207,27 @@ def _in_info(field: str) -> Callable[[Record], Any]:
     names = field.removeprefix("info.").split(".")
 
     def read(record: Record) -> Any:
-        found: Any = record.info.get(".".join(names))
-        if found is not None:
-            return found
-        found = record.info
-        for name in names:
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+        value = _at(record.metadata, names)
+        return _at(record.info, names) if value is None else value
 
     return read
+
+
+def _at(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value of a dotted name, in so many words or step by step."""
+    value: Any = values.get(".".join(names))
+    if value is not None:
+        return value
+    value = values
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _sources(record: Record) -> tuple[str, ...]:
     """Who said it, MemOS' word for where it is from, and what the client said of that."""
     named = {"document": "file", "tool": "system"}.get(record.source, "conversation")
-    told = record.info.get("source")
+    told = record.metadata.get("source") or record.info.get("source")  # earlier versions kept it there
     return (record.source, named, told) if isinstance(told, str) else (record.source, named)
 
 
@@ -261,27 +267,8 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
 }
 
 
-# names that `info` cannot take: they mean a memory's own fields
-BUILT_IN: Final = (
-    (frozenset(_FIELDS) - {"source", "type", "role", "content", "key"})
-    | NAMES
-    | {
-        "chunk",
-        "brought_back",
-        "feedback",
-        "file_ids",
-        "file_name",
-        "partial",
-        "preference_type",
-        "reasoning",
-        "standing",
-        "steps",
-        "topic",
-        "trait",
-        "used_tool",
-        "worked",
-    }
-)
+# names that a client's metadata cannot take: a filter on them means a memory's own fields
+BUILT_IN: Final = frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}
 
 
 def _equals(found: Any, wanted: Any) -> bool:

@@ -22,7 +22,6 @@ __all__ = [
     "HELD_SINCE",
     "HELD_UNTIL",
     "LEARNT",
-    "NAMES",
     "REPLACED_BY",
     "REPLACES",
     "SAID_AGAIN",
@@ -84,10 +83,6 @@ SAID_AGAIN: Final = "said_again"
 """The name for the ids of messages that say the same as those it rests on."""
 _TAKEN_BACK: Final = "undone"
 _ENDS: Final = (REPLACED_BY, ENDED_WITH, TAKEN_OUT, SET_ASIDE, HELD_UNTIL, _TAKEN_BACK)
-NAMES: Final = frozenset(
-    (*_ENDS, LEARNT, CORRECTS, CONDENSED, WRITTEN_DOWN, REPLACES, GAVE, SAID_AGAIN, HELD_SINCE, HELD, EDIT_OF, EDITED)
-)
-"""The names in a record's `info` that mean something here: nobody else may give them."""
 
 _LAST: Final = 2.0**37  # the year 6325
 _FOR_EVER: Final = float("inf")

@@ -26,6 +26,7 @@ _WHOSE = ("id", "scope", "cube_id", "user_id", "session_id", "message_id", "part
 RECORD_FIELDS = (*_WHOSE, "source", "status", "text", "confidence", "version")
 TIMES = ("event_time", "created_at", "updated_at")
 ENUMERATED = ("tags", "links")
+OBJECTS = ("info", "metadata")  # stored as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +77,22 @@ class Loaded:
         return self.numbers(column).astype("datetime64[us]").astype("int64") / 1e6
 
     def has_info(self, name: str) -> "NDArray[np.bool_]":
-        """True where a row's `info` has this name."""
-        import pyarrow.compute as pc  # noqa: PLC0415
-
-        return pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # pyarrow has no types
-
-    def infos(self, name: str) -> dict[int, dict[str, Any]]:
-        """The `info` of the rows whose `info` has this name."""
+        """True where a row's `info` has this name, at its top level."""
         import numpy as np  # noqa: PLC0415
 
-        rows = np.flatnonzero(self.has_info(name))
-        infos = self._table.column("info").take(rows).to_pylist()
-        return {row: orjson.loads(info) for row, info in zip(rows.tolist(), infos, strict=True)}
+        is_named = np.zeros(len(self), np.bool_)
+        is_named[list(self.infos(name))] = True
+        return is_named
+
+    def infos(self, name: str) -> dict[int, dict[str, Any]]:
+        """The `info` of the rows whose `info` has this name at its top level."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        may_have = pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(may_have)
+        infos = map(orjson.loads, self._table.column("info").take(rows).to_pylist())
+        return {row: info for row, info in zip(rows.tolist(), infos, strict=True) if name in info}
 
     def about(self) -> "dict[int, Period]":
         """Rows that tell of another time than that at which they were said."""
@@ -131,13 +136,9 @@ class Loaded:
 
     def links(self, name: str) -> dict[int, tuple[str, ...]]:
         """Rows of which `info` says that they are this, with the ids that they are linked to."""
-        import numpy as np  # noqa: PLC0415
-        import pyarrow.compute as pc  # noqa: PLC0415
-
-        says = pc.match_substring(self._table.column("info"), f'"{name}":true').to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(says)
-        linked = self._table.column("links").take(rows).to_pylist()
-        return {row: tuple(ids) for row, ids in zip(rows.tolist(), linked, strict=True) if ids}
+        rows = [row for row, info in self.infos(name).items() if info[name]]
+        linked = self._table.column("links").take(rows).to_pylist() if rows else []
+        return {row: tuple(ids) for row, ids in zip(rows, linked, strict=True) if ids}
 
     def records(self, rows: Sequence[int] | None = None) -> list[Record]:
         """The records of these rows, or of all."""
@@ -151,7 +152,8 @@ class Loaded:
         columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # float32 there: 0.9 is 0.9 again
         for name in ENUMERATED:
             columns[name] = map(tuple, table.column(name).to_pylist())
-        columns["info"] = [{} if info == "{}" else orjson.loads(info) for info in table.column("info").to_pylist()]
+        for name in OBJECTS:
+            columns[name] = [{} if text == "{}" else orjson.loads(text) for text in table.column(name).to_pylist()]
         names = tuple(columns)
         return [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 

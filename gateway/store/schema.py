@@ -34,6 +34,7 @@ def _schema(dimensions: int) -> Any:
         "links": pa.list_(pa.utf8()),
         "version": pa.int32(),
         "info": pa.utf8(),
+        "metadata": pa.utf8(),
         "confidence": pa.float32(),
         "event_time": moment,
         "created_at": moment,
@@ -57,6 +58,7 @@ def to_arrow(rows: Sequence[Row], dimensions: int) -> Any:
     for name in ENUMERATED:
         columns[name] = [list(getattr(row.record, name)) for row in rows]
     columns["info"] = [orjson.dumps(dict(row.record.info)).decode() for row in rows]
+    columns["metadata"] = [orjson.dumps(dict(row.record.metadata)).decode() for row in rows]
     columns["fts"] = [" ".join(row.terms) for row in rows]
     columns["tokens"] = [row.tokens for row in rows]
     columns["seq"] = [row.seq for row in rows]

@@ -23,6 +23,8 @@ from gateway.store.schema import to_arrow
 __all__ = ["Bucket", "Tables", "scope_groups"]
 
 _log = logging.getLogger("gateway.store")
+_ADDED_COLUMNS = {"version": "CAST(1 AS INT)", "metadata": "'{}'"}
+"""Columns that tables of earlier versions lack, with the value of their rows."""
 
 
 @dataclass(slots=True)
@@ -138,8 +140,10 @@ class Tables:
             entries = await self._recover_entries(bucket, lost, [TableEntry(name, made) for name in unknown])
             await self.enter(number, bucket, entries)
         for table in bucket.handles.values():
-            if "version" not in (await table.schema()).names:
-                await table.add_columns({"version": "CAST(1 AS INT)"})
+            names = (await table.schema()).names
+            missing = {name: value for name, value in _ADDED_COLUMNS.items() if name not in names}
+            if missing:
+                await table.add_columns(missing)
         return bucket
 
     async def _open_whole(self, bucket: Bucket, entry: TableEntry, names: Sequence[str]) -> bool:

@@ -260,7 +260,7 @@ async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layou
         mode=MemoryMode.ON if is_kept else MemoryMode.READ,
         wanted=await _wanted(call, asked, access),
         tags=asked.custom_tags,
-        info=asked.metadata,
+        metadata=asked.metadata,
         agent_id=asked.agent,
         app_id=asked.app_id,
     )

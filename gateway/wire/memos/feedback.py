@@ -84,8 +84,10 @@ async def add_feedback(call: Call, asked: FeedbackRequest) -> dict[str, Any]:
     is_sync = asked.async_mode in (False, "sync")
     task_id = request_id_of(call.request)
     if is_sync or not call.desk.asker.has_model:  # without a model there is nothing to wait for
-        info = {"feedback_time": asked.feedback_time} if asked.feedback_time else None
-        await give_feedback(call, access, asked.feedback_content, info=info, agent_id=asked.agent, app_id=asked.app_id)
+        metadata = {"feedback_time": asked.feedback_time} if asked.feedback_time else {}
+        await give_feedback(
+            call, access, asked.feedback_content, metadata=metadata, agent_id=asked.agent, app_id=asked.app_id
+        )
         await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
         if is_sync:
             await call.wait_until_found()
@@ -107,7 +109,7 @@ async def feedback(call: Call, asked: NativeFeedbackRequest) -> list[dict[str, A
         asked.feedback_content,
         history=asked.history,
         memory_ids=asked.retrieved_memory_ids,
-        info=asked.metadata,
+        metadata=asked.metadata,
     )
     await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
     if asked.async_mode == "sync":
@@ -127,8 +129,8 @@ async def _in_background(
     """Keep the feedback as it is, durably; what a model makes of it takes its place later."""
     desk, native = call.desk, asked if isinstance(asked, NativeFeedbackRequest) else None
     history, memory_ids = (native.history, native.retrieved_memory_ids) if native else ((), ())
-    info = native.metadata if native else {}
-    turn = replace(call.turn(access.identity), info=info, agent_id=asked.agent, app_id=asked.app_id)
+    metadata = native.metadata if native else {}
+    turn = replace(call.turn(access.identity), metadata=metadata, agent_id=asked.agent, app_id=asked.app_id)
     about = await _about(call, access, asked.feedback_content, memory_ids)
     plain = await _kept_plainly(call, access, turn, asked.feedback_content, about)
     user, cube_id = access.identity.user_id, access.identity.writes[0].cube_id
@@ -158,7 +160,7 @@ async def give_feedback(
     *,
     history: Sequence[Mapping[str, Any]] = (),
     memory_ids: Sequence[str] = (),
-    info: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     agent_id: str = "",
     app_id: str = "",
 ) -> Changed:
@@ -166,7 +168,7 @@ async def give_feedback(
     about = await _about(call, access, text, memory_ids)
     material = await _material(call, access, text, about, history)
     judged = await _judged(call, material)
-    turn = replace(call.turn(access.identity), info=dict(info or {}), agent_id=agent_id, app_id=app_id)
+    turn = replace(call.turn(access.identity), metadata=dict(metadata or {}), agent_id=agent_id, app_id=app_id)
     if judged is None:
         forgotten = await _forgotten(call, text, about)
         return (
@@ -274,7 +276,7 @@ def _resting(made: Record, material: _Material) -> Record:
 
 def _correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequence[Record]) -> Record:
     """A fact that the user states; it outranks what it corrects."""
-    made = call.desk.remember.make(turn, scope, "user", text, turn.info)
+    made = call.desk.remember.make(turn, scope, "user", text, {})
     name = derived_id(made.id, text)
     marks = {"feedback": True, **({CORRECTS: True} if corrected else {})}
     links = tuple(record.id for record in corrected)

@@ -70,7 +70,7 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
         "agent_id": record.agent_id,
         "app_id": record.app_id,
         "cube_id": record.cube_id,
-        "info": dict(record.info),
+        "info": {**record.info, **record.metadata},
     }
     if relativity is not None:
         item["relativity"] = round(relativity, 4)
@@ -157,7 +157,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "usage": [],
         "background": "",
         "relativity": None if relativity is None else round(relativity, 4),
-        "info": dict(record.info),
+        "info": {**record.info, **record.metadata},
         "file_ids": list(file_ids(record)),
         "version": record.version,
         "history": history_of(record),

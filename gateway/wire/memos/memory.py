@@ -176,7 +176,7 @@ async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Reco
     turn = replace(
         call.turn(access.identity),
         tags=asked.custom_tags,
-        info=asked.metadata,
+        metadata=asked.metadata,
         agent_id=asked.agent,
         app_id=asked.app_id,
     )
@@ -218,7 +218,7 @@ def _records(
     text = text_of(message.get("content")).strip()
     if text:
         told = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
-        info = {**asked.metadata, **{name: str(value) for name, value in told.items() if value}}
+        info = {name: str(value) for name, value in told.items() if value}
         made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, index=index)
         agent = scope.cube_id if scope.kind is ScopeKind.AGENT else made.agent_id
         found.append(replace(made, user_id=scope.owner or made.user_id, agent_id=agent))
@@ -236,7 +236,7 @@ async def _file_records(turn: Turn, access: Access, asked: AddRequest) -> list[R
                 document, pieces = await _read_file(turn, part.get("file"), path)
                 for scope in access.identity.writes:
                     records += document_records(scope, document, pieces, turn.received_at)
-    return [replace(one, tags=asked.custom_tags, info={**asked.metadata, **one.info}) for one in records]
+    return [replace(one, tags=asked.custom_tags, metadata=asked.metadata) for one in records]
 
 
 async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[Piece]]:

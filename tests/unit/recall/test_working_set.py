@@ -1,11 +1,15 @@
+from typing import Any
+
 import numpy as np
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
-from gateway.store.loaded import Row
+from gateway.store.loaded import Loaded, Row
+from gateway.store.schema import to_arrow
 from gateway.store.terms import terms
 from tests.fakes.made import record
 
@@ -100,3 +104,44 @@ class AgainstADict(RuleBasedStateMachine):
 
 TestAgainstADict = AgainstADict.TestCase
 TestAgainstADict.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+_MARKS = st.dictionaries(
+    st.sampled_from(["suspicious", "learnt", "corrects", "about_time", "replaces", "topic", "trait", "standing", "x"]),
+    st.sampled_from([True, False, "low", ["a" * 32], [1.0e9, 1.1e9], {"suspicious": True, "learnt": True}, 3]),
+    max_size=4,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["I am Ada.", "The cat sat.", "猫"]),
+            st.sampled_from(["turn", "preference", "fact", "profile", "tool"]),
+            st.sampled_from(["user", "assistant"]),
+            st.sampled_from(["activated", "archived"]),
+            _MARKS,
+            _MARKS,
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_what_is_loaded_is_what_was_put(specs: list[tuple[str, str, str, str, dict[str, Any], dict[str, Any]]]) -> None:
+    rows = [
+        row(text, number, kind=kind, source=source, status=status, info=info, metadata=metadata, links=("b" * 32,))
+        for number, (text, kind, source, status, info, metadata) in enumerate(specs)
+    ]
+    live, loaded = WorkingSet(4, "e"), WorkingSet(4, "e")
+    live.put(rows)
+    loaded.fill(Loaded([to_arrow(rows, 4)]))
+    count = len(rows)
+    is_active = live._columns["alive"][:count]
+    assert is_active.tolist() == loaded._columns["alive"][:count].tolist()
+    for name, column in live._columns.items():
+        there = loaded._columns[name][:count][is_active]
+        assert column[:count][is_active].tolist() == pytest.approx(there.tolist(), rel=1e-6), name
+    about = {row: period for row, period in live._about.items() if is_active[row]}
+    assert about == {row: period for row, period in loaded._about.items() if is_active[row]}
+    assert [one.record for one in live.profile()] == [one.record for one in loaded.profile()]
+    assert [one.metadata for one in live.records()] == [one.metadata for one in loaded.records()]

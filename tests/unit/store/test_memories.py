@@ -465,3 +465,17 @@ class AgainstADict(RuleBasedStateMachine):
 
 TestAgainstADict = AgainstADict.TestCase
 TestAgainstADict.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+
+
+async def test_a_table_without_the_column_of_metadata_gets_it(store: MemoryStore, folder: DataFolder) -> None:
+    await store.add([row("an old memory", 1, info={"scene": "sky"})])
+    handle = store._buckets[store.bucket_of(ADA.value)].tables[0][1]
+    await handle.drop_columns(["metadata"])
+    await store.sync()
+    await store.close()
+    again = MemoryStore(folder, store.made)
+    await again.open()
+    await again.add([row("a new memory", 2, metadata={"scene": "sea"})])
+    records = (await again.load(ADA)).records()
+    assert [(one.info, one.metadata) for one in records] == [({"scene": "sky"}, {}), ({}, {"scene": "sea"})]
+    await again.close()
