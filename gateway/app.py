@@ -21,6 +21,7 @@ from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prices import Prices
 from gateway.store.embed import Embedders
 from gateway.store.ledger import Ledger, LedgerFailed
+from gateway.store.owners import Owners, OwnersFailed
 from gateway.telemetry import Telemetry
 from gateway.upstream.any_llm import AnyLlmUpstream
 from gateway.upstream.asker import Asker
@@ -30,6 +31,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.upstream.translate.speakers import ChatSpeaker, MessagesSpeaker
 from gateway.usage import Meter
+from gateway.wire.affinity import Affinity
 from gateway.wire.anthropic import AnthropicFace
 from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import Guard, Protocol, with_expectations
@@ -75,6 +77,7 @@ class Gateway:
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins, ChatDialect())
         self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
+        self._owners = Owners(self.memory.folder / "responses.sqlite")
         self._defaults = Defaults(self.memory.registry)
         self._is_stopping = False
         self._stops = AsyncExitStack()
@@ -99,6 +102,7 @@ class Gateway:
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
         await self._open_ledger()
+        await self._open_owners()
         self._stops.push_async_callback(self._plugins.stop)
         await self._plugins.start(self.memory.folder)
         upstreams, reason, default_model = await self._find_upstreams()
@@ -168,6 +172,25 @@ class Gateway:
         except LedgerFailed as error:  # nobody's chat depends on it
             _log.error("ledger_failed", extra={"cause": str(error)})
 
+    async def _open_owners(self) -> None:
+        self._stops.push_async_callback(self._close_owners)
+        self.memory.forgetter.on_owner.append(self._forget_owned)
+        try:
+            await self._owners.open()
+        except OwnersFailed as error:  # known in RAM then
+            _log.error("response_owners_failed", extra={"cause": str(error)})
+
+    async def _close_owners(self) -> None:
+        with contextlib.suppress(OwnersFailed):
+            await self._owners.close()
+
+    async def _forget_owned(self, tenant: str | None, user: str | None) -> None:
+        """Raises MemoryUnavailable."""
+        try:
+            await self._owners.forget(tenant, user)
+        except OwnersFailed as error:
+            raise MemoryUnavailable(f"owners of responses still name the user ({error}); try again") from error
+
     async def _forget_used(self, tenant: str | None, user: str | None) -> None:
         """Raises MemoryUnavailable."""
         assert self._ledger is not None  # noqa: S101 — only then it is listening
@@ -224,7 +247,7 @@ class Gateway:
             ).routes(),
             *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
             *AnthropicFace(self._config, self._pipeline).routes(),
-            *OpenAIFace(self._config, self._pipeline, models).routes(),
+            *OpenAIFace(self._config, self._pipeline, models, Affinity(self._owners)).routes(),
         ]
 
     async def _listen(self, desk: Desk) -> int:

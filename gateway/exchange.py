@@ -284,10 +284,10 @@ class Replayed:
         self.status = incoming.status
         self.headers = incoming.headers
         self._incoming = incoming
-        self._body = body
+        self.body = body
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        yield self._body
+        yield self.body
 
     def close(self) -> None:
         self._incoming.close()

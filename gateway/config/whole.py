@@ -119,8 +119,7 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     config._folder = path.resolve().parent  # noqa: SLF001 — its maker
-    if config.memory.enabled or config.usage.enabled:
-        check_location(config.data_folder)
+    check_location(config.data_folder)
     return config
 
 

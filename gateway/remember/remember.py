@@ -191,8 +191,8 @@ class Remember:
         at: float | None = None,
         index: int = 0,
     ) -> Record:
-        """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` when it
-        was said (else now), `index` its place among several."""
+        """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` the
+        moment it was said (else now), `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         text = text.encode("utf-8", "replace")[: self._config.max_message_bytes].decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at

@@ -1,22 +1,24 @@
 """The OpenAI face: chat and responses with memory, completions, models, and everything else under `/v1` passed
 through."""
 
-import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.errors import BadRequest, NotFound, UpstreamFailed
+from gateway.errors import UpstreamFailed
+from gateway.exchange import Replayed, read_error
 from gateway.identity import identify
 from gateway.pipeline import Pipeline
-from gateway.turn import Ask, Principal
+from gateway.store.owners import Owner
+from gateway.turn import Ask
 from gateway.upstream.client import Upstream
+from gateway.upstream.tee import decoder_of
+from gateway.wire.affinity import Affinity
 from gateway.wire.answers import relay, send
 from gateway.wire.body import Pieces
 from gateway.wire.dialects.chat import ChatDialect, read_chat
@@ -24,24 +26,20 @@ from gateway.wire.dialects.placing import model_of
 from gateway.wire.dialects.responses import ResponsesDialect, conversation_of, read_response
 from gateway.wire.guard import parse_json, principal_of, read_body
 from gateway.wire.models import ModelList
-from gateway.wire.states import State, States
 from gateway.wire.turns import turn_of
+from gateway.wire.upstream_paths import UpstreamPath, parse_path
 
 __all__ = ["OpenAIFace"]
 
 _JSON = "application/json"
-_SEPARATORS = re.compile(r"[/\\]")
-_STATE = re.compile(r"^/+(?:responses|conversations)/+([^/?]+)")
-# what is read here, and never merely passed on
-_OWN = frozenset(("chat/completions", "completions", "responses", "messages"))
 
 
 class OpenAIFace:
-    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList, affinity: Affinity) -> None:
         self._config = config
         self._pipeline = pipeline
         self._models = models
-        self._states = States()
+        self._affinity = affinity
         self._chat, self._responses = ChatDialect(), ResponsesDialect()
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -73,19 +71,20 @@ class OpenAIFace:
         ask = read_response(body, self._config.limits.messages)
         user = self._user(request, ask)
         conversation = conversation_of(body)
-        before = self._states.get(principal, body.get("previous_response_id"), user) or self._states.get(
-            principal, conversation, user
-        )
+        is_own_account = self._is_own_account(self._pipeline.forwarder.route(ask.model).upstream)
+        before = None
+        for continued in (conversation, body.get("previous_response_id")):
+            before = await self._affinity.get(principal, continued, user, is_own_account=is_own_account) or before
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
         turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
         exchange = await self._pipeline.open(turn)
         if exchange.attempts:  # a model's answer, no plugin's
             session = turn.identity.session_id if turn.identity else None
-            state = State(principal.tenant, user, exchange.upstream, session)
-            exchange.on_id = partial(self._states.put, state=state)
+            owner = Owner(principal.tenant, user, exchange.upstream, session)
+            exchange.on_id = partial(self._affinity.put, owner=owner)
             if conversation is not None and exchange.status < 400:
-                self._states.put(conversation, state)
+                self._affinity.put(conversation, owner)
         return await send(request, exchange, self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
@@ -106,60 +105,95 @@ class OpenAIFace:
         return web.Response(body=orjson.dumps(card), content_type=_JSON)
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
+        """Everything else under `/v1`: inference freely, what an upstream keeps by its owner or by right."""
+        principal = principal_of(request)
         path = request.rel_url.raw_path.removeprefix("/v1")
-        if request.method == "POST" and _plain(path) in _OWN:
-            raise NotFound(f"ask for /v1/{_plain(path)} by exactly that path")
-        if not {".", ".."}.isdisjoint(_SEPARATORS.split(unquote(unquote(path)))):
-            raise BadRequest("a path must not have dot segments", param="path")
-        forwarder = self._pipeline.forwarder
-        query, headers = request.rel_url.raw_query_string, request.headers
+        meaning = parse_path(path)
         user = self._user(request, Ask(model="", stream=False))
-        upstream = self._holding(unquote(path), principal_of(request), user)
-        body: bytes | AsyncIterator[bytes] | None = None
+        upstream = self._pipeline.forwarder.upstreams[0]
+        is_own_account = self._is_own_account(upstream)
+        meaning.check(principal, request.method, is_own_account=is_own_account)
+        owner = await self._affinity.get(principal, meaning.owned_id, user, is_own_account=is_own_account)
+        if owner is not None:
+            upstream = self._named(owner.upstream) or upstream
         pieces = Pieces(request, self._config.limits)
-        if request.body_exists:
-            body = pieces.read()
+        body: bytes | AsyncIterator[bytes] | None = pieces.read() if request.body_exists else None
         if request.content_type == _JSON and request.body_exists:
             body, parsed = await self._json(request)
             if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
-                route = forwarder.route(parsed["model"])
-                before = self._states.get(principal_of(request), parsed.get("previous_response_id"), user)
-                if before is not None:
-                    route = route.only(before.upstream)
-                served = await forwarder.send_chat(
-                    route, path=path, query_string=query, client_headers=headers, raw=body
-                )
-                return await relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))
+                return await self._passed_by_model(request, body, parsed, user)
+        return await self._passed(request, upstream, body, pieces, meaning)
+
+    async def _passed_by_model(
+        self, request: web.Request, raw: bytes, parsed: dict[str, Any], user: str | None
+    ) -> web.StreamResponse:
+        """To the upstream that has the model of the body, or keeps what the body continues."""
+        forwarder = self._pipeline.forwarder
+        route = forwarder.route(parsed["model"])
+        is_own_account = self._is_own_account(route.upstream)
+        for continued in (parsed.get("previous_response_id"), conversation_of(parsed)):
+            owner = await self._affinity.get(principal_of(request), continued, user, is_own_account=is_own_account)
+            if owner is not None:
+                route = route.only(owner.upstream)
+        served = await forwarder.send_chat(
+            route,
+            path=request.rel_url.raw_path.removeprefix("/v1"),
+            query_string=request.rel_url.raw_query_string,
+            client_headers=request.headers,
+            raw=raw,
+        )
+        return await relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))
+
+    async def _passed(
+        self,
+        request: web.Request,
+        upstream: Upstream,
+        body: bytes | AsyncIterator[bytes] | None,
+        pieces: Pieces,
+        meaning: UpstreamPath,
+    ) -> web.StreamResponse:
+        forwarder = self._pipeline.forwarder
         try:
             incoming = await forwarder.pass_through(
-                upstream, method=request.method, path=path, query_string=query, client_headers=headers, body=body
+                upstream,
+                method=request.method,
+                path=request.rel_url.raw_path.removeprefix("/v1"),
+                query_string=request.rel_url.raw_query_string,
+                client_headers=request.headers,
+                body=body,
             )
         except UpstreamFailed:
             if pieces.failure is not None:  # it was the client who did not keep to the end
                 raise pieces.failure from None
             raise
+        if request.method == "POST" and meaning.makes_conversation and incoming.status < 400:
+            incoming = Replayed(incoming, await read_error(incoming))
+            self._note_conversation(request, upstream, incoming)
         return await relay(request, incoming, upstream, forwarder.secrets(upstream))
+
+    def _note_conversation(self, request: web.Request, upstream: Upstream, incoming: Replayed) -> None:
+        """Whoever makes a conversation owns it."""
+        decoded = decoder_of(incoming.headers).whole(incoming.body)
+        try:
+            made = orjson.loads(decoded or b"")
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(made, dict) and isinstance(made.get("id"), str):
+            user = self._user(request, Ask(model="", stream=False))
+            self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
+
+    def _is_own_account(self, upstream: Upstream) -> bool:
+        """True if an upstream gets no credentials of ours: then it keeps its clients apart by theirs."""
+        return not self._pipeline.forwarder.secrets(upstream)
+
+    def _named(self, name: str) -> Upstream | None:
+        return next((one for one in self._pipeline.forwarder.upstreams if one.name == name), None)
 
     def _user(self, request: web.Request, ask: Ask) -> str | None:
         """Who is named by the key, the headers or the body."""
         named = identify(principal_of(request), request.headers, ask, self._config.memory.default_user)
         return None if named is None else named.user_id
 
-    def _holding(self, path: str, principal: Principal, user: str | None) -> Upstream:
-        """The upstream that holds a stored response, else the first one. Raises NotFound."""
-        upstreams = self._pipeline.forwarder.upstreams
-        named = _STATE.match(path)
-        held = self._states.get(principal, named.group(1), user) if named else None
-        return next((one for one in upstreams if held is not None and one.name == held.upstream), upstreams[0])
-
     async def _json(self, request: web.Request) -> tuple[bytes, Any]:
         raw = await read_body(request, self._config.limits)
         return raw, parse_json(raw, self._config.limits)
-
-
-def _plain(path: str) -> str:
-    """A path as an upstream may read it, however it is written."""
-    steps = [step for step in unquote(unquote(path)).lower().split("/") if step]
-    while steps and steps[0] == "v1":
-        steps = steps[1:]
-    return "/".join(steps)

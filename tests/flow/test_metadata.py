@@ -21,7 +21,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"note": 'she said "suspicious": true, "learnt":true'},
     dict.fromkeys(INTERNAL, True),
     {"crm": dict.fromkeys(INTERNAL, True)},
-    dict.fromkeys(INTERNAL, ["x" * 32]),
+    {name: ["x" * 32] for name in INTERNAL},
     {"crm": [dict.fromkeys(INTERNAL, True)]},
 ]
 FACT = "The dentist moved to Monday at nine."

@@ -1,0 +1,76 @@
+"""What a path under `/v1` means at an upstream: inference, or something that its account keeps. Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from gateway.errors import BadRequest, Forbidden, NotFound
+from gateway.turn import Principal, Right
+
+__all__ = ["UpstreamPath", "parse_path"]
+
+_SEPARATORS = re.compile(r"[/\\]")
+_READ_HERE: Final = frozenset(("chat/completions", "completions", "responses", "messages"))
+"""Paths that the gateway reads itself, and never merely passes on when they are posted."""
+_INFERENCE: Final = frozenset(
+    (
+        *("embeddings", "moderations", "rerank", "score", "classify", "pooling", "tokenize", "detokenize"),
+        *("audio/speech", "audio/transcriptions", "audio/translations"),
+        *("images/generations", "images/edits", "images/variations"),
+        *("responses/input_tokens", "responses/compact", "messages/count_tokens"),
+    )
+)
+"""Paths that leave nothing behind at an upstream."""
+_OWNED: Final = ("responses", "conversations")
+"""Collections whose members have owners known to the gateway."""
+_NEVER: Final = frozenset(("organization", "organizations"))
+"""The administration of an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPath:
+    """A path without `/v1`, decoded, with single slashes: `steps` in lower case, `owned_id` as it was sent: the id of a
+    stored response or conversation, or an empty string."""
+
+    steps: tuple[str, ...]
+    owned_id: str
+
+    @property
+    def plain(self) -> str:
+        return "/".join(self.steps)
+
+    @property
+    def is_inference(self) -> bool:
+        return self.plain in _INFERENCE
+
+    @property
+    def makes_conversation(self) -> bool:
+        return self.steps == ("conversations",)
+
+    def check(self, principal: Principal, method: str, *, is_own_account: bool) -> None:
+        """Raise Forbidden or NotFound if a key may not reach the path. `is_own_account`: the client's own credentials
+        go to the upstream, which keeps accounts apart itself."""
+        if method == "POST" and self.plain in _READ_HERE:
+            raise NotFound(f"ask for /v1/{self.plain} by exactly that path")
+        if self.steps and self.steps[0] in _NEVER:
+            raise NotFound("the administration of an upstream's account is not reachable through the gateway")
+        is_free = self.is_inference or self.owned_id or (method == "POST" and self.makes_conversation)
+        if not (is_free or is_own_account or Right.UPSTREAM_STATE in principal.rights):
+            raise Forbidden(
+                f"/v1/{self.plain} reaches what the upstream keeps for all keys of the gateway: "
+                f"this key does not have the right `{Right.UPSTREAM_STATE}`"
+            )
+
+
+def parse_path(raw: str) -> UpstreamPath:
+    """A request's path (with or without `/v1`, perhaps doubled, encoded) as an upstream may read it. Raises
+    BadRequest on dot segments."""
+    steps = [step for step in _SEPARATORS.split(unquote(unquote(raw))) if step]
+    if not {".", ".."}.isdisjoint(steps):
+        raise BadRequest("a path must not have dot segments", param="path")
+    while steps and steps[0].lower() == "v1":
+        steps = steps[1:]
+    lower = tuple(step.lower() for step in steps)
+    is_owned = len(lower) > 1 and lower[0] in _OWNED and "/".join(lower) not in _INFERENCE
+    return UpstreamPath(lower, steps[1].partition("?")[0] if is_owned else "")

@@ -1,0 +1,127 @@
+"""What an upstream keeps belongs to whoever made it: responses, conversations, files and the like of one account."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.fakes.formats import speaks_responses
+from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.upstream import FakeUpstream
+
+KEYS: list[dict[str, Any]] = [
+    {"key": "key-of-acme", "tenant": "acme"},
+    {"key": "key-of-umbra", "tenant": "umbra"},
+    {"key": "key-of-ops", "tenant": "acme", "rights": ["chat", "memory", "admin", "upstream_state"]},
+    {"key": "key-of-ada", "tenant": "acme", "user": "ada"},
+]
+ACME, UMBRA, OPS, ADA = ({"authorization": f"Bearer {key['key']}"} for key in KEYS)
+SHARED = {"upstreams__0__api_key": "sk-of-the-account"}
+BODY = {"model": "m", "input": "hi"}
+STATEFUL = (
+    "/v1/files", "/v1/files/file-1/content", "/v1/batches", "/v1/vector_stores", "/v1/vector_stores/vs_1/search",
+    "/v1/assistants", "/v1/threads", "/v1/threads/t/messages", "/v1/fine_tuning/jobs", "/v1/uploads", "/v1/evals",
+    "/v1/containers", "/v1/videos", "/v1/realtime/sessions", "/v1/responses", "/v1/conversations",
+    "/v1/chat/completions", "/v1/chat/completions/chatcmpl-1", "/v1/messages/batches", "/v1/skills",
+    "/v1/%66iles", "/v1//files", "/v1/v1/files", "/v1/FILES", "/v1/something/new", "/v1/files%2Ffile-1",
+)  # fmt: skip
+INFERENCE = (
+    "/v1/embeddings", "/embeddings", "/v1/moderations", "/v1/rerank", "/v1/audio/speech", "/v1/audio/transcriptions",
+    "/v1/images/generations", "/v1/images/edits", "/v1//embeddings", "/v1/tokenize",
+)  # fmt: skip
+
+
+def spellings(id_: str) -> list[str]:
+    encoded = f"%{ord(id_[0]):02x}{id_[1:]}"
+    paths = (f"responses/{id_}", f"responses/{encoded}", f"RESPONSES/{id_}", f"responses//{id_}", f"responses%2F{id_}")
+    return [f"/v1/{path}" for path in paths] + [f"/v1/v1/responses/{id_}", f"/v1/responses/{id_}/input_items"]
+
+
+async def test_responses_have_an_owner_after_a_restart(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, auth={"keys": KEYS}, **SHARED)
+    upstream.script = speaks_responses("Noted.", "resp_5")
+    async with running_gateway(config) as gateway:
+        assert (await gateway.post("/v1/responses", BODY, ACME)).status == 200
+    async with running_gateway(config) as gateway:
+        before = len(upstream.received)
+        for path in spellings("resp_5"):
+            assert (await gateway.get(path, UMBRA)).status == 404, path
+        for name in ("previous_response_id", "conversation"):
+            assert (await gateway.post("/v1/responses", {**BODY, name: "resp_5"}, UMBRA)).status == 404
+        assert len(upstream.received) == before, "nothing of it went up"
+        assert (await gateway.get("/v1/responses/resp_5", ACME)).status == 200
+        assert (await gateway.post("/v1/responses", {**BODY, "previous_response_id": "resp_5"}, ACME)).status == 200
+
+
+async def test_ids_that_are_not_known_are_refused_where_an_account_is_shared(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    upstream.script = speaks_responses("Noted.", "resp_6")
+    async with running_gateway(configuration(tmp_path, upstream.url, auth={"keys": KEYS}, **SHARED)) as gateway:
+        for key in (UMBRA, ADA):
+            for path in spellings("resp_unknown"):
+                assert (await gateway.get(path, key)).status == 404, path
+            asked = await gateway.post("/v1/responses", {**BODY, "previous_response_id": "resp_unknown"}, key)
+            assert asked.status == 404
+            for path in ("/v1/responses/compact", "/v1/responses/input_tokens"):
+                asked = await gateway.post(path, {**BODY, "previous_response_id": "resp_unknown"}, key)
+                assert asked.status == 404, path
+        assert not upstream.received
+        assert (await gateway.get("/v1/responses/resp_unknown", OPS)).status == 200
+
+
+async def test_whoever_makes_a_conversation_can_use_it(tmp_path: Path, upstream: FakeUpstream) -> None:
+    talk = speaks_responses("Noted.", "resp_7")
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/conversations":
+            return web.json_response({"id": "conv_1", "object": "conversation"})
+        return await talk(request)
+
+    upstream.script = script
+    async with running_gateway(configuration(tmp_path, upstream.url, auth={"keys": KEYS}, **SHARED)) as gateway:
+        made = await gateway.post("/v1/conversations", {}, ACME)
+        assert (made.status, made.json["id"]) == (200, "conv_1")
+        body = {**BODY, "conversation": "conv_1"}
+        assert (await gateway.post("/v1/responses", body, UMBRA)).status == 404
+        assert (await gateway.get("/v1/conversations/conv_1/items", UMBRA)).status == 404
+        assert (await gateway.post("/v1/responses", body, ACME)).status == 200
+        assert (await gateway.get("/v1/conversations/conv_1/items", ACME)).status == 200
+
+
+@pytest.mark.parametrize("changes", [{"auth": {"keys": KEYS}, **SHARED}])
+async def test_what_an_account_keeps_needs_a_right_where_it_is_shared(gateway: Running, upstream: FakeUpstream) -> None:
+    for key in (ACME, UMBRA, ADA):
+        for path in STATEFUL:
+            refused = await gateway.get(path, key)
+            assert (refused.status, b"upstream_state" in refused.body) == (403, True), path
+        for path in STATEFUL[:8]:
+            assert (await gateway.post(path, {"model": "m"}, key)).status == 403, path
+    assert not upstream.received
+    for path in INFERENCE:
+        assert (await gateway.post(path, {"model": "m", "input": "x"}, UMBRA)).status == 200, path
+    for path in STATEFUL[:8]:
+        assert (await gateway.get(path, OPS)).status == 200, path
+
+
+@pytest.mark.parametrize(
+    "changes", [SHARED, {"auth": {"keys": KEYS[:1]}, **SHARED}, {"auth": {"keys": KEYS}}], ids=["open", "one", "own"]
+)
+async def test_where_there_is_nobody_to_keep_apart_all_is_passed_through(gateway: Running) -> None:
+    for path in STATEFUL[:8]:
+        assert (await gateway.get(path, ACME)).status == 200, path
+    assert (await gateway.get("/v1/responses/resp_unknown", ACME)).status == 200
+
+
+@pytest.mark.parametrize("changes", [SHARED, {"auth": {"keys": KEYS}, **SHARED}])
+async def test_the_administration_of_an_account_is_never_reachable(gateway: Running, upstream: FakeUpstream) -> None:
+    for path in (
+        "/v1/organization/users",
+        "/v1/organization/admin_api_keys",
+        "/v1/%6Frganization/costs",
+        "/v1/organizations/x",
+    ):
+        for method in (gateway.get(path, OPS), gateway.post(path, {}, OPS)):
+            assert (await method).status == 404, path
+    assert not upstream.received
