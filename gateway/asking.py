@@ -15,6 +15,7 @@ __all__ = ["Judged", "judge_feedback", "refine", "rephrase", "suggest"]
 
 _CANDIDATES = 40  # memories that a model is shown
 _LONGEST = 800  # characters of each
+_PLACEHOLDER = "the assistant's corrected answer"  # what small models repeat of the question
 _MATERIAL = 12_000  # characters of a conversation that a model is shown
 
 
@@ -88,8 +89,8 @@ async def suggest(asker: Asker, said: Sequence[str], language: str, timeout: flo
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What feedback changes: memories with their new text, new facts, memories that hold no more, and the corrected
-    answer ("" if none was given)."""
+    """What a model says that feedback changes: memories with their new text, new facts, memories that hold no more,
+    and the corrected answer ("" if none was given). Nothing of it is checked yet."""
 
     updates: tuple[tuple[Record, str], ...]
     additions: tuple[str, ...]
@@ -108,8 +109,8 @@ async def judge_feedback(
         "instructions): a note that the comment contradicts gets a new text; what is new becomes a new note; a note "
         "that the user wants forgotten, or that is wrong and has no right version, is listed in forget. Change nothing "
         "that the comment does not speak of. Write in the user's language. Answer with JSON only: "
-        '{"updates": [{"number", "text"}], "additions": [strings], "forget": [numbers], "answer": "the assistant\'s '
-        'corrected answer"}.',
+        '{"updates": [{"number", "text"}], "additions": [strings], "forget": [numbers], "answer": ""}. '
+        "answer is the assistant's corrected answer, if there is one.",
         f"Comment: {feedback[:_LONGEST]}\n\nConversation:\n{context[:_MATERIAL]}\n\nNotes:\n{lines or '(none)'}",
         object_of(
             updates=list_of(number={"type": "integer"}, text=_STRING),
@@ -126,7 +127,7 @@ async def judge_feedback(
         for item in _objects(found, "updates")
         if isinstance(item.get("number"), int) and 0 < item["number"] <= len(shown)
     }
-    forgotten = [number for number in _numbers(found, "forget", len(shown)) if number not in updates]
+    forgotten = _numbers(found, "forget", len(shown))
     additions = _strings(found, "additions")
     answer = found.get("answer")
     if not (updates or additions or forgotten):
@@ -135,7 +136,7 @@ async def judge_feedback(
         updates=tuple((shown[number - 1], text) for number, text in updates.items()),
         additions=tuple(additions),
         forgotten=tuple(shown[number - 1] for number in forgotten),
-        answer=answer if isinstance(answer, str) else "",
+        answer=answer if isinstance(answer, str) and answer != _PLACEHOLDER else "",
     )
 
 

@@ -38,6 +38,7 @@ _GATHERING = 1.0  # seconds in which what was said gathers before it is noted
 _NOTED = 50_000  # messages
 _LONGEST_WAIT = 30.0
 _TRIES = 4
+_CUT = "cut"  # an answer that ended at its length
 _FIRST_PAUSE, _PAUSE_GROWS = 30.0, 4
 _SOON = 2.0  # seconds: something changed meanwhile
 _OUTAGE_FIRST, _OUTAGE_LONGEST = 5.0, 300.0
@@ -273,9 +274,8 @@ class Learner:
             seqs = [seq for seq, _ in waiting[: len(new)]]
             if not new:
                 own = [record for record in before if record.user_id == user]
-                window = window_of(own, shown, self._config.window_tokens, self._count)
+                window, failure = await self._look(scope, due, own, shown)
                 new, seqs = list(window.new), [seq for seq, _ in waiting[: len(window.new)]]
-                failure = await self._taught(scope, due, window)
                 if failure:
                     await self._not_learnt(due, failure, seqs)
                     return
@@ -284,6 +284,18 @@ class Learner:
         if waiting:  # others have their turn first
             await self._agenda.put_off(due, time.time(), "")
         await self._agenda.ended(due)
+
+    async def _look(
+        self, scope: Scope, due: Due, before: Sequence[Record], shown: Sequence[Record]
+    ) -> tuple[Window, str]:
+        """Learn from the next window; from half of it where the answer did not fit into its length."""
+        most = self._config.window_tokens
+        while True:
+            window = window_of(before, shown, most, self._count)
+            failure = await self._taught(scope, due, window)
+            if failure != _CUT or len(window.new) < 2:
+                return window, failure
+            most = max(1, min(most, window.tokens) // 2)
 
     async def _learnt_before(self, scope: Scope, said: Sequence[Record]) -> list[Record]:
         """The first of these messages, up to the last of which something is written down already."""
@@ -314,6 +326,10 @@ class Learner:
             return ""
         payer = _payer(scope, window.new[0].user_id)
         asked = await self._asked(payer, items.INSTRUCTIONS, window.text, items.SCHEMA)
+        if asked.is_cut:
+            self._telemetry.bound("learned", _CUT).inc()
+            if len(window.new) > 1:
+                return _CUT
         if asked.found is None:
             return asked.failure
 
@@ -321,6 +337,8 @@ class Learner:
             answer = await self._asked(payer, reconcile.INSTRUCTIONS, material, reconcile.SCHEMA)
             if answer.found is None and (answer.failure in _OUT or due.tries + 1 < _TRIES):
                 raise NotNow(answer.failure)  # what contradicts each other must not stand side by side for good
+            if answer.is_cut and due.tries + 1 < _TRIES:
+                raise NotNow(_CUT)
             return answer.found
 
         try:

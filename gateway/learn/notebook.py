@@ -18,7 +18,8 @@ from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
 __all__ = ["NotNow", "Notebook", "Screen", "Search"]
 
 _NEAR = 4  # known memories that a new item is compared with
-_NEAR_ENOUGH = 0.15  # relevance
+_NEAR_ENOUGH = 0.15  # relevance of a note that shares a word with a new item
+_CLOSE = 0.45  # relevance of one that need not: a person would call it relevant
 
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
@@ -89,7 +90,12 @@ class Notebook:
         recalled = await self._search([scope], item.text, wanted)
         if recalled.status is MemoryStatus.DEGRADED:
             raise NotNow(recalled.reason or "degraded")
-        return [memory.record for memory in recalled.memories][:_NEAR]
+        # of a few memories each is among the nearest: what neither means nor names the same is none to compare with
+        return [
+            memory.record
+            for memory in recalled.memories
+            if memory.relativity >= _CLOSE or reconcile.shares_content(item, memory.record)
+        ][:_NEAR]
 
     async def _allowed(self, lesson: Lesson, known: Mapping[str, Record]) -> Lesson:
         """A lesson without what was made of the same messages before, and deleted, taken out or replaced since; what

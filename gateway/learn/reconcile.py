@@ -13,13 +13,13 @@ from typing import Any, Final
 import orjson
 
 from gateway.learn.items import Item
-from gateway.learn.support import givers, is_supported
+from gateway.learn.support import content_words, givers, is_supported
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import list_of, object_of
 from gateway.store.terms import terms
 from gateway.turn import Record
 
-__all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same"]
+__all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same", "shares_content"]
 
 _LONGEST = 500  # characters of a merged text, and of a note that a model is shown
 _SHOWN = 16_000  # characters of a question
@@ -86,6 +86,16 @@ def is_same(item: Item, old: Record) -> bool:
     )
 
 
+def is_of_same_tool(item: Item, old: Record) -> bool:
+    """True unless two lessons are of different tools."""
+    return bool(item.info.get("used_tool") == old.info.get("used_tool"))
+
+
+def shares_content(item: Item, old: Record) -> bool:
+    """True if two notes share a content word, the user's name aside."""
+    return bool(content_words(item.text) & content_words(old.text) - content_words(old.user_id))
+
+
 def _questions(items: Sequence[tuple[Item, Sequence[Record]]], places: Sequence[int]) -> list[list[int]]:
     """The places of items, as many as one question may hold at a time."""
     found: list[list[int]] = []
@@ -133,6 +143,10 @@ def _checked(item: Item, relation: str, old: tuple[Record, ...], merged: Item | 
         return Decision(item, "unrelated") if relation == "unrelated" else None
     if any(one.kind != item.kind for one in old):
         return None
+    if relation == "contradicts":
+        old = tuple(one for one in old if is_of_same_tool(item, one))
+        if not old:
+            return Decision(item, "unrelated")
     is_concluded = item.source != "user" and any(one.source == "user" for one in old)
     if relation == "same":
         return Decision(item, "same", old[:1])

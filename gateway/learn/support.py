@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
-__all__ = ["SHARE", "bears", "givers", "is_supported", "wishes"]
+__all__ = ["SHARE", "bears", "content_words", "givers", "is_supported", "wishes"]
 
 SHARE = 0.5
 """Of the words of an item, the part that must have been said."""
@@ -33,10 +33,14 @@ _STARTS_LIKE_A_NAME = re.compile(
     r"([A-ZÀ-Þ][\w-]{2,})(?=['’]s\b|,|\s+(?:is|are|was|were|has|had|lives|works|likes|and\s+[A-ZÀ-Þ])\b)"
 )
 # what a summary is written with, whoever speaks
-_NEUTRAL = frozenset(
+_SPEAKING = frozenset(
     terms(
         "user users person someone said says mentioned states prefers prefer preference likes like wants want would "
-        "currently recently named called name has having being their them always never should assistant answer answers "
+        "currently recently named called name has having being their them always never should assistant answer answers"
+    )
+)
+_NEUTRAL = _SPEAKING | frozenset(
+    terms(
         "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august "
         "september october november december"
     )
@@ -66,6 +70,11 @@ def givers(text: str, sources: Sequence[Record], others: Sequence[Record]) -> li
     left = own - said
     known = {record.id for record in sources}
     return [one for one in others if left and one.id not in known and left & _words(text, one.text)[1]]
+
+
+def content_words(text: str) -> set[str]:
+    """The search terms of a text that tell something: pairs of characters in Chinese, Japanese and Korean."""
+    return set(terms(text)) - _SPEAKING
 
 
 def wishes(text: str) -> bool:

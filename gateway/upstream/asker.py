@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in
 
-__all__ = ["Asked", "Asker", "read_object"]
+__all__ = ["Asked", "Asker", "read_cut_object", "read_object"]
 
 _log = logging.getLogger("gateway.asker")
 _MAX_ANSWER = 1 << 20
@@ -29,16 +29,19 @@ _SCHEMA = "response_format"
 _TOKENS = "max_tokens"
 _NOT_EVERYWHERE = (_TOKENS, "temperature", _SCHEMA)
 _REFUSAL = 500  # characters of an error that are looked at
+_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _THINKING = 4  # times as many tokens for a model that counts its thoughts among them
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What came of a question: the object, or why there is none (`failure`: no_model, timeout, unreachable,
-    unavailable, refused, unreadable), the tokens that were used, and their cost in US dollars where it is known."""
+    unavailable, refused, unreadable), the tokens that were used, and their cost in US dollars where it is known.
+    `is_cut`: the answer ended at its length; the object holds the entries that were complete."""
 
     found: dict[str, Any] | None
     failure: str = ""
+    is_cut: bool = False
     tokens: int = 0
     cost: float = 0.0
 
@@ -82,11 +85,16 @@ class Asker:
             return Asked(None, "timeout" if isinstance(error, TimeoutError) else "unreachable")
         if asked.failure:
             return asked
-        found = read_object(text)
+        names = frozenset(schema.get("properties", ()))
+        found, is_cut = read_object(text, names), asked.is_cut
         if found is None:
-            _log.warning("model_answer_unreadable", extra={"characters": len(text)})
+            found, is_cut = read_cut_object(text, names), True
+        if found is None:
+            _log.warning("model_answer_unreadable", extra={"characters": len(text), "cut": asked.is_cut})
             return replace(asked, failure="unreadable")
-        return replace(asked, found=found)
+        if is_cut:
+            _log.warning("model_answer_cut", extra={"characters": len(text)})
+        return replace(asked, found=found, is_cut=is_cut)
 
     async def _answer(
         self, instructions: str, material: str, schema: Mapping[str, Any], most: int
@@ -114,9 +122,11 @@ class Asker:
             _log.warning("model_refused", extra={"status": status})
             return "", replace(asked, failure="refused" if status in _BAD else "unavailable")
         try:
-            content = orjson.loads(raw)["choices"][0]["message"]["content"]
+            choice = orjson.loads(raw)["choices"][0]
+            content = choice["message"]["content"]
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-            content = None
+            return "", asked
+        asked = replace(asked, is_cut=choice.get("finish_reason") == "length")
         return (content, asked) if isinstance(content, str) else ("", asked)
 
     async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes, Asked]:
@@ -141,7 +151,7 @@ class Asker:
             usage = object_in(loaded_object(bytes(raw)), "usage")
             tokens = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
             cost = self._note(served.upstream.name, served.target.model, *tokens)
-            asked = Asked(None, "", sum(tokens), cost or 0.0)
+            asked = Asked(None, tokens=sum(tokens), cost=cost or 0.0)
         return incoming.status, bytes(raw), asked
 
 
@@ -167,19 +177,53 @@ def _refused_field(raw: bytes, left_out: frozenset[str]) -> str:
     return found or ("" if _SCHEMA in left_out else _SCHEMA)
 
 
-def read_object(text: str) -> dict[str, Any] | None:
-    """The first JSON object in a model's words, whatever stands round it; None if there is none. Halves of characters,
-    which no file takes, are replaced."""
-    text = re.sub(r"<think>.*?(</think>|\Z)", "", text, flags=re.DOTALL)
+def read_object(text: str, names: Collection[str] = ()) -> dict[str, Any] | None:
+    """The first JSON object in a model's words that has one of these names (or any, where none is given), whatever
+    stands round it; None if there is none. Halves of characters, which no file takes, are replaced."""
+    text = _THOUGHT.sub("", text)
     decoder = json.JSONDecoder(strict=False)
     for match in list(re.finditer(r"\{", text))[:_STARTS]:
         try:
             found, _ = decoder.raw_decode(text, match.start())
-            if isinstance(found, dict):
-                return {_whole(name): _whole(value) for name, value in found.items()}
         except (ValueError, RecursionError):
             continue
+        if isinstance(found, dict) and (not names or not found.keys().isdisjoint(names)):
+            return {_whole(name): _whole(value) for name, value in found.items()}
     return None
+
+
+def read_cut_object(text: str, names: Collection[str]) -> dict[str, Any] | None:
+    """The object of an answer that was cut, with the entries of its lists that are complete; None if there are
+    none."""
+    text = _THOUGHT.sub("", text)
+    start = text.find("{")
+    if start < 0:
+        return None
+    closed = _closed(text[start:])
+    return None if closed is None else read_object(closed, names)
+
+
+def _closed(text: str) -> str | None:
+    """JSON that was cut, up to its last complete entry of the outermost object or of a list in it, with what is open
+    closed. None if it was not cut, or nothing is complete."""
+    stack: list[str] = []
+    is_string = is_escaped = False
+    end, closing = 0, ""
+    for place, character in enumerate(text):
+        if is_string:
+            is_string = is_escaped or character != '"'
+            is_escaped = character == "\\" and not is_escaped
+        elif character == '"':
+            is_string = True
+        elif character in "{[":
+            stack.append("}" if character == "{" else "]")
+        elif character in "}]" and stack:
+            stack.pop()
+            if not stack:
+                return None
+        if not is_string and character in ",}]" and stack in (["}"], ["}", "]"]):
+            end, closing = place + (character != ","), "".join(reversed(stack))
+    return text[:end] + closing if end else None
 
 
 def _whole(value: Any) -> Any:

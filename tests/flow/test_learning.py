@@ -29,6 +29,7 @@ class Teacher:
         self.asked: list[str] = []
         self.compared: list[str] = []
         self.odd: Callable[[web.Request], Any] | None = None
+        self.longest = 100_000  # characters of an answer; a longer one is cut
         upstream.script = self.answer
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -50,7 +51,11 @@ class Teacher:
             if numbers:
                 for name, item in lesson.items():
                     found[name].append({"turns": numbers, "confidence": 0.9, "when": "", **item})
-        return await says(200, completion(json.dumps(found)))(request)
+        text = json.dumps(found)
+        answer = completion(text[: self.longest])
+        if len(text) > self.longest:
+            answer["choices"][0]["finish_reason"] = "length"
+        return await says(200, answer)(request)
 
     def decisions(self, material: str) -> Any:
         decisions = []
@@ -173,7 +178,7 @@ async def test_whoever_finds_the_old_message_finds_the_new_fact_before_it(
     teacher = Teacher(upstream)
     teacher.lessons |= {
         "Hotel Aurora": fact("The user stays at Hotel Aurora"),
-        "Casa Verde": fact("From now on the user is to be found in Casa Verde"),
+        "Casa Verde": fact("From now on the user stays in Casa Verde"),
     }
     teacher.relations["Casa Verde"] = ("contradicts", "Aurora")
     asked = "How far is the conference centre from Hotel Aurora?"
@@ -193,10 +198,10 @@ async def test_whoever_finds_the_old_message_finds_the_new_fact_before_it(
         await gateway.chat("The hotel was awful. My address is Casa Verde now.", session="two")
         await learnt(gateway, "Casa Verde")
         found = await order(gateway)
-        assert found.index("From now on the user is to be found in Casa Verde") < found.index(said)
+        assert found.index("From now on the user stays in Casa Verde") < found.index(said)
     async with running_gateway(learning(tmp_path, upstream)) as gateway:
         found = await order(gateway)
-        assert found.index("From now on the user is to be found in Casa Verde") < found.index(said)
+        assert found.index("From now on the user stays in Casa Verde") < found.index(said)
 
 
 async def test_what_is_archived_can_be_searched_on_request(school: tuple[Running, Teacher]) -> None:
@@ -512,6 +517,35 @@ async def test_a_long_conversation_is_learnt_from_window_by_window(tmp_path: Pat
         lines = [json.loads(line) for material in teacher.asked for line in material.split("\n")]
         new = [line["said"] for line in lines if not line.get("seen")]
         assert len(new) == len(set(new)) == 8, "each message is looked at once"
+
+
+async def test_an_answer_that_is_cut_costs_no_lesson(tmp_path: Path, upstream: FakeUpstream) -> None:
+    teacher = Teacher(upstream)
+    teacher.lessons |= {f"number {n} ": fact(f"The user knows number {n} of the series") for n in range(6)}
+    teacher.longest = 400  # two or three facts
+    async with running_gateway(learning(tmp_path, upstream)) as gateway:
+        messages = [{"role": "user", "content": f"I know number {n} of the series."} for n in range(6)]
+        added = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
+        assert (await gateway.post("/product/add", added)).status == 200
+        await rested(gateway)
+        found = sorted(one["text"] for one in await listed(gateway, limit="50"))
+        assert found == [f"The user knows number {n} of the series" for n in range(6)]
+        assert 'gateway_learned_items_total{result="cut"}' in (await gateway.get("/metrics")).body.decode()
+
+
+async def test_a_contradiction_of_what_is_about_something_else_archives_nothing(
+    school: tuple[Running, Teacher],
+) -> None:
+    gateway, teacher = school
+    teacher.lessons["chickpeas"] = fact("Curry takes chickpeas, spinach, coconut milk and rice")
+    teacher.lessons["Tuesday"] = fact("Prepare three questions for each Tuesday meeting")
+    teacher.relations["chickpeas"] = ("contradicts", "Tuesday")
+    await gateway.chat("Prepare three questions for each Tuesday meeting, please.", session="one")
+    await learnt(gateway, "Tuesday")
+    await gateway.chat("Curry takes chickpeas, spinach, coconut milk and rice.", session="two")
+    await learnt(gateway, "chickpeas")
+    await rested(gateway)
+    assert {"Tuesday" in one["text"] for one in await listed(gateway)} == {True, False}
 
 
 async def test_another_users_key_sees_and_undoes_nothing(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -115,16 +115,17 @@ async def test_feedback_with_a_model_archives_what_it_contradicts(gateway: Runni
     (item,) = await add(gateway, "My sister lives in Graz.")
     judged = {
         "updates": [{"number": 1, "text": "My sister lives in Linz."}, {"number": 99, "text": "no"}],
-        "additions": ["The user corrects places."],
+        "additions": ["My sister has a garden.", "The user corrects places."],
         "answer": "She lives in Linz.",
     }
     upstream.script = thinking(upstream, {"comments on": judged})
-    reply = await gateway.post("/product/feedback", {**FEEDBACK, "corrected_answer": True})
+    said = "She lives in Linz now. She has a garden."
+    reply = await gateway.post("/product/feedback", {**FEEDBACK, "feedback_content": said, "corrected_answer": True})
     (record,) = reply.json["data"]
     assert record["answer"] == "She lives in Linz."
-    assert [one["memory"] for one in record["record"]["add"]] == ["The user corrects places."]
+    assert [one["memory"] for one in record["record"]["add"]] == ["My sister has a garden."]
     assert [one["memory"] for one in record["record"]["update"]] == ["My sister lives in Linz."]
-    assert set(await found(gateway, "sister lives")) == {"My sister lives in Linz.", "The user corrects places."}
+    assert await found(gateway, "sister lives") == ["My sister lives in Linz."]
     old = await gateway.get(f"/product/get_memory/{item['memory_id']}")
     assert (old.json["data"]["memory"], old.json["data"]["metadata"]["status"]) == (
         "My sister lives in Graz.",
@@ -189,6 +190,44 @@ async def test_info_of_feedback_cannot_mean_something_to_the_memory(gateway: Run
     assert (await gateway.post(f"/v1/memory/undo/{item['memory_id']}", {})).error["code"] == "nothing_to_undo"
     listed = (await gateway.get("/v1/memory/list?user=ada")).json["data"]
     assert {one["text"]: one["is_learnt"] for one in listed}["Something else entirely."] is False
+
+
+@pytest.mark.parametrize(
+    ("comment", "answer", "left"),
+    [
+        ("No, my car is blue, not red.", {"updates": [{"number": 1, "text": "My car is a red Volvo V40."}]}, "blue"),
+        ("No, my car is blue, not red.", {"updates": [{"number": 1, "text": "I live in Ghent with Sofie."}]}, "blue"),
+        ("No, my car is blue, not red.", {"forget": [1]}, "blue"),
+        ("No, my car is blue, not red.", {"additions": ["The user corrected the assistant."]}, "blue"),
+        ("No, my car is blue, not red.", {"updates": [{"number": 1, "text": "My car is blue."}]}, "blue"),
+        ("No, my car is blue, not red.", '{"updates": [{"number": 1, "text": "My car is a red Vol', "blue"),
+        ("My car is blue, and Rex died.", {"updates": [{"number": 1, "text": "My car is a blue Volvo V40."}]}, "Rex"),
+    ],
+)
+async def test_no_answer_of_a_model_loses_a_correction(
+    gateway: Running, upstream: FakeUpstream, comment: str, answer: Any, left: str
+) -> None:
+    upstream.script = thinking(upstream, {"comments on": answer})
+    for user, mode in (("ada", "sync"), ("bob", "async")):
+        (item,) = await add(gateway, "My car is a red Volvo V40.", user_id=user)
+        told = {"feedback_content": comment, "retrieved_memory_ids": [item["memory_id"]], "async_mode": mode}
+        assert (await gateway.post("/product/feedback", {**FEEDBACK, **told, "user_id": user})).status == 200
+        await gateway.settled()
+        listed = (await gateway.get(f"/v1/memory/list?user={user}")).json["data"]
+        texts = [one["text"] for one in listed if not one["text"].endswith("V40.") or left in one["text"]]
+        assert any(left in text for text in texts), texts
+
+
+async def test_a_plain_wish_to_forget_asks_no_model(gateway: Running, upstream: FakeUpstream) -> None:
+    items = await add(gateway, "My favourite band is the Velvet Underground.")
+    ids = [item["memory_id"] for item in items]
+    upstream.script = thinking(upstream, {"comments on": {"updates": [{"number": 1, "text": "I live in Ghent."}]}})
+    before = len(upstream.received)
+    told = {"feedback_content": "Please forget my favourite band.", "retrieved_memory_ids": ids}
+    reply = await gateway.post("/product/feedback", {**FEEDBACK, **told})
+    assert len(reply.json["data"][0]["record"]["delete"]) == len(ids)
+    assert len(upstream.received) == before
+    assert await found(gateway, "favourite band") == []
 
 
 async def test_feedback_in_the_background_is_followed_as_a_task(gateway: Running, upstream: FakeUpstream) -> None:

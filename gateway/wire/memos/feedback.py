@@ -1,8 +1,9 @@
 """Feedback in a user's own words: it corrects memories, adds to them, or has them forgotten.
 
-With a model: what it contradicts is archived and a new version takes its place, what is new is added, and what is to be
-forgotten is archived. Without one the feedback itself is kept as a memory that outranks those it is about. Either way
-nothing is overwritten, and all of it can be undone.
+A plain wish to forget archives what is clearly meant. Else, with a model: what the feedback contradicts is archived and
+a new version takes its place, what is new is added, and what is to be forgotten is archived, as far as that rests on
+the feedback. Without a model, and where its answer does not contain the feedback, the feedback itself is kept as a
+memory that outranks those it is about. Nothing is overwritten, and all of it can be undone.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import Any
 from gateway.asking import Judged, judge_feedback
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
+from gateway.learn.judgement import check_judgement
 from gateway.learn.support import givers
 from gateway.recall.library import Outdated
 from gateway.store.lineage import CORRECTS, LEARNT, REPLACES
@@ -42,12 +44,14 @@ _CONVERSATION = 6
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What feedback did. `answer` is the corrected answer, "" if there is none."""
+    """What feedback did. `answer` is the corrected answer, "" if there is none; `is_covered`: all that the feedback
+    says is kept."""
 
     added: tuple[Record, ...] = ()
     updated: tuple[tuple[Record, Record], ...] = ()
     forgotten: tuple[Record, ...] = ()
     answer: str = ""
+    is_covered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,9 @@ async def _in_background(
     metadata = native.metadata if native else {}
     turn = replace(call.turn(access.identity), metadata=metadata, agent_id=asked.agent, app_id=asked.app_id)
     about = await _about(call, access, asked.feedback_content, memory_ids)
+    if await _forgotten(call, asked.feedback_content, about):
+        await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
+        return
     plain = await _kept_plainly(call, access, turn, asked.feedback_content, about)
     user, cube_id = access.identity.user_id, access.identity.writes[0].cube_id
     task = Task(id=task_id, user=user, cube_id=cube_id, status="in_progress")
@@ -142,8 +149,8 @@ async def _in_background(
         try:
             material = await _material(call, access, asked.feedback_content, about, history)
             judged = await _judged(call, material)
-            if judged is not None:
-                await _applied(call, access, turn, judged, material)
+            changed = None if judged is None else await _applied(call, access, turn, judged, material)
+            if changed is not None and changed.is_covered:
                 await desk.library.delete(plain)
             await desk.drained(10)
             status = "completed"
@@ -166,17 +173,17 @@ async def give_feedback(
 ) -> Changed:
     """Change what the feedback is about. Raises MemoryUnavailable; then nothing was changed."""
     about = await _about(call, access, text, memory_ids)
+    turn = replace(call.turn(access.identity), metadata=dict(metadata or {}), agent_id=agent_id, app_id=app_id)
+    forgotten = await _forgotten(call, text, about)  # asked for in so many words: no model is needed
+    if forgotten:
+        return Changed(forgotten=forgotten)
     material = await _material(call, access, text, about, history)
     judged = await _judged(call, material)
-    turn = replace(call.turn(access.identity), metadata=dict(metadata or {}), agent_id=agent_id, app_id=app_id)
-    if judged is None:
-        forgotten = await _forgotten(call, text, about)
-        return (
-            Changed(forgotten=forgotten)
-            if forgotten
-            else Changed(tuple(await _kept_plainly(call, access, turn, text, about)))
-        )
-    return await _applied(call, access, turn, judged, material)
+    changed = None if judged is None else await _applied(call, access, turn, judged, material)
+    if changed is not None and changed.is_covered:
+        return changed
+    plain = await _kept_plainly(call, access, turn, text, about)
+    return Changed(tuple(plain)) if changed is None else replace(changed, added=(*changed.added, *plain))
 
 
 async def _judged(call: Call, material: _Material) -> Judged | None:
@@ -203,12 +210,14 @@ async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]
 
 
 async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, material: _Material) -> Changed:
-    """New versions beside what they replace, which is archived; what is new; and what is forgotten, archived too.
-    Raises MemoryUnavailable if what the model was shown is another now."""
+    """New versions beside what they replace, which is archived; what is new; and what is forgotten, archived too; of
+    all that, what rests on the feedback. Raises MemoryUnavailable if what the model was shown is another now."""
     scope, library = access.identity.writes[0], call.desk.library
-    made = [_correction(call, turn, scope, new, [old]) for old, new in judged.updates]
+    comment = call.desk.remember.make(turn, scope, "user", material.text, {})
+    holding = check_judgement(judged.updates, judged.additions, judged.forgotten, comment, material.shown)
+    made = [_correction(call, turn, scope, new, [old]) for old, new in holding.updates]
     made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
-    made += [_correction(call, turn, scope, addition, []) for addition in judged.additions]
+    made += [_correction(call, turn, scope, addition, []) for addition in holding.additions]
     made = [_resting(one, material) for one in made]
     kept: list[Record] = []
     if made:
@@ -217,16 +226,16 @@ async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, mater
                 kept = await call.keep(turn, made)
         except Outdated as error:
             raise MemoryUnavailable("what the feedback is about was changed meanwhile; try again") from error
-    replaced = [(old, new) for old, _ in judged.updates for new in kept if _replaces(new, old)]
+    replaced = [(old, new) for old, _ in holding.updates for new in kept if _replaces(new, old)]
     forgotten = []
     for old, new in replaced:
         with contextlib.suppress(NotFound):  # deleted meanwhile: there is nothing to archive
             await library.update(old, status="archived", by=new.id)
-    for old in judged.forgotten:
+    for old in holding.forgotten:
         with contextlib.suppress(NotFound):
             forgotten.append(await library.update(old, status="archived"))
     added = tuple(one for one in kept if REPLACES not in one.info)
-    return Changed(added, tuple(replaced), tuple(forgotten), judged.answer)
+    return Changed(added, tuple(replaced), tuple(forgotten), judged.answer, holding.is_covered and bool(kept))
 
 
 def _replaces(new: Record, old: Record) -> bool:
