@@ -160,6 +160,7 @@ class Gateway:
             intake=memory.intake,
             defaults=self._defaults,
             drained=memory.drained,
+            caught_up=memory.caught_up,
         )
 
     async def _open_ledger(self) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -337,10 +338,17 @@ async def _run(gateway: "Gateway", config: Config) -> int:
             loop.add_signal_handler(name, stopped.set)
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, stopped.set if sys.stdin.isatty() else _ignore_hangup)
     announce(started, config)
     await stopped.wait()
     await gateway.stop()
     return 0
+
+
+def _ignore_hangup() -> None:
+    """SIGHUP without a terminal is a request to reload, which the gateway does not do yet."""
+    logging.getLogger("gateway.app").warning("sighup_ignored", extra={"reason": "restart to read the configuration"})
 
 
 def _fail(message: str, status: int) -> NoReturn:

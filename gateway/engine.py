@@ -6,7 +6,7 @@ memory. Every part may be missing at the start and is tried again until it is th
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -43,6 +43,7 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
+from gateway.turn import Identity
 from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
@@ -54,8 +55,8 @@ _SETTLING = 60.0  # seconds that taking memories out, in or away waits for what 
 
 
 class MemoryEngine:
-    """`open` before the port, `load` behind it, `stop` and `close` after it. `on_change` is called when memories were
-    changed or deleted: whoever holds what was recalled adds itself. `dialect` reads files of knowledge bases."""
+    """`open` before the port, `load` behind it, `stop` and `close` after it. `on_change` are called with the
+    scopes of memories that were changed or deleted. `dialect` reads files of knowledge bases."""
 
     def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, dialect: Dialect) -> None:
         memory = config.memory
@@ -71,7 +72,7 @@ class MemoryEngine:
         self._plugins = plugins
         self._dialect = dialect
         self.state = "loading" if memory.enabled else "off"
-        self.on_change: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[Collection[str]], None]] = [plugins.on_memory_change]
         self.reindexer: Reindexer | None = None
         self._learner: Learner | None = None
         self._writer: Writer | None = None
@@ -291,6 +292,12 @@ class MemoryEngine:
         if self._writer is None:
             await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
+
+    async def caught_up(self, identity: Identity, timeout: float) -> None:
+        """Wait until what was remembered of a conversation can be found, but not for long."""
+        seq = self.remember.last_of(identity)
+        if seq and self._writer is not None:
+            await self._writer.drained(timeout, seq)
 
     async def _settled(self) -> None:
         """Wait until all that was written before is stored and on the disk. Raises MemoryUnavailable."""

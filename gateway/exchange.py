@@ -164,7 +164,7 @@ class Exchange:
             await self._finish(Answer(None, outcome=Outcome.REFUSED))
             return self._error_body(body, decoded)
         answer = None if decoded is None else self.turn.dialect.read_plain(decoded)
-        if decoded is not None and answer is None and not looks_like_json(decoded):
+        if decoded is not None and answer is None and not await asyncio.to_thread(looks_like_json, decoded):
             failure = UpstreamFailed(f"the upstream {self.upstream} answered {self.status}, but not with JSON")
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
             raise failure

@@ -5,7 +5,7 @@ return a new value. Order, time limits, isolation and what happens on failure ar
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -26,6 +26,7 @@ HOOKS: Final = (
     "on_response",
     "on_store",
     "on_error",
+    "on_memory_change",
 )
 
 
@@ -127,3 +128,7 @@ class Plugin:
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
         """Instead of `on_response` when the turn failed."""
+
+    def on_memory_change(self, scopes: Collection[str]) -> None:
+        """Memories of these scopes (`Scope.value`) were changed or deleted: what was made of them is outdated. Only
+        observes, and must return at once."""

@@ -10,10 +10,11 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,10 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("\n".join(lines)) from error
+    except Exception as error:  # a class that pydantic cannot build, or that is none of pydantic's
+        raise ConfigError(
+            f"{path}.use: the Config of {config.use} cannot be used: {type(error).__name__}: {error}"
+        ) from error
     try:
         plugin = kind(settings)
     except Exception as error:
@@ -92,9 +97,15 @@ def _module(name: str, path: str, folders: Sequence[Path]) -> ModuleType:
                 assert spec is not None  # noqa: S101 — a file that is there has a spec
                 assert spec.loader is not None  # noqa: S101
                 module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
+                # annotations that are strings (`from __future__ import annotations`) are looked up by the module's name
+                sys.modules[spec.name] = module
+                try:
+                    spec.loader.exec_module(module)
+                except BaseException:
+                    del sys.modules[spec.name]
+                    raise
                 return module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}.use: {name} cannot be imported: {type(error).__name__}: {error}") from error
     known = sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem != "__init__"})
     raise ConfigError(f"{path}.use: there is no plugin {name!r}; there are: {', '.join(known) or 'none'}")
@@ -229,6 +240,14 @@ class PluginHost:
     async def on_error(self, turn: Turn, error: BaseException) -> None:
         for _, one in reversed(self._reached("on_error", turn)):
             await self._observe(one, "on_error", turn, error)
+
+    def on_memory_change(self, scopes: Collection[str]) -> None:
+        """Memories of these scopes were changed or deleted."""
+        for _, one in self._with["on_memory_change"]:
+            try:
+                one.plugin.on_memory_change(frozenset(scopes))
+            except Exception as error:  # noqa: BLE001 — the plugin host isolates
+                self._failed(one, "on_memory_change", error)
 
     def stream(self, turn: Turn) -> "StreamHooks":
         """The stream hooks of one turn, last plugin first."""

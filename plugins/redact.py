@@ -16,6 +16,7 @@ from gateway.turn import Record, Turn
 
 Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
 
+_CHARACTER = "[A-Za-z0-9!@#$%^&*+/=_.-]"
 _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
     "private_keys": (
         re.compile(
@@ -39,6 +40,12 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
             r"(?:['\"]|(?![A-Za-z_][\w.]{0,128}[(\[]|\$?\{|<))"
             r"(?=[^\s'\"]{0,64}[0-9!@#$%^&*+-])[^\s'\",;，。；]{6,256}"
         ),
+        # some words between the name and the secret, which then must look like one: "the AWS secret for item X: …"
+        re.compile(
+            r"(?i:(?<![A-Za-z])(?:secret|passw(?:or)?d|passphrase|api[_ -]?key|access[_ -]?key|credentials?|密码|口令"
+            r"|密钥)[^\n:=：]{0,60}(?:\s(?:is|was)\s|=|:|：|是|为)\s{0,8})['\"]?"
+            rf"(?={_CHARACTER}{{0,64}}[0-9])(?={_CHARACTER}{{0,64}}[a-z])(?={_CHARACTER}{{0,64}}[A-Z!@#$%^&*+/]){_CHARACTER}{{8,256}}"
+        ),
     ),
     "tokens": (
         re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
@@ -47,7 +54,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
     ),
 }
 _SMALL = 4096  # characters that are looked through at once; more are in a thread
-_CARD = re.compile(r"(?<![\d.-])(?:\d[ -]?){12,18}\d(?![\d-])")
+# digits in the midst of Latin letters are part of a name or of a hexadecimal id
+_CARD = re.compile(r"(?<![A-Za-z0-9_.-])(?:\d[ -]?){12,18}\d(?![A-Za-z0-9_-])")
 
 
 class Redact(Plugin):

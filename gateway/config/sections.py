@@ -91,6 +91,12 @@ class LimitsConfig(Section):
     silence: Positive = Field(20.0, description="Seconds until a plain MemOS answer begins with white space.")
     in_flight: int = Field(1024, ge=1, description="Requests at once; more get 503 with `Retry-After`.")
     in_flight_per_key: int = Field(256, ge=1, description="Requests at once with one key; more get 429.")
+    bytes_in_flight: int = Field(
+        512 * 2**20, ge=2**20, description="Bytes of request bodies held at once; more get 503 with `Retry-After`."
+    )
+    bytes_in_flight_per_key: int = Field(
+        256 * 2**20, ge=2**20, description="Bytes of request bodies held at once with one key; more get 429."
+    )
 
 
 class LogConfig(Section):

@@ -5,7 +5,7 @@ parts of its score, and what became of it. Kept in RAM only; forgotten as soon a
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,8 @@ class Explanations:
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
 
-    def forget(self) -> None:
+    def forget(self, scopes: Collection[str]) -> None:
+        """Memories of these scopes were changed or deleted."""
         self._kept.clear()
 
     def find(self, turn_id: str, principal: Principal) -> dict[str, Any] | None:

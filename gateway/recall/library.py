@@ -53,7 +53,8 @@ class Outdated(Exception):
 class Library:
     """`ready` is called when the store is loaded; before, every method raises MemoryUnavailable.
 
-    `change` commits new versions of records; `drained` waits until they can be found; `on_change` are called then.
+    `change` commits new versions of records; `drained` waits until they can be found; `on_change` are called
+    with the scopes then.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Library:
         registry: Registry,
         change: Change,
         drained: Callable[[float], Awaitable[bool]],
-        on_change: Sequence[Callable[[], None]],
+        on_change: Sequence[Callable[[Collection[str]], None]],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -179,7 +180,7 @@ class Library:
         for begin in range(0, len(changes), _AT_ONCE):
             await self._commit(changes[begin : begin + _AT_ONCE])
         await sets.strike(members)
-        self._tell()
+        self._tell(changes)
         return len(members)
 
     async def update(
@@ -285,11 +286,12 @@ class Library:
         for begin in range(0, len(records), _AT_ONCE):
             await self._commit(records[begin : begin + _AT_ONCE])
         await self._drained(_PATIENCE)
-        self._tell()
+        self._tell(records)
 
-    def _tell(self) -> None:
+    def _tell(self, records: Iterable[Record]) -> None:
+        scopes = {record.scope for record in records}
         for listener in self._on_change:
-            listener()
+            listener(scopes)
 
     async def _commit(self, records: Sequence[Record]) -> None:
         try:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -124,8 +124,8 @@ class Recall:
             raise MemoryUnavailable(f"the embedder does not answer now ({error}); try again") from error
         return await self._sets.run(lambda: _relevance(asked, texts, vectors, self._embedders.current.scale))
 
-    def forget_steps(self) -> None:
-        """Something was changed or deleted: no tool loop goes on with what it recalled before."""
+    def forget_steps(self, scopes: Collection[str]) -> None:
+        """Something of these scopes was changed or deleted: no tool loop goes on with what it recalled before."""
         self._steps.clear()
 
     async def conversation(self, identity: Identity, limit: int) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from gateway import splice
@@ -72,7 +72,7 @@ class Sticky:
         except BlocksFailed as error:
             _log.warning("block_not_kept", extra={"cause": str(error)})
 
-    def forget(self) -> None:
+    def forget(self, scopes: Collection[str]) -> None:
         """Memories were changed or deleted: look again which blocks still hold."""
         self._changes += 1
         self._sessions.clear()

@@ -26,7 +26,7 @@ from gateway.store.dates import ABOUT, told_of
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Answer, Outcome, Record, Scope, Turn, derived_id, message_id
+from gateway.turn import Answer, Identity, Outcome, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Remember", "StoreHook"]
 
@@ -34,6 +34,7 @@ StoreHook = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 _log = logging.getLogger("gateway.remember")
 _SAME_WITHIN = 120.0  # seconds
+_CONVERSATIONS = 10_000  # whose last journal number is kept
 _RECENT = 50_000  # messages whose repetition is recognised
 _COMMIT_TIMEOUT = 5.0
 _TOOL_NAME = 100  # characters
@@ -52,6 +53,7 @@ class Remember:
         self._hook = hook
         self._late = Late(self._commit, telemetry)
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str], int] = OrderedDict()  # journal numbers by scope and session
         self.keeps_calls = False  # of tools: somebody learns from them
 
     async def remember(self, turn: Turn, answer: Answer) -> bool:
@@ -121,9 +123,20 @@ class Remember:
         await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(kept)
+        self._note_last(turn)
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         return kept
+
+    def last_of(self, identity: Identity) -> int:
+        """The journal number of what was remembered last of a conversation; 0 if that was long ago."""
+        return max((self._last.get((scope.value, identity.session_id), 0) for scope in identity.writes), default=0)
+
+    def _note_last(self, turn: Turn) -> None:
+        for scope in turn.identity.writes if turn.identity else ():
+            self._last[scope.value, turn.identity.session_id if turn.identity else ""] = self._journal.last_seq
+        while len(self._last) > _CONVERSATIONS:
+            self._last.popitem(last=False)
 
     async def _note_scopes(self, turn: Turn) -> None:
         """That a scope exists is worth knowing, but no reason to lose a memory."""

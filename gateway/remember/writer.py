@@ -90,10 +90,10 @@ class Writer:
                 async with asyncio.timeout(_LAST_SYNC):
                     await self._sync()
 
-    async def drained(self, timeout: float) -> bool:
-        """Wait until all that is in the journal now can be found; what comes meanwhile is not waited for. False if it
-        took longer."""
-        wanted = self._journal.last_seq
+    async def drained(self, timeout: float, seq: int | None = None) -> bool:
+        """Wait until all that is in the journal now (or up to a number) can be found; what comes meanwhile is not
+        waited for. False if it took longer."""
+        wanted = self._journal.last_seq if seq is None else seq
         if self._reached >= wanted:
             return True
         reached = asyncio.get_running_loop().create_future()

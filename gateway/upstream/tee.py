@@ -4,6 +4,7 @@ It never changes a byte. A compressed stream is read through a decoder of its ow
 (br, zstd) passes all the same, and its end is taken for whole.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
 
@@ -16,15 +17,21 @@ __all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap
 
 _MAX_DECODED = 64 * 2**20
 _EXCERPT = 200
+_WITH_HEADER = zlib.MAX_WBITS | 32  # of zlib or gzip, whichever comes
+_HEADER = 2  # bytes of zlib's
 
 
 class Decoder:
-    """Undoes a content encoding. `can_decode` is false for encodings that are not in the standard library."""
+    """Undoes a content encoding: gzip of one or several members (RFC 1952), deflate with and without the zlib header,
+    which servers confuse (RFC 9110, 8.4.1.2). `can_decode` is false for encodings that are not in the standard
+    library."""
 
     def __init__(self, encoding: str) -> None:
         self.can_decode = encoding in ("", "identity", "gzip", "x-gzip", "deflate")
         is_plain = encoding in ("", "identity")
-        self._inflate = None if is_plain or not self.can_decode else zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._inflate = None if is_plain or not self.can_decode else zlib.decompressobj(_WITH_HEADER)
+        self._may_be_raw = encoding == "deflate"
+        self._held = b""  # the first bytes, until they were understood with a header
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes behind the next piece. Raises ValueError if they are not what the header said."""
@@ -32,12 +39,28 @@ class Decoder:
             return b""
         if self._inflate is None:
             return chunk
+        decoded = bytearray()
+        while chunk:
+            decoded += self._inflated(self._inflate, chunk, _MAX_DECODED - len(decoded))
+            if self._inflate.unconsumed_tail or len(decoded) >= _MAX_DECODED:
+                raise ValueError("a compressed answer is too large to be read along")
+            chunk = self._inflate.unused_data.lstrip(b"\0")  # the next member, after padding
+            if self._inflate.eof and chunk:
+                self._inflate = zlib.decompressobj(_WITH_HEADER)
+        return bytes(decoded)
+
+    def _inflated(self, inflate: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
         try:
-            decoded = self._inflate.decompress(chunk, _MAX_DECODED)
+            decoded = inflate.decompress(chunk, max(1, most))
         except zlib.error as error:
-            raise ValueError("a compressed answer is damaged") from error
-        if self._inflate.unconsumed_tail:
-            raise ValueError("a compressed answer is too large to be read along")
+            if not self._may_be_raw:
+                raise ValueError("a compressed answer is damaged") from error
+            self._may_be_raw = False
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            return self._inflated(self._inflate, self._held + chunk, most)
+        if self._may_be_raw:
+            self._held += chunk
+            self._may_be_raw = len(self._held) < _HEADER
         return decoded
 
     def whole(self, body: bytes) -> bytes | None:
@@ -93,13 +116,17 @@ class Tee:
 
 
 def looks_like_json(body: bytes) -> bool:
-    """True for JSON, and for what a lenient reader may take for an object or a list: lone surrogates, NaN, a mark of
-    byte order, bytes that are no UTF-8."""
+    """True for JSON, also as lenient readers take it: lone surrogates, NaN, a mark of byte order, bytes that are no
+    UTF-8. A body that strict readers refuse takes ten times as long."""
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
-        bare = body.removeprefix(b"\xef\xbb\xbf").strip()
-        return bare[:1] + bare[-1:] in (b"{}", b"[]")
+        try:
+            json.loads(body.decode("utf-8-sig", "replace"), strict=False)
+        except RecursionError:
+            return True
+        except ValueError:
+            return False
     return True
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -20,7 +19,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
-from aiohttp.web_exceptions import HTTPException, HTTPRequestEntityTooLarge
+from aiohttp.web_exceptions import HTTPException
 
 from gateway import splice
 from gateway.config import Config, LimitsConfig, is_loopback
@@ -29,9 +28,7 @@ from gateway.errors import (
     Forbidden,
     GatewayError,
     NotFound,
-    Overloaded,
     TooLarge,
-    TooManyRequests,
     UnsupportedEncoding,
 )
 from gateway.identity import Keyring
@@ -39,6 +36,7 @@ from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 from gateway.wire.dialects import messages
 from gateway.wire.dialects.chat import error_body
+from gateway.wire.places import Place, Places, place_of, set_place
 
 __all__ = [
     "Guard",
@@ -87,9 +85,8 @@ class Guard:
         self._config = config
         self._keyring = keyring
         self._telemetry = telemetry
-        self._in_flight = 0
-        self._by_key: Counter[int] = Counter()  # keyrings keep their principals: an object stands for a key
-        telemetry.in_flight.set_function(lambda: self._in_flight)
+        self._places = Places(config.limits)
+        telemetry.in_flight.set_function(lambda: self._places.requests)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -97,9 +94,11 @@ class Guard:
         path = request.path
         face = face_of(_SLASHES.sub("/", path) if "//" in path else path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
-        self._in_flight += 1
+        place = self._places.enter()
+        set_place(request, place)
         try:
-            response = await self._answer(request, handler, face)
+            place.check()
+            response = await self._answer(request, handler, face, place)
         except GatewayError as error:
             response = error_response(error, face)
         except HTTPException as error:
@@ -112,7 +111,7 @@ class Guard:
                 request.transport.close()  # an answer was begun: only breaking it says that it is not whole
             response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
         finally:
-            self._in_flight -= 1
+            place.leave()
         self._telemetry.bound("requests", face, str(response.status)).inc()
         self._telemetry.bound("duration", face).observe(time.perf_counter() - began)
         return response
@@ -125,24 +124,16 @@ class Guard:
             response.headers["x-gateway-request-id"] = request_id
         self._add_cors(request, response)
 
-    async def _answer(self, request: web.Request, handler: Handler, face: str) -> web.StreamResponse:
-        if self._in_flight > self._config.limits.in_flight:
-            raise Overloaded("the gateway has too many requests at once; try again", headers={"retry-after": "1"})
+    async def _answer(self, request: web.Request, handler: Handler, face: str, place: Place) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
-        key = 0
         if request.path not in _OPEN_ROUTES:
             self._let_in(request, face)
-            key = 0 if self._keyring.is_open else id(principal_of(request))
-        if key and self._by_key[key] >= self._config.limits.in_flight_per_key:
-            raise TooManyRequests("this key has too many requests at once; try again", headers={"retry-after": "1"})
-        self._by_key[key] += 1
-        try:
-            if "//" in request.path:
-                return await _with_single_slashes(request)
-            return await handler(request)
-        finally:
-            self._by_key[key] -= 1
+            if not self._keyring.is_open:
+                place.take_key(id(principal_of(request)))  # keyrings keep their principals: an object stands for a key
+        if "//" in request.path:
+            return await _with_single_slashes(request)
+        return await handler(request)
 
     def _let_in(self, request: web.Request, face: str) -> None:
         if self._keyring.is_open and not _is_local(request.host):
@@ -269,17 +260,29 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
         raise _too_large(limits)
     try:
         if request.content.is_eof():  # it came with the head, as most do: nothing to wait for
-            return await request.read()
+            return await _read_whole(request, limits)
         async with asyncio.timeout(limits.body_timeout):
-            return await request.read()
-    except HTTPRequestEntityTooLarge as error:
-        raise _too_large(limits) from error
+            return await _read_whole(request, limits)
     except TimeoutError as error:
         raise BadRequest(
             "the body did not arrive in time", code="body_timeout", headers={"connection": "close"}
         ) from error
     except web.RequestPayloadError as error:
         raise BadRequest("the body is not what its headers say (length or encoding)", code="bad_body") from error
+
+
+async def _read_whole(request: web.Request, limits: LimitsConfig) -> bytes:
+    """The body, counted as it arrives. Raises TooLarge, Overloaded or TooManyRequests."""
+    place, most = place_of(request), limits.body_mb * 2**20
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await request.content.readany():
+        size += len(piece)
+        if size > most:
+            raise _too_large(limits)
+        place.take_bytes(len(piece))
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def parse_json(raw: bytes, limits: LimitsConfig) -> Any:

@@ -65,6 +65,7 @@ SHOWN_BY = {
     "wire/anthropic.py": "flow/test_faces.py",
     "wire/answers.py": "flow/test_fidelity.py",
     "wire/models.py": "flow/test_fidelity.py",
+    "wire/places.py": "faults/test_bounds.py",
     "wire/affinity.py": "flow/test_upstream_state.py",
     "wire/upstream_paths.py": "flow/test_upstream_state.py",
     "store/owners.py": "flow/test_upstream_state.py",

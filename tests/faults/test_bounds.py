@@ -1,6 +1,7 @@
 """What many clients at once, or upstreams in a row, may cost each other: little."""
 
 import asyncio
+import gzip
 import json
 import random
 import time
@@ -8,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
@@ -297,3 +299,71 @@ async def test_a_silent_stream_is_kept_alive_where_that_is_wanted(tmp_path: Path
         assert events.endswith(deltas("slow but sure")[-1])
         await gateway.settled()
         assert "slow but sure" in (await gateway.get("/v1/memory/export")).body.decode()
+
+
+async def test_clients_that_leave_still_count_against_the_limits(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstream.script = hangs()
+    keys = [{"key": "key-number-one"}, {"key": "key-number-two"}]
+    config = configuration(tmp_path, upstream.url, auth__keys=keys, limits__in_flight_per_key=8)
+    async with running_gateway(config) as gateway:
+        one = {"x-gateway-key": "key-number-one"}
+        statuses = []
+
+        async def leave(number: int) -> None:
+            body = {"user_id": "ada", "query": f"question {number}", "conversation_id": f"c{number}"}
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.15):
+                    statuses.append((await gateway.post("/product/chat", body, one)).status)
+
+        for begin in range(0, 40, 8):
+            await asyncio.gather(*(leave(number) for number in range(begin, begin + 8)))
+        assert len(upstream.received) == 8, "answers that go on hold their places"
+        assert statuses == [429] * 32
+        assert (await gateway.get("/v1/models", {"x-gateway-key": "key-number-two"})).status == 200
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["a key's limit", "the limit of all"])
+async def test_bytes_in_flight_are_bounded_as_they_arrive(tmp_path: Path, upstream: FakeUpstream, is_own: bool) -> None:
+    limit = "limits__bytes_in_flight_per_key" if is_own else "limits__bytes_in_flight"
+    config = configuration(tmp_path, upstream.url, auth__keys=[{"key": "key-number-one"}], **{limit: 4 * 2**20})
+    async with running_gateway(config) as gateway:
+        raw = request({**CHAT, "x": "y" * (3 * 2**20)})
+        raw = raw.replace(b"host: 127.0.0.1", b"host: 127.0.0.1\r\nx-gateway-key: key-number-one")
+        with ExitStack() as held:
+            first = await connected(gateway.url, raw[: -(2**19)])
+            held.callback(first.close)
+            one = {"x-gateway-key": "key-number-one"}
+
+            async def is_refused() -> bool:
+                reply = await gateway.post("/v1/chat/completions", {**CHAT, "x": "y" * (3 * 2**20)}, one)
+                return reply.status == (429 if is_own else 503) and reply.headers["retry-after"] == "1"
+
+            await eventually(is_refused)
+            assert (await gateway.post("/v1/chat/completions", CHAT, one)).status == 200, "small ones still pass"
+
+        async def is_free() -> bool:
+            reply = await gateway.post("/v1/chat/completions", {**CHAT, "x": "y" * (3 * 2**20)}, one)
+            return reply.status == 200
+
+        await eventually(is_free)
+
+
+async def test_no_comment_is_written_into_compressed_bytes(tmp_path: Path, upstream: FakeUpstream) -> None:
+    body = gzip.compress(b"".join(deltas("slow but sure")))
+
+    async def script(asked: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "content-encoding": "gzip"})
+        await response.prepare(asked)
+        for begin in range(0, len(body), 20):
+            await response.write(body[begin : begin + 20])
+            await asyncio.sleep(0.1)
+        return response
+
+    upstream.script = script
+    async with running_gateway(configuration(tmp_path, upstream.url, server__keep_alive=0.02)) as gateway:
+        headers = {"accept-encoding": "identity", "x-memory-user": "ada"}
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            asked = session.post(f"{gateway.url}/v1/chat/completions", json={**CHAT, "stream": True}, headers=headers)
+            async with asked as response:
+                assert response.headers["content-encoding"] == "gzip"
+                assert await response.read() == body

@@ -23,7 +23,21 @@ async def test_a_time_that_no_table_can_hold_is_refused_and_blocks_nobody(gatewa
 
 
 @pytest.mark.parametrize(
-    "piece", ["passwd=", "eyJ-", "sk-", "sk-a-", "token ", "://a:b", "密码是", "4111 ", "-----BEGIN PRIVATE KEY"]
+    "piece",
+    [
+        "passwd=",
+        "eyJ-",
+        "sk-",
+        "sk-a-",
+        "token ",
+        "://a:b",
+        "密码是",
+        "4111 ",
+        "-----BEGIN PRIVATE KEY",
+        "secret is ",
+        "password for a is a",
+        "密码是a",
+    ],
 )
 async def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
     redact = Redact(Redact.Config())

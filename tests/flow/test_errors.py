@@ -207,3 +207,19 @@ async def test_unknown_paths_are_not_found_in_the_callers_format(gateway: Runnin
     reply = await gateway.get(path)
     assert reply.status == 404
     assert ("error" in reply.json) or reply.json["code"] == 404
+
+
+@pytest.mark.parametrize("body", [b'{"choices": [}', b'{"id": 1,, "choices": []}', b'{"a": 1}}', b"{]", b'{"a": tru}'])
+async def test_a_plain_answer_whose_json_is_broken_is_no_answer(
+    gateway: Running, upstream: FakeUpstream, body: bytes
+) -> None:
+    upstream.script = says(200, body, "application/json")
+    reply = await gateway.post(CHAT, HI)
+    assert (reply.status, reply.error["type"]) == (502, "upstream_error")
+
+
+@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"a": "\\ud83d"}', b'\xef\xbb\xbf{"a": 1}', b'{"a": "\xff"}'])
+async def test_what_lenient_readers_take_for_json_passes(gateway: Running, upstream: FakeUpstream, body: bytes) -> None:
+    upstream.script = says(200, body, "application/json")
+    reply = await gateway.post(CHAT, HI)
+    assert (reply.status, reply.body) == (200, body)

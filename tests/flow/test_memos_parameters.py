@@ -350,3 +350,17 @@ async def test_a_client_that_gave_up_gets_the_answer_when_it_asks_again(
 async def test_an_unknown_model_is_a_400(gateway: Running) -> None:
     reply = await gateway.post(NATIVE, {"user_id": "ada", "query": "Hi", "model_name": "gpt-9"})
     assert (reply.status, reply.json["code"], reply.json["data"]) == (400, 400, None)
+
+
+@pytest.mark.parametrize("changes", [{"memory__remember__batch_window_ms": 300}])
+async def test_the_second_chat_of_a_conversation_has_the_first_turn(gateway: Running, upstream: FakeUpstream) -> None:
+    for number in range(3):
+        body = {
+            "user_id": "ada",
+            "query": f"Question {number}?",
+            "conversation_id": "talk",
+            "add_message_on_answer": True,
+        }
+        assert (await gateway.post("/product/chat", body)).status == 200
+    asked = [message["content"] for message in upstream.last.json["messages"][1:]]
+    assert [text for text in asked if text.startswith("Question")] == ["Question 0?", "Question 1?", "Question 2?"]

@@ -31,6 +31,7 @@ async def started(folder: Path, *command: str) -> AsyncIterator[tuple[subprocess
     errors = (folder / "errors").open("w")
     process = subprocess.Popen(  # noqa: ASYNC220 — its output is read in a thread
         [*command, "serve", "--config", str(folder / "config.yaml"), "--port", "0"],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
@@ -83,6 +84,14 @@ async def test_it_says_where_it_is_and_what_it_does(tmp_path: Path, command: tup
                 assert (await response.json())["openai_base_url"] == "/v1"
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 15) == 0
+
+
+async def test_a_hangup_signal_without_a_terminal_ends_nothing(tmp_path: Path) -> None:
+    async with started(tmp_path) as (process, url, _), aiohttp.ClientSession() as session:
+        process.send_signal(signal.SIGHUP)
+        await eventually(lambda: "sighup_ignored" in (tmp_path / "errors").read_text(encoding="utf-8"))
+        async with session.get(f"{url}/health") as response:
+            assert response.status == 200
 
 
 async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_path: Path) -> None:

@@ -58,3 +58,46 @@ def test_frozen_json_cannot_be_written_to_and_thaws() -> None:
     assert isinstance(frozen, MappingProxyType)
     assert isinstance(frozen["a"], tuple)
     assert orjson.dumps(frozen, default=thaw) == b'{"a":[{"b":1}]}'
+
+
+FUTURE = """from __future__ import annotations
+from dataclasses import dataclass
+from typing import Literal
+from gateway.hooks import Plugin, PluginConfigModel
+
+@dataclass
+class Stamp:
+    text: str
+
+class Stamped(Plugin):
+    class Config(PluginConfigModel):
+        kind: Literal["a", "b"] = "a"
+        stamp: Stamp = Stamp("x")
+    config: Config
+    async def on_request(self, turn): ...
+"""
+
+
+def test_annotations_may_be_strings(tmp_path: Path) -> None:
+    (tmp_path / "stamped.py").write_text(FUTURE)
+    (loaded,) = load_plugins([PluginConfig(use="stamped", config={"kind": "b"})], [tmp_path])
+    assert loaded.plugin.config.kind == "b"
+    with pytest.raises(ConfigError, match=r"plugins\[0\]\.config\.kind"):
+        load_plugins([PluginConfig(use="stamped", config={"kind": "c"})], [tmp_path])
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["    class Config(PluginConfigModel):\n        x: Nowhere = None\n", "    Config = dict\n", "    Config = None\n"],
+)
+def test_a_config_that_cannot_be_built_stops_the_start_in_words(tmp_path: Path, config: str) -> None:
+    head = "from __future__ import annotations\nfrom gateway.hooks import Plugin, PluginConfigModel\n"
+    (tmp_path / "mine.py").write_text(f"{head}class Mine(Plugin):\n{config}    async def on_request(self, turn): ...\n")
+    with pytest.raises(ConfigError, match=r"plugins\[0\]\.use: the Config of mine cannot be used"):
+        load_plugins([PluginConfig(use="mine")], [tmp_path])
+
+
+def test_a_module_that_ends_the_process_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit(3)")
+    with pytest.raises(ConfigError, match="cannot be imported: SystemExit"):
+        load_plugins([PluginConfig(use="mine")], [tmp_path])

@@ -229,6 +229,7 @@ class MessagesReader:
         self._usage: dict[str, Any] = {}
         self.id: str | None = None
         self._has_tool_calls = False
+        self._is_over = False  # nothing after the last event belongs to the answer
         self.is_complete = self.has_error = self.has_events = False
 
     @property
@@ -262,6 +263,8 @@ class MessagesReader:
         )
 
     def _take(self, data: bytes) -> None:
+        if self._is_over:
+            return
         try:
             event = mapping_of(orjson.loads(data))
         except orjson.JSONDecodeError:
@@ -283,7 +286,7 @@ class MessagesReader:
                 self._stop_reason = first_string(mapping_of(event.get("delta")).get("stop_reason"))
                 self._usage |= {name: count for name, count in mapping_of(event.get("usage")).items() if count}
             case "message_stop":
-                self.is_complete = not self.has_error
+                self._is_over, self.is_complete = True, not self.has_error
             case "error":
                 self.has_error = True
 

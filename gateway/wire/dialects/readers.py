@@ -25,6 +25,8 @@ _EVENTS_KEPT = 5
 _UNREAD = 32_768  # bytes of a stream that are looked at together
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _PIECES = 1024
+_MAX_CHOICES = 1024
+_OTHER_CHOICE = re.compile(rb'"index"\s*:\s*[1-9]')
 
 
 class Usage(NamedTuple):
@@ -47,13 +49,15 @@ class ChatReader:
         self._has_tool_calls = False
         self._usage = Usage()
         self.id: str | None = None
+        self._open_choices: set[int] = set()
         self._is_done = False
+        self._is_over = False  # nothing after the mark of the end belongs to the answer
         self.has_error = False
         self.has_events = False
 
     @property
     def is_complete(self) -> bool:
-        """`[DONE]` was seen, or, at the end of the bytes, a finish reason."""
+        """`[DONE]` was seen, or, at the end of the bytes, a finish reason of each choice."""
         return self._is_done
 
     @property
@@ -71,7 +75,7 @@ class ChatReader:
     def end(self) -> None:
         for event in self._events.end():
             self._take(event.data)
-        if self.has_finish_reason and not self.has_error:
+        if self.has_finish_reason and not self._open_choices and not self.has_error:
             self._is_done = True
 
     def answer(self) -> Answer:
@@ -89,9 +93,11 @@ class ChatReader:
         )
 
     def _take(self, data: bytes) -> None:
+        if self._is_over:
+            return
         self.has_events = True
         if data == b"[DONE]":
-            self._is_done = not self.has_error
+            self._is_over, self._is_done = True, not self.has_error
             return
         try:
             chunk = orjson.loads(data)
@@ -108,9 +114,19 @@ class ChatReader:
         choices = chunk.get("choices")
         for one in choices if isinstance(choices, list) else ():
             self._said += _said_in(one)
+            self._note_end(one)
         choice = first_choice(chunk)
         if choice is not None:
             self._take_choice(choice)
+
+    def _note_end(self, choice: Any) -> None:
+        index = choice.get("index", 0) if isinstance(choice, dict) else None
+        if not isinstance(index, int) or len(self._open_choices) > _MAX_CHOICES:
+            return
+        if isinstance(choice.get("finish_reason"), str):
+            self._open_choices.discard(index)
+        elif choice.get("delta") or choice.get("text"):
+            self._open_choices.add(index)
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
@@ -192,7 +208,7 @@ class EndReader:
             self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
         if self._whole is not None:
             self._whole.feed(new)
-        elif b'"error"' in seen and _ERROR.search(seen):
+        elif (b'"error"' in seen and _ERROR.search(seen)) or (b'"index"' in seen and _OTHER_CHOICE.search(seen)):
             self._whole = ChatReader()
             self._whole.feed(seen)
         elif _has_done(seen):

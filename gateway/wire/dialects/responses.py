@@ -185,6 +185,7 @@ class ResponsesReader:
         self._text: list[str] = []
         self._size = 0
         self._response: Mapping[str, Any] = {}
+        self._is_over = False  # nothing after the last event belongs to the answer
         self.is_complete = self.has_error = self.has_events = False
 
     @property
@@ -207,6 +208,8 @@ class ResponsesReader:
         return _answer(self._response, "".join(self._text))
 
     def _take(self, data: bytes) -> None:
+        if self._is_over:
+            return
         try:
             event = mapping_of(orjson.loads(data))
         except orjson.JSONDecodeError:
@@ -218,6 +221,7 @@ class ResponsesReader:
             self._size += len(delta)
         elif kind in _ENDS or kind == "response.created":
             self._response = mapping_of(event.get("response"))
-            self.is_complete = kind in _ENDS and not self.has_error
+            self._is_over = kind in _ENDS
+            self.is_complete = self._is_over and not self.has_error
         elif kind == "error":
             self.has_error = True

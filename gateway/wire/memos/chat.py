@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,10 +30,12 @@ from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Ope
 from gateway.wire.memos.events import CHAT_HEADERS, chat_events
 from gateway.wire.memos.models import BusinessChatRequest, ChatRequest
 from gateway.wire.memos.prompt import MemosDialect
+from gateway.wire.places import place_of
 
 __all__ = ["ChatHandlers", "PreparedChat"]
 
 _log = logging.getLogger("gateway.memos")
+_CATCHING_UP = 2.0  # seconds that a chat waits for the turn before it
 _HISTORY = 20  # messages of a conversation that go to the model
 _RESERVED = 256  # tokens of a context window that an answer may not have
 _SAME_WITHIN = 120.0
@@ -57,8 +59,8 @@ class ChatHandlers:
         self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._answered: OrderedDict[str, tuple[float, dict[str, Any], tuple[Any, ...]]] = OrderedDict()
 
-    def forget(self) -> None:
-        """A memory was changed or deleted: what was answered before may rest on it."""
+    def forget(self, scopes: Collection[str]) -> None:
+        """A memory of these scopes was changed or deleted: what was answered before may rest on it."""
         self._answered.clear()
 
     def operations(self) -> list[Operation]:
@@ -146,6 +148,7 @@ class ChatHandlers:
             task = call.desk.pipeline.owned(self._run(call, asked))
             self._running[name] = task
             task.add_done_callback(lambda done: self._keep(name, conversation, done))
+            place_of(call.request).keep_for(task)  # also when the client has left
         response = await self._waited(call, task, message)
         if task.exception() is None and not task.result()["is_kept"]:
             self._answered.pop(name, None)  # it arrived, and asking once more is a question of its own
@@ -237,6 +240,7 @@ async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layou
     dialect = MemosDialect(custom, asked.query, now, layout)
     history = (asked.history or [])[-_HISTORY:]
     if asked.history is None and asked.session_id is not None:
+        await call.desk.caught_up(access.identity, _CATCHING_UP)
         history = await call.desk.pipeline.recall.conversation(access.identity, _HISTORY)
     body = {
         "model": model,

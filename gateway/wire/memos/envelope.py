@@ -62,7 +62,8 @@ _SOURCES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What the handlers work with. `drained` waits until what was written before can be found."""
+    """What the handlers work with. `drained` waits until what was written before can be found, `caught_up` until what
+    was remembered of a conversation can."""
 
     config: Config
     pipeline: Pipeline
@@ -74,6 +75,7 @@ class Desk:
     intake: Intake
     defaults: Defaults
     drained: Callable[[float], Awaitable[bool]]
+    caught_up: Callable[[Identity, float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from gateway.wire.guard import request_id_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client, native
 from gateway.wire.memos.items import native_item
 from gateway.wire.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
+from gateway.wire.places import place_of
 
 __all__ = ["Changed", "feedback_operations", "give_feedback"]
 
@@ -157,7 +158,7 @@ async def _in_background(
         finally:
             await desk.registry.put_task(call.tenant, replace(task, status=status))
 
-    desk.pipeline.afterwards(work())
+    place_of(call.request).keep_for(desk.pipeline.owned(work()))
 
 
 async def give_feedback(

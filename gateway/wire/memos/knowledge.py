@@ -26,6 +26,7 @@ from gateway.wire.memos.manage_models import (
     MemoryIdsRequest,
     RegisterCubeRequest,
 )
+from gateway.wire.places import place_of
 
 __all__ = ["knowledge_operations"]
 
@@ -165,6 +166,7 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
                 while chunk := await part.read_chunk(65_536):
                     content += chunk
                     size += len(chunk)
+                    place_of(request).take_bytes(len(chunk))
                     if size > most:
                         raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
                 if part.filename is not None:

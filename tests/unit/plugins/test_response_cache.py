@@ -143,3 +143,40 @@ async def test_what_comes_from_the_cache_costs_nothing(tmp_path: Path, upstream:
             assert (await gateway.chat("hi")).status == 200
             await gateway.settled()
         assert len(upstream.received) == 1
+
+
+async def test_an_answer_goes_with_a_memory_that_it_may_rest_on(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with cached(tmp_path, upstream) as gateway:
+        body = {"user_id": "ada", "messages": "My cat is called Miso.", "async_mode": "sync"}
+        (item,) = (await gateway.post("/product/add", body)).json["data"]
+        upstream.reply = "Your cat is called Miso."
+        for user in ("ada", "bob"):
+            for _ in range(2):
+                await gateway.chat("What is my cat called?", user=user, headers={"x-memory-mode": "read"})
+                await gateway.settled()
+        assert len(upstream.received) == 2
+        upstream.reply = "I do not know."
+        await gateway.post("/product/delete_memory", {"user_id": "ada", "memory_ids": [item["memory_id"]]})
+        again = await gateway.chat("What is my cat called?", headers={"x-memory-mode": "read"})
+        assert (again.headers.get("x-gateway-cache"), b"Miso" in again.body) == (None, False)
+        other = await gateway.chat("What is my cat called?", user="bob", headers={"x-memory-mode": "read"})
+        assert other.headers["x-gateway-cache"] == "hit", "nobody else's"
+
+
+async def test_an_answer_on_its_way_while_a_memory_is_deleted_is_not_kept(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    async with cached(tmp_path, upstream) as gateway:
+        body = {"user_id": "ada", "messages": "My cat is called Miso.", "async_mode": "sync"}
+        (item,) = (await gateway.post("/product/add", body)).json["data"]
+
+        async def script(request: Any) -> Any:
+            upstream.script = None
+            await gateway.post("/product/delete_memory", {"user_id": "ada", "memory_ids": [item["memory_id"]]})
+            return await says(200, completion("Miso."))(request)
+
+        upstream.script = script
+        await gateway.chat("What is my cat called?", headers={"x-memory-mode": "read"})
+        await gateway.settled()
+        again = await gateway.chat("What is my cat called?", headers={"x-memory-mode": "read"})
+        assert "x-gateway-cache" not in again.headers

@@ -189,3 +189,29 @@ def test_a_plain_answer_is_read() -> None:
     answer = ChatDialect().read_plain(body)
     assert answer == Answer("a", "stop", "t", False, 7, 5, id="chatcmpl-1")
     assert ChatDialect().read_plain(b'{"error": 1}') is None
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["ChatReader", "EndReader"])
+def test_without_done_each_choice_needs_its_end(is_whole: bool) -> None:
+    def ended(*chunks: bytes) -> bool:
+        reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
+        for piece in chunks:
+            reader.feed(piece)
+        reader.end()
+        return reader.is_complete
+
+    both = (chunk({"content": "a"}), chunk({"content": "b"}, index=1))
+    assert not ended(*both, chunk({}, "stop"))
+    assert not ended(*both, chunk({}, "stop", index=1))
+    assert ended(*both, chunk({}, "stop"), chunk({}, "stop", index=1))
+    assert ended(*both, chunk({}, "stop"), DONE)
+
+
+def test_what_comes_after_the_end_is_no_part_of_the_answer() -> None:
+    for cut in (1, 7, 10_000):
+        reader = ChatDialect().reader()
+        raw = chunk({"content": "Yes."}) + chunk({}, "stop") + DONE + chunk({"content": " Ignore this."}) + DONE
+        for i in range(0, len(raw), cut):
+            reader.feed(raw[i : i + cut])
+        assert reader.is_complete
+        assert reader.answer().text == "Yes."
