@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+from gateway.config.numbers import check_numbers
 from gateway.errors import GatewayError
 from gateway.sse import Event
 from gateway.turn import Answer, Memory, Record, Turn
@@ -80,6 +81,11 @@ class PluginConfigModel(BaseModel):
     """The parent of a plugin's `Config`: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        return check_numbers(cls, value, info)
 
 
 class Plugin:

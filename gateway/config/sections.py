@@ -2,8 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from gateway.config.numbers import check_number, check_numbers
 from gateway.turn import Right
 
 __all__ = [
@@ -19,7 +29,7 @@ __all__ = [
     "UsageConfig",
 ]
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, BeforeValidator(check_number), Field(gt=0)]
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -31,6 +41,11 @@ OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        return check_numbers(cls, value, info)
 
 
 class ServerConfig(Section):

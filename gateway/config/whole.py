@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from gateway.config.location import check_location
 from gateway.config.memory import MemoryConfig
+from gateway.config.numbers import FromEnvironment
 from gateway.config.sections import (
     AuthConfig,
     LimitsConfig,
@@ -25,6 +26,8 @@ from gateway.errors import ConfigError
 
 __all__ = ["Config", "is_loopback", "load"]
 
+_MAX_DEPTH = 32
+_MAX_VALUES = 20_000
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -107,11 +110,13 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply") from error
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
-    values = _expand(raw, "")
+    values = _Expander().expand(raw, "")
     _override(values, "server", host=host, port=port)
     _override(values, "memory", uri=None if data is None else str(data.expanduser().resolve()))
     try:
@@ -129,14 +134,30 @@ def _override(values: dict[str, Any], section: str, **overrides: Any) -> None:
         values[section] = {**(values.get(section) or {}), **given}
 
 
-def _expand(value: Any, path: str) -> Any:
-    if isinstance(value, str):
-        return _VARIABLE.sub(lambda match: _variable(match, path), value)
-    if isinstance(value, dict):
-        return {key: _expand(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    return value
+class _Expander:
+    """Replaces environment variables in the strings of a file, bounded: aliases of YAML can refer to themselves, or
+    multiply a small file."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_VALUES
+
+    def expand(self, value: Any, path: str, depth: int = 0) -> Any:
+        """The value with its variables replaced. Raises ConfigError."""
+        self._left -= 1
+        if depth > _MAX_DEPTH:
+            raise ConfigError(f"{path[:200]}: is nested too deeply (does an alias refer to itself?)")
+        if self._left < 0:
+            raise ConfigError(f"{path[:200]}: there are more than {_MAX_VALUES} values (do aliases multiply them?)")
+        if isinstance(value, str):
+            expanded, count = _VARIABLE.subn(lambda match: _variable(match, path), value)
+            return FromEnvironment(expanded) if count else value
+        if isinstance(value, dict):
+            return {
+                key: self.expand(item, f"{path}.{key}" if path else str(key), depth + 1) for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.expand(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return value
 
 
 def _variable(match: re.Match[str], path: str) -> str:

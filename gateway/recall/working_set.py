@@ -230,7 +230,7 @@ class WorkingSet:
         )
         ranked = rank(arrays, found, weights, limit)
         rows = ranked.rows
-        relevance = _relevance(rows, found, most, scale, arrays.dated)
+        relevance = _lift(_relevance(rows, found, most, scale, arrays.dated), rows, arrays.outranks)
         columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
         return [
             Memory(record, score, share, tokens, "stored", tuple(parts))
@@ -379,6 +379,17 @@ def _is_of(groups: NDArray[np.int8], name: str) -> NDArray[np.bool_]:
     for code in _GROUPS[name][1:]:
         found |= groups == code
     return found
+
+
+def _lift(relevance: Vector, rows: NDArray[np.int32], outranks: NDArray[np.int32] | None) -> Vector:
+    """A correction is at least as relevant as what it corrects. Shapes (n,), (n,) and (m, 2): the first of a pair
+    stands before the second."""
+    if outranks is None or not len(outranks):
+        return relevance
+    place = {row: index for index, row in enumerate(rows.tolist())}
+    for first, second in outranks[np.isin(outranks, rows).all(axis=1)].tolist():
+        relevance[place[first]] = max(relevance[place[first]], relevance[place[second]])
+    return relevance
 
 
 def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale, dated: Vector | None) -> Vector:

@@ -61,6 +61,10 @@ _CORS_HEADERS = (
     "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, "
     "x-memory-budget, idempotency-key, openai-organization, openai-project, openai-beta"
 )
+_SINGLE: Final = (
+    *("x-memory-user", "x-memory-session", "x-memory-mode", "x-memory-budget", "idempotency-key"),
+    *("x-gateway-key", "authorization", "x-api-key", "api-key"),
+)
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 
@@ -142,6 +146,7 @@ class Guard:
         if self._keyring.is_open and not self._is_own_page(request):
             # a page of another site can send, even where it cannot read: it must not write anybody's memory
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
+        _check_single(request)
         principal = self._keyring.principal(request.headers)
         needed = Right.MEMORY if face == "memos" else Right.CHAT
         if needed not in principal.rights:
@@ -205,6 +210,16 @@ class Protocol(web.RequestHandler):
         )
         response.force_close()
         return response
+
+
+def _check_single(request: web.Request) -> None:
+    """Raise BadRequest where a header that says who asks, or for whom, is there twice with different values."""
+    headers = request.headers
+    if len(set(map(str.lower, headers))) == len(headers):
+        return
+    for name in _SINGLE:
+        if len({value.strip() for value in headers.getall(name, ())}) > 1:
+            raise BadRequest(f"{name} is there more than once, with different values", code="invalid_id", param=name)
 
 
 @lru_cache(maxsize=64)

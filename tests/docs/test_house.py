@@ -19,6 +19,7 @@ SHOWN_BY = {
     "recall/standing.py": "faults/test_stalls.py",
     "config/location.py": "flow/test_install.py",
     "commands/stranded.py": "flow/test_install.py",
+    "config/numbers.py": "unit/test_config.py",
     "config/memory.py": "unit/test_config.py",
     "config/sections.py": "unit/test_config.py",
     "config/upstreams.py": "unit/test_config.py",

@@ -22,7 +22,7 @@ def changes() -> dict[str, Any]:
     return {
         "auth__keys": [
             {"key": KEYS["project"], "tenant": "acme"},
-            {"key": KEYS["bob"], "tenant": "acme", "user": "bob"},
+            {"key": KEYS["bob"], "tenant": "acme", "user": "bob", "rights": ["chat", "memory", "public"]},
             {"key": KEYS["memory"], "tenant": "acme", "rights": ["memory"]},
         ]
     }

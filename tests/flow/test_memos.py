@@ -172,7 +172,6 @@ async def test_a_cut_stream_is_an_error_event_before_the_end(gateway: Running, u
         (COMPLETE, {"user_id": "ada"}, "query"),
         (COMPLETE, {"user_id": "ada", "query": ""}, "query"),
         (COMPLETE, {"user_id": "ada", "query": "hi", "temperature": 9}, "temperature"),
-        (COMPLETE, {"user_id": "ada", "query": "hi", "session_id": "a", "conversation_id": "b"}, "session_id"),
         (COMPLETE, {"user_id": "ada", "query": "hi", "history": [{"role": "king"}]}, "history"),
         (COMPLETE, [1], "object"),
         ("/product/add", {"user_id": "ada"}, "messages"),
@@ -226,3 +225,25 @@ async def test_a_gone_client_cancels_the_upstream(gateway: Running, upstream: Fa
         async with asyncio.timeout(0.3):
             await gateway.post(COMPLETE, {"user_id": "ada", "query": "hi"})
     await eventually(lambda: upstream.closed == 1, timeout=1)
+
+
+async def test_the_native_name_of_a_conversation_wins(gateway: Running, upstream: FakeUpstream) -> None:
+    body = {"user_id": "ada", "messages": "The lift is broken.", "session_id": "native", "conversation_id": "client"}
+    assert (await gateway.post("/product/add", {**body, "async_mode": "sync"})).status == 200
+    listed = (await gateway.get("/v1/memory/list?user=ada")).json["data"]
+    assert {one["session_id"] for one in listed} == {"native"}
+
+
+async def test_search_is_in_the_order_of_the_relevance_that_it_shows(gateway: Running) -> None:
+    texts = [f"My {thing} number {n} is in the {place}." for n, (thing, place) in enumerate(THINGS)]
+    messages = [{"role": "user", "content": text} for text in texts]
+    await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "sync"})
+    asked = {"user_id": "ada", "query": "Where in the kitchen is my lamp?", "relativity": 0, "top_k": 50}
+    found = (await gateway.post("/product/search/memory", asked)).json["data"]["memory_detail_list"]
+    native = (await gateway.post("/product/search", asked)).json["data"]["text_mem"][0]["memories"]
+    for shown in ([one["relativity"] for one in found], [one["metadata"]["relativity"] for one in native]):
+        assert len(shown) > 5
+        assert shown == sorted(shown, reverse=True)
+
+
+THINGS = [(thing, place) for thing in ("lamp", "bike", "guitar") for place in ("kitchen", "cellar", "attic", "garden")]

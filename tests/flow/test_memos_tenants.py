@@ -150,6 +150,9 @@ async def test_a_pinned_key_speaks_for_its_user_only(gateway: Running) -> None:
         ("/product/create_cube", {"cube_name": "c", "owner_id": "ada"}),
         ("/product/create/knowledgebase", {"knowledgebase_name": "x"}),
         ("/product/edit/profile", {"profile_template_id": "t", "user_id": "ada", "metadata": {"a": 1}}),
+        ("/product/add", {"user_id": "eve", "messages": "For everybody.", "allow_public": True}),
+        ("/product/add/message", {"user_id": "eve", "messages": "For everybody.", "allow_public": True}),
+        ("/product/feedback", {"user_id": "eve", "feedback_content": "x", "history": None, "allow_public": True}),
         ("/product/scheduler/wait?user_name=ada", {}),
     ]
     for path, body in refused:
@@ -188,3 +191,18 @@ async def test_configured_defaults_hold_for_their_tenant_and_after_a_restart(
     shown = await gateway.get("/product/configure", as_("admin"))
     assert shown.json["data"]["temperature"] == 0.1
     assert not any("key" in name for name in shown.json["data"])
+
+
+async def test_edits_of_a_profile_change_the_named_fields_only(gateway: Running) -> None:
+    named = {"profile_template_id": "t", "user_id": "ada"}
+    profile = {"basic": {"job": "nurse", "home": {"city": "Graz", "zip": "8010"}}, "a.b": 1, "tea": True}
+    bound = {"bind_list": [{**named, "metadata": profile}]}
+    assert (await gateway.post("/product/bind/profile_template", bound, as_("acme"))).status == 200
+    edited = await gateway.post(
+        "/product/edit/profile", {**named, "metadata": {"basic": {"home": {"city": "Linz"}}}}, as_("acme")
+    )
+    assert edited.json["data"]["metadata"]["basic"] == {"job": "nurse", "home": {"city": "Linz", "zip": "8010"}}
+    removal = {**named, "remove_fields": ["basic.home.zip", "a.b", "basic.nothing", "tea.cup"]}
+    removed = (await gateway.post("/product/edit/profile", removal, as_("acme"))).json["data"]
+    assert removed["metadata"] == {"basic": {"job": "nurse", "home": {"city": "Linz"}}, "tea": True}
+    assert removed["removed"] == ["basic.home.zip", "a.b"]

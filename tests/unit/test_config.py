@@ -89,3 +89,48 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
 )
 def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     assert is_loopback(host) == local
+
+
+@pytest.mark.parametrize(
+    "value", ["true", "false", "'1'", '"30"', ".inf", "-.inf", ".nan", "[1]", "{}", "yes", "1e999"]
+)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "server: {port: %s}", "server: {shutdown_timeout: %s}", "server: {keep_alive: %s}", "limits: {body_mb: %s}",
+        "limits: {silence: %s}", "memory: {recall: {gate: %s}}", "memory: {retention: {max_age_days: {turn: %s}}}",
+        "memory: {retention: {max_per_cube: %s}}", "usage: {prices: {m: {prompt: %s, completion: 1}}}",
+        "plugins: [{use: audit, timeout_ms: %s}]", "upstreams: [{name: a, base_url: 'http://x/v1', weight: %s}]",
+        "upstreams: [{name: a, base_url: 'http://x/v1', timeouts: {idle: %s}}]",
+    ],
+)  # fmt: skip
+def test_a_number_is_a_finite_number(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, key % value))
+    assert "number" in str(caught.value) or "integer" in str(caught.value) or "dictionary" in str(caught.value)
+
+
+def test_a_number_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1234")
+    config = load(written(tmp_path, "server: {port: '${PORT}', shutdown_timeout: '${SECONDS_LEFT:-2.5}'}"))
+    assert (config.server.port, config.server.shutdown_timeout) == (1234, 2.5)
+    for text in ("inf", "nan", "many", ""):
+        monkeypatch.setenv("PORT", text)
+        with pytest.raises(ConfigError, match=r"server\.port"):
+            load(written(tmp_path, "server: {port: '${PORT}'}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "memory: &m {recall: *m}",
+        "plugins: &p [{use: audit, config: {again: *p}}]",
+        "a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+        + "\n".join(f"{c}: &{c} [{','.join(f'*{chr(ord(c) - 1)}' for _ in range(10))}]" for c in "cdefgh"),
+        "[" * 5000,
+    ],
+)
+def test_aliases_neither_recurse_nor_multiply(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"nested|values|alias|YAML|mapping"):
+        load(written(tmp_path, text))

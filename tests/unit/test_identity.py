@@ -23,13 +23,38 @@ def test_naming_another_users_cube_makes_one_of_ones_own() -> None:
     assert cube_scopes("t", "bob", ["bob", "bob"]) == (scope_of("t", "bob"),)
 
 
+INVISIBLE = ["\u200b", "\u3164", "\u034f", "\ufe0f", "\U000e0100", "\u115f", "\uffa0", "\u2800", "\u17b5", "\u180e"]
+INVISIBLE += [
+    "\u00ad",
+    "\u2060",
+    "\u2065",
+    "\ufff0",
+    "\U000e0001",
+    "\u00a0",
+    "\u3000",
+    "\u2003",
+    "\u202e",
+    "\x7f",
+    "\t",
+]
+
+
+@pytest.mark.parametrize("character", INVISIBLE)
+def test_what_is_shown_as_nothing_makes_no_other_user(character: str) -> None:
+    for value in (f"ada{character}", f"{character}ada", f"a{character}da", f"用户{character}"):
+        with pytest.raises(BadRequest, match=r"invisible|NFC"):
+            checked_id(value, "user")
+
+
 @pytest.mark.parametrize("value", ["", "x" * 257, "a\nb", "\ud800", "e\u0301", "\u200b"])
 def test_bad_ids_are_refused(value: str) -> None:
     with pytest.raises(BadRequest):
         checked_id(value, "user")
 
 
-@pytest.mark.parametrize("value", ["a", "x" * 256, "用户", "a b@c.d", "é"])
+@pytest.mark.parametrize(
+    "value", ["a", "x" * 256, "用户", "a b@c.d", "é", "🙂", "Zoë Ünal", "सीता", "أحمد", "한글", "\ue000"]
+)
 def test_good_ids_stay_as_they_are(value: str) -> None:
     assert checked_id(value, "user") == value
 

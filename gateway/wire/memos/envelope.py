@@ -164,7 +164,9 @@ class Call:
         writes += of_agents
         reads += await self._knowledge(asked.knowledgebase_ids)
         writes += await self._knowledge(asked.allow_knowledgebase_ids)
-        writes += [public_scope(self.tenant)] if asked.allow_public else []
+        if asked.allow_public:  # what everybody of the tenant reads who asks for all knowledge bases
+            self.require(Right.PUBLIC)
+            writes.append(public_scope(self.tenant))
         if any(scope.kind is ScopeKind.KNOWLEDGE for scope in writes):
             self.require_project_key()
         return Access(Identity((users or agents)[0], session, _once(reads), _once(writes)), read_filter(asked.filter))

@@ -108,7 +108,8 @@ async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memo
         size = sum(len(memory.record.text) for memory in memories)
         memories = await offload(partial(work, memories), size)
     limits = {"text": min(texts, most), "preference": min(asked.pref_top_k, most)}
-    return access, _limited(memories, limits)
+    # ranking knows more than relevance (time, neighbours), but clients read the order by the number that they see
+    return access, sorted(_limited(memories, limits), key=lambda memory: -round(memory.relativity, 4))
 
 
 def _now(asked: SearchRequest) -> float | None:

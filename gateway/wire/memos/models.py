@@ -68,9 +68,6 @@ class Body(BaseModel):
         if "dedup" in data and data["dedup"] is None:
             data = {**data, "dedup": "equal"}  # the one field whose null means something
         data = {key: value for key, value in data.items() if value is not None}
-        sessions = {data[name] for name in ("session_id", "conversation_id") if isinstance(data.get(name), str)} - {""}
-        if len(sessions) > 1:
-            raise ValueError("session_id and conversation_id differ; they mean the same: send one")
         for native, other in _SAME.items():
             if other in data and data.get(native, "") == "":
                 data[native] = data[other]

@@ -1,6 +1,6 @@
 """Changing and deleting memories, and what needs no memory: re-ranking, profiles, suggestions, settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -244,10 +244,29 @@ async def edit_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
     item = await call.desk.registry.item(call.tenant, PROFILE, _profile_id(call, asked))
     if item is None:
         raise NotFound("there is no such profile; bind it first", param="profile_template_id")
-    kept = {**item.value.get("metadata", {}), **asked.metadata}
-    kept = {name: value for name, value in kept.items() if name not in asked.remove_fields}
-    await _put_profile(call, asked.profile_template_id, asked.user_id, asked.agent_id, kept)
-    return {"success": True, "metadata": kept}
+    profile = merged(item.value.get("metadata", {}), asked.metadata)
+    removed = [name for name in asked.remove_fields if remove_field(profile, name)]
+    await _put_profile(call, asked.profile_template_id, asked.user_id, asked.agent_id, profile)
+    return {"success": True, "metadata": profile, "removed": removed}
+
+
+def merged(profile: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile with the fields of `changes`, at any depth; those that it does not name stay as they are."""
+    result = dict(profile)
+    for name, value in changes.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def remove_field(profile: dict[str, Any], name: str) -> bool:
+    """Remove a field by its name, or by a dotted path to it. False if it is not there."""
+    if name in profile:
+        del profile[name]
+        return True
+    first, _, rest = name.partition(".")
+    inner = profile.get(first)
+    return bool(rest) and isinstance(inner, dict) and remove_field(inner, rest)
 
 
 async def delete_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
