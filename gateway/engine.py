@@ -21,6 +21,7 @@ from gateway.plugin_host import PluginHost
 from gateway.recall.library import Library
 from gateway.recall.recall import Recall
 from gateway.recall.standing import StandingLimit
+from gateway.recall.startup import Startup
 from gateway.recall.sticky import Sticky
 from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.forget import Forgetter
@@ -72,6 +73,7 @@ class MemoryEngine:
         self._plugins = plugins
         self._dialect = dialect
         self.state = "loading" if memory.enabled else "off"
+        self.startup = Startup(lambda: self.state, memory.recall.start_wait)
         self.on_change: list[Callable[[Collection[str]], None]] = [plugins.on_memory_change]
         self.reindexer: Reindexer | None = None
         self._learner: Learner | None = None
@@ -109,10 +111,12 @@ class MemoryEngine:
 
     def _join(self) -> None:
         memory = self._config.memory
-        self.recall = Recall(self._embedders, memory.recall, self._telemetry)
+        self.recall = Recall(self._embedders, memory.recall, self._telemetry, self.startup)
         self.on_change.append(self.recall.forget_steps)
         self.remember = Remember(self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store)
-        self.library = Library(self._store, self.registry, self.remember.change, self.drained, self.on_change)
+        self.library = Library(
+            self._store, self.registry, self.remember.change, self.drained, self.on_change, startup=self.startup
+        )
         self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
@@ -241,6 +245,7 @@ class MemoryEngine:
             self._learner.start()
         self._keep_in_order()
         self.state = "ready"
+        self.startup.end()
         heap.settle()
         _log.info("memory_ready")
 

@@ -107,7 +107,7 @@ class Pipeline:
             overhead = time.perf_counter() - turn.started
             self.telemetry.bound("stage", "overhead").observe(overhead)
             is_sent = True
-            served = await self._forward(turn, route, raw)
+            served, turn = await self._forward(turn, route, raw)
         except asyncio.CancelledError:
             self.afterwards(self._left(turn, route if is_sent else None))
             raise
@@ -281,23 +281,32 @@ class Pipeline:
         changed = await self.plugins.on_messages(turn, messages)
         return raw if changed is None else splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
-    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> Served:
-        served = await self._send(turn, route, raw)
+    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> tuple[Served, Turn]:
+        """The answer, and the turn as it was answered: without its block where the prompt was too long with it."""
+        served, has_block = await self._send(turn, route, raw), True
         if raw is not turn.raw and turn.block is not None and turn.block.text:
             served, is_too_long = await self._looked_at(served)
             if is_too_long:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 served.incoming.close()
                 bare = await self._changed_by_plugins(turn, turn.raw)
-                served = await self._send(turn, route.only(served.upstream.name), bare)
+                served, has_block = await self._send(turn, route.only(served.upstream.name), bare), False
         roomier = route.roomier(served.target)
         if roomier is not None:
             served, is_too_long = await self._looked_at(served)
             if is_too_long:
                 _log.info("sent_where_there_is_room", extra={"turn": turn.id, "upstream": roomier.upstream.name})
                 served.incoming.close()
-                served = await self._send(turn, roomier, raw)
-        return served
+                served, has_block = await self._send(turn, roomier, raw), True
+        return served, turn if has_block else await self._withheld(turn)
+
+    async def _withheld(self, turn: Turn) -> Turn:
+        """A turn whose block did not reach the model; nothing says afterwards that it did."""
+        turns = turn.dialect.user_turns(turn.body)
+        if turn.identity is not None and turns and self._placement(turn) == "sticky":
+            await self._sticky.discard(turn.identity, turn_keys(turns)[-1])
+        self.explanations.withhold(turn.id)
+        return replace(turn, recalled=Recalled(MemoryStatus.DEGRADED, reason="context"), block=NO_BLOCK)
 
     async def _looked_at(self, served: Served) -> tuple[Served, bool]:
         """The same answer, still whole, and whether it says that the prompt is too long for the model."""

@@ -179,8 +179,9 @@ class Wanted:
 
     `min_relativity` is a hard floor (None: as configured, with its gate). `threshold` is a second floor that the three
     best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
-    `is_mixed`: preferences that a model learnt are among the texts. `is_archived`: what was archived, instead. `now` is
-    the moment from which "yesterday" is a day away (seconds since 1970; None: the turn's).
+    `keeps_standing`: the floor does not cut preferences that always hold. `is_mixed`: preferences that a model learnt
+    are among the texts. `is_archived`: what was archived, instead. `now` is the moment from which "yesterday" is a day
+    away (seconds since 1970; None: the turn's).
     """
 
     text: int | None = None
@@ -192,6 +193,7 @@ class Wanted:
     is_fine: bool = False
     profile: bool = False
     is_mixed: bool = False
+    keeps_standing: bool = False
     is_archived: bool = False
     now: float | None = None
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)

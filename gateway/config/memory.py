@@ -40,6 +40,9 @@ class RecallConfig(Section):
     )
     deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
     cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
+    start_wait: float = Field(
+        3.0, ge=0, description="Seconds that a chat waits for the memory to be loaded after a start; 0: it does not."
+    )
     placement: Literal["tail", "sticky", "system"] = Field(
         "tail", description="Last user message; `sticky`: earlier ones keep their blocks; or the system prompt."
     )

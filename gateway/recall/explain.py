@@ -6,12 +6,12 @@ parts of its score, and what became of it. Kept in RAM only; forgotten as soon a
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.recall.assemble import when
+from gateway.recall.assemble import NO_BLOCK, when
 from gateway.store.lineage import LEARNT
-from gateway.turn import SCORE_PARTS, Block, Memory, Principal, Recalled, Turn
+from gateway.turn import SCORE_PARTS, Block, Memory, MemoryStatus, Principal, Recalled, Turn
 
 __all__ = ["Explanations"]
 
@@ -32,6 +32,7 @@ class _Explained:
     budget: int
     most: int
     said: frozenset[str]
+    is_withheld: bool = False
 
 
 class Explanations:
@@ -62,6 +63,12 @@ class Explanations:
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
 
+    def withhold(self, turn_id: str) -> None:
+        """A turn was answered without its block after all: the prompt was too long with it."""
+        explained = self._kept.get(turn_id)
+        if explained is not None:
+            self._kept[turn_id] = replace(explained, is_withheld=True)
+
     def forget(self, scopes: Collection[str]) -> None:
         """Memories of these scopes were changed or deleted."""
         self._kept.clear()
@@ -71,20 +78,17 @@ class Explanations:
         kept = self._kept.get(turn_id)
         if kept is None or kept.tenant != principal.tenant or principal.user not in (None, kept.user_id):
             return None
+        block = NO_BLOCK if kept.is_withheld else kept.block
         return {
             "request_id": kept.turn_id,
             "user_id": kept.user_id,
             "session_id": kept.session_id,
             "at": _iso(kept.at),
             "query": kept.query,
-            "status": kept.found.status.value,
-            "reason": kept.found.reason,
+            "status": (MemoryStatus.DEGRADED if kept.is_withheld else kept.found.status).value,
+            "reason": "context" if kept.is_withheld else kept.found.reason,
             "token_budget": kept.budget,
-            "injected": {
-                "count": len(kept.block.memories),
-                "tokens": kept.block.tokens,
-                "text": kept.block.text,
-            },
+            "injected": {"count": len(block.memories), "tokens": block.tokens, "text": block.text},
             "standing_wishes": [memory.record.text[:_SHOWN] for memory in kept.found.profile],
             "candidates": [_candidate(memory, outcome) for memory, outcome in _outcomes(kept)],
         }
@@ -100,7 +104,7 @@ def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:
     for memory in (*kept.found.memories, *added):
         record = memory.record
         if record.id in injected:
-            yield memory, "injected"
+            yield memory, "too long for the model" if kept.is_withheld else "injected"
         elif record.id not in offered:
             yield memory, "left out by a plugin"
         elif record.message_id in kept.said:

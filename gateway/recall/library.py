@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.recall.cascade import Fallen, fallen, followed, next_version, to_be_learnt_from
+from gateway.recall.startup import Startup
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
 from gateway.store.lineage import (
@@ -51,7 +52,8 @@ class Outdated(Exception):
 
 
 class Library:
-    """`ready` is called when the store is loaded; before, every method raises MemoryUnavailable.
+    """`ready` is called when the store is loaded; before, every method waits as `startup` says, and then raises
+    MemoryUnavailable.
 
     `change` commits new versions of records; `drained` waits until they can be found; `on_change` are called
     with the scopes then.
@@ -64,7 +66,10 @@ class Library:
         change: Change,
         drained: Callable[[float], Awaitable[bool]],
         on_change: Sequence[Callable[[Collection[str]], None]],
+        *,
+        startup: Startup,
     ) -> None:
+        self._startup = startup
         self._store = store
         self._registry = registry
         self._change = change
@@ -134,8 +139,9 @@ class Library:
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
         """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
+        await self._startup.wait()
         if self._sets is None:
-            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+            raise self._startup.error()
         found = await self._by_ids(self._sets, memory_ids)
         return {id_: record.version for id_, record in found.items()}
 
@@ -303,9 +309,10 @@ class Library:
 
     async def _current(self, *, is_change: bool = False) -> "WorkingSets":
         """The working sets, with all that was written before now; a change is not made on less than that."""
+        await self._startup.wait()
         sets = self._sets
         if sets is None:
-            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+            raise self._startup.error()
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets

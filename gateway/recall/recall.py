@@ -9,12 +9,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.errors import MemoryUnavailable
-from gateway.recall.profile import in_force
+from gateway.recall.profile import in_force, of_profile
 from gateway.recall.query import Query, make_query
+from gateway.recall.startup import Startup
 from gateway.store.embed import Embedder, Embedders, EmbedFailed
 from gateway.store.memories import StoreFailed
 from gateway.store.scale import Scale
@@ -56,9 +58,11 @@ _UNKNOWN = _Meaning(None, Scale(unrelated=0, related=1))
 
 
 class Recall:
-    """`ready` is called when store, embedder and tokenizer are loaded; before, every answer is `degraded`."""
+    """`ready` is called when store, embedder and tokenizer are loaded; who comes before waits for that as `startup`
+    says, and then every answer is `degraded`."""
 
-    def __init__(self, embedders: Embedders, config: RecallConfig, telemetry: Telemetry) -> None:
+    def __init__(self, embedders: Embedders, config: RecallConfig, telemetry: Telemetry, startup: Startup) -> None:
+        self._startup = startup
         self._embedders = embedders
         self._config = config
         self._telemetry = telemetry
@@ -72,6 +76,7 @@ class Recall:
         """What is known for this turn, best first. A step of a tool loop gets what its turn got."""
         if turn.identity is None or not turn.mode.reads:
             return Recalled(MemoryStatus.OFF)
+        await self._startup.wait()
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
@@ -92,6 +97,7 @@ class Recall:
 
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
         """The same search for those who ask for memories themselves. `context` is what was said before."""
+        await self._startup.wait()
         return await self._bounded(
             scopes, make_query(text, context, wanted.now or time.time()), wanted, _SEARCH_DEADLINE
         )
@@ -115,8 +121,9 @@ class Recall:
 
     async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
+        await self._startup.wait()
         if self._sets is None:
-            raise MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})
+            raise self._startup.error()
         asked = make_query(query, "", time.time())
         try:
             vectors = await self._embedders.current.embed_documents([query, *texts])
@@ -146,7 +153,7 @@ class Recall:
 
     async def _bounded(self, scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float) -> Recalled:
         if self._sets is None:
-            return Recalled(MemoryStatus.DEGRADED, reason="loading")
+            return Recalled(MemoryStatus.DEGRADED, reason=self._startup.reason)
         try:
             async with asyncio.timeout(deadline):
                 return await self._search(self._sets, scopes, query, wanted, deadline)
@@ -246,11 +253,19 @@ def _find(
             )
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             found.sort(key=lambda memory: -memory.relativity)
-        found = [memory for memory in found if memory.relativity >= floor or group in _UNFLOORED][:limit]
+        is_kept = partial(_passes, floor=floor, group=group, keeps_standing=wanted.keeps_standing)
+        found = [memory for memory in found if is_kept(memory)][:limit]
         if group in ("text", "chat") and wanted.threshold:
             found = _over_threshold(found, wanted.threshold)
         chosen += found
     return tuple(chosen)
+
+
+def _passes(memory: Memory, *, floor: float, group: str, keeps_standing: bool) -> bool:
+    """True for a memory that the floor of relevance lets pass: "I am allergic to peanuts" has hardly a word in common
+    with "What should I not cook?"."""
+    is_standing = keeps_standing and group == "preference" and of_profile(memory.record)
+    return memory.relativity >= floor or group in _UNFLOORED or is_standing
 
 
 def _profile(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:

@@ -72,6 +72,15 @@ class Sticky:
         except BlocksFailed as error:
             _log.warning("block_not_kept", extra={"cause": str(error)})
 
+    async def discard(self, identity: Identity, key: str) -> None:
+        """A block did not reach the model."""
+        place = (identity.reads[0].value, identity.session_id)
+        self._sessions.get(place, {}).pop(key, None)
+        try:
+            await self._blocks.drop(*place, [key])
+        except BlocksFailed as error:
+            _log.warning("block_not_dropped", extra={"cause": str(error)})
+
     def forget(self, scopes: Collection[str]) -> None:
         """Memories were changed or deleted: look again which blocks still hold."""
         self._changes += 1

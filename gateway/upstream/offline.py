@@ -7,7 +7,7 @@ without a key or a network, and tests can read in an answer what a model would h
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,14 +21,16 @@ __all__ = ["OfflineUpstream"]
 
 _MODEL = "offline"
 _READ = 4000  # characters of a question that are compared
+_MESSAGES = 50  # of a conversation that are looked through
 _SHOWN = 5
 _DAY = re.compile(r"^(?:[A-Z][a-z]{2} )?(\d{1,2} [A-Z][a-z]+)(?: (\d{4}))?$")
 _ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
 _FENCE = re.compile(rf"({FENCE_OPEN}|<memories>)(.*?)({FENCE_CLOSE}|</memories>)", re.DOTALL)
 _PIECE = re.compile(r"\S+\s*|\s+")
 _WITH_NOTES = (
-    "(I am the gateway's offline stand-in, not a language model.) From earlier conversations I was given:",
-    "（我是网关自带的离线替身，不是语言模型。）我从以前的对话中得到了这些记忆：",
+    "(I am the gateway's offline stand-in, not a language model.) From what was said before, here and in earlier "
+    "conversations, I was given:",
+    "（我是网关自带的离线替身，不是语言模型。）从这次和以前的对话中，我得到了这些内容：",
 )
 _WITHOUT_NOTES = (
     "(I am the gateway's offline stand-in, not a language model.) I was given no memories for this. "
@@ -55,7 +57,7 @@ class OfflineUpstream:
             return _json(404, {"error": error})
         body = orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
         is_chat = request.path == "/chat/completions"
-        text = _reply(_prompt(body) if is_chat else str(body.get("prompt", "")))
+        text = _reply(*_prompt(body)) if is_chat else _reply(str(body.get("prompt", "")))
         made = _completion(body, text) if is_chat else _text_completion(body, text)
         if body.get("stream"):
             return _Canned(200, "text/event-stream; charset=utf-8", list(_events(made, text, body, is_chat)))
@@ -84,28 +86,42 @@ def _model_card() -> dict[str, Any]:
     return {"id": _MODEL, "object": "model", "created": 0, "owned_by": "memory-gateway"}
 
 
-def _prompt(body: Mapping[str, Any]) -> str:
-    """The system messages and the last user message as one text."""
-    texts: list[str] = []
-    messages = body.get("messages", [])
-    for index, message in enumerate(messages):
-        later_users = any(other.get("role") == "user" for other in messages[index + 1 :])
-        if message.get("role") in ("system", "developer") or (message.get("role") == "user" and not later_users):
-            content = message.get("content")
-            parts = content if isinstance(content, list) else [{"text": content}]
-            texts.extend(str(part.get("text") or "") for part in parts if isinstance(part, dict))
-    return "\n".join(texts)
+def _prompt(body: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The system messages and the last user message as one text, and what the user said before that."""
+    messages = [message for message in body.get("messages", []) if isinstance(message, dict)]
+    users = [index for index, message in enumerate(messages) if message.get("role") == "user"]
+    last = users[-1:]
+    shown = [
+        message
+        for index, message in enumerate(messages)
+        if message.get("role") in ("system", "developer") or index in last
+    ]
+    return "\n".join(map(_text, shown)), [_text(messages[index]) for index in users[:-1]]
 
 
-def _reply(prompt: str) -> str:
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+
+
+def _reply(prompt: str, earlier: Sequence[str] = ()) -> str:
     fence = _FENCE.search(prompt)
     notes = fence.group(2) if fence else ""
     question = prompt[fence.end() :].strip() if fence else prompt.strip()
     language = int(is_cjk(question))
-    chosen = _relevant(_items(notes), question)
+    chosen = _relevant([*_items(notes), *_said_before(earlier, question)], question)
     if not chosen:
         return _WITHOUT_NOTES[language]
     return "\n".join([_WITH_NOTES[language], *chosen])
+
+
+def _said_before(earlier: Sequence[str], question: str) -> list[str]:
+    """What of this conversation may answer a question: messages that share a word with it. The memory leaves out what
+    the prompt has anyway."""
+    wanted = set(terms(question[-_READ:]))
+    texts = [" ".join(_FENCE.sub("", text[-_READ:]).split()) for text in earlier[-_MESSAGES:]]
+    return [f"- {text}" for text in dict.fromkeys(texts) if wanted.intersection(terms(text))]
 
 
 def _items(notes: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The rules of the house that a machine can check."""
 
 import ast
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -66,6 +67,7 @@ SHOWN_BY = {
     "wire/anthropic.py": "flow/test_faces.py",
     "wire/answers.py": "flow/test_fidelity.py",
     "wire/models.py": "flow/test_fidelity.py",
+    "recall/startup.py": "flow/test_start.py",
     "wire/places.py": "faults/test_bounds.py",
     "wire/affinity.py": "flow/test_upstream_state.py",
     "wire/upstream_paths.py": "flow/test_upstream_state.py",
@@ -221,6 +223,23 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     arrives_with_aiohttp = {"yarl"}
     assert {names.get(name, name) for name in used - standard - arrives_with_aiohttp} == declared
     assert len(core) <= 13
+
+
+def test_what_it_depends_on_has_a_licence_that_goes_with_its_own() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for name in set(re.findall(r"^([a-zA-Z0-9][\w.-]*)==", lock, re.MULTILINE)):
+        try:
+            metadata = importlib.metadata.metadata(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another platform
+        fields = [metadata["License-Expression"] or "", (metadata["License"] or "")[:400]]
+        fields += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
+        said = " ".join(fields)
+        assert re.search(r"MIT|BSD|Apache|PSF|Python Software Foundation|MPL|Mozilla|HPND|CMU", said), (name, said)
+        assert not re.search(r"\b(?:A?GPL|LGPL|SSPL|BUSL|Commons Clause)\b", said), (name, said)
 
 
 def test_lock_files_hold_hashes_and_no_addresses() -> None:

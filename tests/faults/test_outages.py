@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,52 @@ from tests.fakes.upstream import FakeUpstream, running_upstream, says
 
 
 async def test_a_chat_before_memory_is_loaded_is_served_and_says_so(tmp_path: Path, upstream: FakeUpstream) -> None:
-    async with running_gateway(configuration(tmp_path, upstream.url), wait=False) as gateway:
+    config = configuration(tmp_path, upstream.url, memory__recall__start_wait=0)
+    async with running_gateway(config, wait=False) as gateway:
         reply = await gateway.chat("My boat is called Albatross.", session="one")
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
         assert await gateway.gateway.memory.ready(30)
         assert (await gateway.get("/ready")).json["memory"] == "ready"
+
+
+async def test_a_chat_while_the_memory_loads_waits_for_it(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, memory__recall__start_wait=30)
+    for told in (True, False):
+        async with running_gateway(config, wait=False) as gateway:
+            assert (await gateway.get("/ready")).json["memory"] == "loading", "nobody else waits"
+            off = await gateway.chat("hi", headers={"x-memory-mode": "off"})
+            assert off.headers["x-memory-status"] == "off"
+            text = "My boat is called Albatross." if told else "What is my boat called?"
+            reply = await gateway.chat(text, session=text)
+            assert reply.headers["x-memory-status"] == ("miss" if told else "hit")
+            listed = await gateway.get("/v1/memory/list?user=ada")
+            assert listed.status == 200
+            await gateway.settled()
+
+
+async def test_a_memory_that_cannot_be_loaded_is_not_called_loading(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: MemoryStore) -> None:
+        raise StoreFailed("the table cannot be read")
+
+    monkeypatch.setattr(MemoryStore, "open", broken)
+    async with running_gateway(configuration(tmp_path, upstream.url), wait=False) as gateway:
+
+        async def has_failed() -> bool:
+            return bool((await gateway.get("/ready")).json["memory"] == "degraded: store")
+
+        await eventually(has_failed)
+        began = time.monotonic()
+        reply = await gateway.chat("My boat is called Albatross.")
+        assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
+        assert time.monotonic() - began < 1, "there is nothing to wait for"
+        for path in ("/v1/memory/list?user=ada", "/v1/memory/search?user=ada&query=boat"):
+            refused = await gateway.get(path)
+            assert refused.status == 503
+            assert "loading" not in refused.error["message"]
+        memos = await gateway.post("/product/get_memory", {"mem_cube_id": "ada", "user_id": "ada"})
+        assert (memos.status, "store failed" in memos.json["message"]) == (503, True)
 
 
 async def test_a_full_disk_stops_no_chat(

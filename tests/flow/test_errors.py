@@ -179,9 +179,16 @@ async def test_the_context_window_of_the_model_is_tried_without_memory(
         return await (refuse if b"user_memory" in upstream.last.body else upstream.default)(request)  # type: ignore[arg-type]  # aiohttp's request either way
 
     upstream.script = script  # type: ignore[assignment]  # the fake takes any handler
-    reply = await gateway.chat("Name of my cat?", session="two")
-    assert reply.status == 200
-    assert b"user_memory" not in upstream.last.body
+    for stream in (False, True):
+        reply = await gateway.chat("Name of my cat?", session=f"two {stream}", stream=stream)
+        assert reply.status == 200
+        assert b"user_memory" not in upstream.last.body
+        told = {name: value for name, value in reply.headers.items() if name.startswith("x-memory")}
+        assert told == {"x-memory-status": "degraded", "x-memory-count": "0", "x-memory-tokens": "0"}
+        explained = (await gateway.get(f"/v1/memory/explain/{reply.headers['x-gateway-request-id']}")).json
+        assert explained["injected"] == {"count": 0, "tokens": 0, "text": ""}
+        assert (explained["status"], explained["reason"]) == ("degraded", "context")
+        assert "too long for the model" in [one["outcome"] for one in explained["candidates"]]
 
 
 @pytest.mark.parametrize(

@@ -247,3 +247,14 @@ async def test_search_is_in_the_order_of_the_relevance_that_it_shows(gateway: Ru
 
 
 THINGS = [(thing, place) for thing in ("lamp", "bike", "guitar") for place in ("kitchen", "cellar", "attic", "garden")]
+
+
+async def test_a_standing_preference_passes_the_floor_of_a_chat(gateway: Running, upstream: FakeUpstream) -> None:
+    await gateway.post(
+        "/product/add", {"user_id": "ada", "messages": "I am allergic to peanuts.", "async_mode": "sync"}
+    )
+    for path in ("/product/chat", COMPLETE):
+        await gateway.post(path, {"user_id": "ada", "query": "What should I not cook?"})
+        assert "peanuts" in upstream.last.body.decode(), path
+        await gateway.post(path, {"user_id": "ada", "query": "What should I not cook?", "include_preference": False})
+        assert "peanuts" not in upstream.last.body.decode(), path

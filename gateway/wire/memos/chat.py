@@ -285,6 +285,7 @@ async def _wanted(call: Call, asked: ChatRequest, access: Access) -> Wanted:
         tool=min(asked.tool_mem_top_k, most) if asked.search_tool_memory else 0,
         skill=min(asked.skill_mem_top_k, most) if asked.include_skill_memory else 0,
         min_relativity=defaults.relativity if asked.relativity is None else asked.relativity,
+        keeps_standing=True,
         threshold=defaults.threshold if asked.threshold is None else asked.threshold,
         is_fine=asked.mode == "fine",
         allows=access.by_scope,

@@ -3,6 +3,7 @@ import dataclasses
 
 from gateway.config import RecallConfig
 from gateway.recall.recall import Recall
+from gateway.recall.startup import Startup
 from gateway.recall.working_sets import WorkingSets
 from gateway.store.embed import EmbedFailed, LocalEmbedder
 from gateway.store.loaded import Loaded
@@ -35,7 +36,7 @@ class Only:
 
 
 def recall(store: Store | None, config: RecallConfig = SHORT) -> Recall:
-    made = Recall(Only(NoEmbedder()), config, Telemetry())  # type: ignore[arg-type]  # of this test's own
+    made = Recall(Only(NoEmbedder()), config, Telemetry(), Startup(lambda: "loading", 0.0))  # type: ignore[arg-type]  # of this test's own
     if store is not None:
         options = {"max_rows": 9, "max_bytes": 10**9}
         made.ready(WorkingSets(store, Telemetry(), **options))  # type: ignore[arg-type]  # a store of this test's own

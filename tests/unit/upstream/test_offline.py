@@ -76,3 +76,11 @@ async def test_it_answers_from_the_memories_of_a_memos_prompt_without_their_note
     assert "plums\n  and pears" in answer.text
     assert PREFERENCE_NOTE[:30] not in answer.text
     assert "Explicit" not in answer.text
+
+
+async def test_it_answers_from_the_conversation_too() -> None:
+    said = [{"role": "user", "content": "My cat is called Miso."}, {"role": "assistant", "content": "Noted."}]
+    asked = {"model": "m", "messages": [*said, {"role": "user", "content": "What is my cat called?"}]}
+    assert "My cat is called Miso." in (await ask("/chat/completions", asked))[1].decode()
+    other = {"model": "m", "messages": [*said, {"role": "user", "content": "Tell a joke"}]}
+    assert "no memories" in (await ask("/chat/completions", other))[1].decode()
