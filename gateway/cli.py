@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", help="the header x-gateway-request-id of the chat's answer")
+    parser.add_argument("id", help="the header x-gateway-request-id of the chat's answer, or its beginning")
     parser.add_argument("--all", action="store_true", help="every candidate, not only the best")
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_address(parser)
@@ -94,7 +94,13 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     taken_in = commands.add_parser("import", help="memories out of such a file; doing it twice changes nothing")
     taken_in.add_argument("file", type=Path, metavar="FILE")
     forget = commands.add_parser("forget", help="delete memories; --purge also from the disk, with a proof")
-    forget.add_argument("--id", action="append", default=[], metavar="ID", help="a memory; may be given again")
+    forget.add_argument(
+        "--id",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a memory, or a unique beginning of its id; may be given again",
+    )
     forget.add_argument("--everything", action="store_true", help="all users")
     forget.add_argument("--purge", action="store_true", help="rewrite the files too, and search them for the texts")
     forget.add_argument("--yes", action="store_true", help="do not ask")

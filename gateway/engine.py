@@ -44,7 +44,7 @@ from gateway.store.registry import Registry, RegistryFailed
 from gateway.store.scale import Scales
 from gateway.store.terms import TERMS_VERSION
 from gateway.telemetry import Telemetry
-from gateway.turn import Identity
+from gateway.turn import Identity, Scope
 from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
@@ -52,6 +52,7 @@ __all__ = ["MemoryEngine"]
 _log = logging.getLogger("gateway.memory")
 _STOP_TIMEOUT = 10.0
 _RETRY_PAUSE = 2.0
+_FIRST_MEMORIES = 1.0  # seconds that a user's second request waits for what the first one said
 _SETTLING = 60.0  # seconds that taking memories out, in or away waits for what was written before
 
 
@@ -111,7 +112,7 @@ class MemoryEngine:
 
     def _join(self) -> None:
         memory = self._config.memory
-        self.recall = Recall(self._embedders, memory.recall, self._telemetry, self.startup)
+        self.recall = Recall(self._embedders, memory.recall, self._telemetry, self.startup, self._await_first)
         self.on_change.append(self.recall.forget_steps)
         self.remember = Remember(self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store)
         self.library = Library(
@@ -303,6 +304,12 @@ class MemoryEngine:
         seq = self.remember.last_of(identity)
         if seq and self._writer is not None:
             await self._writer.drained(timeout, seq)
+
+    async def _await_first(self, scopes: Sequence[Scope]) -> None:
+        """Wait for the first memories of a user while they are on their way: a newcomer asks at once."""
+        seq = max(map(self.remember.first_of, scopes), default=0)
+        if seq and self._writer is not None:
+            await self._writer.drained(_FIRST_MEMORIES, seq)
 
     async def _settled(self) -> None:
         """Wait until all that was written before is stored and on the disk. Raises MemoryUnavailable."""

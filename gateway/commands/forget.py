@@ -25,7 +25,10 @@ _PASSED_OVER = ("tokenizers",)
 def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: Path | None, is_sure: bool) -> int:
     """`folder`: the data folder, if it is on this machine. Raises NotAnswered."""
     lines = list(exported(url, key, {name: body.get(name) for name in ("tenant", "user", "session")}))
-    records = [record for record in map(json.loads, lines) if not body.get("ids") or record["id"] in body["ids"]]
+    records = [json.loads(line) for line in lines]
+    if body.get("ids"):
+        body = {**body, "ids": whole_ids(body["ids"], [record["id"] for record in records])}
+        records = [record for record in records if record["id"] in body["ids"]]
     console.print(f"{len(records)} memories match")
     if not records and not body.get("purge"):
         return 0
@@ -58,6 +61,17 @@ def _told(before: dict[str, list[str]], after: dict[str, list[str]], count: int,
     found = {text for texts in after.values() for text in texts}
     console.print(f"after: {len(found)} still stand in {', '.join(sorted(after))}; were they said by others too?")
     return 1
+
+
+def whole_ids(given: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The ids that are meant by ids or unique beginnings of ids. Raises NotAnswered."""
+    ids, everything = [], sorted(set(known))
+    for prefix in given:
+        found = [id_ for id_ in everything if id_.startswith(prefix.lower())]
+        if len(found) > 1 and prefix not in found:
+            raise NotAnswered(f"{len(found)} memories have ids that begin with {prefix}: {', '.join(found[:4])}")
+        ids.append(found[0] if len(found) == 1 else prefix)
+    return ids
 
 
 def snippets(texts: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "run", "show"]
 
 _CHARACTERS = 200
+_SHORT_ID = 8
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> "list[argparse.ArgumentParser]":
@@ -31,7 +32,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
     undo = commands.add_parser("undo", help="take back the last thing that happened to a memory")
     for command in (history, undo):
-        command.add_argument("id", metavar="ID")
+        command.add_argument("id", metavar="ID", help="of a memory, or a beginning of it that no other has")
     for command, what in ((listed, "list"), (search, "search"), (history, "history"), (undo, "undo")):
         command.add_argument("--json", action="store_true", help="as JSON")
         add_address(command)
@@ -73,22 +74,26 @@ def _query(arguments: argparse.Namespace) -> str:
 
 
 def show(memories: list[dict[str, Any]], console: "Console") -> None:
-    """Print memories as the routes give them."""
+    """Print memories as the routes give them; ids by their beginnings, which the commands take."""
     from rich.table import Table  # noqa: PLC0415
 
     if not memories:
         console.print("There is nothing. Whose memories are meant: --user? Those that hold no more: --archived?")
         return
-    table = Table(expand=True)
-    table.add_column("id", no_wrap=True, min_width=32)
-    for name in ("kind", "from", "until"):
-        table.add_column(name)
-    table.add_column("memory", ratio=1, min_width=30)
-    for one in memories:
-        voice = "concluded" if one["is_learnt"] and one["source"] == "assistant" else one["source"]
+    has_until = any(_until(memory) for memory in memories)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("id", "kind", "from", *(["until"] if has_until else [])):
+        table.add_column(name, no_wrap=True)
+    table.add_column("memory", ratio=1, overflow="fold")
+    for memory in memories:
+        voice = "concluded" if memory["is_learnt"] and memory["source"] == "assistant" else memory["source"]
         said_by = "" if voice == "user" else f"{voice}: "
-        until = one["until"][:10] if one["until"] else ("" if one["status"] == "activated" else one["status"])
-        text = readable(said_by + " ".join(one["text"].split())[:_CHARACTERS])
-        style = "" if one["status"] == "activated" else "dim"
-        table.add_row(one["id"], one["kind"], one["from"][:10], until, text, style=style)
+        text = readable(said_by + " ".join(memory["text"].split())[:_CHARACTERS])
+        cells = [memory["id"][:_SHORT_ID], memory["kind"], memory["from"][:10]]
+        cells += [_until(memory)] if has_until else []
+        table.add_row(*cells, text, style="" if memory["status"] == "activated" else "dim")
     console.print(table)
+
+
+def _until(memory: dict[str, Any]) -> str:
+    return memory["until"][:10] if memory["until"] else ("" if memory["status"] == "activated" else memory["status"])

@@ -15,6 +15,7 @@ from gateway.turn import SCORE_PARTS, Block, Memory, MemoryStatus, Principal, Re
 
 __all__ = ["Explanations"]
 
+_SHORTEST_ID = 6  # characters of a prefix
 _SHOWN = 2000  # characters of a query or a memory
 
 
@@ -75,7 +76,7 @@ class Explanations:
 
     def find(self, turn_id: str, principal: Principal) -> dict[str, Any] | None:
         """The explanation of a turn, as JSON; None if it is not kept, or not this key's to see."""
-        kept = self._kept.get(turn_id)
+        kept = self._kept.get(turn_id) or self._beginning(turn_id)
         if kept is None or kept.tenant != principal.tenant or principal.user not in (None, kept.user_id):
             return None
         block = NO_BLOCK if kept.is_withheld else kept.block
@@ -92,6 +93,11 @@ class Explanations:
             "standing_wishes": [memory.record.text[:_SHOWN] for memory in kept.found.profile],
             "candidates": [_candidate(memory, outcome) for memory, outcome in _outcomes(kept)],
         }
+
+    def _beginning(self, prefix: str) -> _Explained | None:
+        """The turn whose id begins so, if there is one only."""
+        found = [one for id_, one in self._kept.items() if len(prefix) >= _SHORTEST_ID and id_.startswith(prefix)]
+        return found[0] if len(found) == 1 else None
 
 
 def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:

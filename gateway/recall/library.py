@@ -30,6 +30,7 @@ from gateway.store.lineage import (
     revived,
     undone,
 )
+from gateway.store.lookup import ids_beginning
 from gateway.store.memories import MemoryStore, StoreFailed
 from gateway.store.registry import Registry
 from gateway.turn import Principal, Record, Scope
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Library", "Outdated"]
 
 _PATIENCE = 5.0  # seconds that a look-up waits for what was written before
+_MAX_BEGINNING = 200  # ids that a prefix is compared with
 _AT_ONCE = 500  # changes of one journal entry group
 
 Filter = Callable[[Record], bool]
@@ -136,6 +138,15 @@ class Library:
             for record, scope in zip(found.values(), scopes, strict=True)
             if scope is not None and may_touch(principal, scope)
         ]
+
+    async def beginning(self, principal: Principal, prefix: str) -> list[Record]:
+        """Some memories whose ids begin so, of those that the holder of the key may touch. Raises MemoryUnavailable."""
+        await self._current()
+        try:
+            ids = await ids_beginning(self._store, prefix, _MAX_BEGINNING)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return await self.find(principal, ids)
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
         """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""

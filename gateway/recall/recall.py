@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from gateway.store.embed import Vectors
 
 __all__ = ["Recall"]
+
+AwaitFirst = Callable[[Sequence[Scope]], Awaitable[None]]
+"""Waits for the first memories of scopes while they are on their way."""
 
 _log = logging.getLogger("gateway.recall")
 
@@ -61,8 +64,16 @@ class Recall:
     """`ready` is called when store, embedder and tokenizer are loaded; who comes before waits for that as `startup`
     says, and then every answer is `degraded`."""
 
-    def __init__(self, embedders: Embedders, config: RecallConfig, telemetry: Telemetry, startup: Startup) -> None:
+    def __init__(
+        self,
+        embedders: Embedders,
+        config: RecallConfig,
+        telemetry: Telemetry,
+        startup: Startup,
+        await_first: AwaitFirst,
+    ) -> None:
         self._startup = startup
+        self._await_first = await_first
         self._embedders = embedders
         self._config = config
         self._telemetry = telemetry
@@ -77,6 +88,7 @@ class Recall:
         if turn.identity is None or not turn.mode.reads:
             return Recalled(MemoryStatus.OFF)
         await self._startup.wait()
+        await self._await_first(turn.identity.reads)
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]

@@ -53,6 +53,7 @@ class Remember:
         self._hook = hook
         self._late = Late(self._commit, telemetry)
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
+        self._first: OrderedDict[str, int] = OrderedDict()  # journal numbers by scope
         self._last: OrderedDict[tuple[str, str], int] = OrderedDict()  # journal numbers by scope and session
         self.keeps_calls = False  # of tools: somebody learns from them
 
@@ -120,10 +121,10 @@ class Remember:
         for record in kept:
             for kind in record.info.get(SUSPICIOUS, ()) if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
-        await self._note_scopes(turn)
+        new = await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(kept)
-        self._note_last(turn)
+        self._note_last(turn, new)
         self._telemetry.bound("remembered", "kept").inc(len(kept))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         return kept
@@ -132,21 +133,29 @@ class Remember:
         """The journal number of what was remembered last of a conversation; 0 if that was long ago."""
         return max((self._last.get((scope.value, identity.session_id), 0) for scope in identity.writes), default=0)
 
-    def _note_last(self, turn: Turn) -> None:
+    def first_of(self, scope: Scope) -> int:
+        """The journal number of the first that this process remembered of a scope; 0 if it did not, or long ago."""
+        return self._first.get(scope.value, 0)
+
+    def _note_last(self, turn: Turn, new: Sequence[Scope]) -> None:
+        self._first.update((scope.value, self._journal.last_seq) for scope in new)
+        while len(self._first) > _CONVERSATIONS:
+            self._first.popitem(last=False)
         for scope in turn.identity.writes if turn.identity else ():
             self._last[scope.value, turn.identity.session_id if turn.identity else ""] = self._journal.last_seq
         while len(self._last) > _CONVERSATIONS:
             self._last.popitem(last=False)
 
-    async def _note_scopes(self, turn: Turn) -> None:
-        """That a scope exists is worth knowing, but no reason to lose a memory."""
+    async def _note_scopes(self, turn: Turn) -> list[Scope]:
+        """Note that scopes exist, which is no reason to lose a memory; those that are new to this process."""
         scopes = turn.identity.writes if turn.identity else ()
-        if all(self._registry.knows(scope) for scope in scopes):
-            return
-        try:
-            await self._registry.add_scopes(scopes)
-        except RegistryFailed as error:
-            _log.error("scope_not_noted", extra={"cause": str(error)})
+        new = [scope for scope in scopes if not self._registry.knows(scope)]
+        if new:
+            try:
+                await self._registry.add_scopes(new)
+            except RegistryFailed as error:
+                _log.error("scope_not_noted", extra={"cause": str(error)})
+        return new
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
         """The records of a turn, without those that were kept a moment ago."""

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["StoreFailed", "guarded", "has_id", "hex_of", "is_of", "short"]
+__all__ = ["StoreFailed", "begins_with", "guarded", "has_id", "hex_of", "is_of", "short"]
 
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
+_PREFIX = re.compile(r"^[0-9a-f]{4,31}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
 
 
@@ -42,6 +43,11 @@ def has_id(memory_ids: Iterable[str]) -> str:
     """The condition for rows of these ids; what is no id is passed over, and of none there is no condition."""
     ids = [f"'{id_}'" for id_ in memory_ids if _ID.match(id_)]
     return f"id IN ({','.join(ids)})" if ids else ""
+
+
+def begins_with(prefix: str) -> str:
+    """The condition for rows whose id begins with 4 to 31 hexadecimal digits; empty for anything else."""
+    return f"id LIKE '{prefix}%'" if _PREFIX.match(prefix) else ""
 
 
 def hex_of(scope: str) -> str:

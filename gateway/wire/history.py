@@ -23,6 +23,8 @@ from gateway.wire.moments import moment_in
 
 __all__ = ["HistoryFace"]
 
+_WHOLE_ID = 32  # characters
+_NAMED = 4  # ids in an error
 _USUAL, _MOST = 100, 1000
 _KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 
@@ -99,10 +101,15 @@ class HistoryFace:
         return _json({"object": "list", "data": [*map(_shown, changed)]})
 
     async def _record(self, request: web.Request) -> Record:
-        principal = _allowed(request)
-        found = await self._library.find(principal, [request.match_info["id"]])
+        principal, id_ = _allowed(request), request.match_info["id"]
+        found = await self._library.find(principal, [id_])
+        if not found and len(id_) < _WHOLE_ID:
+            found = await self._library.beginning(principal, id_.lower())
         if not found:
             raise NotFound("there is no memory of this id")
+        if len(found) > 1:
+            some = ", ".join(record.id for record in found[:_NAMED])
+            raise BadRequest(f"{len(found)} memories have ids that begin so: {some}", code="ambiguous_id", param="id")
         return found[0]
 
     async def _scopes(self, request: web.Request) -> list[Scope]:

@@ -56,6 +56,7 @@ SHOWN_BY = {
     "remember/selection.py": "flow/test_keeping.py",
     "remember/transfer.py": "flow/test_keeping.py",
     "store/expiry.py": "flow/test_keeping.py",
+    "store/lookup.py": "flow/test_learning.py",
     "store/mending.py": "unit/remember/test_recover.py",
     "store/texts.py": "flow/test_keeping.py",
     "store/tables.py": "unit/store/test_memories.py",

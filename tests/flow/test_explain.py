@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,26 @@ async def test_the_command_shows_a_table(tmp_path: Path, upstream: FakeUpstream)
         assert (unknown.returncode, "only the latest turns" in unknown.stderr) == (1, True)
     with contextlib.suppress(OSError):
         assert "no gateway answers" in (await run(turn)).stderr
+
+
+async def test_the_beginning_of_an_id_is_enough_where_it_is_unique(gateway: Running) -> None:
+    await gateway.post("/product/add", {"user_id": "ada", "messages": "One thing.", "async_mode": "sync"})
+    reply = await gateway.chat("One thing?", headers={"x-memory-mode": "read"})
+    name = reply.headers["x-gateway-request-id"]
+    assert (await gateway.get(f"/v1/memory/explain/{name[:8]}")).json["request_id"] == name
+    memory = (await gateway.get("/v1/memory/list?user=ada")).json["data"][0]["id"]
+    for short in (memory[:4], memory[:8].upper(), memory[:31]):
+        assert (await gateway.get(f"/v1/memory/history/{short}")).json["data"][0]["id"] == memory
+    for wrong in (memory[:3], "zzzz", "%25", "'; --", "0" * 31):
+        assert (await gateway.get(f"/v1/memory/history/{wrong}")).status == 404, wrong
+
+
+async def test_a_beginning_that_several_ids_have_is_refused_with_their_names(gateway: Running) -> None:
+    messages = [{"role": "user", "content": f"Thing {number}."} for number in range(600)]
+    await gateway.post("/product/add", {"user_id": "ada", "messages": messages, "async_mode": "sync"})
+    ids = sorted(one["id"] for one in (await gateway.get("/v1/memory/list?user=ada&limit=1000")).json["data"])
+    pairs = [(one, other) for one, other in itertools.pairwise(ids) if one[:4] == other[:4]]
+    assert pairs, "birthdays: of 600 ids some begin alike"
+    refused = await gateway.get(f"/v1/memory/history/{pairs[0][0][:4]}")
+    assert (refused.status, refused.error["code"]) == (400, "ambiguous_id")
+    assert pairs[0][1] in refused.error["message"]

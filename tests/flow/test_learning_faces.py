@@ -217,7 +217,7 @@ async def test_the_command_line_lists_shows_and_undoes(tmp_path: Path, upstream:
         await gateway.settled()
     shown = await gateway_command(tmp_path, "list", "--user", "ada", "--kind", "fact", "--json")
     assert [one["text"] for one in json.loads(shown.stdout)["data"]] == ["The user moved to Lisbon"], shown.stderr
-    history = await gateway_command(tmp_path, "history", new["id"])
+    history = await gateway_command(tmp_path, "history", new["id"][:8])
     assert history.returncode == 0
     assert "Porto" in history.stdout
     undone = await gateway_command(tmp_path, "undo", new["id"], "--json")

@@ -108,6 +108,20 @@ async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_p
         assert "My parrot is called Ruffles." in answer["text"]
 
 
+async def test_the_first_two_requests_of_a_newcomer_work(tmp_path: Path) -> None:
+    async with started(tmp_path) as (_, url, _), aiohttp.ClientSession() as session:
+
+        async def say(text: str) -> tuple[str, str]:
+            body = {"model": "default", "messages": [{"role": "user", "content": text}]}
+            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                answer = await response.json()
+                return response.headers["x-memory-status"], answer["choices"][0]["message"]["content"]
+
+        assert (await say("My cat is called Miso."))[0] == "miss"
+        status, answer = await say("What is my cat called?")  # at once, and in another conversation
+        assert (status, "Miso" in answer) == ("hit", True)
+
+
 async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for cycle in range(4):

@@ -35,8 +35,12 @@ class Only:
         return self.current
 
 
+async def nothing(scopes: object) -> None:
+    pass
+
+
 def recall(store: Store | None, config: RecallConfig = SHORT) -> Recall:
-    made = Recall(Only(NoEmbedder()), config, Telemetry(), Startup(lambda: "loading", 0.0))  # type: ignore[arg-type]  # of this test's own
+    made = Recall(Only(NoEmbedder()), config, Telemetry(), Startup(lambda: "loading", 0.0), nothing)  # type: ignore[arg-type]  # of this test's own
     if store is not None:
         options = {"max_rows": 9, "max_bytes": 10**9}
         made.ready(WorkingSets(store, Telemetry(), **options))  # type: ignore[arg-type]  # a store of this test's own

@@ -1,0 +1,18 @@
+"""Finding memories by the beginning of their ids, as people type them. Raises StoreFailed."""
+
+from gateway.store.conditions import begins_with
+from gateway.store.memories import MemoryStore
+
+__all__ = ["ids_beginning"]
+
+
+async def ids_beginning(store: MemoryStore, prefix: str, limit: int) -> list[str]:
+    """Some ids in whatever scope that begin with these hexadecimal digits: who asks checks whose they are."""
+    condition = begins_with(prefix)
+    ids: set[str] = set()
+    for number in store.buckets if condition else ():
+        for table in await store.rows(number, condition, ["id"]):
+            ids.update(table.column("id").to_pylist())
+        if len(ids) > limit:
+            break
+    return sorted(ids)[:limit]
