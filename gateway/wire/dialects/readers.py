@@ -191,7 +191,7 @@ class EndReader:
     def feed(self, chunk: bytes) -> None:
         self._unread.append(chunk)
         self._unread_size += len(chunk)
-        if self._is_line_open or chunk.rfind(b"[DONE]") >= 0 or self._unread_size > _UNREAD:
+        if self._whole is not None or self._is_line_open or chunk.rfind(b"[DONE]") >= 0 or self._unread_size > _UNREAD:
             self._look()
         self._is_line_open = chunk[-1:] not in b"\r\n"
 
@@ -208,7 +208,7 @@ class EndReader:
             self._usage |= {name: int(count) for name, count in _COUNTS.findall(seen)}
         if self._whole is not None:
             self._whole.feed(new)
-        elif (b'"error"' in seen and _ERROR.search(seen)) or (b'"index"' in seen and _OTHER_CHOICE.search(seen)):
+        elif (b'"error"' in seen and _ERROR.search(seen)) or _has_other_choice(seen):
             self._whole = ChatReader()
             self._whole.feed(seen)
         elif _has_done(seen):
@@ -254,6 +254,12 @@ def _has_done(seen: bytes) -> bool:
             return True
         place = seen.find(b"[DONE]", place + 1)
     return False
+
+
+def _has_other_choice(seen: bytes) -> bool:
+    """True if an index is another than 0: of a choice, or of a call of a tool."""
+    zeros = seen.count(b'"index":0') + seen.count(b'"index": 0')
+    return seen.count(b'"index"') > zeros and _OTHER_CHOICE.search(seen) is not None
 
 
 def _has_finish_reason(seen: bytes) -> bool:

@@ -136,6 +136,9 @@ STREAMS = [
     [chunk({"content": "\ndata: [DONE]\n"})],
     [b": ping\n\n"],
     [chunk({"content": "a"}), b'data: {"error": {"message": "x"}}\n\n', DONE],
+    [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop"), chunk({}, "stop", index=1)],
+    [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop", index=1)],
+    [chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop"), DONE],
     [b'data: {"choices":[],"usage":{"prompt_tokens": 12,"completion_tokens":3}}\r\n\r\n', DONE],
 ]
 
