@@ -147,14 +147,17 @@ class Remember:
             self._last.popitem(last=False)
 
     async def _note_scopes(self, turn: Turn) -> list[Scope]:
-        """Note that scopes exist, which is no reason to lose a memory; those that are new to this process."""
+        """Note that scopes exist, which is no reason to lose a memory. Returns those that did not exist before."""
         scopes = turn.identity.writes if turn.identity else ()
-        new = [scope for scope in scopes if not self._registry.knows(scope)]
-        if new:
-            try:
-                await self._registry.add_scopes(new)
-            except RegistryFailed as error:
-                _log.error("scope_not_noted", extra={"cause": str(error)})
+        unknown = [scope for scope in scopes if not self._registry.knows(scope)]
+        if not unknown:
+            return []
+        try:
+            new = [scope for scope in unknown if await self._registry.scope(scope.value) is None]
+            await self._registry.add_scopes(unknown)
+        except RegistryFailed as error:
+            _log.error("scope_not_noted", extra={"cause": str(error)})
+            return []
         return new
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:

@@ -74,7 +74,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(
     chance, load = random.Random(scale.seed), Load()
     starts = []
     for _ in range(scale(4, 100)):
-        async with running_process(tmp_path, upstream.url) as gateway:
+        async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
             starts.append(gateway.started_in)
             loading = asyncio.create_task(load.run(gateway))
             await asyncio.sleep(chance.uniform(0.2, 2.5))
@@ -84,7 +84,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(
                 await gateway.kill()
             await loading
     assert len(load.acknowledged) >= scale(100, 5_000)
-    async with running_process(tmp_path, upstream.url) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         check(await gateway.texts(), load.acknowledged)
     assert max(starts) < 3, f"seconds of a start; all: {starts}"
 
@@ -96,7 +96,7 @@ async def test_a_torn_journal_costs_nothing_that_was_synced(
     chance, load = random.Random(scale.seed), Load()
     wal = tmp_path / "data" / "journal.sqlite-wal"
     for _ in range(scale(2, 25)):
-        async with running_process(tmp_path, upstream.url) as gateway:
+        async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
             loading = asyncio.create_task(load.run(gateway, 2))
             await asyncio.sleep(chance.uniform(0.5, 1.5))
             if how == "cut":  # a write that was under way, and not one that was acknowledged
@@ -112,7 +112,7 @@ async def test_a_torn_journal_costs_nothing_that_was_synced(
             size = wal.stat().st_size
             with wal.open("ab") as file:
                 file.truncate(max(0, size - chance.randint(1, 4_000)))
-    async with running_process(tmp_path, upstream.url) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         check(await gateway.texts(), load.acknowledged)
 
 
@@ -122,7 +122,7 @@ async def test_an_emptied_file_of_the_store_costs_nothing(
 ) -> None:
     load = Load()
     for _ in range(scale(1, 10)):
-        async with running_process(tmp_path, upstream.url, memory__buckets=2) as gateway:
+        async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0, memory__buckets=2) as gateway:
             loading = asyncio.create_task(load.run(gateway, 2))
             await asyncio.sleep(1.5)
             load.is_over = True
@@ -136,7 +136,7 @@ async def test_an_emptied_file_of_the_store_costs_nothing(
             lance.rglob(f"*.lance/{what}" if "data" in what else what), key=lambda path: path.stat().st_mtime_ns
         )
         newest.write_bytes(b"")
-    async with running_process(tmp_path, upstream.url, memory__buckets=2) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0, memory__buckets=2) as gateway:
         status, _ = await gateway.post(
             "/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
         )
@@ -171,7 +171,7 @@ def _copied(source: Path, target: Path) -> None:
 
 
 async def test_a_killed_process_leaves_no_lock(tmp_path: Path, upstream: FakeUpstream) -> None:
-    async with running_process(tmp_path, upstream.url) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         await gateway.settled()
         second = await asyncio.to_thread(
             subprocess.run,
@@ -183,7 +183,7 @@ async def test_a_killed_process_leaves_no_lock(tmp_path: Path, upstream: FakeUps
         assert second.returncode == 1
         assert "another process uses the data folder" in second.stderr
         await gateway.kill()
-    async with running_process(tmp_path, upstream.url) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         assert gateway.started_in < 3
         await gateway.settled()
 
@@ -200,7 +200,7 @@ async def test_a_large_backlog_is_worked_off_beside_the_chats(
             await gateway.post("/v1/chat/completions", body)
         idle = gateway.resident_mib()
     await asyncio.to_thread(_fill, tmp_path / "data", count)
-    async with running_process(tmp_path, upstream.url) as gateway:
+    async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         assert gateway.started_in < 10
         began = time.monotonic()
 
