@@ -32,6 +32,8 @@ _MAX_BUDGET = 1_000_000
 def main() -> None:
     """The console script."""
     # one thread a matrix product: the products are small, and threads that spin cost more than they bring
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # which kills while the start still loads
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # its own pool keeps what threads free, a hundred megabytes after an hour; what malloc keeps can be given back
@@ -133,11 +135,17 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=_folder,
         default=None,
         metavar="DIR",
         help=f"data folder; else {DATA_VARIABLE}, else memory.uri of the configuration, else {default_folder()}",
     )
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # an empty variable, which would mean the current folder
+        raise argparse.ArgumentTypeError("name a folder")
+    return Path(text)
 
 
 def _budgets(text: str) -> tuple[int, ...]:
@@ -162,8 +170,8 @@ def _config_path(given: Path | None) -> Path:
 
 def _data_path(given: Path | None, config: Path) -> Path | None:
     """The data folder that overrides `memory.uri`; the shipped configuration has no place of its own for one."""
-    named = given or os.environ.get(DATA_VARIABLE)
-    return Path(named) if named else default_folder() if config == _SHIPPED else None
+    named = os.environ.get(DATA_VARIABLE) or None if given is None else given
+    return Path(named) if named is not None else default_folder() if config == _SHIPPED else None
 
 
 def _load(arguments: argparse.Namespace) -> Config:
@@ -344,8 +352,9 @@ async def _run(gateway: "Gateway", config: Config) -> int:
             loop.add_signal_handler(name, stopped.set)
         except NotImplementedError:  # Windows
             signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, stopped.set if sys.stdin.isatty() else _ignore_hangup)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        loop.add_signal_handler(signal.SIGHUP, stopped.set if is_terminal else _ignore_hangup)
     announce(started, config)
     await stopped.wait()
     await gateway.stop()

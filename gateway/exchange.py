@@ -124,7 +124,7 @@ class Exchange:
                 return  # the end was seen: what breaks after it is nobody's loss
             failure = error if isinstance(error, GatewayError) else StreamCut("the upstream's answer cannot be read")
             await self._finish(replace(tee.answer(), outcome=Outcome.CUT), failure)
-            if not tee.has_error:
+            if not tee.has_error and "content-encoding" not in self.headers:  # plain text would damage the rest
                 mark = b"\n\n" if tee.is_mid_event else b""
                 yield mark + self.turn.dialect.error_event(failure.message, failure.code or "stream_interrupted")
             raise failure from error
@@ -156,7 +156,14 @@ class Exchange:
         except GatewayError as error:
             await self._finish(Answer(None, outcome=Outcome.CUT), error)
             raise
-        decoded = decoder_of(self._incoming.headers).whole(body)
+        decoder = decoder_of(self._incoming.headers)
+        decoded = decoder.whole(body)
+        if decoded is None and decoder.can_decode and self.status < 400:
+            failure = UpstreamFailed(
+                f"the upstream {self.upstream} answered {self.status}, but its encoding is damaged"
+            )
+            await self._finish(Answer(None, outcome=Outcome.CUT), failure)
+            raise failure
         if decoded is not None and decoded is not body and (plain := scrubbed(decoded, self._secrets)) != decoded:
             body = decoded = plain
             self.headers.pop("content-encoding", None)

@@ -7,11 +7,11 @@ import base64
 import contextlib
 import hashlib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 from gateway.config import KeyConfig
 from gateway.errors import BadRequest, Unauthenticated
+from gateway.ids import problem_of_id
 from gateway.turn import Ask, Identity, Principal, Right, Scope, ScopeKind
 
 __all__ = [
@@ -28,14 +28,6 @@ __all__ = [
     "scope_of",
 ]
 
-_MAX_ID = 256
-# Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), and the blank pattern of Braille
-_IGNORABLE = (
-    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
-    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F)),
-    *((0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A)),
-    (0xE0000, 0xE0FFF),
-)
 _KEY_PARTS = re.compile(r"[\s,;:=\"']+")
 _OPEN = Principal("default", frozenset(Right))
 
@@ -175,25 +167,11 @@ def _scope(tenant: str, name: str, cube_id: str, kind: ScopeKind, owner: str) ->
 
 
 def checked_id(value: str, name: str) -> str:
-    """An id as a client may send it: 1 to 256 characters, NFC, nothing unprintable. Raises BadRequest."""
-    if not 0 < len(value) <= _MAX_ID:
-        raise BadRequest(f"{name} must have 1 to {_MAX_ID} characters", code="invalid_id", param=name)
-    if not (value.isascii() and value.isprintable()) and any(map(_is_invisible, value)):
-        raise BadRequest(f"{name} must not hold control or invisible characters", code="invalid_id", param=name)
-    if not unicodedata.is_normalized("NFC", value):
-        raise BadRequest(f"{name} must be in Unicode normal form NFC", code="invalid_id", param=name)
+    """An id as a client may send it. Raises BadRequest."""
+    problem = problem_of_id(value)
+    if problem:
+        raise BadRequest(f"{name} {problem}", code="invalid_id", param=name)
     return value
-
-
-def _is_invisible(character: str) -> bool:
-    """True for what is shown as nothing, or as a space: two ids that differ by it look alike."""
-    code = ord(character)
-    is_ignorable = any(first <= code <= last for first, last in _IGNORABLE)
-    return (
-        is_ignorable
-        or unicodedata.category(character) in ("Cc", "Cs", "Cf", "Zl", "Zp")
-        or (code > 0x7F and unicodedata.category(character) == "Zs")
-    )
 
 
 def derived_session(opening: str) -> str:

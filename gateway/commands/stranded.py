@@ -10,12 +10,16 @@ __all__ = ["recover_stranded"]
 
 
 def recover_stranded(config: Config) -> None:
-    """Move the last used of such memories, where the platform's folder is used and has none. Raises ConfigError."""
+    """Move the most recently used one, if the platform's folder is used and empty; else only report it. Raises
+    ConfigError."""
     target = config.data_folder
-    if target != default_folder().resolve() or (target / "meta.json").exists():
+    if (target / "meta.json").exists():
         return
     folders = find_stranded()
     if not folders:
+        return
+    if target != default_folder().resolve():
+        sys.stderr.write(f"gateway: an earlier memory lies at {folders[0]}; --data {folders[0]} uses it\n")
         return
     newest, *others = folders
     if is_in_use(newest):
@@ -26,4 +30,4 @@ def recover_stranded(config: Config) -> None:
         raise ConfigError(f"cannot move the data folder {newest} to {target} ({error}): move it by hand") from error
     sys.stderr.write(f"gateway: moved the memory of an earlier version from {newest} to {target}\n")
     for folder in others:
-        sys.stderr.write(f"gateway: an older memory stays at {folder}; --data names it\n")
+        sys.stderr.write(f"gateway: an older memory stays at {folder}; --data {folder} uses it\n")

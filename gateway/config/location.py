@@ -19,6 +19,7 @@ _PACKAGE_FOLDERS = frozenset(("site-packages", "dist-packages"))
 _CACHE_VARIABLES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME")
 _CACHE_TAG = "CACHEDIR.TAG"  # the mark of a cache, which uv sets too: https://bford.info/cachedir/
 _TOOL = "memory-gateway"
+_UV_KINDS = ("archive", "environments", "builds")
 
 
 def default_folder() -> Path:
@@ -73,17 +74,21 @@ def _clear(target: Path) -> None:
 
 def _caches() -> list[Path]:
     named = [Path(value) for name in _CACHE_VARIABLES if (value := os.environ.get(name))]
-    found = [path.expanduser().resolve() for path in (*named, user_cache_path("uv", appauthor=False).parent)]
-    return [path for path in found if path != Path(path.anchor)]
+    caches = [path.expanduser().resolve() for path in (*named, user_cache_path("uv", appauthor=False).parent)]
+    default = default_folder().resolve()  # a cache that holds this one is named by mistake
+    return [path for path in caches if path != Path(path.anchor) and not default.is_relative_to(path)]
 
 
 def _candidates() -> Iterator[Path]:
     """Where `meta.json` of such a folder can be: this package, environments in uv's cache, tools of uv and pipx."""
     yield _PACKAGE / "data" / "meta.json"
-    uv_cache = Path(os.environ.get("UV_CACHE_DIR") or user_cache_path("uv", appauthor=False))
-    uv_tools = Path(os.environ.get("UV_TOOL_DIR") or user_data_path("uv", appauthor=False) / "tools")
-    pipx = Path(os.environ.get("PIPX_HOME") or user_data_path("pipx", appauthor=False)) / "venvs"
-    environments = [*uv_cache.glob("archive-v*/*"), *uv_cache.glob("environments-v*/*"), uv_tools / _TOOL, pipx / _TOOL]
+    home = Path.home()  # uv and pipx use the same folders on Linux and macOS
+    uv_caches = {Path(os.environ.get("UV_CACHE_DIR") or home / ".cache/uv"), user_cache_path("uv", appauthor=False)}
+    environments = [path for cache in uv_caches for kind in _UV_KINDS for path in cache.glob(f"{kind}-v*/*")]
+    tools = [Path(os.environ.get("UV_TOOL_DIR") or home / ".local/share/uv/tools")]
+    tools += [user_data_path("uv", appauthor=False) / "tools", user_data_path("pipx", appauthor=False) / "venvs"]
+    tools += [Path(os.environ.get("PIPX_HOME") or home / ".local/pipx") / "venvs", home / ".local/share/pipx/venvs"]
+    environments += [folder / _TOOL for folder in tools]
     for environment in environments:
         for pattern in ("lib/python*/site-packages", "Lib/site-packages", ""):
             yield from environment.glob(f"{pattern}/gateway/data/meta.json".lstrip("/"))

@@ -1,11 +1,15 @@
 """Numbers of a configuration: what YAML writes as a number, or an environment variable that holds one."""
 
 import math
+import re
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationInfo
 
 __all__ = ["FromEnvironment", "check_number", "check_numbers"]
+
+
+_EXPONENT = re.compile(r"[-+]?\d{1,20}(?:\.\d{0,20})?[eE][-+]?\d{1,3}")
 
 
 class FromEnvironment(str):
@@ -20,7 +24,9 @@ def check_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")
     if isinstance(value, str) and not isinstance(value, FromEnvironment):
-        raise ValueError("must be a number, without quotes")
+        if not _EXPONENT.fullmatch(value):  # which YAML 1.1 reads as text, unlike everybody
+            raise ValueError("must be a number, without quotes")
+        value = float(value)
     if isinstance(value, int | float | FromEnvironment) and not _is_finite(value):
         raise ValueError("must be a finite number")
     return value

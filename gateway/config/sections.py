@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from gateway.config.numbers import check_number, check_numbers
+from gateway.ids import problem_of_id
 from gateway.turn import Right
 
 __all__ = [
@@ -71,6 +72,13 @@ class KeyConfig(Section):
         "like that upstreams keep; implied where all keys have one tenant and user), `public` (memories for all users "
         "of the tenant; implied for keys without `user`).",
     )
+
+    @field_validator("tenant", "user")
+    @classmethod
+    def _an_id(cls, value: str | None) -> str | None:
+        if value is not None and (problem := problem_of_id(value)):
+            raise ValueError(problem)
+        return value
 
     @field_validator("key")
     @classmethod

@@ -103,12 +103,14 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
     """Read and check a configuration file; `host`, `port` and `data` (the data folder) override it. Raises
     `ConfigError` with the path of what is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: save it in that encoding") from error
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two of dates and numbers that are none
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply") from error
@@ -118,14 +120,24 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
         raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
     values = _Expander().expand(raw, "")
     _override(values, "server", host=host, port=port)
-    _override(values, "memory", uri=None if data is None else str(data.expanduser().resolve()))
+    _override(values, "memory", uri=None if data is None else _absolute(data))
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     config._folder = path.resolve().parent  # noqa: SLF001 — its maker
-    check_location(config.data_folder)
+    try:
+        check_location(config.data_folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"memory.uri: is no path of a folder ({error})") from error
     return config
+
+
+def _absolute(folder: Path) -> str:
+    try:
+        return str(folder.expanduser().resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the data folder {str(folder)[:100]!r} is no path ({error})") from error
 
 
 def _override(values: dict[str, Any], section: str, **overrides: Any) -> None:

@@ -5,10 +5,12 @@ where the comment is not contained in that, the comment is to be kept as it stan
 less than no model would.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.learn.polarity import is_faithful, read_statement
 from gateway.learn.support import content_words, is_supported
 from gateway.store.terms import terms
 from gateway.turn import Record
@@ -17,12 +19,13 @@ __all__ = ["Judgement", "check_judgement"]
 
 _CHATTER: Final = frozenset(
     terms(
-        "no yes not wrong right correct actually sorry mistake please remember said say meant mean instead now anymore "
-        "any more longer still just only really well thing that's isn't it's note memory update change correction "
-        "forget delete remove erase drop 不对 错了 不是 应该 现在 其实 更正 纠正 请 记住 忘记 忘掉 删除 不再 而是 "
-        "对的 说错"
+        "no yes not wrong incorrect actually sorry mistake please now anymore instead 不对 错了 不是 应该 现在 其实 请"
     )
 )
+_ASKS_TO_FORGET: Final = re.compile(
+    r"\b(?:forget|delete|erase|remove|drop)\b|忘掉|忘记|删除|删掉|不要再?记", re.IGNORECASE
+)
+_FREELY_DROPPED = 2  # content words of a note that an update may lack, beside one for each that it adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,42 @@ def check_judgement(
 ) -> Judgement:
     """The part of a model's answer that rests on the comment. `shown`: the notes and messages that the model saw.
 
-    An update rests on comment and note, and has a content word of the comment that the note lacks. An addition rests on
-    comment and what was shown, and has such a word of the comment. A note is forgotten only if it shares a content word
-    with the comment, and if what replaces it, or the comment, is kept.
+    An update is faithful to the comment, has a content word of it that the note lacks, and keeps nearly all others of
+    the note. An addition is faithful to the comment and says something that no note says. A note is forgotten only if
+    the comment asks for that and shares a content word with it.
     """
     said = content_words(comment.text)
-    held = tuple(
-        (old, text)
-        for old, text in updates
-        if is_supported(text, (comment, old)) and content_words(text) & said - content_words(old.text)
+    valid = tuple((old, text) for old, text in updates if _is_update(text, comment, old))
+    replaced = {old.id for old, _ in valid}
+    known = set[str]().union(*(content_words(note.text) for note in shown))
+    new = tuple(
+        text
+        for text in additions
+        if content_words(text) & said - known
+        and is_supported(text, (comment, *shown))
+        and is_faithful(text, comment.text, "\n".join(note.text for note in shown))
     )
-    replaced = {old.id for old, _ in held}
-    new = tuple(text for text in additions if content_words(text) & said and is_supported(text, (comment, *shown)))
-    gone = tuple(one for one in forgotten if one.id not in replaced and content_words(one.text) & said)
-    kept = [text for _, text in held] + list(new)
-    known = set[str]().union(*(content_words(text) for text in (*kept, *(one.text for one in shown))))
-    is_covered = bool(kept) and said - _CHATTER <= known
-    return Judgement(held, new, gone, is_covered)
+    asks = _ASKS_TO_FORGET.search(comment.text) is not None
+    dropped = tuple(note for note in forgotten if asks and note.id not in replaced and content_words(note.text) & said)
+    return Judgement(valid, new, dropped, _is_covered(comment.text, [text for _, text in valid] + list(new), valid))
+
+
+def _is_update(text: str, comment: Record, old: Record) -> bool:
+    before, after = content_words(old.text), content_words(text)
+    new = after & content_words(comment.text) - before
+    lost = before - after - read_statement(comment.text).denied
+    return (
+        bool(new)
+        and len(lost) <= _FREELY_DROPPED + len(new)
+        and is_supported(text, (comment, old))
+        and is_faithful(text, comment.text, old.text)
+    )
+
+
+def _is_covered(comment: str, texts: Sequence[str], updates: Sequence[tuple[Record, str]]) -> bool:
+    """True if all that a comment affirms stands in these texts, and all that it denies too, or in a note that one of
+    them replaces."""
+    said, told = read_statement(comment), [read_statement(text) for text in texts]
+    affirmed = set[str]().union(*(one.affirmed for one in told))
+    denied = set[str]().union(*(one.denied for one in told), *(content_words(old.text) for old, _ in updates))
+    return bool(texts) and said.affirmed - _CHATTER <= affirmed and said.denied - _CHATTER <= denied - affirmed

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.learn.items import Item
+from gateway.learn.polarity import is_faithful, read_statement
 from gateway.learn.support import content_words, givers, is_supported
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import list_of, object_of
@@ -86,6 +87,16 @@ def is_same(item: Item, old: Record) -> bool:
     )
 
 
+def _joined(records: Sequence[Record]) -> str:
+    return "\n".join(record.text for record in records)
+
+
+def _says_nothing_new(item: Item, old: Record) -> bool:
+    """True if an older note has all content words of an item, and affirms and denies the same."""
+    new, known = read_statement(item.text), read_statement(old.text)
+    return set(new.order) <= set(known.order) and not (new.denied & known.affirmed or new.affirmed & known.denied)
+
+
 def is_of_same_tool(item: Item, old: Record) -> bool:
     """True unless two lessons are of different tools."""
     return bool(item.info.get("used_tool") == old.info.get("used_tool"))
@@ -149,7 +160,7 @@ def _checked(item: Item, relation: str, old: tuple[Record, ...], merged: Item | 
             return Decision(item, "unrelated")
     is_concluded = item.source != "user" and any(one.source == "user" for one in old)
     if relation == "same":
-        return Decision(item, "same", old[:1])
+        return Decision(item, "same", old[:1]) if _says_nothing_new(item, old[0]) else None
     if is_concluded:
         return Decision(item, "outranked", old)
     if relation == "contradicts":
@@ -164,6 +175,9 @@ def _merged(text: Any, item: Item, old: tuple[Record, ...], shown: Sequence[Reco
     merged = " ".join(text.split()) if isinstance(text, str) else ""
     rests_on = (*item.sources, *old)
     if not 0 < len(merged) <= _LONGEST or suspicions(merged) or not is_supported(merged, rests_on):
+        return None
+    both = content_words(item.text).union(*(content_words(one.text) for one in old))
+    if not both <= content_words(merged) or not is_faithful(merged, item.text, _joined(old)):
         return None
     also = [link for one in givers(merged, rests_on, shown) for link in one.links or (one.id,)]
     return replace(item, text=merged, also=tuple(dict.fromkeys((*item.also, *also))))

@@ -1,6 +1,7 @@
-"""The memory's start, as those see it who need the memory: wait for it, or say why it is not there."""
+"""The start of the memory: waits until it is loaded, and gives the reason while it is not."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from gateway.errors import MemoryUnavailable
@@ -8,6 +9,7 @@ from gateway.errors import MemoryUnavailable
 __all__ = ["Startup"]
 
 _LOADING = "loading"
+_LOOK_EVERY = 0.1  # seconds
 
 
 class Startup:
@@ -25,13 +27,13 @@ class Startup:
 
     async def wait(self) -> None:
         """Wait until the memory is loaded, but not for long, and not while a part of it fails."""
-        if self._is_over.is_set() or self._state() != _LOADING or not self._wait_limit:
-            return
-        try:
-            async with asyncio.timeout(self._wait_limit):
-                await self._is_over.wait()
-        except TimeoutError:
-            return
+        deadline = time.monotonic() + self._wait_limit
+        while not self._is_over.is_set() and self._state() == _LOADING and time.monotonic() < deadline:
+            try:
+                async with asyncio.timeout(min(_LOOK_EVERY, self._wait_limit)):
+                    await self._is_over.wait()
+            except TimeoutError:
+                continue  # a part may have failed meanwhile
 
     @property
     def reason(self) -> str:

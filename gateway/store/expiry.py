@@ -20,7 +20,7 @@ async def older(store: MemoryStore, kind: str, before: float, limit: int) -> lis
     """Some memories of a kind that were made before a moment (seconds since 1970)."""
     if not _WORD.fullmatch(kind):
         raise ValueError("a kind is a word")
-    moment = datetime.fromtimestamp(before, UTC).isoformat()
+    moment = _moment(before)
     condition = f"kind = '{kind}' AND status != 'deleted' AND created_at < TIMESTAMP '{moment}'"
     found: list[Record] = []
     for number in store.buckets:
@@ -66,8 +66,13 @@ async def _larger(store: MemoryStore, number: int, most: int, condition: str | N
 async def stale(store: MemoryStore, before: float) -> list[int]:
     """Buckets whose files hold texts that were deleted or changed before a moment: their newer versions stand in the
     growing table, the older ones somewhere before them."""
-    condition = f"version > 1 AND updated_at < TIMESTAMP '{datetime.fromtimestamp(before, UTC).isoformat()}'"
+    condition = f"version > 1 AND updated_at < TIMESTAMP '{_moment(before)}'"
     return [number for number in store.buckets if await store.count_grown(number, condition)]
+
+
+def _moment(at: float) -> str:
+    """A moment as LanceDB reads it; what lies before 1970 is as good as 1970."""
+    return datetime.fromtimestamp(max(0.0, at), UTC).isoformat()
 
 
 def _is_standing(record: Record) -> bool:

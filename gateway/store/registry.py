@@ -5,6 +5,7 @@ at run time. Every method takes a tenant first, and rows of another one are neve
 reader understands are JSON.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class Registry:
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, _SCHEMA, "registry", RegistryFailed)
+        self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
         self._known: dict[str, Scope] = {}
         self._tasks_put = 0
 

@@ -64,13 +64,14 @@ class Decoder:
         return decoded
 
     def whole(self, body: bytes) -> bytes | None:
-        """A whole body; None if it cannot be decoded here."""
+        """A whole body; None if it cannot be decoded here, or is damaged or cut."""
         if not self.can_decode:
             return None
         try:
-            return self.feed(body)
+            decoded = self.feed(body)
         except ValueError:
             return None
+        return None if self._inflate is not None and body and not self._inflate.eof else decoded
 
 
 def decoder_of(headers: Mapping[str, str]) -> Decoder:
@@ -123,9 +124,7 @@ def looks_like_json(body: bytes) -> bool:
     except orjson.JSONDecodeError:
         try:
             json.loads(body.decode("utf-8-sig", "replace"), strict=False)
-        except RecursionError:
-            return True
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return True
 

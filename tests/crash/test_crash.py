@@ -154,7 +154,7 @@ async def test_a_copy_of_the_folder_made_while_it_runs_holds_what_was_acknowledg
         here.mkdir()
         there.mkdir()
         load = Load()
-        async with running_process(here, upstream.url) as gateway:
+        async with running_process(here, upstream.url, memory__recall__start_wait=0) as gateway:
             loading = asyncio.create_task(load.run(gateway))
             await asyncio.sleep(1.5)
             acknowledged = list(load.acknowledged)

@@ -230,6 +230,27 @@ async def test_a_plain_wish_to_forget_asks_no_model(gateway: Running, upstream: 
     assert await found(gateway, "favourite band") == []
 
 
+@pytest.mark.parametrize(
+    ("note", "comment"),
+    [
+        ("My car is red.", "Forget that my car is red and remember that it is blue"),
+        ("My car is red.", "Please delete that my car is red — my car is blue"),
+        ("My car is red.", "Forget about my car being red since yesterday it is blue"),
+        ("My sister Anna lives in Bonn.", "Forget that my sister Anna lives in Bonn and write that she lives in Rome"),
+        ("我的车是红色的。", "忘了告诉你我的车是蓝色的"),
+        ("我的车是红色的。", "你忘了我的车是红色的"),
+        ("我对花生过敏。", "你忘记我对花生过敏了"),
+        ("我对花生过敏。", "请忘记我对花生过敏这件事改成对牛奶过敏"),
+    ],
+)
+async def test_a_wish_to_forget_that_says_more_is_kept(gateway: Running, note: str, comment: str) -> None:
+    await add(gateway, note)
+    assert (await gateway.post("/product/feedback", {**FEEDBACK, "feedback_content": comment})).status == 200
+    await gateway.settled()
+    texts = [one["text"] for one in (await gateway.get("/v1/memory/list?user=ada")).json["data"]]
+    assert comment in texts
+
+
 async def test_feedback_in_the_background_is_followed_as_a_task(gateway: Running, upstream: FakeUpstream) -> None:
     await add(gateway, "My sister lives in Graz.")
     reply = await gateway.post("/product/feedback", {**FEEDBACK, "async_mode": "async", "task_id": "f1"})

@@ -240,7 +240,9 @@ class MessagesStream:
         self._usage: dict[str, Any] = {}
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that go out for one event."""
+        """The bytes that go out for one event; nothing after the end."""
+        if self._has_ended:
+            return
         if data == b"[DONE]":
             yield from self.end()
             return

@@ -233,9 +233,12 @@ class ChatStream:
         self._calls: dict[int, int] = {}
         self._empty: set[int] = set()  # calls that have no arguments yet
         self._stop_reason: str | None = None
+        self._has_ended = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that go out for one event."""
+        """The bytes that go out for one event; nothing after the end."""
+        if self._has_ended:
+            return
         event = loaded_object(data)
         match event.get("type"):
             case "message_start" if isinstance(event.get("message"), dict):
@@ -255,10 +258,12 @@ class ChatStream:
                 self._stop_reason = reason if isinstance(reason, str) else self._stop_reason
                 self._usage |= {name: count for name, count in object_in(event, "usage").items() if count}
             case "message_stop" if self._stop_reason is not None:
+                self._has_ended = True
                 yield from self._ended(self._stop_reason)
             case "ping":
                 yield b": ping\n\n"
             case "error":
+                self._has_ended = True
                 yield _event(chat_error(event))
 
     def _begun(self, index: Any, block: Mapping[str, Any]) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ __all__ = ["ChatReader", "EndReader", "Usage", "first_choice", "first_string", "
 
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 _ERROR = re.compile(rb'"error"\s*:\s*(?:\{|"[^"])')
 _COUNTS = re.compile(rb'"(prompt|completion|cached)_tokens"\s*:\s*(\d{1,12})[,}\s]')
 _EVENTS_KEPT = 5
@@ -123,9 +123,9 @@ class ChatReader:
         index = choice.get("index", 0) if isinstance(choice, dict) else None
         if not isinstance(index, int) or len(self._open_choices) > _MAX_CHOICES:
             return
-        if isinstance(choice.get("finish_reason"), str):
+        if choice.get("finish_reason") and isinstance(choice["finish_reason"], str):
             self._open_choices.discard(index)
-        elif choice.get("delta") or choice.get("text"):
+        elif _said_in(choice):  # an empty piece after the end begins nothing
             self._open_choices.add(index)
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ class ChatReader:
         else:
             self._keep(self._text, choice.get("text"))
         finish_reason = choice.get("finish_reason")
-        if isinstance(finish_reason, str):
+        if finish_reason and isinstance(finish_reason, str):
             self._finish_reason = finish_reason
 
     def _keep(self, kept: list[str], text: Any) -> None:

@@ -22,7 +22,7 @@ import orjson
 from aiohttp import web
 
 from gateway.dialect import Layout
-from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound
+from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.turn import Ask, MemoryMode, Right, Turn, Wanted
 from gateway.wire.dialects.chat import ChatDialect
@@ -188,8 +188,11 @@ class ChatHandlers:
                 raise upstream_error(exchange, body)
         finally:
             exchange.close()
-        answer = ChatDialect().read_plain(body) or exchange.answer  # what is remembered has no citations, this has
-        response, reasoning = (answer.text or "", answer.reasoning) if answer else ("", None)
+        plain = ChatDialect().read_plain(body)
+        answer = exchange.answer if plain is None else plain  # what is remembered has no citations, this has
+        if answer is None or not (answer.text or answer.reasoning or answer.finish_reason or answer.has_tool_calls):
+            raise UpstreamFailed(f"the upstream {exchange.upstream} answered {exchange.status}, but not with an answer")
+        response, reasoning = answer.text or "", answer.reasoning
         if asked.async_mode == "sync" and exchange.turn.mode.writes:
             await call.desk.drained(self._silence)
         data = {"response": response, "reasoning": reasoning}

@@ -87,11 +87,12 @@ class Defaults:
                 f"{unknown[0]}: cannot be configured; can be: {', '.join(ChatDefaults.model_fields)}", param=unknown[0]
             )
         try:
-            item = await self._registry.item(tenant, SETTINGS, _ID)
-            kept = {**(item.value if item else {}), **changes}
-            kept = {name: value for name, value in kept.items() if value is not None}
-            made = ChatDefaults.model_validate({**self._base.model_dump(), **kept})
-            await self._registry.put_item(tenant, SETTINGS, _ID, kept)
+            async with self._registry.changing:
+                item = await self._registry.item(tenant, SETTINGS, _ID)
+                kept = {**(item.value if item else {}), **changes}
+                kept = {name: value for name, value in kept.items() if value is not None}
+                made = ChatDefaults.model_validate({**self._base.model_dump(), **kept})
+                await self._registry.put_item(tenant, SETTINGS, _ID, kept)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in problem["loc"])

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import GatewayError, UpstreamFailed
+from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.sse import EventParser
 from gateway.wire.dialects.think import ThinkSplitter
@@ -45,10 +45,16 @@ async def chat_events(exchange: Exchange) -> AsyncGenerator[bytes]:
 async def said_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
     """What a model says, as it says it: ("reasoning" or "text", words). Raises GatewayError when it breaks off."""
     parser, splitter, decoder = EventParser(), ThinkSplitter(), exchange.decoder()
+    is_over = False
     async with contextlib.aclosing(exchange.chunks()) as chunks:
         async for chunk in chunks:
-            for one in parser.feed(decoder.feed(chunk)):
-                for piece in _said(one.data, splitter):
+            try:
+                events = parser.feed(decoder.feed(chunk))
+            except ValueError as error:
+                raise StreamCut(f"the upstream {exchange.upstream} sent a damaged answer") from error
+            for one in events:
+                is_over = is_over or one.data == b"[DONE]"
+                for piece in () if is_over else _said(one.data, splitter):
                     yield piece
     for piece in splitter.end():
         yield piece

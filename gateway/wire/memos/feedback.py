@@ -16,10 +16,11 @@ from gateway.asking import Judged, judge_feedback
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.learn.judgement import check_judgement
-from gateway.learn.support import givers
+from gateway.learn.support import content_words, givers
 from gateway.recall.library import Outdated
 from gateway.store.lineage import CORRECTS, LEARNT, REPLACES
 from gateway.store.registry import Task
+from gateway.store.terms import terms
 from gateway.turn import Record, Scope, Turn, Wanted, derived_id
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.guard import request_id_of
@@ -34,10 +35,14 @@ _ABOUT = 0.45  # relevance from which a memory is taken to be what the feedback 
 _MEANT = 0.7  # relevance from which a memory is taken to be what is to be forgotten
 _FORGET = re.compile(
     r"\s*(?:please\s+|could you\s+|can you\s+)?(?:forget|delete|erase|remove|drop)\s+"
-    r"(?:that|what|about|everything|the|my|all|it)\b|\s*(?:请|帮我|你)*(?:忘记|忘掉|忘了|删除|删掉|不要再记)",
+    r"(?:that|what|about|everything|the|my|all|it)\b"
+    r"|\s*(?:请你?|麻烦你?|帮我)*(?:忘记|忘掉|忘了|删除|删掉|不要再记)(?!告诉|说|跟|和你)",
     re.IGNORECASE,
 )
 _MORE = re.compile(r"[,;:.!?，。；：！？]\s*\S|\b(?:but|instead|rather|now|anymore)\b|而是|其实|现在", re.IGNORECASE)
+_ABOUT_FORGETTING = frozenset(
+    terms("forget delete please everything anything thing about memory note 这件事 请忘 忘记 忘掉")
+)
 _CANDIDATES = 10
 _CORRECTED = 3  # memories that feedback outranks where no model says which
 _CONVERSATION = 6
@@ -203,11 +208,22 @@ async def _kept_plainly(
 async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]]) -> tuple[Record, ...]:
     """Archived, where somebody asks to forget and no model says what: the memories that are clearly meant."""
     meant = [record for record, relativity in about if relativity >= _MEANT][:_CORRECTED]
+    if not _is_plain(text, meant):
+        return ()
     found = []
-    for record in meant if _FORGET.match(text) and not _MORE.search(text.strip()) else ():
+    for record in meant:
         with contextlib.suppress(NotFound):
             found.append(await call.desk.library.update(record, status="archived"))
     return tuple(found)
+
+
+def _is_plain(text: str, meant: Sequence[Record]) -> bool:
+    """True for a wish to forget these memories that says nothing else."""
+    match = _FORGET.match(text)
+    if match is None or not meant or _MORE.search(text.strip()):
+        return False
+    known = set[str]().union(*(content_words(record.text) for record in meant))
+    return content_words(text) - content_words(match.group()) - _ABOUT_FORGETTING <= known
 
 
 async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, material: _Material) -> Changed:

@@ -241,12 +241,16 @@ async def bind_profiles(call: Call, asked: BindProfileRequest) -> dict[str, Any]
 async def edit_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:
     if not asked.metadata and not asked.remove_fields:
         raise BadRequest("metadata or remove_fields is needed", param="metadata")
-    item = await call.desk.registry.item(call.tenant, PROFILE, _profile_id(call, asked))
-    if item is None:
-        raise NotFound("there is no such profile; bind it first", param="profile_template_id")
-    profile = merged(item.value.get("metadata", {}), asked.metadata)
-    removed = [name for name in asked.remove_fields if remove_field(profile, name)]
-    await _put_profile(call, asked.profile_template_id, asked.user_id, asked.agent_id, profile)
+    registry = call.desk.registry
+    async with registry.changing:
+        item = await registry.item(call.tenant, PROFILE, _profile_id(call, asked))
+        if item is None:
+            raise NotFound("there is no such profile; bind it first", param="profile_template_id")
+        profile = merged(item.value.get("metadata", {}), asked.metadata)
+        removed = [name for name in asked.remove_fields if remove_field(profile, name)]
+        if asked.remove_fields and not removed and not asked.metadata:
+            raise NotFound("the profile has none of these fields", param="remove_fields")
+        await _put_profile(call, asked.profile_template_id, asked.user_id, asked.agent_id, profile)
     return {"success": True, "metadata": profile, "removed": removed}
 
 
@@ -264,9 +268,12 @@ def remove_field(profile: dict[str, Any], name: str) -> bool:
     if name in profile:
         del profile[name]
         return True
-    first, _, rest = name.partition(".")
-    inner = profile.get(first)
-    return bool(rest) and isinstance(inner, dict) and remove_field(inner, rest)
+    steps = name.split(".")
+    for count in range(1, len(steps)):  # a name may have dots itself
+        inner = profile.get(".".join(steps[:count]))
+        if isinstance(inner, dict) and remove_field(inner, ".".join(steps[count:])):
+            return True
+    return False
 
 
 async def delete_profile(call: Call, asked: ProfileRequest) -> dict[str, Any]:

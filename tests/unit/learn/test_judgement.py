@@ -31,10 +31,43 @@ def test_an_update_rests_on_the_comment_and_says_something_of_it(comment: str, o
     assert holds or not checked.is_covered
 
 
-def test_a_note_that_the_comment_does_not_speak_of_is_not_forgotten() -> None:
-    checked = check_judgement([], [], [CAR, TEA], record("My car is sold.", 9), [CAR, TEA])
-    assert checked.forgotten == (CAR,)
-    assert not checked.is_covered, "nothing says that it is sold"
+def test_a_note_is_forgotten_only_where_the_comment_asks_and_speaks_of_it() -> None:
+    assert check_judgement([], [], [CAR, TEA], record("My car is sold.", 9), [CAR, TEA]).forgotten == ()
+    asked = check_judgement([], [], [CAR, TEA], record("Delete the note on my car, it is sold.", 9), [CAR, TEA])
+    assert asked.forgotten == (CAR,)
+    assert not asked.is_covered, "nothing says that it is sold"
+
+
+RED, OLIVES = "My car is red.", "I like olives."
+
+
+@pytest.mark.parametrize(
+    ("notes", "comment", "updates", "additions"),
+    [
+        ([OLIVES], "No, I do not like olives.", [], ["I like olives."]),
+        ([RED], "No, my car is blue, not red.", [(0, "My car is red, not blue.")], []),
+        ([RED], "No, my car is blue, not red.", [], ["My car is red."]),
+        (["我的车是红色的。"], "不对，我的车是蓝色的，不是红色的。", [(0, "我的车是红色的，不是蓝色的。")], []),
+        (["我的车是红色的。"], "不对，我的车是蓝色的，不是红色的。", [], ["我的车是红色的。"]),
+        (["My boss is Anna and my assistant is Bob."], "My boss is Bob and my assistant is Anna.", [], ["My boss is Anna."]),
+        ([RED, "My bike is blue."], "No, my car is blue and my bike is red.", [], [RED]),
+        (["My brother is older than me."], "No, I am older than my brother.", [], ["My brother is older than me."]),
+        (["I write with my left hand."], "I write with my right hand.", [], ["I write with my hand."]),
+        ([RED, "I am allergic to peanuts."], "My car is blue and I am not allergic to peanuts or walnuts.",
+         [(1, "I am allergic to peanuts and walnuts.")], ["My car is blue."]),
+        (["My red Volvo V70 was bought in Bonn in 2015."], "My car is blue.", [(0, "My car is blue.")], []),
+        (["我对花生过敏。"], "我对花生不过敏。", [(0, "我对花生过敏。")], ["我对花生过敏。"]),
+    ],
+)  # fmt: skip
+def test_what_turns_a_comment_round_does_not_hold(
+    notes: list[str], comment: str, updates: list[tuple[int, str]], additions: list[str]
+) -> None:
+    shown = [record(text, number) for number, text in enumerate(notes)]
+    changes = [(shown[number], text) for number, text in updates]
+    checked = check_judgement(changes, additions, [], record(comment, 9), shown)
+    assert not checked.is_covered, "the comment itself is kept"
+    assert checked.updates == ()
+    assert set(checked.additions) <= {"My car is blue."}
 
 
 def test_what_the_comment_says_beside_an_update_is_not_covered() -> None:

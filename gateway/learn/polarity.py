@@ -1,0 +1,66 @@
+"""What a sentence affirms and what it denies, and whether another says the same of the same words. Pure.
+
+A rough reading that errs on the side of caution: it serves to refuse what a model made of a sentence, never to make
+something of one.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from gateway.learn.support import content_words
+from gateway.store.terms import terms
+
+__all__ = ["Statement", "is_faithful", "read_statement"]
+
+_CLAUSE_END: Final = re.compile(r"[.,;:!?\n。，；：！？—–]|\b(?:but|instead|rather)\b|而是", re.IGNORECASE)
+_NEGATION: Final = re.compile(
+    r"\b(?:not|no|never|none|neither|nor|without|cannot|stopped|quit)\b|n['’]t\b|[不没沒别別无無非]", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The content terms of a text: in order, those that it only denies, and those that it affirms somewhere."""
+
+    order: tuple[str, ...]
+    denied: frozenset[str]
+    affirmed: frozenset[str]
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        return frozenset(pairwise(self.order))
+
+
+def read_statement(text: str) -> Statement:
+    """Terms after a negation are denied up to the end of their clause."""
+    order: list[str] = []
+    denied: set[str] = set()
+    affirmed: set[str] = set()
+    for clause in _CLAUSE_END.split(text):
+        negation = _NEGATION.search(clause)
+        before = clause if negation is None else clause[: negation.start()]
+        after = "" if negation is None else clause[negation.end() :]
+        order += [term for term in terms(before) + terms(after) if term in content_words(clause)]
+        affirmed |= content_words(before)
+        denied |= content_words(after)
+    return Statement(tuple(order), frozenset(denied - affirmed), frozenset(affirmed))
+
+
+def is_faithful(text: str, comment: str, note: str = "") -> bool:
+    """True if a text that is to stand for a comment, or for a note as the comment changes it, turns nothing round.
+
+    It denies nothing that the comment affirms and affirms nothing that it denies, and words of the comment follow each
+    other as they do there: "my boss is Bob and my assistant is Anna" does not say that the boss is Anna.
+    """
+    said, told, known = read_statement(comment), read_statement(text), read_statement(note)
+    if told.affirmed & said.denied or told.denied & said.affirmed:
+        return False
+    words = set(said.order)
+    for first, second in told.pairs:
+        if first in words and second in words and (first, second) not in said.pairs:
+            return False
+        if first not in words and second not in words and (first, second) not in known.pairs:
+            return False
+    return True
