@@ -31,7 +31,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
 from gateway.upstream.translate.speakers import ChatSpeaker, MessagesSpeaker
 from gateway.usage import Meter
-from gateway.wire.affinity import Affinity
+from gateway.wire.affinity import Affinity, StateGuard
 from gateway.wire.anthropic import AnthropicFace
 from gateway.wire.dialects.chat import ChatDialect
 from gateway.wire.guard import Guard, Protocol, with_expectations
@@ -237,6 +237,7 @@ class Gateway:
             limits=self._config.limits,
             is_open=self._keyring.is_open,
         )
+        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder)
         models = ModelList(self._pipeline.forwarder, self._config.models)
         return [
             *OpsFace(self._telemetry, self._state).routes(),
@@ -247,8 +248,8 @@ class Gateway:
                 self.memory.library, self.memory.recall, self.memory.registry, self._config.memory.default_user
             ).routes(),
             *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
-            *AnthropicFace(self._config, self._pipeline).routes(),
-            *OpenAIFace(self._config, self._pipeline, models, Affinity(self._owners)).routes(),
+            *AnthropicFace(self._config, self._pipeline, state).routes(),
+            *OpenAIFace(self._config, self._pipeline, models, state).routes(),
         ]
 
     async def _listen(self, desk: Desk) -> int:

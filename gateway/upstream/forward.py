@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -98,6 +98,18 @@ class Forwarder:
             return await self._served(self._in_order(route.targets), request)
         finally:
             self._in_flight -= 1
+
+    def is_clients_account(self, upstreams: Iterable[Upstream], client_headers: Mapping[str, str]) -> bool:
+        """True if all of these upstreams get the client's own credentials and none of ours: they keep their clients
+        apart themselves."""
+        return all(
+            upstream.config.kind in ("openai", "anthropic")
+            and upstream.config.api_key is None
+            and not upstream.config.headers
+            and not upstream.config.query
+            and bool(credentials(upstream.config, client_headers, self._is_own_key))
+            for upstream in upstreams
+        )
 
     def secrets(self, upstream: Upstream) -> Sequence[bytes]:
         """What an upstream gets from the configuration and must never come back from it."""

@@ -5,13 +5,20 @@ of the upstream's account: only a key with the right `upstream_state`, or a clie
 the upstream, reaches it.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.errors import NotFound
+from aiohttp import web
+
+from gateway.errors import Forbidden, NotFound
 from gateway.store.owners import Owner, Owners
 from gateway.turn import Principal, Right
+from gateway.upstream.client import Upstream
+from gateway.upstream.forward import Forwarder
+from gateway.wire.guard import principal_of
+from gateway.wire.state_references import owned_references, refers_to_state
 
-__all__ = ["Affinity"]
+__all__ = ["Affinity", "StateGuard"]
 
 
 class Affinity:
@@ -40,3 +47,31 @@ class Affinity:
         if is_refused:
             raise NotFound("there is no such response", param="previous_response_id")
         return owner
+
+
+class StateGuard:
+    """Keeps requests from what an upstream's account keeps for others."""
+
+    def __init__(self, affinity: Affinity, forwarder: Forwarder) -> None:
+        self.affinity = affinity
+        self._forwarder = forwarder
+
+    def is_own_account(self, request: web.Request, upstreams: Iterable[Upstream]) -> bool:
+        """True if the client's own credentials, and none of ours, go to all upstreams that may be asked."""
+        return self._forwarder.is_clients_account(upstreams, request.headers)
+
+    async def check_body(
+        self, request: web.Request, raw: bytes, body: Mapping[str, Any], upstreams: Iterable[Upstream], user: str | None
+    ) -> Owner | None:
+        """The owner of what a body continues; None if it continues nothing that is known. Raises BadRequest, NotFound
+        or Forbidden."""
+        principal, owner = principal_of(request), None
+        is_own_account = self.is_own_account(request, upstreams)
+        for id_ in owned_references(body):
+            owner = await self.affinity.get(principal, id_, user, is_own_account=is_own_account) or owner
+        if is_own_account or Right.UPSTREAM_STATE in principal.rights or not refers_to_state(raw, body):
+            return owner
+        raise Forbidden(
+            "the body names files, vector stores, containers, items or prompts that the upstream keeps for all keys of "
+            f"the gateway: this key does not have the right `{Right.UPSTREAM_STATE}`"
+        )

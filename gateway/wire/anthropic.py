@@ -4,6 +4,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.pipeline import Pipeline
+from gateway.wire.affinity import StateGuard
 from gateway.wire.answers import relay, send
 from gateway.wire.dialects.messages import MessagesDialect, read_messages
 from gateway.wire.guard import parse_json, read_body
@@ -13,7 +14,8 @@ __all__ = ["AnthropicFace"]
 
 
 class AnthropicFace:
-    def __init__(self, config: Config, pipeline: Pipeline) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, state: StateGuard) -> None:
+        self._state = state
         self._config = config
         self._pipeline = pipeline
         self._dialect = MessagesDialect()
@@ -28,6 +30,8 @@ class AnthropicFace:
         raw = await read_body(request, self._config.limits)
         body = parse_json(raw, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
+        upstreams = [target.upstream for target in self._pipeline.forwarder.route(ask.model).targets]
+        await self._state.check_body(request, raw, body, upstreams, None)
         turn = turn_of(request, raw, body, ask, dialect=self._dialect, config=self._config)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 

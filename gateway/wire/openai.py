@@ -1,7 +1,7 @@
 """The OpenAI face: chat and responses with memory, completions, models, and everything else under `/v1` passed
 through."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,8 +17,9 @@ from gateway.pipeline import Pipeline
 from gateway.store.owners import Owner
 from gateway.turn import Ask
 from gateway.upstream.client import Upstream
+from gateway.upstream.routes import Route
 from gateway.upstream.tee import decoder_of
-from gateway.wire.affinity import Affinity
+from gateway.wire.affinity import StateGuard
 from gateway.wire.answers import relay, send
 from gateway.wire.body import Pieces
 from gateway.wire.dialects.chat import ChatDialect, read_chat
@@ -35,11 +36,12 @@ _JSON = "application/json"
 
 
 class OpenAIFace:
-    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList, affinity: Affinity) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList, state: StateGuard) -> None:
         self._config = config
         self._pipeline = pipeline
         self._models = models
-        self._affinity = affinity
+        self._state = state
+        self._affinity = state.affinity
         self._chat, self._responses = ChatDialect(), ResponsesDialect()
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -61,36 +63,41 @@ class OpenAIFace:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._json(request)
         ask = read_chat(body, self._config.limits.messages)
+        await self._check_body(request, raw, body, ask.model, ask)
         turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         """The upstream may hold what was said before; which one, and in which conversation, is known by the id."""
         raw, body = await self._json(request)
-        principal = principal_of(request)
         ask = read_response(body, self._config.limits.messages)
-        user = self._user(request, ask)
-        conversation = conversation_of(body)
-        is_own_account = self._is_own_account(self._pipeline.forwarder.route(ask.model).upstream)
-        before = None
-        for continued in (conversation, body.get("previous_response_id")):
-            before = await self._affinity.get(principal, continued, user, is_own_account=is_own_account) or before
+        before = await self._check_body(request, raw, body, ask.model, ask)
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
         turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
         exchange = await self._pipeline.open(turn)
         if exchange.attempts:  # a model's answer, no plugin's
             session = turn.identity.session_id if turn.identity else None
-            owner = Owner(principal.tenant, user, exchange.upstream, session)
+            user = self._user(request, ask, self._config.memory.default_user)
+            owner = Owner(principal_of(request).tenant, user, exchange.upstream, session)
             exchange.on_id = partial(self._affinity.put, owner=owner)
-            if conversation is not None and exchange.status < 400:
+            conversation = conversation_of(body)
+            if conversation is not None and before is None and exchange.status < 400:
                 self._affinity.put(conversation, owner)
         return await send(request, exchange, self._config.server.keep_alive)
+
+    async def _check_body(
+        self, request: web.Request, raw: bytes, body: Mapping[str, Any], model: str, ask: Ask
+    ) -> Owner | None:
+        upstreams = [target.upstream for target in self._pipeline.forwarder.route(model).targets]
+        user = self._user(request, ask, self._config.memory.default_user)
+        return await self._state.check_body(request, raw, body, upstreams, user)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._json(request)
         model, stream = model_of(body), bool(body.get("stream"))
         ask = Ask(model=model, stream=stream)
+        await self._check_body(request, raw, body, model, ask)
         turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
         return await send(
             request, await self._pipeline.open(replace(turn, identity=None)), self._config.server.keep_alive
@@ -106,35 +113,31 @@ class OpenAIFace:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         """Everything else under `/v1`: inference freely, what an upstream keeps by its owner or by right."""
-        principal = principal_of(request)
-        path = request.rel_url.raw_path.removeprefix("/v1")
-        meaning = parse_path(path)
-        user = self._user(request, Ask(model="", stream=False))
-        upstream = self._pipeline.forwarder.upstreams[0]
-        is_own_account = self._is_own_account(upstream)
-        meaning.check(principal, request.method, is_own_account=is_own_account)
-        owner = await self._affinity.get(principal, meaning.owned_id, user, is_own_account=is_own_account)
-        if owner is not None:
-            upstream = self._named(owner.upstream) or upstream
+        meaning = parse_path(request.rel_url.raw_path.removeprefix("/v1"))
+        meaning.check_method(request.method)
         pieces = Pieces(request, self._config.limits)
         body: bytes | AsyncIterator[bytes] | None = pieces.read() if request.body_exists else None
-        if request.content_type == _JSON and request.body_exists:
+        parsed: Any = None
+        if request.body_exists and (request.content_type == _JSON or meaning.takes_json):
             body, parsed = await self._json(request)
-            if request.method == "POST" and isinstance(parsed, dict) and isinstance(parsed.get("model"), str):
-                return await self._passed_by_model(request, body, parsed, user)
+        fields = parsed if isinstance(parsed, dict) else {}
+        user = self._user(request, Ask(model="", stream=False), None)
+        model = fields.get("model") if request.method == "POST" else None
+        route = self._pipeline.forwarder.route(model) if isinstance(model, str) else None
+        upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
+        principal, is_own_account = principal_of(request), self._state.is_own_account(request, upstreams)
+        meaning.check(principal, request.method, is_own_account=is_own_account)
+        owner = await self._affinity.get(principal, meaning.owned_id, user, is_own_account=is_own_account)
+        if isinstance(body, bytes):
+            owner = await self._state.check_body(request, body, fields, upstreams, user) or owner
+        if route is not None and isinstance(body, bytes) and not meaning.makes_conversation:
+            return await self._passed_by_model(request, body, route if owner is None else route.only(owner.upstream))
+        upstream = (self._named(owner.upstream) if owner else None) or upstreams[0]
         return await self._passed(request, upstream, body, pieces, meaning)
 
-    async def _passed_by_model(
-        self, request: web.Request, raw: bytes, parsed: dict[str, Any], user: str | None
-    ) -> web.StreamResponse:
-        """To the upstream that has the model of the body, or keeps what the body continues."""
+    async def _passed_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
+        """To the upstream that has the model of the body."""
         forwarder = self._pipeline.forwarder
-        route = forwarder.route(parsed["model"])
-        is_own_account = self._is_own_account(route.upstream)
-        for continued in (parsed.get("previous_response_id"), conversation_of(parsed)):
-            owner = await self._affinity.get(principal_of(request), continued, user, is_own_account=is_own_account)
-            if owner is not None:
-                route = route.only(owner.upstream)
         served = await forwarder.send_chat(
             route,
             path=request.rel_url.raw_path.removeprefix("/v1"),
@@ -179,19 +182,15 @@ class OpenAIFace:
         except orjson.JSONDecodeError:
             return
         if isinstance(made, dict) and isinstance(made.get("id"), str):
-            user = self._user(request, Ask(model="", stream=False))
+            user = self._user(request, Ask(model="", stream=False), self._config.memory.default_user)
             self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
-
-    def _is_own_account(self, upstream: Upstream) -> bool:
-        """True if an upstream gets no credentials of ours: then it keeps its clients apart by theirs."""
-        return not self._pipeline.forwarder.secrets(upstream)
 
     def _named(self, name: str) -> Upstream | None:
         return next((one for one in self._pipeline.forwarder.upstreams if one.name == name), None)
 
-    def _user(self, request: web.Request, ask: Ask) -> str | None:
+    def _user(self, request: web.Request, ask: Ask, default: str | None) -> str | None:
         """Who is named by the key, the headers or the body."""
-        named = identify(principal_of(request), request.headers, ask, self._config.memory.default_user)
+        named = identify(principal_of(request), request.headers, ask, default)
         return None if named is None else named.user_id
 
     async def _json(self, request: web.Request) -> tuple[bytes, Any]:

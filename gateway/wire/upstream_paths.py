@@ -48,11 +48,19 @@ class UpstreamPath:
     def makes_conversation(self) -> bool:
         return self.steps == ("conversations",)
 
+    @property
+    def takes_json(self) -> bool:
+        """True if a body is JSON, whatever its headers say: it may name what the upstream keeps."""
+        return bool(self.steps) and self.steps[0] in _OWNED
+
+    def check_method(self, method: str) -> None:
+        """Raise NotFound for another spelling of a path that the gateway reads itself."""
+        if method == "POST" and self.plain in _READ_HERE:
+            raise NotFound(f"ask for /v1/{self.plain} by exactly that path")
+
     def check(self, principal: Principal, method: str, *, is_own_account: bool) -> None:
         """Raise Forbidden or NotFound if a key may not reach the path. `is_own_account`: the client's own credentials
         go to the upstream, which keeps accounts apart itself."""
-        if method == "POST" and self.plain in _READ_HERE:
-            raise NotFound(f"ask for /v1/{self.plain} by exactly that path")
         if self.steps and self.steps[0] in _NEVER:
             raise NotFound("the administration of an upstream's account is not reachable through the gateway")
         is_free = self.is_inference or self.owned_id or (method == "POST" and self.makes_conversation)

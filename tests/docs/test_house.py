@@ -71,6 +71,8 @@ SHOWN_BY = {
     "wire/models.py": "flow/test_fidelity.py",
     "recall/startup.py": "flow/test_start.py",
     "wire/places.py": "faults/test_bounds.py",
+    "learn/polarity.py": "unit/learn/test_judgement.py",
+    "wire/state_references.py": "flow/test_upstream_state.py",
     "wire/affinity.py": "flow/test_upstream_state.py",
     "wire/upstream_paths.py": "flow/test_upstream_state.py",
     "store/owners.py": "flow/test_upstream_state.py",

@@ -317,7 +317,8 @@ async def test_a_users_response_is_not_anothers_of_the_same_key(gateway: Running
 
 async def test_a_conversation_stays_where_it_is_held(tmp_path: Path, upstream: FakeUpstream) -> None:
     upstream.script = speaks_responses("Noted.")
-    keys = [{"key": "key-acme", "tenant": "acme"}, {"key": "key-umbra", "tenant": "umbra"}]
+    rights = ["chat", "memory", "upstream_state"]
+    keys = [{"key": f"key-{name}", "tenant": name, "rights": rights} for name in ("acme", "umbra")]
     async with running_upstream() as other:
         other.script = speaks_responses("Noted.")
         both = [{"name": name, "base_url": one.url, "weight": 1} for name, one in (("a", upstream), ("b", other))]

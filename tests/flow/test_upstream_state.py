@@ -105,13 +105,101 @@ async def test_what_an_account_keeps_needs_a_right_where_it_is_shared(gateway: R
         assert (await gateway.get(path, OPS)).status == 200, path
 
 
+OWN = {"authorization": "Bearer sk-of-the-client", "x-gateway-key": "key-of-acme"}
+
+
 @pytest.mark.parametrize(
-    "changes", [SHARED, {"auth": {"keys": KEYS[:1]}, **SHARED}, {"auth": {"keys": KEYS}}], ids=["open", "one", "own"]
+    ("changes", "key"),
+    [(SHARED, {}), ({"auth": {"keys": KEYS[:1]}, **SHARED}, ACME), ({"auth": {"keys": KEYS}}, OWN)],
+    ids=["open", "one", "own"],
 )
-async def test_where_there_is_nobody_to_keep_apart_all_is_passed_through(gateway: Running) -> None:
+async def test_where_there_is_nobody_to_keep_apart_all_is_passed_through(gateway: Running, key: dict[str, str]) -> None:
     for path in STATEFUL[:8]:
-        assert (await gateway.get(path, ACME)).status == 200, path
-    assert (await gateway.get("/v1/responses/resp_unknown", ACME)).status == 200
+        assert (await gateway.get(path, key)).status == 200, path
+    assert (await gateway.get("/v1/responses/resp_unknown", key)).status == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"auth": {"keys": KEYS}},
+        {"auth": {"keys": KEYS}, "upstreams__0__api_key": "sk-1234"},
+        {"auth": {"keys": KEYS}, "upstreams__0__headers": {"x-team": "ours"}},
+    ],
+    ids=["nobody's credentials", "a short key", "a header"],
+)
+async def test_an_account_is_a_clients_own_only_with_its_credentials_alone(gateway: Running) -> None:
+    for path in STATEFUL[:8]:
+        assert (await gateway.get(path, UMBRA)).status == 403, path
+    assert (await gateway.get("/v1/responses/resp_unknown", UMBRA)).status == 404
+
+
+@pytest.mark.parametrize("spread", [{"models__fallbacks": {"llama": ["gpt-5"]}}, {}])
+async def test_every_upstream_that_may_be_asked_counts(
+    tmp_path: Path, upstream: FakeUpstream, spread: dict[str, Any]
+) -> None:
+    upstreams = [
+        {"name": "local", "base_url": upstream.url, "models": ["llama*"]},
+        {"name": "shared", "base_url": upstream.url, "models": ["gpt*"], "api_key": "sk-of-the-account"},
+    ]
+    key = {**OWN, "x-gateway-key": "key-of-umbra"}
+    config = configuration(tmp_path, upstream.url, auth={"keys": KEYS}, upstreams=upstreams, **spread)
+    async with running_gateway(config) as gateway:
+        for path in ("batches", "fine_tuning/jobs", "assistants", "threads/runs", "videos"):
+            assert (await gateway.post(f"/v1/{path}", {"model": "gpt-5"}, key)).status == 403, path
+        assert (await gateway.post("/v1/responses/resp_foreign/cancel", {"model": "gpt-5"}, key)).status == 404
+        if spread:
+            body = {"model": "llama", "input": "hi", "previous_response_id": "resp_foreign"}
+            for path in ("/v1/responses", "/v1/responses/compact"):
+                assert (await gateway.post(path, body, key)).status == 404, path
+        assert not upstream.received
+
+
+@pytest.mark.parametrize("changes", [{"auth": {"keys": KEYS}, **SHARED}])
+async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, upstream: FakeUpstream) -> None:
+    said = [{"role": "user", "content": "hi"}]
+    file = {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}
+    refused: list[tuple[str, dict[str, Any], int]] = [
+        ("/v1/responses", {**BODY, "previous_response_id": ["resp_x"]}, 400),
+        ("/v1/responses", {**BODY, "previous_response_id": {"id": "resp_x"}}, 400),
+        ("/v1/responses", {**BODY, "conversation": ["conv_x"]}, 400),
+        ("/v1/responses", {**BODY, "conversation": {"id": "conv_x"}}, 404),
+        ("/v1/responses/compact", {"previous_response_id": "resp_x"}, 404),
+        ("/responses/compact", {"previous_response_id": "resp_x"}, 404),
+        ("/v1/chat/completions", {"model": "m", "messages": said, "previous_response_id": "resp_x"}, 404),
+        ("/v1/completions", {"model": "m", "prompt": "x", "previous_response_id": "resp_x"}, 404),
+        ("/v1/chat/completions", {"model": "m", "messages": [file]}, 403),
+        ("/v1/responses", {**BODY, "input": [{"type": "item_reference", "id": "msg_x"}]}, 403),
+        ("/v1/responses", {**BODY, "tools": [{"type": "file_search", "vector_store_ids": ["vs_x"]}]}, 403),
+        ("/v1/responses", {**BODY, "tools": [{"type": "code_interpreter", "container": "cntr_x"}]}, 403),
+        ("/v1/responses", {**BODY, "prompt": {"id": "pmpt_x"}}, 403),
+        ("/v1/messages", {"model": "m", "max_tokens": 9, "messages": said, "container": "cntr_x"}, 403),
+    ]
+    for path, body, status in refused:
+        reply = await gateway.post(path, body, UMBRA)
+        assert reply.status == status, (path, body, reply.body)
+    for kind in ("text/plain", "application/vnd.api+json", "application/octet-stream"):
+        headers = {**UMBRA, "content-type": kind}
+        asked = await gateway.post("/v1/responses/compact", {"previous_response_id": "resp_x"}, headers)
+        assert asked.status == 404, kind
+    assert not upstream.received
+    schema = {"type": "object", "properties": {"file_id": {"type": "string"}, "container": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {**schema, "default": {"file_id": "x"}}}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "x"}'}}
+    talk = [*said, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "ok"}]
+    plain = {"model": "m", "messages": talk, "tools": [tool], "metadata": {"file_id": "mine"}}
+    assert (await gateway.post("/v1/chat/completions", plain, UMBRA)).status == 200, "the client's own words"
+
+
+@pytest.mark.parametrize("changes", [{"auth": {"keys": KEYS}, "memory__default_user": "me", **SHARED}])
+async def test_an_owner_stays_the_owner(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = speaks_responses("Noted.", "resp_8")
+    own = {**BODY, "conversation": "conv_8"}
+    ops = {**OPS, "x-memory-user": "ada"}
+    assert (await gateway.post("/v1/responses", own, ops)).status == 200
+    assert (await gateway.post("/v1/responses", own, ADA)).status == 200
+    assert (await gateway.get("/v1/responses/resp_8", ACME)).status == 200, "a key that names nobody"
+    assert (await gateway.get("/v1/responses/resp_8", {**ACME, "x-memory-user": "bob"})).status == 404
 
 
 @pytest.mark.parametrize("changes", [SHARED, {"auth": {"keys": KEYS}, **SHARED}])

@@ -49,7 +49,12 @@ RED, OLIVES = "My car is red.", "I like olives."
         ([RED], "No, my car is blue, not red.", [], ["My car is red."]),
         (["我的车是红色的。"], "不对，我的车是蓝色的，不是红色的。", [(0, "我的车是红色的，不是蓝色的。")], []),
         (["我的车是红色的。"], "不对，我的车是蓝色的，不是红色的。", [], ["我的车是红色的。"]),
-        (["My boss is Anna and my assistant is Bob."], "My boss is Bob and my assistant is Anna.", [], ["My boss is Anna."]),
+        (
+            ["My boss is Anna and my assistant is Bob."],
+            "My boss is Bob and my assistant is Anna.",
+            [],
+            ["My boss is Anna."],
+        ),
         ([RED, "My bike is blue."], "No, my car is blue and my bike is red.", [], [RED]),
         (["My brother is older than me."], "No, I am older than my brother.", [], ["My brother is older than me."]),
         (["I write with my left hand."], "I write with my right hand.", [], ["I write with my hand."]),

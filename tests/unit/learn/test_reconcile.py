@@ -166,7 +166,7 @@ async def test_a_merged_text_names_whatever_gave_it_a_word_and_must_not_instruct
         ("The user does not like olives", "The user likes olives", "same", ""),
         ("用户不喜欢橄榄", "用户喜欢橄榄", "same", ""),
         ("The user's car is blue", "The user's car is red", "more_precise", "The user's car is red"),
-        ("The user has a Volvo", "The user's red Volvo was bought in Bonn in 2015", "more_precise", "The user has a Volvo"),
+        ("The user has a Volvo", "The red Volvo was bought in Bonn in 2015", "more_precise", "The user has a Volvo"),
         ("The user does not eat fish", "The user eats fish daily", "more_precise", "The user eats fish daily"),
     ],
 )  # fmt: skip
