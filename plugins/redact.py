@@ -1,8 +1,8 @@
 """Keeps secrets out of the memory: what is stored has them replaced, before the journal sees it.
 
-It looks for what has a form of its own: keys of known makers, bearer and JSON web tokens, private keys, passwords that
-are called so, and card numbers that pass the Luhn check. What was found is counted by kind, never logged. All patterns
-take time in proportion to the text, whatever the text is.
+It looks for secrets with a form of their own: keys of known makers, bearer and JSON web tokens, private keys, named
+passwords, and card numbers that pass the Luhn check. They are counted by kind, never logged. All patterns take time in
+proportion to the text.
 """
 
 import asyncio
@@ -16,7 +16,28 @@ from gateway.turn import Record, Turn
 
 Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
 
-_CHARACTER = "[A-Za-z0-9!@#$%^&*+/=_.-]"
+_QUOTE = r"['\"`*_\s]{0,8}"
+"""Quotes, marks of Markdown and spaces between a name, its separator and the secret."""
+_LOGIN = (
+    r"(?i:(?<![A-Za-z])(?:passw(?:or)?ds?|pwd|passphrase)(?![A-Za-z])"
+    r"(?!\s(?:manager|hash|field|policy|polic|reset|protected|less|length|strength))"
+    r"|(?:密码|口令)(?!学|红包|管理|强度|找回|本))"
+)
+_KEY = (
+    r"(?i:(?<![A-Za-z])(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?key|account[_ -]?key"
+    r"|client[_ -]?secret)(?![A-Za-z])|密钥)"
+)
+_ANY_KEY = r"(?i:(?<![A-Za-z])(?:secrets?|tokens?|credentials?|keys?)(?![A-Za-z_])|密钥|令牌)"
+# without quotes, an expression that makes or names a secret is none
+_NO_EXPRESSION = r"(?![A-Za-z_][\w.]{0,128}[(\[]|(?:process\.env|os\.environ|env|self|cls)\.|\$?\{|<)"
+_VALUE = r"[^\s'\"`,;，。；|\u3000-\u9fff\uff00-\uffef]"
+"""A character of a password. Chinese text runs on without a space after it."""
+_AFTER_COLON = (
+    rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+]|[A-Za-z]{{1,64}}(?:-[A-Za-z]{{1,64}}){{2}})(?P<value>{_VALUE}{{6,256}})"
+)
+_STRICT = r"[A-Za-z0-9!@#$%^&*+=_.-]"
+_EMAIL = r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9-]{1,64}\.[a-z]"
+_LONG = r"[A-Za-z0-9+=_-]"
 _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
     "private_keys": (
         re.compile(
@@ -32,30 +53,50 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"\bxox[abeprs]-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,}"),
         re.compile(r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"),
         re.compile(r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
+        # the name and its value: "password: x", "api_key=x", "the password is x"
+        re.compile(rf"(?:{_LOGIN}|{_KEY}){_QUOTE}(?:=>|->|→|=|:|：){_QUOTE}{_NO_EXPRESSION}{_AFTER_COLON}"),
         re.compile(
-            r"(?i)(?<![A-Za-z])(?:api[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|access[_ -]?key|client[_ -]?secret"
-            r"|passw(?:or)?d|密码|口令)"
-            r"['\"]?\s*(?:is|=|:|：|是|为)\s*"
-            # without quotes, an expression that makes or names one is no secret
-            r"(?:['\"]|(?![A-Za-z_][\w.]{0,128}[(\[]|\$?\{|<))"
-            r"(?=[^\s'\"]{0,64}[0-9!@#$%^&*+-])[^\s'\",;，。；]{6,256}"
+            rf"(?:{_LOGIN}|{_KEY})\s?(?:=|:|：)\s?(?P<quote>['\"`])(?!\$?\{{)(?=[^'\"`\n]{{0,64}}[0-9!@#$%^&*+])(?P<value>[^'\"`\n]{{6,256}})(?P=quote)"
         ),
-        # some words between the name and the secret, which then must look like one: "the AWS secret for item X: …"
         re.compile(
-            r"(?i:(?<![A-Za-z])(?:secret|passw(?:or)?d|passphrase|api[_ -]?key|access[_ -]?key|credentials?|密码|口令"
-            r"|密钥)[^\n:=：]{0,60}(?:\s(?:is|was)\s|=|:|：|是|为)\s{0,8})['\"]?"
-            rf"(?={_CHARACTER}{{0,64}}[0-9])(?={_CHARACTER}{{0,64}}[a-z])(?={_CHARACTER}{{0,64}}[A-Z!@#$%^&*+/]){_CHARACTER}{{8,256}}"
+            rf"(?:{_LOGIN}|{_KEY})['\"`]?(?:\s{{1,8}}(?:is|was)\s{{1,8}}|\s?[是为]\s?[:：]?\s?)['\"`]?{_NO_EXPRESSION}"
+            rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+])(?P<value>{_VALUE}{{6,256}})"
+        ),
+        # some words or none between the name and a value, which then must look like a password
+        re.compile(
+            rf"{_LOGIN}(?:[^\n:=：|→]{{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为))?{_QUOTE}"
+            rf"(?!{_EMAIL}){_NO_EXPRESSION}(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[a-z])(?={_STRICT}{{0,64}}[A-Z!@#$%^&*+])"
+            rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+        ),
+        re.compile(
+            rf"(?i:(?<![A-Za-z])(?:secret|credential)s?(?![A-Za-z_]))[^\n:=：]{{0,60}}[:=：]{_QUOTE}(?!{_EMAIL}){_NO_EXPRESSION}"
+            rf"(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[A-Za-z])(?={_STRICT}{{0,64}}[!@#$%^&*])"
+            rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+        ),
+        # a long random value near the name: 40 characters as AWS has them, 24 mixed ones or 32 hexadecimal digits
+        re.compile(
+            rf"{_ANY_KEY}[^\n]{{0,80}}?(?<![A-Za-z0-9/+_.-])(?=[A-Za-z/+]{{0,39}}[0-9])(?=[a-z0-9/+]{{0,39}}[A-Z])"
+            r"(?=[A-Z0-9/+]{0,39}[a-z])(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+_.-])"
+        ),
+        re.compile(
+            rf"{_ANY_KEY}(?:(?!commit|\bsha|hash|md5|uuid)[^\n:=：|→]){{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为)"
+            rf"{_QUOTE}(?P<value>(?={_LONG}{{0,64}}[0-9])(?={_LONG}{{0,64}}[a-z])(?={_LONG}{{0,64}}[A-Z]){_LONG}{{24,512}}"
+            r"|[0-9a-f]{32,128})(?![A-Za-z0-9(\[/.])"
         ),
     ),
     "tokens": (
         re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
         re.compile(r"(?i)\b(?:bearer|token)\s+(?=[A-Za-z0-9._~+/-]*\d)[A-Za-z0-9._~+/-]{20,}=*"),
+        re.compile(r"(?i)\bauthorization['\"]?\s?[:=]\s?['\"]?basic\s(?P<value>[A-Za-z0-9+/]{8,}={0,2})"),
         re.compile(r"(?<=://)[^\s/:@]{1,64}:[^\s/@]{3,256}(?=@)"),
     ),
 }
 _SMALL = 4096  # characters that are looked through at once; more are in a thread
-# digits in the midst of Latin letters are part of a name or of a hexadecimal id
-_CARD = re.compile(r"(?<![A-Za-z0-9_.-])(?:\d[ -]?){12,18}\d(?![A-Za-z0-9_-])")
+# digits in the midst of Latin letters are part of a name or of a hexadecimal id; an expiry date may follow
+_CARD = re.compile(
+    r"(?:(?<![A-Za-z0-9.-])|(?i:(?<=card)|(?<=visa)|(?<=amex)))"
+    r"(?:\d[ -]?){12,18}\d(?![A-Za-z0-9]|/\d\d|-(?!\d\d/\d\d)[A-Za-z0-9])"
+)
 
 
 class Redact(Plugin):
@@ -104,15 +145,22 @@ class Redact(Plugin):
 
     def _clean(self, text: str) -> str:
         for kind, pattern in self._patterns:
-            text, found = pattern.subn(self.config.replace_with, text)
-            if found:
+            text, replacements = pattern.subn(self._hide, text)
+            if replacements:
                 self._count(kind)
         if "cards" in self.config.kinds:
             text = _CARD.sub(self._card, text)
         return text
 
+    def _hide(self, match: re.Match[str]) -> str:
+        """What is replaced is the secret, not its name."""
+        start, end = match.span("value" if "value" in match.re.groupindex else 0)
+        before, after = match.string[match.start() : start], match.string[end : match.end()]
+        return f"{before}{self.config.replace_with}{after}"
+
     def _card(self, match: re.Match[str]) -> str:
-        if not _passes_luhn([int(digit) for digit in match.group() if digit.isdigit()]):
+        is_in_id = match.string.startswith("_", max(match.start() - 1, 0)) and match.string.startswith("_", match.end())
+        if is_in_id or not _passes_luhn([int(digit) for digit in match.group() if digit.isdigit()]):
             return match.group()
         self._count("cards")
         return self.config.replace_with
