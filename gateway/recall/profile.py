@@ -25,12 +25,17 @@ _ABOUT: Final = "about"  # who the user is
 _TOPICS: Final = ("address", "health", "style", _ABOUT)
 # said of oneself and of nothing else: what is told by the way is recalled where it matters
 _OWN_HEALTH: Final = re.compile(
-    r"^(?:\W*(?:\w+:\s*)?(?:I'm|I am|Remember)\b[^,;:]{3,50}|.{0,6}我[^，；：,]{2,24})$", re.IGNORECASE
+    r"^(?:\W*(?:\w+:\s*)?(?:I['’]m|I am|I (?:also )?have|I can['’]?t|I cannot|I can not|I must not|I mustn['’]t"
+    r"|I may not|Remember)\b[^,;:]{3,50}|.{0,6}我[^，；：,]{2,24})$",
+    re.IGNORECASE,
 )
 _SAME: Final = 0.6  # likeness of words from which on two wishes are about the same thing
 _ADDRESS: Final = re.compile(r"\b(?:call(?:ing)?|address(?:ing)?)\s+me\b|叫我|称呼我", re.IGNORECASE)
 _HARM: Final = re.compile(
-    r"\b(?:allerg|intoleran|diabet|coeliac|celiac|epilep|asthma)|过敏|不耐|糖尿病|哮喘", re.IGNORECASE
+    r"\b(?:allerg|intoleran|diabet|coeliac|celiac|epilep|asthma)"
+    r"|\b(?:can['’]?t|cannot|can not|must not|mustn['’]t|may not)\s+(?:eat|drink|tolerate)\b"
+    r"|过敏|不耐|糖尿病|哮喘|癫痫|乳糜泻|不能[吃喝]|不可以[吃喝]",
+    re.IGNORECASE,
 )
 _CONDITION: Final = re.compile(
     r"\b(?:when(?:ever)?|if|unless|while)\b.*$|(?:当|如果|在).{2,}?(?:时|的时候)", re.IGNORECASE
@@ -130,7 +135,7 @@ class _Marks:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[bool, bool, int, frozenset[str], frozenset[str]]:
-    """What the patterns find in a wish; kept, since all wishes of a user are compared after each new one."""
+    """The traits of a text before they are bits. Cached: all wishes of a user are compared after each new one."""
     subjects = sum(1 << bit for bit, subject in enumerate(_SUBJECTS) if subject.search(text))
     condition = _CONDITION.search(text)
     return (
@@ -147,6 +152,8 @@ def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits
         return bool(newer.info.get("trait") == older.info.get("trait"))  # each has one value
     if of_older.is_harm and not of_newer.is_harm:
         return False  # a new diet does not end an allergy
+    if of_older.is_harm and of_older.terms & ~of_newer.terms:
+        return False  # nor does another allergy
     if of_newer.is_address and of_older.is_address:
         return True
     if (of_newer.condition or of_older.condition) and _alike(of_newer.condition, of_older.condition) < _SAME:
@@ -156,6 +163,7 @@ def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits
     return _alike(of_newer.terms, of_older.terms) >= _SAME
 
 
-def _alike(one: int, other: int) -> float:
-    """Dice's coefficient, as `likeness` of terms."""
-    return 2 * (one & other).bit_count() / (one.bit_count() + other.bit_count()) if one and other else 0.0
+def _alike(first: int, second: int) -> float:
+    """Dice's coefficient of two sets of terms, as `likeness`."""
+    common = (first & second).bit_count()
+    return 2 * common / (first.bit_count() + second.bit_count()) if common else 0.0

@@ -66,6 +66,13 @@ _PATTERNS: Final = (
      r"[\u4e00-\u9fff]{1,4}(?=[，,。！!]|$).{0,8}$"),
     ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
      r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
+    ("health", r"\bI\s+(?:can't|cannot|can not|must not|mustn't|am not allowed to|may not)\s+(?:eat|drink|tolerate)\s+"
+     r"(?!any(?:thing|\s+more|more)|another|it\b|that\b|this\b|these\b|those\b|much|so\b|until|before|while|right|and\b"
+     r"|or\b|when|there|here|with\b|out\b)\w"),
+    ("health", r"\bI\s+(?:also\s+)?have\s+(?:an?\s+)?(?:[\w-]+\s+){0,3}?(?:allerg(?:y|ies)|intolerance|diabetes"
+     r"|celiac|coeliac|epilepsy|asthma)\b(?!\s+(?:medication|test|season|guide|question|book|patient)s?)"),
+    ("health", rf"我(?!{_ZH_KIN})(?:患有|有|得了|是).{{0,6}}(?:糖尿病|哮喘|癫痫|乳糜泻|过敏症)"),
+    ("health", rf"我(?!{_ZH_KIN}).{{0,2}}(?:不能|不可以)(?:吃|喝)(?![了太这那晚完多得饭苦亏])[\u4e00-\u9fff]"),
     ("health", rf"我(?!{_ZH_KIN}).{{0,4}}(?:对.{{1,12}}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
     ("style", r"^\W*(?:please\s+|so\s+)?(?:from now on|in (?:the )?future(?!\s+\w+s\b)|going forward"
      rf"|for all (?:future|your) \w+)\b(?!,?\s+{_NARRATOR}).{{3,}}"),
@@ -93,8 +100,8 @@ _PATTERNS: Final = (
 # a word without which none of the patterns matches: most sentences end here
 _TRIGGER = re.compile(
     r"\b(?:prefer|hate|dislike|detest|adore|stand|bear|avoid|like|love|enjoy|want|eat|drink|favou?rite|never|always|call"
-    r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allergic|intolerant|colou?r|left-handed|diabetic"
-    r"|coeliac|celiac|teetotal|name|called|from now on|future"
+    r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allerg|intoleran|colou?r|left-handed|diabet"
+    r"|epilep|asthma|coeliac|celiac|teetotal|name|called|from now on|future"
     r"|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
     re.IGNORECASE,
 )
@@ -145,6 +152,7 @@ def _trait(sentence: str) -> str:
 
 
 def _topic(sentence: str) -> str | None:
+    sentence = sentence.replace("’", "'")
     if not _SHORTEST <= len(sentence) <= _LONGEST or not _TRIGGER.search(sentence):
         return None
     if is_question(sentence) or _ONCE.search(sentence):

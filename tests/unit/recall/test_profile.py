@@ -54,6 +54,9 @@ def test_a_newer_wish_about_the_same_replaces_the_older(older: str, newer: str) 
         ("I'm allergic to peanuts.", "I'm a vegetarian."),
         ("Always use metric units.", "Never use emojis."),
         ("我对花生过敏。", "以后都用中文回答"),
+        ("I’m allergic to peanuts.", "I can't eat gluten."),
+        ("I can't eat nuts.", "I can't eat gluten."),
+        ("我不能吃花生。", "我有糖尿病。"),
     ],
 )
 def test_wishes_about_different_things_stand_side_by_side(one: str, other: str) -> None:
