@@ -234,6 +234,7 @@ class Gateway:
             lambda: self.memory.reindexer,
             self.memory.forgetter,
             self.memory.transfer,
+            self.memory.startup,
             limits=self._config.limits,
             is_open=self._keyring.is_open,
         )

@@ -132,7 +132,7 @@ class MemoryEngine:
             count=self._count,
         )
         parts = (self.journal, self._store, self.registry)
-        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled)
+        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled, on_change=self.on_change)
         self.forgetter = Forgetter(
             *parts,
             folder=self.folder,

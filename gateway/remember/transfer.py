@@ -82,7 +82,8 @@ class TakenIn:
 
 
 class Transfer:
-    """`screen` shows plugins what is to be stored; `settled` waits until all that was written is stored."""
+    """`screen` shows plugins what is to be stored; `settled` waits until all that was written is stored; `on_change`
+    are called with the scopes into which memories were imported."""
 
     def __init__(
         self,
@@ -92,12 +93,14 @@ class Transfer:
         *,
         screen: Screen,
         settled: Callable[[], Awaitable[None]],
+        on_change: Sequence[Callable[[Collection[str]], None]] = (),
     ) -> None:
         self._journal = journal
         self._store = store
         self._registry = registry
         self._screen = screen
         self._settled = settled
+        self._on_change = on_change
 
     async def export(self, selection: Selection) -> AsyncIterator[bytes]:
         """Lines, some at a time. Raises MemoryUnavailable."""
@@ -139,6 +142,8 @@ class Transfer:
                 records = list(await self._screen(scope, [record for own, record in new if own.value == scope.value]))
                 await self._journal.append(records, may_exist=True)
                 count += len(records)
+                for listener in self._on_change:
+                    listener({scope.value})
         except (StoreFailed, RegistryFailed, JournalFailed) as error:
             raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
         except PluginUnavailable as error:

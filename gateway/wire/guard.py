@@ -219,7 +219,7 @@ def _check_single(request: web.Request) -> None:
         return
     for name in _SINGLE:
         if len({value.strip() for value in headers.getall(name, ())}) > 1:
-            raise BadRequest(f"{name} is there more than once, with different values", code="invalid_id", param=name)
+            raise BadRequest(f"{name} is sent more than once, with different values", code="invalid_id", param=name)
 
 
 @lru_cache(maxsize=64)

@@ -11,8 +11,9 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.config import LimitsConfig
-from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable, NotFound
+from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
 from gateway.recall.explain import Explanations
+from gateway.recall.startup import Startup
 from gateway.remember.forget import Forgetter
 from gateway.remember.reindex import Reindexer
 from gateway.remember.selection import Selection
@@ -50,6 +51,7 @@ class MemoryFace:
         reindexer: Callable[[], Reindexer | None],
         forgetter: Forgetter,
         transfer: Transfer,
+        startup: Startup,
         *,
         limits: LimitsConfig,
         is_open: bool,
@@ -58,6 +60,7 @@ class MemoryFace:
         self._reindexer = reindexer
         self._forgetter = forgetter
         self._transfer = transfer
+        self._startup = startup
         self._limits = limits
         self._is_open = is_open
 
@@ -158,7 +161,7 @@ class MemoryFace:
     def _loaded(self) -> Reindexer:
         reindexer = self._reindexer()
         if reindexer is None:
-            raise MemoryUnavailable("the memory is not loaded; try again in a moment", headers={"retry-after": "2"})
+            raise self._startup.error()
         return reindexer
 
 

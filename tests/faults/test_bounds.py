@@ -367,3 +367,44 @@ async def test_no_comment_is_written_into_compressed_bytes(tmp_path: Path, upstr
             async with asked as response:
                 assert response.headers["content-encoding"] == "gzip"
                 assert await response.read() == body
+
+
+async def test_no_error_event_is_written_into_compressed_bytes(gateway: Running, upstream: FakeUpstream) -> None:
+    body = gzip.compress(b"".join(deltas("half of it")))[:-12]
+
+    async def script(asked: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "content-encoding": "gzip"})
+        await response.prepare(asked)
+        await response.write(body)
+        await asyncio.sleep(0.05)
+        assert asked.transport is not None
+        asked.transport.abort()
+        return response
+
+    upstream.script = script
+    received = b""
+    headers = {"accept-encoding": "identity", "x-memory-user": "ada"}
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        asked = session.post(f"{gateway.url}/v1/chat/completions", json={**CHAT, "stream": True}, headers=headers)
+        with suppress(aiohttp.ClientError):
+            async with asked as response:
+                async for piece in response.content.iter_any():
+                    received += piece
+    assert body.startswith(received)
+
+
+async def test_a_plain_answer_in_a_damaged_encoding_is_a_bad_gateway(gateway: Running, upstream: FakeUpstream) -> None:
+    upstream.script = says(200, b"no gzip at all", **{"content-encoding": "gzip"})
+    reply = await gateway.chat("hi")
+    assert (reply.status, reply.error["type"]) == (502, "upstream_error")
+    assert "encoding is damaged" in reply.error["message"]
+
+
+@pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(b"".join(deltas("half of it")))[:-30]])
+async def test_a_memos_stream_in_a_damaged_encoding_ends_in_an_error(
+    gateway: Running, upstream: FakeUpstream, packed: bytes
+) -> None:
+    upstream.script = streams([packed], headers={"content-encoding": "gzip"})
+    reply = await gateway.post("/product/chat/stream", {"user_id": "ada", "query": "x"})
+    events = [json.loads(line[6:])["type"] for line in reply.body.decode().splitlines() if line.startswith("data: ")]
+    assert "error" in events

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,13 +225,22 @@ async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upst
         assert (await take_in(gateway, [old, *crowd])).json["imported"] == 131
         retention = gateway.gateway.memory._retention
         assert retention is not None
-        import time
-
         assert await retention.sweep(time.time()) == 31
         assert "From long ago." not in {line["text"] for line in await lines(gateway)}
         kept = [line["text"] for line in await lines(gateway, "?user=carl")]
         assert kept == [f"Note {number}." for number in range(30, 130)]
         assert await retention.sweep(time.time()) == 0
+
+
+async def test_a_period_longer_than_time_itself_deletes_nothing(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, memory__retention={"max_age_days": {"turn": 1e300}})
+    async with running_gateway(config) as gateway:
+        await tell(gateway, "ada")
+        told = await lines(gateway)
+        retention = gateway.gateway.memory._retention
+        assert retention is not None
+        assert await retention.sweep(time.time()) == 0
+        assert await lines(gateway) == told
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])

@@ -1,5 +1,6 @@
 """Tenants, users and rights: on every MemOS route a foreign memory, file, task or cube is as unknown as none."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -191,6 +192,23 @@ async def test_configured_defaults_hold_for_their_tenant_and_after_a_restart(
     shown = await gateway.get("/product/configure", as_("admin"))
     assert shown.json["data"]["temperature"] == 0.1
     assert not any("key" in name for name in shown.json["data"])
+
+
+async def test_two_changes_at_once_both_count(gateway: Running) -> None:
+    named = {"profile_template_id": "t", "user_id": "ada"}
+    bound = {"bind_list": [{**named, "metadata": {"tea": True}}]}
+    assert (await gateway.post("/product/bind/profile_template", bound, as_("acme"))).status == 200
+    edits = [
+        gateway.post("/product/edit/profile", {**named, "metadata": {f"field{number}": number}}, as_("acme"))
+        for number in range(8)
+    ]
+    defaults: list[dict[str, Any]] = [{"temperature": 0.1}, {"top_p": 0.5}, {"model": "small"}]
+    changes = [gateway.post("/product/configure", change, as_("admin")) for change in defaults]
+    assert {reply.status for reply in await asyncio.gather(*edits, *changes)} == {200}
+    last = await gateway.post("/product/edit/profile", {**named, "metadata": {"last": 1}}, as_("acme"))
+    assert last.json["data"]["metadata"].keys() == {"tea", "last", *(f"field{number}" for number in range(8))}
+    shown = (await gateway.get("/product/configure", as_("admin"))).json["data"]
+    assert (shown["temperature"], shown["top_p"], shown["model"]) == (0.1, 0.5, "small")
 
 
 async def test_edits_of_a_profile_change_the_named_fields_only(gateway: Running) -> None:

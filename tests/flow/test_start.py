@@ -94,6 +94,36 @@ async def test_a_hangup_signal_without_a_terminal_ends_nothing(tmp_path: Path) -
             assert response.status == 200
 
 
+async def test_a_hangup_signal_during_the_start_ends_nothing(tmp_path: Path) -> None:
+    for pause in (0.6, 1.0):
+        here = tmp_path / str(pause)
+        here.mkdir()
+        process = subprocess.Popen(  # noqa: ASYNC220  # it does not block
+            [str(GATEWAY), "serve", "--data", str(here / "data"), "--port", "0"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=QUIET,
+        )  # fmt: skip
+        try:
+            await asyncio.sleep(pause)
+            process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(1.5)
+            assert process.poll() is None, pause
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, 20)
+
+
+def test_it_starts_with_a_closed_stdin_and_refuses_an_empty_folder_name(tmp_path: Path) -> None:
+    closed = f'exec "{GATEWAY}" check --config "{tmp_path}/config.yaml" <&-'
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    checked = subprocess.run(["sh", "-c", closed], capture_output=True, text=True, timeout=60, env=QUIET, check=False)
+    assert (checked.returncode, "Traceback" in checked.stderr) == (0, False), checked.stderr
+    arguments = [str(GATEWAY), "serve", "--data", "", "--port", "0"]
+    refused = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=QUIET, check=False)
+    assert refused.returncode != 0
+    assert "--data" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_path: Path) -> None:
     async with started(tmp_path) as (_, url, _):
         await ready(url)

@@ -33,6 +33,11 @@ def written(folder: Path, text: str) -> Path:
         ("[1]", "must be a mapping"),
         ("a: [", "no valid YAML"),
         ("plugins: [{use: '../x'}]", "plugins[0].use"),
+        ("server: {port: 2020-13-45}", "YAML"),
+        ('memory: {uri: "a\\0b"}', "memory.uri"),
+        ("memory: {default_user: ' ada'}", "memory.default_user"),
+        ("auth: {keys: [{key: long-enough, tenant: 'a\u200bb'}]}", "auth.keys[0].tenant"),
+        ("auth: {keys: [{key: long-enough, user: 'a\u00a0b'}]}", "auth.keys[0].user"),
     ],
 )
 def test_what_is_wrong_stops_the_start_with_its_path(tmp_path: Path, text: str, message: str) -> None:
@@ -134,3 +139,15 @@ def test_a_number_may_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
 def test_aliases_neither_recurse_nor_multiply(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"nested|values|alias|YAML|mapping"):
         load(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_refused_in_words(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes("models: {default: 'modèle'}".encode(encoding))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(path)
+
+
+def test_a_number_may_have_an_exponent(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "server: {shutdown_timeout: 1e1}")).server.shutdown_timeout == 10

@@ -67,7 +67,8 @@ async def extracted(call: Call, access: Access, turn: Turn, said: Sequence[Recor
 async def _found(call: Call, said: Sequence[Record]) -> list[Item] | None:
     """What a model finds in messages, a window at a time; None where it answers nothing."""
     desk, found = call.desk, dict[tuple[str, str], Item]()
-    before, left = list[Record](), [record for record in said if not suspicions(record.text)]
+    size = sum(len(record.text) for record in said)
+    before, left = list[Record](), await offload(partial(_unsuspicious, said), size)
     is_answered = False
     for _ in range(_WINDOWS):
         if not left:
@@ -78,10 +79,14 @@ async def _found(call: Call, said: Sequence[Record]) -> list[Item] | None:
         if answer is None:
             break
         is_answered = True
-        for item in items.read_items(answer, window)[0]:
+        for item in (await offload(partial(items.read_items, answer, window), size))[0]:
             found.setdefault((item.kind, item.text), item)
         before, left = list(window.new), left[len(window.new) :]
     return list(found.values()) if is_answered else None
+
+
+def _unsuspicious(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if not suspicions(record.text)]
 
 
 def _said(call: Call, asked: ExtractRequest) -> list[Record]:

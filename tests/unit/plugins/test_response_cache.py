@@ -180,3 +180,19 @@ async def test_an_answer_on_its_way_while_a_memory_is_deleted_is_not_kept(
         await gateway.settled()
         again = await gateway.chat("What is my cat called?", headers={"x-memory-mode": "read"})
         assert "x-gateway-cache" not in again.headers
+
+
+async def test_an_imported_memory_makes_answers_outdated(tmp_path: Path, upstream: FakeUpstream) -> None:
+    async with cached(tmp_path, upstream) as gateway:
+        body = {"user_id": "ada", "messages": "My cat is called Miso.", "async_mode": "sync"}
+        await gateway.post("/product/add", body)
+        question: dict[str, Any] = {"text": "What is my cat called?", "headers": {"x-memory-mode": "read"}}
+        await gateway.chat(**question)
+        await gateway.settled()
+        assert (await gateway.chat(**question)).headers["x-gateway-cache"] == "hit"
+        exported = (await gateway.get("/v1/memory/export")).body
+        changed = exported.replace(b"Miso", b"Toro").replace(b'"version":1', b'"version":2')
+        assert (await gateway.post("/v1/memory/import", None, raw=changed)).status == 200
+        again = await gateway.chat(**question)
+        assert "x-gateway-cache" not in again.headers
+        assert "Toro" in upstream.prompts()

@@ -218,3 +218,16 @@ def test_what_comes_after_the_end_is_no_part_of_the_answer() -> None:
             reader.feed(raw[i : i + cut])
         assert reader.is_complete
         assert reader.answer().text == "Yes."
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["ChatReader", "EndReader"])
+def test_an_empty_finish_reason_ends_nothing_and_a_piece_after_the_end_reopens_nothing(is_whole: bool) -> None:
+    def ended(*chunks: bytes) -> bool:
+        reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
+        for piece in chunks:
+            reader.feed(piece)
+        reader.end()
+        return reader.is_complete
+
+    assert not ended(chunk({"content": "a"}), chunk({}, ""))
+    assert ended(chunk({"content": "a"}), chunk({}, "stop"), chunk({"content": ""}))
