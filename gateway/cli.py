@@ -101,7 +101,7 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         metavar="ID",
-        help="a memory, or a unique beginning of its id; may be given again",
+        help="id or unique id prefix of a memory; may be repeated",
     )
     forget.add_argument("--everything", action="store_true", help="all users")
     forget.add_argument("--purge", action="store_true", help="rewrite the files too, and search them for the texts")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "run", "show"]
 
 _CHARACTERS = 200
+_NARROW = 60  # columns of a terminal below which a text has lines of its own
 _SHORT_ID = 8
 
 
@@ -32,7 +33,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
     undo = commands.add_parser("undo", help="take back the last thing that happened to a memory")
     for command in (history, undo):
-        command.add_argument("id", metavar="ID", help="of a memory, or a beginning of it that no other has")
+        command.add_argument("id", metavar="ID", help="id or unique id prefix of a memory")
     for command, what in ((listed, "list"), (search, "search"), (history, "history"), (undo, "undo")):
         command.add_argument("--json", action="store_true", help="as JSON")
         add_address(command)
@@ -81,18 +82,26 @@ def show(memories: list[dict[str, Any]], console: "Console") -> None:
         console.print("There is nothing. Whose memories are meant: --user? Those that hold no more: --archived?")
         return
     has_until = any(_until(memory) for memory in memories)
+    is_narrow = console.width < _NARROW
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("id", "kind", "from", *(["until"] if has_until else [])):
         table.add_column(name, no_wrap=True)
-    table.add_column("memory", ratio=1, overflow="fold")
+    if not is_narrow:
+        table.add_column("memory", ratio=1, overflow="fold")
     for memory in memories:
         voice = "concluded" if memory["is_learnt"] and memory["source"] == "assistant" else memory["source"]
         said_by = "" if voice == "user" else f"{voice}: "
         text = readable(said_by + " ".join(memory["text"].split())[:_CHARACTERS])
         cells = [memory["id"][:_SHORT_ID], memory["kind"], memory["from"][:10]]
         cells += [_until(memory)] if has_until else []
-        table.add_row(*cells, text, style="" if memory["status"] == "activated" else "dim")
-    console.print(table)
+        style = "" if memory["status"] == "activated" else "dim"
+        if is_narrow:  # a column would be a few characters wide
+            console.print("  ".join(cells), style="bold", markup=False, highlight=False)
+            console.print(text, style=style)
+        else:
+            table.add_row(*cells, text, style=style)
+    if not is_narrow:
+        console.print(table)
 
 
 def _until(memory: dict[str, Any]) -> str:

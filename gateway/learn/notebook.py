@@ -19,7 +19,7 @@ __all__ = ["NotNow", "Notebook", "Screen", "Search"]
 
 _NEAR = 4  # known memories that a new item is compared with
 _NEAR_ENOUGH = 0.15  # relevance of a note that shares a word with a new item
-_CLOSE = 0.45  # relevance of one that need not: a person would call it relevant
+_CLOSE = 0.45  # relevance from which a note is compared without a common word
 
 Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
 Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]

@@ -45,7 +45,7 @@ SHOWN_BY = {
     "store/schema.py": "unit/store/test_memories.py",
     "commands/calling.py": "flow/test_explain.py",
     "commands/forget.py": "flow/test_keeping.py",
-    "commands/history.py": "flow/test_learning.py",
+    "commands/history.py": "unit/test_memory_list.py",
     "learn/condenser.py": "flow/test_condensing.py",
     "learn/learner.py": "flow/test_learning.py",
     "wire/history.py": "flow/test_learning.py",

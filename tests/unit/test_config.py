@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from gateway.config import Config, is_loopback, load
 from gateway.errors import ConfigError
+from gateway.hooks import PluginConfigModel
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 
@@ -151,3 +154,17 @@ def test_a_file_in_another_encoding_is_refused_in_words(tmp_path: Path, encoding
 
 def test_a_number_may_have_an_exponent(tmp_path: Path) -> None:
     assert load(written(tmp_path, "server: {shutdown_timeout: 1e1}")).server.shutdown_timeout == 10
+
+
+@pytest.mark.parametrize("field", ["by_name: {x: %s}", "several: [1.5, %s]", "pair: [%s, 2]"])
+@pytest.mark.parametrize("value", ["true", "'1'", ".inf"])
+def test_numbers_in_collections_of_a_plugin_are_numbers_too(field: str, value: str) -> None:
+    class Settings(PluginConfigModel):
+        by_name: dict[str, int] | None = None
+        several: list[float] | None = None
+        pair: tuple[int, ...] = ()
+        names: dict[str, str] | None = None
+
+    Settings.model_validate(yaml.safe_load(f"{{{field}, names: {{x: '1'}}}}" % 3))
+    with pytest.raises(ValidationError, match="number"):
+        Settings.model_validate(yaml.safe_load(f"{{{field}}}" % value))
