@@ -4,6 +4,7 @@ A client operation stands under `/product` (`code` 200) and once more under `/ap
 under `/product`. A handler gets a `Call` and its checked body and returns `data`.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ _CLIENT_TEXTS, _NATIVE_TEXTS = 6, 10
 _ALL: Final = "all"
 _PUBLIC: Final = "public"
 _SYNC_TIMEOUT = 10.0
+_AT_ONCE = 500  # items of a reply that are written as JSON on the event loop
 _SOURCES: Final = {
     ScopeKind.USER: "user",
     ScopeKind.CUBE: "user",
@@ -302,9 +304,19 @@ def _bound(operation: Operation, desk: Desk, code: int) -> Callable[[web.Request
             raise MemoryUnavailable("the registry cannot be read or written now; try again") from error
         except JournalFailed as error:
             raise MemoryUnavailable("the journal cannot be read or written now; try again") from error
-        return data if isinstance(data, web.StreamResponse) else call.reply(operation.message, data)
+        if isinstance(data, web.StreamResponse):
+            return data
+        if _count_items(data) > _AT_ONCE:
+            return await asyncio.to_thread(call.reply, operation.message, data)
+        return call.reply(operation.message, data)
 
     return serve
+
+
+def _count_items(data: Any, levels: int = 3) -> int:
+    """The number of items in the lists of a reply, which lie one within the other up to `levels` deep."""
+    values = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
+    return len(values) + (sum(_count_items(value, levels - 1) for value in values) if levels else 0)
 
 
 def envelope(code: int, message: str, data: Any, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,15 +195,17 @@ def test_a_plain_answer_is_read() -> None:
     assert ChatDialect().read_plain(b'{"error": 1}') is None
 
 
+def is_complete(is_whole: bool, *chunks: bytes) -> bool:
+    reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
+    for piece in chunks:
+        reader.feed(piece)
+    reader.end()
+    return reader.is_complete
+
+
 @pytest.mark.parametrize("is_whole", [True, False], ids=["ChatReader", "EndReader"])
 def test_without_done_each_choice_needs_its_end(is_whole: bool) -> None:
-    def ended(*chunks: bytes) -> bool:
-        reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
-        for piece in chunks:
-            reader.feed(piece)
-        reader.end()
-        return reader.is_complete
-
+    ended = partial(is_complete, is_whole)
     both = (chunk({"content": "a"}), chunk({"content": "b"}, index=1))
     assert not ended(*both, chunk({}, "stop"))
     assert not ended(*both, chunk({}, "stop", index=1))
@@ -222,12 +225,6 @@ def test_what_comes_after_the_end_is_no_part_of_the_answer() -> None:
 
 @pytest.mark.parametrize("is_whole", [True, False], ids=["ChatReader", "EndReader"])
 def test_an_empty_finish_reason_ends_nothing_and_a_piece_after_the_end_reopens_nothing(is_whole: bool) -> None:
-    def ended(*chunks: bytes) -> bool:
-        reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
-        for piece in chunks:
-            reader.feed(piece)
-        reader.end()
-        return reader.is_complete
-
+    ended = partial(is_complete, is_whole)
     assert not ended(chunk({"content": "a"}), chunk({}, ""))
     assert ended(chunk({"content": "a"}), chunk({}, "stop"), chunk({"content": ""}))
