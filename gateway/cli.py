@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urlencode
 
 from gateway import __version__, heap
-from gateway.commands.calling import NotAnswered, add_address, address_of, ask
+from gateway.commands.calling import NotAnswered, add_address, address_of, ask, memory_id
 from gateway.commands.history import add_commands
 from gateway.config import DATA_VARIABLE, Config, default_folder, load
 from gateway.errors import ConfigError
@@ -98,6 +98,7 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     forget = commands.add_parser("forget", help="delete memories; --purge also from the disk, with a proof")
     forget.add_argument(
         "--id",
+        type=memory_id,
         action="append",
         default=[],
         metavar="ID",

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.config import Config
 
-__all__ = ["NotAnswered", "add_address", "address_of", "ask", "message_of", "readable"]
+__all__ = ["NotAnswered", "add_address", "address_of", "ask", "memory_id", "message_of", "readable"]
 
 _TIMEOUT = 30.0
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -46,6 +46,13 @@ def ask(url: str, key: str, body: Any = None, timeout: float = _TIMEOUT) -> Any:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise NotAnswered(f"no gateway answers at {url}: {reason}. Start it, or name its address with --url") from error
+
+
+def memory_id(text: str) -> str:
+    """The type of an argument that is an id of a memory, or a prefix of one; an empty one would name all."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an id, or the beginning of one, is needed")
+    return text.strip()
 
 
 def readable(text: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from gateway.commands.calling import add_address, ask, readable
+from gateway.commands.calling import add_address, ask, memory_id, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
     undo = commands.add_parser("undo", help="take back the last thing that happened to a memory")
     for command in (history, undo):
-        command.add_argument("id", metavar="ID", help="id or unique id prefix of a memory")
+        command.add_argument("id", type=memory_id, metavar="ID", help="id or unique id prefix of a memory")
     for command, what in ((listed, "list"), (search, "search"), (history, "history"), (undo, "undo")):
         command.add_argument("--json", action="store_true", help="as JSON")
         add_address(command)

@@ -280,6 +280,8 @@ async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
         done = await gateway_command(tmp_path, "forget", *url)
         assert done.returncode == 1
         assert "--user" in done.stderr
+        done = await gateway_command(tmp_path, "forget", "--id", "", "--yes", *url)
+        assert (done.returncode, "--id" in done.stderr) == (2, True)
         done = await gateway_command(tmp_path, "forget", "--user", "ada", *url)
         assert "6 memories match" in done.stderr
         assert len(await lines(gateway)) == 6, "nobody said yes"
