@@ -6,17 +6,24 @@ the upstream, reaches it.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from gateway.errors import Forbidden, NotFound
+from gateway.offload import offload
 from gateway.store.owners import Owner, Owners
 from gateway.turn import Principal, Right
 from gateway.upstream.client import Upstream
 from gateway.upstream.forward import Forwarder
 from gateway.wire.guard import principal_of
-from gateway.wire.state_references import owned_references, refers_to_state
+from gateway.wire.state_references import (
+    check_unambiguous,
+    may_refer_to_state,
+    owned_references,
+    refers_to_state,
+)
 
 __all__ = ["Affinity", "StateGuard"]
 
@@ -67,11 +74,14 @@ class StateGuard:
         or Forbidden."""
         principal, owner = principal_of(request), None
         is_own_account = self.is_own_account(request, upstreams)
+        is_shared = not is_own_account and Right.UPSTREAM_STATE not in principal.rights and may_refer_to_state(raw)
+        if is_shared:
+            await offload(partial(check_unambiguous, raw), len(raw))
         for id_ in owned_references(body):
             owner = await self.affinity.get(principal, id_, user, is_own_account=is_own_account) or owner
-        if is_own_account or Right.UPSTREAM_STATE in principal.rights or not refers_to_state(raw, body):
+        if not is_shared or not refers_to_state(body):
             return owner
         raise Forbidden(
-            "the body names files, vector stores, containers, items or prompts that the upstream keeps for all keys of "
+            "the body names files, vector stores, containers or the like, which the upstream keeps for all keys of "
             f"the gateway: this key does not have the right `{Right.UPSTREAM_STATE}`"
         )

@@ -175,6 +175,16 @@ async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, u
         ("/v1/responses", {**BODY, "prompt": {"id": "pmpt_x"}}, 403),
         ("/v1/messages", {"model": "m", "max_tokens": 9, "messages": said, "container": "cntr_x"}, 403),
     ]
+    tools: list[dict[str, Any]] = [
+        {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}},
+        {"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_x"}},
+    ]
+    refused += [("/v1/responses", {**BODY, "tools": [tool]}, 403) for tool in tools]
+    for container in ({"id": "cntr_x"}, {"skills": [{"type": "custom", "skill_id": "skill_x"}]}):
+        body = {"model": "m", "max_tokens": 9, "messages": said, "container": container}
+        refused.append(("/v1/messages", body, 403))
+    google = {"google": {"cached_content": "cachedContents/x"}}
+    refused.append(("/v1/chat/completions", {"model": "m", "messages": said, "extra_body": google}, 403))
     for path, body, status in refused:
         reply = await gateway.post(path, body, UMBRA)
         assert reply.status == status, (path, body, reply.body)
@@ -183,10 +193,24 @@ async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, u
         asked = await gateway.post("/v1/responses/compact", {"previous_response_id": "resp_x"}, headers)
         assert asked.status == 404, kind
     assert not upstream.received
+    disguised = [
+        rb'{"model": "m", "input": [{"role": "user", "content": [{"type": "input_file", "\u0066ile_id": "file-1"}]}]}',
+        rb'{"model": "m", "input": "hi", "conversation": "conv_x", "conversation": null}',
+        rb'{"model": "m", "input": "hi", "\u0070revious_response_id": "resp_x", "previous_response_id": null}',
+        rb'{"model": "m", "input": [{"type": "input_file", "file_id": "file-1", "file_id": null}]}',
+    ]
+    for raw, status in zip(disguised, (403, 400, 400, 400), strict=True):
+        assert (await gateway.post("/v1/responses", None, UMBRA, raw=raw)).status == status, raw
+    assert not upstream.received
     schema = {"type": "object", "properties": {"file_id": {"type": "string"}, "container": {"type": "string"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": {**schema, "default": {"file_id": "x"}}}}
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "x"}'}}
     talk = [*said, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "ok"}]
+    skills = {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}
+    skill = {"model": "m", "max_tokens": 9, "messages": said, "container": skills}
+    assert (await gateway.post("/v1/messages", skill, UMBRA)).status == 200, "not of the account"
+    large = b'{"model": "m", "prompt": "x", "seed": ' + b"9" * 5000 + b"}"
+    assert (await gateway.post("/v1/completions", None, UMBRA, raw=large)).status in (200, 400)
     plain = {"model": "m", "messages": talk, "tools": [tool], "metadata": {"file_id": "mine"}}
     assert (await gateway.post("/v1/chat/completions", plain, UMBRA)).status == 200, "the client's own words"
 
