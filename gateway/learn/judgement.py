@@ -1,8 +1,8 @@
 """Checks what a model made of a user's comment on memories. Pure.
 
-A model may repeat the old text, answer about another note, or forget what the user only corrected. What holds is kept;
-where the comment is not contained in that, the comment is to be kept as it stands, so that no answer of a model leaves
-less than no model would.
+A model may repeat the old text, answer about another note, or forget what the user only corrected. Only the changes
+that the comment supports are made. If they do not contain the whole comment, the comment itself is stored as well, so
+that a model's answer never loses what would have been stored without a model.
 """
 
 import re
@@ -30,8 +30,8 @@ _FREELY_DROPPED = 2  # content words of a note that an update may lack, beside o
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a comment changes: memories with their new text, new facts, memories that hold no more. `is_covered`: all
-    that the comment says stands in them; else the comment itself is to be kept beside them."""
+    """The changes that a comment asks for: memories with their new text, new facts, memories to forget. `is_covered`:
+    they contain the whole comment; else the comment is stored beside them."""
 
     updates: tuple[tuple[Record, str], ...]
     additions: tuple[str, ...]
@@ -83,7 +83,9 @@ def _is_update(text: str, comment: Record, old: Record) -> bool:
 def _is_covered(comment: str, texts: Sequence[str], updates: Sequence[tuple[Record, str]]) -> bool:
     """True if all that a comment affirms stands in these texts, and all that it denies too, or in a note that one of
     them replaces."""
-    said, told = read_statement(comment), [read_statement(text) for text in texts]
-    affirmed = set[str]().union(*(one.affirmed for one in told))
-    denied = set[str]().union(*(one.denied for one in told), *(content_words(old.text) for old, _ in updates))
-    return bool(texts) and said.affirmed - _CHATTER <= affirmed and said.denied - _CHATTER <= denied - affirmed
+    wanted, statements = read_statement(comment), [read_statement(text) for text in texts]
+    affirmed = set[str]().union(*(statement.affirmed for statement in statements))
+    denied = set[str]().union(
+        *(statement.denied for statement in statements), *(content_words(old.text) for old, _ in updates)
+    )
+    return bool(texts) and wanted.affirmed - _CHATTER <= affirmed and wanted.denied - _CHATTER <= denied - affirmed

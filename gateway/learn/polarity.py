@@ -1,7 +1,6 @@
-"""What a sentence affirms and what it denies, and whether another says the same of the same words. Pure.
+"""Polarity of sentences: the terms that a text affirms and denies, and whether another text agrees. Pure.
 
-A rough reading that errs on the side of caution: it serves to refuse what a model made of a sentence, never to make
-something of one.
+The analysis is rough and cautious: it only serves to reject what a model wrote.
 """
 
 import re
@@ -42,14 +41,15 @@ def read_statement(text: str) -> Statement:
         negation = _NEGATION.search(clause)
         before = clause if negation is None else clause[: negation.start()]
         after = "" if negation is None else clause[negation.end() :]
-        order += [term for term in terms(before) + terms(after) if term in content_words(clause)]
+        content = content_words(clause)
+        order += [term for term in terms(before) + terms(after) if term in content]
         affirmed |= content_words(before)
         denied |= content_words(after)
     return Statement(tuple(order), frozenset(denied - affirmed), frozenset(affirmed))
 
 
 def is_faithful(text: str, comment: str, note: str = "") -> bool:
-    """True if a text that is to stand for a comment, or for a note as the comment changes it, turns nothing round.
+    """True if a text agrees with the comment that it replaces, or with which it changes a note.
 
     It denies nothing that the comment affirms and affirms nothing that it denies, and words of the comment follow each
     other as they do there: "my boss is Bob and my assistant is Anna" does not say that the boss is Anna.
@@ -57,10 +57,10 @@ def is_faithful(text: str, comment: str, note: str = "") -> bool:
     said, told, known = read_statement(comment), read_statement(text), read_statement(note)
     if told.affirmed & said.denied or told.denied & said.affirmed:
         return False
-    words = set(said.order)
+    words, said_pairs, known_pairs = set(said.order), said.pairs, known.pairs
     for first, second in told.pairs:
-        if first in words and second in words and (first, second) not in said.pairs:
+        if first in words and second in words and (first, second) not in said_pairs:
             return False
-        if first not in words and second not in words and (first, second) not in known.pairs:
+        if first not in words and second not in words and (first, second) not in known_pairs:
             return False
     return True

@@ -13,8 +13,8 @@ _LOOK_EVERY = 0.1  # seconds
 
 
 class Startup:
-    """`state` tells the engine's state: `loading`, `ready`, or `degraded: PART`. `wait_limit`: seconds that a request
-    waits for the memory to be loaded."""
+    """`state` returns the engine's state: `loading`, `ready`, or `degraded: PART`. `wait_limit`: seconds that a
+    request waits for the memory to be loaded."""
 
     def __init__(self, state: Callable[[], str], wait_limit: float) -> None:
         self._state = state
@@ -41,7 +41,7 @@ class Startup:
         return _LOADING if self._state() == _LOADING else "failed"
 
     def error(self) -> MemoryUnavailable:
-        """What those are told who asked for nothing but the memory."""
+        """The answer to a request that needs the memory."""
         state = self._state()
         if state == _LOADING:
             return MemoryUnavailable("the memory is loading; try again in a moment", headers={"retry-after": "2"})

@@ -88,6 +88,7 @@ class Journal:
         self._max_bytes = max_bytes
         self._on_append = on_append
         self._pending: deque[_Append] = deque()
+        self._order = asyncio.Lock()
         self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
         self.last_seq = 0  # of the newest entry
@@ -121,18 +122,26 @@ class Journal:
         the store to know.
         """
         ending = f".{os.urandom(8).hex()}" if may_exist else ""
-        rows = _rows(records, ending) if len(records) <= _AT_ONCE else await asyncio.to_thread(_rows, records, ending)
+        async with self._order:  # a change that comes later must not overtake
+            if len(records) <= _AT_ONCE:
+                rows = _rows(records, ending)
+            else:
+                rows = await asyncio.to_thread(_rows, records, ending)
+            waiting = self._enqueue(rows, [record.id for record in records] if may_exist else [])
+        await asyncio.shield(waiting.done)
+
+    def _enqueue(self, rows: list[tuple[str, bytes]], replaced: list[str]) -> "_Append":
+        """Put rows into the next commit. Raises JournalFailed."""
         size = sum(len(payload) for _, payload in rows)
         if not self._file.is_open:
             raise JournalFailed("the journal is not open")
         if self.backlog_bytes + size > self._max_bytes:
             raise JournalFailed("the backlog is at its limit")
-        replaced = [record.id for record in records] if may_exist else []
         waiting = _Append(rows, replaced, asyncio.get_running_loop().create_future())
         self._pending.append(waiting)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
-        await asyncio.shield(waiting.done)
+        return waiting
 
     async def waiting(self, limit: int) -> list[Entry]:
         """The oldest entries that the store does not have yet and that are due, in order."""

@@ -5,7 +5,7 @@ of the upstream's account: only a key with the right `upstream_state`, or a clie
 the upstream, reaches it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.wire.state_references import (
     check_unambiguous,
     may_refer_to_state,
     owned_references,
+    refers_to_item,
     refers_to_state,
 )
 
@@ -38,14 +39,25 @@ class Affinity:
         self._owners.put(response_id, owner)
 
     async def get(
-        self, principal: Principal, response_id: Any, user: str | None = None, *, is_own_account: bool = False
+        self,
+        principal: Principal,
+        response_id: Any,
+        user: str | None,
+        upstreams: Collection[str],
+        *,
+        is_own_account: bool = False,
     ) -> Owner | None:
-        """The owner of a response; None for no id, or for an unknown one that the caller may use. `user`: whom the
-        request names; a key that names nobody sees those of all users of its tenant. `is_own_account`: the client's own
-        credentials go to the upstream. Raises NotFound."""
+        """The owner of a response; None for no id, or for an unknown one that the caller may use. Raises NotFound.
+
+        `user`: whom the request names; a key that names nobody sees those of all users of its tenant. `upstreams`:
+        names of those that may be asked; an id of another upstream is unknown. `is_own_account`: the client's own
+        credentials go to these upstreams.
+        """
         if not isinstance(response_id, str) or not response_id:
             return None
         owner = await self._owners.get(response_id)
+        if owner is not None and owner.upstream not in upstreams:
+            owner = None
         caller = principal.user or user
         if owner is None:
             is_refused = Right.UPSTREAM_STATE not in principal.rights and not is_own_account
@@ -72,14 +84,17 @@ class StateGuard:
     ) -> Owner | None:
         """The owner of what a body continues; None if it continues nothing that is known. Raises BadRequest, NotFound
         or Forbidden."""
+        upstreams = list(upstreams)
+        names = [upstream.name for upstream in upstreams]
         principal, owner = principal_of(request), None
         is_own_account = self.is_own_account(request, upstreams)
-        is_shared = not is_own_account and Right.UPSTREAM_STATE not in principal.rights and may_refer_to_state(raw)
-        if is_shared:
+        is_shared = not is_own_account and Right.UPSTREAM_STATE not in principal.rights
+        may_refer = is_shared and may_refer_to_state(raw)
+        if may_refer:
             await offload(partial(check_unambiguous, raw), len(raw))
         for id_ in owned_references(body):
-            owner = await self.affinity.get(principal, id_, user, is_own_account=is_own_account) or owner
-        if not is_shared or not refers_to_state(body):
+            owner = await self.affinity.get(principal, id_, user, names, is_own_account=is_own_account) or owner
+        if not is_shared or not (refers_to_item(body) or (may_refer and refers_to_state(body))):
             return owner
         raise Forbidden(
             "the body names files, vector stores, containers or the like, which the upstream keeps for all keys of "

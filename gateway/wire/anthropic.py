@@ -38,8 +38,11 @@ class AnthropicFace:
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Tokens of the request as it was sent: memories are not counted in."""
         raw = await read_body(request, self._config.limits)
-        ask = read_messages(parse_json(raw, self._config.limits), self._config.limits.messages)
+        body = parse_json(raw, self._config.limits)
+        ask = read_messages(body, self._config.limits.messages)
         forwarder = self._pipeline.forwarder
+        upstreams = [target.upstream for target in forwarder.route(ask.model).targets]
+        await self._state.check_body(request, raw, body, upstreams, None)
         served = await forwarder.send_chat(
             forwarder.route(ask.model),
             path="/messages/count_tokens",

@@ -118,7 +118,7 @@ class OpenAIFace:
         pieces = Pieces(request, self._config.limits)
         body: bytes | AsyncIterator[bytes] | None = pieces.read() if request.body_exists else None
         parsed: Any = None
-        if request.body_exists and (request.content_type == _JSON or meaning.takes_json):
+        if request.body_exists and (request.content_type == _JSON or meaning.reads_json(request.headers)):
             body, parsed = await self._json(request)
         fields = parsed if isinstance(parsed, dict) else {}
         user = self._user(request, Ask(model="", stream=False), None)
@@ -127,13 +127,21 @@ class OpenAIFace:
         upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
         principal, is_own_account = principal_of(request), self._state.is_own_account(request, upstreams)
         meaning.check(principal, request.method, is_own_account=is_own_account)
-        owner = await self._affinity.get(principal, meaning.owned_id, user, is_own_account=is_own_account)
+        all_upstreams = self._pipeline.forwarder.upstreams
+        owner = await self._affinity.get(
+            principal,
+            meaning.owned_id,
+            user,
+            [upstream.name for upstream in all_upstreams],
+            is_own_account=is_own_account,
+        )
+        if owner is not None:  # what is kept is asked for where it is kept, by whatever model
+            upstreams, route = [upstream for upstream in all_upstreams if upstream.name == owner.upstream], None
         if isinstance(body, bytes):
-            owner = await self._state.check_body(request, body, fields, upstreams, user) or owner
-        if route is not None and isinstance(body, bytes) and not meaning.makes_conversation:
-            return await self._passed_by_model(request, body, route if owner is None else route.only(owner.upstream))
-        upstream = (self._named(owner.upstream) if owner else None) or upstreams[0]
-        return await self._passed(request, upstream, body, pieces, meaning)
+            before = await self._state.check_body(request, body, fields, upstreams, user)
+            if route is not None and not meaning.makes_conversation:
+                return await self._passed_by_model(request, body, route.only(before.upstream) if before else route)
+        return await self._passed(request, upstreams[0], body, pieces, meaning)
 
     async def _passed_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
         """To the upstream that has the model of the body."""
@@ -184,9 +192,6 @@ class OpenAIFace:
         if isinstance(made, dict) and isinstance(made.get("id"), str):
             user = self._user(request, Ask(model="", stream=False), self._config.memory.default_user)
             self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
-
-    def _named(self, name: str) -> Upstream | None:
-        return next((one for one in self._pipeline.forwarder.upstreams if one.name == name), None)
 
     def _user(self, request: web.Request, ask: Ask, default: str | None) -> str | None:
         """Who is named by the key, the headers or the body."""

@@ -7,18 +7,28 @@ from typing import Any, Final
 
 from gateway.errors import BadRequest
 
-__all__ = ["check_unambiguous", "may_refer_to_state", "owned_references", "refers_to_state"]
+__all__ = ["check_unambiguous", "may_refer_to_state", "owned_references", "refers_to_item", "refers_to_state"]
 
 _IDS: Final = frozenset(
     "file_id file_ids vector_store_id vector_store_ids container container_id cached_content".split()
 )
 _NAMES: Final = re.compile(
     rb'"(?:file_ids?|vector_store_ids?|container(?:_id)?|skill_id|cached_content|item_reference|prompt'
-    rb'|previous_response_id|conversation)"|\\u00[4-7]'
+    rb'|previous_response_id|conversation|image_generation_call)"|\\u00[4-7]'
 )
 """A name of a reference, or an ASCII letter that is written as an escape, as none but a disguised name is."""
-_UNREAD: Final = frozenset(("metadata", "arguments", "parameters", "input_schema", "properties", "schema"))
-"""Fields whose contents are of the client's own shape."""
+_UNREAD: Final = frozenset(
+    "metadata arguments parameters input_schema input_examples properties schema guided_json structured_outputs"
+    " chat_template_kwargs annotations".split()
+)
+"""Fields whose contents are of the client's own shape, or that only cite."""
+_TOOL_CALLS: Final = frozenset(("tool_use", "mcp_tool_use", "server_tool_use"))
+"""Types of blocks whose `input` is of the client's own shape."""
+_OUTPUTS: Final = frozenset(
+    ("code_interpreter_call", "code_execution_output", "bash_code_execution_output", "shell_call", "shell_call_output")
+)
+"""Types of what a model answered, which clients send back with the next message; its ids are not looked up."""
+_SKILLS: Final = frozenset(("custom", "skill_reference"))
 _DEEPEST = 64
 
 
@@ -29,9 +39,9 @@ def owned_references(body: Mapping[str, Any]) -> list[str]:
         value = body.get(name)
         if name == "conversation" and isinstance(value, Mapping):
             value = value.get("id")
-        if value is None:
+        if not value:
             continue
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
             raise BadRequest(f"`{name}` must be an id", param=name)
         ids.append(value)
     return ids
@@ -57,18 +67,34 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise BadRequest(f"the key `{name[:64]}` is in an object twice", code="invalid_json")
 
 
+def refers_to_item(body: Mapping[str, Any]) -> bool:
+    """True if an item of `input` has an id and nothing else: a reference, whose type may be left out."""
+    items = body.get("input")
+    return isinstance(items, list) and any(
+        isinstance(item, Mapping) and "id" in item and not any(item.get(name) for name in ("type", "role", "content"))
+        for item in items
+    )
+
+
 def refers_to_state(body: Any) -> bool:
     """True if a body names files, vector stores, containers, skills, items, caches or prompts by their ids."""
     return any(_refers(value) for value in _objects(body, 0))
 
 
 def _refers(value: Mapping[str, Any]) -> bool:
-    if any(value.get(name) and isinstance(value[name], str | list) for name in _IDS):
+    type_ = _type_of(value)
+    if type_ not in _OUTPUTS and any(value.get(name) and isinstance(value[name], str | list) for name in _IDS):
         return True
     if any(isinstance(inner, Mapping) and inner.get("id") for inner in (value.get("prompt"), value.get("container"))):
         return True
-    is_own_skill = value.get("type") == "custom" and isinstance(value.get("skill_id"), str)
-    return is_own_skill or value.get("type") == "item_reference"
+    if type_ == "image_generation_call":
+        return not value.get("result")
+    return type_ == "item_reference" or (type_ in _SKILLS and isinstance(value.get("skill_id"), str))
+
+
+def _type_of(value: Mapping[str, Any]) -> str:
+    type_ = value.get("type")
+    return type_ if isinstance(type_, str) else ""
 
 
 def _objects(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
@@ -76,7 +102,7 @@ def _objects(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
         return
     if isinstance(value, Mapping):
         yield value
-        is_call = value.get("type") == "tool_use"
+        is_call = depth > 0 and _type_of(value) in _TOOL_CALLS
         for name, inner in value.items():
             if name not in _UNREAD and not (is_call and name == "input"):
                 yield from _objects(inner, depth + 1)

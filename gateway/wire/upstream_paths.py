@@ -1,6 +1,7 @@
 """What a path under `/v1` means at an upstream: inference, or something that its account keeps. Pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -48,10 +49,11 @@ class UpstreamPath:
     def makes_conversation(self) -> bool:
         return self.steps == ("conversations",)
 
-    @property
-    def takes_json(self) -> bool:
-        """True if a body is JSON, whatever its headers say: it may name what the upstream keeps."""
-        return bool(self.steps) and self.steps[0] in _OWNED
+    def reads_json(self, headers: Mapping[str, str]) -> bool:
+        """True if an upstream may read a body as JSON, though its headers do not say exactly that."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_text = not kind or kind.endswith("json") or kind.startswith("text/")
+        return bool(self.steps) and (self.steps[0] in _OWNED or (self.is_inference and is_text))
 
     def check_method(self, method: str) -> None:
         """Raise NotFound for another spelling of a path that the gateway reads itself."""

@@ -155,6 +155,29 @@ async def test_every_upstream_that_may_be_asked_counts(
         assert not upstream.received
 
 
+async def test_an_owner_counts_only_for_the_upstream_that_keeps_it(tmp_path: Path, upstream: FakeUpstream) -> None:
+    upstreams = [
+        {"name": "local", "base_url": upstream.url, "models": ["llama*"]},
+        {"name": "shared", "base_url": upstream.url, "models": ["gpt*"], "api_key": "sk-of-the-account"},
+    ]
+    upstream.script = speaks_responses("Noted.", "resp_mine")
+    key = {**OWN, "x-gateway-key": "key-of-umbra"}
+    config = configuration(tmp_path, upstream.url, auth={"keys": KEYS}, upstreams=upstreams)
+    async with running_gateway(config) as gateway:
+        assert (await gateway.post("/v1/responses", {"model": "gpt-5", "input": "hi"}, key)).status == 200
+        upstream.script = speaks_responses("Noted.", "resp_local")
+        claimed = {"model": "llama", "input": "hi", "conversation": "conv_foreign"}
+        assert (await gateway.post("/v1/responses", claimed, key)).status == 200, "of the client's own account"
+        upstream.received.clear()
+        assert (await gateway.post("/v1/responses", {**claimed, "model": "gpt-5"}, key)).status == 404
+        lever = {"previous_response_id": "resp_mine"}
+        for path in ("/v1/files/file-x", "/v1/vector_stores/vs_x/search", "/v1/responses/resp_foreign/cancel"):
+            await gateway.post(path, lever, key)
+        assert not [asked for asked in upstream.received if "sk-of-the-account" in str(asked.headers)]
+        assert (await gateway.get("/v1/responses/resp_mine", key)).status == 200
+        assert "sk-of-the-account" in str(upstream.last.headers)
+
+
 @pytest.mark.parametrize("changes", [{"auth": {"keys": KEYS}, **SHARED}])
 async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, upstream: FakeUpstream) -> None:
     said = [{"role": "user", "content": "hi"}]
@@ -179,7 +202,22 @@ async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, u
         {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}},
         {"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_x"}},
     ]
+    skill = {"type": "skill_reference", "skill_id": "skill_x"}
+    tools.append({"type": "shell", "environment": {"type": "container_auto", "skills": [skill]}})
     refused += [("/v1/responses", {**BODY, "tools": [tool]}, 403) for tool in tools]
+    file_input = [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]
+    for items in (
+        [{"id": "msg_x"}],
+        [{"type": None, "id": "msg_x"}],
+        [{"type": "image_generation_call", "id": "ig_x"}],
+    ):
+        refused.append(("/v1/responses", {**BODY, "input": items}, 403))
+    for path in ("/v1/responses", "/v1/responses/input_tokens", "/v1/responses/compact"):
+        refused.append((path, {"model": "m", "type": "tool_use", "input": file_input}, 403))
+    refused.append(("/v1/images/edits", {"model": "m", "prompt": "x", "images": [{"file_id": "file-1"}]}, 403))
+    source = {"type": "document", "source": {"type": "file", "file_id": "file-1"}}
+    counted = {"model": "m", "messages": [{"role": "user", "content": [source]}]}
+    refused += [(f"/v1/messages{path}", {**counted, "max_tokens": 9}, 403) for path in ("", "/count_tokens")]
     for container in ({"id": "cntr_x"}, {"skills": [{"type": "custom", "skill_id": "skill_x"}]}):
         body = {"model": "m", "max_tokens": 9, "messages": said, "container": container}
         refused.append(("/v1/messages", body, 403))
@@ -192,6 +230,10 @@ async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, u
         headers = {**UMBRA, "content-type": kind}
         asked = await gateway.post("/v1/responses/compact", {"previous_response_id": "resp_x"}, headers)
         assert asked.status == 404, kind
+    for kind in ("text/plain", "application/vnd.api+json"):
+        edit = {"model": "m", "prompt": "x", "images": [{"file_id": "file-1"}]}
+        asked = await gateway.post("/v1/images/edits", edit, {**UMBRA, "content-type": kind})
+        assert asked.status == 403, kind
     assert not upstream.received
     disguised = [
         rb'{"model": "m", "input": [{"role": "user", "content": [{"type": "input_file", "\u0066ile_id": "file-1"}]}]}',
@@ -207,8 +249,23 @@ async def test_references_in_bodies_are_found_in_every_shape(gateway: Running, u
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"file_id": "x"}'}}
     talk = [*said, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "ok"}]
     skills = {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}
-    skill = {"model": "m", "max_tokens": 9, "messages": said, "container": skills}
-    assert (await gateway.post("/v1/messages", skill, UMBRA)).status == 200, "not of the account"
+    hosted: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": said, "container": skills}
+    assert (await gateway.post("/v1/messages", hosted, UMBRA)).status == 200, "not of the account"
+    call_block = {"type": "mcp_tool_use", "id": "t", "name": "docker", "input": {"container": "web"}}
+    result = {"type": "code_execution_output", "file_id": "file_own"}
+    for block in (call_block, {"type": "code_execution_tool_result", "tool_use_id": "t", "content": [result]}):
+        turns = [*said, {"role": "assistant", "content": [block]}, *said]
+        reply = await gateway.post("/v1/messages", {"model": "m", "max_tokens": 9, "messages": turns}, UMBRA)
+        assert reply.status == 200, (block, reply.body)
+    cited = {"type": "output_text", "text": "x", "annotations": [{"type": "container_file_citation", "file_id": "f"}]}
+    for item in (
+        {"type": "code_interpreter_call", "id": "ci", "container_id": "c"},
+        {"role": "assistant", "content": [cited]},
+    ):
+        reply = await gateway.post("/v1/responses", {**BODY, "input": [item, *said]}, UMBRA)
+        assert reply.status == 200, (item, reply.body)
+    for empty in ({"previous_response_id": ""}, {"conversation": None}, {"chat_template_kwargs": {"container": "x"}}):
+        assert (await gateway.post("/v1/responses", {**BODY, **empty}, UMBRA)).status == 200, empty
     large = b'{"model": "m", "prompt": "x", "seed": ' + b"9" * 5000 + b"}"
     assert (await gateway.post("/v1/completions", None, UMBRA, raw=large)).status in (200, 400)
     plain = {"model": "m", "messages": talk, "tools": [tool], "metadata": {"file_id": "mine"}}

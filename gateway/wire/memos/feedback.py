@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from gateway.asking import Judged, judge_feedback
@@ -17,6 +18,7 @@ from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.learn.judgement import check_judgement
 from gateway.learn.support import content_words, givers
+from gateway.offload import offload
 from gateway.recall.library import Outdated
 from gateway.store.lineage import CORRECTS, LEARNT, REPLACES
 from gateway.store.registry import Task
@@ -231,7 +233,8 @@ async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, mater
     all that, what rests on the feedback. Raises MemoryUnavailable if what the model was shown is another now."""
     scope, library = access.identity.writes[0], call.desk.library
     comment = call.desk.remember.make(turn, scope, "user", material.text, {})
-    holding = check_judgement(judged.updates, judged.additions, judged.forgotten, comment, material.shown)
+    check = partial(check_judgement, judged.updates, judged.additions, judged.forgotten, comment, material.shown)
+    holding = await offload(check, len(material.text))
     made = [_correction(call, turn, scope, new, [old]) for old, new in holding.updates]
     made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
     made += [_correction(call, turn, scope, addition, []) for addition in holding.additions]

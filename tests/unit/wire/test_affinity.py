@@ -13,6 +13,7 @@ CHAT = frozenset({Right.CHAT})
 APP, OTHER = Principal("acme", CHAT), Principal("umbra", CHAT)
 PINNED = Principal("acme", CHAT, "ada")
 ADA = Owner("acme", "ada", "one", "s")
+NAMES = ["one", "two"]
 
 
 @pytest.fixture
@@ -26,22 +27,24 @@ async def store(tmp_path: Path) -> AsyncIterator[Owners]:
 async def test_an_owner_sees_what_is_theirs_and_nobody_else_does(store: Owners) -> None:
     affinity = Affinity(store)
     affinity.put("r", ADA)
-    assert await affinity.get(APP, "r") == ADA, "a key that names nobody acts for all of its tenant"
-    assert await affinity.get(APP, "r", "ada") == ADA
-    assert await affinity.get(PINNED, "r", "bob") == ADA, "the key says who asks"
+    assert await affinity.get(APP, "r", None, NAMES) == ADA, "a key that names nobody acts for all of its tenant"
+    assert await affinity.get(APP, "r", "ada", NAMES) == ADA
+    assert await affinity.get(PINNED, "r", "bob", NAMES) == ADA, "the key says who asks"
     for principal, user in ((APP, "bob"), (OTHER, None), (OTHER, "ada"), (Principal("acme", CHAT, "bob"), "ada")):
         with pytest.raises(NotFound):
-            await affinity.get(principal, "r", user)
+            await affinity.get(principal, "r", user, NAMES)
+    with pytest.raises(NotFound):
+        await affinity.get(APP, "r", None, ["two"])  # another upstream does not keep it
 
 
 async def test_an_unknown_id_is_for_those_who_may_reach_the_account(store: Owners) -> None:
     affinity = Affinity(store)
     with pytest.raises(NotFound):
-        await affinity.get(APP, "r")
-    assert await affinity.get(APP, "r", is_own_account=True) is None
-    assert await affinity.get(Principal("acme", frozenset(Right)), "r") is None
+        await affinity.get(APP, "r", None, NAMES)
+    assert await affinity.get(APP, "r", None, NAMES, is_own_account=True) is None
+    assert await affinity.get(Principal("acme", frozenset(Right)), "r", None, NAMES) is None
     for nothing in (None, "", 7, {"id": "r"}):
-        assert await affinity.get(APP, nothing) is None
+        assert await affinity.get(APP, nothing, None, NAMES) is None
 
 
 async def test_owners_outlast_a_restart_and_go_when_their_time_is_over(
