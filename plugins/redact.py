@@ -19,7 +19,7 @@ Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
 _QUOTE = r"['\"`*_\s]{0,8}"
 """Quotes, marks of Markdown and spaces between a name, its separator and the secret."""
 _LOGIN = (
-    r"(?i:(?<![A-Za-z])(?:passw(?:or)?ds?|pwd|passphrase)(?![A-Za-z])"
+    r"(?i:(?<![A-Za-z])(?:(?:pg|db|mysql_?|redis_?)?passw(?:or)?ds?|pwd|passphrase)(?:['’]s)?(?![A-Za-z])"
     r"(?!\s(?:manager|hash|field|policy|polic|reset|protected|less|length|strength))"
     r"|(?:密码|口令)(?!学|红包|管理|强度|找回|本))"
 )
@@ -48,7 +48,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
     "api_keys": (
         re.compile(r"(?<![A-Za-z0-9_-])sk-(?=[A-Za-z_-]{0,200}[0-9])[A-Za-z0-9_-]{16,}"),
         re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-        re.compile(r"\bAIza[A-Za-z0-9_-]{35}"),
+        re.compile(r"\bAIza[A-Za-z0-9_-]{35,}"),
+        re.compile(r"\b(?:GOCSPX-|whsec_|ya29\.)[A-Za-z0-9_.-]{20,}"),
         re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
         re.compile(r"\bxox[abeprs]-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,}"),
         re.compile(r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"),
@@ -87,8 +88,11 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
     "tokens": (
         re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
         re.compile(r"(?i)\b(?:bearer|token)\s+(?=[A-Za-z0-9._~+/-]*\d)[A-Za-z0-9._~+/-]{20,}=*"),
-        re.compile(r"(?i)\bauthorization['\"]?\s?[:=]\s?['\"]?basic\s(?P<value>[A-Za-z0-9+/]{8,}={0,2})"),
-        re.compile(r"(?<=://)[^\s/:@]{1,64}:[^\s/@]{3,256}(?=@)"),
+        re.compile(
+            r"(?i:\bauthorization['\"]?\s?[:=]\s?['\"]?basic\s)"
+            r"(?P<value>(?=[a-z0-9+/]{0,64}[A-Z])[A-Za-z0-9+/]{8,}={0,2})"
+        ),
+        re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)"),
     ),
 }
 _SMALL = 4096  # characters that are looked through at once; more are in a thread

@@ -25,7 +25,8 @@ _ABOUT: Final = "about"  # who the user is
 _TOPICS: Final = ("address", "health", "style", _ABOUT)
 # said of oneself and of nothing else: what is told by the way is recalled where it matters
 _OWN_HEALTH: Final = re.compile(
-    r"^(?:\W*(?:\w+:\s*)?(?:I['’]m|I am|I (?:also )?have|I can['’]?t|I cannot|I can not|I must not|I mustn['’]t"
+    r"^(?:\W*(?:\w+:\s*)?(?:I['’]m|I am|I (?:also )?have|I['’]ve|I can['’]?t|I cannot|I can not|I can no longer"
+    r"|I suffer from|I was diagnosed with|I must not|I mustn['’]t"
     r"|I may not|Remember)\b[^,;:]{3,50}|.{0,6}我[^，；：,]{2,24})$",
     re.IGNORECASE,
 )
@@ -33,7 +34,8 @@ _SAME: Final = 0.6  # likeness of words from which on two wishes are about the s
 _ADDRESS: Final = re.compile(r"\b(?:call(?:ing)?|address(?:ing)?)\s+me\b|叫我|称呼我", re.IGNORECASE)
 _HARM: Final = re.compile(
     r"\b(?:allerg|intoleran|diabet|coeliac|celiac|epilep|asthma)"
-    r"|\b(?:can['’]?t|cannot|can not|must not|mustn['’]t|may not)\s+(?:eat|drink|tolerate)\b"
+    r"|\b(?:can['’]?t|cannot|can not|can no longer|must not|mustn['’]t|may not|able to|allowed to)\s+"
+    r"(?:eat|drink|tolerate|have)\b"
     r"|过敏|不耐|糖尿病|哮喘|癫痫|乳糜泻|不能[吃喝]|不可以[吃喝]",
     re.IGNORECASE,
 )

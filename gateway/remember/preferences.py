@@ -53,6 +53,23 @@ _NARRATOR = r"(?:it|there|he|she|they|we|the|our|his|her|their|my|everything|not
 _MANNER = r"be|keep|use|avoid|answer|reply|respond|call|address|speak|talk|include|cite"
 _ZH_ERRAND = "去|来|做|帮|买|写|把|别|不|先|赶|回|给|等|吃|看|起床|到"
 _ZH_KIN = "妹|姐|弟|哥|妈|爸|爷|奶|外公|外婆|老[公婆板师]|女|儿|孩|朋友|同[事学]|先生|太太|家|们|叔|阿姨|邻居|室友|男"
+_NOT_UNSURE = r"(?<!\bif )(?<!whether )(?<!think )(?<!sure )(?<!unless )(?<!when )(?<!until )"
+_CANNOT = (
+    r"\s+(?:can't|cannot|can not|must not|mustn't|may not|can no longer)"
+    r"|(?:'m|\s+am)\s+(?:not able|unable|not allowed) to"
+)
+_NO_FOOD = (
+    r"(?:yet|alone|fast|because|breakfast|lunch|dinner|supper|all|every\w*|at|from|the|in|on|to|my|your|his|her|their|our"
+    r"|an?|now|here|there|like|well|properly|enough|too|any(?:thing|\s?more)|another|it|that|this|these|those|much|so"
+    r"|until|before|while|right|and|or|when|with|out|more|for|as|if|either)\b"
+)
+_END = r"(?=\s*(?:[.,;!)]|$|\b(?:and|since|because|so|but|as)\b))"
+_FOOD = rf"(?!{_NO_FOOD})[\w-]+(?:\s+(?!with\b|from\b|at\b|in\b|while\b)[\w-]+){{0,4}}?{_END}"
+_OF_ILLNESS = (
+    r"(?!(?:no|not|never|to|about|with|for|of|read|heard|written|friend|dog|cat|patients?|questions?|if|known)\b)"
+    r"[\w-]+\s+"
+)
+_ZH_END = r"(?=[，。！；、,.!;\s]|$)"
 # topic, pattern; the first that matches names the topic
 _PATTERNS: Final = (
     ("address", rf"(?<!n't )(?<!not )(?<!never )\b(?:call me\s+(?!{_LATER})|address me as|refer to me as"
@@ -64,16 +81,23 @@ _PATTERNS: Final = (
      r"[A-ZÀ-Þ]\w*(?:\s+[A-ZÀ-Þ]\w*){0,3}(?=\s*(?:[.,!;]|$|\band\b)).{0,30}$"),
     ("address", r"(?:^|[，,。；;！!])(?:你好)?(?:我叫|我的名字[叫是])(?![了他她它你人车什谁不一这那])"
      r"[\u4e00-\u9fff]{1,4}(?=[，,。！!]|$).{0,8}$"),
-    ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:vegetarian|vegan|pescatarian|allergic|intolerant|colou?r-?blind"
-     r"|left-handed|diabetic|coeliac|celiac|teetotal)\b"),
-    ("health", r"\bI\s+(?:can't|cannot|can not|must not|mustn't|am not allowed to|may not)\s+(?:eat|drink|tolerate)\s+"
-     r"(?!any(?:thing|\s+more|more)|another|it\b|that\b|this\b|these\b|those\b|much|so\b|until|before|while|right|and\b"
-     r"|or\b|when|there|here|with\b|out\b)\w"),
-    ("health", r"\bI\s+(?:also\s+)?have\s+(?:an?\s+)?(?:[\w-]+\s+){0,3}?(?:allerg(?:y|ies)|intolerance|diabetes"
-     r"|celiac|coeliac|epilepsy|asthma)\b(?!\s+(?:medication|test|season|guide|question|book|patient)s?)"),
-    ("health", rf"我(?!{_ZH_KIN})(?:患有|有|得了|是).{{0,6}}(?:糖尿病|哮喘|癫痫|乳糜泻|过敏症)"),
-    ("health", rf"我(?!{_ZH_KIN}).{{0,2}}(?:不能|不可以)(?:吃|喝)(?![了太这那晚完多得饭苦亏])[\u4e00-\u9fff]"),
+    ("health", r"\bI(?:'m| am)\s+(?:\w+\s+){0,2}(?:type\s+[12]\s+)?(?:vegetarian|vegan|pescatarian|allergic|intolerant"
+     r"|colou?r-?blind|left-handed|diabetic|epileptic|asthmatic|coeliac|celiac|teetotal)\b"),
     ("health", rf"我(?!{_ZH_KIN}).{{0,4}}(?:对.{{1,12}}过敏|是(?:个)?(?:素食|纯素|左撇子|色盲|乳糖不耐)|吃素)"),
+    ("health", rf"{_NOT_UNSURE}\bI(?:{_CANNOT})\s+(?:eat|drink|tolerate)\s+(?:or\s+(?:eat|drink)\s+)?"
+     rf"(?:anything\s+(?:with|containing)\s+)?{_FOOD}"),
+    ("health", rf"{_NOT_UNSURE}\bI(?:{_CANNOT})\s+have\s+(?:any\s+)?(?:gluten|dairy|lactose|milk|nuts|peanuts|eggs?"
+     r"|soy|wheat|shellfish|seafood|fish|pork|sugar|alcohol|caffeine)\b(?!\s+(?:right|now|left|here))"),
+    ("health", rf"{_NOT_UNSURE}\bI(?:'ve|\s+also)?\s+(?:have|got|have\s+got|suffer\s+from|was\s+diagnosed\s+with)\s+"
+     rf"(?:{_OF_ILLNESS}){{0,5}}(?:allerg(?:y|ies)(?:\s+to\b.*)?|intolerances?|diabetes|celiac(?:\s+disease)?"
+     rf"|coeliac(?:\s+disease)?|epilepsy|asthma)\b{_END}"),
+    ("health", rf"我(?!{_ZH_KIN})(?:也)?(?:患有|有|得了|得的是|是)"
+     r"(?:[一二12]型|先天性?|遗传性?|严重的?|轻度|慢性){0,2}"
+     rf"(?:糖尿病|哮喘|癫痫|乳糜泻|过敏症)(?:患者|病人|人)?{_ZH_END}"),
+    ("health", rf"我(?!{_ZH_KIN})(?:也|都|一直)?(?:不能|不可以)(?:吃|喝)"
+     rf"(?![了太这那晚完早午水你我他她它您各任饭])[\u4e00-\u9fff]{{1,6}}(?<!开车){_ZH_END}"),
+    ("health", rf"我(?!{_ZH_KIN})(?:也)?(?:有)?(?![他她它谁人会能很怕说在没])[\u4e00-\u9fff]{{1,4}}过敏{_ZH_END}"),
+    ("health", r"我(?:也)?(?:乳糖不耐|吃不了(?!了|饭|那么|这么|太|多少)[\u4e00-\u9fff])"),
     ("style", r"^\W*(?:please\s+|so\s+)?(?:from now on|in (?:the )?future(?!\s+\w+s\b)|going forward"
      rf"|for all (?:future|your) \w+)\b(?!,?\s+{_NARRATOR}).{{3,}}"),
     ("style", rf"^\W*(?:please\s+|and\s+|you (?:should|must)\s+)?(?:always|never)\s+{_DO}\b"),
@@ -101,7 +125,7 @@ _PATTERNS: Final = (
 _TRIGGER = re.compile(
     r"\b(?:prefer|hate|dislike|detest|adore|stand|bear|avoid|like|love|enjoy|want|eat|drink|favou?rite|never|always|call"
     r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allerg|intoleran|colou?r|left-handed|diabet"
-    r"|epilep|asthma|coeliac|celiac|teetotal|name|called|from now on|future"
+    r"|epilep|asthma|tolerate|have|coeliac|celiac|teetotal|name|called|from now on|future"
     r"|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
     re.IGNORECASE,
 )

@@ -36,6 +36,9 @@ SECRETS = {
         "| password | ⟦Sunny2020!x⟧ |",
         "password -> ⟦Sunny2020!x⟧",
         "password ⟦Sunny2020!x⟧",
+        "PGPASSWORD=⟦mysecret1⟧",
+        "My password's ⟦hunter2xyz9!A⟧",
+        "GOCSPX-abcdefghijklmnop12345678",
         "The API key for the weather service: ⟦0123456789abcdef0123456789abcdef⟧",
         "Server=db;User=sa;Pwd=⟦Sunny2020!x⟧;",
         "AccountKey=⟦Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA==⟧",
@@ -45,6 +48,7 @@ SECRETS = {
     "tokens": [
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcDEF123_-x",
         "Bearer ⟦abcdef1234567890abcdef1234567890⟧",
+        "redis://⟦:secret99⟧@redis:6379",
         "postgres://⟦admin:s3cr3t-pass⟧@db.example/x",
         "Authorization: Basic ⟦dXNlcjpwYXNzd29yZA==⟧",
     ],
@@ -63,6 +67,7 @@ SECRETS = {
     ],
 }
 HARMLESS = [
+    "Basic authorization: basic understanding of OAuth",
     "The password manager I use is 1Password.",
     "My secretary is Anna-Maria.Schmidt2.",
     "密码学课程是：CS255-Stanford",
