@@ -92,7 +92,7 @@ class StateGuard:
         may_refer = is_shared and may_refer_to_state(raw)
         if may_refer:
             await offload(partial(check_unambiguous, raw), len(raw))
-        for id_ in owned_references(body):
+        for id_ in owned_references(body, is_strict=is_shared):
             owner = await self.affinity.get(principal, id_, user, names, is_own_account=is_own_account) or owner
         if not is_shared or not (refers_to_item(body) or (may_refer and refers_to_state(body))):
             return owner

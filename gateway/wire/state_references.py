@@ -32,8 +32,9 @@ _SKILLS: Final = frozenset(("custom", "skill_reference"))
 _DEEPEST = 64
 
 
-def owned_references(body: Mapping[str, Any]) -> list[str]:
-    """The responses and conversations that a body continues. Raises BadRequest for ids of another shape."""
+def owned_references(body: Mapping[str, Any], *, is_strict: bool) -> list[str]:
+    """The responses and conversations that a body continues. Raises BadRequest for ids of another shape, if
+    `is_strict`; else leaves them to the upstream."""
     ids: list[str] = []
     for name in ("previous_response_id", "conversation"):
         value = body.get(name)
@@ -41,9 +42,10 @@ def owned_references(body: Mapping[str, Any]) -> list[str]:
             value = value.get("id")
         if not value:
             continue
-        if not isinstance(value, str):
+        if isinstance(value, str):
+            ids.append(value)
+        elif is_strict:
             raise BadRequest(f"`{name}` must be an id", param=name)
-        ids.append(value)
     return ids
 
 

@@ -117,6 +117,8 @@ async def test_where_there_is_nobody_to_keep_apart_all_is_passed_through(gateway
     for path in STATEFUL[:8]:
         assert (await gateway.get(path, key)).status == 200, path
     assert (await gateway.get("/v1/responses/resp_unknown", key)).status == 200
+    talk = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "conversation": 7}
+    assert (await gateway.post("/v1/chat/completions", talk, key)).status == 200, "a field of the client's own"
 
 
 @pytest.mark.parametrize(
