@@ -238,7 +238,7 @@ class Gateway:
             limits=self._config.limits,
             is_open=self._keyring.is_open,
         )
-        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder)
+        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._config.memory.default_user)
         models = ModelList(self._pipeline.forwarder, self._config.models)
         return [
             *OpsFace(self._telemetry, self._state).routes(),

@@ -5,16 +5,17 @@ of the upstream's account: only a key with the right `upstream_state`, or a clie
 the upstream, reaches it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from gateway.errors import Forbidden, NotFound
+from gateway.identity import identify
 from gateway.offload import offload
 from gateway.store.owners import Owner, Owners
-from gateway.turn import Principal, Right
+from gateway.turn import Ask, Principal, Right
 from gateway.upstream.client import Upstream
 from gateway.upstream.forward import Forwarder
 from gateway.wire.guard import principal_of
@@ -71,32 +72,51 @@ class Affinity:
 class StateGuard:
     """Keeps requests from what an upstream's account keeps for others."""
 
-    def __init__(self, affinity: Affinity, forwarder: Forwarder) -> None:
+    def __init__(self, affinity: Affinity, forwarder: Forwarder, default_user: str | None) -> None:
         self.affinity = affinity
         self._forwarder = forwarder
+        self._default_user = default_user
 
     def is_own_account(self, request: web.Request, upstreams: Iterable[Upstream]) -> bool:
         """True if the client's own credentials, and none of ours, go to all upstreams that may be asked."""
         return self._forwarder.is_clients_account(upstreams, request.headers)
 
+    async def check_chat(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask) -> Owner | None:
+        """`check_body` for the upstreams of a model; most bodies need neither their route nor the name of a user."""
+        principal = principal_of(request)
+        if Right.UPSTREAM_STATE in principal.rights:
+            may_refer = bool(owned_references(body, is_strict=False))
+        else:
+            may_refer = may_refer_to_state(raw) or refers_to_item(body)
+        if not may_refer:
+            return None
+        upstreams = [target.upstream for target in self._forwarder.route(ask.model).targets]
+        identity = identify(principal, request.headers, ask, self._default_user)
+        return await self.check_body(request, raw, body, upstreams, None if identity is None else identity.user_id)
+
     async def check_body(
-        self, request: web.Request, raw: bytes, body: Mapping[str, Any], upstreams: Iterable[Upstream], user: str | None
+        self, request: web.Request, raw: bytes, body: Mapping[str, Any], upstreams: Sequence[Upstream], user: str | None
     ) -> Owner | None:
         """The owner of what a body continues; None if it continues nothing that is known. Raises BadRequest, NotFound
         or Forbidden."""
-        upstreams = list(upstreams)
         names = [upstream.name for upstream in upstreams]
         principal, owner = principal_of(request), None
         is_own_account = self.is_own_account(request, upstreams)
         is_shared = not is_own_account and Right.UPSTREAM_STATE not in principal.rights
-        may_refer = is_shared and may_refer_to_state(raw)
-        if may_refer:
-            await offload(partial(check_unambiguous, raw), len(raw))
+        refers = is_shared and refers_to_item(body)
+        if is_shared and may_refer_to_state(raw):
+            refers = await offload(partial(_refers, raw, body), len(raw)) or refers
         for id_ in owned_references(body, is_strict=is_shared):
             owner = await self.affinity.get(principal, id_, user, names, is_own_account=is_own_account) or owner
-        if not is_shared or not (refers_to_item(body) or (may_refer and refers_to_state(body))):
+        if not refers:
             return owner
         raise Forbidden(
             "the body names files, vector stores, containers or the like, which the upstream keeps for all keys of "
             f"the gateway: this key does not have the right `{Right.UPSTREAM_STATE}`"
         )
+
+
+def _refers(raw: bytes, body: Mapping[str, Any]) -> bool:
+    """Raises BadRequest if the body can be read in two ways."""
+    check_unambiguous(raw)
+    return refers_to_state(body)

@@ -30,8 +30,7 @@ class AnthropicFace:
         raw = await read_body(request, self._config.limits)
         body = parse_json(raw, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
-        upstreams = [target.upstream for target in self._pipeline.forwarder.route(ask.model).targets]
-        await self._state.check_body(request, raw, body, upstreams, None)
+        await self._state.check_chat(request, raw, body, ask)
         turn = turn_of(request, raw, body, ask, dialect=self._dialect, config=self._config)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
@@ -40,9 +39,8 @@ class AnthropicFace:
         raw = await read_body(request, self._config.limits)
         body = parse_json(raw, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
+        await self._state.check_chat(request, raw, body, ask)
         forwarder = self._pipeline.forwarder
-        upstreams = [target.upstream for target in forwarder.route(ask.model).targets]
-        await self._state.check_body(request, raw, body, upstreams, None)
         served = await forwarder.send_chat(
             forwarder.route(ask.model),
             path="/messages/count_tokens",

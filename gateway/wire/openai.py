@@ -1,7 +1,7 @@
 """The OpenAI face: chat and responses with memory, completions, models, and everything else under `/v1` passed
 through."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -63,7 +63,7 @@ class OpenAIFace:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._json(request)
         ask = read_chat(body, self._config.limits.messages)
-        await self._check_body(request, raw, body, ask.model, ask)
+        await self._state.check_chat(request, raw, body, ask)
         turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
@@ -71,33 +71,24 @@ class OpenAIFace:
         """The upstream may hold what was said before; which one, and in which conversation, is known by the id."""
         raw, body = await self._json(request)
         ask = read_response(body, self._config.limits.messages)
-        before = await self._check_body(request, raw, body, ask.model, ask)
+        before = await self._state.check_chat(request, raw, body, ask)
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
         turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
         exchange = await self._pipeline.open(turn)
         if exchange.attempts:  # a model's answer, no plugin's
             session = turn.identity.session_id if turn.identity else None
-            user = self._user(request, ask, self._config.memory.default_user)
-            owner = Owner(principal_of(request).tenant, user, exchange.upstream, session)
+            owner = Owner(turn.principal.tenant, turn.user or None, exchange.upstream, session)
             exchange.on_id = partial(self._affinity.put, owner=owner)
             conversation = conversation_of(body)
             if conversation is not None and before is None and exchange.status < 400:
                 self._affinity.put(conversation, owner)
         return await send(request, exchange, self._config.server.keep_alive)
 
-    async def _check_body(
-        self, request: web.Request, raw: bytes, body: Mapping[str, Any], model: str, ask: Ask
-    ) -> Owner | None:
-        upstreams = [target.upstream for target in self._pipeline.forwarder.route(model).targets]
-        user = self._user(request, ask, self._config.memory.default_user)
-        return await self._state.check_body(request, raw, body, upstreams, user)
-
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._json(request)
-        model, stream = model_of(body), bool(body.get("stream"))
-        ask = Ask(model=model, stream=stream)
-        await self._check_body(request, raw, body, model, ask)
+        ask = Ask(model=model_of(body), stream=bool(body.get("stream")))
+        await self._state.check_chat(request, raw, body, ask)
         turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
         return await send(
             request, await self._pipeline.open(replace(turn, identity=None)), self._config.server.keep_alive
@@ -183,7 +174,7 @@ class OpenAIFace:
         return await relay(request, incoming, upstream, forwarder.secrets(upstream))
 
     def _note_conversation(self, request: web.Request, upstream: Upstream, incoming: Replayed) -> None:
-        """Whoever makes a conversation owns it."""
+        """The user who creates a conversation owns it."""
         decoded = decoder_of(incoming.headers).whole(incoming.body)
         try:
             made = orjson.loads(decoded or b"")
