@@ -10,11 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
 
 from gateway.errors import GatewayError
+from gateway.offload import offload
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.translate.json_parts import count_in, loaded_object, object_in
 
@@ -86,9 +88,8 @@ class Asker:
         if asked.failure:
             return asked
         names = frozenset(schema.get("properties", ()))
-        found, is_cut = read_object(text, names), asked.is_cut
-        if found is None:
-            found, is_cut = read_cut_object(text, names), True
+        found, is_repaired = await offload(partial(_read, text, names), len(text))
+        is_cut = asked.is_cut or is_repaired
         if found is None:
             _log.warning("model_answer_unreadable", extra={"characters": len(text), "cut": asked.is_cut})
             return replace(asked, failure="unreadable")
@@ -175,6 +176,12 @@ def _refused_field(raw: bytes, left_out: frozenset[str]) -> str:
         named = [name for name in named if name != _TOKENS]
     found = next((name for name in named if name not in left_out), "")
     return found or ("" if _SCHEMA in left_out else _SCHEMA)
+
+
+def _read(text: str, names: Collection[str]) -> tuple[dict[str, Any] | None, bool]:
+    """The object of an answer, and whether it had to be closed because the answer was cut."""
+    found = read_object(text, names)
+    return (found, False) if found is not None else (read_cut_object(text, names), True)
 
 
 def read_object(text: str, names: Collection[str] = ()) -> dict[str, Any] | None:

@@ -210,7 +210,7 @@ async def _kept_plainly(
 async def _forgotten(call: Call, text: str, about: Sequence[tuple[Record, float]]) -> tuple[Record, ...]:
     """Archived, where somebody asks to forget and no model says what: the memories that are clearly meant."""
     meant = [record for record, relativity in about if relativity >= _MEANT][:_CORRECTED]
-    if not _is_plain(text, meant):
+    if not await offload(partial(_is_plain, text, meant), len(text)):
         return ()
     found = []
     for record in meant:
@@ -234,7 +234,8 @@ async def _applied(call: Call, access: Access, turn: Turn, judged: Judged, mater
     scope, library = access.identity.writes[0], call.desk.library
     comment = call.desk.remember.make(turn, scope, "user", material.text, {})
     check = partial(check_judgement, judged.updates, judged.additions, judged.forgotten, comment, material.shown)
-    holding = await offload(check, len(material.text))
+    answered = [*judged.additions, *(text for _, text in judged.updates)]
+    holding = await offload(check, len(material.text) + sum(map(len, answered)))
     made = [_correction(call, turn, scope, new, [old]) for old, new in holding.updates]
     made = [replace(one, info={**one.info, REPLACES: list(one.links)}) for one in made]
     made += [_correction(call, turn, scope, addition, []) for addition in holding.additions]
