@@ -3,10 +3,9 @@
 import os
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from gateway.config.sections import OptionalSecret, Positive, Section
-from gateway.ids import problem_of_id
+from gateway.config.sections import Id, OptionalSecret, Positive, Section
 
 __all__ = [
     "DocumentsConfig",
@@ -106,7 +105,7 @@ class DocumentsConfig(Section):
 class MemoryConfig(Section):
     enabled: bool = Field(True, description="false: a plain proxy.")
     uri: str = Field("./data", min_length=1, description="Folder of the memory.")
-    default_user: str | None = Field(None, description="The user of requests that name none; null: no memory then.")
+    default_user: Id | None = Field(None, description="The user of requests that name none; null: no memory then.")
     buckets: int = Field(
         16, ge=1, le=256, description="Tables the memory is split into; fixed when the folder is made."
     )
@@ -116,10 +115,3 @@ class MemoryConfig(Section):
     retention: RetentionConfig = Field(RetentionConfig(), description="How long memories stay.")
     extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
     documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")
-
-    @field_validator("default_user")
-    @classmethod
-    def _an_id(cls, value: str | None) -> str | None:
-        if value is not None and (problem := problem_of_id(value)):
-            raise ValueError(problem)
-        return value

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,12 +14,13 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config.numbers import check_number, check_numbers
+from gateway.config.numbers import check_numbers
 from gateway.ids import problem_of_id
 from gateway.turn import Right
 
 __all__ = [
     "AuthConfig",
+    "Id",
     "KeyConfig",
     "LimitsConfig",
     "LogConfig",
@@ -30,7 +32,18 @@ __all__ = [
     "UsageConfig",
 ]
 
-Positive = Annotated[float, BeforeValidator(check_number), Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _check_id(value: str) -> str:
+    problem = problem_of_id(value)
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
+Id = Annotated[str, AfterValidator(_check_id)]
+"""An id of a tenant or a user."""
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -64,21 +77,14 @@ class KeyConfig(Section):
     name: str | None = Field(
         None, description="What it is called where requests are counted; null: `key-1`, `key-2`, …"
     )
-    tenant: str = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
-    user: str | None = Field(None, description="Pins the key to one user, whatever a request says.")
+    tenant: Id = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
+    user: Id | None = Field(None, description="Pins the key to one user, whatever a request says.")
     rights: frozenset[Right] = Field(
         frozenset({Right.CHAT, Right.MEMORY}),
         description="Any of `chat`, `memory`, `admin` (`/product/configure`), `upstream_state` (files, batches and the "
         "like that upstreams keep; implied where all keys have one tenant and user), `public` (memories for all users "
         "of the tenant; implied for keys without `user`).",
     )
-
-    @field_validator("tenant", "user")
-    @classmethod
-    def _an_id(cls, value: str | None) -> str | None:
-        if value is not None and (problem := problem_of_id(value)):
-            raise ValueError(problem)
-        return value
 
     @field_validator("key")
     @classmethod
