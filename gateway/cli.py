@@ -31,9 +31,9 @@ _MAX_BUDGET = 1_000_000
 
 def main() -> None:
     """The console script."""
-    # one thread a matrix product: the products are small, and threads that spin cost more than they bring
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: None)  # which kills while the start still loads
+        signal.signal(signal.SIGHUP, lambda *_: None)  # by default it kills the process until `_run` handles it
+    # one thread a matrix product: the products are small, and threads that spin cost more than they bring
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # its own pool keeps what threads free, a hundred megabytes after an hour; what malloc keeps can be given back

@@ -113,6 +113,7 @@ class Meter:
 
 
 def _end_of_picture(raw: bytes, begin: int) -> int:
+    """The end of the run of base64 that goes on at `begin`."""
     while begin < len(raw):
         limit = min(begin + _WINDOW, len(raw))
         rest = _PICTURE_REST.match(raw, begin, limit)

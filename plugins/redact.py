@@ -20,7 +20,7 @@ _QUOTE = r"['\"`*_\s]{0,8}"
 """Quotes, marks of Markdown and spaces between a name, its separator and the secret."""
 _LOGIN = (
     r"(?i:(?<![A-Za-z])(?:(?:pg|db|mysql_?|redis_?)?passw(?:or)?ds?|pwd|passphrase)(?:['’]s)?(?![A-Za-z])"
-    r"(?!\s(?:manager|hash|field|policy|polic|reset|protected|less|length|strength))"
+    r"(?!\s(?:manager|hash|field|polic|reset|protected|less|length|strength))"
     r"|(?:密码|口令)(?!学|红包|管理|强度|找回|本))"
 )
 _KEY = (

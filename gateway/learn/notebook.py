@@ -90,7 +90,7 @@ class Notebook:
         recalled = await self._search([scope], item.text, wanted)
         if recalled.status is MemoryStatus.DEGRADED:
             raise NotNow(recalled.reason or "degraded")
-        # of a few memories each is among the nearest: what neither means nor names the same is none to compare with
+        # in a small memory even the nearest notes may be about something else
         return [
             memory.record
             for memory in recalled.memories

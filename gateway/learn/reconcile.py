@@ -97,7 +97,7 @@ def _says_nothing_new(item: Item, old: Record) -> bool:
     return set(new.order) <= set(known.order) and not (new.denied & known.affirmed or new.affirmed & known.denied)
 
 
-def is_of_same_tool(item: Item, old: Record) -> bool:
+def _is_of_same_tool(item: Item, old: Record) -> bool:
     """True unless two lessons are of different tools."""
     return bool(item.info.get("used_tool") == old.info.get("used_tool"))
 
@@ -155,7 +155,7 @@ def _checked(item: Item, relation: str, old: tuple[Record, ...], merged: Item | 
     if any(one.kind != item.kind for one in old):
         return None
     if relation == "contradicts":
-        old = tuple(one for one in old if is_of_same_tool(item, one))
+        old = tuple(one for one in old if _is_of_same_tool(item, one))
         if not old:
             return Decision(item, "unrelated")
     is_concluded = item.source != "user" and any(one.source == "user" for one in old)

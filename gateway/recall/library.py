@@ -150,10 +150,7 @@ class Library:
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
         """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
-        await self._startup.wait()
-        if self._sets is None:
-            raise self._startup.error()
-        found = await self._by_ids(self._sets, memory_ids)
+        found = await self._by_ids(await self._loaded(), memory_ids)
         return {id_: record.version for id_, record in found.items()}
 
     async def delete(self, records: Iterable[Record]) -> int:
@@ -318,12 +315,16 @@ class Library:
         except TimeoutError as error:
             raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
 
+    async def _loaded(self) -> "WorkingSets":
+        """The working sets, which are there soon after a start. Raises MemoryUnavailable."""
+        await self._startup.wait()
+        if self._sets is None:
+            raise self._startup.error()
+        return self._sets
+
     async def _current(self, *, is_change: bool = False) -> "WorkingSets":
         """The working sets, with all that was written before now; a change is not made on less than that."""
-        await self._startup.wait()
-        sets = self._sets
-        if sets is None:
-            raise self._startup.error()
+        sets = await self._loaded()
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets

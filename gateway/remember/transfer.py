@@ -83,7 +83,7 @@ class TakenIn:
 
 class Transfer:
     """`screen` shows plugins what is to be stored; `settled` waits until all that was written is stored; `on_change`
-    are called with the scopes into which memories were imported."""
+    are called with the scopes of an import when its memories can be found."""
 
     def __init__(
         self,
@@ -117,20 +117,25 @@ class Transfer:
         stays. Raises BadRequest, MemoryUnavailable or PluginUnavailable."""
         imported = unchanged = number = size = 0
         batch: list[tuple[Scope, Record]] = []
-        async for line in lines:
-            number, size = number + 1, size + len(line)
-            if line.strip():
-                batch.append(_read(line, number, tenant))
-            if len(batch) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
-                stored = await self._stored(batch, tenant)
-                imported, unchanged = imported + stored, unchanged + len(batch) - stored
-                batch, size = [], 0
-        stored = await self._stored(batch, tenant)
-        await self._settled()
+        changed: set[str] = set()
+        try:
+            async for line in lines:
+                number, size = number + 1, size + len(line)
+                if line.strip():
+                    batch.append(_read(line, number, tenant))
+                if len(batch) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
+                    stored = await self._stored(batch, tenant, changed)
+                    imported, unchanged = imported + stored, unchanged + len(batch) - stored
+                    batch, size = [], 0
+            stored = await self._stored(batch, tenant, changed)
+            await self._settled()
+        finally:
+            for listener in self._on_change if changed else ():
+                listener(changed)
         return TakenIn(imported + stored, unchanged + len(batch) - stored)
 
-    async def _stored(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None) -> int:
-        """How many are new; what a plugin leaves out is none."""
+    async def _stored(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None, changed: set[str]) -> int:
+        """The number of new memories, without those that a plugin leaves out. Adds their scopes to `changed`."""
         if not batch:
             return 0
         count = 0
@@ -140,10 +145,9 @@ class Transfer:
             await self._registry.add_scopes({scope.value: scope for scope, _ in new}.values())
             for scope in {scope.value: scope for scope, _ in new}.values():
                 records = list(await self._screen(scope, [record for own, record in new if own.value == scope.value]))
+                changed.add(scope.value)
                 await self._journal.append(records, may_exist=True)
                 count += len(records)
-                for listener in self._on_change:
-                    listener({scope.value})
         except (StoreFailed, RegistryFailed, JournalFailed) as error:
             raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
         except PluginUnavailable as error:

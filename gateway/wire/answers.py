@@ -27,9 +27,9 @@ async def send(request: web.Request, exchange: Exchange, keep_alive: float | Non
             body = await exchange.read()
             return web.Response(status=exchange.status, headers=exchange.headers, body=body)
         headers = {**exchange.headers, **_STREAM_HEADERS}
-        # a comment in the midst of compressed bytes would be damage
-        is_silent = keep_alive is None or "content-encoding" in exchange.headers
-        chunks = exchange.chunks() if is_silent else kept_alive(exchange.chunks(), keep_alive or 0.0)
+        chunks = exchange.chunks()
+        if keep_alive is not None and "content-encoding" not in exchange.headers:  # a comment damages compressed bytes
+            chunks = kept_alive(chunks, keep_alive)
         return await _write_out(request, exchange.status, headers, chunks)
     finally:
         exchange.close()
