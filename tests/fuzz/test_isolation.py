@@ -46,7 +46,8 @@ USERS = [
     "",
     "a" * 300,
 ]
-PATHS = sorted({path for operation in memos_operations(ChatHandlers(1)) for path in operation.paths})
+METHODS = {path: operation.method for operation in memos_operations(ChatHandlers(1)) for path in operation.paths}
+PATHS = sorted(METHODS)
 OWN = [
     "/v1/chat/completions",
     "/v1/completions",
@@ -76,6 +77,16 @@ FIELDS = [
     "safety_identifier",
     "tenant",
     "scope",
+]
+# required by some operations: without them a request is refused before it names anything of the victim
+NAMES_NEEDED = [
+    "knowledgebase_id",
+    "knowledgebase_name",
+    "mem_cube_name_or_path",
+    "memory_id",
+    "profile_template_id",
+    "record_id",
+    "task_id",
 ]
 
 
@@ -117,13 +128,13 @@ class Attacker:
         """Method, path, headers, body."""
         chance = self._chance
         path = chance.choice(PATHS if chance.random() < 0.75 else OWN)
+        method = METHODS.get(path, "POST") if chance.random() < 0.85 else "GET"
         path = path.replace("{memory_id}", chance.choice(self._ids)).replace("{id}", chance.choice(self._ids))
         headers = {"x-gateway-key": chance.choice(ATTACKERS), "content-type": "application/json"}
         if chance.random() < 0.5:
             headers["x-memory-user"] = self._header(chance.choice(USERS))
         if chance.random() < 0.2:
             headers["x-memory-session"] = self._header(chance.choice(["s0", "s1", *USERS]))
-        method = "GET" if chance.random() < 0.15 else "POST"
         if method == "GET":
             return method, f"{path}?user_id=alice&tenant=acme&user=alice&user_name=alice&task_id=x", headers, None
         return method, path, headers, self._body()
@@ -141,6 +152,9 @@ class Attacker:
             "mem_cube_id": "alice",
             "input": "x",
             "feedback_content": "forget it",
+            **{field: chance.choice([*self._ids, "alice"]) for field in NAMES_NEEDED},
+            "memory_ids": [chance.choice(self._ids)],
+            "memory_type": "text_mem",
         }
         for field in chance.sample(FIELDS, chance.randint(0, 5)):
             body[field] = self._value()
