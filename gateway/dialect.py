@@ -15,8 +15,8 @@ __all__ = ["Dialect", "Layout", "Reader", "ToolCall", "UserTurn"]
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What a user said in a message of a request, and where text can be put before it: `path` leads to a string, or,
-    with `index`, to an array that takes a part there."""
+    """The user's own words in a message of a request, and where text can be put before it: `path` leads to a string,
+    or, with `index`, to an array that takes a part there."""
 
     text: str
     path: tuple[str | int, ...]
@@ -108,7 +108,7 @@ class Dialect(Protocol):
         ...
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        """What the user said, oldest first; not what tools answered."""
+        """The messages with words of the user, oldest first; not those of programs and tools."""
         ...
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:

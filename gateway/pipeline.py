@@ -151,7 +151,7 @@ class Pipeline:
     async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
         identity = turn.identity
-        if identity is not None and turn.mode.reads and not turn.ask.is_chore:
+        if identity is not None and turn.mode.reads and not turn.ask.is_task:
             if self._placement(turn) == "sticky":
                 turn, raw = await self._prompt_with_history(turn, identity, route)
             else:
@@ -210,8 +210,7 @@ class Pipeline:
             return raw
         if self._placement(turn) == "system":
             return dialect.put_into_system(raw, turn.body, block.text)
-        turns = dialect.user_turns(turn.body)
-        return dialect.put(raw, turns[-1], block.text) if turns else raw
+        return raw if turn.ask.place is None else dialect.put(raw, turn.ask.place, block.text)
 
     async def _recalled(self, turn: Turn) -> Recalled:
         """What a face found already, else what recall finds; as a model picks it, where that is asked for."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.dialect import Dialect
+from gateway.dialect import Dialect, UserTurn
 
 __all__ = [
     "SCORE_PARTS",
@@ -250,24 +250,35 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a dialect read out of a request body. `opening` is the first user message: it names the conversation.
+    """What a dialect read out of a request body.
 
-    `is_step` marks a step of a tool loop (the user's message lies further up); `is_chore` a request that is no
-    conversation (title generators and the like). `user_hint` and `session_hint` are the body's own words for them.
-    `upstream` is set where only one upstream can answer, since it holds what was said before.
+    `messages` are the user's words of this turn, message by message: all since the last answer; `query` is the same in
+    one text, `context` the message before them. `opening` is the first message of the conversation in which the user
+    said something, and `first_answer` what was answered to it, empty where there is none yet; together they tell
+    conversations apart that have no name.
+    `is_step` marks a step of a tool loop, which brings results of tools and no new message; `is_repeated` a request
+    that brings none either, such as one that continues an answer; `is_task` a request of a program on its own account
+    (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the
+    body's own names for them. `upstream` is set where only one upstream can answer, since it holds what was said
+    before. `place` is where the block goes that is put into a message.
     """
 
     model: str
     stream: bool
+    messages: tuple[str, ...] = ()
     query: str = ""
     context: str = ""
     opening: str = ""
+    first_answer: str = ""
     is_step: bool = False
-    is_chore: bool = False
+    is_repeated: bool = False
+    is_task: bool = False
+    is_unsaid: bool = False
     user_hint: str | None = None
     session_hint: str | None = None
     max_tokens: int = 0
     upstream: str = ""
+    place: UserTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)

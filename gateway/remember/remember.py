@@ -1,8 +1,9 @@
 """Remembering: from a finished turn to records in the journal, durable before the client sees the end.
 
-What is kept: the user's last message, and the answer's text if it is whole. Reasoning and tool calls are no words of
-anybody and stay out; a step of a tool loop adds only its final answer. The same message again within two minutes
-(clients retry) is kept once. Ids follow from the turn's id, so that replaying a turn makes nothing twice.
+What is kept: the user's messages of the turn, and the answer's text if it is whole. Reasoning and tool calls are no
+words of anybody and stay out, and so is what programs write in the user's name; a step of a tool loop adds only its
+final answer. The same message again within two minutes (clients retry) is kept once, one that a request repeats as
+part of its turn once in a conversation. Ids follow from the turn's id, so that replaying a turn makes nothing twice.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from gateway.store.dates import ABOUT, told_of
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
+from gateway.text.media import without_media
 from gateway.turn import Answer, Identity, Outcome, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Remember", "StoreHook"]
@@ -162,20 +164,20 @@ class Remember:
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
         """The records of a turn, without those that were kept a moment ago."""
-        if turn.identity is None or not turn.mode.writes or turn.ask.is_chore:
+        ask = turn.ask
+        if turn.identity is None or not turn.mode.writes or ask.is_task or (ask.is_unsaid and not ask.is_step):
             return []
-        said: list[tuple[str, str]] = []
-        if turn.ask.query and not turn.ask.is_step:
-            said.append(("user", turn.ask.query))
+        messages = () if ask.is_step else ask.messages
         is_whole = answer.outcome is Outcome.COMPLETE
-        if answer.text and not answer.has_tool_calls and (is_whole or self._config.partial_answers):
-            said.append(("assistant", answer.text))
+        has_answer = answer.text and not answer.has_tool_calls and (is_whole or self._config.partial_answers)
         partial_answer = {} if is_whole else {"partial": True}
-        records = [
-            self.make(turn, scope, source, text, partial_answer if source == "assistant" else {})
-            for scope in turn.identity.writes
-            for source, text in said
-        ]
+        last = len(messages) - (0 if ask.is_repeated else 1)
+        records = []
+        for scope in turn.identity.writes:
+            said = [self.make(turn, scope, "user", text, {}, index=index) for index, text in enumerate(messages)]
+            records += [record for index, record in enumerate(said) if index >= last or not self._is_known(record)]
+            if has_answer:
+                records.append(self.make(turn, scope, "assistant", answer.text or "", partial_answer))
         if self.keeps_calls and turn.ask.is_step and not answer.has_tool_calls:
             calls = turn.dialect.calls(turn.body)
             records += [record for scope in turn.identity.writes for record in self.calls_of(turn, scope, calls)]
@@ -219,7 +221,8 @@ class Remember:
         """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` the
         moment it was said (else now), `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
-        text = text.encode("utf-8", "replace")[: self._config.max_message_bytes].decode("utf-8", "ignore").strip()
+        raw = without_media(text).encode("utf-8", "replace")[: self._config.max_message_bytes]
+        text = raw.decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at
         about = told_of(text, said_at) if source == "user" else None
         return Record(
@@ -245,6 +248,10 @@ class Remember:
     def _note(self, records: Sequence[Record]) -> None:
         """What is said once more within a short time is a repetition of these."""
         self._recent.update((_fingerprint(record), record.created_at) for record in records)
+
+    def _is_known(self, record: Record) -> bool:
+        """True for a message of this conversation that was kept before, however long ago."""
+        return _fingerprint(record) in self._recent
 
     def _is_repeated(self, record: Record) -> bool:
         last = self._recent.get(_fingerprint(record))

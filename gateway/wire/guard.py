@@ -59,7 +59,8 @@ _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
 _CORS_HEADERS = (
     "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, "
-    "x-memory-budget, idempotency-key, openai-organization, openai-project, openai-beta"
+    "x-memory-budget, x-memory-task, idempotency-key, openai-organization, openai-project, openai-beta, x-api-key, "
+    "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
 )
 _SINGLE: Final = (
     *("x-memory-user", "x-memory-session", "x-memory-mode", "x-memory-budget", "idempotency-key"),

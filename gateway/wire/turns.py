@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -25,6 +26,8 @@ def turn_of(
     """Raises BadRequest."""
     principal, headers = principal_of(request), request.headers
     mode = _mode(principal, headers, config)
+    if headers.get("x-memory-task", "").strip():  # a front end says itself that it asks on its own account
+        ask = replace(ask, is_task=True)
     identity = identify(principal, headers, ask, config.memory.default_user)
     return Turn(
         id=_turn_id(request, principal, identity.user_id if identity else "", raw),

@@ -14,6 +14,7 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 SHOWN_BY = {
     "upstream/any_llm.py": "flow/test_any_llm.py",
     "app.py": "flow/test_start.py",
+    "text/clients.py": "unit/text/test_user_text.py",
     "dialect.py": "unit/wire/dialects/test_chat.py",
     "engine.py": "flow/test_start.py",
     "ids.py": "unit/test_identity.py",
@@ -132,6 +133,9 @@ NEVER = {
 PURE = (
     "sse.py",
     "splice.py",
+    "text/clients.py",
+    "text/media.py",
+    "text/user_text.py",
     "fence.py",
     "schemas.py",
     "upstream/breaker.py",

@@ -44,7 +44,7 @@ def turn(query: str = "hello", body: Mapping[str, Any] | None = None, **fields: 
         "headers": {},
         "raw": b"{}",
         "body": body or {"messages": [{"role": "user", "content": query}]},
-        "ask": Ask(model="m", stream=False, query=query),
+        "ask": Ask(model="m", stream=False, messages=(query,) if query else (), query=query),
         "dialect": ChatDialect(),
         "mode": MemoryMode.ON,
         "identity": Identity("ada", "s", (SCOPE,), (SCOPE,)),

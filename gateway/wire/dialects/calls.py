@@ -7,7 +7,7 @@ import orjson
 
 from gateway.dialect import ToolCall, UserTurn
 
-__all__ = ["calls_after", "calls_in"]
+__all__ = ["calls_after", "calls_in", "ids_of"]
 
 _MOST = 32  # calls of one turn
 _LONGEST = 4000  # characters of arguments, and of a result
@@ -19,6 +19,12 @@ def calls_after(turns: Sequence[UserTurn], entries: Any) -> list[ToolCall]:
         return []
     place = turns[-1].path[1]
     return calls_in(entries[place + 1 :]) if isinstance(place, int) else []
+
+
+def ids_of(calls: Any) -> str:
+    """The ids of calls, in one text."""
+    ids = [call.get("id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return " ".join(id_ for id_ in ids if isinstance(id_, str))
 
 
 def calls_in(entries: Sequence[Any]) -> list[ToolCall]:

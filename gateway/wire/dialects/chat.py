@@ -12,19 +12,33 @@ import orjson
 from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
+from gateway.text.media import without_media
+from gateway.text.user_text import read_user_parts, read_user_text
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
-from gateway.wire.dialects.calls import calls_after
+from gateway.wire.dialects.calls import calls_after, ids_of
+from gateway.wire.dialects.conversation import Entry, Role, read_conversation, user_entry
 from gateway.wire.dialects.placing import (
-    is_chore,
+    conversation_fields,
+    is_task,
     mapping_of,
     model_of,
     put_before,
     said_in,
     span_of,
     stream_of,
+    system_of,
+    text_of,
+    texts_of,
 )
-from gateway.wire.dialects.readers import ChatReader, EndReader, first_choice, first_string, usage_of
+from gateway.wire.dialects.readers import (
+    ChatReader,
+    EndReader,
+    first_choice,
+    first_string,
+    thoughts_in,
+    usage_of,
+)
 from gateway.wire.dialects.think import split_think
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
@@ -33,34 +47,21 @@ _CONTENT = (str, list, type(None))
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list. Images and the like are passed over."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in ("text", None)]
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
 def read_chat(body: Any, max_messages: int) -> Ask:
     """What a chat body asks. Raises BadRequest with the path of what is wrong."""
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _checked_messages(body.get("messages"), max_messages)
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
     metadata = mapping_of(body.get("metadata"))
-    query = text_of(messages[users[-1]].get("content")) if users else ""
     return Ask(
         model=model,
         stream=stream,
-        query=query,
-        context=text_of(messages[users[-2]].get("content")) if len(users) > 1 else "",
-        opening=text_of(messages[users[0]].get("content")) if users else "",
-        is_step=bool(users) and users[-1] != len(messages) - 1,
-        is_chore=is_chore(body, query),
+        is_task=is_task(body, messages, system_of(messages)),
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
-        session_hint=first_string(metadata.get("session_id"), metadata.get("conversation_id")),
+        session_hint=first_string(
+            metadata.get("session_id"), metadata.get("conversation_id"), body.get("prompt_cache_key")
+        ),
         max_tokens=positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens")),
+        **conversation_fields(read_conversation(messages, _entry)),
     )
 
 
@@ -89,8 +90,8 @@ class ChatDialect:
     messages_field = "messages"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        spoken = enumerate(body["messages"])
-        return [_user_turn(index, message) for index, message in spoken if message["role"] == "user"]
+        entries = (_entry(index, message) for index, message in enumerate(body["messages"]))
+        return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "text")
@@ -112,7 +113,7 @@ class ChatDialect:
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
         messages = body["messages"]
         last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
-        return said_in([text_of(message.get("content")) for message in messages[: last + 1]])
+        return said_in([_said(message) for message in messages[: last + 1]])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -134,11 +135,13 @@ class ChatDialect:
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
         usage = usage_of(parsed)
-        text, thought = split_think(first_string(message.get("content"), choice.get("text")) or "")
+        text, thought = split_think(text_of(message.get("content")) or first_string(choice.get("text")) or "")
         return Answer(
             text=text or None,
             finish_reason=first_string(choice.get("finish_reason")),
-            reasoning=first_string(message.get("reasoning_content"), message.get("reasoning"), thought),
+            reasoning=first_string(
+                message.get("reasoning_content"), message.get("reasoning"), thoughts_in(message.get("content")), thought
+            ),
             has_tool_calls=bool(message.get("tool_calls")),
             prompt_tokens=usage.prompt,
             completion_tokens=usage.completion,
@@ -162,14 +165,31 @@ def _is_system_text(message: Mapping[str, Any]) -> bool:
     return message["role"] in ("system", "developer") and isinstance(message.get("content"), str | list)
 
 
-def _user_turn(index: int, message: Mapping[str, Any]) -> UserTurn:
-    content, path = message.get("content"), ("messages", index, "content")
+def _entry(index: int, message: Mapping[str, Any]) -> Entry:
+    role, content = message["role"], message.get("content")
+    if role == "assistant":
+        calls = message.get("tool_calls")
+        if calls or message.get("function_call"):
+            return Entry(Role.CALL, answer=ids_of(calls) or text_of(content))
+        return Entry(Role.ANSWER, answer=text_of(content))
+    if role in ("tool", "function"):
+        return Entry(Role.RESULT)
+    if role != "user":
+        return Entry(Role.OTHER)
+    path = ("messages", index, "content")
     if not isinstance(content, list):
-        return UserTurn(content or "", path)
+        return user_entry(read_user_text(content or ""), path)
     parts = _texts(content)
     if not parts:
-        return UserTurn("", path, 0)
-    return UserTurn(text_of(content), (*path, parts[0], "text"))
+        return Entry(Role.USER, UserTurn("", path, 0))
+    return user_entry(read_user_parts(texts_of(content)), (*path, parts[0], "text"))
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """A message as it is remembered."""
+    if message["role"] == "user":
+        return read_user_parts(texts_of(message.get("content"))).text
+    return without_media(split_think(text_of(message.get("content")))[0])
 
 
 def _texts(content: list[Any]) -> list[int]:

@@ -14,15 +14,30 @@ from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
+from gateway.text.media import without_media
+from gateway.text.user_text import Author, read_user_parts
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
-from gateway.wire.dialects.calls import calls_after
-from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
+from gateway.wire.dialects.calls import calls_after, ids_of
+from gateway.wire.dialects.conversation import Entry, Role, read_conversation, user_entry
+from gateway.wire.dialects.placing import (
+    conversation_fields,
+    is_task,
+    mapping_of,
+    model_of,
+    put_before,
+    said_in,
+    span_of,
+    stream_of,
+    system_of,
+    text_of,
+    texts_of,
+)
 from gateway.wire.dialects.readers import first_string
+from gateway.wire.dialects.think import split_think
 
 __all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
 
-_REMINDER, _REMINDER_END = "<system-reminder>", "</system-reminder>"
 _SIGNED_IN = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _TYPES: Final = {
@@ -42,20 +57,16 @@ def read_messages(body: Any, max_messages: int) -> Ask:
     """What a body of `/v1/messages` asks. Raises BadRequest with the path of what is wrong."""
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _checked(body.get("messages"), max_messages)
-    turns = MessagesDialect().user_turns(body)
     user, session = _who(mapping_of(body.get("metadata")).get("user_id"))
-    query = turns[-1].text if turns else ""
+    system = text_of(body.get("system")) or system_of(messages)
     return Ask(
         model=model,
         stream=stream,
-        query=query,
-        context=turns[-2].text if len(turns) > 1 else "",
-        opening=turns[0].text if turns else "",
-        is_step=bool(turns) and turns[-1].path[1] != len(messages) - 1,
-        is_chore=is_chore(body, query) or body.get("max_tokens") == 1,
+        is_task=is_task(body, messages, system) or body.get("max_tokens") == 1,
         user_hint=user,
         session_hint=session,
         max_tokens=positive(body.get("max_tokens")),
+        **conversation_fields(read_conversation(messages, _entry)),
     )
 
 
@@ -100,9 +111,8 @@ class MessagesDialect:
     messages_field = "messages"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        spoken = enumerate(body["messages"])
-        turns = (_user_turn(index, message["content"]) for index, message in spoken if message["role"] == "user")
-        return [turn for turn in turns if turn is not None]
+        entries = (_entry(index, message) for index, message in enumerate(body["messages"]))
+        return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "text")
@@ -122,7 +132,7 @@ class MessagesDialect:
         turns = self.user_turns(body)
         last = turns[-1].path[1] if turns else 0
         messages = [message for index, message in enumerate(body["messages"]) if index <= int(last)]
-        return said_in([_spoken(message["content"]) for message in messages])
+        return said_in([_said(message) for message in messages])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -143,11 +153,12 @@ class MessagesDialect:
             return None
         blocks = [block for block in content if isinstance(block, dict)]
         thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
+        text, thought = split_think(text_of(blocks))
         usage = mapping_of(parsed.get("usage"))
         return Answer(
-            text=_spoken(blocks) or None,
+            text=text or None,
             finish_reason=first_string(parsed.get("stop_reason")),
-            reasoning="\n".join(thoughts) or None,
+            reasoning="\n".join(thoughts) or thought,
             has_tool_calls=any(block.get("type") == "tool_use" for block in blocks),
             prompt_tokens=_prompt_tokens(usage),
             completion_tokens=positive(usage.get("output_tokens")) or None,
@@ -177,39 +188,44 @@ def anthropic_type(status: int) -> str:
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
-def _user_turn(index: int, content: Any) -> UserTurn | None:
-    """None where only tools answer, or a program reminds."""
-    text = _spoken(content)
-    path = ("messages", index, "content")
-    if not text.strip():
-        return None
+def _entry(index: int, message: Mapping[str, Any]) -> Entry:
+    role, content = message["role"], message["content"]
+    blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+    kinds = {str(block.get("type")) for block in blocks}
+    has_result = any(kind.endswith("tool_result") for kind in kinds)
+    if role == "assistant":
+        if has_result:  # of a tool that the server runs
+            return Entry(Role.RESULT, answer=ids_of(blocks))
+        if any(kind.endswith("tool_use") for kind in kinds):
+            return Entry(Role.CALL, answer=ids_of(blocks))
+        return Entry(Role.ANSWER, answer=text_of(content))
+    if role != "user":
+        return Entry(Role.OTHER)
+    said, path = read_user_parts(texts_of(content)), ("messages", index, "content")
     if isinstance(content, str):
-        return UserTurn(text, path)
+        return user_entry(said, path)
+    if not said.text.strip():
+        if has_result or said.author is not Author.USER:
+            return Entry(Role.RESULT if has_result or said.author is Author.TOOL else Role.PROGRAM)
+        return Entry(Role.OTHER) if not blocks else Entry(Role.USER, UserTurn("", path, _behind_prefix(content)))
+    return user_entry(said, path, _behind_prefix(content))
+
+
+def _behind_prefix(content: list[Any]) -> int:
+    """The place behind what ends a cached prefix, and behind what tools answered, which must come first."""
     ends = [i for i, block in enumerate(content) if _ends_prefix(block)]
-    return UserTurn(text, path, ends[-1] + 1 if ends else 0)
+    return ends[-1] + 1 if ends else 0
 
 
 def _ends_prefix(block: Any) -> bool:
     return isinstance(block, dict) and ("cache_control" in block or block.get("type") == "tool_result")
 
 
-def _spoken(content: Any) -> str:
-    """What was said in a message, without what a program put in."""
-    if isinstance(content, str):
-        return _without_reminders(content)
-    blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
-    texts = [_without_reminders(block["text"]) for block in blocks if isinstance(block.get("text"), str)]
-    return "\n".join(text for text in texts if text)
-
-
-def _without_reminders(text: str) -> str:
-    """The text without what stands between such tags, and without the space round them. In one pass."""
-    kept: list[str] = []
-    place = 0
-    while (begin := text.find(_REMINDER, place)) >= 0 and (end := text.find(_REMINDER_END, begin)) >= 0:
-        kept.append(text[place:begin].strip() if kept else text[:begin].rstrip())
-        place = end + len(_REMINDER_END)
-    return "".join([*kept, text[place:].lstrip()]) if kept else text
+def _said(message: Mapping[str, Any]) -> str:
+    """A message as it is remembered."""
+    if message["role"] == "user":
+        return read_user_parts(texts_of(message["content"])).text
+    return without_media(split_think(text_of(message["content"]))[0])
 
 
 def _prompt_tokens(usage: Mapping[str, Any]) -> int | None:
@@ -249,10 +265,11 @@ class MessagesReader:
     def answer(self) -> Answer:
         # what is told at the beginning is not yet what was said
         completion = positive(self._usage.get("output_tokens")) if self._stop_reason is not None else 0
+        text, thought = split_think("".join(self._text))
         return Answer(
-            text="".join(self._text) or None,
+            text=text or None,
             finish_reason=self._stop_reason,
-            reasoning="".join(self._reasoning) or None,
+            reasoning="".join(self._reasoning) or thought,
             has_tool_calls=self._has_tool_calls,
             prompt_tokens=_prompt_tokens(self._usage),
             completion_tokens=completion or None,

@@ -3,8 +3,8 @@
 Injecting splices text into the bytes of one message; nothing else moves.
 """
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -12,19 +12,27 @@ import orjson
 from gateway import splice
 from gateway.dialect import UserTurn
 from gateway.errors import BadRequest
+from gateway.text.user_text import is_program_request
 from gateway.turn import message_id
+from gateway.wire.dialects.conversation import Conversation
 
-__all__ = ["is_chore", "mapping_of", "model_of", "put_before", "said_in", "span_of", "stream_of"]
+__all__ = [
+    "conversation_fields",
+    "is_task",
+    "mapping_of",
+    "model_of",
+    "put_before",
+    "said_in",
+    "span_of",
+    "stream_of",
+    "system_of",
+    "text_of",
+    "texts_of",
+]
 
+_TEXTS = ("text", "input_text", "output_text", None)
+_FIELDS = ("query", *(field.name for field in fields(Conversation)))
 _SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
-_CHORES = re.compile(
-    r"^\s*(### Task:\s*\n|Generate a (concise|short|brief)|Create a (concise|short|brief)[^\n]{0,40}title"
-    r"|Provide a concise,? [^\n]{0,30}title|Summari[sz]e (this|the) (chat|conversation)[^\n]{0,60}title"
-    r"|Please write a [^\n]{0,20}word title"
-    r"|Correct your JSON ONLY RESPONSE|Recall the function correctly, fix the errors"
-    r"|Please generate a title|请(为|給|给)[^\n]{0,20}(对话|聊天)[^\n]{0,20}标题)",
-    re.IGNORECASE,
-)
 
 
 def model_of(body: Any) -> str:
@@ -50,14 +58,47 @@ def mapping_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def is_chore(body: Mapping[str, Any], query: str) -> bool:
-    """True for what programs ask on their own account: titles, probes of the context's size, repairs of JSON."""
-    return "n_ctx" in body or _CHORES.match(query[:400]) is not None
+def is_task(body: Mapping[str, Any], messages: Sequence[Any], system: str) -> bool:
+    """True for what programs ask on their own account: titles, probes of the context's size, repairs of JSON. Only the
+    last message with the role `user` and the system prompt are looked at."""
+    if "n_ctx" in body:
+        return True
+    last = next((item for item in reversed(messages) if isinstance(item, dict) and item.get("role") == "user"), {})
+    return is_program_request(text_of(last.get("content")), system)
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list. Images and the like are passed over."""
+    return content if isinstance(content, str) else "\n".join(texts_of(content))
+
+
+def texts_of(content: Any) -> list[str]:
+    """The same as a list, part by part. Thoughts, which some models write as parts of their own, are no text."""
+    if isinstance(content, str):
+        return [content]
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if part.get("type") in _TEXTS]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def system_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the first system message, if one stands before the user's."""
+    for message in messages:
+        if message.get("role") in ("system", "developer"):
+            return text_of(message.get("content"))
+        if message.get("role") == "user":
+            break
+    return ""
+
+
+def conversation_fields(conversation: Conversation) -> dict[str, Any]:
+    """What a conversation gives to an `Ask`."""
+    return {name: getattr(conversation, name) for name in _FIELDS}
 
 
 def said_in(texts: Sequence[str]) -> frozenset[str]:
-    """Ids of the newest of these messages."""
-    return frozenset(message_id(text) for text in texts[-_SAID:])
+    """Ids of the newest of these messages, as they are remembered."""
+    return frozenset(message_id(text.strip()) for text in texts[-_SAID:])
 
 
 def put_before(raw: bytes, turn: UserTurn, block: str, part_type: str) -> bytes:

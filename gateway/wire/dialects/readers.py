@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,7 +14,16 @@ from gateway.turn import Answer
 from gateway.upstream.translate.json_parts import positive
 from gateway.wire.dialects.think import split_think
 
-__all__ = ["ChatReader", "EndReader", "Usage", "first_choice", "first_string", "usage_of"]
+__all__ = [
+    "ChatReader",
+    "EndReader",
+    "Usage",
+    "first_choice",
+    "first_string",
+    "joined_text",
+    "thoughts_in",
+    "usage_of",
+]
 
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\][\r\n]")
 _BEFORE_DONE, _TO_DONE_END = 7, 7  # bytes of the pattern before the mark, and to its end
@@ -131,7 +140,12 @@ class ChatReader:
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            self._keep(self._text, delta.get("content"))
+            content = delta.get("content")
+            if isinstance(content, list):
+                self._keep(self._text, joined_text(content))
+                self._keep(self._reasoning, thoughts_in(content))
+            else:
+                self._keep(self._text, content)
             self._keep(self._reasoning, delta.get("reasoning_content") or delta.get("reasoning"))
             if delta.get("tool_calls"):
                 self._has_tool_calls = True
@@ -274,6 +288,8 @@ def _said_in(choice: Any) -> int:
     if not isinstance(delta, dict):
         return 0
     said = [delta.get(name) for name in ("content", "reasoning_content", "reasoning", "text")]
+    if isinstance(delta.get("content"), list):
+        said += [joined_text(delta["content"]), thoughts_in(delta["content"])]
     calls = delta.get("tool_calls")
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
@@ -298,6 +314,19 @@ def usage_of(parsed: Mapping[str, Any]) -> Usage:
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
     return Usage(*(positive(count) or None for count in counts))
+
+
+def joined_text(parts: Sequence[Any]) -> str:
+    """The text of a piece of an answer whose content is a list of parts; nothing is put between them."""
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in ("text", None)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def thoughts_in(content: Any) -> str:
+    """The thoughts in a content that is a list of parts: `{"type": "thinking", "thinking": [...] or "..."}`."""
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    thoughts = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
+    return "".join(joined_text(thought) if isinstance(thought, list) else str(thought or "") for thought in thoughts)
 
 
 def first_string(*values: Any) -> str | None:

@@ -6,6 +6,7 @@ needs no memories, since those of its turn are up there already.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -14,42 +15,59 @@ from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
+from gateway.text.media import without_media
+from gateway.text.user_text import read_user_parts, read_user_text
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
 from gateway.wire.dialects.calls import calls_after
-from gateway.wire.dialects.placing import is_chore, mapping_of, model_of, put_before, said_in, span_of, stream_of
+from gateway.wire.dialects.conversation import Entry, Role, read_conversation, user_entry
+from gateway.wire.dialects.placing import (
+    conversation_fields,
+    is_task,
+    mapping_of,
+    model_of,
+    put_before,
+    said_in,
+    span_of,
+    stream_of,
+    system_of,
+    text_of,
+    texts_of,
+)
 from gateway.wire.dialects.readers import first_string
+from gateway.wire.dialects.think import split_think
 
 __all__ = ["ResponsesDialect", "ResponsesReader", "conversation_of", "read_response"]
 
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-_TEXTS: Final = ("input_text", "output_text", "text")
 
 
 def read_response(body: Any, max_items: int) -> Ask:
     """What a body of `/v1/responses` asks. Raises BadRequest with the path of what is wrong."""
     model, stream = model_of(body), stream_of(mapping_of(body))
-    items = _checked(body.get("input"), max_items)
-    turns = ResponsesDialect().user_turns(body)
-    query = turns[-1].text if turns else ""
+    items = _items(_checked(body.get("input"), max_items))
+    read = read_conversation(items, _entry)
+    place = None if read.place is None else placed(read.place, body.get("input"))
     metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
+    client = mapping_of(body.get("client_metadata"))
+    system = first_string(body.get("instructions")) or system_of(items)
     return Ask(
         model=model,
         stream=stream,
-        query=query,
-        context=turns[-2].text if len(turns) > 1 else "",
-        opening=turns[0].text if turns else "",
-        is_step=bool(turns) and len(turns[-1].path) > 1 and turns[-1].path[1] != len(items) - 1,
-        is_chore=is_chore(body, query),
+        is_task=is_task(body, items, system),
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(
             metadata.get("session_id"),
             metadata.get("conversation_id"),
             conversation,
             mapping_of(conversation).get("id"),
+            client.get("session_id"),
+            client.get("conversation_id"),
+            body.get("prompt_cache_key"),
         ),
         max_tokens=positive(body.get("max_output_tokens")),
+        **conversation_fields(replace(read, place=place)),
     )
 
 
@@ -59,10 +77,18 @@ def conversation_of(body: Any) -> str | None:
     return first_string(named, mapping_of(named).get("id"))
 
 
-def _checked(items: Any, limit: int) -> list[Any]:
-    """The items of an input; none for a string, or where there is no input (a stored prompt may be asked)."""
+def _items(value: Any) -> list[dict[str, Any]]:
+    """The items of an input; a string is a message of the user. None where there is no input (a stored prompt may be
+    asked)."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    return value or []
+
+
+def _checked(items: Any, limit: int) -> Any:
+    """The input as it is. Raises BadRequest."""
     if items is None or isinstance(items, str):
-        return []
+        return items
     if not isinstance(items, list):
         raise BadRequest("`input` must be a string or a list of items", param="input")
     if len(items) > limit:
@@ -81,11 +107,10 @@ class ResponsesDialect:
     messages_field = "input"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        said = body.get("input")
-        if isinstance(said, str):
-            return [UserTurn(said, ("input",))]
-        turns = (_user_turn(index, item) for index, item in enumerate(said or ()))
-        return [turn for turn in turns if turn is not None]
+        given = body.get("input")
+        entries = (_entry(index, item) for index, item in enumerate(_items(given)))
+        turns = [entry.turn for entry in entries if entry.turn is not None]
+        return [placed(turn, given) for turn in turns]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "input_text")
@@ -100,8 +125,7 @@ class ResponsesDialect:
         return splice.insert_member(raw, "instructions", orjson.dumps(text))
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        said = body.get("input")
-        return said_in([said] if isinstance(said, str) else [_spoken(item.get("content")) for item in said or ()])
+        return said_in([_said(item) for item in _items(body.get("input"))])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -130,39 +154,54 @@ class ResponsesDialect:
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
-def _user_turn(index: int, item: Mapping[str, Any]) -> UserTurn | None:
-    content, path = item.get("content"), ("input", index, "content")
-    if item.get("role") != "user" or item.get("type", "message") != "message":
-        return None
+def _entry(index: int, item: Mapping[str, Any]) -> Entry:
+    kind, role, content = str(item.get("type", "message")), item.get("role"), item.get("content")
+    if kind != "message":
+        if kind.endswith("_output"):
+            return Entry(Role.RESULT)
+        is_call = kind.endswith("_call")
+        return (
+            Entry(Role.CALL, answer=str(item.get("call_id") or item.get("id") or "")) if is_call else Entry(Role.OTHER)
+        )
+    if role == "assistant":
+        return Entry(Role.ANSWER, answer=text_of(content))
+    if role != "user":
+        return Entry(Role.OTHER)
+    path = ("input", index, "content")
     if isinstance(content, str):
-        return UserTurn(content, path)
+        return user_entry(read_user_text(content), path)
     parts = content if isinstance(content, list) else []
     texts = [i for i, part in enumerate(parts) if isinstance(part, dict) and isinstance(part.get("text"), str)]
     if not texts:
-        return UserTurn("", path, 0) if parts else None
-    return UserTurn(_spoken(content), (*path, texts[0], "text"))
+        return Entry(Role.USER, UserTurn("", path, 0)) if parts else Entry(Role.OTHER)
+    return user_entry(read_user_parts(texts_of(content)), (*path, texts[0], "text"))
 
 
-def _spoken(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXTS]
-    return "\n".join(text for text in texts if isinstance(text, str))
+def placed(turn: UserTurn, given: Any) -> UserTurn:
+    """A turn of `_entry` with its path in the body: an input that is a string has no items."""
+    return replace(turn, path=("input",)) if isinstance(given, str) else turn
+
+
+def _said(item: Mapping[str, Any]) -> str:
+    """A message as it is remembered."""
+    if item.get("role") == "user":
+        return read_user_parts(texts_of(item.get("content"))).text
+    return without_media(split_think(text_of(item.get("content")))[0])
 
 
 def _answer(response: Mapping[str, Any], streamed: str) -> Answer:
     """What a whole response says; what was streamed, where its output is empty (some servers leave it so)."""
     output = response.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
-    said = [_spoken(item.get("content")) for item in items if item.get("type") == "message"]
+    said = [text_of(item.get("content")) for item in items if item.get("type") == "message"]
+    text, thought = split_think("\n".join(text for text in said if text) or streamed)
     thoughts = [_thought(item) for item in items if item.get("type") == "reasoning"]
     usage = mapping_of(response.get("usage"))
     reason = first_string(mapping_of(response.get("incomplete_details")).get("reason"), response.get("status"))
     return Answer(
-        text="\n".join(text for text in said if text) or streamed or None,
+        text=text or None,
         finish_reason=reason,
-        reasoning="\n".join(thoughts) or None,
+        reasoning="\n".join(thoughts) or thought,
         has_tool_calls=any(str(item.get("type")).endswith("_call") for item in items),
         prompt_tokens=positive(usage.get("input_tokens")) or None,
         completion_tokens=positive(usage.get("output_tokens")) or None,

@@ -1,22 +1,39 @@
-"""`<think>…</think>` out of an answer: what a model thought is not what it said. Pure.
+"""Splits the thoughts of a model from its answer: `<think>…</think>` and the like. Pure.
 
-Only a block at the very beginning counts, as reasoning models write it; the same words later are part of the answer.
+Only a block at the very beginning counts, as reasoning models write it; the same marks later are part of the answer.
+Some servers leave out the opening mark, since it is part of their prompt: then the first closing mark that stands on a
+line's edge ends the thoughts, which can be seen in a whole answer only.
 """
+
+import re
+from typing import Final
 
 __all__ = ["ThinkSplitter", "split_think"]
 
-_OPEN, _CLOSE = "<think>", "</think>"
+_PAIRS: Final = {
+    **{f"<{name}>": f"</{name}>" for name in ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")},
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+}
+_OPEN = re.compile("|".join(map(re.escape, _PAIRS)))
+_CLOSE_ALONE = re.compile(
+    r"(?:(?<=\n)|(?<!`)(?=[^\n]{4,12}[ \t]*(?:\n|\Z)))(?:</(?:think|thinking|thought)>|\[/THINK\])"
+)
 
 
 def split_think(text: str) -> tuple[str, str | None]:
     """The answer without its thinking, and the thinking (None if there is none)."""
-    if _OPEN not in text:
+    begin = text.lstrip()[:20]
+    if any(begin.startswith(mark) for mark in _PAIRS):
+        splitter = ThinkSplitter()
+        said = splitter.feed(text) + splitter.end()
+        thought = "".join(piece for kind, piece in said if kind == "reasoning")
+        answer = "".join(piece for kind, piece in said if kind == "text")
+        return (answer.lstrip() if thought else answer), thought.strip() or None
+    close = _CLOSE_ALONE.search(text) if "</th" in text or "[/THINK]" in text else None
+    if close is None or _OPEN.search(text, 0, close.start()) is not None:
         return text, None
-    splitter = ThinkSplitter()
-    said = splitter.feed(text) + splitter.end()
-    thought = "".join(piece for kind, piece in said if kind == "reasoning")
-    answer = "".join(piece for kind, piece in said if kind == "text")
-    return (answer.lstrip() if thought else answer), thought.strip() or None
+    return text[close.end() :].lstrip(), text[: close.start()].strip() or None
 
 
 class ThinkSplitter:
@@ -24,6 +41,7 @@ class ThinkSplitter:
 
     def __init__(self) -> None:
         self._held = ""
+        self._close = ""
         self._state = "begin"
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
@@ -31,17 +49,18 @@ class ThinkSplitter:
         said: list[tuple[str, str]] = []
         if self._state == "begin":
             start = self._held.lstrip()
-            if start.startswith(_OPEN):
-                self._held, self._state = start[len(_OPEN) :], "thinking"
-            elif not _OPEN.startswith(start):
+            mark = next((mark for mark in _PAIRS if start.startswith(mark)), None)
+            if mark is not None:
+                self._held, self._state, self._close = start[len(mark) :], "thinking", _PAIRS[mark]
+            elif not any(mark.startswith(start) for mark in _PAIRS):
                 self._state = "answer"
         if self._state == "thinking":
-            thought, mark, rest = self._held.partition(_CLOSE)
+            thought, mark, rest = self._held.partition(self._close)
             if mark:
                 self._held, self._state = rest.lstrip("\n"), "answer"
             else:
-                kept = _overlap(thought)
-                thought, self._held = thought[: len(thought) - kept], thought[len(thought) - kept :]
+                overlap = _overlap(thought, self._close)
+                thought, self._held = thought[: len(thought) - overlap], thought[len(thought) - overlap :]
             if thought:
                 said.append(("reasoning", thought))
         if self._state == "answer" and self._held:
@@ -55,6 +74,6 @@ class ThinkSplitter:
         return [("reasoning" if self._state == "thinking" else "text", held)] if held else []
 
 
-def _overlap(text: str) -> int:
+def _overlap(text: str, close: str) -> int:
     """How many of the last characters may be the beginning of the closing mark."""
-    return next((size for size in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:size])), 0)
+    return next((size for size in range(len(close) - 1, 0, -1) if text.endswith(close[:size])), 0)

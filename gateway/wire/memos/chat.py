@@ -258,7 +258,7 @@ async def prepare(call: Call, asked: ChatRequest, *, stream: bool, layout: Layou
         "stream": stream,
     }
     is_kept = defaults.add_message_on_answer if asked.add_message_on_answer is None else asked.add_message_on_answer
-    ask = Ask(model=model, stream=stream, query=asked.query, max_tokens=most)
+    ask = Ask(model=model, stream=stream, messages=(asked.query,), query=asked.query, max_tokens=most)
     turn = call.turn(access.identity, ask=ask, dialect=dialect)
     turn = replace(
         turn,

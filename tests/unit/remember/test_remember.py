@@ -54,7 +54,7 @@ def test_a_step_of_a_tool_loop_adds_only_its_answer(tmp_path: Path) -> None:
 
 def test_a_chore_leaves_nothing(tmp_path: Path) -> None:
     first = turn()
-    chore = dataclasses.replace(first, ask=dataclasses.replace(first.ask, is_chore=True))
+    chore = dataclasses.replace(first, ask=dataclasses.replace(first.ask, is_task=True))
     assert made(tmp_path).records_of(chore, WHOLE) == []
 
 

@@ -48,15 +48,15 @@ def test_hints_for_user_and_conversation() -> None:
     ],
 )
 def test_chores_are_recognised(text: str) -> None:
-    assert read_chat(chat(user(text)), 10).is_chore
-    assert read_chat(chat(user("x"), n_ctx=1), 10).is_chore
+    assert read_chat(chat(user(text)), 10).is_task
+    assert read_chat(chat(user("x"), n_ctx=1), 10).is_task
 
 
 @pytest.mark.parametrize(
     "text", ["What is the title of the book?", "Summarize this article for me", "Generate an image"]
 )
 def test_ordinary_questions_are_no_chores(text: str) -> None:
-    assert not read_chat(chat(user(text)), 10).is_chore
+    assert not read_chat(chat(user(text)), 10).is_task
 
 
 BLOCK = '<b>\n"x"\n</b>\n\n'

@@ -158,8 +158,8 @@ def test_odd_events_are_passed_over(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a <system-reminder>x</system-reminder> b", "ab"),
-        ("<system-reminder>x</system-reminder>\n<system-reminder>y</system-reminder> b ", "b "),
+        ("a <system-reminder>x</system-reminder> b", "a\nb"),
+        ("<system-reminder>x</system-reminder>\n<system-reminder>y</system-reminder> b ", "b"),
         (" <system-reminder>never ends", " <system-reminder>never ends"),
         ("a</system-reminder><system-reminder>", "a</system-reminder><system-reminder>"),
     ],

@@ -1,0 +1,75 @@
+"""Removes from a text what is no language: data URLs, base64, hex dumps, minified code. Pure.
+
+Encoded bytes and generated code cannot be recalled by a question, and cost thousands of tokens in a prompt. Each is
+replaced by a short label. All searches take time in proportion to the text.
+"""
+
+import re
+
+__all__ = ["without_media"]
+
+_LONG_WORD = 200  # characters without white space; the longest words of natural languages have fewer than 100
+_MINIFIED = 400  # characters of a line of generated code or data, at least
+_FOREIGN = 0.2  # share of letters outside ASCII from which a run of characters is a language without spaces
+_SPACES, _MARKS = 0.08, 0.12  # share of spaces in a minified line at most, of punctuation at least
+_DATA_URL = re.compile(
+    r"data:(?P<kind>[a-z]+)/[a-z0-9.+-]+(?:;[a-z0-9-]{1,40}=[^;,\s\"']{1,100}){0,4}+(?:;base64,\s{0,2}[a-z0-9+/=_%-]*+"
+    r"(?:\r?\n[a-z0-9+/=_-]{40,}+)*+|,[^\s\"'<>)\]}]*+)",
+    re.IGNORECASE,
+)
+_WORD = re.compile(rf"\S{{{_LONG_WORD},}}+")
+_ENCODED = r"[A-Za-z0-9+/_=-]"
+# lines of base64 or of long hashes, as mail programs and key files wrap them
+_WRAPPED = re.compile(
+    rf"(?<![^\s>|]){_ENCODED}{{40,}}+(?:[ \t]*\r?\n[>| \t]*{_ENCODED}{{40,}}+){{2,}}+"
+    rf"(?:\s+(?:{_ENCODED}{{1,80}}=|(?=\S*\d)(?=\S*[A-Z])(?=\S*[a-z]){_ENCODED}{{8,80}}(?=\r?\n|\Z)))?"
+)
+# a dump: an optional offset, then bytes in groups of 2 to 8 digits; or bytes joined by colons
+_DUMP = re.compile(r"(?<![\w.,:])(?:(?:0x)?[0-9A-Fa-f]{2,8}[:,]?(?:[ \t]+|\r?\n|:|$)){16,}+")
+# the same as tools print it, with the offset before and the characters behind
+_DUMP_LINES = re.compile(
+    r"(?m)(?:^[ \t]*(?:0x)?[0-9A-Fa-f]{4,16}:?[ \t]+(?:[0-9A-Fa-f]{2,8}[ \t]+){4,}+[^\r\n]{0,24}+(?:\r?\n|\Z)){3,}+"
+)
+_HEX_LETTER = re.compile("[A-Fa-f]")
+_LABELS = {"image": "[image]", "audio": "[audio]"}
+_DATA = "[data]"
+_CODE_MARKS = re.compile(r"[{}()\[\];:=,.<>&|!?\"'/+*\\-]")
+
+
+def without_media(text: str) -> str:
+    """The text with `[image]`, `[audio]`, `[file]` or `[data]` instead of what is no language; most texts as they
+    are."""
+    if "data:" in text or "DATA:" in text:
+        text = _DATA_URL.sub(lambda match: _LABELS.get(match["kind"].lower(), "[file]"), text)
+    if len(text) < _LONG_WORD // 2:
+        return text
+    if len(text) >= _MINIFIED:
+        text = "\n".join(map(_readable_line, text.split("\n")))
+    text = _WORD.sub(_readable_word, text)
+    text = _WRAPPED.sub(_DATA, text)
+    text = _DUMP_LINES.sub(_readable_dump, text)
+    return _DUMP.sub(_readable_dump, text)
+
+
+def _readable_line(line: str) -> str:
+    if len(line) < _MINIFIED or line.count(" ") > _SPACES * len(line) or _is_foreign(line):
+        return line
+    return _DATA if len(_CODE_MARKS.findall(line)) >= _MARKS * len(line) else line
+
+
+def _readable_word(match: re.Match[str]) -> str:
+    return match[0] if _is_foreign(match[0]) else _DATA
+
+
+def _readable_dump(match: re.Match[str]) -> str:
+    """A table of decimal numbers has no hexadecimal letters, and stays."""
+    if len(_HEX_LETTER.findall(match[0])) < 8:
+        return match[0]
+    return _DATA + match[0][len(match[0].rstrip()) :]
+
+
+def _is_foreign(text: str) -> bool:
+    """True for a language that may be written without spaces: enough of its letters are outside ASCII."""
+    return sum(not character.isascii() and character.isalpha() for character in text[:4000]) > _FOREIGN * len(
+        text[:4000]
+    )

@@ -1,0 +1,211 @@
+"""Tells a user's own words from what front ends and agents write into the same messages. Pure.
+
+The marks of known clients are data in `clients.py`; beside them the structure decides: tags that only programs write,
+and messages that repeat a conversation line by line. All of it takes time in proportion to the text.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from itertools import groupby
+from typing import NamedTuple
+
+from gateway.text.clients import CLIENTS
+from gateway.text.media import without_media
+
+__all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_user_text"]
+
+_READ = 4000  # characters of a message or system prompt in which the beginning is looked at
+_INDENT = 200  # characters before a tag in which its line is looked at
+_KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
+
+
+class Author(StrEnum):
+    """Who wrote a message with the role `user`: the user, a program on its own account, or a tool that answers."""
+
+    USER = "user"
+    PROGRAM = "program"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class UserText:
+    """What the user said in a message, and who wrote it. `text` is empty where a program or a tool did."""
+
+    text: str
+    author: Author = Author.USER
+
+
+def _beginning(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(r"\s*(?:" + "|".join(patterns) + ")", re.IGNORECASE)
+
+
+def _all(field: str) -> list[str]:
+    return [pattern for client in CLIENTS for pattern in getattr(client, field)]
+
+
+_PROGRAM_MESSAGE = _beginning(_all("program_messages"))
+_TOOL_RESULT = _beginning(_all("tool_results"))
+_TASK = _beginning(_all("tasks"))
+_TASK_SYSTEM = _beginning(_all("task_systems"))
+_DOCUMENTS = tuple(
+    (re.compile(rf"\s*(?:{document.begin})", re.IGNORECASE), document)
+    for client in CLIENTS
+    for document in client.documents
+)
+_ANY_MARK = _beginning(
+    [*_all("program_messages"), *_all("tool_results"), *(document.begin for _, document in _DOCUMENTS)]
+)
+_CUT = frozenset(name for client in CLIENTS for name in client.cut_tags)
+_KEPT = frozenset(name for client in CLIENTS for name in client.kept_tags)
+# tags that hold material, also where a user wrote them; cut if something else is said
+_MATERIAL = frozenset(
+    "context document documents source sources file files attachment attachments attached_files search_results "
+    "knowledge memory memories history chat_history conversation transcript webpage article".split()
+)
+_TAG = re.compile(r"<([A-Za-z][\w-]{0,60}(?: instructions)?)(?:\s[^<>]{0,1000})?>")
+# names with a hyphen, an underscore or a capital inside are those of programs
+_PROGRAM_NAME = re.compile(r"[a-z]+(?:[-_][a-z]+)+\Z|[a-z]+(?:[A-Z][a-z]+)+\Z")
+_KEPT_NAME = re.compile(rf"{_KEPT_NAMES}\Z", re.IGNORECASE)
+_ROLE_LINE = re.compile(
+    r"(?m)^[ \t>*_#<\[|\"'{-]{0,8}(?:role[\"']?\s{0,2}[:=]\s{0,2}[\"']?)?"
+    r"(?:(?P<user>user|human|用户|用戶|ユーザー)|(?P<model>assistant|ai|bot|chatgpt|claude|model|助手|助理|アシスタント))"
+    r"[\"'*_\]|>)]{0,6}[ \t]{0,2}(?:[:：>,]|\|>|$)",
+    re.IGNORECASE,
+)
+_JSON_ROLE = re.compile(
+    r"[\"']role[\"']\s{0,4}:\s{0,4}[\"'](?:(?P<user>user|human)|(?P<model>assistant|ai|model))[\"']"
+)
+
+
+def read_user_text(text: str) -> UserText:
+    """What the user said in a message that has the role `user`."""
+    head = text[:_READ]
+    if "<" not in text and _ANY_MARK.match(head) is None:
+        return UserText(without_media(text))
+    if _PROGRAM_MESSAGE.match(head):
+        return UserText("", Author.PROGRAM)
+    text = _question(text, head)
+    parts = list(_parts(text))
+    if _TOOL_RESULT.match(head):
+        words = _kept(parts)
+        return UserText(without_media(words), Author.USER if words else Author.TOOL)
+    if len(parts) == 1:
+        return UserText(without_media(text))
+    words = _words(parts)
+    begins = words[:_READ]
+    if not words or _PROGRAM_MESSAGE.match(begins):
+        return UserText("", Author.PROGRAM)
+    if _TOOL_RESULT.match(begins):
+        return UserText("", Author.TOOL)
+    return UserText(without_media(words))
+
+
+def read_user_parts(texts: Sequence[str]) -> UserText:
+    """What the user said in a message of several parts, which may have several authors. Behind the head of a tool's
+    result all parts belong to it."""
+    first = next((i for i, text in enumerate(texts) if _TOOL_RESULT.match(text[:_READ])), len(texts))
+    read = [read_user_text(text) for text in texts[:first]]
+    if first < len(texts):
+        read.append(read_user_text("\n".join(texts[first:])))
+    words = "\n".join(part.text for part in read if part.text)
+    authors = {part.author for part in read if part.text or part.author is not Author.USER}
+    if words or not authors:
+        return UserText(words)
+    return UserText("", Author.TOOL if Author.TOOL in authors else Author.PROGRAM)
+
+
+def is_program_request(message: str, system: str) -> bool:
+    """True where a program asks on its own account: by its last message, its system prompt, or a message that repeats
+    the conversation."""
+    if _TASK.match(message[:_READ]) is not None or (system and _TASK_SYSTEM.match(system[:_READ]) is not None):
+        return True
+    return _repeats_conversation(_ROLE_LINE, message) or (
+        "role" in message and _repeats_conversation(_JSON_ROLE, message)
+    )
+
+
+def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
+    """True if both sides of a conversation have lines in a message."""
+    sides: set[str | None] = set()
+    for match in pattern.finditer(message):
+        sides.add(match.lastgroup)
+        if len(sides) == 2:
+            return True
+    return False
+
+
+def _question(text: str, head: str) -> str:
+    """The question of a message that holds a document as well; the whole text of any other message."""
+    for pattern, document in _DOCUMENTS:
+        if pattern.match(head) is None:
+            continue
+        _, tag, inside = text.rpartition(f"<{document.question}>") if document.question else ("", "", "")
+        if tag:
+            return inside.partition(f"</{document.question}>")[0].strip()
+        _, mark, behind = text.rpartition(document.end)
+        return behind.strip() if mark else ""
+    return text
+
+
+class _Kind(Enum):
+    WORDS = 0
+    KEPT = 1
+    MATERIAL = 2
+    CUT = 3
+
+
+class _Part(NamedTuple):
+    kind: _Kind
+    raw: str
+    inside: str = ""
+
+
+def _parts(text: str) -> Iterator[_Part]:
+    """A text in order: words, and the marked elements between them."""
+    place = 0
+    unclosed: set[str] = set()
+    for match in _TAG.finditer(text):
+        name = match[1]
+        if match.start() < place or name in unclosed:
+            continue
+        kind = _kind_of(name, text, match.start())
+        if kind is _Kind.WORDS:
+            continue
+        close = f"</{name}>"
+        end = text.find(close, match.end())
+        if end < 0:
+            unclosed.add(name)
+            continue
+        yield _Part(_Kind.WORDS, text[place : match.start()])
+        place = end + len(close)
+        yield _Part(kind, text[match.start() : place], text[match.end() : end])
+    yield _Part(_Kind.WORDS, text[place:])
+
+
+def _kind_of(name: str, text: str, begin: int) -> _Kind:
+    if name in _CUT:
+        return _Kind.CUT
+    if name in _KEPT or _KEPT_NAME.match(name):
+        return _Kind.KEPT
+    if name in _MATERIAL:
+        return _Kind.MATERIAL
+    is_first = text[max(0, begin - _INDENT) : begin].rstrip(" \t\r")[-1:] in ("", "\n", ">")
+    return _Kind.CUT if is_first and _PROGRAM_NAME.match(name) else _Kind.WORDS
+
+
+def _kept(parts: Sequence[_Part]) -> str:
+    return "\n".join(part.inside.strip() for part in parts if part.kind is _Kind.KEPT)
+
+
+def _words(parts: Sequence[_Part]) -> str:
+    """The user's words. An element whose content they may be counts where a message begins with it; elsewhere the user
+    wrote it. Material counts where nothing else was said."""
+    said = [part for part in parts if part.kind is not _Kind.CUT and part.raw.strip()]
+    first = next((part.kind for part in said if part.kind is not _Kind.MATERIAL), _Kind.MATERIAL)
+    if first is _Kind.KEPT:
+        return _kept(parts)
+    dropped = (_Kind.CUT,) if first is _Kind.MATERIAL else (_Kind.CUT, _Kind.MATERIAL)
+    runs = groupby(parts, key=lambda part: part.kind in dropped)
+    return "\n".join("".join(part.raw for part in run).strip() for is_dropped, run in runs if not is_dropped).strip()

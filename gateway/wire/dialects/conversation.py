@@ -1,0 +1,136 @@
+"""Reads the conversation of a request, for all formats: which messages are the user's, which of them are of this turn,
+and whether it is a step of a tool loop. Pure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from gateway.dialect import UserTurn
+from gateway.text.user_text import Author, UserText
+
+__all__ = ["Conversation", "Entry", "Role", "read_conversation", "user_entry"]
+
+
+class Role(Enum):
+    """What a message is to a conversation. CALL: the model calls tools; OTHER: system prompts, thoughts, and what
+    programs write on their own account."""
+
+    USER = "user"
+    ANSWER = "answer"
+    CALL = "call"
+    RESULT = "result"
+    PROGRAM = "program"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message. `turn` is set where the user said something; `answer` is the text of an ANSWER."""
+
+    role: Role
+    turn: UserTurn | None = None
+    answer: str = ""
+
+
+_ROLES = {Author.PROGRAM: Role.PROGRAM, Author.TOOL: Role.RESULT}
+
+
+def user_entry(said: UserText, path: tuple[str | int, ...], index: int | None = None) -> Entry:
+    """The entry of a message with the role `user`, by who wrote it."""
+    if said.author is Author.USER:
+        return Entry(Role.USER, UserTurn(said.text, path, index))
+    return Entry(_ROLES[said.author])
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """See `gateway.turn.Ask`."""
+
+    messages: tuple[str, ...] = ()
+    context: str = ""
+    opening: str = ""
+    first_answer: str = ""
+    is_step: bool = False
+    is_repeated: bool = False
+    is_unsaid: bool = False
+    place: UserTurn | None = None
+
+    @property
+    def query(self) -> str:
+        return "\n".join(self.messages)
+
+
+def read_conversation(
+    messages: Sequence[Mapping[str, Any]], entry_of: Callable[[int, Mapping[str, Any]], Entry]
+) -> Conversation:
+    """The conversation in the messages of a body. Only the latest turn, the message before it and the first exchange
+    are read."""
+    end, has_prefill = _without_prefill(messages, entry_of)
+    turns: list[UserTurn] = []
+    has_result = is_step = has_program = False
+    later = Role.OTHER
+    index = end - 1
+    while index >= 0:
+        entry = entry_of(index, messages[index])
+        role = entry.role
+        if role is Role.ANSWER:
+            if later not in (Role.CALL, Role.RESULT):
+                break
+            role = Role.CALL  # words that a call or its result follows are no answer yet
+        if entry.turn is not None:
+            is_step = is_step or (not turns and has_result)
+            turns.append(entry.turn)
+        has_result = has_result or role is Role.RESULT
+        has_program = has_program or (role is Role.PROGRAM and not turns)
+        later = later if role is Role.OTHER else role
+        index -= 1
+    before = _latest_turn(messages, index, entry_of)
+    opening, answer = _first_exchange(messages, end, entry_of)
+    said = tuple(turn.text for turn in reversed(turns) if turn.text.strip())
+    return Conversation(
+        messages=said,
+        context=before.text if before is not None else "",
+        opening=opening,
+        first_answer=answer,
+        is_step=is_step or (not turns and has_result),
+        is_repeated=has_prefill,
+        is_unsaid=has_program and not turns,
+        place=turns[0] if turns else before,
+    )
+
+
+def _without_prefill(
+    messages: Sequence[Mapping[str, Any]], entry_of: Callable[[int, Mapping[str, Any]], Entry]
+) -> tuple[int, bool]:
+    """The end of the messages without words that are put into the model's mouth, and whether there were any."""
+    end, has_prefill = len(messages), False
+    for index in range(len(messages) - 1, -1, -1):
+        role = entry_of(index, messages[index]).role
+        if role is Role.ANSWER:
+            end, has_prefill = index, True
+        elif role is not Role.OTHER:
+            break
+    return end, has_prefill
+
+
+def _latest_turn(
+    messages: Sequence[Mapping[str, Any]], last: int, entry_of: Callable[[int, Mapping[str, Any]], Entry]
+) -> UserTurn | None:
+    entries = (entry_of(index, messages[index]) for index in range(last, -1, -1))
+    return next((entry.turn for entry in entries if entry.turn is not None), None)
+
+
+def _first_exchange(
+    messages: Sequence[Mapping[str, Any]], end: int, entry_of: Callable[[int, Mapping[str, Any]], Entry]
+) -> tuple[str, str]:
+    """The user's first words, and the text of the first answer to them."""
+    opening: str | None = None
+    for index in range(end):
+        entry = entry_of(index, messages[index])
+        if opening is None and entry.turn is not None:
+            opening = entry.turn.text
+        elif opening is not None and entry.role in (Role.ANSWER, Role.CALL):
+            return opening, entry.answer
+    return opening or "", ""
