@@ -20,6 +20,7 @@ from gateway.errors import PluginUnavailable
 from gateway.fence import SUSPICIOUS
 from gateway.offload import offload
 from gateway.remember.late import Late
+from gateway.remember.pasted import is_pasted
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
 from gateway.remember.suspicion import suspicions
@@ -119,7 +120,9 @@ class Remember:
         began = time.perf_counter()
         screened = await self._hook(turn, records)
         size = sum(len(record.text) for record in screened)
-        kept = await offload(partial(_analyse, screened, self._config.preferences), size)
+        kept, pasted = await offload(partial(_analyse, screened, self._config.preferences), size)
+        if pasted:
+            self._telemetry.bound("suspicious", "pasted_preference").inc(pasted)
         for record in kept:
             for kind in record.info.get(SUSPICIOUS, ()) if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
@@ -263,17 +266,19 @@ def _fingerprint(record: Record) -> tuple[str, str, str, str]:
     return record.scope, record.session_id, record.source + said_at, record.message_id
 
 
-def _analyse(records: Sequence[Record], with_preferences: bool) -> list[Record]:
+def _analyse(records: Sequence[Record], with_preferences: bool) -> tuple[list[Record], int]:
     """Records as they are stored: marked where they read like instructions, in pieces, then the preferences that they
-    state. Time in proportion to their text."""
+    state; and how many preferences were left out, since they may be others'. Time in proportion to their text."""
     marked = [
         replace(record, info={**record.info, SUSPICIOUS: list(kinds)}) if kinds else record
         for record, kinds in ((record, suspicions(record.text)) for record in records)
     ]
     stored = [piece for record in marked for piece in _pieces_of(record)]
-    if with_preferences:
-        stored += [preference for record in stored for preference in _preferences_of(record)]
-    return stored
+    if not with_preferences:
+        return stored, 0
+    stated = {record.id: preferences for record in stored if (preferences := _preferences_of(record))}
+    own = [one for record in stored if record.id in stated and not is_pasted(record.text) for one in stated[record.id]]
+    return [*stored, *own], sum(map(len, stated.values())) - len(own)
 
 
 def _pieces_of(record: Record) -> list[Record]:

@@ -145,6 +145,7 @@ PURE = (
     "upstream/translate/to_chat.py",
     "upstream/translate/to_messages.py",
     "remember/about.py",
+    "remember/pasted.py",
     "remember/suspicion.py",
     "identity.py",
     "recall/assemble.py",
