@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.config import Config, UpstreamConfig
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
-from gateway.identity import Keyring
+from gateway.identity import FrontEndHeaders, Keyring
 from gateway.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prices import Prices
@@ -45,7 +45,9 @@ from gateway.wire.models import ModelList
 from gateway.wire.openai import OpenAIFace
 from gateway.wire.openapi import OpenAPIFace
 from gateway.wire.ops import OpsFace
+from gateway.wire.turns import Turns
 from gateway.wire.usage import UsageFace
+from gateway.wire.users import Users
 
 __all__ = ["Gateway", "Started"]
 
@@ -78,6 +80,8 @@ class Gateway:
         self.memory = MemoryEngine(config, self._telemetry, self._plugins, ChatDialect())
         self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = Owners(self.memory.folder / "responses.sqlite")
+        headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
+        self._users = Users(config.memory.default_user, headers, self.memory.folder / "identities.json")
         self._defaults = Defaults(self.memory.registry)
         self._is_stopping = False
         self._stops = AsyncExitStack()
@@ -103,6 +107,8 @@ class Gateway:
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
         await self._open_ledger()
         await self._open_owners()
+        await self._users.load()
+        self._stops.push_async_callback(self._users.stop)
         self._stops.push_async_callback(self._plugins.stop)
         await self._plugins.start(self.memory.folder)
         upstreams, reason, default_model = await self._find_upstreams()
@@ -238,7 +244,8 @@ class Gateway:
             limits=self._config.limits,
             is_open=self._keyring.is_open,
         )
-        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._config.memory.default_user)
+        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._users)
+        turns = Turns(self._config, self._users)
         models = ModelList(self._pipeline.forwarder, self._config.models)
         return [
             *OpsFace(self._telemetry, self._state).routes(),
@@ -249,8 +256,8 @@ class Gateway:
                 self.memory.library, self.memory.recall, self.memory.registry, self._config.memory.default_user
             ).routes(),
             *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
-            *AnthropicFace(self._config, self._pipeline, state).routes(),
-            *OpenAIFace(self._config, self._pipeline, models, state).routes(),
+            *AnthropicFace(self._config, self._pipeline, state, turns).routes(),
+            *OpenAIFace(self._config, self._pipeline, models, state, turns).routes(),
         ]
 
     async def _listen(self, desk: Desk) -> int:

@@ -8,26 +8,38 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gateway.config import KeyConfig
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.ids import problem_of_id
+from gateway.ids import problem_of_id, usable_id
 from gateway.turn import Ask, Identity, Principal, Right, Scope, ScopeKind
 
 __all__ = [
+    "FrontEndHeaders",
     "Keyring",
     "agent_scope",
     "checked_id",
     "cube_scopes",
     "derived_session",
+    "foreign_user",
     "identify",
     "knowledge_scope",
     "may_touch",
     "named_scope",
+    "named_session",
+    "named_user",
     "public_scope",
     "scope_of",
+    "unknown_identity",
 ]
 
+# `x-forwarded-user`, `remote-user`, `cf-access-authenticated-user-email`, `x-librechat-user-id` ...
+_IDENTITY_HEADER = re.compile(
+    r"(?:^|[-_])(?:user|username|userid|email|login|principal|member|uid|upn)(?:[-_](?:id|name|email|login|key|uid|role))?$",
+    re.IGNORECASE,
+)
+_NO_IDENTITY = ("x-memory-user", "x-stainless-user")
 _KEY_PARTS = re.compile(r"[\s,;:=\"']+")
 _OPEN = Principal("default", frozenset(Right))
 
@@ -94,22 +106,61 @@ def _bare(value: str) -> str:
         value = rest.strip()
 
 
-def identify(principal: Principal, headers: Mapping[str, str], ask: Ask, default_user: str | None) -> Identity | None:
-    """The user and the conversation of a turn; None if no user is known. Raises BadRequest on a bad id."""
-    if principal.user is not None:
-        user = principal.user
-    elif "x-memory-user" in headers:
-        user = checked_id(headers["x-memory-user"], "x-memory-user")
-    elif ask.user_hint:
-        user = checked_id(ask.user_hint, "user")
-    elif default_user:
-        user = default_user
-    else:
+@dataclass(frozen=True, slots=True)
+class FrontEndHeaders:
+    """Headers by which front ends name the user and the conversation, in lower case, the first that is there counts."""
+
+    user: tuple[str, ...] = ()
+    session: tuple[str, ...] = ()
+
+
+def identify(
+    principal: Principal,
+    headers: Mapping[str, str],
+    ask: Ask,
+    default_user: str | None,
+    known: FrontEndHeaders = FrontEndHeaders(),
+) -> Identity | None:
+    """The user and the conversation of a turn; None if no user is known. Raises BadRequest on a bad id in a header of
+    the gateway's own."""
+    user = named_user(principal, headers, ask, known) or default_user
+    if not user:
         return None
-    session = headers.get("x-memory-session") or ask.session_hint
-    session = checked_id(session, "x-memory-session") if session else derived_session(ask.opening)
+    named = named_session(headers, ask, known)
+    session = named or derived_session(ask.opening, ask.first_answer)
     own = scope_of(principal.tenant, user)
-    return Identity(user, session, reads=(own,), writes=(own,))
+    return Identity(user, session, reads=(own,), writes=(own,), is_session_named=named is not None)
+
+
+def named_user(principal: Principal, headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+    """The user that the key, a header or the body names. Raises BadRequest."""
+    if principal.user is not None:
+        return principal.user
+    if "x-memory-user" in headers:
+        return checked_id(headers["x-memory-user"], "x-memory-user")
+    return foreign_user(headers, ask, known)
+
+
+def foreign_user(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+    """The user that a front end names in its own way."""
+    named = (headers.get(name) for name in known.user)
+    return next((user for value in (*named, ask.user_hint) if value and (user := usable_id(value))), None)
+
+
+def named_session(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+    """The conversation that a header or the body names. Raises BadRequest."""
+    if headers.get("x-memory-session"):
+        return checked_id(headers["x-memory-session"], "x-memory-session")
+    named = (headers.get(name) for name in known.session)
+    return next((session for value in (ask.session_hint, *named) if value and (session := usable_id(value))), None)
+
+
+def unknown_identity(headers: Mapping[str, str]) -> str | None:
+    """What stands in a header that looks as if it named a user, although no front end is known to send it."""
+    for name, value in headers.items():
+        if _IDENTITY_HEADER.search(name) and name.lower() not in _NO_IDENTITY and value.strip():
+            return f"{name.lower()}: {value.strip()}"
+    return None
 
 
 def scope_of(tenant: str, user: str) -> Scope:
@@ -174,9 +225,10 @@ def checked_id(value: str, name: str) -> str:
     return value
 
 
-def derived_session(opening: str) -> str:
-    """The name of a conversation that nobody named, by how it began."""
-    return "s-" + hashlib.sha256(opening.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+def derived_session(opening: str, first_answer: str) -> str:
+    """The name of a conversation that has none, by how it began."""
+    beginning = f"{opening}\0{first_answer}" if first_answer else opening
+    return "s-" + hashlib.sha256(beginning.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _digest(key: str) -> bytes:

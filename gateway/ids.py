@@ -1,9 +1,10 @@
 """Ids of users, tenants, conversations and cubes: two that look alike must not be two. Pure."""
 
+import hashlib
 import unicodedata
 from typing import Final
 
-__all__ = ["problem_of_id"]
+__all__ = ["problem_of_id", "usable_id"]
 
 _MAX_ID: Final = 256  # characters
 # Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), and the blank pattern of Braille
@@ -26,6 +27,15 @@ def problem_of_id(value: str) -> str:
     if value != value.strip():
         return "must not begin or end with a space"
     return ""
+
+
+def usable_id(value: str) -> str:
+    """An id that a front end sends for its own purposes, as one that can be used here: in normal form, or its digest
+    where it is too long or holds invisible characters. Empty if there is nothing in it."""
+    normal = unicodedata.normalize("NFC", value).strip()
+    if not normal or not problem_of_id(normal):
+        return normal
+    return "id-" + hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _is_invisible(character: str) -> bool:

@@ -21,7 +21,6 @@ from gateway.asking import refine
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
-from gateway.identity import derived_session
 from gateway.learn.condenser import Condenser
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
@@ -173,9 +172,9 @@ class Pipeline:
         if await self._room(turn, route, raw) < 0:
             raw = turn.raw
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        # an opening that nobody named may be that of another conversation
-        is_new = len(keys) == 1 and identity.session_id == derived_session(turn.ask.opening)
-        same = kept.get(keys[-1]) if keys and not is_new else None
+        # an opening without a name may be that of another conversation
+        is_opening = len(keys) == 1 and not identity.is_session_named
+        same = kept.get(keys[-1]) if keys and not is_opening else None
         if same is not None and same.tokens <= budget:
             recalled = Recalled(MemoryStatus.HIT, reason="kept")
             block = Block(same.text, (), same.tokens, tuple(same.memories))

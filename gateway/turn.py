@@ -72,6 +72,7 @@ class MemoryStatus(StrEnum):
     MISS = "miss"
     PARTIAL = "partial"
     DEGRADED = "degraded"
+    AMBIGUOUS = "ambiguous"
     OFF = "off"
 
 
@@ -120,12 +121,14 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks, in which conversation, and whose memories are read and written."""
+    """Who speaks, in which conversation, and whose memories are read and written. `is_session_named`: the client
+    named the conversation; otherwise its name follows from how it began."""
 
     user_id: str
     session_id: str
     reads: tuple[Scope, ...]
     writes: tuple[Scope, ...]
+    is_session_named: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

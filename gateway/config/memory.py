@@ -1,9 +1,9 @@
 """The parts of the configuration that are about the memory."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from gateway.config.sections import Id, OptionalSecret, Positive, Section
 
@@ -17,6 +17,15 @@ __all__ = [
     "RetentionConfig",
 ]
 
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$", to_lower=True)]
+_SESSION_HEADERS = (
+    "x-openwebui-chat-id",
+    "x-claude-code-session-id",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "conversation_id",
+)
 _Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "document"]
 
 
@@ -106,6 +115,11 @@ class MemoryConfig(Section):
     enabled: bool = Field(True, description="false: a plain proxy.")
     uri: str = Field("./data", min_length=1, description="Folder of the memory.")
     default_user: Id | None = Field(None, description="The user of requests that name none; null: no memory then.")
+    user_headers: list[HeaderName] = Field(
+        ["x-openwebui-user-id"],
+        description="Headers by which front ends name the user; the first that is there counts.",
+    )
+    session_headers: list[HeaderName] = Field(list(_SESSION_HEADERS), description="The same for conversations.")
     buckets: int = Field(
         16, ge=1, le=256, description="Tables the memory is split into; fixed when the folder is made."
     )

@@ -23,22 +23,28 @@ _OPERATIONS = (
     r"polish (?:this|it|my|the|up)|correct (?:this|these|it|my|the|me|english|grammar|sentence)",
     r"is (?:this|that|it|the following) (?:sentence |text |line )?(?:correct|grammatical|right|good"
     r"|rude|polite|positive|negative|spam|legal|valid|ok|okay|natural|formal)",
-    r"fix (?:this|these|it|my|the)|grammar|spelling|typos?|commas?|classif\w*|sentiment|extract",
+    r"fix (?:this|these|it|my|the)|grammar|spelling (?:errors?|mistakes?)|(?:check|correct) (?:the "
+    r"|my )?spelling|typos?|commas?|classif\w*|sentiment|extract",
     r"tokeni[sz]e|parse|pars(?:er|ing)|analy[sz]e|simplify|shorten (?:this|it|that|the)",
     r"expand (?:this|it|on)|convert (?:this|it|these|the)|turn (?:this|it|these|that) into",
-    r"put (?:this|it|these|that|them|the) in|make (?:this|it|them|me a funnier|these)\b|draft",
-    r"(?:write|compose|give me|need|create|invent|make up|continue|finish|make) (?:me |up |an? |the "
-    r"|some |us |another |my )*(?:\w+ ){0,4}(?:story|stories|poem|song|lyrics|dialog(?:ue)?|scene"
+    r"put (?:this|it|these|that|them|the \w+) (?:in(?:to)?|as) (?:an? |the |one |your |plain "
+    r"|simple )*(?:table|list|words|bullets?|bullet points|order|json|sentences?|own words|language|form"
+    r"|format)|make (?:this|it|them|me a funnier|these)\b|draft",
+    r"(?:write|compose|give me|need an?|create|invent|make up|continue|finish|make) (?:me |up |an? |the "
+    r"|some |us |another |my )*(?:\w+ ){0,3}(?:story|stories|poem|song|lyrics|dialog(?:ue)?|scene"
     r"|script|speech|sketch|rap|joke|limerick|haiku|letter|e-?mail|mail|essay|reply|answer to"
     r"|response to|monologue|bio|post|caption|slogan|review|test|parser|prompt|persona|card|copy)s?\b",
     r"rol(?:e|l)[- ]?play\w*|pretend|imagine|act as|acting as",
     r"you(?:'re| are) (?:now )?(?:an?|the|my|dan|in)\b|you play|let's play|in character|character|novel",
     r"fiction|protagonist|narrator|stanza|verse|lyrics?|screenplay|dialog(?:ue)?s?|poem|opening line",
-    r"what (?:does|do|is|did|would|might|could) (?:(?:this|these|that|it|he|she|they|the|an?)\b|['\x22“])",
+    r"what (?:does|do|did|would|might|could) (?:(?:this|these|that|it|he|she|they|the)\b|['\x22“])",
+    r"what (?:is|are|was) (?:(?:this|these|that|it|he|she|they|wrong)\b|['\x22“])",
     r"(?:does|do|did|is|are|was|were|should|would|can|could|has|have|will|who|whom|whose|which one|why"
     r"|how|when|where) (?:does |do |did |is |are |was |were |should |would |can |could |will )?(?:he"
     r"|she|they|him|her|them|these people|this person|this guy)\b(?!/)",
-    r"explain (?:this|these|it|the|what|why)",
+    r"explain (?:this|these|it|the|what|why)|who (?:is|was|are|said|says|wrote)|whose (?:line|words|voice|quote)",
+    r"what(?:'s| is| are) (?:the )?(?:\w+ )?(?:word for|translation|equivalent|joke|tone|mood|meaning)",
+    r"what(?:'s| is) the (?:german|french|spanish|english|chinese|japanese|italian|polish|dutch|russian) (?:word )?for",
     r"how (?:do (?:you|i|we)|to|would you) (?:say|write|spell|answer|reply|respond|phrase)",
     r"(?:in|into|to) (?:french|german|spanish|chinese|japanese|polish|italian|dutch|portuguese|korean"
     r"|russian|english|latin|arabic)(?: please)?\s*:",
@@ -50,9 +56,14 @@ _OPERATIONS = (
     r"|profile|manual|contract|syllabus|sign|poster|ad|advert|ticket|notes|minutes|statement"
     r"|statements|examples?|lines|lyrics|dialogue|survey)\b",
 )
-# what others said
+# what others said, or is said to many
 _REPORTED = (
-    r"\b(?!i\b|you\b)\w+ (?:just |once |always |also |then |has |had |have |recently |keeps? )*(?:said"
+    r"\b(?:hi|hello|hey|dear|welcome)(?: to)? (?:all|everyone|everybody|team|guys|folks|friends"
+    r"|there everyone|class)\b",
+    r"\bdear \w+\b|\bposted by\b|\b\d+ (?:comments?|likes?|replies|votes|views|shares)\b|\bsubmitted by\b",
+    r"\bfound (?:this|it) (?:on|in)\b|\bblog\b.{0,20}\)|[★☆]{2}",
+    r"\b(?!i\b|you\b|being\b|be\b|get\b|getting\b)\w+ (?:just |once |always |also |then |has |had |have "
+    r"|recently |keeps? )*(?:said"
     r"|says|saying|wrote|writes|written|told|tells|asked|asks|replied|replies|texted|emailed|messaged"
     r"|posted|posts|tweeted|claims?|states?|stated|insists?|insisted|shouted|yelled|whispered|sang"
     r"|sings|answered|complained|announced|commented|forwarded|sent me|sends me)\b(?! (?:by|you"
@@ -63,20 +74,22 @@ _REPORTED = (
 )
 # both of it in Chinese
 _ZH = (
+    r"大家好|各位|同学们|家人们|亲们",
     r"翻译|翻譯|译成|译为|翻成|润色|改写|改寫|改成|改一下|改错|改錯|病句|语法|語法|错别字|錯別字|通顺|总结",
     r"總結|概括|摘要|提取|整理|归纳|分类|判断|情感|识别|续写|續寫|扩写|缩写|写一|写个|写首|写成|写封|写段",
     r"写篇|写出|寫一|寫個|造句|扮演|假装|假裝|假设你|假如你|你现在是|你是一|你是[“\"「]|你来演|你演|我演",
-    r"演一段|接着演|角色|小说|小說|剧本|劇本|故事|台词|臺詞|歌词|诗|对白|相声|主角|男主|女主|旁白|日记",
+    r"演一段|接着演|角色|小说[里中的]|小說|(?:写|编|续)[^。\n]{0,6}小说|剧本|劇本|故事|台词|臺詞|歌词|诗|对白|相声|主角|男主|女主|旁白|日记",
     r"作文|文案|口号|读后感|阅读理解|课文|怎么说|怎麼說|怎么写|怎麼寫|怎么念",
     r"用(?:英语|英文|日语|法语|德语|韩语)(?:怎|表达|说)|什么意思|是什么意思|解释一下|语气|委婉|礼貌吗|对吗",
     r"正确吗|通吗|合适吗|合规吗|有用吗|正常吗|算不算|是不是",
+    r"(?:下面|以下|下列|上面|以上)(?:哪|这|那|几|的(?:话|邮件|内容|文|句|对话))|来(?:了)?一?句|tl;?dr",
     r"(?:这|那|以下|下面|上面|以上|上述|下列|如下|该)(?:[一两几]?(?:段|句|封|篇|条|个|则|份|张|首|些"
     r"|道|行|章|本))?(?:话|句子|邮件|信|文字|文章|内容|消息|短信|代码|评论|提示词|格式|规范|手册|通知"
     r"|启事|聊天|记录|对话|材料|资料|文本|是|句|段|封|篇|则|首)",
     r"根据(?:资料|材料|聊天|上文|下文|以上)",
     r"(?<!我)(?:说|写道|寫道|留言|发来|發來|转给|转发|轉發|原话|回复说|告诉我|自述|写的是|发的|问我|喊"
     r"|叫道|唱|备注|附言)(?!明)(?:[：:，,“\"「]|是)",
-    r"(?:老板|客户|客人|患者|同事|领导|老师|房东|朋友|妈妈|爸爸|老公|老婆|女友|男友|室友|邻居|他|她"
+    r"(?<![给跟和对替帮])(?:老板|客户|客人|患者|同事|领导|老师|房东|朋友|妈妈|爸爸|老公|老婆|女友|男友|室友|邻居|他|她"
     r"|他们|对方)(?:[一-龥]{0,4})(?:说|写|问|发|留言|要求|告诉|转)",
     r"打分|评分|评语|评价这|审一下|检查|分析|系统提示|节选|摘自|出自|引用|回(?:他|她|复他|复她)",
 )
@@ -119,13 +132,17 @@ _COLON = re.compile(r"(?<!\d)[:：](?!//|\)|\(|-?[DPO)]\b)|(?<=\d)：")
 # what people say before a colon when they speak to the assistant
 _OWN_INTRODUCTION = _any(
     r"(?:.{0,60}\b(?:one|another|some|few|two|three|small|quick|last|more|general|important|my|these"
-    r"|following|the)\s+)?(?:things?|requests?|note|rules?|reminders?|wish|wishes|preferences?"
-    r"|details?|favou?rs?)(?:\s+(?:for|about|to)\s[\w\s]{1,30})?",
+    r"|following|the|please)\s+)?(?:things?|requests?|note|rules?|reminders?|wish|wishes|preferences?"
+    r"|details?|favou?rs?|one)(?:\s+(?:for|about|to|before)\s[\w\s]{1,30})?",
+    r"(?:.{0,40}\b)?before (?:we|you|i) (?:start|begin|go on|answer|continue)|heads[ -]up|first(?: of all)?"
+    r"|(?:please |also |and )*(?:remember|note|keep in mind|know)(?: this| that| the following)?",
+    r"here(?:'s| is| are) (?:how|what) (?:i|we)\b.{0,40}|(?:what|how) i(?:'d)? (?:want|need|like|expect"
+    r"|prefer)\b.{0,50}",
     r".{0,60}\b(?:for you|about me|for (?:the|all) future(?: \w+)?|from now on|in (?:the )?future"
     r"|going forward|to remember|remember|keep in mind|please|p\.?s\.?|btw|by the way|fyi"
     r"|in every (?:chat|answer|reply)|in all (?:your )?(?:chats|answers|replies))[\s,]*",
-    r".{0,30}(?:给你|对你|跟你说|记住|提醒你|补充|规矩|关于我|我的(?:偏好|习惯|要求|喜好)|说一下|一点"
-    r"|[一两三几]件事|顺便|另外|以后|请注意)[^：:\n]{0,10}",
+    r".{0,30}(?:给你|对你|跟你说|记住|提醒你|补充|规矩|关于我|我的(?:偏好|习惯|要求|喜好)|说一下"
+    r"|[一两三几](?:件事|点|条|个(?:要求|习惯))|顺便|另外|以后|请注意)[^：:\n]{0,10}",
     r".{0,40}(?:für die zukunft|eine bitte|übrigens|para el futuro|por cierto|una cosa|お願い)[^:\n]{0,20}",
 )
 _THEIRS: Final = re.compile(
@@ -135,29 +152,35 @@ _THEIRS: Final = re.compile(
 _LIST_LINE = re.compile(r"[ \t]*(?:[-*•·]|\d{1,2}[.)、:：]|[a-z]\)|[一二三四五六七八九十]、)\s*\S")
 
 
-def is_pasted(message: str) -> bool:
-    """True if a message holds other people's text, or is about a text, so that its sentences may be no wishes of the
-    user."""
+def is_pasted(message: str, sentence: str) -> bool:
+    """True if a sentence of a message may be another's: the message holds another text, or is about one, or the
+    sentence stands behind a name, a heading or an announcement."""
     text = message.strip()
     if _STRUCTURE.search(_without_list_marks(text)) or _quotes(text) or _SIGNED.search(text):
         return True
     if _ABOUT_TEXT.search(text):
         return True
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
     listed = [line for line in lines if _LIST_LINE.match(line)]
-    if len(lines) > (_WISH_LINES if listed else _LINES):
+    if len(lines) > (_WISH_LINES if listed else _LINES) or ("" in lines and not listed):
         return True
     if listed and not (lines[0] not in listed and _introduces_wishes(lines[0])):
         return True
-    return any(not _is_own_colon(line) for line in lines)
+    place = text.find(sentence)
+    return any(not _is_own_colon(line) for line in text[: place + len(sentence)].splitlines())
 
 
 def _quotes(text: str) -> bool:
     """True if more than a name stands between quotation marks, or a mark has no counterpart on its line."""
     quoted = [match[match.lastindex or 0] for match in _QUOTED.finditer(text)]
-    if any(len(words.split()) > _NAME_WORDS or len(_CJK.findall(words)) > _NAME_CHARACTERS for words in quoted):
+    if any(_is_sentence(words) for words in quoted):
         return True
     return any(mark in _QUOTED.sub("", text) for mark in '"“”„«»「」『』')
+
+
+def _is_sentence(words: str) -> bool:
+    is_long = len(words.split()) > _NAME_WORDS or len(_CJK.findall(words)) > _NAME_CHARACTERS
+    return is_long or words.startswith(("我", "I ", "I'", "请", "以后"))
 
 
 def _without_list_marks(text: str) -> str:

@@ -276,9 +276,9 @@ def _analyse(records: Sequence[Record], with_preferences: bool) -> tuple[list[Re
     stored = [piece for record in marked for piece in _pieces_of(record)]
     if not with_preferences:
         return stored, 0
-    stated = {record.id: preferences for record in stored if (preferences := _preferences_of(record))}
-    own = [one for record in stored if record.id in stated and not is_pasted(record.text) for one in stated[record.id]]
-    return [*stored, *own], sum(map(len, stated.values())) - len(own)
+    stated = [(record, preference) for record in stored for preference in _preferences_of(record)]
+    own = [preference for record, preference in stated if not is_pasted(record.text, preference.text)]
+    return [*stored, *own], len(stated) - len(own)
 
 
 def _pieces_of(record: Record) -> list[Record]:

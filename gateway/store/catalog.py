@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.store.folder import fsync
+from gateway.store.folder import fsync, write_whole
 
 _log = logging.getLogger("gateway.store")
 
@@ -79,10 +79,7 @@ class Catalog:
         """The same for several buckets, all or none. Raises OSError."""
         changed = self._buckets | {bucket: tuple(entries) for bucket, entries in buckets.items()}
         body = {str(number): [asdict(entry) for entry in held] for number, held in sorted(changed.items())}
-        unfinished = self._path.with_suffix(".tmp")
-        unfinished.write_bytes(orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
-        fsync(unfinished)
-        unfinished.replace(self._path)
+        write_whole(self._path, orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
         fsync(self._path.parent)
         self._buckets = changed
 

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use"]
+__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "write_whole"]
 
 _FORMAT = 1
 
@@ -67,10 +67,7 @@ class DataFolder:
         meta_path = self.path / "meta.json"
         if not meta_path.exists():
             meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
-            unfinished = meta_path.with_suffix(".tmp")
-            unfinished.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
-            fsync(unfinished)
-            unfinished.replace(meta_path)
+            write_whole(meta_path, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
             fsync(self.path)
         try:
             stored: Any = orjson.loads(meta_path.read_bytes())
@@ -120,6 +117,14 @@ else:
 
     def _lock_whole(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by one with this content: after a crash it is the old one or the new one. Raises OSError."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(content)
+    fsync(unfinished)
+    unfinished.replace(path)
 
 
 def fsync(path: Path) -> None:

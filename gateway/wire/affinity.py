@@ -12,7 +12,6 @@ from typing import Any
 from aiohttp import web
 
 from gateway.errors import Forbidden, NotFound
-from gateway.identity import identify
 from gateway.offload import offload
 from gateway.store.owners import Owner, Owners
 from gateway.turn import Ask, Principal, Right
@@ -26,6 +25,7 @@ from gateway.wire.state_references import (
     refers_to_item,
     refers_to_state,
 )
+from gateway.wire.users import Users
 
 __all__ = ["Affinity", "StateGuard"]
 
@@ -72,10 +72,10 @@ class Affinity:
 class StateGuard:
     """Keeps requests from what an upstream's account keeps for others."""
 
-    def __init__(self, affinity: Affinity, forwarder: Forwarder, default_user: str | None) -> None:
+    def __init__(self, affinity: Affinity, forwarder: Forwarder, users: Users) -> None:
         self.affinity = affinity
         self._forwarder = forwarder
-        self._default_user = default_user
+        self._users = users
 
     def is_own_account(self, request: web.Request, upstreams: Iterable[Upstream]) -> bool:
         """True if the client's own credentials, and none of ours, go to all upstreams that may be asked."""
@@ -91,8 +91,9 @@ class StateGuard:
         if not may_refer:
             return None
         upstreams = [target.upstream for target in self._forwarder.route(ask.model).targets]
-        identity = identify(principal, request.headers, ask, self._default_user)
-        return await self.check_body(request, raw, body, upstreams, None if identity is None else identity.user_id)
+        return await self.check_body(
+            request, raw, body, upstreams, self._users.user_of(principal, request.headers, ask)
+        )
 
     async def check_body(
         self, request: web.Request, raw: bytes, body: Mapping[str, Any], upstreams: Sequence[Upstream], user: str | None

@@ -8,13 +8,14 @@ from gateway.wire.affinity import StateGuard
 from gateway.wire.answers import relay, send
 from gateway.wire.dialects.messages import MessagesDialect, read_messages
 from gateway.wire.guard import parse_json, read_body
-from gateway.wire.turns import turn_of
+from gateway.wire.turns import Turns
 
 __all__ = ["AnthropicFace"]
 
 
 class AnthropicFace:
-    def __init__(self, config: Config, pipeline: Pipeline, state: StateGuard) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, state: StateGuard, turns: Turns) -> None:
+        self._turns = turns
         self._state = state
         self._config = config
         self._pipeline = pipeline
@@ -31,7 +32,7 @@ class AnthropicFace:
         body = parse_json(raw, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
-        turn = turn_of(request, raw, body, ask, dialect=self._dialect, config=self._config)
+        turn = self._turns.read(request, raw, body, ask, dialect=self._dialect)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:

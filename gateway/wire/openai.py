@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.config import Config
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Replayed, read_error
-from gateway.identity import identify
+from gateway.identity import named_user
 from gateway.pipeline import Pipeline
 from gateway.store.owners import Owner
 from gateway.turn import Ask
@@ -27,7 +27,7 @@ from gateway.wire.dialects.placing import model_of
 from gateway.wire.dialects.responses import ResponsesDialect, conversation_of, read_response
 from gateway.wire.guard import parse_json, principal_of, read_body
 from gateway.wire.models import ModelList
-from gateway.wire.turns import turn_of
+from gateway.wire.turns import Turns
 from gateway.wire.upstream_paths import UpstreamPath, parse_path
 
 __all__ = ["OpenAIFace"]
@@ -36,7 +36,8 @@ _JSON = "application/json"
 
 
 class OpenAIFace:
-    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList, state: StateGuard) -> None:
+    def __init__(self, config: Config, pipeline: Pipeline, models: ModelList, state: StateGuard, turns: Turns) -> None:
+        self._turns = turns
         self._config = config
         self._pipeline = pipeline
         self._models = models
@@ -64,7 +65,7 @@ class OpenAIFace:
         raw, body = await self._json(request)
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
-        turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
+        turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
         return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
@@ -74,7 +75,7 @@ class OpenAIFace:
         before = await self._state.check_chat(request, raw, body, ask)
         if before is not None:
             ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
-        turn = turn_of(request, raw, body, ask, dialect=self._responses, config=self._config)
+        turn = self._turns.read(request, raw, body, ask, dialect=self._responses)
         exchange = await self._pipeline.open(turn)
         if exchange.attempts:  # a model's answer, no plugin's
             session = turn.identity.session_id if turn.identity else None
@@ -89,7 +90,7 @@ class OpenAIFace:
         raw, body = await self._json(request)
         ask = Ask(model=model_of(body), stream=bool(body.get("stream")))
         await self._state.check_chat(request, raw, body, ask)
-        turn = turn_of(request, raw, body, ask, dialect=self._chat, config=self._config)
+        turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
         return await send(
             request, await self._pipeline.open(replace(turn, identity=None)), self._config.server.keep_alive
         )
@@ -112,7 +113,7 @@ class OpenAIFace:
         if request.body_exists and (request.content_type == _JSON or meaning.reads_json(request.headers)):
             body, parsed = await self._json(request)
         fields = parsed if isinstance(parsed, dict) else {}
-        user = self._user(request, Ask(model="", stream=False), None)
+        user = named_user(principal_of(request), request.headers, Ask(model="", stream=False), self._turns.users.known)
         model = fields.get("model") if request.method == "POST" else None
         route = self._pipeline.forwarder.route(model) if isinstance(model, str) else None
         upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
@@ -181,13 +182,8 @@ class OpenAIFace:
         except orjson.JSONDecodeError:
             return
         if isinstance(made, dict) and isinstance(made.get("id"), str):
-            user = self._user(request, Ask(model="", stream=False), self._config.memory.default_user)
+            user = self._turns.users.user_of(principal_of(request), request.headers, Ask(model="", stream=False))
             self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
-
-    def _user(self, request: web.Request, ask: Ask, default: str | None) -> str | None:
-        """Who is named by the key, the headers or the body."""
-        named = identify(principal_of(request), request.headers, ask, default)
-        return None if named is None else named.user_id
 
     async def _json(self, request: web.Request) -> tuple[bytes, Any]:
         raw = await read_body(request, self._config.limits)

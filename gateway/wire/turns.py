@@ -11,41 +11,63 @@ from aiohttp import web
 from gateway.config import Config
 from gateway.dialect import Dialect
 from gateway.errors import BadRequest
-from gateway.identity import identify
-from gateway.turn import Ask, MemoryMode, Principal, Right, Turn
+from gateway.identity import derived_session, named_session, scope_of
+from gateway.turn import Ask, Identity, MemoryMode, MemoryStatus, Principal, Recalled, Right, Turn
 from gateway.wire.guard import header_number, principal_of, request_id_of, set_request_id
+from gateway.wire.sessions import Sessions
+from gateway.wire.users import Users
 
-__all__ = ["turn_of"]
+__all__ = ["Turns"]
 
 _MAX_BUDGET = 1_000_000
 
 
-def turn_of(
-    request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask, *, dialect: Dialect, config: Config
-) -> Turn:
-    """Raises BadRequest."""
-    principal, headers = principal_of(request), request.headers
-    mode = _mode(principal, headers, config)
-    if headers.get("x-memory-task", "").strip():  # a front end says itself that it asks on its own account
-        ask = replace(ask, is_task=True)
-    identity = identify(principal, headers, ask, config.memory.default_user)
-    return Turn(
-        id=_turn_id(request, principal, identity.user_id if identity else "", raw),
-        started=time.perf_counter(),
-        received_at=time.time(),
-        principal=principal,
-        path=request.rel_url.raw_path.removeprefix("/v1"),
-        query_string=request.rel_url.raw_query_string,
-        headers=headers,
-        raw=raw,
-        body=body,
-        ask=ask,
-        dialect=dialect,
-        mode=mode,
-        token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
-        identity=identity if mode is not MemoryMode.OFF else None,
-        user=identity.user_id if identity else "",
-    )
+class Turns:
+    """Makes the turn of a request."""
+
+    def __init__(self, config: Config, users: Users) -> None:
+        self.users = users
+        self._config = config
+        self._sessions = Sessions()
+
+    def read(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask, *, dialect: Dialect) -> Turn:
+        """Raises BadRequest."""
+        principal, headers, now = principal_of(request), request.headers, time.time()
+        mode = _mode(principal, headers, self._config)
+        if headers.get("x-memory-task", "").strip():  # a front end says itself that it asks on its own account
+            ask = replace(ask, is_task=True)
+        user = self.users.user_of(principal, headers, ask)
+        identity = None if user is None else self._identity(principal, user, headers, ask, now)
+        is_ambiguous = user is None and mode is not MemoryMode.OFF and self.users.is_ambiguous(principal)
+        return Turn(
+            id=_turn_id(request, principal, user or "", raw),
+            started=time.perf_counter(),
+            received_at=now,
+            principal=principal,
+            path=request.rel_url.raw_path.removeprefix("/v1"),
+            query_string=request.rel_url.raw_query_string,
+            headers=headers,
+            raw=raw,
+            body=body,
+            ask=ask,
+            dialect=dialect,
+            mode=mode,
+            token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
+            identity=identity if mode is not MemoryMode.OFF else None,
+            user=user or "",
+            recalled=Recalled(MemoryStatus.AMBIGUOUS, reason="users") if is_ambiguous else Recalled(MemoryStatus.OFF),
+        )
+
+    def _identity(self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float) -> Identity:
+        own = scope_of(principal.tenant, user)
+        named = named_session(headers, ask, self.users.known)
+        if named is not None:
+            session = named
+        elif ask.is_task:  # opens no conversation
+            session = derived_session(ask.opening, ask.first_answer)
+        else:
+            session = self._sessions.name(own.value, ask.opening, ask.first_answer, now)
+        return Identity(user, session, reads=(own,), writes=(own,), is_session_named=named is not None)
 
 
 def _mode(principal: Principal, headers: Mapping[str, str], config: Config) -> MemoryMode:

@@ -105,9 +105,27 @@ async def test_the_body_may_name_the_user(gateway: Running, upstream: FakeUpstre
     assert "Malta" in upstream.last.body.decode()
 
 
-@pytest.mark.parametrize("user", ["a\tb", "x" * 257, "e\u0301", "a\u200bb", "a\u202eb"])
-async def test_a_bad_user_id_is_refused(gateway: Running, user: str) -> None:
-    reply = await gateway.post(CHAT, {**HI, "user": user}, bearer("key-of-acme-1"))
+ODD_USERS = ["a\tb", "x" * 300, "e\u0301", "a\u200bb", "a\u202eb", "bob\n", "👩\u200d💻 dev", " spaced "]
+
+
+@pytest.mark.parametrize("user", ODD_USERS)
+async def test_an_odd_user_in_the_body_has_a_memory_all_the_same(
+    gateway: Running, upstream: FakeUpstream, user: str
+) -> None:
+    headers = bearer("key-of-acme-1")
+    said = {"model": "fake-1", "messages": [{"role": "user", "content": "I collect stamps of Malta."}], "user": user}
+    assert (await gateway.post(CHAT, said, headers)).status == 200
+    await gateway.settled()
+    asked = {"model": "fake-1", "messages": [{"role": "user", "content": "Which stamps do I collect?"}]}
+    assert (await gateway.post(CHAT, {**asked, "user": user}, headers)).headers["x-memory-status"] == "hit"
+    assert "Malta" in upstream.last.body.decode()
+    await gateway.post(CHAT, {**asked, "user": f"{user}2"}, headers)
+    assert "Malta" not in upstream.last.body.decode()
+
+
+@pytest.mark.parametrize("user", ["x" * 257, "", "a\u200bb"])
+async def test_a_bad_id_in_a_header_of_the_gateway_is_refused(gateway: Running, user: str) -> None:
+    reply = await gateway.post(CHAT, HI, {**bearer("key-of-acme-1"), "x-memory-user": user})
     assert (reply.status, reply.error["code"]) == (400, "invalid_id")
 
 
