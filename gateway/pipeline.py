@@ -6,6 +6,7 @@ before its end cancels the upstream first and remembers afterwards. Memory never
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -34,19 +35,30 @@ from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Answer, Block, Identity, MemoryStatus, Outcome, Recalled, Turn
 from gateway.upstream.asker import Asker
 from gateway.upstream.forward import Forwarder, Route, Served
+from gateway.upstream.recognise import recognised
 from gateway.usage import Meter
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("gateway.turn")
 _PLENTY = 2**31
+_ERROR_READ = 4096  # bytes of an error in which its words are looked for
 _MAX_BUDGET = 8192  # a larger one is counted against the window in any case
 _BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
 _COUNTED_AT_ONCE = 4096  # bytes
-_TOO_LONG_STATUS = (400, 413)
-_TOO_LONG = re.compile(  # OpenAI; vLLM; Anthropic; llama.cpp; others
-    rb"context_length_exceeded|maximum context length|prompt is too long|exceed_context_size|exceeds? the (available )?"
-    rb"context|context window",
+_REFUSED = (400, 413, 422)
+_FAILED = (500, 502, 503)  # with these some servers say that a prompt is too long
+# as OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers say it
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|context (?:length|window|size|limit)|maximum context|contextwindow|"
+    r"(?:prompt|input|request|message|conversation)s?(?: is| are| was)? too (?:long|large|big)|"
+    r"too many (?:input )?tokens|"
+    r"(?:input|prompt|token)s?[ _](?:length|count|limit|size)\b.{0,60}(?:exceed|larger|greater|longer|limit|max)|"
+    r"(?:exceed|over|larger than|greater than|longer than|beyond|more than).{0,60}"
+    r"\b(?:context|tokens?|input length|n_ctx|max_seq_len)|"
+    r"max(?:imum)?[ _](?:model|seq|sequence|input|prompt)[ _]?(?:len|length|tokens)|"
+    r"reduce (?:the length|your prompt|the (?:prompt|input|number))|n_ctx|string_above_max_length|"
+    r"上下文|(?:输入|提示词|请求|长度).{0,12}(?:过长|超出|超过|太长|限制)|(?:超出|超过).{0,16}(?:长度|限制|上限|tokens?)",
     re.IGNORECASE,
 )
 
@@ -283,8 +295,8 @@ class Pipeline:
         """The answer, and the turn as it was answered: without its block where the prompt was too long with it."""
         served, has_block = await self._send(turn, route, raw), True
         if raw is not turn.raw and turn.block is not None and turn.block.text:
-            served, is_too_long = await self._looked_at(served)
-            if is_too_long:
+            served, is_refused = await self._looked_at(served, has_block=True)
+            if is_refused:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 served.incoming.close()
                 bare = await self._changed_by_plugins(turn, turn.raw)
@@ -306,21 +318,25 @@ class Pipeline:
         self.explanations.withhold(turn.id)
         return replace(turn, recalled=Recalled(MemoryStatus.DEGRADED, reason="context"), block=NO_BLOCK)
 
-    async def _looked_at(self, served: Served) -> tuple[Served, bool]:
-        """The same answer, still whole, and whether it says that the prompt is too long for the model."""
-        if served.incoming.status not in _TOO_LONG_STATUS:
+    async def _looked_at(self, served: Served, *, has_block: bool = False) -> tuple[Served, bool]:
+        """The same answer, still whole, and whether it says that the prompt is too long for the model. With a block of
+        ours any refusal may mean that: each server has words of its own."""
+        status = served.incoming.status
+        if status not in _REFUSED and status not in _FAILED:
             return served, False
         try:
             body = await read_error(served.incoming)
         except BaseException:
             served.incoming.close()  # nobody else will
             raise
-        return replace(served, incoming=Replayed(served.incoming, body)), _TOO_LONG.search(body) is not None
+        is_too_long = (has_block and status in _REFUSED) or _TOO_LONG.search(_error_text(body)) is not None
+        return replace(served, incoming=Replayed(served.incoming, body)), is_too_long
 
     async def _send(self, turn: Turn, route: Route, raw: bytes) -> Served:
-        return await self.forwarder.send_chat(
+        served = await self.forwarder.send_chat(
             route, path=turn.path, query_string=turn.query_string, client_headers=turn.headers, raw=raw
         )
+        return replace(served, incoming=await recognised(served.incoming)) if turn.ask.stream else served
 
     async def _left(self, turn: Turn, route: Route | None) -> None:
         """The client is gone before an answer began; `route`: the model has read the prompt, perhaps."""
@@ -358,3 +374,10 @@ class Pipeline:
                 "ms": round((time.perf_counter() - turn.started) * 1000, 1),
             },
         )
+
+
+def _error_text(body: bytes) -> str:
+    """The beginning of an error, its escapes undone where it is JSON."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        body = orjson.dumps(orjson.loads(body))
+    return body[:_ERROR_READ].decode("utf-8", "replace")

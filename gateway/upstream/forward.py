@@ -166,15 +166,16 @@ class Forwarder:
         query_string: str,
         client_headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None,
+        growth: int = 0,
     ) -> Incoming:
-        """Send anything else; a body in pieces keeps its length if the client told it."""
+        """Send anything else; a body in pieces keeps its length if the client told it, plus `growth` bytes."""
         headers = self._headers(upstream, client_headers)
         has_secrets = bool(self._secrets[upstream.name])  # they are found in plain text only
         if "accept-encoding" in client_headers and not has_secrets:
             headers["accept-encoding"] = client_headers["accept-encoding"]
         is_as_sent = "content-encoding" not in client_headers  # else its length was that of the compressed bytes
         if body is not None and not isinstance(body, bytes) and is_as_sent and "content-length" in client_headers:
-            headers["content-length"] = client_headers["content-length"]
+            headers["content-length"] = str(int(client_headers["content-length"]) + growth)
         return await self._send(
             upstream, Outgoing(method=method, path=path, query_string=query_string, headers=headers, body=body)
         )

@@ -5,6 +5,7 @@ It never changes a byte. A compressed stream is read through a decoder of its ow
 """
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ from gateway.turn import Answer
 __all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap_error"]
 
 _MAX_DECODED = 64 * 2**20
+_OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{")
 _EXCERPT = 200
 _WITH_HEADER = zlib.MAX_WBITS | 32  # of zlib or gzip, whichever comes
 _HEADER = 2  # bytes of zlib's
@@ -130,8 +132,9 @@ def looks_like_json(body: bytes) -> bool:
 
 
 def complaint(status: int, body: bytes, upstream: str) -> str | None:
-    """What to say instead of an error body that is no JSON object; None if it is one and may stay as it is."""
-    if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and looks_like_json(body):
+    """What to say instead of an error body that is no JSON object, or list of them as Gemini writes it; None if it is
+    one and may stay as it is."""
+    if _OBJECTS.match(body) is not None and looks_like_json(body):
         return None
     excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
     return f"the upstream {upstream} answered {status} without a JSON error" + (f": {excerpt}" if excerpt else "")

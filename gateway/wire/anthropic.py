@@ -7,7 +7,7 @@ from gateway.pipeline import Pipeline
 from gateway.wire.affinity import StateGuard
 from gateway.wire.answers import relay, send
 from gateway.wire.dialects.messages import MessagesDialect, read_messages
-from gateway.wire.guard import parse_json, read_body
+from gateway.wire.guard import read_json
 from gateway.wire.turns import Turns
 
 __all__ = ["AnthropicFace"]
@@ -28,8 +28,7 @@ class AnthropicFace:
         ]
 
     async def messages(self, request: web.Request) -> web.StreamResponse:
-        raw = await read_body(request, self._config.limits)
-        body = parse_json(raw, self._config.limits)
+        raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, dialect=self._dialect)
@@ -37,8 +36,7 @@ class AnthropicFace:
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Tokens of the request as it was sent: memories are not counted in."""
-        raw = await read_body(request, self._config.limits)
-        body = parse_json(raw, self._config.limits)
+        raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         forwarder = self._pipeline.forwarder

@@ -44,6 +44,7 @@ __all__ = [
     "parse_json",
     "principal_of",
     "read_body",
+    "read_json",
     "request_id_of",
     "set_request_id",
     "with_expectations",
@@ -66,6 +67,13 @@ _SINGLE: Final = (
     *("x-memory-user", "x-memory-session", "x-memory-mode", "x-memory-budget", "idempotency-key"),
     *("x-gateway-key", "authorization", "x-api-key", "api-key"),
 )
+_HALF_HINT = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf][\x80-\xbf]")
+# escapes and pairs as they are; what is left are halves of pairs, as escapes or as bytes
+_HALVES = re.compile(
+    rb"(?P<whole>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89a-fA-F])|\\[^u])"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\xed[\xa0-\xbf][\x80-\xbf]"
+)
+_REPLACEMENT = "\ufffd".encode()
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 
@@ -315,6 +323,26 @@ def parse_json(raw: bytes, limits: LimitsConfig) -> Any:
         where = f" at line {error.lineno}, column {error.colno}" if raw else ""
         raise BadRequest(f"the body is not valid JSON{where}", code="invalid_json") from error
     return body
+
+
+async def read_json(request: web.Request, limits: LimitsConfig) -> tuple[bytes, Any]:
+    """The body and the JSON in it. Halves of surrogate pairs, which clients make when they cut a text in the middle of
+    an emoji, are replaced, so that one damaged character does not end a conversation. Raises what `read_body` and
+    `parse_json` raise."""
+    raw = await read_body(request, limits)
+    try:
+        return raw, parse_json(raw, limits)
+    except BadRequest:
+        repaired = _with_whole_characters(raw)
+        if repaired == raw:
+            raise
+        return repaired, parse_json(repaired, limits)
+
+
+def _with_whole_characters(raw: bytes) -> bytes:
+    if _HALF_HINT.search(raw) is None:
+        return raw
+    return _HALVES.sub(lambda match: match["whole"] or _REPLACEMENT, raw)
 
 
 def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:

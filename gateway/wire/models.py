@@ -67,7 +67,8 @@ class ModelList:
             if incoming.status != 200:
                 raise UpstreamFailed("no list of models")
             listed = orjson.loads(b"".join([chunk async for chunk in incoming.chunks()]))
-            return [card for card in listed["data"] if isinstance(card, dict) and isinstance(card["id"], str)]
+            cards = listed if isinstance(listed, list) else listed["data"]  # some servers send the bare list
+            return [card for card in cards if isinstance(card, dict) and isinstance(card["id"], str)]
         finally:
             incoming.close()
 

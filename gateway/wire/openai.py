@@ -25,8 +25,10 @@ from gateway.wire.body import Pieces
 from gateway.wire.dialects.chat import ChatDialect, read_chat
 from gateway.wire.dialects.placing import model_of
 from gateway.wire.dialects.responses import ResponsesDialect, conversation_of, read_response
-from gateway.wire.guard import parse_json, principal_of, read_body
+from gateway.wire.forms import Form, read_form
+from gateway.wire.guard import principal_of, read_json
 from gateway.wire.models import ModelList
+from gateway.wire.places import place_of
 from gateway.wire.turns import Turns
 from gateway.wire.upstream_paths import UpstreamPath, parse_path
 
@@ -113,8 +115,9 @@ class OpenAIFace:
         if request.body_exists and (request.content_type == _JSON or meaning.reads_json(request.headers)):
             body, parsed = await self._json(request)
         fields = parsed if isinstance(parsed, dict) else {}
+        form = await self._form(request, pieces) if meaning.is_inference else None
         user = named_user(principal_of(request), request.headers, Ask(model="", stream=False), self._turns.users.known)
-        model = fields.get("model") if request.method == "POST" else None
+        model = (form.model if form else fields.get("model")) if request.method == "POST" else None
         route = self._pipeline.forwarder.route(model) if isinstance(model, str) else None
         upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
         principal, is_own_account = principal_of(request), self._state.is_own_account(request, upstreams)
@@ -133,7 +136,19 @@ class OpenAIFace:
             before = await self._state.check_body(request, body, fields, upstreams, user)
             if route is not None and not meaning.makes_conversation:
                 return await self._passed_by_model(request, body, route.only(before.upstream) if before else route)
-        return await self._passed(request, upstreams[0], body, pieces, meaning)
+        growth = 0
+        if form is not None:
+            name = route.targets[0].model if route is not None else None
+            is_renamed = name is not None and name != form.model
+            body = form.pieces(name if is_renamed else None)
+            growth = form.growth(name) if name is not None and is_renamed else 0
+        return await self._passed(request, upstreams[0], body, pieces, meaning, growth=growth)
+
+    async def _form(self, request: web.Request, pieces: Pieces) -> Form | None:
+        """The form that names its model, if the body is one."""
+        if request.method != "POST" or not request.body_exists or request.content_type != "multipart/form-data":
+            return None
+        return await read_form(request.headers["content-type"], pieces.read(), place_of(request).take_bytes)
 
     async def _passed_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
         """To the upstream that has the model of the body."""
@@ -154,7 +169,10 @@ class OpenAIFace:
         body: bytes | AsyncIterator[bytes] | None,
         pieces: Pieces,
         meaning: UpstreamPath,
+        *,
+        growth: int,
     ) -> web.StreamResponse:
+        """`growth`: bytes that the body is longer than the client's."""
         forwarder = self._pipeline.forwarder
         try:
             incoming = await forwarder.pass_through(
@@ -164,6 +182,7 @@ class OpenAIFace:
                 query_string=request.rel_url.raw_query_string,
                 client_headers=request.headers,
                 body=body,
+                growth=growth,
             )
         except UpstreamFailed:
             if pieces.failure is not None:  # it was the client who did not keep to the end
@@ -186,5 +205,4 @@ class OpenAIFace:
             self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
 
     async def _json(self, request: web.Request) -> tuple[bytes, Any]:
-        raw = await read_body(request, self._config.limits)
-        return raw, parse_json(raw, self._config.limits)
+        return await read_json(request, self._config.limits)

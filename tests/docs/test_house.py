@@ -14,6 +14,7 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 SHOWN_BY = {
     "upstream/any_llm.py": "flow/test_any_llm.py",
     "app.py": "flow/test_start.py",
+    "upstream/recognise.py": "flow/test_odd_upstreams.py",
     "text/clients.py": "unit/text/test_user_text.py",
     "dialect.py": "unit/wire/dialects/test_chat.py",
     "engine.py": "flow/test_start.py",
@@ -141,6 +142,7 @@ PURE = (
     "upstream/breaker.py",
     "upstream/keys.py",
     "upstream/routes.py",
+    "upstream/translate/call_ids.py",
     "upstream/translate/json_parts.py",
     "upstream/translate/to_chat.py",
     "upstream/translate/to_messages.py",

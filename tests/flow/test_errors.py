@@ -25,7 +25,7 @@ HI = {"model": "fake-1", "messages": [{"role": "user", "content": "hi"}]}
         (b'{"model": "fake-1", "messages": [{"role": 1}]}', "messages[0].role"),
         (b'{"model": "fake-1", "messages": [{"role": "user", "content": 7}]}', "messages[0].content"),
         (b'{"model": "fake-1", "stream": "yes", "messages": [{"role": "user", "content": "a"}]}', "stream"),
-        (b'{"model": "fake-1", "messages": [{"role": "user", "content": "\\ud800"}]}', None),
+        (b'{"model": "fake-1", "messages": [{"role": "user", "content": "\\x00"}]}', None),
         (b'{"model":"fake-1","x":' + b"[" * 100 + b"]" * 100 + b',"messages":[{"role":"user","content":"a"}]}', None),
     ],
 )

@@ -29,6 +29,8 @@ def loaded_object(text: Any) -> dict[str, Any]:
 def arguments_in(function: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a tool is called with; None if it is no JSON object. Nothing, as many servers write `{}`, is one."""
     text = function.get("arguments")
+    if isinstance(text, dict):  # as some servers send them
+        return text
     found = loaded_object(text)
     is_empty = "".join(text.split()) in ("", "{}") if isinstance(text, str) else not text
     return found if found or is_empty else None

@@ -15,6 +15,7 @@ import orjson
 from gateway.errors import StreamCut, UpstreamFailed
 from gateway.sse import EventParser
 from gateway.upstream.client import Answered, Incoming, Outgoing, Upstream
+from gateway.upstream.recognise import recognised
 from gateway.upstream.tee import decoder_of, wrap_error
 from gateway.upstream.translate import to_chat, to_messages
 from gateway.upstream.translate.json_parts import loaded_object
@@ -51,6 +52,7 @@ class MessagesSpeaker:
         has_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         body = orjson.dumps(to_messages.messages_request(asked))
         incoming = await self._upstream.send(replace(request, path=_MESSAGES, headers=headers, body=body))
+        incoming = await recognised(incoming) if asked.get("stream") else incoming
         created = int(time.time())
         return _Translated(
             incoming,
@@ -75,9 +77,10 @@ class ChatSpeaker:
             return await self._counted(request)
         if request.path != _MESSAGES or request.method != "POST":
             return await self._upstream.send(request)
-        body = orjson.dumps(to_chat.chat_request(_body_of(request)))
+        asked = to_chat.chat_request(_body_of(request))
         stream = to_chat.MessagesStream()
-        incoming = await self._upstream.send(replace(request, path=_CHAT, body=body))
+        incoming = await self._upstream.send(replace(request, path=_CHAT, body=orjson.dumps(asked)))
+        incoming = await recognised(incoming) if asked.get("stream") else incoming
         return _Translated(
             incoming,
             self.name,

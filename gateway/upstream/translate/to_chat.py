@@ -6,11 +6,13 @@ model thinks now: a thinking block without a signature could not be sent back to
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from gateway.errors import BadRequest
+from gateway.upstream.translate.call_ids import fitting_id, original_id
 from gateway.upstream.translate.json_parts import (
     arguments_in,
     count_in,
@@ -106,11 +108,14 @@ def _messages(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"role": message.get("role"), "content": content}]
     blocks = objects(content)
+    if message.get("role") == "system":
+        return [{"role": "system", "content": text_in(content)}]
     if message.get("role") == "assistant":
         return [_said(blocks)]
     results = [block for block in blocks if block.get("type") == "tool_result"]
     answered = [
-        {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": _result(block)} for block in results
+        {"role": "tool", "tool_call_id": original_id(block.get("tool_use_id")), "content": _result(block)}
+        for block in results
     ]
     shown = [one for block in results for one in objects(block.get("content")) if one.get("type") != "text"]
     parts = [part for i, block in enumerate([*shown, *blocks]) for part in _part(block, f"{path}.content[{i}]")]
@@ -130,7 +135,7 @@ def _said(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
     calls = [
         {
-            "id": block.get("id"),
+            "id": original_id(block.get("id")),
             "type": "function",
             "function": {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()},
         }
@@ -177,7 +182,7 @@ def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     if not said or reason in _FAILED:
         return None
     blocks: list[dict[str, Any]] = []
-    text = said.get("content") or said.get("refusal")
+    text = _answer_text(said.get("content")) or said.get("refusal")
     if isinstance(text, str) and text:
         blocks.append({"type": "text", "text": text})
     for call in objects(said.get("tool_calls")):
@@ -187,11 +192,20 @@ def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
             if reason == "length":
                 continue  # cut off in the middle of the call
             return None
-        blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given})
+        id_ = fitting_id(call.get("id") or f"call_{len(blocks)}_{completion.get('id')}")
+        blocks.append({"type": "tool_use", "id": id_, "name": function.get("name"), "input": given})
     if reason == "stop" and any(block["type"] == "tool_use" for block in blocks):
         reason = "tool_calls"  # what some servers say where a tool was demanded
     ended = {"stop_reason": _STOP.get(reason, "end_turn"), "usage": _usage(object_in(completion, "usage"))}
     return {**_message(completion), "content": blocks, **ended}
+
+
+def _answer_text(content: Any) -> Any:
+    """The text of an answer; of its parts where they are a list, without thoughts."""
+    parts = objects(content)
+    return (
+        "".join(strings([part for part in parts if part.get("type") in ("text", None)], "text")) if parts else content
+    )
 
 
 def _message(completion: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,16 +240,30 @@ def message_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": str(message or "the upstream failed")}}
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call of a tool as it grows: its block, and how the upstream names it."""
+
+    block: int
+    id: Any
+    index: Any
+    arguments: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.arguments.rstrip().endswith("}") and arguments_in({"arguments": self.arguments}) is not None
+
+
 class MessagesStream:
     """Chunks of chat completions in, events of the messages format out."""
 
     def __init__(self) -> None:
         self._has_begun = self._has_ended = False
+        self._id: Any = None
         self._open: list[int] = []  # blocks that have begun and not ended
         self._blocks = 0
         self._text: int | None = None
-        self._calls: dict[Any, int] = {}
-        self._last_id: Any = None
+        self._calls: list[_Call] = []
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
 
@@ -253,6 +281,7 @@ class MessagesStream:
             return
         if not self._has_begun and chunk:
             self._has_begun = True
+            self._id = chunk.get("id")
             yield _event("message_start", {"message": _message(chunk)})
         self._usage = object_in(chunk, "usage") or self._usage
         for choice in objects(chunk.get("choices")):
@@ -261,7 +290,7 @@ class MessagesStream:
             delta = choice.get("delta")
             if isinstance(delta, dict):
                 yield from self._grown(delta)
-            if isinstance(choice.get("finish_reason"), str):
+            if choice.get("finish_reason") and isinstance(choice["finish_reason"], str):
                 self._reason = choice["finish_reason"]
 
     def end(self) -> Iterator[bytes]:
@@ -276,31 +305,39 @@ class MessagesStream:
         yield _event("message_stop", {})
 
     def _grown(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
-        text = delta.get("content") or delta.get("refusal")
+        text = _answer_text(delta.get("content")) or delta.get("refusal")
         if isinstance(text, str) and text:
             if self._text is None:
                 self._text = self._blocks
                 yield self._begun({"type": "text", "text": ""})
             yield _delta(self._text, {"type": "text_delta", "text": text})
-        for call in objects(delta.get("tool_calls")):
-            function = object_in(call, "function")
-            number = self._number(call)
-            if number not in self._calls:
+        for piece in objects(delta.get("tool_calls")):
+            function = object_in(piece, "function")
+            call = self._call_of(piece, function)
+            if call is None:
                 yield from self._closed() if self._text is not None else ()
-                self._calls[number] = self._blocks
-                yield self._begun({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": {}})
-            if function.get("arguments"):
-                grown = {"type": "input_json_delta", "partial_json": function["arguments"]}
-                yield _delta(self._calls[number], grown)
+                id_ = piece.get("id") or f"call_{len(self._calls)}_{self._id}"
+                call = _Call(self._blocks, piece.get("id"), piece.get("index"))
+                self._calls.append(call)
+                name = function.get("name")
+                begun: dict[str, Any] = {"type": "tool_use", "id": fitting_id(id_), "name": name, "input": {}}
+                yield self._begun(begun)
+            arguments = function.get("arguments")
+            if arguments:
+                text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+                call.arguments += text
+                yield _delta(call.block, {"type": "input_json_delta", "partial_json": text})
 
-    def _number(self, call: Mapping[str, Any]) -> int:
-        """Which call a piece belongs to; some servers number none, and then each id is a call."""
-        if isinstance(call.get("index"), int):
-            return count_in(call, "index")
-        if call.get("id") not in (None, "", self._last_id):
-            self._last_id = call["id"]
-            return len(self._calls)
-        return max(0, len(self._calls) - 1)
+    def _call_of(self, piece: Mapping[str, Any], function: Mapping[str, Any]) -> _Call | None:
+        """The call that a piece belongs to; None if it begins one. A new id is a new call whatever its index; without
+        an id, a name behind arguments that are whole begins one, too (some servers give all calls one index)."""
+        if piece.get("id"):
+            return next((call for call in self._calls if call.id == piece["id"]), None)
+        index = piece.get("index")
+        alike = [call for call in self._calls if call.index == index] if isinstance(index, int) else self._calls
+        if not alike or (function.get("name") and alike[-1].is_whole):
+            return None
+        return alike[-1]
 
     def _begun(self, block: Mapping[str, Any]) -> bytes:
         index = self._blocks

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BadRequest
+from gateway.upstream.translate.call_ids import fitting_id, original_id
 from gateway.upstream.translate.json_parts import (
     arguments_in,
     count_in,
@@ -122,7 +123,7 @@ def _asked(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
     if message.get("role") not in ("tool", "function"):
         return _blocks(message.get("content"), path)
     id_ = message.get("tool_call_id") or f"function_{message.get('name')}"
-    return [{"type": "tool_result", "tool_use_id": id_, "content": text_in(message.get("content"))}]
+    return [{"type": "tool_result", "tool_use_id": fitting_id(id_), "content": text_in(message.get("content"))}]
 
 
 def _said(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
@@ -139,7 +140,7 @@ def _call(id_: str, function: Mapping[str, Any]) -> dict[str, Any]:
     given = arguments_in(function)
     if given is None:  # what a model wrote wrongly, and its client tells it so
         given = {"arguments": str(function.get("arguments"))}
-    return {"type": "tool_use", "id": id_, "name": function.get("name"), "input": given}
+    return {"type": "tool_use", "id": fitting_id(id_), "name": function.get("name"), "input": given}
 
 
 def _blocks(content: Any, path: str) -> list[dict[str, Any]]:
@@ -177,7 +178,7 @@ def chat_answer(message: Mapping[str, Any], created: int) -> dict[str, Any] | No
         return None
     blocks = objects(message.get("content"))
     calls = [
-        {"id": block.get("id"), "type": "function", "function": _called(block)}
+        {"id": original_id(block.get("id")), "type": "function", "function": _called(block)}
         for block in blocks
         if block.get("type") == "tool_use"
     ]
@@ -272,7 +273,7 @@ class ChatStream:
         number = self._calls[index] = len(self._calls)
         self._empty.add(index)
         function = {"name": block.get("name"), "arguments": ""}
-        call = {"index": number, "id": block.get("id"), "type": "function", "function": function}
+        call = {"index": number, "id": original_id(block.get("id")), "type": "function", "function": function}
         yield self._chunk({"tool_calls": [call]})
 
     def _grown(self, index: Any, delta: Mapping[str, Any]) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ from gateway.store.registry import Registry, RegistryFailed, Task
 from gateway.turn import Ask, Identity, Memory, MemoryStatus, Principal, Record, Right, Scope, ScopeKind, Turn, Wanted
 from gateway.upstream.asker import Asker
 from gateway.wire.dialects.chat import ChatDialect
-from gateway.wire.guard import parse_json, principal_of, read_body, request_id_of
+from gateway.wire.guard import principal_of, read_json, request_id_of
 from gateway.wire.memos.defaults import Defaults
 from gateway.wire.memos.models import Body, ScopedRequest, checked
 
@@ -123,7 +123,7 @@ class Call:
     async def json(self) -> Any:
         """The body as JSON, bounded."""
         limits = self.desk.config.limits
-        return parse_json(await read_body(self.request, limits), limits)
+        return (await read_json(self.request, limits))[1]
 
     def reply(self, message: str, data: Any, headers: Mapping[str, str] | None = None) -> web.Response:
         return envelope(self.code, message, data, headers)

@@ -216,3 +216,86 @@ def test_a_document_that_a_tool_gave_goes_up_too() -> None:
     result = {"type": "tool_result", "tool_use_id": "t", "content": [document]}
     made = chat_request({"model": "m", "messages": [{"role": "user", "content": [result]}]})
     assert made["messages"][1] == {"role": "user", "content": "the report"}
+
+
+def _calls_in(events: bytes) -> list[tuple[str, str, str]]:
+    """Id, name and arguments of the calls in a stream of messages."""
+    blocks: dict[int, list[str]] = {}
+    for event in EventParser().feed(events):
+        body = json.loads(event.data)
+        if body["type"] == "content_block_start" and body["content_block"]["type"] == "tool_use":
+            blocks[body["index"]] = [body["content_block"]["id"], body["content_block"]["name"], ""]
+        if body["type"] == "content_block_delta" and body["delta"]["type"] == "input_json_delta":
+            blocks[body["index"]][2] += body["delta"]["partial_json"]
+    return [(id_, name, arguments) for id_, name, arguments in blocks.values()]
+
+
+def _streamed(*calls: dict[str, Any], finish_reason: str = "tool_calls") -> bytes:
+    stream = MessagesStream()
+    pieces = [json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}) for call in calls]
+    pieces.append(json.dumps({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}]}))
+    return b"".join(out for piece in [*pieces, "[DONE]"] for out in stream.feed(piece.encode()))
+
+
+def _piece(index: Any, id_: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    fields = {"index": index, "id": id_, "function": {"name": name, "arguments": arguments}}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_that_share_an_index_are_two(index: int | None) -> None:
+    events = _streamed(_piece(index, "a", "look", '{"x":1}'), _piece(index, "b", "look", '{"x":2}'))
+    assert _calls_in(events) == [("a", "look", '{"x":1}'), ("b", "look", '{"x":2}')]
+
+
+def test_calls_without_ids_are_told_apart_by_whole_arguments() -> None:
+    calls = _calls_in(_streamed(_piece(0, "", "look", '{"x":1}'), _piece(0, "", "look", '{"x":2}')))
+    assert [(name, arguments) for _, name, arguments in calls] == [("look", '{"x":1}'), ("look", '{"x":2}')]
+    assert len({id_ for id_, _, _ in calls}) == 2
+
+
+def test_a_call_in_pieces_is_one_even_if_each_repeats_its_id() -> None:
+    events = _streamed(_piece(0, "a", "look", '{"x"'), _piece(0, None, None, ":1"), _piece(0, "a", "look", "}"))
+    assert _calls_in(events) == [("a", "look", '{"x":1}')]
+
+
+def test_interleaved_calls_keep_their_pieces() -> None:
+    pieces = [_piece(0, "a", "f", '{"x"'), _piece(1, "b", "g", '{"y"'), _piece(0, None, None, ":1}")]
+    events = _streamed(*pieces, _piece(1, None, None, ":2}"))
+    assert _calls_in(events) == [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}')]
+
+
+def test_arguments_may_be_an_object() -> None:
+    assert _calls_in(_streamed(_piece(0, "a", "look", {"x": 1}))) == [("a", "look", '{"x":1}')]
+    call = {"id": "call:1.2/é", "type": "function", "function": {"name": "look", "arguments": {"x": 1}}}
+    answer = message_answer(completion(None, tool_calls=[call]))
+    assert answer is not None
+    block = answer["content"][0]
+    assert block["input"] == {"x": 1}
+    asked = request(user("a"), {"role": "assistant", "content": [block]})
+    assert asked["messages"][1]["tool_calls"][0]["id"] == "call:1.2/é"
+
+
+def test_an_answer_in_parts_is_no_empty_answer() -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Yes."}]
+    answer = message_answer(completion(None) | {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]})
+    assert answer is not None
+    assert answer["content"] == [{"type": "text", "text": "Yes."}]
+    stream = MessagesStream()
+    chunk_ = json.dumps({"id": "c", "choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]})
+    events = b"".join([*stream.feed(chunk_.encode()), *stream.end()])
+    reader = MessagesReader()
+    reader.feed(events)
+    assert (reader.answer().text, reader.is_complete) == ("Yes.", True)
+
+
+def test_an_empty_finish_reason_ends_nothing() -> None:
+    stream = MessagesStream()
+    body = json.dumps({"id": "c", "choices": [{"delta": {"content": "half"}, "finish_reason": ""}]})
+    events = b"".join([*stream.feed(body.encode()), *stream.end()])
+    assert b"message_stop" not in events
+
+
+def test_a_system_message_among_the_others_stays_one() -> None:
+    made = request(user("a"), {"role": "system", "content": [{"type": "text", "text": "agents: none"}]})
+    assert made["messages"][1] == {"role": "system", "content": "agents: none"}

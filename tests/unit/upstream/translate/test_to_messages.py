@@ -194,3 +194,16 @@ def test_a_data_url_may_have_parameters() -> None:
     url = "data:image/png;charset=utf-8;base64,AAAA"
     made = request(said("user", [{"type": "image_url", "image_url": {"url": url}}]))
     assert made["messages"][0]["content"][0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+
+
+def test_ids_of_calls_fit_the_format_on_both_sides() -> None:
+    call = {"id": "call:1.2/é", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call:1.2/é", "content": "42"},
+    ]
+    made = messages_request({"model": "m", "messages": messages})
+    used, result = made["messages"][1]["content"][0], made["messages"][2]["content"][0]
+    assert used["id"] == result["tool_use_id"]
+    assert re.fullmatch("[a-zA-Z0-9_-]+", used["id"])
