@@ -21,6 +21,13 @@ HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|
 _SESSION_HEADERS = (
     "x-openwebui-chat-id",
     "x-claude-code-session-id",
+    "x-session-id",
+    "x-session-affinity",
+    "x-opencode-session",
+    "x-qwen-code-session-id",
+    "x-kilo-session",
+    "x-roo-task-id",
+    "x-coder-chat-id",
     "session-id",
     "session_id",
     "thread-id",

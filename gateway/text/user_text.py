@@ -1,7 +1,8 @@
 """Tells a user's own words from what front ends and agents write into the same messages. Pure.
 
-The marks of known clients are data in `clients.py`; beside them the structure decides: tags that only programs write,
-and messages that repeat a conversation line by line. All of it takes time in proportion to the text.
+The marks of known clients are data (`clients.toml`); beside them the structure decides: tags that only programs write,
+requests for titles and the like, messages that repeat a conversation line by line. All of it takes time in proportion
+to the text.
 """
 
 import re
@@ -11,13 +12,17 @@ from enum import Enum, StrEnum
 from itertools import groupby
 from typing import NamedTuple
 
+import orjson
+
 from gateway.text.clients import CLIENTS
 from gateway.text.media import without_media
+from gateway.text.task_forms import TASK_FORMS, TASK_SYSTEM_FORMS
 
 __all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_user_text"]
 
 _READ = 4000  # characters of a message or system prompt in which the beginning is looked at
 _INDENT = 200  # characters before a tag in which its line is looked at
+_SHORT = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
 
 
@@ -37,26 +42,34 @@ class UserText:
     author: Author = Author.USER
 
 
-def _beginning(patterns: Iterable[str]) -> re.Pattern[str]:
-    return re.compile(r"\s*(?:" + "|".join(patterns) + ")", re.IGNORECASE)
-
-
 def _all(field: str) -> list[str]:
     return [pattern for client in CLIENTS for pattern in getattr(client, field)]
 
 
-_PROGRAM_MESSAGE = _beginning(_all("program_messages"))
+def _literal(mark: str) -> str:
+    """A pattern for a mark of the table; any white space stands for any other."""
+    return r"\s+".join(map(re.escape, mark.split()))
+
+
+def _beginning(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(r"\s*(?:" + "|".join(patterns) + ")", re.IGNORECASE)
+
+
+_PROGRAMS = list(map(_literal, _all("program_messages")))
+_DOCUMENTS = tuple((_beginning([_literal(one.begin)]), one) for client in CLIENTS for one in client.documents)
+_PROGRAM_MESSAGE = _beginning(_PROGRAMS)
 _TOOL_RESULT = _beginning(_all("tool_results"))
-_TASK = _beginning(_all("tasks"))
-_TASK_SYSTEM = _beginning(_all("task_systems"))
-_DOCUMENTS = tuple(
-    (re.compile(rf"\s*(?:{document.begin})", re.IGNORECASE), document)
-    for client in CLIENTS
-    for document in client.documents
-)
 _ANY_MARK = _beginning(
-    [*_all("program_messages"), *_all("tool_results"), *(document.begin for _, document in _DOCUMENTS)]
+    [*_PROGRAMS, *_all("tool_results"), *(_literal(document.begin) for _, document in _DOCUMENTS), r"\{\s*\"type\""]
 )
+_TASK = _beginning([*map(_literal, _all("tasks")), *TASK_FORMS])
+_TASK_MARK = re.compile("|".join(map(_literal, _all("task_marks"))), re.IGNORECASE)
+_TASK_TEXTS = frozenset(text.lower() for text in _all("task_texts"))
+_TASK_SYSTEM = _beginning([*map(_literal, _all("task_systems")), *TASK_SYSTEM_FORMS])
+_SPANS = tuple(span for client in CLIENTS for span in client.cut_spans)
+_QUOTED = tuple(pair for client in CLIENTS for pair in client.quoted)
+# words of a user in the envelope of a server that keeps its messages as JSON
+_ENVELOPE = re.compile(r'\s*\{\s*"type"\s*:\s*"user_message"\s*,\s*"message"\s*:\s*"(?P<words>(?:[^"\\]|\\.)*+)"')
 _CUT = frozenset(name for client in CLIENTS for name in client.cut_tags)
 _KEPT = frozenset(name for client in CLIENTS for name in client.kept_tags)
 # tags that hold material, also where a user wrote them; cut if something else is said
@@ -82,11 +95,14 @@ _JSON_ROLE = re.compile(
 def read_user_text(text: str) -> UserText:
     """What the user said in a message that has the role `user`."""
     head = text[:_READ]
+    text = _without_spans(text)
     if "<" not in text and _ANY_MARK.match(head) is None:
-        return UserText(without_media(text))
+        return UserText(without_media(text), Author.USER if text.strip() or not head.strip() else Author.PROGRAM)
     if _PROGRAM_MESSAGE.match(head):
-        return UserText("", Author.PROGRAM)
-    text = _question(text, head)
+        words = _kept(list(_parts(text)))  # some programs announce what the user said
+        return UserText(without_media(words), Author.USER if words else Author.PROGRAM)
+    envelope = _ENVELOPE.match(text)
+    text = _unescaped(envelope["words"]) if envelope is not None else _question(text, head)
     parts = list(_parts(text))
     if _TOOL_RESULT.match(head):
         words = _kept(parts)
@@ -105,6 +121,8 @@ def read_user_text(text: str) -> UserText:
 def read_user_parts(texts: Sequence[str]) -> UserText:
     """What the user said in a message of several parts, which may have several authors. Behind the head of a tool's
     result all parts belong to it."""
+    if any(begin in text for text in texts for begin, _ in _SPANS):  # they may reach over several parts
+        texts = [_without_spans("\n".join(texts))]
     first = next((i for i, text in enumerate(texts) if _TOOL_RESULT.match(text[:_READ])), len(texts))
     read = [read_user_text(text) for text in texts[:first]]
     if first < len(texts):
@@ -116,10 +134,16 @@ def read_user_parts(texts: Sequence[str]) -> UserText:
     return UserText("", Author.TOOL if Author.TOOL in authors else Author.PROGRAM)
 
 
-def is_program_request(message: str, system: str) -> bool:
-    """True where a program asks on its own account: by its last message, its system prompt, or a message that repeats
+def is_program_request(message: str, systems: Sequence[str]) -> bool:
+    """True where a program asks on its own account: by its last message, a system prompt, or a message that repeats
     the conversation."""
-    if _TASK.match(message[:_READ]) is not None or (system and _TASK_SYSTEM.match(system[:_READ]) is not None):
+    if _TASK.match(message[:_READ]) is not None:
+        return True
+    if any(_TASK_SYSTEM.match(system[:_READ]) or _TASK.match(system[:_READ]) for system in systems):
+        return True
+    if len(message) <= _SHORT and message.strip().lower() in _TASK_TEXTS:
+        return True
+    if _TASK_MARK.search(message) is not None:
         return True
     return _repeats_conversation(_ROLE_LINE, message) or (
         "role" in message and _repeats_conversation(_JSON_ROLE, message)
@@ -137,16 +161,38 @@ def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
 
 
 def _question(text: str, head: str) -> str:
-    """The question of a message that holds a document as well; the whole text of any other message."""
+    """The question of a message that holds material as well; the whole text of any other message."""
     for pattern, document in _DOCUMENTS:
         if pattern.match(head) is None:
             continue
-        _, tag, inside = text.rpartition(f"<{document.question}>") if document.question else ("", "", "")
-        if tag:
-            return inside.partition(f"</{document.question}>")[0].strip()
-        _, mark, behind = text.rpartition(document.end)
-        return behind.strip() if mark else ""
+        _, mark, question = text.rpartition(document.before)
+        if mark and document.after:
+            question = question.partition(document.after)[0]
+        return question.strip() if mark else ""
     return text
+
+
+def _without_spans(text: str) -> str:
+    """The text without what programs put in between marks that are no tags."""
+    for begin, end in _SPANS:
+        if begin not in text:
+            continue
+        kept: list[str] = []
+        place = 0
+        while (start := text.find(begin, place)) >= 0:
+            kept.append(text[place:start])
+            stop = text.find(end, start + len(begin)) if end else -1
+            place = stop + len(end) if stop >= 0 else len(text)
+        text = "".join([*kept, text[place:]]).strip()
+    return text
+
+
+def _unescaped(words: str) -> str:
+    try:
+        value = orjson.loads(f'"{words}"')
+    except orjson.JSONDecodeError:
+        return words
+    return str(value)
 
 
 class _Kind(Enum):
@@ -180,8 +226,19 @@ def _parts(text: str) -> Iterator[_Part]:
             continue
         yield _Part(_Kind.WORDS, text[place : match.start()])
         place = end + len(close)
-        yield _Part(kind, text[match.start() : place], text[match.end() : end])
+        inside = text[match.end() : end]
+        words = _quoted_words(inside) if kind is _Kind.CUT else ""
+        yield _Part(_Kind.WORDS, words) if words else _Part(kind, text[match.start() : place], inside)
     yield _Part(_Kind.WORDS, text[place:])
+
+
+def _quoted_words(inside: str) -> str:
+    """The user's words inside of what a program put in."""
+    for before, behind in _QUOTED:
+        _, mark, words = inside.partition(before)
+        if mark:
+            return words.partition(behind)[0].strip()
+    return ""
 
 
 def _kind_of(name: str, text: str, begin: int) -> _Kind:

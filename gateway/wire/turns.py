@@ -12,6 +12,7 @@ from gateway.config import Config
 from gateway.dialect import Dialect
 from gateway.errors import BadRequest
 from gateway.identity import derived_session, named_session, scope_of
+from gateway.text.clients import AGENT_HEADERS
 from gateway.turn import Ask, Identity, MemoryMode, MemoryStatus, Principal, Recalled, Right, Turn
 from gateway.wire.guard import header_number, principal_of, request_id_of, set_request_id
 from gateway.wire.sessions import Sessions
@@ -34,7 +35,8 @@ class Turns:
         """Raises BadRequest."""
         principal, headers, now = principal_of(request), request.headers, time.time()
         mode = _mode(principal, headers, self._config)
-        if headers.get("x-memory-task", "").strip():  # a front end says itself that it asks on its own account
+        # a front end says itself that it asks on its own account, or an agent asks another one
+        if headers.get("x-memory-task", "").strip() or any(name in headers for name in AGENT_HEADERS):
             ask = replace(ask, is_task=True)
         user = self.users.user_of(principal, headers, ask)
         identity = None if user is None else self._identity(principal, user, headers, ask, now)

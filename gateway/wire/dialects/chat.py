@@ -27,7 +27,6 @@ from gateway.wire.dialects.placing import (
     said_in,
     span_of,
     stream_of,
-    system_of,
     text_of,
     texts_of,
 )
@@ -55,7 +54,7 @@ def read_chat(body: Any, max_messages: int) -> Ask:
     return Ask(
         model=model,
         stream=stream,
-        is_task=is_task(body, messages, system_of(messages)),
+        is_task=is_task(body, messages),
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(
             metadata.get("session_id"), metadata.get("conversation_id"), body.get("prompt_cache_key")

@@ -29,7 +29,6 @@ from gateway.wire.dialects.placing import (
     said_in,
     span_of,
     stream_of,
-    system_of,
     text_of,
     texts_of,
 )
@@ -58,11 +57,10 @@ def read_messages(body: Any, max_messages: int) -> Ask:
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _checked(body.get("messages"), max_messages)
     user, session = _who(mapping_of(body.get("metadata")).get("user_id"))
-    system = text_of(body.get("system")) or system_of(messages)
     return Ask(
         model=model,
         stream=stream,
-        is_task=is_task(body, messages, system) or body.get("max_tokens") == 1,
+        is_task=is_task(body, messages, *texts_of(body.get("system"))) or body.get("max_tokens") == 1,
         user_hint=user,
         session_hint=session,
         max_tokens=positive(body.get("max_tokens")),

@@ -25,7 +25,6 @@ __all__ = [
     "said_in",
     "span_of",
     "stream_of",
-    "system_of",
     "text_of",
     "texts_of",
 ]
@@ -58,13 +57,14 @@ def mapping_of(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def is_task(body: Mapping[str, Any], messages: Sequence[Any], system: str) -> bool:
+def is_task(body: Mapping[str, Any], messages: Sequence[Any], *systems: str | None) -> bool:
     """True for what programs ask on their own account: titles, probes of the context's size, repairs of JSON. Only the
-    last message with the role `user` and the system prompt are looked at."""
+    last message with the role `user` and the first and the last system message are looked at, and `systems`."""
     if "n_ctx" in body:
         return True
     last = next((item for item in reversed(messages) if isinstance(item, dict) and item.get("role") == "user"), {})
-    return is_program_request(text_of(last.get("content")), system)
+    named = [system for system in systems if system]
+    return is_program_request(text_of(last.get("content")), [*named, *_systems_in(messages)])
 
 
 def text_of(content: Any) -> str:
@@ -81,14 +81,10 @@ def texts_of(content: Any) -> list[str]:
     return [text for text in texts if isinstance(text, str)]
 
 
-def system_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text of the first system message, if one stands before the user's."""
-    for message in messages:
-        if message.get("role") in ("system", "developer"):
-            return text_of(message.get("content"))
-        if message.get("role") == "user":
-            break
-    return ""
+def _systems_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts of the first and the last system message, part by part."""
+    systems = [message for message in messages if message.get("role") in ("system", "developer")]
+    return [text for message in systems[:1] + systems[1:][-1:] for text in texts_of(message.get("content"))]
 
 
 def conversation_fields(conversation: Conversation) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from gateway.wire.dialects.placing import (
     said_in,
     span_of,
     stream_of,
-    system_of,
     text_of,
     texts_of,
 )
@@ -51,11 +50,10 @@ def read_response(body: Any, max_items: int) -> Ask:
     place = None if read.place is None else placed(read.place, body.get("input"))
     metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
     client = mapping_of(body.get("client_metadata"))
-    system = first_string(body.get("instructions")) or system_of(items)
     return Ask(
         model=model,
         stream=stream,
-        is_task=is_task(body, items, system),
+        is_task=is_task(body, items, first_string(body.get("instructions"))),
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(
             metadata.get("session_id"),
