@@ -112,9 +112,13 @@ class MemoryEngine:
 
     def _join(self) -> None:
         memory = self._config.memory
-        self.recall = Recall(self._embedders, memory.recall, self._telemetry, self.startup, self._await_first)
+        self.recall = Recall(
+            self._embedders, memory.recall, self._telemetry, self.startup, self._await_first, zone=memory.zone
+        )
         self.on_change.append(self.recall.forget_steps)
-        self.remember = Remember(self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store)
+        self.remember = Remember(
+            self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store, zone=memory.zone
+        )
         self.library = Library(
             self._store, self.registry, self.remember.change, self.drained, self.on_change, startup=self.startup
         )

@@ -1,9 +1,11 @@
 """The parts of the configuration that are about the memory."""
 
 import os
+from datetime import UTC, tzinfo
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from gateway.config.sections import Id, OptionalSecret, Positive, Section
 
@@ -127,6 +129,9 @@ class MemoryConfig(Section):
         description="Headers by which front ends name the user; the first that is there counts.",
     )
     session_headers: list[HeaderName] = Field(list(_SESSION_HEADERS), description="The same for conversations.")
+    time_zone: str | None = Field(
+        None, description="Zone of the days of clients that send none, e.g. Europe/Berlin; null: UTC."
+    )
     buckets: int = Field(
         16, ge=1, le=256, description="Tables the memory is split into; fixed when the folder is made."
     )
@@ -136,3 +141,17 @@ class MemoryConfig(Section):
     retention: RetentionConfig = Field(RetentionConfig(), description="How long memories stay.")
     extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
     documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        try:
+            ZoneInfo(name or "UTC")
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{name} is no time zone of this system; write a name such as Europe/Berlin") from error
+        return name
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of clients that send none."""
+        return UTC if self.time_zone is None else ZoneInfo(self.time_zone)

@@ -15,7 +15,7 @@ from gateway.learn.window import Window
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
 from gateway.remember.suspicion import suspicions
 from gateway.schemas import list_of, object_of
-from gateway.store.dates import ABOUT, periods, told_of
+from gateway.store.dates import ABOUT, offset_in, periods, told_of
 from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
@@ -177,8 +177,9 @@ def _confidence(entry: Mapping[str, Any]) -> float:
 
 def _told(text: str, entry: Mapping[str, Any], sources: Sequence[Record]) -> dict[str, Any]:
     """The time that a fact tells of, where it is another than when it was said."""
-    at = max(record.event_time for record in sources)
-    told = told_of(text, at) or next(iter(periods(_text(entry, "when"), at)), None)
+    latest = max(sources, key=lambda record: record.event_time)
+    at, offset = latest.event_time, offset_in(latest.info)
+    told = told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
     return {} if told is None else {ABOUT: list(told)}
 
 

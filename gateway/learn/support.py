@@ -6,8 +6,9 @@ of its own is no memory of anybody.
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from gateway.store.dates import local_time
 from gateway.store.terms import is_cjk, terms
 from gateway.turn import Record
 
@@ -95,7 +96,7 @@ def _words(text: str, said: str) -> tuple[set[str], set[str]]:
 def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:
     known = set(_NUMBER.findall(said))
     for record in sources:  # a date may be worked out of "yesterday"
-        at = datetime.fromtimestamp(record.event_time, UTC)
+        at = local_time(record.event_time, record.info)
         for days in (-2, -1, 0, 1):
             day = at + timedelta(days=days)
             known |= {str(day.year), str(day.month), f"{day.month:02}", str(day.day), f"{day.day:02}"}

@@ -6,11 +6,11 @@ left out; long answers and pastes are cut.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import orjson
 
 from gateway.fence import SUSPICIOUS
+from gateway.store.dates import local_time
 from gateway.turn import Record
 
 __all__ = ["Window", "window_of"]
@@ -40,7 +40,7 @@ class Window:
                 {
                     "number": number,
                     "who": record.source,
-                    "when": datetime.fromtimestamp(record.event_time, UTC).strftime("%Y-%m-%d %a"),
+                    "when": local_time(record.event_time, record.info).strftime("%Y-%m-%d %a"),
                     "said": record.text[: _LONGEST.get(record.source, _LONGEST_OTHER)],
                     **({"seen": True} if number <= self.known else {}),
                 }

@@ -14,6 +14,7 @@ from itertools import groupby
 from gateway.dialect import Layout
 from gateway.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
 from gateway.recall.profile import is_about_oneself
+from gateway.store.dates import offset_in
 from gateway.store.lineage import LEARNT
 from gateway.turn import Block, Memory, Record
 
@@ -234,7 +235,7 @@ def _date(day: float) -> date:
 
 
 def _day(record: Record) -> date:
-    return _date(record.event_time // 86_400)
+    return _date((record.event_time + offset_in(record.info)) // 86_400)
 
 
 @lru_cache(maxsize=4096)

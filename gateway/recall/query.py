@@ -43,15 +43,16 @@ class Query:
     periods: tuple[Period, ...] = ()
 
 
-def make_query(message: str, context: str, now: float) -> Query:
-    """The query of a turn that is said `now` (seconds since 1970); an empty one if there is nothing to look for."""
+def make_query(message: str, context: str, now: float, offset: float = 0) -> Query:
+    """The query of a turn that is said `now` (seconds since 1970) in a zone so many seconds east of UTC; an empty one
+    if there is nothing to look for."""
     text = _short(message)
     if _PLEASANTRY.fullmatch(text):
         return Query("", ())
     words = [term for term in terms(text) if term not in _ASKING]
     if words and len(words) < _FEW_TERMS and context:
         words = words + terms(_short(context))
-    return Query(text, tuple(words), _PERSONAL.search(text) is not None, periods(text, now))
+    return Query(text, tuple(words), _PERSONAL.search(text) is not None, periods(text, now, offset))
 
 
 def _short(message: str) -> str:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from gateway.errors import MemoryUnavailable
 from gateway.recall.profile import in_force, of_profile
 from gateway.recall.query import Query, make_query
 from gateway.recall.startup import Startup
+from gateway.store.dates import zone_offset
 from gateway.store.embed import Embedder, Embedders, EmbedFailed
 from gateway.store.memories import StoreFailed
 from gateway.store.scale import Scale
@@ -71,7 +73,10 @@ class Recall:
         telemetry: Telemetry,
         startup: Startup,
         await_first: AwaitFirst,
+        *,
+        zone: tzinfo = UTC,
     ) -> None:
+        self._zone = zone
         self._startup = startup
         self._await_first = await_first
         self._embedders = embedders
@@ -92,7 +97,8 @@ class Recall:
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
-        query = make_query(turn.ask.query, turn.ask.context, turn.wanted.now or turn.received_at)
+        now = turn.wanted.now or turn.received_at
+        query = make_query(turn.ask.query, turn.ask.context, now, zone_offset(self._zone, now))
         wanted = self._limited(turn)
         if not query.text and (self._sets is None or not wanted.profile):
             return Recalled(MemoryStatus.MISS, reason="no_query")
@@ -110,8 +116,9 @@ class Recall:
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
         """The same search for those who ask for memories themselves. `context` is what was said before."""
         await self._startup.wait()
+        now = wanted.now or time.time()
         return await self._bounded(
-            scopes, make_query(text, context, wanted.now or time.time()), wanted, _SEARCH_DEADLINE
+            scopes, make_query(text, context, now, zone_offset(self._zone, now)), wanted, _SEARCH_DEADLINE
         )
 
     def _deadline(self, scopes: Sequence[Scope]) -> float:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from gateway.store.dates import offset_in
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
@@ -126,7 +127,7 @@ class Reindexer:
                     row,
                     vector=by_id.get(row.record.id, row.vector),
                     embedder=embedder.name,
-                    terms=tuple(stored_terms(row.record.text, row.record.event_time)),
+                    terms=tuple(stored_terms(row.record.text, row.record.event_time + offset_in(row.record.info))),
                     tokens=self._count(row.record.text),
                 )
                 for row in rows

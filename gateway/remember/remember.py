@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, tzinfo
 from functools import partial
 
 from gateway.config import RememberConfig
@@ -24,7 +25,7 @@ from gateway.remember.pasted import is_pasted
 from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
 from gateway.remember.suspicion import suspicions
-from gateway.store.dates import ABOUT, told_of
+from gateway.store.dates import ABOUT, OFFSET, told_of, zone_offset
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
@@ -47,8 +48,16 @@ class Remember:
     """`hook` is where plugins see records before the journal does."""
 
     def __init__(
-        self, journal: Journal, registry: Registry, config: RememberConfig, telemetry: Telemetry, hook: StoreHook
+        self,
+        journal: Journal,
+        registry: Registry,
+        config: RememberConfig,
+        telemetry: Telemetry,
+        hook: StoreHook,
+        *,
+        zone: tzinfo = UTC,
     ) -> None:
+        self.zone = zone
         self._journal = journal
         self._registry = registry
         self._config = config
@@ -219,15 +228,19 @@ class Remember:
         info: Mapping[str, object],
         *,
         at: float | None = None,
+        offset: float | None = None,
         index: int = 0,
     ) -> Record:
         """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` the
-        moment it was said (else now), `index` its place among several."""
+        moment it was said (else now), `offset` the zone in which (seconds east of UTC; else the configured one),
+        `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         raw = without_media(text).encode("utf-8", "replace")[: self._config.max_message_bytes]
         text = raw.decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at
-        about = told_of(text, said_at) if source == "user" else None
+        offset = zone_offset(self.zone, said_at) if offset is None else offset
+        about = told_of(text, said_at, offset) if source == "user" else None
+        info = {**info, OFFSET: offset} if offset else info
         return Record(
             id=derived_id(turn.id, scope.value, source, str(index)),
             scope=scope.value,

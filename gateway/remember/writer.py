@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import heap
+from gateway.store.dates import offset_in
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
 from gateway.store.loaded import Row
@@ -243,7 +244,10 @@ class Writer:
         records = [entry.record for entry in entries]
         vectors = await self._vectors(records)
         measured = await asyncio.to_thread(
-            lambda: [(tuple(stored_terms(one.text, one.event_time)), self._count(one.text)) for one in records]
+            lambda: [
+                (tuple(stored_terms(one.text, one.event_time + offset_in(one.info))), self._count(one.text))
+                for one in records
+            ]
         )
         return [
             Row(record=record, vector=vector, embedder=name, terms=words, tokens=tokens, seq=entry.seq)

@@ -1,22 +1,27 @@
 """Which stretches of time a question names, in English and Chinese: "last May", "two weeks ago", "2023年5月". Pure.
 
-Libraries read such words as moments; a question means the whole month, season or week. Days are those of UTC, with half
-a day to spare on either side for users elsewhere. What may be no date ("may I", "march on") is none.
+Libraries read such words as moments; a question means the whole month, season or week. Days are those of the zone in
+which something was said (see `OFFSET`), with half a day to spare on either side. What may be no date ("may I", "march
+on") is none.
 """
 
 import calendar
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
 from gateway.store.terms import is_question
 
-__all__ = ["ABOUT", "Period", "period_of", "periods", "told_of"]
+__all__ = ["ABOUT", "OFFSET", "Period", "local_time", "offset_in", "period_of", "periods", "told_of", "zone_offset"]
 
 ABOUT: Final = "about_time"
 """The name in a record's `info` for the time that it tells of: begin and end in seconds since 1970."""
 
+OFFSET: Final = "utc_offset"
+"""The name in a record's `info` for the zone in which it was said: seconds east of UTC; not there for UTC."""
+
+_LONGEST_OFFSET = 86_400
 _MOST = 4
 _READ = 1000  # characters of a question
 _SPARE = timedelta(hours=12)
@@ -65,26 +70,51 @@ class Period(NamedTuple):
     end: float
 
 
-def periods(question: str, now: float) -> tuple[Period, ...]:
-    """The stretches of time that a question names, seen from `now` (seconds since 1970); usually none."""
+def offset_in(info: Mapping[str, Any]) -> float:
+    """Seconds east of UTC of the zone in which a record was said."""
+    offset = info.get(OFFSET, 0)
+    return offset if type(offset) in (int, float) and abs(offset) < _LONGEST_OFFSET else 0
+
+
+def zone_offset(zone: tzinfo, at: float) -> float:
+    """Seconds east of UTC of a zone at a moment (seconds since 1970); 0 for a moment that no calendar has."""
+    try:
+        offset = datetime.fromtimestamp(at, zone).utcoffset()
+    except (ValueError, OverflowError, OSError):
+        return 0
+    return offset.total_seconds() if offset is not None else 0
+
+
+def local_time(at: float, info: Mapping[str, Any]) -> datetime:
+    """The moment as the clock showed it where a record was said, with UTC as its nominal zone; 1970 for what is no
+    moment."""
+    try:
+        return datetime.fromtimestamp(at + offset_in(info), UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def periods(question: str, now: float, offset: float = 0) -> tuple[Period, ...]:
+    """The stretches of time that a question names, seen from `now` (seconds since 1970) in a zone so many seconds east
+    of UTC; usually none."""
     if not _HINT.search(question[:_READ]):
         return ()
-    text, today = question[:_READ], datetime.fromtimestamp(now, UTC)
+    text, today = question[:_READ], datetime.fromtimestamp(now + offset, UTC)
     found: list[Period] = []
     for pattern, read in _READERS:
         for match in pattern.finditer(text):
             try:
                 begin, end = read(match, today)
-                found.append(Period((begin - _SPARE).timestamp(), (end + _SPARE).timestamp()))
+                found.append(Period((begin - _SPARE).timestamp() - offset, (end + _SPARE).timestamp() - offset))
             except (ValueError, OverflowError):  # the 31st of June, the year 0
                 continue
         text = pattern.sub(" ", text)  # "8 May 2023" is not May 2023 once more
     return tuple(dict.fromkeys(found))[:_MOST]
 
 
-def told_of(text: str, said_at: float) -> Period | None:
+def told_of(text: str, said_at: float, offset: float = 0) -> Period | None:
     """The one time that a message tells of, other than when it was said; None for a question, or for several times."""
-    found = () if is_question(text) else periods(text, said_at)
+    found = () if is_question(text) else periods(text, said_at, offset)
     return found[0] if len(found) == 1 and not (found[0].begin <= said_at < found[0].end) else None
 
 

@@ -66,7 +66,8 @@ def likeness(one: Set[str], other: Set[str]) -> float:
 
 
 def stored_terms(text: str, event_time: float) -> list[str]:
-    """The search terms of a memory: those of its text, then those of its day, so that "in May" finds it."""
+    """The search terms of a memory: those of its text, then those of its day, so that "in May" finds it. `event_time`:
+    by the clock where it was said."""
     return terms(text) + _day_terms(int(event_time // 86_400), is_cjk(text))
 
 

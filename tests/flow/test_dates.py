@@ -90,3 +90,35 @@ async def test_what_was_told_later_is_found_by_the_time_it_tells_of(tmp_path: Pa
         await gateway.settled()
         assert "yellow boat" in await found(gateway, "What did we do in the summer of 2025?", top_k=1)
         assert "tea" in await found(gateway, "What do I like to drink in January 2025?")
+
+
+async def test_a_day_is_that_of_the_zone_in_which_it_was_said(gateway: Running, upstream: FakeUpstream) -> None:
+    times = {
+        "dentist": "2026-11-25T17:30:00-08:00",
+        "surgeon": "2026-11-26T03:00:00+09:00",
+        "vet": "2026-11-25T23:30:00",
+    }
+    for who, time in times.items():
+        messages = [{"role": "user", "content": f"I see the {who} tomorrow.", "chat_time": time}]
+        body = {"user_id": "ada", "session_id": who, "messages": messages, "async_mode": "sync"}
+        assert (await gateway.post("/product/add", body)).status == 200
+    await gateway.chat("When do I see the dentist, the surgeon and the vet?", session="later")
+    told = str(upstream.last.json["messages"][-1]["content"])
+    day_25, day_26 = told.index("25 November"), told.index("26 November")
+    assert day_25 < told.index("dentist tomorrow") < day_26
+    assert day_25 < told.index("vet tomorrow") < day_26 < told.index("surgeon tomorrow")
+
+
+@pytest.mark.parametrize("changes", [{"memory__time_zone": "America/Los_Angeles"}])
+async def test_a_zone_may_be_configured_for_clients_that_send_none(gateway: Running, upstream: FakeUpstream) -> None:
+    said_at = datetime(2026, 11, 26, 1, 30, tzinfo=UTC).timestamp()  # half past five on the 25th over there
+    messages = [
+        {"role": "user", "content": "I see the dentist tomorrow.", "chat_time": said_at},
+        {"role": "user", "content": "I see the vet tomorrow.", "chat_time": "2026-11-25T17:45:00"},
+    ]
+    body = {"user_id": "ada", "session_id": "one", "messages": messages, "async_mode": "sync"}
+    assert (await gateway.post("/product/add", body)).status == 200
+    await gateway.chat("When do I see the dentist and the vet?", session="later")
+    told = str(upstream.last.json["messages"][-1]["content"])
+    assert "25 November" in told
+    assert "26 November" not in told

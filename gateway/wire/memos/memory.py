@@ -29,7 +29,7 @@ from gateway.wire.memos.items import (
     preference_text,
     without_copies,
 )
-from gateway.wire.memos.models import AddRequest, SearchRequest, said_at
+from gateway.wire.memos.models import AddRequest, SearchRequest, said_at, said_offset
 
 __all__ = ["memory_operations"]
 
@@ -214,13 +214,14 @@ def _records(
     index, message = numbered
     if message["role"] not in ("user", "assistant"):
         return []
-    at = said_at(message, turn.received_at)
+    offset, correction = said_offset(message, call.desk.remember.zone)
+    at = said_at(message, turn.received_at) + correction
     found = []
     text = text_of(message.get("content")).strip()
     if text:
         told = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
         info = {name: str(value) for name, value in told.items() if value}
-        made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, index=index)
+        made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, offset=offset, index=index)
         agent = scope.cube_id if scope.kind is ScopeKind.AGENT else made.agent_id
         found.append(replace(made, user_id=scope.owner or made.user_id, agent_id=agent))
     return found

@@ -3,14 +3,16 @@ one wins, and an explicit null counts as absent. Unknown fields are ignored, as 
 """
 
 import contextlib
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gateway.errors import BadRequest
+from gateway.store.dates import zone_offset
 from gateway.store.filters import BUILT_IN, parse_time
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "SearchRequest",
     "checked",
     "said_at",
+    "said_offset",
 ]
 
 _MAX_QUERY = 65_536
@@ -298,6 +301,27 @@ def said_at(message: Mapping[str, Any], default: float) -> float:
     if not _EARLIEST <= seconds <= _LATEST:
         raise ValueError("chat_time must lie between the years 1900 and 2200")
     return seconds
+
+
+def said_offset(message: Mapping[str, Any], zone: tzinfo) -> tuple[float, float]:
+    """The zone in which a message was said, in seconds east of UTC, and what must be added to `said_at`, which takes a
+    time without a zone for UTC."""
+    value = message.get("chat_time")
+    if not isinstance(value, str) or not value.strip():
+        return zone_offset(zone, said_at(message, time.time())), 0
+    named = _named_offset(value.strip())
+    if named is not None:
+        return named, 0
+    offset = zone_offset(zone, said_at(message, 0.0))
+    return offset, -offset
+
+
+def _named_offset(text: str) -> float | None:
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        with contextlib.suppress(ValueError, TypeError):
+            offset = read(text).utcoffset()
+            return None if offset is None else offset.total_seconds()
+    return None
 
 
 def _human_time(text: str) -> float | None:

@@ -13,6 +13,7 @@ import orjson
 
 from gateway.dialect import Layout
 from gateway.fence import quoted, warning_of
+from gateway.store.dates import local_time
 from gateway.store.terms import is_cjk
 from gateway.turn import Answer, Memory, group_of
 from gateway.wire.dialects.chat import ChatDialect, ChatReader
@@ -110,7 +111,8 @@ def _cited(number: int, memory: Memory) -> str:
 def _fact(memory: Memory) -> str:
     record = memory.record
     said_by = "" if record.source == "user" else f"{record.source}: "
-    return f"[{iso(record.event_time)[:10]}] {warning_of(record)}{said_by}{quoted(record.text)}"
+    day = local_time(record.event_time, record.info).date().isoformat()
+    return f"[{day}] {warning_of(record)}{said_by}{quoted(record.text)}"
 
 
 class _WithoutCitations(ChatReader):

@@ -1,11 +1,12 @@
 import time
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.dates import ABOUT, period_of, periods, told_of
+from gateway.store.dates import ABOUT, OFFSET, offset_in, period_of, periods, told_of, zone_offset
 
 NOW = datetime(2026, 11, 25, 15, tzinfo=UTC).timestamp()  # a Wednesday
 SPARE = timedelta(hours=12)
@@ -113,3 +114,23 @@ def test_a_long_message_is_read_no_longer_than_a_short_one() -> None:
     for text in ("呢" + " " * 1_000_000 + "x", "? " * 500_000 + "x", "呢 " * 500_000):
         told_of("Yesterday. " + text, NOW)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(("hours", "day"), [(-8, 24), (0, 25), (9, 25)])
+def test_relative_days_are_those_of_the_zone(hours: int, day: int) -> None:
+    now = datetime(2026, 11, 26, 1, 30, tzinfo=UTC).timestamp()  # the 25th in the west, the 26th in the east
+    (period,) = periods("what did I do yesterday?", now, hours * 3600)
+    middle = (period.begin + period.end) / 2 + hours * 3600
+    assert datetime.fromtimestamp(middle, UTC).day == day
+
+
+@pytest.mark.parametrize("offset", [None, "x", 1e9, True, [1]])
+def test_an_odd_offset_counts_for_none(offset: object) -> None:
+    assert offset_in({OFFSET: offset}) == 0
+
+
+def test_a_zone_has_its_offset_of_the_day() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    assert zone_offset(zone, datetime(2026, 7, 1, tzinfo=UTC).timestamp()) == 7200
+    assert zone_offset(zone, datetime(2026, 1, 1, tzinfo=UTC).timestamp()) == 3600
+    assert zone_offset(zone, 1e20) == 0
