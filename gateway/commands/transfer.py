@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from gateway.commands.calling import NotAnswered, message_of
+from gateway.remember.foreign import foreign_format
 
 __all__ = ["exported", "load", "save"]
 
+_HEAD = 65_536  # bytes of a file that show what it is
 _TIMEOUT = 600.0
 _ROWS_AT_ONCE = 2_000
 _NESTED = ("tags", "links", "info", "metadata")  # JSON text in a column of Parquet
@@ -68,6 +70,10 @@ def save(lines: Iterable[bytes], target: str, console: Console) -> int:
 
 def load(path: Path, url: str, key: str, tenant: str | None, console: Console) -> dict[str, Any]:
     """Import a file. Returns what the gateway says. Raises NotAnswered or OSError."""
+    with path.open("rb") as file:
+        kind = foreign_format(file.read(_HEAD))
+    if kind and path.suffix != ".parquet":
+        raise NotAnswered(f"{path} is {kind}")
     query = urlencode({"tenant": tenant} if tenant else {})
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, StringConstraints, field_validator
 
-from gateway.config.sections import Id, OptionalSecret, Positive, Section
+from gateway.config.secrets import OptionalKey
+from gateway.config.sections import Id, Positive, Section
 
 __all__ = [
     "DocumentsConfig",
@@ -41,7 +42,7 @@ _Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "docum
 class EmbedderConfig(Section):
     kind: Literal["local", "openai"] = Field("local", description="`local`: embedded, offline. `openai`: a server.")
     base_url: str = Field("https://api.openai.com/v1", description="Only `openai`: where `/embeddings` is.")
-    api_key: OptionalSecret = Field(None, description="Only `openai`: its key.")
+    api_key: OptionalKey = Field(None, description="Only `openai`: its key.")
     model: str = Field("text-embedding-3-small", description="Only `openai`: the model.")
     dimensions: int = Field(512, gt=0, le=8192, description="Only `openai`: length of its vectors.")
     timeout: Positive = Field(10.0, description="Only `openai`: seconds for one batch of documents.")

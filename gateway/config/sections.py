@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from gateway.config.numbers import check_numbers
+from gateway.config.secrets import RequiredKey
 from gateway.ids import problem_of_id
 from gateway.turn import Right
 
@@ -73,7 +74,7 @@ class ServerConfig(Section):
 
 
 class KeyConfig(Section):
-    key: SecretStr = Field(description="The secret that a client sends; at least 8 characters.")
+    key: RequiredKey = Field(description="The secret that a client sends; at least 8 characters.")
     name: str | None = Field(
         None, description="What it is called where requests are counted; null: `key-1`, `key-2`, …"
     )

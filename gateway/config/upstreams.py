@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.config.secrets import HeaderValue, OptionalKey
 from gateway.config.sections import OptionalSecret, Positive, Section
 
 __all__ = ["ModelsConfig", "TimeoutsConfig", "TlsConfig", "UpstreamConfig"]
@@ -42,7 +43,7 @@ class UpstreamConfig(Section):
     base_url: str = Field(
         "", description="Where it is, with or without `/v1`; `{model}` in it stands for the model's name."
     )
-    api_key: OptionalSecret = Field(None, description="Sent instead of the client's; empty: the client's own goes up.")
+    api_key: OptionalKey = Field(None, description="Sent instead of the client's; empty: the client's own goes up.")
     key_header: Literal["authorization", "api-key", "x-api-key"] | None = Field(
         None, description="The header its key is sent in; null: `authorization`, or `x-api-key` for `anthropic`."
     )
@@ -59,7 +60,7 @@ class UpstreamConfig(Section):
     encoding: str | None = Field(None, description="tiktoken encoding; null: by model name, else o200k_base.")
     context_window: int | None = Field(None, gt=0, description="Tokens; the block shrinks to fit. null: not known.")
     forward_headers: tuple[str, ...] = Field((), description="More request headers to pass on, by name.")
-    headers: dict[str, SecretStr] = Field({}, description="Headers added to each request to this upstream.")
+    headers: dict[str, HeaderValue] = Field({}, description="Headers added to each request to this upstream.")
     query: dict[str, SecretStr] = Field({}, description="Query parameters added to each request, e.g. `api-version`.")
     proxy: OptionalSecret = Field(None, description="HTTP proxy on the way there, `http://[user:password@]host:port`.")
     tls: TlsConfig = Field(TlsConfig(), description="How it is known, and how we are.")

@@ -22,6 +22,7 @@ from gateway.config.sections import (
     UsageConfig,
 )
 from gateway.config.upstreams import ModelsConfig, UpstreamConfig
+from gateway.config.yaml_file import read_yaml
 from gateway.errors import ConfigError
 
 __all__ = ["Config", "is_loopback", "load"]
@@ -109,7 +110,7 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: save it in that encoding") from error
     try:
-        raw = yaml.safe_load(text)
+        raw = read_yaml(text)
     except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two of dates and numbers that are none
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
     except RecursionError as error:

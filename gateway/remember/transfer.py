@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway import splice
 from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.identity import checked_id, named_scope
+from gateway.remember.foreign import foreign_format
 from gateway.remember.selection import Selection, chosen
 from gateway.store.journal import Journal, JournalFailed
 from gateway.store.lineage import named_by, renamed
@@ -215,17 +216,28 @@ def _written(scope: Scope, record: Record) -> bytes:
     return orjson.dumps(fields, default=dict, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def _foreign(line: bytes, number: int) -> str:
+    """What a file is whose first line is no memory, if it is known."""
+    kind = foreign_format(line) if number == 1 else ""
+    return f"the file is {kind}" if kind else ""
+
+
 def _read(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
     if line.count(b"[") + line.count(b"{") > _DEEPEST and splice.is_deeper(splice.structure(line), _DEEPEST):
         raise BadRequest(f"line {number} is nested deeper than {_DEEPEST} levels", param=f"lines[{number}]")
     try:
         found = _Line.model_validate(orjson.loads(line))
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"line {number} is not valid JSON", param=f"lines[{number}]") from error
+        raise BadRequest(
+            _foreign(line, number) or f"line {number} is not valid JSON", param=f"lines[{number}]"
+        ) from error
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"]))
-        raise BadRequest(f"line {number}, `{where}`: {problem['msg']}", param=f"lines[{number}].{where}") from error
+        message = f"line {number}, `{where}`: {problem['msg']}" if where else f"line {number} is no JSON object"
+        raise BadRequest(
+            _foreign(line, number) or message, param=f"lines[{number}].{where}" if where else f"lines[{number}]"
+        ) from error
     for name in _NAMES:
         if getattr(found, name):
             checked_id(getattr(found, name), f"lines[{number}].{name}")

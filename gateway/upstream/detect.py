@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import orjson
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from gateway.config import UpstreamConfig
 from gateway.errors import ConfigError
@@ -33,15 +33,20 @@ class Detected:
 
 
 async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
-    """Look for a model. `own_port` is not asked: that is us. Raises ConfigError if `CHAT_MODEL_LIST` cannot be read."""
+    """Look for a model. `own_port` is not asked: that is us. Raises ConfigError if the
+    environment has something that cannot be used."""
     listed = _listed_models(os.environ.get("CHAT_MODEL_LIST") or "[]")
     if listed:
         first = listed[0].models[0]
         return Detected(listed, "CHAT_MODEL_LIST is set", None if "*" in first else first)
-    key = os.environ.get("OPENAI_API_KEY")
+    key = (os.environ.get("OPENAI_API_KEY") or "").strip()
     if key:
         base_url = os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or _OPENAI
-        upstream = UpstreamConfig(name="openai", base_url=base_url, api_key=SecretStr(key))
+        try:
+            upstream = UpstreamConfig(name="openai", base_url=base_url, api_key=SecretStr(key))
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"the environment variables OPENAI_API_KEY and OPENAI_BASE_URL: {problem}") from error
         return Detected((upstream,), "OPENAI_API_KEY is set")
     ports = {name: port for name, port in _LOCAL.items() if port != own_port}
     answers = await asyncio.gather(*(_models(session, port) for port in ports.values()))

@@ -134,6 +134,9 @@ NEVER = {
 PURE = (
     "sse.py",
     "splice.py",
+    "config/secrets.py",
+    "config/yaml_file.py",
+    "remember/foreign.py",
     "text/clients.py",
     "text/media.py",
     "text/task_forms.py",

@@ -408,3 +408,14 @@ async def test_a_broken_parquet_file_is_refused_in_words(gateway: Running, tmp_p
     assert done.returncode != 0
     assert "is no export" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+async def test_a_foreign_file_is_called_by_its_name(gateway: Running, tmp_path: Path) -> None:
+    chats = [{"title": "t", "create_time": 1, "mapping": {}, "current_node": "a"}]
+    reply = await gateway.post("/v1/memory/import", None, raw=json.dumps(chats).encode())
+    assert reply.status == 400
+    assert "ChatGPT" in reply.error["message"]
+    for line, words in ((b"[1, 2]", "one JSON list"), (b"7", "line 1 is no JSON object"), (b'{"id": 1}', "`id`")):
+        message = (await gateway.post("/v1/memory/import", None, raw=line)).error["message"]
+        assert words in message
+        assert "_Line" not in message

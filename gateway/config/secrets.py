@@ -1,0 +1,56 @@
+"""Keys as people paste them: with a line end, a `Bearer `, or a blank of another script around them. Pure."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SecretStr
+
+__all__ = ["HeaderValue", "OptionalKey", "RequiredKey", "clean_key"]
+
+# white space of all scripts, and what is shown as nothing
+_BLANKS = (
+    " \t\r\n\v\f\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+_BEARER = re.compile(r"bearer[ \t\xa0]+", re.IGNORECASE)
+_UNSENDABLE = re.compile(r"[^\x20-\x7e]")
+_UNSENDABLE_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def clean_key(value: str) -> str:
+    """A key without what was copied along with it. Raises ValueError if it cannot be sent in a header."""
+    key = (
+        _BEARER.sub("", value.strip(_BLANKS), count=1) if _BEARER.match(value.strip(_BLANKS)) else value.strip(_BLANKS)
+    )
+    key = key.strip(_BLANKS)
+    odd = _UNSENDABLE.search(key)
+    if odd is not None:
+        raise ValueError(f"a key cannot hold the character U+{ord(odd[0]):04X}, which no header can carry")
+    return key
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return clean_key(value) if isinstance(value, str) else value
+
+
+def _clean_or_none(value: Any) -> Any:
+    return _clean(value) or None
+
+
+def _sendable(value: Any) -> Any:
+    """The value of a header without blanks at its ends. Raises ValueError if no header can carry it."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        return value
+    text = text.strip(_BLANKS)
+    odd = _UNSENDABLE_VALUE.search(text)
+    if odd is not None:
+        raise ValueError(f"a header cannot carry the character U+{ord(odd[0]):04X}")
+    return text
+
+
+RequiredKey = Annotated[SecretStr, BeforeValidator(_clean)]
+OptionalKey = Annotated[SecretStr | None, BeforeValidator(_clean_or_none)]
+HeaderValue = Annotated[SecretStr, BeforeValidator(_sendable)]
