@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
-MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node
+MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node .venvs/agents
 NODE := tests/clients/node
+AGENTS := tests/clients/agents
 
 .PHONY: run environments test test-clients test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
@@ -59,7 +60,7 @@ lock:  ## make the lock files anew (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs $(NODE)/node_modules
+	rm -rf $(VENV) .venvs $(NODE)/node_modules $(AGENTS)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -90,6 +91,13 @@ $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@test -x .venvs/node/bin/python || $(PYTHON) -m venv .venvs/node
 	@.venvs/node/bin/python $(INSTALL) -r $<
 	@cd $(NODE) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+.venvs/agents/.installed: $(AGENTS)/package-lock.json | .venvs/node/.installed
+	@echo "installing what tests talk with: coding agents (1.3 GB) ..."
+	@mkdir -p .venvs/agents
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then cd $(AGENTS) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH \
+		npm ci --ignore-scripts --no-audit --no-fund --loglevel error; fi
 	@touch $@
 
 .venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock

@@ -72,9 +72,22 @@ def test_every_header_of_ours_is_described() -> None:
             assert f"`{header}`" in README, header
 
 
+AGENTS = {  # the packages of the platform that stand behind their names
+    "@anthropic-ai/claude-code": "@anthropic-ai/claude-code-linux-x64",
+    "@mariozechner/pi-coding-agent": "@mariozechner/pi-coding-agent",
+    "@openai/codex": "@openai/codex",
+    "@qwen-code/qwen-code": "@qwen-code/qwen-code",
+    "cline": "@cline/cli-linux-x64",
+    "opencode-ai": "opencode-linux-x64",
+}
+
+
 def installed(client: str, is_javascript: bool) -> set[str]:
     """The versions of a client package that the lock files have."""
     folder = ROOT / "tests" / "clients"
+    if client in AGENTS:
+        packages = json.loads((folder / "agents" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+        return {packages[f"node_modules/{AGENTS[client]}"]["version"]}
     if is_javascript:
         packages = json.loads((folder / "node" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
         return {packages[f"node_modules/{client}"]["version"]}
@@ -85,7 +98,8 @@ def installed(client: str, is_javascript: bool) -> set[str]:
 def test_the_clients_were_run_in_the_versions_that_are_told() -> None:
     rows = re.findall(r"^\| `([^`]+)`( \(JavaScript\))?(?: \(Python\))? \| (\d[\w.]+) \|", README, re.MULTILINE)
     javascript = {"ai", "@anthropic-ai/sdk", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic"}
-    assert len(rows) == 15
+    assert len(rows) == 21
+    assert {client for client, _, _ in rows} >= AGENTS.keys()
     for client, is_javascript, version in rows:
         assert version in installed(client, bool(is_javascript) or client in javascript), client
 
