@@ -9,6 +9,8 @@ import re
 __all__ = ["without_media"]
 
 _LONG_WORD = 200  # characters without white space; the longest words of natural languages have fewer than 100
+_ENCODED_WORD = 40  # characters of a line of base64 at least
+_DUMP_DIGITS = 12  # decimal digits that a dump has at least
 _MINIFIED = 400  # characters of a line of generated code or data, at least
 _FOREIGN = 0.2  # share of letters outside ASCII from which a run of characters is a language without spaces
 _SPACES, _MARKS = 0.08, 0.12  # share of spaces in a minified line at most, of punctuation at least
@@ -45,10 +47,15 @@ def without_media(text: str) -> str:
         return text
     if len(text) >= _MINIFIED:
         text = "\n".join(map(_readable_line, text.split("\n")))
-    text = _WORD.sub(_readable_word, text)
-    text = _WRAPPED.sub(_DATA, text)
-    text = _DUMP_LINES.sub(_readable_dump, text)
-    return _DUMP.sub(_readable_dump, text)
+    longest = max(map(len, text.split()), default=0)  # most texts are done with after this and the count of digits
+    if longest >= _LONG_WORD:
+        text = _WORD.sub(_readable_word, text)
+    if longest >= _ENCODED_WORD:
+        text = _WRAPPED.sub(_DATA, text)
+    if sum(map(text.count, "0123456789")) >= _DUMP_DIGITS:
+        text = _DUMP_LINES.sub(_readable_dump, text)
+        text = _DUMP.sub(_readable_dump, text)
+    return text
 
 
 def _readable_line(line: str) -> str:

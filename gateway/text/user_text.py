@@ -21,6 +21,9 @@ from gateway.text.task_forms import TASK_FORMS, TASK_SYSTEM_FORMS
 __all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_user_text"]
 
 _READ = 4000  # characters of a message or system prompt in which the beginning is looked at
+_COMPARED = 300  # characters of a text that are compared with literal marks
+_EDGE = 20_000  # characters at either end of a last message in which the marks of a task are looked for
+_LONGEST = 2**20  # characters of a message that are read
 _INDENT = 200  # characters before a tag in which its line is looked at
 _SHORT = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
@@ -43,29 +46,29 @@ class UserText:
 
 
 def _all(field: str) -> list[str]:
-    return [pattern for client in CLIENTS for pattern in getattr(client, field)]
+    return [mark for client in CLIENTS for mark in getattr(client, field)]
 
 
-def _literal(mark: str) -> str:
-    """A pattern for a mark of the table; any white space stands for any other."""
-    return r"\s+".join(map(re.escape, mark.split()))
+def _normal(text: str) -> str:
+    """The beginning of a text for comparison with literal marks: in lower case, white space as single blanks."""
+    return " ".join(text[:_COMPARED].split()).lower()
 
 
 def _beginning(patterns: Iterable[str]) -> re.Pattern[str]:
     return re.compile(r"\s*(?:" + "|".join(patterns) + ")", re.IGNORECASE)
 
 
-_PROGRAMS = list(map(_literal, _all("program_messages")))
-_DOCUMENTS = tuple((_beginning([_literal(one.begin)]), one) for client in CLIENTS for one in client.documents)
-_PROGRAM_MESSAGE = _beginning(_PROGRAMS)
+# literal marks are compared, which takes a hundredth of the time of a pattern with as many alternatives
+_PROGRAMS = tuple(map(_normal, _all("program_messages")))
+_DOCUMENTS = tuple((_normal(one.begin), one) for client in CLIENTS for one in client.documents)
 _TOOL_RESULT = _beginning(_all("tool_results"))
-_ANY_MARK = _beginning(
-    [*_PROGRAMS, *_all("tool_results"), *(_literal(document.begin) for _, document in _DOCUMENTS), r"\{\s*\"type\""]
-)
-_TASK = _beginning([*map(_literal, _all("tasks")), *TASK_FORMS])
-_TASK_MARK = re.compile("|".join(map(_literal, _all("task_marks"))), re.IGNORECASE)
+_TASKS = tuple(map(_normal, _all("tasks")))
+_TASK_FORM = _beginning(TASK_FORMS)
+_TASK_MARKS = tuple(_all("task_marks"))
 _TASK_TEXTS = frozenset(text.lower() for text in _all("task_texts"))
-_TASK_SYSTEM = _beginning([*map(_literal, _all("task_systems")), *TASK_SYSTEM_FORMS])
+_TASK_SYSTEMS = tuple(map(_normal, _all("task_systems"))) + _TASKS
+_TASK_SYSTEM_FORM = _beginning([*TASK_SYSTEM_FORMS, *TASK_FORMS])
+_MARKED = (*_PROGRAMS, *(begin for begin, _ in _DOCUMENTS), "{")
 _SPANS = tuple(span for client in CLIENTS for span in client.cut_spans)
 _QUOTED = tuple(pair for client in CLIENTS for pair in client.quoted)
 # words of a user in the envelope of a server that keeps its messages as JSON
@@ -93,27 +96,28 @@ _JSON_ROLE = re.compile(
 
 
 def read_user_text(text: str) -> UserText:
-    """What the user said in a message that has the role `user`."""
-    head = text[:_READ]
+    """What the user said in a message that has the role `user`. Of a very long one the first part is read."""
+    text = text[:_LONGEST]
+    begin = _normal(text)
+    is_result = _TOOL_RESULT.match(text[:_READ]) is not None
     text = _without_spans(text)
-    if "<" not in text and _ANY_MARK.match(head) is None:
-        return UserText(without_media(text), Author.USER if text.strip() or not head.strip() else Author.PROGRAM)
-    if _PROGRAM_MESSAGE.match(head):
+    if "<" not in text and not is_result and not begin.startswith(_MARKED):
+        return UserText(without_media(text), Author.USER if text.strip() or not begin else Author.PROGRAM)
+    if begin.startswith(_PROGRAMS):
         words = _kept(list(_parts(text)))  # some programs announce what the user said
         return UserText(without_media(words), Author.USER if words else Author.PROGRAM)
     envelope = _ENVELOPE.match(text)
-    text = _unescaped(envelope["words"]) if envelope is not None else _question(text, head)
+    text = _unescaped(envelope["words"]) if envelope is not None else _question(text, begin)
     parts = list(_parts(text))
-    if _TOOL_RESULT.match(head):
+    if is_result:
         words = _kept(parts)
         return UserText(without_media(words), Author.USER if words else Author.TOOL)
     if len(parts) == 1:
         return UserText(without_media(text))
     words = _words(parts)
-    begins = words[:_READ]
-    if not words or _PROGRAM_MESSAGE.match(begins):
+    if not words or _normal(words).startswith(_PROGRAMS):
         return UserText("", Author.PROGRAM)
-    if _TOOL_RESULT.match(begins):
+    if _TOOL_RESULT.match(words[:_READ]):
         return UserText("", Author.TOOL)
     return UserText(without_media(words))
 
@@ -121,6 +125,8 @@ def read_user_text(text: str) -> UserText:
 def read_user_parts(texts: Sequence[str]) -> UserText:
     """What the user said in a message of several parts, which may have several authors. Behind the head of a tool's
     result all parts belong to it."""
+    if len(texts) == 1:
+        return read_user_text(texts[0])
     if any(begin in text for text in texts for begin, _ in _SPANS):  # they may reach over several parts
         texts = [_without_spans("\n".join(texts))]
     first = next((i for i, text in enumerate(texts) if _TOOL_RESULT.match(text[:_READ])), len(texts))
@@ -137,17 +143,18 @@ def read_user_parts(texts: Sequence[str]) -> UserText:
 def is_program_request(message: str, systems: Sequence[str]) -> bool:
     """True where a program asks on its own account: by its last message, a system prompt, or a message that repeats
     the conversation."""
-    if _TASK.match(message[:_READ]) is not None:
+    begin = _normal(message)
+    if begin.startswith(_TASKS) or _TASK_FORM.match(message[:_READ]) is not None:
         return True
-    if any(_TASK_SYSTEM.match(system[:_READ]) or _TASK.match(system[:_READ]) for system in systems):
+    if len(message) <= _SHORT and begin in _TASK_TEXTS:
         return True
-    if len(message) <= _SHORT and message.strip().lower() in _TASK_TEXTS:
+    if any(_normal(system).startswith(_TASK_SYSTEMS) or _TASK_SYSTEM_FORM.match(system[:_READ]) for system in systems):
         return True
-    if _TASK_MARK.search(message) is not None:
+    edges = message if len(message) <= 2 * _EDGE else f"{message[:_EDGE]}\n{message[-_EDGE:]}"
+    if any(mark in edges for mark in _TASK_MARKS):
         return True
-    return _repeats_conversation(_ROLE_LINE, message) or (
-        "role" in message and _repeats_conversation(_JSON_ROLE, message)
-    )
+    has_roles = _repeats_conversation(_ROLE_LINE, edges)
+    return has_roles or ("role" in edges and _repeats_conversation(_JSON_ROLE, edges))
 
 
 def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
@@ -160,15 +167,15 @@ def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
     return False
 
 
-def _question(text: str, head: str) -> str:
+def _question(text: str, begin: str) -> str:
     """The question of a message that holds material as well; the whole text of any other message."""
-    for pattern, document in _DOCUMENTS:
-        if pattern.match(head) is None:
+    for mark, document in _DOCUMENTS:
+        if not begin.startswith(mark):
             continue
-        _, mark, question = text.rpartition(document.before)
-        if mark and document.after:
+        _, found, question = text.rpartition(document.before)
+        if found and document.after:
             question = question.partition(document.after)[0]
-        return question.strip() if mark else ""
+        return question.strip() if found else ""
     return text
 
 

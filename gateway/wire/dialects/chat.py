@@ -12,7 +12,6 @@ import orjson
 from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
-from gateway.text.media import without_media
 from gateway.text.user_text import read_user_parts, read_user_text
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
@@ -24,6 +23,7 @@ from gateway.wire.dialects.placing import (
     mapping_of,
     model_of,
     put_before,
+    remembered_text,
     said_in,
     span_of,
     stream_of,
@@ -112,7 +112,7 @@ class ChatDialect:
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
         messages = body["messages"]
         last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
-        return said_in([_said(message) for message in messages[: last + 1]])
+        return said_in([remembered_text(message) for message in messages[: last + 1]])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -182,13 +182,6 @@ def _entry(index: int, message: Mapping[str, Any]) -> Entry:
     if not parts:
         return Entry(Role.USER, UserTurn("", path, 0))
     return user_entry(read_user_parts(texts_of(content)), (*path, parts[0], "text"))
-
-
-def _said(message: Mapping[str, Any]) -> str:
-    """A message as it is remembered."""
-    if message["role"] == "user":
-        return read_user_parts(texts_of(message.get("content"))).text
-    return without_media(split_think(text_of(message.get("content")))[0])
 
 
 def _texts(content: list[Any]) -> list[int]:

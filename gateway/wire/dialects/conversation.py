@@ -67,13 +67,21 @@ def read_conversation(
 ) -> Conversation:
     """The conversation in the messages of a body. Only the latest turn, the message before it and the first exchange
     are read."""
-    end, has_prefill = _without_prefill(messages, entry_of)
+    entries: dict[int, Entry] = {}
+
+    def entry_at(index: int) -> Entry:
+        entry = entries.get(index)
+        if entry is None:
+            entry = entries[index] = entry_of(index, messages[index])
+        return entry
+
+    end, has_prefill = _without_prefill(len(messages), entry_at)
     turns: list[UserTurn] = []
     has_result = is_step = has_program = False
     later = Role.OTHER
     index = end - 1
     while index >= 0:
-        entry = entry_of(index, messages[index])
+        entry = entry_at(index)
         role = entry.role
         if role is Role.ANSWER:
             if later not in (Role.CALL, Role.RESULT):
@@ -86,8 +94,8 @@ def read_conversation(
         has_program = has_program or (role is Role.PROGRAM and not turns)
         later = later if role is Role.OTHER else role
         index -= 1
-    before = _latest_turn(messages, index, entry_of)
-    opening, answer = _first_exchange(messages, end, entry_of)
+    before = _latest_turn(index, entry_at)
+    opening, answer = _first_exchange(end, entry_at)
     said = tuple(turn.text for turn in reversed(turns) if turn.text.strip())
     return Conversation(
         messages=said,
@@ -101,13 +109,11 @@ def read_conversation(
     )
 
 
-def _without_prefill(
-    messages: Sequence[Mapping[str, Any]], entry_of: Callable[[int, Mapping[str, Any]], Entry]
-) -> tuple[int, bool]:
+def _without_prefill(count: int, entry_at: Callable[[int], Entry]) -> tuple[int, bool]:
     """The end of the messages without words that are put into the model's mouth, and whether there were any."""
-    end, has_prefill = len(messages), False
-    for index in range(len(messages) - 1, -1, -1):
-        role = entry_of(index, messages[index]).role
+    end, has_prefill = count, False
+    for index in range(count - 1, -1, -1):
+        role = entry_at(index).role
         if role is Role.ANSWER:
             end, has_prefill = index, True
         elif role is not Role.OTHER:
@@ -115,20 +121,15 @@ def _without_prefill(
     return end, has_prefill
 
 
-def _latest_turn(
-    messages: Sequence[Mapping[str, Any]], last: int, entry_of: Callable[[int, Mapping[str, Any]], Entry]
-) -> UserTurn | None:
-    entries = (entry_of(index, messages[index]) for index in range(last, -1, -1))
+def _latest_turn(last: int, entry_at: Callable[[int], Entry]) -> UserTurn | None:
+    entries = map(entry_at, range(last, -1, -1))
     return next((entry.turn for entry in entries if entry.turn is not None), None)
 
 
-def _first_exchange(
-    messages: Sequence[Mapping[str, Any]], end: int, entry_of: Callable[[int, Mapping[str, Any]], Entry]
-) -> tuple[str, str]:
+def _first_exchange(end: int, entry_at: Callable[[int], Entry]) -> tuple[str, str]:
     """The user's first words, and the text of the first answer to them."""
     opening: str | None = None
-    for index in range(end):
-        entry = entry_of(index, messages[index])
+    for entry in map(entry_at, range(end)):
         if opening is None and entry.turn is not None:
             opening = entry.turn.text
         elif opening is not None and entry.role in (Role.ANSWER, Role.CALL):

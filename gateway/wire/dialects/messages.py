@@ -14,7 +14,6 @@ from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
-from gateway.text.media import without_media
 from gateway.text.user_text import Author, read_user_parts
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
@@ -26,6 +25,7 @@ from gateway.wire.dialects.placing import (
     mapping_of,
     model_of,
     put_before,
+    remembered_text,
     said_in,
     span_of,
     stream_of,
@@ -130,7 +130,7 @@ class MessagesDialect:
         turns = self.user_turns(body)
         last = turns[-1].path[1] if turns else 0
         messages = [message for index, message in enumerate(body["messages"]) if index <= int(last)]
-        return said_in([_said(message) for message in messages])
+        return said_in([remembered_text(message) for message in messages])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -217,13 +217,6 @@ def _behind_prefix(content: list[Any]) -> int:
 
 def _ends_prefix(block: Any) -> bool:
     return isinstance(block, dict) and ("cache_control" in block or block.get("type") == "tool_result")
-
-
-def _said(message: Mapping[str, Any]) -> str:
-    """A message as it is remembered."""
-    if message["role"] == "user":
-        return read_user_parts(texts_of(message["content"])).text
-    return without_media(split_think(text_of(message["content"]))[0])
 
 
 def _prompt_tokens(usage: Mapping[str, Any]) -> int | None:

@@ -12,9 +12,11 @@ import orjson
 from gateway import splice
 from gateway.dialect import UserTurn
 from gateway.errors import BadRequest
-from gateway.text.user_text import is_program_request
+from gateway.text.media import without_media
+from gateway.text.user_text import is_program_request, read_user_parts
 from gateway.turn import message_id
 from gateway.wire.dialects.conversation import Conversation
+from gateway.wire.dialects.think import split_think
 
 __all__ = [
     "conversation_fields",
@@ -22,6 +24,7 @@ __all__ = [
     "mapping_of",
     "model_of",
     "put_before",
+    "remembered_text",
     "said_in",
     "span_of",
     "stream_of",
@@ -31,6 +34,7 @@ __all__ = [
 
 _TEXTS = ("text", "input_text", "output_text", None)
 _FIELDS = ("query", *(field.name for field in fields(Conversation)))
+_LONG = 65_536  # characters of a message that is hardly stored whole
 _SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
 
 
@@ -79,6 +83,16 @@ def texts_of(content: Any) -> list[str]:
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     texts = [part.get("text") for part in parts if part.get("type") in _TEXTS]
     return [text for text in texts if isinstance(text, str)]
+
+
+def remembered_text(message: Mapping[str, Any]) -> str:
+    """The text of a message as it is remembered. A long one is stored cut, and never equals what is remembered."""
+    content = message.get("content")
+    if message.get("role") == "user":
+        texts = texts_of(content)
+        return "" if sum(map(len, texts)) > _LONG else read_user_parts(texts).text
+    text = text_of(content)
+    return "" if len(text) > _LONG else without_media(split_think(text)[0])
 
 
 def _systems_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,7 +15,6 @@ from gateway import splice
 from gateway.dialect import Layout, ToolCall, UserTurn
 from gateway.errors import BadRequest
 from gateway.sse import EventParser
-from gateway.text.media import without_media
 from gateway.text.user_text import read_user_parts, read_user_text
 from gateway.turn import Answer, Ask
 from gateway.upstream.translate.json_parts import positive
@@ -27,6 +26,7 @@ from gateway.wire.dialects.placing import (
     mapping_of,
     model_of,
     put_before,
+    remembered_text,
     said_in,
     span_of,
     stream_of,
@@ -123,7 +123,7 @@ class ResponsesDialect:
         return splice.insert_member(raw, "instructions", orjson.dumps(text))
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        return said_in([_said(item) for item in _items(body.get("input"))])
+        return said_in([remembered_text(item) for item in _items(body.get("input"))])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -178,13 +178,6 @@ def _entry(index: int, item: Mapping[str, Any]) -> Entry:
 def placed(turn: UserTurn, given: Any) -> UserTurn:
     """A turn of `_entry` with its path in the body: an input that is a string has no items."""
     return replace(turn, path=("input",)) if isinstance(given, str) else turn
-
-
-def _said(item: Mapping[str, Any]) -> str:
-    """A message as it is remembered."""
-    if item.get("role") == "user":
-        return read_user_parts(texts_of(item.get("content"))).text
-    return without_media(split_think(text_of(item.get("content")))[0])
 
 
 def _answer(response: Mapping[str, Any], streamed: str) -> Answer:
