@@ -70,6 +70,7 @@ class Exchange:
         is_wanted = self._room and not incoming.headers.get("content-encoding")
         self._kept: list[bytes] | None = [] if is_wanted else None
         self.on_id: Callable[[str], None] | None = None  # called once the answer's own id is known
+        self.on_answer: Callable[[str | None], None] | None = None  # called with the text of a whole answer
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
 
@@ -211,6 +212,8 @@ class Exchange:
         self._is_finished = True
         self.answer = answer = replace(answer, is_reply=True) if self._is_reply else answer
         turn = self.turn
+        if self.on_answer is not None and answer.outcome is Outcome.COMPLETE:
+            self.on_answer(answer.text)
         self._ending = (turn, answer, error)
         if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
             # shielded: a client that leaves now has been answered, and must not cost the memory

@@ -47,15 +47,15 @@ _MAX_BUDGET = 8192  # a larger one is counted against the window in any case
 _BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
 _COUNTED_AT_ONCE = 4096  # bytes
 _REFUSED = (400, 413, 422)
-_FAILED = (500, 502, 503)  # with these some servers say that a prompt is too long
+_FAILED = (500,)  # with this some servers say that a prompt is too long
 # as OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers say it
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|context (?:length|window|size|limit)|maximum context|contextwindow|"
     r"(?:prompt|input|request|message|conversation)s?(?: is| are| was)? too (?:long|large|big)|"
     r"too many (?:input )?tokens|"
     r"(?:input|prompt|token)s?[ _](?:length|count|limit|size)\b.{0,60}(?:exceed|larger|greater|longer|limit|max)|"
-    r"(?:exceed|over|larger than|greater than|longer than|beyond|more than).{0,60}"
-    r"\b(?:context|tokens?|input length|n_ctx|max_seq_len)|"
+    r"(?:exceed\w*|larger than|greater than|longer than|beyond|more than)\W+(?:[\w'/-]+\W+){0,6}?"
+    r"(?:context|n_ctx|max_seq_len|(?:maximum|max) (?:input|prompt|sequence|allowed)|token limit|input tokens)|"
     r"max(?:imum)?[ _](?:model|seq|sequence|input|prompt)[ _]?(?:len|length|tokens)|"
     r"reduce (?:the length|your prompt|the (?:prompt|input|number))|n_ctx|string_above_max_length|"
     r"上下文|(?:输入|提示词|请求|长度).{0,12}(?:过长|超出|超过|太长|限制)|(?:超出|超过).{0,16}(?:长度|限制|上限|tokens?)",
@@ -300,7 +300,10 @@ class Pipeline:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 served.incoming.close()
                 bare = await self._changed_by_plugins(turn, turn.raw)
-                served, has_block = await self._send(turn, route.only(served.upstream.name), bare), False
+                # another body: under the same key an upstream may refuse it
+                others = {name: value for name, value in turn.headers.items() if name.lower() != "idempotency-key"}
+                again = replace(turn, headers=others)
+                served, has_block = await self._send(again, route.only(served.upstream.name), bare), False
         roomier = route.roomier(served.target)
         if roomier is not None:
             served, is_too_long = await self._looked_at(served)

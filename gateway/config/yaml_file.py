@@ -20,7 +20,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             line = key.start_mark.line + 1
-            first = lines.setdefault((key.tag, key.value), line)
-            if first != line:
+            first = lines.get((key.tag, key.value))
+            lines[key.tag, key.value] = line
+            if first is not None:
                 raise yaml.YAMLError(f"the key {key.value!r} stands twice in one mapping: in lines {first} and {line}")
         return super().construct_mapping(node, deep)

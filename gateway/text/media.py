@@ -19,6 +19,9 @@ _DATA_URL = re.compile(
     r"(?:\r?\n[a-z0-9+/=_-]{40,}+)*+|,[^\s\"'<>)\]}]*+)",
     re.IGNORECASE,
 )
+_LONGEST_URL = 2000  # characters
+_LIST = re.compile(r"[\w.,;:/|'&+-]+")
+_SEPARATORS = re.compile(r"[\W_]")
 _WORD = re.compile(rf"\S{{{_LONG_WORD},}}+")
 _ENCODED = r"[A-Za-z0-9+/_=-]"
 # lines of base64 or of long hashes, as mail programs and key files wrap them
@@ -41,7 +44,7 @@ _CODE_MARKS = re.compile(r"[{}()\[\];:=,.<>&|!?\"'/+*\\-]")
 def without_media(text: str) -> str:
     """The text with `[image]`, `[audio]`, `[file]` or `[data]` instead of what is no language; most texts as they
     are."""
-    if "data:" in text or "DATA:" in text:
+    if "ata:" in text or "ATA:" in text:
         text = _DATA_URL.sub(lambda match: _LABELS.get(match["kind"].lower(), "[file]"), text)
     if len(text) < _LONG_WORD // 2:
         return text
@@ -51,7 +54,7 @@ def without_media(text: str) -> str:
     if longest >= _LONG_WORD:
         text = _WORD.sub(_readable_word, text)
     if longest >= _ENCODED_WORD:
-        text = _WRAPPED.sub(_DATA, text)
+        text = _WRAPPED.sub(_readable_block, text)
     if sum(map(text.count, "0123456789")) >= _DUMP_DIGITS:
         text = _DUMP_LINES.sub(_readable_dump, text)
         text = _DUMP.sub(_readable_dump, text)
@@ -65,7 +68,21 @@ def _readable_line(line: str) -> str:
 
 
 def _readable_word(match: re.Match[str]) -> str:
-    return match[0] if _is_foreign(match[0]) else _DATA
+    word = match[0]
+    if _is_foreign(word) or ("://" in word and len(word) <= _LONGEST_URL):
+        return word
+    is_list = _LIST.fullmatch(word) is not None and max(map(len, _SEPARATORS.split(word))) < _ENCODED_WORD
+    return word if is_list else _DATA
+
+
+def _readable_block(match: re.Match[str]) -> str:
+    """Paths, names and rules stay: encoded bytes have few separators, and letters of both cases or digits."""
+    block = match[0]
+    marks = len(_SEPARATORS.findall(block))
+    digits = sum(map(block.count, "0123456789"))
+    is_mixed = any(map(str.isupper, block)) and any(map(str.islower, block))
+    is_encoded = marks * 12 < len(block) and digits * 40 > len(block) and (is_mixed or digits * 4 > len(block))
+    return _DATA if is_encoded else block
 
 
 def _readable_dump(match: re.Match[str]) -> str:

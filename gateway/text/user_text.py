@@ -23,7 +23,7 @@ __all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_
 _READ = 4000  # characters of a message or system prompt in which the beginning is looked at
 _COMPARED = 300  # characters of a text that are compared with literal marks
 _EDGE = 20_000  # characters at either end of a last message in which the marks of a task are looked for
-_LONGEST = 2**20  # characters of a message that are read
+_LONGEST = 131_072  # characters of a message that are read; twice as many as are stored
 _INDENT = 200  # characters before a tag in which its line is looked at
 _SHORT = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
@@ -73,36 +73,49 @@ _SPANS = tuple(span for client in CLIENTS for span in client.cut_spans)
 _QUOTED = tuple(pair for client in CLIENTS for pair in client.quoted)
 # words of a user in the envelope of a server that keeps its messages as JSON
 _ENVELOPE = re.compile(r'\s*\{\s*"type"\s*:\s*"user_message"\s*,\s*"message"\s*:\s*"(?P<words>(?:[^"\\]|\\.)*+)"')
-_CUT = frozenset(name for client in CLIENTS for name in client.cut_tags)
 _KEPT = frozenset(name for client in CLIENTS for name in client.kept_tags)
 # tags that hold material, also where a user wrote them; cut if something else is said
 _MATERIAL = frozenset(
     "context document documents source sources file files attachment attachments attached_files search_results "
     "knowledge memory memories history chat_history conversation transcript webpage article".split()
 )
+_CUT = frozenset(name for client in CLIENTS for name in client.cut_tags) - _MATERIAL
 _TAG = re.compile(r"<([A-Za-z][\w-]{0,60}(?: instructions)?)(?:\s[^<>]{0,1000})?>")
-# names with a hyphen, an underscore or a capital inside are those of programs
+_CLOSING = re.compile(r"</([A-Za-z][\w-]{0,60}(?: instructions)?)>")
+# names of several words, one of which programs use for what they put in; others are those of web components
 _PROGRAM_NAME = re.compile(r"[a-z]+(?:[-_][a-z]+)+\Z|[a-z]+(?:[A-Z][a-z]+)+\Z")
+_PROGRAM_WORD = re.compile(
+    r"environment|context|reminder|notification|system|session|state|status|info|details?|metadata|config|tools?|command|"
+    r"output|stdout|stderr|results?|diagnostics?|selection|opened|files?|workspace|editor|ide|git|repo|hook|instructions?|"
+    r"rules|memory|memories|agents?|skills?|permissions?|available|active|recent|current|attached|attachments?|cursor|"
+    r"terminal|search|snippets?|policy|budget|mode|date|time|working|directory|open|visible|tabs|plan|todos?|progress|"
+    r"events?|notice|warning|caveat|trace|log|logs|prompt|history|summary|knowledge|document|documents|source|sources"
+)
+_NAME_WORDS = re.compile(r"[A-Z]?[a-z]+")
 _KEPT_NAME = re.compile(rf"{_KEPT_NAMES}\Z", re.IGNORECASE)
+# a line that names who speaks: `User: hi`, `**Human**: hi`, `### User`, `<|user|>`
+_USERS, _MODELS = r"user|human|用户|用戶|ユーザー", r"assistant|ai|bot|chatgpt|claude|助手|助理|アシスタント"
 _ROLE_LINE = re.compile(
-    r"(?m)^[ \t>*_#<\[|\"'{-]{0,8}(?:role[\"']?\s{0,2}[:=]\s{0,2}[\"']?)?"
-    r"(?:(?P<user>user|human|用户|用戶|ユーザー)|(?P<model>assistant|ai|bot|chatgpt|claude|model|助手|助理|アシスタント))"
-    r"[\"'*_\]|>)]{0,6}[ \t]{0,2}(?:[:：>,]|\|>|$)",
+    rf"(?m)^[ \t>*_\[|\"'-]{{0,8}}(?:(?P<user>{_USERS})|(?P<model>{_MODELS}))[\"'*_\]|)]{{0,6}}[ \t]{{0,2}}[:：]"
+    rf"|^#{{1,4}}[ \t]{{1,3}}(?:(?P<user_head>{_USERS})|(?P<model_head>{_MODELS}))[ \t:：]{{0,3}}$"
+    r"|^<\|(?:(?P<user_mark>user|human)|(?P<model_mark>assistant))\|>",
     re.IGNORECASE,
 )
 _JSON_ROLE = re.compile(
     r"[\"']role[\"']\s{0,4}:\s{0,4}[\"'](?:(?P<user>user|human)|(?P<model>assistant|ai|model))[\"']"
 )
+_JSON_BEGINNING = re.compile(r"\s*[\[{]")
 
 
 def read_user_text(text: str) -> UserText:
     """What the user said in a message that has the role `user`. Of a very long one the first part is read."""
     text = text[:_LONGEST]
+    is_empty = not text.strip()
+    text = _without_spans(text)
     begin = _normal(text)
     is_result = _TOOL_RESULT.match(text[:_READ]) is not None
-    text = _without_spans(text)
     if "<" not in text and not is_result and not begin.startswith(_MARKED):
-        return UserText(without_media(text), Author.USER if text.strip() or not begin else Author.PROGRAM)
+        return UserText(without_media(text), Author.USER if begin or is_empty else Author.PROGRAM)
     if begin.startswith(_PROGRAMS):
         words = _kept(list(_parts(text)))  # some programs announce what the user said
         return UserText(without_media(words), Author.USER if words else Author.PROGRAM)
@@ -140,28 +153,38 @@ def read_user_parts(texts: Sequence[str]) -> UserText:
     return UserText("", Author.TOOL if Author.TOOL in authors else Author.PROGRAM)
 
 
-def is_program_request(message: str, systems: Sequence[str]) -> bool:
-    """True where a program asks on its own account: by its last message, a system prompt, or a message that repeats
-    the conversation."""
-    begin = _normal(message)
-    if begin.startswith(_TASKS) or _TASK_FORM.match(message[:_READ]) is not None:
-        return True
-    if len(message) <= _SHORT and begin in _TASK_TEXTS:
-        return True
+def is_program_request(texts: Sequence[str], systems: Sequence[str]) -> bool:
+    """True where a program asks on its own account: by its last message, whose parts are `texts`, by a system prompt,
+    or by repeating the conversation in the message."""
     if any(_normal(system).startswith(_TASK_SYSTEMS) or _TASK_SYSTEM_FORM.match(system[:_READ]) for system in systems):
         return True
+    message = "\n".join(texts)
     edges = message if len(message) <= 2 * _EDGE else f"{message[:_EDGE]}\n{message[-_EDGE:]}"
-    if any(mark in edges for mark in _TASK_MARKS):
+    if _begins_task(message) or any(mark in edges for mark in _TASK_MARKS):
         return True
-    has_roles = _repeats_conversation(_ROLE_LINE, edges)
-    return has_roles or ("role" in edges and _repeats_conversation(_JSON_ROLE, edges))
+    said = read_user_parts(texts)
+    words = said.text
+    if said.author is not Author.USER or not words:
+        return False
+    if words is not message and _begins_task(words):
+        return True
+    edges = words if len(words) <= 2 * _EDGE else f"{words[:_EDGE]}\n{words[-_EDGE:]}"
+    pattern = _JSON_ROLE if _JSON_BEGINNING.match(words) and "role" in edges else _ROLE_LINE
+    return _repeats_conversation(pattern, edges)
+
+
+def _begins_task(message: str) -> bool:
+    begin = _normal(message)
+    if begin.startswith(_TASKS) or (len(message) <= _SHORT and begin in _TASK_TEXTS):
+        return True
+    return _TASK_FORM.match(message[:_READ]) is not None
 
 
 def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
     """True if both sides of a conversation have lines in a message."""
-    sides: set[str | None] = set()
+    sides: set[str] = set()
     for match in pattern.finditer(message):
-        sides.add(match.lastgroup)
+        sides.add((match.lastgroup or "").partition("_")[0])
         if len(sides) == 2:
             return True
     return False
@@ -175,7 +198,7 @@ def _question(text: str, begin: str) -> str:
         _, found, question = text.rpartition(document.before)
         if found and document.after:
             question = question.partition(document.after)[0]
-        return question.strip() if found else ""
+        return question.strip() if found else text
     return text
 
 
@@ -218,19 +241,16 @@ class _Part(NamedTuple):
 def _parts(text: str) -> Iterator[_Part]:
     """A text in order: words, and the marked elements between them."""
     place = 0
-    unclosed: set[str] = set()
+    last = {match[1]: match.start() for match in _CLOSING.finditer(text)}  # of each name the last one
     for match in _TAG.finditer(text):
         name = match[1]
-        if match.start() < place or name in unclosed:
+        if match.start() < place or last.get(name, -1) < match.end():
             continue
         kind = _kind_of(name, text, match.start())
         if kind is _Kind.WORDS:
             continue
         close = f"</{name}>"
         end = text.find(close, match.end())
-        if end < 0:
-            unclosed.add(name)
-            continue
         yield _Part(_Kind.WORDS, text[place : match.start()])
         place = end + len(close)
         inside = text[match.end() : end]
@@ -255,8 +275,13 @@ def _kind_of(name: str, text: str, begin: int) -> _Kind:
         return _Kind.KEPT
     if name in _MATERIAL:
         return _Kind.MATERIAL
+    if not _PROGRAM_NAME.match(name) or not any(
+        _PROGRAM_WORD.fullmatch(word.lower()) for word in _NAME_WORDS.findall(name)
+    ):
+        return _Kind.WORDS
     is_first = text[max(0, begin - _INDENT) : begin].rstrip(" \t\r")[-1:] in ("", "\n", ">")
-    return _Kind.CUT if is_first and _PROGRAM_NAME.match(name) else _Kind.WORDS
+    is_code = "```" in text and text.count("```", 0, begin) % 2 == 1
+    return _Kind.CUT if is_first and not is_code else _Kind.WORDS
 
 
 def _kept(parts: Sequence[_Part]) -> str:
@@ -268,8 +293,15 @@ def _words(parts: Sequence[_Part]) -> str:
     wrote it. Material counts where nothing else was said."""
     said = [part for part in parts if part.kind is not _Kind.CUT and part.raw.strip()]
     first = next((part.kind for part in said if part.kind is not _Kind.MATERIAL), _Kind.MATERIAL)
-    if first is _Kind.KEPT:
+    if first is _Kind.KEPT and _is_wrapped(parts):
         return _kept(parts)
     dropped = (_Kind.CUT,) if first is _Kind.MATERIAL else (_Kind.CUT, _Kind.MATERIAL)
     runs = groupby(parts, key=lambda part: part.kind in dropped)
     return "\n".join("".join(part.raw for part in run).strip() for is_dropped, run in runs if not is_dropped).strip()
+
+
+def _is_wrapped(parts: Sequence[_Part]) -> bool:
+    """True if a program put the elements there: nothing else is said beside them, or it put in other things, too."""
+    outside = "".join(part.raw for part in parts if part.kind is _Kind.WORDS).strip()
+    has_more = any(part.kind in (_Kind.CUT, _Kind.MATERIAL) for part in parts)
+    return not outside or has_more or _normal(outside).startswith(_PROGRAMS)

@@ -9,17 +9,18 @@ __all__ = ["recognised"]
 _STREAM = "text/event-stream"
 _BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _ENOUGH = 6  # bytes that tell
+_MOST = 4096  # bytes of white space that are waited through
 
 
 async def recognised(incoming: Incoming) -> Incoming:
     """The same answer; with the content type of a stream where it begins like one. Raises what reading it raises."""
     kind = incoming.headers.get("content-type", "").lower()
-    if incoming.status >= 400 or kind.startswith(_STREAM) or incoming.headers.get("content-encoding"):
+    if incoming.status >= 400 or kind.startswith(_STREAM) or _is_encoded(incoming):
         return incoming
     chunks = incoming.chunks()
     head = b""
     try:
-        while len(head.lstrip()) < _ENOUGH:
+        while len(head.lstrip()) < _ENOUGH and len(head) < _MOST:
             chunk = await anext(chunks, None)
             if chunk is None:
                 break
@@ -29,6 +30,10 @@ async def recognised(incoming: Incoming) -> Incoming:
         raise
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return _Opened(incoming, head, chunks, is_stream=begin.startswith(_BEGINNINGS))
+
+
+def _is_encoded(incoming: Incoming) -> bool:
+    return incoming.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
 class _Opened:

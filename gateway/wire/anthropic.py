@@ -1,5 +1,7 @@
 """The Anthropic face: `/v1/messages` with memory, and `/v1/messages/count_tokens`."""
 
+from functools import partial
+
 from aiohttp import web
 
 from gateway.config import Config
@@ -32,7 +34,9 @@ class AnthropicFace:
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, dialect=self._dialect)
-        return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
+        exchange = await self._pipeline.open(turn)
+        exchange.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, exchange, self._config.server.keep_alive)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Tokens of the request as it was sent: memories are not counted in."""

@@ -7,8 +7,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from gateway.errors import BadRequest
-
 __all__ = ["Form", "read_form"]
 
 _BOUNDARY = re.compile(r'boundary=(?:"([^"\r\n]{1,200})"|([^;,\s]{1,200}))', re.IGNORECASE)
@@ -39,28 +37,26 @@ class Form:
 
 
 async def read_form(content_type: str, pieces: AsyncIterator[bytes], take_bytes: Callable[[int], None]) -> Form:
-    """The form of a body that comes in `pieces`; `take_bytes` counts what is held. Raises BadRequest, and what both
-    of them raise."""
+    """The form of a body that comes in `pieces`; `take_bytes` counts what is held. Raises what both of them raise."""
     match = _BOUNDARY.search(content_type)
-    if match is None:
-        raise BadRequest("the form has no boundary in its content type", param="content-type")
+    if match is None:  # the upstream's to refuse
+        return Form(b"", pieces)
     mark = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
     head = bytearray()
-    place = 0  # the parts before it were looked at
+    part = 0  # where the part begins that is looked at
+    searched = 0  # the end of that part is not before
     async for piece in pieces:
         take_bytes(len(piece))
         head += piece
         while True:
-            begin = head.find(mark, place)
-            body = head.find(b"\r\n\r\n", begin) if begin >= 0 else -1
-            end = head.find(b"\r\n" + mark, body + 2) if body >= 0 else -1
+            end = head.find(b"\r\n" + mark, max(searched, part))
             if end < 0:
+                searched = max(part, len(head) - len(mark) - 1)  # a mark may be cut between two pieces
                 break
-            value = slice(body + 4, max(end, body + 4))
-            if _NAME.search(bytes(head[begin:body])) and value.stop - value.start <= _LONGEST:
+            body = head.find(b"\r\n\r\n", part, end)
+            value = slice(body + 4, end)
+            if body >= 0 and value.stop - value.start <= _LONGEST and _NAME.search(bytes(head[part:body])):
                 model = bytes(head[value]).decode("utf-8", "replace").strip()
                 return Form(bytes(head), pieces, model or None, value.start, value.stop)
-            place = end + 2
-        if begin < 0:  # a mark may be cut between two pieces
-            place = max(place, len(head) - len(mark))
+            part = searched = end + 2
     return Form(bytes(head), pieces)

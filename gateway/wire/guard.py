@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import orjson
@@ -32,6 +32,7 @@ from gateway.errors import (
     UnsupportedEncoding,
 )
 from gateway.identity import Keyring
+from gateway.offload import offload
 from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 from gateway.wire.dialects import messages
@@ -67,11 +68,10 @@ _SINGLE: Final = (
     *("x-memory-user", "x-memory-session", "x-memory-mode", "x-memory-budget", "idempotency-key"),
     *("x-gateway-key", "authorization", "x-api-key", "api-key"),
 )
-_HALF_HINT = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf][\x80-\xbf]")
-# escapes and pairs as they are; what is left are halves of pairs, as escapes or as bytes
+# a pair, or one half of it, behind all backslashes that stand before: only an odd number of them begins an escape
 _HALVES = re.compile(
-    rb"(?P<whole>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89a-fA-F])|\\[^u])"
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\xed[\xa0-\xbf][\x80-\xbf]"
+    rb"(?P<slashes>\\+)u(?:(?P<pair>[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\xed[\xa0-\xbf][\x80-\xbf]"
 )
 _REPLACEMENT = "\ufffd".encode()
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
@@ -155,7 +155,7 @@ class Guard:
         if self._keyring.is_open and not self._is_own_page(request):
             # a page of another site can send, even where it cannot read: it must not write anybody's memory
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
-        _check_single(request)
+        _check_single(request, (*_SINGLE, *self._config.memory.user_headers))
         principal = self._keyring.principal(request.headers)
         needed = Right.MEMORY if face == "memos" else Right.CHAT
         if needed not in principal.rights:
@@ -221,12 +221,12 @@ class Protocol(web.RequestHandler):
         return response
 
 
-def _check_single(request: web.Request) -> None:
+def _check_single(request: web.Request, names: Iterable[str]) -> None:
     """Raise BadRequest where a header that says who asks, or for whom, is there twice with different values."""
     headers = request.headers
     if len(set(map(str.lower, headers))) == len(headers):
         return
-    for name in _SINGLE:
+    for name in names:
         if len({value.strip() for value in headers.getall(name, ())}) > 1:
             raise BadRequest(f"{name} is sent more than once, with different values", code="invalid_id", param=name)
 
@@ -333,16 +333,21 @@ async def read_json(request: web.Request, limits: LimitsConfig) -> tuple[bytes, 
     try:
         return raw, parse_json(raw, limits)
     except BadRequest:
-        repaired = _with_whole_characters(raw)
+        repaired = await offload(partial(_with_whole_characters, raw), len(raw))
         if repaired == raw:
             raise
         return repaired, parse_json(repaired, limits)
 
 
 def _with_whole_characters(raw: bytes) -> bytes:
-    if _HALF_HINT.search(raw) is None:
-        return raw
-    return _HALVES.sub(lambda match: match["whole"] or _REPLACEMENT, raw)
+    return _HALVES.sub(_whole_character, raw)
+
+
+def _whole_character(match: re.Match[bytes]) -> bytes:
+    slashes = match["slashes"]
+    if slashes is None:
+        return _REPLACEMENT
+    return match[0] if match["pair"] or len(slashes) % 2 == 0 else slashes[:-1] + _REPLACEMENT
 
 
 def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:

@@ -68,7 +68,9 @@ class OpenAIFace:
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
-        return await send(request, await self._pipeline.open(turn), self._config.server.keep_alive)
+        exchange = await self._pipeline.open(turn)
+        exchange.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, exchange, self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         """The upstream may hold what was said before; which one, and in which conversation, is known by the id."""

@@ -23,7 +23,7 @@ _ALIKE = 32  # conversations of a user that open with the same words
 class _Session:
     name: str
     began: float
-    answer: str = ""  # digest of the first answer, once a request has repeated it
+    answer: str = ""  # digest of the first answer, once it is known
 
 
 class Sessions:
@@ -46,6 +46,12 @@ class Sessions:
             alike.append(session)
             del alike[:-_ALIKE]
         return session.name
+
+    def answered(self, scope: str, opening: str, name: str, answer: str) -> None:
+        """Note how a conversation went on: what the client was answered first."""
+        for session in self._openings.get((scope, _digest(opening)), ()):
+            if session.name == name and not session.answer:
+                session.answer = _digest(answer)
 
     def _continued(self, alike: list[_Session], opening: str, answer: str) -> _Session | None:
         for session in reversed(alike):

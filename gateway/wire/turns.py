@@ -60,6 +60,12 @@ class Turns:
             recalled=Recalled(MemoryStatus.AMBIGUOUS, reason="users") if is_ambiguous else Recalled(MemoryStatus.OFF),
         )
 
+    def note_answer(self, turn: Turn, text: str | None) -> None:
+        """Tell conversations that open alike apart by their first answers."""
+        ask, identity = turn.ask, turn.identity
+        if text and identity is not None and not identity.is_session_named and not ask.first_answer:
+            self._sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
+
     def _identity(self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float) -> Identity:
         own = scope_of(principal.tenant, user)
         named = named_session(headers, ask, self.users.known)

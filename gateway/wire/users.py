@@ -32,9 +32,11 @@ class Users:
         self._path = path
         self._identities: dict[str, list[str]] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._is_unreadable = False
 
     async def load(self) -> None:
-        """Read what is kept. A file that cannot be read is logged and replaced."""
+        """Read what is kept. While the file cannot be read the default user has ended for all keys: nobody knows whose
+        memory it would be."""
         if self._default is None:
             return
         try:
@@ -43,7 +45,16 @@ class Users:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            _log.error("identities_not_read", extra={"cause": type(error).__name__, "file": str(self._path)})
+            self._is_unreadable = True
+            _log.error(
+                "identities_not_read",
+                extra={
+                    "cause": type(error).__name__,
+                    "file": str(self._path),
+                    "help": "requests that name no user have no memory until it is mended, or the gateway is stopped "
+                    "and it is deleted",
+                },
+            )
 
     async def stop(self) -> None:
         if self._writing is not None:
@@ -64,9 +75,13 @@ class Users:
 
     def is_ambiguous(self, principal: Principal) -> bool:
         """True if several people stand behind a key, so that the default user has ended for it."""
-        return len(self._identities.get(_key(principal), ())) >= _ENDED
+        if self._default is None:
+            return False
+        return self._is_unreadable or len(self._identities.get(_key(principal), ())) >= _ENDED
 
     def _note(self, principal: Principal, identity: str) -> None:
+        if self._is_unreadable:  # it is left as it is, to be mended
+            return
         seen = self._identities.setdefault(_key(principal), [])
         digest = hashlib.sha256(f"{principal.tenant}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         if len(seen) >= _ENDED or digest in seen:
@@ -94,4 +109,4 @@ class Users:
 
 
 def _key(principal: Principal) -> str:
-    return f"{principal.tenant}/{principal.name}"
+    return f"{principal.tenant}\0{principal.name}"

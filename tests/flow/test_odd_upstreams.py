@@ -52,7 +52,7 @@ WORDINGS = [
     (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048"),
     (500, "the input exceeds the available context size"),
     (500, "Requested tokens (9000) exceed context window of 8192"),
-    (503, "prompt is too long: 9000 tokens > 8192 maximum"),
+    (500, "prompt is too long: 9000 tokens > 8192 maximum"),
     (500, "输入长度超过上限"),
 ]
 

@@ -185,7 +185,7 @@ def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     text = _answer_text(said.get("content")) or said.get("refusal")
     if isinstance(text, str) and text:
         blocks.append({"type": "text", "text": text})
-    for call in objects(said.get("tool_calls")):
+    for call in _calls_of(said):
         function = object_in(call, "function")
         given = arguments_in(function)
         if given is None:
@@ -200,12 +200,23 @@ def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**_message(completion), "content": blocks, **ended}
 
 
+def _calls_of(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls of a message or of a piece of one, also in the form that has one function only."""
+    calls = objects(said.get("tool_calls"))
+    function = said.get("function_call")
+    return [{"function": function}] if not calls and isinstance(function, dict) else calls
+
+
 def _answer_text(content: Any) -> Any:
     """The text of an answer; of its parts where they are a list, without thoughts."""
-    parts = objects(content)
-    return (
-        "".join(strings([part for part in parts if part.get("type") in ("text", None)], "text")) if parts else content
-    )
+    if not isinstance(content, list):
+        return content
+    texts = [part if isinstance(part, str) else part.get("text") for part in content if _is_text(part)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in ("text", "output_text", None))
 
 
 def _message(completion: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +310,7 @@ class MessagesStream:
             return
         self._has_ended = True
         yield from self._closed()
-        reason = "tool_calls" if self._reason == "stop" and self._calls else self._reason
+        reason = "tool_calls" if self._reason in ("stop", "function_call") and self._calls else self._reason
         delta = {"stop_reason": _STOP.get(reason, "end_turn"), "stop_sequence": None}
         yield _event("message_delta", {"delta": delta, "usage": _usage(self._usage)})
         yield _event("message_stop", {})
@@ -311,7 +322,7 @@ class MessagesStream:
                 self._text = self._blocks
                 yield self._begun({"type": "text", "text": ""})
             yield _delta(self._text, {"type": "text_delta", "text": text})
-        for piece in objects(delta.get("tool_calls")):
+        for piece in _calls_of(delta):
             function = object_in(piece, "function")
             call = self._call_of(piece, function)
             if call is None:
@@ -331,11 +342,14 @@ class MessagesStream:
     def _call_of(self, piece: Mapping[str, Any], function: Mapping[str, Any]) -> _Call | None:
         """The call that a piece belongs to; None if it begins one. A new id is a new call whatever its index; without
         an id, a name behind arguments that are whole begins one, too (some servers give all calls one index)."""
-        if piece.get("id"):
-            return next((call for call in self._calls if call.id == piece["id"]), None)
         index = piece.get("index")
         alike = [call for call in self._calls if call.index == index] if isinstance(index, int) else self._calls
-        if not alike or (function.get("name") and alike[-1].is_whole):
+        if piece.get("id"):
+            named = [call for call in self._calls if call.id == piece["id"] and index in (None, call.index)]
+            if named or function.get("name") or not alike:
+                return named[-1] if named else None
+            return alike[-1]  # some servers give each piece an id of its own
+        if not alike or (function.get("name") and (alike[-1].is_whole or not alike[-1].arguments)):
             return None
         return alike[-1]
 

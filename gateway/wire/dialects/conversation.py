@@ -13,6 +13,10 @@ from gateway.text.user_text import Author, UserText
 __all__ = ["Conversation", "Entry", "Role", "read_conversation", "user_entry"]
 
 
+_QUERY = 3  # latest messages of a turn that are searched with
+_MOST = 32  # messages of one turn
+
+
 class Role(Enum):
     """What a message is to a conversation. CALL: the model calls tools; OTHER: system prompts, thoughts, and what
     programs write on their own account."""
@@ -59,7 +63,7 @@ class Conversation:
 
     @property
     def query(self) -> str:
-        return "\n".join(self.messages)
+        return "\n".join(self.messages[-_QUERY:])
 
 
 def read_conversation(
@@ -96,7 +100,7 @@ def read_conversation(
         index -= 1
     before = _latest_turn(index, entry_at)
     opening, answer = _first_exchange(end, entry_at)
-    said = tuple(turn.text for turn in reversed(turns) if turn.text.strip())
+    said = tuple(turn.text for turn in reversed(turns[:_MOST]) if turn.text.strip())
     return Conversation(
         messages=said,
         context=before.text if before is not None else "",

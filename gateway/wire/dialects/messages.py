@@ -192,6 +192,8 @@ def _entry(index: int, message: Mapping[str, Any]) -> Entry:
     kinds = {str(block.get("type")) for block in blocks}
     has_result = any(kind.endswith("tool_result") for kind in kinds)
     if role == "assistant":
+        if blocks and blocks[-1].get("type") == "text" and "tool_use" not in kinds:
+            return Entry(Role.ANSWER, answer=text_of(content))
         if has_result:  # of a tool that the server runs
             return Entry(Role.RESULT, answer=ids_of(blocks))
         if any(kind.endswith("tool_use") for kind in kinds):

@@ -35,6 +35,7 @@ __all__ = [
 _TEXTS = ("text", "input_text", "output_text", None)
 _FIELDS = ("query", *(field.name for field in fields(Conversation)))
 _LONG = 65_536  # characters of a message that is hardly stored whole
+_USERS = 3  # messages in a row of which each may show that a program asks
 _SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
 
 
@@ -66,9 +67,11 @@ def is_task(body: Mapping[str, Any], messages: Sequence[Any], *systems: str | No
     last message with the role `user` and the first and the last system message are looked at, and `systems`."""
     if "n_ctx" in body:
         return True
-    last = next((item for item in reversed(messages) if isinstance(item, dict) and item.get("role") == "user"), {})
-    named = [system for system in systems if system]
-    return is_program_request(text_of(last.get("content")), [*named, *_systems_in(messages)])
+    named = [*(system for system in systems if system), *_systems_in(messages)]
+    last = _last_users(messages)
+    if is_program_request(texts_of(last[0].get("content")) if last else [], named):
+        return True
+    return any(is_program_request(texts_of(message.get("content")), ()) for message in last[1:])
 
 
 def text_of(content: Any) -> str:
@@ -93,6 +96,17 @@ def remembered_text(message: Mapping[str, Any]) -> str:
         return "" if sum(map(len, texts)) > _LONG else read_user_parts(texts).text
     text = text_of(content)
     return "" if len(text) > _LONG else without_media(split_think(text)[0])
+
+
+def _last_users(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The latest messages with the role `user`, newest first, as far as they stand in a row; a few at most."""
+    found: list[Mapping[str, Any]] = []
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            found.append(message)
+        elif found or len(found) == _USERS:
+            break
+    return found[:_USERS]
 
 
 def _systems_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:

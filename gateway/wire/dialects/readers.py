@@ -302,7 +302,7 @@ def first_choice(parsed: Any) -> dict[str, Any] | None:
     if not isinstance(choices, list):
         return None
     for choice in choices:
-        if isinstance(choice, dict) and choice.get("index", 0) == 0:
+        if isinstance(choice, dict) and choice.get("index") in (0, None, "0"):
             return choice
     return None
 

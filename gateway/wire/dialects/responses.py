@@ -39,6 +39,9 @@ from gateway.wire.dialects.think import split_think
 __all__ = ["ResponsesDialect", "ResponsesReader", "conversation_of", "read_response"]
 
 _MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_CALLS: Final = frozenset(
+    "function_call custom_tool_call computer_call local_shell_call shell_call apply_patch_call tool_search_call".split()
+)
 _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
@@ -157,7 +160,9 @@ def _entry(index: int, item: Mapping[str, Any]) -> Entry:
     if kind != "message":
         if kind.endswith("_output"):
             return Entry(Role.RESULT)
-        is_call = kind.endswith("_call")
+        if kind == "image_generation_call":
+            return Entry(Role.ANSWER, answer=str(item.get("id") or ""))
+        is_call = kind in _CALLS  # other calls are the server's own, and an answer follows them
         return (
             Entry(Role.CALL, answer=str(item.get("call_id") or item.get("id") or "")) if is_call else Entry(Role.OTHER)
         )

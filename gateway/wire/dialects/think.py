@@ -16,24 +16,31 @@ _PAIRS: Final = {
     "◁think▷": "◁/think▷",
 }
 _OPEN = re.compile("|".join(map(re.escape, _PAIRS)))
-_CLOSE_ALONE = re.compile(
-    r"(?:(?<=\n)|(?<!`)(?=[^\n]{4,12}[ \t]*(?:\n|\Z)))(?:</(?:think|thinking|thought)>|\[/THINK\])"
-)
+_CLOSE_ALONE = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
 
 
 def split_think(text: str) -> tuple[str, str | None]:
     """The answer without its thinking, and the thinking (None if there is none)."""
-    begin = text.lstrip()[:20]
-    if any(begin.startswith(mark) for mark in _PAIRS):
-        splitter = ThinkSplitter()
-        said = splitter.feed(text) + splitter.end()
-        thought = "".join(piece for kind, piece in said if kind == "reasoning")
-        answer = "".join(piece for kind, piece in said if kind == "text")
-        return (answer.lstrip() if thought else answer), thought.strip() or None
-    close = _CLOSE_ALONE.search(text) if "</th" in text or "[/THINK]" in text else None
-    if close is None or _OPEN.search(text, 0, close.start()) is not None:
-        return text, None
-    return text[close.end() :].lstrip(), text[: close.start()].strip() or None
+    begin = text.lstrip("\ufeff \t\r\n")[:20].lower()
+    mark = next((mark for mark in _PAIRS if begin.startswith(mark.lower())), None)
+    if mark is not None:
+        whole = text.lstrip("\ufeff \t\r\n")[len(mark) :]
+        thought, close, answer = whole.partition(_PAIRS[mark])
+        if not close:
+            close_match = re.search(re.escape(_PAIRS[mark]), whole, re.IGNORECASE)
+            if close_match is None:  # it never ended; the longer names may be words of the answer
+                return ("", whole.strip() or None) if mark == "<think>" else (text, None)
+            thought, answer = whole[: close_match.start()], whole[close_match.end() :]
+        return (answer.lstrip() if thought.strip() else answer.lstrip("\n")), thought.strip() or None
+    for close_alone in _CLOSE_ALONE.finditer(text):
+        if _OPEN.search(text, 0, close_alone.start()) is not None:
+            break
+        before, behind = text[: close_alone.start()], text[close_alone.end() :]
+        is_on_edge = before.endswith("\n") or (not before.endswith("`") and behind.lstrip(" \t")[:1] in ("\n", ""))
+        if is_on_edge:
+            return behind.lstrip(), before.strip() or None
+        break
+    return text, None
 
 
 class ThinkSplitter:

@@ -16,6 +16,7 @@ from gateway.errors import ConfigError
         ("a: 1\nb: 2\na: 3\n", "lines 1 and 3"),
         ("x:\n  - {b: 1,\n     b: 2}\n", "lines 2 and 3"),
         ("a:\n  'k': 1\n  k: 2\n", "lines 2 and 3"),
+        ("a: {b: 1, b: 2}", "lines 1 and 1"),
     ],
 )
 def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path: Path, text: str, lines: str) -> None:

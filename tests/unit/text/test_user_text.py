@@ -1,5 +1,6 @@
 """A user's own words are told from what programs write into the same messages."""
 
+import itertools
 import time
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_words_of_a_user_are_read(text: str, said: str) -> None:
     ("text", "author"),
     [
         ("<system-reminder>x</system-reminder>", Author.PROGRAM),
-        ("<another-unknown>x</another-unknown>\n", Author.PROGRAM),
+        ("<another-status>x</another-status>\n", Author.PROGRAM),
         ("[Request interrupted by user for tool use]", Author.PROGRAM),
         ("[read_file for 'a.py'] Result:\nMy name is Bob", Author.TOOL),
         ("<environment_details>x</environment_details>\n[execute_command for 'ls'] Result:\na", Author.TOOL),
@@ -73,7 +74,7 @@ def test_the_parts_of_a_message_have_authors_of_their_own() -> None:
     ],
 )
 def test_requests_of_programs_are_recognised_by_their_form(message: str) -> None:
-    assert is_program_request(message, [])
+    assert is_program_request([message], [])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_requests_of_programs_are_recognised_by_their_form(message: str) -> None
     ],
 )
 def test_requests_of_users_are_none(message: str, system: str) -> None:
-    assert not is_program_request(message, [system])
+    assert not is_program_request([message], [system])
 
 
 @pytest.mark.parametrize(
@@ -110,5 +111,91 @@ def test_requests_of_users_are_none(message: str, system: str) -> None:
 def test_the_time_is_proportional_to_the_text(text: str) -> None:
     began = time.process_time()
     read_user_text(text)
-    is_program_request(text, [text])
+    is_program_request([text], [text])
     assert time.process_time() - began < 2
+
+
+ORDINARY = [
+    "为什么微信聊天里显示的名称变了？",
+    "用中文概括一下《红楼梦》的主题",
+    "使用正则返回html标题",
+    "请用Python生成10个题目",
+    "用德语生成一封邮件，标题是请假",
+    "给我几个和女朋友聊天的主题",
+    "400文字で夏目漱石の『こころ』を要約して",
+    "20文字で私の猫の紹介文のタイトルを考えて",
+    'Bitte schreibe mir eine Geschichte mit dem Titel "Das Gespräch"',
+    "Crea un título para mi podcast de conversación en inglés",
+    "Donne un titre à ma discussion de thèse",
+    "Write a short headline for my CV: nurse. Nothing else.",
+    "Give me a short title for my novel, without quotes",
+    "Write a subject line for this message: Dear Hanna",
+    "Create a React component that shows the title of the current chat",
+    "Write a SQL query that returns titles of the users' messages",
+    "Based on our conversation, give me a summary of my diet",
+    "Read this message and give me a summary: I'm moving to Bergen in May",
+    "model: gpt-4o\nuser: eve\nWhy does this config fail?",
+    "services:\n  db:\n    user: root\n    model: x",
+    "interface Car {\n user: User;\n model: string;",
+    "entities:\n- User\n- Model\n- Car",
+    "name,role\nuser,1\nmodel,2",
+    "Who wins:\nHuman\nvs\nAI",
+    'Why does this fail?\nmessages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]',
+    "[ERROR] Failed to execute goal… What does that mean?",
+    'Error executing query: relation "users" does not exist',
+    "[Quiz] Result: I got 9 of 10",
+    "I ran this command:\nnpm i\nand it failed",
+    "# Todo List\n- buy milk",
+    "Result of calling the API is null, why?",
+    "Here is the query: SELECT 1; why is it slow?",
+    "Your task is to create a detailed summary of this article",
+    "Validation Error found: email is invalid.",
+    "Answer the following questions as best you can. I am 34 and live in Rome",
+    "Use the following pieces of context to answer my mail: I live in Rome",
+    "<context>I live in Rome and am 34</context>",
+    "<about-me>I am Eve, nurse</about-me>\nplan my week",
+    "<my_background>nurse</my_background>\nplan",
+    "```html\n<mat-card>x</mat-card>\n```\nHow do I centre it?",
+    "<feedback>The food was bad</feedback>\nanswer this customer",
+    "<answer>42</answer> is my solution, is it right?",
+    "Observation: my cat sneezes a lot",
+]
+PERSONAS = [
+    "You are a SQL query expert.",
+    "You are a C++ memory management expert.",
+    "You are a tutor. Give a summary of the conversation at the end of each lesson.",
+    "You are Claude. Use the title field for the message when you call send_mail.",
+    "你是一个聊天机器人，主题是旅游",
+    "在对话中不要偏离主题",
+    "Identify the key facts in the message and respond kindly.",
+    "You will provide a short title for each answer.",
+    "You are a friendly memory keeper for Ada.",
+    "You are a summary writer and coach.",
+    "You are an SQL query assistant.",
+]
+
+
+@pytest.mark.parametrize("message", ORDINARY)
+def test_ordinary_messages_stay_as_they_are(message: str) -> None:
+    assert read_user_parts([message]).text == message
+    assert not is_program_request([message], [])
+
+
+@pytest.mark.parametrize("system", PERSONAS)
+def test_a_persona_does_not_switch_memory_off(system: str) -> None:
+    assert not is_program_request(["My cat is Miso"], [system])
+
+
+def test_many_different_tags_cost_no_more_than_their_length() -> None:
+    letters = itertools.product("abcdefghijklmnop", repeat=4)
+    text = "".join(f"<a-{''.join(four)}>\n" for four in letters)
+    began = time.process_time()
+    read_user_text(text)
+    is_program_request([text], [text])
+    assert time.process_time() - began < 1
+
+
+def test_only_the_first_part_of_a_very_long_message_is_read() -> None:
+    began = time.process_time()
+    assert len(read_user_text("word and words " * 1_400_000).text) < 200_000
+    assert time.process_time() - began < 0.5

@@ -1,10 +1,10 @@
 """The model of a form is read without holding more of it than stands before."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.errors import BadRequest
 from gateway.wire.forms import read_form
 
 TYPE = "multipart/form-data; boundary=xYz"
@@ -46,6 +46,15 @@ async def test_a_form_without_a_model_passes_whole(size: int) -> None:
     assert b"".join([piece async for piece in form.pieces()]) == raw
 
 
-async def test_a_form_without_a_boundary_is_refused() -> None:
-    with pytest.raises(BadRequest):
-        await read_form("multipart/form-data", pieces(b"", 1), lambda _: None)
+async def test_a_form_without_a_boundary_passes() -> None:
+    form = await read_form("multipart/form-data", pieces(b"abc", 1), lambda _: None)
+    assert form.model is None
+    assert b"".join([piece async for piece in form.pieces()]) == b"abc"
+
+
+async def test_a_long_form_takes_time_in_proportion() -> None:
+    raw = body(part("file", b"\x00" * 20_000_000), part("model", b"m"))
+    began = time.process_time()
+    form = await read_form(TYPE, pieces(raw, 16_384), lambda _: None)
+    assert form.model == "m"
+    assert time.process_time() - began < 2

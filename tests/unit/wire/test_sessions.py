@@ -23,6 +23,17 @@ def test_a_retry_is_the_same_chat_and_a_later_opening_another() -> None:
     assert sessions.name("bob", "Hi", "", NOW + 60) != first
 
 
+def test_two_answered_chats_that_open_alike_stay_apart() -> None:
+    sessions = Sessions()
+    first = sessions.name("ada", "Hi", "", NOW)
+    sessions.answered("ada", "Hi", first, "Hello!")
+    second = sessions.name("ada", "Hi", "", NOW + 1)
+    sessions.answered("ada", "Hi", second, "Good day.")
+    assert first != second
+    assert sessions.name("ada", "Hi", "Hello!", NOW + 400) == first
+    assert sessions.name("ada", "Hi", "Good day.", NOW + 401) == second
+
+
 def test_after_a_restart_a_chat_has_one_name_for_the_rest() -> None:
     name = Sessions().name("ada", "Hi", "Hello!", NOW)
     assert Sessions().name("ada", "Hi", "Hello!", NOW + 99) == name

@@ -65,11 +65,15 @@ async def test_other_headers_name_nobody(tmp_path: Path, header: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b'{"a": 1}', b"\xff"])
-async def test_a_damaged_file_stops_nothing(tmp_path: Path, content: bytes) -> None:
+async def test_with_a_damaged_file_nobody_is_the_default_user(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "identities.json").write_bytes(content)
     named = users(tmp_path)
     await named.load()
-    assert named.user_of(KEY, {}, ASK) == "me"
+    assert named.user_of(KEY, {}, ASK) is None
+    assert named.is_ambiguous(KEY)
+    assert named.user_of(KEY, {"x-memory-user": "ada"}, ASK) == "ada"
+    await named.stop()
+    assert (tmp_path / "identities.json").read_bytes() == content
 
 
 async def test_without_a_default_user_nothing_is_kept(tmp_path: Path) -> None:

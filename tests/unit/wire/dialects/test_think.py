@@ -1,5 +1,7 @@
 import itertools
+import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +35,34 @@ def test_thinking_that_never_ends_is_no_answer() -> None:
 def test_where_the_pieces_end_makes_no_difference(text: str, places: list[int]) -> None:
     cuts = sorted({0, len(text), *(place for place in places if place < len(text))})
     assert joined([text[a:b] for a, b in itertools.pairwise(cuts)]) == joined([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thought"),
+    [
+        ("hm\n</think>\n\nYes.", "Yes.", "hm"),
+        ("hm</think>\nYes.", "Yes.", "hm"),
+        ("<thinking>hm</thinking>Yes.", "Yes.", "hm"),
+        ("<thought>\nhm\n</thought>\n\nYes.", "Yes.", "hm"),
+        ("[THINK]hm[/THINK]Yes.", "Yes.", "hm"),
+        ("<Think>hm</Think>Yes.", "Yes.", "hm"),
+        ("\ufeff<think>hm</think>Yes.", "Yes.", "hm"),
+    ],
+)
+def test_thoughts_are_split_in_all_their_forms(text: str, answer: str, thought: str) -> None:
+    assert split_think(text) == (answer, thought)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<thinking>-tags are useful.", "<reasoning> is an element.", "Close it with `</think>` please.", "a </think> b"],
+)
+def test_words_about_thoughts_stay(text: str) -> None:
+    assert split_think(text) == (text, None)
+
+
+@pytest.mark.parametrize("text", [" " * 1_000_000 + "</think>x", "a</think>" * 100_000, "<think>" * 100_000])
+def test_the_time_is_proportional_to_the_text(text: str) -> None:
+    began = time.process_time()
+    split_think(text)
+    assert time.process_time() - began < 1
