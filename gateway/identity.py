@@ -36,7 +36,7 @@ __all__ = [
 
 # `x-forwarded-user`, `remote-user`, `cf-access-authenticated-user-email`, `x-librechat-user-id` ...
 _IDENTITY_HEADER = re.compile(
-    r"(?:^|[-_])(?:user|username|userid|email|login|principal|member|uid|upn)(?:[-_](?:id|name|email|login|key|uid|role))?$",
+    r"(?:^|[-_])(?:user|username|userid|userinfo|email|login|principal|member|customer|account|sub|upn)(?:[-_](?:id|name|email|login|key|uid|role))?$",
     re.IGNORECASE,
 )
 _NO_IDENTITY = ("x-memory-user", "x-stainless-user")

@@ -58,6 +58,9 @@ _OPERATIONS = (
 )
 # what others said, or is said to many
 _REPORTED = (
+    r"\bAI (?:agents?|assistants?|models?|systems?)\b",
+    r"\b(?:readers?|visitors?|guests?|members?|employees|students|tenants|users?|customers?) (?:should|must|may|are)\b",
+    r"\b(?:should|shall|can|could|do|would|may) (?:i|we)\b[^.?!\n]{0,40}\b(?:him|her|them|he|she|they)\b",
     r"\b(?:hi|hello|hey|dear|welcome)(?: to)? (?:all|everyone|everybody|team|guys|folks|friends"
     r"|there everyone|class)\b",
     r"\bdear \w+\b|\bposted by\b|\b\d+ (?:comments?|likes?|replies|votes|views|shares)\b|\bsubmitted by\b",
@@ -149,13 +152,30 @@ _THEIRS: Final = re.compile(
     r"\w['’]s\s|\b(?:his|her|their|its|our|from|by)\b|[^我]{0,10}(?:客人|客户|患者|用户|顾客|老板|学生|公司|孩子)",
     re.IGNORECASE,
 )
+# rules as house rules, recipes and manuals have them, too
+_RULE = _any(
+    r"\W*(?:please |and |so |but )*(?:always|never|do not|don't|stop|from now on|going forward|in (?:the )?future)\b",
+    r"\W*(?:请|請)?(?:以后|今后|从现在|始终|永远|务必|每次|不要|别|一直|总是)",
+)
+# what answers are made of
+_ABOUT_ANSWERS = _any(
+    r"\b(?:answer|repl(?:y|ies)|respon|expla|language|english|german|french|spanish|chinese|italian|dutch|portuguese|japanese"
+    r"|korean|russian|latin|arabic|emoji|bullet|lists?\b|table|code|snippet|unit|celsius|metric|format|short|brief|concise"
+    r"|formal|tone|call|address|name|me\b|my\b|mine\b|you|source|cite|quot|spell|markdown|step|sentence|word|paragraph|detail"
+    r"|example|summar|currenc|euro|dollar|date|time|honest|disclaimer|apolog|question|chat|convers|message|title|heading"
+    r"|bold|plain|simple|jargon|swear|slang|joke|polite|direct|grammar|link|kilomet|suggest|recommend|number|status|error"
+    r"|comment|hint|python|typescript|javascript|show|(?:when|if|whenever) i\b)",
+    r"回答|回复|回覆|答复|解释|讲|说|用|语|文|简短|简洁|列表|表情|代码|单位|称呼|叫|语气|我|你|格式|步骤|例子|来源|字|句|段|提|写|道歉|换算|币|价格",
+)
 _LIST_LINE = re.compile(r"[ \t]*(?:[-*•·]|\d{1,2}[.)、:：]|[a-z]\)|[一二三四五六七八九十]、)\s*\S")
 
 
 def is_pasted(message: str, sentence: str) -> bool:
     """True if a sentence of a message may be another's: the message holds another text, or is about one, or the
-    sentence stands behind a name, a heading or an announcement."""
+    sentence stands behind a name, a heading or an announcement, or is a rule that is not about answers."""
     text = message.strip()
+    if _RULE.match(sentence) and not _ABOUT_ANSWERS.search(sentence):
+        return True
     if _STRUCTURE.search(_without_list_marks(text)) or _quotes(text) or _SIGNED.search(text):
         return True
     if _ABOUT_TEXT.search(text):

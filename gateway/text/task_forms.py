@@ -35,6 +35,10 @@ TASK_FORMS: Final = (
     rf"(?:请|請)?(?:你)?(?:为|為|給|给|根据|根據|基于){_ZH_THIS}[^\n]{{0,6}}{_ZH_TALK}[^\n]{{0,20}}"
     r"(?:生成|起|取|写|想|拟|总结|总结出)[^\n]{0,14}(?:标题|標題|主题|主題|题目|名称)",
     r"(?:この|上記の|以下の)?会話(?:の|に)[^\n]{0,20}タイトル[^\n]{0,20}(?:生成|作成|付け|考え)",
+    r"resum[ei]\w* (?:esta|la) conversación[^\n]{0,40}\btítulo\b",
+    r"(?:создай|придумай|сгенерируй|напиши|дай)(?:те)?[^\n]{0,40}(?:заголовок|название)[^\n]{0,20}(?:для )?эт\w+ "
+    r"(?:беседы|диалога|чата|разговора)",
+    r"(?:이|위의?|다음) 대화[^\n]{0,20}제목",
     r"bitte [^\n\"„“]{0,60}\btitel\b[^\n\"„“]{0,20}(?:für|der) (?:dies\w*|unser\w*) (?:gespräch|unterhaltung|chat)",
     r"(?:genera|crea|escribe|proporciona)[^\n\"]{0,60}\btítulo\b[^\n\"]{0,20}(?:para|de) esta conversación",
     r"(?:génère|générez|crée|créez|donne|donnez|écris)[^\n\"]{0,60}\btitre\b[^\n\"]{0,20}(?:à|pour|de) cette "

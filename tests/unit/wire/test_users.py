@@ -29,6 +29,7 @@ def users(folder: Path, default: str | None = "me") -> Users:
         "cf-access-authenticated-user-email",
         "X-Auth-Request-Email",
         "tailscale-user-login",
+        "x-customer-id",
     ],
 )
 async def test_a_second_identity_ends_the_default_user(tmp_path: Path, header: str) -> None:
@@ -57,7 +58,9 @@ async def test_users_in_the_body_count_and_the_gateways_own_header_does_not(tmp_
     await named.stop()
 
 
-@pytest.mark.parametrize("header", ["user-agent", "x-stainless-os", "x-request-id", "accept", "openai-organization"])
+@pytest.mark.parametrize(
+    "header", ["user-agent", "x-stainless-os", "x-request-id", "x-request-uid", "accept", "openai-organization"]
+)
 async def test_other_headers_name_nobody(tmp_path: Path, header: str) -> None:
     named = users(tmp_path)
     for value in ("a", "b", "c"):
