@@ -27,8 +27,9 @@ async def _alone(*words: str) -> tuple[int | None, bytes, bytes]:
 
 
 async def _namespace() -> tuple[str, ...]:
-    """The command that gives a process a network of its own, where this machine has one."""
-    command = ("unshare", "--net", "--map-root-user")
+    """The command that gives a process a network and processes of its own, where this machine can: what an agent leaves
+    in the background ends with it."""
+    command = ("unshare", "--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
     if shutil.which("unshare") is None or (await _alone(*command, "true"))[0] != 0:
         return ()
     return command
