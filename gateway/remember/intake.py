@@ -16,6 +16,7 @@ from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
 from gateway.store.journal import JournalFailed
 from gateway.store.registry import DELETING, Document, Registry, RegistryFailed
+from gateway.text.media import without_media
 from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Intake", "background_turn", "document_records"]
@@ -151,6 +152,7 @@ def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: 
     """The memories of a file, in order; they know the file, the page and the heading that they come from."""
     records = []
     for index, piece in enumerate(found):
+        text = without_media(piece.text)
         place = {"page": piece.page} if piece.page else {}
         heading = {"heading": piece.heading} if piece.heading else {}
         records.append(
@@ -162,11 +164,11 @@ def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: 
                 session_id=file.id,
                 kind="skill" if file.kind == "skill" else "document",
                 source="document",
-                text=piece.text,
+                text=text,
                 event_time=now,
                 created_at=now,
                 updated_at=now,
-                message_id=message_id(piece.text),
+                message_id=message_id(text),
                 info={"file_ids": [file.id], "file_name": file.name, "chunk": index, **place, **heading},
             )
         )
