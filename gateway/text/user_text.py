@@ -24,6 +24,7 @@ _READ = 4000  # characters of a message or system prompt in which the beginning 
 _COMPARED = 300  # characters of a text that are compared with literal marks
 _EDGE = 20_000  # characters at either end of a last message in which the marks of a task are looked for
 _LONGEST = 131_072  # characters of a message that are read; twice as many as are stored
+_TAIL = 16_384  # characters of these at the end, where a question may stand behind a document
 _INDENT = 200  # characters before a tag in which its line is looked at
 _SHORT = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
@@ -108,8 +109,10 @@ _JSON_BEGINNING = re.compile(r"\s*[\[{]")
 
 
 def read_user_text(text: str) -> UserText:
-    """What the user said in a message that has the role `user`. Of a very long one the first part is read."""
-    text = text[:_LONGEST]
+    """What the user said in a message that has the role `user`. Of a very long one the beginning and the end are
+    read."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _TAIL]}\n{text[-_TAIL:]}"
     is_empty = not text.strip()
     text = _without_spans(text)
     begin = _normal(text)
