@@ -164,7 +164,8 @@ _ABOUT_ANSWERS = _any(
     r"|formal|tone|call|address|name|me\b|my\b|mine\b|you|source|cite|quot|spell|markdown|step|sentence|word|paragraph|detail"
     r"|example|summar|currenc|euro|dollar|date|time|honest|disclaimer|apolog|question|chat|convers|message|title|heading"
     r"|bold|plain|simple|jargon|swear|slang|joke|polite|direct|grammar|link|kilomet|suggest|recommend|number|status|error"
-    r"|comment|hint|python|typescript|javascript|show|(?:when|if|whenever) i\b)",
+    r"|comment|hint|python|typescript|javascript"
+    r"|show|mention|include|speak|talk|tell|remind|translat|write|(?:when|if|whenever) i\b)",
     r"回答|回复|回覆|答复|解释|讲|说|用|语|文|简短|简洁|列表|表情|代码|单位|称呼|叫|语气|我|你|格式|步骤|例子|来源|字|句|段|提|写|道歉|换算|币|价格",
 )
 _LIST_LINE = re.compile(r"[ \t]*(?:[-*•·]|\d{1,2}[.)、:：]|[a-z]\)|[一二三四五六七八九十]、)\s*\S")
