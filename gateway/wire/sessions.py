@@ -1,7 +1,7 @@
 """Names of conversations that have none: by how they began, and when.
 
 The format has no ids, so two chats of a user that open with the same words look alike in their first request. A first
-request opens a conversation of its own, unless the same words came a moment ago and were not answered yet (a retry);
+request opens a conversation of its own, unless the same words came a moment ago and nothing followed (a retry);
 the following ones are recognised by the first answer, which they repeat. After a restart a conversation goes on under a
 name that follows from its opening and its first answer.
 """
@@ -24,6 +24,7 @@ class _Session:
     name: str
     began: float
     answer: str = ""  # digest of the first answer, once it is known
+    is_continued: bool = False
 
 
 class Sessions:
@@ -42,7 +43,7 @@ class Sessions:
         session = self._continued(alike, opening, _digest(first_answer)) if first_answer else _retried(alike, now)
         if session is None:
             name = derived_session(opening, first_answer or repr(now))
-            session = _Session(name, now, _digest(first_answer) if first_answer else "")
+            session = _Session(name, now, _digest(first_answer) if first_answer else "", bool(first_answer))
             alike.append(session)
             del alike[:-_ALIKE]
         return session.name
@@ -56,10 +57,11 @@ class Sessions:
     def _continued(self, alike: list[_Session], opening: str, answer: str) -> _Session | None:
         for session in reversed(alike):
             if session.answer == answer:
+                session.is_continued = True
                 return session
         for session in reversed(alike):
             if not session.answer:
-                session.answer = answer
+                session.answer, session.is_continued = answer, True
                 return session
         return None
 
@@ -67,7 +69,7 @@ class Sessions:
 def _retried(alike: list[_Session], now: float) -> _Session | None:
     """The newest conversation, if it may be the same request once more."""
     newest = alike[-1] if alike else None
-    return newest if newest is not None and not newest.answer and 0 <= now - newest.began < _RETRY else None
+    return newest if newest is not None and not newest.is_continued and 0 <= now - newest.began < _RETRY else None
 
 
 def _digest(text: str) -> str:

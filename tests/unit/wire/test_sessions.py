@@ -27,7 +27,7 @@ def test_two_answered_chats_that_open_alike_stay_apart() -> None:
     sessions = Sessions()
     first = sessions.name("ada", "Hi", "", NOW)
     sessions.answered("ada", "Hi", first, "Hello!")
-    second = sessions.name("ada", "Hi", "", NOW + 1)
+    second = sessions.name("ada", "Hi", "", NOW + 300)
     sessions.answered("ada", "Hi", second, "Good day.")
     assert first != second
     assert sessions.name("ada", "Hi", "Hello!", NOW + 400) == first
