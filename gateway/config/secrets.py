@@ -19,10 +19,9 @@ _UNSENDABLE_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 def clean_key(value: str) -> str:
     """A key without what was copied along with it. Raises ValueError if it cannot be sent in a header."""
-    key = (
-        _BEARER.sub("", value.strip(_BLANKS), count=1) if _BEARER.match(value.strip(_BLANKS)) else value.strip(_BLANKS)
-    )
-    key = key.strip(_BLANKS)
+    key = value.strip(_BLANKS)
+    if scheme := _BEARER.match(key):
+        key = key[scheme.end() :].strip(_BLANKS)
     odd = _UNSENDABLE.search(key)
     if odd is not None:
         raise ValueError(f"a key cannot hold the character U+{ord(odd[0]):04X}, which no header can carry")

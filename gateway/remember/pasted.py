@@ -10,6 +10,8 @@ from typing import Final
 
 __all__ = ["is_pasted"]
 
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*•·](?=\s)|\d{1,2}[.)、])")
+
 
 def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
@@ -206,9 +208,6 @@ def _is_sentence(words: str) -> bool:
 
 def _without_list_marks(text: str) -> str:
     return "\n".join(_LIST_MARK.sub("", line) for line in text.split("\n"))
-
-
-_LIST_MARK = re.compile(r"^[ \t]*(?:[-*•·](?=\s)|\d{1,2}[.)、])")
 
 
 def _introduces_wishes(line: str) -> bool:

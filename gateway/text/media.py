@@ -94,6 +94,5 @@ def _readable_dump(match: re.Match[str]) -> str:
 
 def _is_foreign(text: str) -> bool:
     """True for a language that may be written without spaces: enough of its letters are outside ASCII."""
-    return sum(not character.isascii() and character.isalpha() for character in text[:4000]) > _FOREIGN * len(
-        text[:4000]
-    )
+    beginning = text[:4000]
+    return sum(not character.isascii() and character.isalpha() for character in beginning) > _FOREIGN * len(beginning)

@@ -162,18 +162,23 @@ def is_program_request(texts: Sequence[str], systems: Sequence[str]) -> bool:
     if any(_normal(system).startswith(_TASK_SYSTEMS) or _TASK_SYSTEM_FORM.match(system[:_READ]) for system in systems):
         return True
     message = "\n".join(texts)
-    edges = message if len(message) <= 2 * _EDGE else f"{message[:_EDGE]}\n{message[-_EDGE:]}"
+    edges = _edges(message)
     if _begins_task(message) or any(mark in edges for mark in _TASK_MARKS):
         return True
     said = read_user_parts(texts)
     words = said.text
     if said.author is not Author.USER or not words:
         return False
-    if words is not message and _begins_task(words):
+    if words != message and _begins_task(words):
         return True
-    edges = words if len(words) <= 2 * _EDGE else f"{words[:_EDGE]}\n{words[-_EDGE:]}"
+    edges = _edges(words)
     pattern = _JSON_ROLE if _JSON_BEGINNING.match(words) and "role" in edges else _ROLE_LINE
     return _repeats_conversation(pattern, edges)
+
+
+def _edges(text: str) -> str:
+    """The beginning and the end of a long text; a short text as it is."""
+    return text if len(text) <= 2 * _EDGE else f"{text[:_EDGE]}\n{text[-_EDGE:]}"
 
 
 def _begins_task(message: str) -> bool:

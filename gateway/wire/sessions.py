@@ -28,7 +28,7 @@ class _Session:
 
 
 class Sessions:
-    """Held in RAM, bounded; what leaves is named anew by its beginning."""
+    """The known conversations, in memory and bounded; a dropped one is named again from its opening."""
 
     def __init__(self) -> None:
         self._openings: OrderedDict[tuple[str, str], list[_Session]] = OrderedDict()
@@ -40,7 +40,7 @@ class Sessions:
         self._openings.move_to_end(key)
         if len(self._openings) > _OPENINGS:
             self._openings.popitem(last=False)
-        session = self._continued(alike, opening, _digest(first_answer)) if first_answer else _retried(alike, now)
+        session = _continued(alike, _digest(first_answer)) if first_answer else _retried(alike, now)
         if session is None:
             name = derived_session(opening, first_answer or repr(now))
             session = _Session(name, now, _digest(first_answer) if first_answer else "", bool(first_answer))
@@ -54,16 +54,18 @@ class Sessions:
             if session.name == name and not session.answer:
                 session.answer = _digest(answer)
 
-    def _continued(self, alike: list[_Session], opening: str, answer: str) -> _Session | None:
-        for session in reversed(alike):
-            if session.answer == answer:
-                session.is_continued = True
-                return session
-        for session in reversed(alike):
-            if not session.answer:
-                session.answer, session.is_continued = answer, True
-                return session
-        return None
+
+def _continued(alike: list[_Session], answer: str) -> _Session | None:
+    """The newest conversation with this first answer; else the newest whose answer is not known yet."""
+    for session in reversed(alike):
+        if session.answer == answer:
+            session.is_continued = True
+            return session
+    for session in reversed(alike):
+        if not session.answer:
+            session.answer, session.is_continued = answer, True
+            return session
+    return None
 
 
 def _retried(alike: list[_Session], now: float) -> _Session | None:

@@ -100,13 +100,15 @@ def remembered_text(message: Mapping[str, Any]) -> str:
 
 def _last_users(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The latest messages with the role `user`, newest first, as far as they stand in a row; a few at most."""
-    found: list[Mapping[str, Any]] = []
+    latest: list[Mapping[str, Any]] = []
     for message in reversed(messages):
         if message.get("role") == "user":
-            found.append(message)
-        elif found or len(found) == _USERS:
+            latest.append(message)
+        elif latest:
             break
-    return found[:_USERS]
+        if len(latest) == _USERS:
+            break
+    return latest
 
 
 def _systems_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:
