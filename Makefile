@@ -10,7 +10,7 @@ MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .v
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
-.PHONY: run environments test test-clients test-long soak bench bench-scale lock clean install
+.PHONY: run fit environments test test-clients test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
 
 run: install  ## run the gateway with the shipped config.yaml
@@ -44,9 +44,21 @@ bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as
 bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memories: a table and a plot (scale.png)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png
 
+fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to the corpus: writes gateway/text/policy.json
+	.venvs/fit/bin/python -m tests.fit worth
+	.venvs/fit/bin/python -m tests.fit recall
+
+.venvs/fit/.installed: tests/fit/fit.lock | $(VENV)/.tests
+	@test -x .venvs/fit/bin/python || $(PYTHON) -m venv .venvs/fit
+	@.venvs/fit/bin/python $(INSTALL) -r tests/fit/fit.lock
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$(.venvs/fit/bin/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+	@touch $@
+
 lock:  ## make the lock files anew (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock

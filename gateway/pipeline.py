@@ -168,7 +168,10 @@ class Pipeline:
             else:
                 turn = await self._with_block(turn, route, raw)
                 raw = self._placed(turn, raw)
-            self.telemetry.recalled_tokens.observe(turn.block.tokens if turn.block else 0)
+            block = turn.block or NO_BLOCK
+            self.telemetry.recalled_tokens.observe(block.tokens)
+            content = "none" if not block.text else "memories" if len(block.ids) > block.standing else "standing"
+            self.telemetry.bound("blocks", content).inc()
             kept = self._prefixes.share((identity.reads[0].value, identity.session_id), turn.raw, raw)
             if kept is not None:
                 self.telemetry.prefix_kept.observe(kept)

@@ -49,6 +49,7 @@ class Telemetry:
         self.stage = self._histogram("gateway_stage_seconds", "Time of ours by stage.", _STAGE_SECONDS, ["stage"])
         self.recalls = self._counter("gateway_recalls", "Turns by what memory did.", ["status", "reason"])
         self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])
+        self.blocks = self._counter("gateway_blocks", "Turns that read memory, by what was injected.", ["content"])
         self.prefix_kept = self._histogram(
             "gateway_prompt_prefix_kept_ratio",
             "Share of a conversation's common prompt prefix that is left with memories in it.",

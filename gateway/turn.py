@@ -22,6 +22,7 @@ __all__ = [
     "Memory",
     "MemoryMode",
     "MemoryStatus",
+    "Need",
     "Outcome",
     "Principal",
     "Recalled",
@@ -184,7 +185,8 @@ class Wanted:
     best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
     `keeps_standing`: the floor does not cut preferences that always hold. `is_mixed`: preferences that a model learnt
     are among the texts. `is_archived`: what was archived, instead. `now` is the moment from which "yesterday" is a day
-    away (seconds since 1970; None: the turn's).
+    away (seconds since 1970; None: the turn's). `selectivity`: how sure it must be that a memory
+    helps, 0–1; 0: whatever fits is wanted.
     """
 
     text: int | None = None
@@ -199,6 +201,7 @@ class Wanted:
     keeps_standing: bool = False
     is_archived: bool = False
     now: float | None = None
+    selectivity: float = 0.0
     allows: Mapping[str, Callable[[Record], bool]] = field(default_factory=dict)
 
 
@@ -211,7 +214,8 @@ class Memory:
     """A stored record as recall returns it. `relativity` is 0–1 (relevant from 0.45), `score` orders one recall.
 
     `tokens` is the price of its text in o200k_base tokens. `trust` is `stored`, or `plugin` for what a plugin added.
-    `parts` are what `score` is made of (see SCORE_PARTS).
+    `parts` are what `score` is made of (see SCORE_PARTS). `probability`: that it is part of the answer, 0–1; None where
+    that was not estimated.
     """
 
     record: Record
@@ -220,6 +224,15 @@ class Memory:
     tokens: int
     trust: str = "stored"
     parts: tuple[float, ...] = ()
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How likely a request needs memory, 0–1, and what that is made of: log-odds by name."""
+
+    probability: float
+    parts: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +240,7 @@ class Recalled:
     """What recall found, best first, and how it went (`reason` is a short word for logs and metrics).
 
     `passed_over` was found, and is not relevant enough. `profile` are the user's wishes that hold whatever is asked.
+    `need`: of memory, where it was estimated.
     """
 
     status: MemoryStatus
@@ -234,17 +248,21 @@ class Recalled:
     reason: str = ""
     passed_over: tuple[Memory, ...] = ()
     profile: tuple[Memory, ...] = ()
+    need: Need | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding. Of a text
-    that is injected again only the ids of its memories are known (`kept_ids`)."""
+    that is injected again only the ids of its memories are known (`kept_ids`). The first `standing` memories hold
+    whatever is asked; a block of these alone would have `standing_tokens`."""
 
     text: str
     memories: tuple[Memory, ...]
     tokens: int
     kept_ids: tuple[str, ...] = ()
+    standing: int = 0
+    standing_tokens: int = 0
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -256,9 +274,9 @@ class Ask:
     """What a dialect read out of a request body.
 
     `messages` are the user's words of this turn, message by message: all since the last answer; `query` is the same in
-    one text, `context` the message before them. `opening` is the first message of the conversation in which the user
-    said something, and `first_answer` what was answered to it, empty where there is none yet; together they tell
-    conversations apart that have no name.
+    one text, `context` the message before them with the beginning of its answer. `opening` is the first message of the
+    conversation in which the user said something, and `first_answer` what was answered to it, empty where there is none
+    yet; together they tell conversations apart that have no name.
     `is_step` marks a step of a tool loop, which brings results of tools and no new message; `is_repeated` a request
     that brings none either, such as one that continues an answer; `is_task` a request of a program on its own account
     (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the
@@ -336,6 +354,7 @@ class Turn:
     query_string: str = ""
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None
+    selectivity: float | None = None
     wanted: Wanted = Wanted()
     identity: Identity | None = None
     user: str = ""

@@ -13,6 +13,7 @@ __all__ = ["show"]
 
 _SHOWN = 20  # candidates
 _CHARACTERS = 70
+_NEED_PARTS = 4
 _WIDE = 140  # columns of a terminal
 _COLUMNS = {"best of stretch": "best"}
 
@@ -25,8 +26,12 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         f"user {readable(explanation['user_id'])} · {explanation['at']} · {explanation['status']}"
         + (f" ({explanation['reason']})" if explanation["reason"] else "")
     )
+    if explanation["need"] is not None:
+        parts = list(explanation["need"]["parts"].items())[:_NEED_PARTS]
+        told = ", ".join(f"{name} {log_odds:+.1f}" for name, log_odds in parts)
+        console.print(f"needs memory with a probability of {explanation['need']['probability']:.2f} ({told})")
     chosen = sum(candidate["outcome"] == "injected" for candidate in candidates)
-    standing = injected["count"] - chosen
+    standing = injected["standing_count"]
     console.print(
         f"{chosen} of {len(candidates)} candidates injected"
         + (f" and {standing} that always hold" if standing else "")
@@ -51,12 +56,15 @@ def _table(candidates: list[dict[str, Any]], width: int) -> Table:
     table.add_column("outcome")
     table.add_column("said", ratio=1, min_width=30, no_wrap=True)
     parts_shown = SCORE_PARTS if width >= _WIDE else ()
-    for name in ("tokens", "relevant", "score", *(_COLUMNS.get(part, part) for part in parts_shown)):
+    for name in ("tokens", "probable", "relevant", "score", *(_COLUMNS.get(part, part) for part in parts_shown)):
         table.add_column(name, justify="right")
     for number, one in enumerate(candidates, start=1):
         style = "green" if one["outcome"] == "injected" else "dim"
         text = " ".join(one["text"].split())[:_CHARACTERS]
         parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in parts_shown]
         head = [str(number), one["outcome"], readable(f"{one['event_time'][:10]} {one['source']}: {text}")]
-        table.add_row(*head, str(one["tokens"]), f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style)
+        probable = "" if one["probability"] is None else f"{one['probability']:.2f}"
+        table.add_row(
+            *head, str(one["tokens"]), probable, f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style
+        )
     return table

@@ -66,7 +66,12 @@ class RecallConfig(Section):
         "tail", description="Last user message; `sticky`: earlier ones keep their blocks; or the system prompt."
     )
     min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
-    gate: float = Field(0.3, ge=0, le=1, description="Nothing is injected if not even the best memory is so relevant.")
+    selectivity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="How sure it must be that a memory helps; 0: whatever fits into the budget is injected.",
+    )
     explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
     working_set_rows: int = Field(
         200_000, ge=1000, description="Memories of one scope held in RAM; a larger one is searched in LanceDB."
@@ -83,8 +88,10 @@ class RememberConfig(Section):
 
 
 class RetentionConfig(Section):
-    max_age_days: dict[_Kind, Positive] = Field(
-        {}, description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good."
+    max_age_days: dict[_Kind | Literal["task"], Positive] = Field(
+        {},
+        description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good. `task`: "
+        "messages that only hand over a task, and generic answers.",
     )
     max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
     condense_over: int | None = Field(

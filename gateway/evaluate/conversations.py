@@ -2,20 +2,25 @@
 
     {"dataset": "...", "users": [{"user_id": "...",
        "sessions":  [{"session_id": "...", "turns": [{"id", "role", "speaker", "content", "time"}]}],
-       "questions": [{"id", "question", "category", "evidence": [ids], "outdated": [ids], "headline": true}]}]}
+       "questions": [{"id", "question", "category", "before": [{"role", "content"}],
+                      "evidence": [passages], "outdated": [passages], "headline": true}]}]}
 
-`evidence` names the turns that hold the answer; none means that nothing said answers it, and that nothing should be
-injected. `outdated` names turns that an evidence turn replaces: they must not be all that is recalled, and not the
-last word. Questions that are not `headline` are left out unless asked for. Unknown fields are passed over.
+A passage is the id of a turn, `{"turn": id, "quote": "words of it that answer"}`, or a list of such alternatives of
+which one is enough. `evidence` names all that is needed; none means that nothing said answers the question, and that
+nothing should be injected. `outdated` names what the evidence replaces: it must not be all that is recalled, and not
+the last word. `before` are messages of the question's own conversation. Questions that are not `headline` are left out
+unless asked for. Unknown fields are passed over.
 """
 
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["Conversations", "Person", "Question", "Said", "Unreadable", "read"]
+from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
+
+__all__ = ["Alternatives", "Conversations", "Passage", "Person", "Question", "Said", "Unreadable", "read"]
 
 
 class Unreadable(Exception):
@@ -38,19 +43,54 @@ class Said(_Part):
         """What is remembered: with the speaker's name, where there is one."""
         return f"{self.speaker}: {self.content}" if self.speaker else self.content
 
+    @property
+    def chunks(self) -> list[str]:
+        """The pieces in which it is stored, without the speaker's name."""
+        chunks = pieces(self.text, USER_MESSAGE if self.role == "user" else PASSAGE)
+        return [chunks[0].removeprefix(f"{self.speaker}: ") if self.speaker else chunks[0], *chunks[1:]]
+
 
 class Session(_Part):
     session_id: str
     turns: tuple[Said, ...]
 
 
+class Passage(_Part):
+    """A turn, or the words of it that answer."""
+
+    turn: str
+    quote: str = ""
+
+
+class Earlier(_Part):
+    """A message of the conversation in which a question is asked."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+def _as_alternatives(value: Any) -> Any:
+    """An id or a passage as a list of one; ids in a list as passages."""
+    members = value if isinstance(value, list) else [value]
+    return [{"turn": member} if isinstance(member, str) else member for member in members]
+
+
+Alternatives = Annotated[tuple[Passage, ...], Field(min_length=1), BeforeValidator(_as_alternatives)]
+
+
 class Question(_Part):
     id: str
     question: str = Field(min_length=1)
     category: str = "all"
-    evidence: tuple[str, ...] = ()
-    outdated: tuple[str, ...] = ()
+    before: tuple[Earlier, ...] = ()
+    evidence: tuple[Alternatives, ...] = ()
+    outdated: tuple[Alternatives, ...] = ()
     headline: bool = True
+
+    @property
+    def passages(self) -> list[Passage]:
+        """All that it names."""
+        return [passage for group in (*self.evidence, *self.outdated) for passage in group]
 
 
 class Person(_Part):
@@ -62,7 +102,7 @@ class Person(_Part):
     def _evidence_was_said(self) -> Self:
         said = {turn.id for session in self.sessions for turn in session.turns}
         for question in self.questions:
-            unknown = [id_ for id_ in (*question.evidence, *question.outdated) if id_ not in said]
+            unknown = [passage.turn for passage in question.passages if passage.turn not in said]
             if question.outdated and not question.evidence:
                 raise ValueError(f"question {question.id}: `outdated` needs `evidence`: what it was replaced by")
             if unknown:

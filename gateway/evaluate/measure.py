@@ -1,8 +1,9 @@
 """Scores of an evaluation. Pure.
 
-Evidence recall within a token budget: of the turns that hold an answer, how many stand in what was really injected?
-A turn counts if its text, brought down to letters and digits, stands in the block's text treated alike. Intervals are
-percentile bootstrap over questions (Efron 1979): 95 %, 2000 resamples, seeded.
+Evidence recall within a token budget: of the passages that are needed, how many stand in what was really injected?
+A passage counts if its words, brought down to letters and digits, stand in the block's text treated alike; one that is
+stored in several chunks, if each of them does. Of alternatives one is enough. Intervals are percentile bootstrap over
+questions (Efron 1979): 95 %, 2000 resamples, seeded.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ _SEED = 20_261_122
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One question at one budget. `recall`: 0–1; None where no turn answers the question. `current`: True if what
-    replaces something was injected and stands after it; None where nothing is replaced."""
+    replaces something was injected and stands after it; None where nothing is replaced. `tokens` and `memories` were
+    injected; `standing_tokens` and `standing_memories` of these whatever is asked."""
 
     dataset: str
     user_id: str
@@ -30,6 +32,13 @@ class Score:
     current: bool | None
     tokens: int
     memories: int
+    standing_tokens: int = 0
+    standing_memories: int = 0
+
+    @property
+    def noise(self) -> int:
+        """Tokens beside those that are injected whatever is asked."""
+        return self.tokens - self.standing_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +53,27 @@ def letters(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())
 
 
-def recalled_share(block: str, evidence: Sequence[str]) -> float:
-    """How many of these texts stand in the block, as a share."""
-    held = letters(block)
-    return sum(letters(text) in held for text in evidence) / len(evidence)
+Texts = Sequence[Sequence[Sequence[str]]]
+"""Passages that are needed, each with its alternatives, each in the chunks in which it is stored."""
 
 
-def is_current(block: str, evidence: Sequence[str], outdated: Sequence[str]) -> bool:
+def recalled_share(block: str, evidence: Texts) -> float:
+    """How many of these passages stand in the block, as a share."""
+    content = letters(block)
+    return sum(_place(content, alternatives) >= 0 for alternatives in evidence) / len(evidence)
+
+
+def is_current(block: str, evidence: Texts, outdated: Texts) -> bool:
     """True if all of the evidence is there, and after all that it replaces."""
-    held = letters(block)
-    places = [held.find(letters(text)) for text in evidence]
-    return min(places) >= 0 and min(places) > max(held.find(letters(text)) for text in outdated)
+    content = letters(block)
+    first = min(_place(content, alternatives) for alternatives in evidence)
+    return first >= 0 and first > max(_place(content, alternatives) for alternatives in outdated)
+
+
+def _place(content: str, alternatives: Sequence[Sequence[str]]) -> int:
+    """Where the last of the alternatives that are there whole begins; -1 if none is."""
+    places = [[content.find(letters(chunk)) for chunk in chunks] for chunks in alternatives]
+    return max((found[0] for found in places if min(found) >= 0), default=-1)
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -1,10 +1,11 @@
 """An evaluation as a table, as JSON and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from gateway import __version__
@@ -16,12 +17,13 @@ _ALL = "all"
 
 
 def tables(scores: Sequence[Score], others: Sequence[Score] | None, names: tuple[str, str]) -> list[Table]:
-    """Recall by dataset, category and budget; then what is replaced, then what nothing answers."""
+    """Recall by dataset, category and budget with the tokens it took; then what is replaced; then the noise of
+    questions that nothing answers."""
     made = [_recall_table(scores, others, names)]
     if any(score.current is not None for score in scores):
-        made.append(_share_table("The newer statement is there, and after the older one", scores, others, _currents))
+        made.append(_current_table(scores, others))
     if any(score.recall is None for score in scores):
-        made.append(_share_table("Nothing answers, and something was injected", scores, others, _false_alarms))
+        made.append(_noise_table(scores, others))
     return made
 
 
@@ -33,11 +35,25 @@ def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
             {
                 "configuration": name,
                 "recall": [
-                    {"dataset": dataset, "category": category, "budget": budget, "questions": len(values)}
-                    | asdict(interval(values))
-                    for dataset, category in _groups(scores)
+                    {"dataset": dataset, "category": category, "budget": budget, "questions": len(chosen)}
+                    | asdict(interval([score.recall or 0.0 for score in chosen]))
+                    | {"tokens": _mean(score.tokens for score in chosen)}
+                    for dataset, category in _groups(scores, is_answered=True)
                     for budget in _budgets(scores)
-                    if (values := _recalls(scores, dataset, category, budget))
+                    if (chosen := _chosen(scores, dataset, category, budget, is_answered=True))
+                ],
+                "noise": [
+                    {
+                        "dataset": dataset,
+                        "category": category,
+                        "budget": budget,
+                        "questions": len(chosen),
+                        "share": _mean(score.noise > 0 for score in chosen),
+                        "tokens": _mean(score.noise for score in chosen),
+                    }
+                    for dataset, category in _groups(scores, is_answered=False)
+                    for budget in _budgets(scores)
+                    if (chosen := _chosen(scores, dataset, category, budget, is_answered=False))
                 ],
                 "questions": [asdict(score) for score in scores],
             }
@@ -47,36 +63,90 @@ def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
 
 
 def draw(runs: dict[str, Sequence[Score]], path: Path) -> None:
-    """Recall against budget, one line a dataset and configuration, as PNG. Raises ImportError without matplotlib."""
+    """Recall against the mean tokens it took, one line a dataset and configuration, one point a budget, as PNG. Raises
+    ImportError without matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415 — an extra
 
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
     for style, (name, scores) in zip(("-", "--"), runs.items(), strict=False):
         for number, dataset in enumerate(dict.fromkeys(score.dataset for score in scores)):
-            budgets = [budget for budget in _budgets(scores) if _recalls(scores, dataset, _ALL, budget)]
-            found = [interval(_recalls(scores, dataset, _ALL, budget)) for budget in budgets]
-            if not found:
+            points = [
+                chosen
+                for budget in _budgets(scores)
+                if (chosen := _chosen(scores, dataset, _ALL, budget, is_answered=True))
+            ]
+            if not points:
                 continue
+            recalls = [interval([score.recall or 0.0 for score in chosen]) for chosen in points]
+            tokens = [_mean(score.tokens for score in chosen) for chosen in points]
             colour = f"C{number}"
             label = dataset if len(runs) == 1 else f"{dataset}, {name}"
-            axes.plot(budgets, [100 * one.mean for one in found], style, marker="o", color=colour, label=label)
-            low, high = [100 * one.low for one in found], [100 * one.high for one in found]
-            axes.fill_between(budgets, low, high, color=colour, alpha=0.12, linewidth=0)
-    budgets = _budgets(next(iter(runs.values())))
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(budgets, [str(budget) for budget in budgets])
-    axes.set(xlabel="token budget", ylabel="evidence recalled, %", ylim=(0, 101))
-    axes.set_title("What stands in the prompt, by what it may cost", loc="left")
+            axes.plot(tokens, [100 * recall.mean for recall in recalls], style, marker="o", color=colour, label=label)
+            low, high = [100 * recall.low for recall in recalls], [100 * recall.high for recall in recalls]
+            axes.fill_between(tokens, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.set(xlabel="tokens injected, mean", ylabel="evidence recalled, %", ylim=(0, 101))
+    axes.set_xlim(left=0)
+    axes.set_title("Evidence in the prompt, by its cost", loc="left")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path)
 
 
 def _recall_table(scores: Sequence[Score], others: Sequence[Score] | None, names: tuple[str, str]) -> Table:
-    title = "Evidence recalled within a token budget, % ± half of the 95 % interval" + (
-        f": {names[0]}, and against {names[1]}" if others else ""
+    title = (f"{names[0]}, and against {names[1]}\n" if others else "") + (
+        "Evidence recalled within a token budget, % ± half of the 95 % interval, and mean tokens injected"
     )
+
+    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
+        text = f"{_share(interval([score.recall or 0.0 for score in chosen]))} {_mean_tokens(chosen)}"
+        if theirs is None:
+            return text
+        pairs = zip(chosen, theirs, strict=True)
+        return f"{text}\n{_difference([(mine.recall or 0.0) - (other.recall or 0.0) for mine, other in pairs])}"
+
+    return _table(title, scores, others, cell, is_answered=True)
+
+
+def _noise_table(scores: Sequence[Score], others: Sequence[Score] | None) -> Table:
+    title = "Nothing answers: % of questions with anything but standing preferences, and mean tokens of it"
+
+    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
+        text = f"{100 * _mean(score.noise > 0 for score in chosen):.0f} % {_mean(score.noise for score in chosen):.0f}"
+        if theirs is None:
+            return text
+        pairs = zip(chosen, theirs, strict=True)
+        return f"{text}\n{_difference([float(mine.noise > 0) - float(other.noise > 0) for mine, other in pairs])}"
+
+    return _table(title, scores, others, cell, is_answered=False)
+
+
+def _current_table(scores: Sequence[Score], others: Sequence[Score] | None) -> Table:
+    title = "The newer statement is there, and after the older one, %"
+    changing = [score for score in scores if score.current is not None]
+    theirs_changing = None if others is None else [score for score in others if score.current is not None]
+
+    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
+        text = _share(interval([float(bool(score.current)) for score in chosen]))
+        if theirs is None:
+            return text
+        pairs = zip(chosen, theirs, strict=True)
+        return (
+            f"{text}\n{_difference([float(bool(mine.current)) - float(bool(other.current)) for mine, other in pairs])}"
+        )
+
+    return _table(title, changing, theirs_changing, cell, is_answered=True)
+
+
+def _table(
+    title: str,
+    scores: Sequence[Score],
+    others: Sequence[Score] | None,
+    cell: Callable[[Sequence[Score], Sequence[Score] | None], str],
+    *,
+    is_answered: bool,
+) -> Table:
+    """One row a dataset and category, one column a budget."""
     table = Table(title=title, title_justify="left")
     for name in ("dataset", "category"):
         table.add_column(name)
@@ -84,74 +154,61 @@ def _recall_table(scores: Sequence[Score], others: Sequence[Score] | None, names
     for budget in _budgets(scores):
         table.add_column(str(budget), justify="right", no_wrap=True)
     last = None
-    for dataset, category in _groups(scores):
-        values = [_recalls(scores, dataset, category, budget) for budget in _budgets(scores)]
-        cells = [_cell(interval(one)) for one in values]
-        if others:
-            theirs = [_recalls(others, dataset, category, budget) for budget in _budgets(scores)]
-            cells = [f"{cell}\n{_against(*pair)}" for cell, *pair in zip(cells, values, theirs, strict=True)]
+    for dataset, category in _groups(scores, is_answered=is_answered):
+        cells: list[str] = []
+        count = 0
+        for budget in _budgets(scores):
+            chosen = _chosen(scores, dataset, category, budget, is_answered=is_answered)
+            theirs = others and _chosen(others, dataset, category, budget, is_answered=is_answered)
+            cells.append(cell(chosen, theirs or None))
+            count = len(chosen)
         if last not in (None, dataset):
             table.add_section()
         style = "bold" if category == _ALL else ""
-        table.add_row("" if last == dataset else dataset, category, str(len(values[0])), *cells, style=style)
+        table.add_row("" if last == dataset else dataset, category, str(count), *cells, style=style)
         last = dataset
     return table
 
 
-def _share_table(title: str, scores: Sequence[Score], others: Sequence[Score] | None, share: Any) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("dataset", "budget", "questions", "share", "tokens, mean"):
-        table.add_column(name, justify="left" if name == "dataset" else "right")
-    for dataset in dict.fromkeys(score.dataset for score in scores):
-        for budget in _budgets(scores):
-            values, tokens = share(scores, dataset, budget)
-            if not values:
-                continue
-            cell = _cell(interval(values))
-            if others:
-                cell += f"\n{_against(values, share(others, dataset, budget)[0])}"
-            table.add_row(dataset, str(budget), str(len(values)), cell, f"{sum(tokens) / len(tokens):.0f}")
-    return table
-
-
-def _currents(scores: Sequence[Score], dataset: str, budget: int) -> tuple[list[float], list[int]]:
-    chosen = [one for one in scores if (one.dataset, one.budget) == (dataset, budget) and one.current is not None]
-    return [float(bool(one.current)) for one in chosen], [one.tokens for one in chosen]
-
-
-def _false_alarms(scores: Sequence[Score], dataset: str, budget: int) -> tuple[list[float], list[int]]:
-    chosen = [one for one in scores if (one.dataset, one.budget) == (dataset, budget) and one.recall is None]
-    return [float(one.memories > 0) for one in chosen], [one.tokens for one in chosen]
-
-
-def _groups(scores: Sequence[Score]) -> list[tuple[str, str]]:
+def _groups(scores: Sequence[Score], *, is_answered: bool) -> list[tuple[str, str]]:
     """Datasets in their order, each as a whole and then by category."""
-    found: list[tuple[str, str]] = []
-    for dataset in dict.fromkeys(score.dataset for score in scores if score.recall is not None):
-        categories = sorted({one.category for one in scores if one.dataset == dataset and one.recall is not None})
-        found += [(dataset, _ALL), *((dataset, category) for category in categories if len(categories) > 1)]
-    return found
+    relevant = [score for score in scores if (score.recall is not None) is is_answered]
+    groups: list[tuple[str, str]] = []
+    for dataset in dict.fromkeys(score.dataset for score in relevant):
+        categories = sorted({score.category for score in relevant if score.dataset == dataset})
+        groups += [(dataset, _ALL), *((dataset, category) for category in categories if len(categories) > 1)]
+    return groups
 
 
 def _budgets(scores: Sequence[Score]) -> list[int]:
     return sorted({score.budget for score in scores})
 
 
-def _recalls(scores: Sequence[Score], dataset: str, category: str, budget: int) -> list[float]:
+def _chosen(scores: Sequence[Score], dataset: str, category: str, budget: int, *, is_answered: bool) -> list[Score]:
     return [
-        one.recall
-        for one in scores
-        if one.dataset == dataset and one.budget == budget and category in (_ALL, one.category)
-        if one.recall is not None
+        score
+        for score in scores
+        if score.dataset == dataset
+        and score.budget == budget
+        and category in (_ALL, score.category)
+        and (score.recall is not None) is is_answered
     ]
 
 
-def _cell(one: Interval) -> str:
-    return f"{100 * one.mean:.1f} ±{50 * (one.high - one.low):.0f}"
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
-def _against(values: Sequence[float], theirs: Sequence[float]) -> str:
-    """The difference to the other configuration on the same questions; green or red if it is more than chance."""
-    one = interval([mine - other for mine, other in zip(values, theirs, strict=True)])
-    style = "green" if one.low > 0 else "red" if one.high < 0 else "dim"
-    return f"[{style}]{100 * one.mean:+.1f} ±{50 * (one.high - one.low):.0f}[/{style}]"
+def _mean_tokens(chosen: Sequence[Score]) -> str:
+    return f"[dim]{_mean(score.tokens for score in chosen):.0f}[/dim]"
+
+
+def _share(value: Interval) -> str:
+    return f"{100 * value.mean:.1f} ±{50 * (value.high - value.low):.0f}"
+
+
+def _difference(differences: Sequence[float]) -> str:
+    """The mean difference to the other configuration; green or red if it is more than chance."""
+    value = interval(differences)
+    style = "green" if value.low > 0 else "red" if value.high < 0 else "dim"
+    return f"[{style}]{100 * value.mean:+.1f} ±{50 * (value.high - value.low):.0f}[/{style}]"

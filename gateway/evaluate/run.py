@@ -7,7 +7,7 @@ with their times, questions are asked as chats that do not write, and what was i
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import orjson
 
 from gateway.app import Gateway
 from gateway.config import Config
-from gateway.evaluate.conversations import Conversations, Person, Question
+from gateway.evaluate.conversations import Alternatives, Conversations, Person, Question, Said
 from gateway.evaluate.measure import Score, is_current, recalled_share
 
-__all__ = ["Failed", "evaluate", "steps"]
+__all__ = ["Client", "Failed", "evaluate", "running", "steps", "tell"]
 
 _BATCH = 200  # messages of one request
 _PATIENCE = 600.0  # seconds until all that was added can be found
@@ -49,11 +49,11 @@ async def evaluate(
 ) -> list[Score]:
     """All scores. `everything`: also the questions that are not headline. Raises Failed."""
     scores: list[Score] = []
-    async with _running(config) as client:
+    async with running(config) as (client, _):
         for number, conversations in enumerate(sets):
             for person in conversations.users:
                 user = f"{number}/{person.user_id}"
-                await _tell(client, user, person, progress)
+                await tell(client, user, person, progress)
                 for question in _asked(person, everything):
                     for budget in budgets:
                         injected = await _ask(client, user, question, budget)
@@ -62,7 +62,9 @@ async def evaluate(
     return scores
 
 
-class _Client:
+class Client:
+    """Sends JSON to a gateway. Raises Failed where it does not answer with 200."""
+
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url
         self._session = session
@@ -83,7 +85,8 @@ class _Client:
 
 
 @asynccontextmanager
-async def _running(config: Config) -> AsyncIterator[_Client]:
+async def running(config: Config) -> AsyncIterator[tuple[Client, Gateway]]:
+    """A gateway under test that answers, and a client of it. Raises Failed."""
     folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="gateway-eval-")
     gateway = await asyncio.to_thread(Gateway, _under_test(config, Path(folder.name)))
     try:
@@ -92,7 +95,7 @@ async def _running(config: Config) -> AsyncIterator[_Client]:
             raise Failed("the memory could not be loaded; `gateway serve` with this configuration tells why")
         timeout = aiohttp.ClientTimeout(total=_PATIENCE)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            yield _Client(started.url, session)
+            yield Client(started.url, session), gateway
     finally:
         await gateway.stop()
         await asyncio.to_thread(folder.cleanup)
@@ -109,7 +112,8 @@ def _asked(person: Person, everything: bool) -> list[Question]:
     return [question for question in person.questions if question.headline or everything]
 
 
-async def _tell(client: _Client, user: str, person: Person, progress: Callable[[int], None]) -> None:
+async def tell(client: Client, user: str, person: Person, progress: Callable[[int], None]) -> None:
+    """Add what a person said, and wait until it can be found. Raises Failed."""
     for session in person.sessions:
         for begin in range(0, len(session.turns), _BATCH):
             turns = session.turns[begin : begin + _BATCH]
@@ -122,10 +126,11 @@ async def _tell(client: _Client, user: str, person: Person, progress: Callable[[
             await asyncio.sleep(0.05)
 
 
-async def _ask(client: _Client, user: str, question: Question, budget: int) -> Any:
+async def _ask(client: Client, user: str, question: Question, budget: int) -> Any:
     """What was injected for a question."""
     told = {"x_memory_user": user, "x_memory_session": f"eval/{question.id}", "x_memory_mode": "read"}
-    body = {"model": "default", "messages": [{"role": "user", "content": question.question}]}
+    earlier = [{"role": message.role, "content": message.content} for message in question.before]
+    body = {"model": "default", "messages": [*earlier, {"role": "user", "content": question.question}]}
     _, request_id = await client.post("/v1/chat/completions", body, x_memory_budget=str(budget), **told)
     injected = (await client.get(f"/v1/memory/explain/{request_id}"))["injected"]
     if injected["tokens"] > budget:
@@ -134,8 +139,8 @@ async def _ask(client: _Client, user: str, question: Question, budget: int) -> A
 
 
 def _score(dataset: str, person: Person, question: Question, budget: int, injected: Any) -> Score:
-    said = {turn.id: turn.content for session in person.sessions for turn in session.turns}
-    evidence, outdated = [said[id_] for id_ in question.evidence], [said[id_] for id_ in question.outdated]
+    turns = {turn.id: turn for session in person.sessions for turn in session.turns}
+    evidence, outdated = _texts(question.evidence, turns), _texts(question.outdated, turns)
     return Score(
         dataset=dataset,
         user_id=person.user_id,
@@ -146,4 +151,13 @@ def _score(dataset: str, person: Person, question: Question, budget: int, inject
         current=is_current(injected["text"], evidence, outdated) if outdated else None,
         tokens=injected["tokens"],
         memories=injected["count"],
+        standing_tokens=injected["standing_tokens"],
+        standing_memories=injected["standing_count"],
     )
+
+
+def _texts(passages: Sequence[Alternatives], turns: Mapping[str, Said]) -> list[list[list[str]]]:
+    """Passages as the texts that are looked for: alternatives in chunks."""
+    return [
+        [[passage.quote] if passage.quote else turns[passage.turn].chunks for passage in group] for group in passages
+    ]

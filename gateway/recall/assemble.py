@@ -109,14 +109,17 @@ def assemble(
     """
     if not (memories or profile) or budget <= 0:
         return NO_BLOCK
-    room = budget - count(layout.frame)
+    frame = count(layout.frame)
+    room = budget - frame
     standing, cost = _standing(profile, min(profile_budget, budget // _SHARE, room), count, seen)
     layout = Notes(standing) if standing else layout
     known = seen.union(memory.record.message_id for memory in standing)
     new = [memory for memory in memories if memory.record.message_id not in known]
     chosen, left = _choose(new, room - cost, count, most, layout)
     if layout.adds_up and (chosen or standing):
-        return Block(layout.render(chosen), (*standing, *chosen), budget - left)
+        alone = frame + cost if standing else 0
+        text = layout.render(chosen)
+        return Block(text, (*standing, *chosen), budget - left, standing=len(standing), standing_tokens=alone)
     while chosen:
         text = layout.render(chosen)
         tokens = count(text)

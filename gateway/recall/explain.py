@@ -89,7 +89,14 @@ class Explanations:
             "status": (MemoryStatus.DEGRADED if kept.is_withheld else kept.found.status).value,
             "reason": "context" if kept.is_withheld else kept.found.reason,
             "token_budget": kept.budget,
-            "injected": {"count": len(block.memories), "tokens": block.tokens, "text": block.text},
+            "injected": {
+                "count": len(block.memories),
+                "tokens": block.tokens,
+                "standing_count": block.standing,
+                "standing_tokens": block.standing_tokens,
+                "text": block.text,
+            },
+            "need": _need(kept.found),
             "standing_wishes": [memory.record.text[:_SHOWN] for memory in kept.found.profile],
             "candidates": [_candidate(memory, outcome) for memory, outcome in _outcomes(kept)],
         }
@@ -139,8 +146,20 @@ def _candidate(memory: Memory, outcome: str) -> dict[str, Any]:
         "event_time": _iso(record.event_time),
         "tokens": memory.tokens,
         "relativity": round(memory.relativity, 3),
+        "probability": None if memory.probability is None else round(memory.probability, 4),
         "score": round(memory.score, 3),
         "parts": {name: round(part, 3) for name, part in zip(SCORE_PARTS, memory.parts, strict=False)},
+    }
+
+
+def _need(found: Recalled) -> dict[str, Any] | None:
+    """How likely the request needed memory, and the log-odds that make it up; None where that was not estimated."""
+    if found.need is None:
+        return None
+    parts = sorted(found.need.parts, key=lambda part: -abs(part[1]))
+    return {
+        "probability": round(found.need.probability, 3),
+        "parts": {name: round(log_odds, 2) for name, log_odds in parts},
     }
 
 

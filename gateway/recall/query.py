@@ -1,13 +1,16 @@
 """What is searched for: the user's last message, without what is no question. Pure.
 
-Code blocks and long pastes are cut; a message of one or two words borrows words from the message before it.
+Code blocks and long pastes are cut. A message that makes sense only after another ("and for her?") is searched with
+what was said before it; one that only reacts ("thanks, that works") is not searched with at all.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.store.dates import Period, periods
 from gateway.store.terms import terms
+from gateway.text.form import Form, read_form
 
 __all__ = ["Query", "make_query"]
 
@@ -29,18 +32,39 @@ _ASKING = frozenset(
 )
 _HEAD, _TAIL = 600, 300
 _FEW_TERMS = 3
+_SHORT_MESSAGE = 80  # characters of one that may depend on the message before it
+_CHARACTERS_OF_A_TOKEN = 4
+_OF_QUESTIONS = re.compile(
+    r"\b(?:i (?:ever )?ask(?:ed)?|my (?:last |earlier |first )?questions?)\b|问过|问了|问的|我的问题", re.I
+)
+_DEPENDENT = re.compile(
+    r"^\W*(?:and|what about|how about|also|or|but|then|so|same)\b|\b(?:he|she|it|they|him|her|hers|them|his|their"
+    r"|theirs|that one|there|the others?|one)\b|^\W*(?:那|还有|另外|再|同样|也)|[他她它]|[那这]个"
+    r"|另一|呢[？?\s]*$",
+    re.IGNORECASE,
+)
+_NO_FORM = Form()
 _READ = 20_000  # characters at either end of a message in which code blocks are looked for
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted.
-    `periods`: the time that it asks about."""
+    `periods`: the time that it asks about; `form`: of the message; `tokens`: about how many it has.
+    `is_about_questions`: it asks for what the user asked before."""
 
     text: str
     terms: tuple[str, ...]
     is_personal: bool = False
     periods: tuple[Period, ...] = ()
+    form: Form = _NO_FORM
+    tokens: int = 0
+    is_about_questions: bool = False
+
+    @property
+    def is_self_contained(self) -> bool:
+        """True if it speaks of nothing that was before, and of nobody's own."""
+        return not (self.form.has_self or self.form.refers_back)
 
 
 def make_query(message: str, context: str, now: float, offset: float = 0) -> Query:
@@ -49,10 +73,24 @@ def make_query(message: str, context: str, now: float, offset: float = 0) -> Que
     text = _short(message)
     if _PLEASANTRY.fullmatch(text):
         return Query("", ())
+    form = read_form(message)
+    if form.reaction == 1:
+        return Query("", ())
     words = [term for term in terms(text) if term not in _ASKING]
-    if words and len(words) < _FEW_TERMS and context:
-        words = words + terms(_short(context))
-    return Query(text, tuple(words), _PERSONAL.search(text) is not None, periods(text, now, offset))
+    spoken_of = periods(text, now, offset)
+    if context and _follows(text, words):
+        before = _short(context)
+        text = f"{before}\n{text}"
+        words, form = words + terms(before), read_form(text)
+    is_personal = _PERSONAL.search(text) is not None
+    tokens = len(text) // _CHARACTERS_OF_A_TOKEN + 1
+    is_about_questions = _OF_QUESTIONS.search(text) is not None
+    return Query(text, tuple(words), is_personal, spoken_of, form, tokens, is_about_questions)
+
+
+def _follows(text: str, words: Sequence[str]) -> bool:
+    """True for a message that needs the one before it to make sense."""
+    return len(words) < _FEW_TERMS or (len(text) <= _SHORT_MESSAGE and _DEPENDENT.search(text) is not None)
 
 
 def _short(message: str) -> str:

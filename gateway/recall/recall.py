@@ -7,16 +7,22 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, tzinfo
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.errors import MemoryUnavailable
-from gateway.recall.profile import in_force, of_profile
 from gateway.recall.query import Query, make_query
+from gateway.recall.search import (
+    Meaning,
+    around,
+    find_memories,
+    profile_of,
+    select_memories,
+    without_noise,
+)
 from gateway.recall.startup import Startup
 from gateway.store.dates import zone_offset
 from gateway.store.embed import Embedder, Embedders, EmbedFailed
@@ -24,7 +30,7 @@ from gateway.store.memories import StoreFailed
 from gateway.store.scale import Scale
 from gateway.store.terms import terms
 from gateway.telemetry import Telemetry
-from gateway.turn import Identity, Memory, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
+from gateway.turn import Identity, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
 
 if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
@@ -43,23 +49,8 @@ _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _TOOLS = frozenset(("tools", "functions"))  # fields of a body: without any there is no tool loop
 _STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
-_KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
-_UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
-_DOUBTFUL = 1.5  # times the gate: below it the best memory may be chance
-_PERSONAL = 3.0  # so much lower is the gate for a question about the user
-_FEW = 4  # memories that go in on doubt
+_CLEARLY_NOT = 0.02  # need below which a request is not embedded
 _SPARE = 64  # candidates more, for those that are too long for what is left of the budget
-
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """A query's vector, and what cosines with it mean."""
-
-    vector: "Vectors | None"
-    scale: Scale
-
-
-_UNKNOWN = _Meaning(None, Scale(unrelated=0, related=1))
 
 
 class Recall:
@@ -105,8 +96,8 @@ class Recall:
         began = time.perf_counter()
         recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
-        if turn.wanted.min_relativity is None:
-            recalled = _gated(recalled, self._config.gate, is_personal=query.is_personal)
+        if turn.wanted.min_relativity is None and not wanted.selectivity:
+            recalled = without_noise(recalled, is_personal=query.is_personal)
         if recalled.profile and recalled.status is MemoryStatus.MISS:
             recalled = replace(recalled, status=MemoryStatus.HIT)
         if recalled.status is not MemoryStatus.DEGRADED and not _TOOLS.isdisjoint(turn.body):
@@ -133,8 +124,9 @@ class Recall:
         if wanted.text is None:
             budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
             wanted = replace(wanted, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
-        if wanted.min_relativity is None:
-            wanted = replace(wanted, min_relativity=self._config.min_relativity)
+        if wanted.min_relativity is None:  # else they ask for memories, whether or not the request needs any
+            selectivity = self._config.selectivity if turn.selectivity is None else turn.selectivity
+            wanted = replace(wanted, min_relativity=self._config.min_relativity, selectivity=selectivity)
         is_ours = turn.dialect.layout is None
         return replace(wanted, profile=self._config.profile_budget > 0 and is_ours, is_mixed=is_ours)
 
@@ -192,34 +184,74 @@ class Recall:
         loads = [asyncio.ensure_future(load(scope)) for scope in scopes]
         if wanted.profile and not query.text:  # a greeting asks for nothing, but is answered as the user wishes
             held = await asyncio.gather(*loads)
-            return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: _profile(held)))
-        current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
+            return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: profile_of(held)))
         held = await asyncio.gather(*loads)
+        if wanted.selectivity and query.is_self_contained:
+            selected = await self._without_vector(sets, scopes, held, query, wanted)
+            if selected is not None:
+                return selected
+        current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
         meant = {self._embedders.current.name: current}
         for name in {one.embedder for one in held} - meant.keys():
             meant[name] = await self._meant(self._embedders.named(name), query.text, deadline * _SHARE_FOR_VECTOR)
         loaded = [
-            (scope, await _around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
+            (scope, await around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
         ]
 
-        def job() -> tuple[tuple[Memory, ...], tuple[Memory, ...]]:
-            return _find(loaded, query, meant, wanted), _profile(held) if wanted.profile else ()
+        def job() -> Recalled:
+            profile = profile_of(held) if wanted.profile else ()
+            if wanted.selectivity:
+                return replace(select_memories(loaded, query, meant, wanted), profile=profile)
+            found = find_memories(loaded, query, meant, wanted)
+            return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found, profile=profile)
 
         is_profile_new = len(loaded) > 1 or not all(working_set.has_profile for _, working_set in loaded)
         if wanted.allows or (wanted.profile and is_profile_new):  # asked of each row; wishes to be compared
-            found, profile = await sets.run(job)
+            recalled = await sets.run(job)
         else:
-            found, profile = await sets.search(job, [working_set for _, working_set in loaded])
+            recalled = await sets.search(job, [working_set for _, working_set in loaded])
         if any(meant[working_set.embedder] is None for _, working_set in loaded):
-            return Recalled(MemoryStatus.PARTIAL, found, "embedder", profile=profile)
-        return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found, profile=profile)
+            return replace(recalled, status=MemoryStatus.PARTIAL, reason="embedder")
+        return recalled
 
-    async def _meant(self, embedder: Embedder | None, text: str, timeout: float) -> "_Meaning | None":
+    async def _without_vector(
+        self,
+        sets: "WorkingSets",
+        scopes: Sequence[Scope],
+        held: "Sequence[WorkingSet | LargeScope]",
+        query: Query,
+        wanted: Wanted,
+    ) -> Recalled | None:
+        """The result for a request that by its form and its words clearly needs no memory, so that it costs no vector;
+        None if it may need some."""
+        from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
+
+        loaded = [(scope, one) for scope, one in zip(scopes, held, strict=True) if not isinstance(one, LargeScope)]
+        if len(loaded) < len(held):
+            return None
+        nothing: dict[str, Meaning | None] = {}
+
+        def job() -> Recalled | None:
+            selected = select_memories(loaded, query, nothing, wanted)
+            if selected.need is None or selected.need.probability > _CLEARLY_NOT:
+                return None
+            return replace(
+                selected,
+                status=MemoryStatus.MISS,
+                reason="not_needed",
+                memories=(),
+                passed_over=(*selected.memories, *selected.passed_over),
+                profile=profile_of(held) if wanted.profile else (),
+            )
+
+        return await sets.search(job, [working_set for _, working_set in loaded])
+
+    async def _meant(self, embedder: Embedder | None, text: str, timeout: float) -> "Meaning | None":
         if embedder is None:
             return None
         try:
             async with asyncio.timeout(timeout):
-                return _Meaning(await embedder.embed_query(text), embedder.scale)
+                return Meaning(await embedder.embed_query(text), embedder.scale)
         except (EmbedFailed, TimeoutError) as error:
             _log.warning("recall_without_vector", extra={"cause": str(error) or "timeout"})
             return None
@@ -229,89 +261,6 @@ class Recall:
         self._steps.move_to_end(key)
         if len(self._steps) > _STEPS_KEPT:
             self._steps.popitem(last=False)
-
-
-async def _around(held: "WorkingSet | LargeScope", query: Query, meaning: _Meaning | None) -> "WorkingSet":
-    from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
-
-    if isinstance(held, LargeScope):
-        return await held.around(query.terms, (meaning or _UNKNOWN).vector)
-    return held
-
-
-def _find(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meant: "Mapping[str, _Meaning | None]", wanted: Wanted
-) -> tuple[Memory, ...]:
-    """Preferences, tools and skills, then texts; each group best first over all sets. Runs where the sets say."""
-    from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
-
-    weights, floor = RankWeights(), wanted.min_relativity or 0.0
-    chosen: list[Memory] = []
-    groups = (
-        ("preference", wanted.preference),
-        ("tool", wanted.tool),
-        ("skill", wanted.skill),
-        ("chat" if wanted.is_mixed else "text", wanted.text or 0),
-    )
-    for group, limit in groups:
-        if limit <= 0:
-            continue
-        found: list[Memory] = []
-        for scope, working_set in loaded:
-            allows = wanted.allows.get(scope.value)
-            meaning = meant.get(working_set.embedder) or _UNKNOWN
-            found += working_set.search(
-                query.terms,
-                meaning.vector,
-                limit,
-                weights,
-                scale=meaning.scale,
-                allows=allows,
-                group=group,
-                periods=query.periods,
-            )
-        if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
-            found.sort(key=lambda memory: -memory.relativity)
-        is_kept = partial(_passes, floor=floor, group=group, keeps_standing=wanted.keeps_standing)
-        found = [memory for memory in found if is_kept(memory)][:limit]
-        if group in ("text", "chat") and wanted.threshold:
-            found = _over_threshold(found, wanted.threshold)
-        chosen += found
-    return tuple(chosen)
-
-
-def _passes(memory: Memory, *, floor: float, group: str, keeps_standing: bool) -> bool:
-    """True for a memory that the floor of relevance lets pass: "I am allergic to peanuts" has hardly a word in common
-    with "What should I not cook?"."""
-    is_standing = keeps_standing and group == "preference" and of_profile(memory.record)
-    return memory.relativity >= floor or group in _UNFLOORED or is_standing
-
-
-def _profile(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
-    """The wishes in force in all scopes, then who the user is; what is not held whole cannot tell which those are."""
-    from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — as above
-
-    found = [memory for one in held if not isinstance(one, LargeScope) for memory in one.profile()]
-    if len(held) < 2:
-        return tuple(found)
-    by_id = {memory.record.id: memory for memory in found}
-    return tuple(by_id[record.id] for record in in_force(memory.record for memory in found))
-
-
-def _gated(recalled: Recalled, gate: float, *, is_personal: bool) -> Recalled:
-    """Neighbours and sessions carry weak memories along with a strong one; without one there is only noise. Where the
-    best is doubtful, the few that pass by themselves are worth their tokens; sooner so where the user asks about
-    themselves."""
-    best = max((memory.relativity for memory in recalled.memories), default=1.0)
-    if best >= min(1.0, gate * _DOUBTFUL):
-        return recalled
-    floor = gate / _PERSONAL if is_personal else gate
-    kept = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
-    known = {memory.record.id for memory in kept}
-    over = tuple(memory for memory in recalled.memories if memory.record.id not in known)
-    if kept:
-        return replace(recalled, memories=kept, passed_over=over)
-    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over, profile=recalled.profile)
 
 
 def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:
@@ -326,14 +275,6 @@ def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Sc
     lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
     scores = relativity(lexical, most, vectors[1:] @ vectors[0], scale)
     return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])
-
-
-def _over_threshold(memories: Sequence[Memory], threshold: float) -> list[Memory]:
-    """Those over the second floor, or the three most relevant ones if fewer are."""
-    best = sorted(memories, key=lambda memory: -memory.relativity)
-    kept = {memory.record.id for memory in best[:_KEPT_ANYWAY]}
-    kept |= {memory.record.id for memory in best if memory.relativity >= threshold}
-    return [memory for memory in memories if memory.record.id in kept]
 
 
 def _messages(records: Sequence[Record]) -> list[dict[str, str]]:

@@ -50,6 +50,10 @@ class RowVectors:
             self._rows[where] = np.rint(part / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
             self._scales[where] = scales
 
+    def take(self, rows: NDArray[np.int32]) -> Floats:
+        """The vectors of some rows, shape (rows, dimensions)."""
+        return np.asarray(self._rows[rows] * self._scales[rows, None], np.float32)
+
     def dot(self, vector: Floats, count: int) -> Floats:
         """The products of the first `count` rows with a vector."""
         products = np.empty(count, np.float32)

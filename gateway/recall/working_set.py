@@ -8,17 +8,30 @@ to that); it knows neither clock nor store.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
+from gateway.recall.columns import (
+    GROUP_CODES,
+    LEARNT_PREFERENCE,
+    PROFILE_CODES,
+    Columns,
+    PlacedRow,
+    SessionEnd,
+    grow_columns,
+    is_of,
+    make_columns,
+)
 from gateway.recall.dated import said_within
+from gateway.recall.probes import probe, probe_request
 from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
-from gateway.recall.rank import Found, Posting, RankWeights, SetArrays, bm25, rank, relativity
+from gateway.recall.query import Query
+from gateway.recall.rank import Found, Ranked, RankWeights, SetArrays, bm25, rank
+from gateway.recall.relevance import coverage, is_superfluous, is_told, lift, relevance_of, score_stretches
+from gateway.recall.signals import NO_CANDIDATES, Candidates, Evidence, measure_match, pairs_of_places, signal_matrix
 from gateway.recall.term_index import TermIndex
 from gateway.recall.ties import Ties
 from gateway.recall.vectors import RowVectors
@@ -32,42 +45,14 @@ __all__ = ["WorkingSet"]
 Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
-_GROUPS = {"text": (0,), "preference": (1, 4), "tool": (2,), "skill": (3,), "chat": (0, 4), "profile": (5,)}
-"""The codes of the rows that are searched together. A preference that a model learnt (4) competes with what was said in
-a chat; one that is a sentence of a message (1) does not: the message does."""
-_LEARNT_PREFERENCE = 4
-_OF_PROFILE = (*_GROUPS["preference"], *_GROUPS["profile"])
 _IN_CONVERSATION = ("turn", "document")  # kinds with neighbours: what comes before and after
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
 _STRETCH = 16  # messages
 _LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
-_FIRST_CAPACITY = 64
 _FREE_TOKENS = 30  # the length at which a memory costs nothing in its score
 _NO_SCALE = Scale(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # rows that are struck out and still take room
-
-
-@dataclass(slots=True)
-class _Session:
-    """The end of a conversation: its newest row, its newest stretch, and how many messages that has."""
-
-    last: int = -1
-    stretch: int = -1
-    messages: int = 0
-    message_id: str = ""
-
-
-class _Placed(NamedTuple):
-    """What decides where in its conversation a row stands."""
-
-    row: int
-    session_id: str
-    message_id: str
-    kind: str
-    source: str
-    part: int
-    is_learnt: bool
 
 
 class WorkingSet:
@@ -80,23 +65,10 @@ class WorkingSet:
         self._loaded_bytes = self._record_bytes = 0  # kept: other threads ask for the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, SessionEnd] = {}
         self._stretch_lengths: list[int] = []  # terms of each
         self._vectors = RowVectors(dimensions)
-        self._columns: dict[str, NDArray[Any]] = {
-            "tokens": np.zeros(_FIRST_CAPACITY, np.int32),
-            "at": np.zeros(_FIRST_CAPACITY, np.float64),
-            "stretch": np.zeros(_FIRST_CAPACITY, np.int32),
-            "before": np.full(_FIRST_CAPACITY, -1, np.int32),
-            "after": np.full(_FIRST_CAPACITY, -1, np.int32),
-            "length": np.zeros(_FIRST_CAPACITY, np.float32),
-            "doubt": np.zeros(_FIRST_CAPACITY, np.float32),
-            "from_user": np.zeros(_FIRST_CAPACITY, np.float32),
-            "price": np.zeros(_FIRST_CAPACITY, np.float32),
-            "is_long": np.zeros(_FIRST_CAPACITY, np.bool_),
-            "group": np.zeros(_FIRST_CAPACITY, np.int8),
-            "alive": np.zeros(_FIRST_CAPACITY, np.bool_),
-        }
+        self._columns = make_columns()
         self._ties = Ties()
         self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
         self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
@@ -146,6 +118,8 @@ class WorkingSet:
         columns["alive"][:count] = is_active
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
+        columns["form"][:count] = loaded.numbers("form")
+        columns["worth"][:count] = loaded.numbers("worth")
         columns["at"][:count] = loaded.seconds("event_time")
         self._about = loaded.about()
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
@@ -157,7 +131,7 @@ class WorkingSet:
         for row, (session, message, kind, source, part) in enumerate(parts):
             if is_active[row]:
                 is_learnt = self._ties.is_learnt(row)
-                self._place(_Placed(row, session, message, kind, source, part, is_learnt), int(lengths[row]))
+                self._place(PlacedRow(row, session, message, kind, source, part, is_learnt), int(lengths[row]))
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -172,7 +146,7 @@ class WorkingSet:
             return
         columns = self._columns
         self._ties.remove(index)
-        if columns["group"][index] in _OF_PROFILE:
+        if columns["group"][index] in PROFILE_CODES:
             self._profile = None
         if not columns["alive"][index]:
             return
@@ -202,20 +176,82 @@ class WorkingSet:
     ) -> list[Memory]:
         """The best `limit` memories of a group, best first. Filters apply before ranking. `scale`: the embedder's.
         What was said in one of `periods` is more relevant."""
-        count = len(self._records)
-        if not self._alive:
-            return []
-        columns: dict[str, Any] = {name: column[:count] for name, column in self._columns.items()}
-        allowed = columns["alive"] & _is_of(columns["group"], group)
-        if allows is not None:
-            passed = np.zeros(count, np.bool_)
-            asked = np.flatnonzero(allowed)
-            passed[asked] = [allows(record) for record in self._at(asked.tolist())]
-            allowed = passed
+        columns = self._current_columns()
+        allowed = self._allowed(columns, group, allows)
         if not allowed.any():
             return []
         found, most = self._found(terms, vector, columns)
-        arrays = SetArrays(
+        arrays = self._arrays(columns, allowed, periods)
+        ranked = rank(arrays, found, weights, limit)
+        relevance = relevance_of(ranked.rows, found, most, scale, arrays.dated)
+        return self._memories(ranked, lift(relevance, ranked.rows, arrays.outranks))
+
+    def candidates(
+        self,
+        query: Query,
+        vector: Vector | None,
+        limit: int,
+        weights: RankWeights,
+        *,
+        scale: Scale = _NO_SCALE,
+        allows: Filter | None = None,
+    ) -> Candidates:
+        """What may be injected for a query, best first, with the signals that decide on it. The user's earlier
+        questions that repeat the query, and answers that know nothing, are left out."""
+        columns = self._current_columns()
+        allowed = self._allowed(columns, "chat", allows)
+        if not allowed.any():
+            return NO_CANDIDATES
+        found, most = self._found(query.terms, vector, columns)
+        distinct = [self._index.rows_of(term) for term in dict.fromkeys(query.terms)]
+        matched, rarest = coverage(distinct, len(allowed))
+        if not query.is_about_questions:
+            allowed &= ~is_superfluous(columns, matched, len(distinct))
+        arrays = self._arrays(columns, allowed, query.periods)
+        ranked = rank(arrays, found, weights, limit)
+        every = np.arange(len(allowed), dtype=np.int32)
+        relevance = relevance_of(every, found, most, scale, arrays.dated)
+        relevance[~allowed] = 0
+        cosine = None
+        if found.cosine is not None:
+            cosine = np.where(allowed, (found.cosine - scale.unrelated) / (scale.related - scale.unrelated), 0)
+        evidence = Evidence(
+            relevance=relevance,
+            words_share=np.sqrt(np.clip(found.words / most, 0, 1)) if most > 0 else np.zeros_like(found.words),
+            cosine=cosine,
+            forms=columns["form"],
+            worth=columns["worth"],
+            tokens=columns["tokens"],
+            lengths=columns["length"],
+            matched=matched,
+            rarest=rarest,
+            is_learnt=columns["is_learnt"],
+            alive=self._alive,
+            probed=probe(self._vectors.take(ranked.rows), vector, self.embedder),
+            request=probe_request(vector, self.embedder),
+            is_told=is_told(columns, allowed, matched, len(distinct)),
+        )
+        rows = ranked.rows
+        memories = self._memories(ranked, lift(relevance[rows], rows, arrays.outranks))
+        signals = signal_matrix(ranked, arrays, evidence, query, len(distinct))
+        pairs = (pairs_of_places(linked, rows) for linked in (arrays.outranks, arrays.conclusions))
+        return Candidates(tuple(memories), signals, measure_match(evidence, allowed), *pairs)
+
+    def _current_columns(self) -> Columns:
+        return {name: column[: len(self._records)] for name, column in self._columns.items()}
+
+    def _allowed(self, columns: Columns, group: str, allows: Filter | None) -> NDArray[np.bool_]:
+        """The rows of a group that a filter allows."""
+        allowed: NDArray[np.bool_] = columns["alive"] & is_of(columns["group"], group)
+        if allows is not None:
+            passed = np.zeros(len(allowed), np.bool_)
+            asked = np.flatnonzero(allowed)
+            passed[asked] = [allows(record) for record in self._at(asked.tolist())]
+            allowed = passed
+        return allowed
+
+    def _arrays(self, columns: Columns, allowed: NDArray[np.bool_], periods: Sequence[Period]) -> SetArrays:
+        return SetArrays(
             price=columns["price"],
             from_user=columns["from_user"],
             is_long=columns["is_long"],
@@ -228,10 +264,10 @@ class WorkingSet:
             conclusions=self._ties.conclusions(self._row_of),
             dated=said_within(columns["at"], self._about, periods),
         )
-        ranked = rank(arrays, found, weights, limit)
+
+    def _memories(self, ranked: Ranked, relevance: Vector) -> list[Memory]:
         rows = ranked.rows
-        relevance = _lift(_relevance(rows, found, most, scale, arrays.dated), rows, arrays.outranks)
-        columns_of = (ranked.scores, relevance, columns["tokens"][rows], ranked.parts)
+        columns_of = (ranked.scores, relevance, self._columns["tokens"][rows], ranked.parts)
         return [
             Memory(record, score, share, tokens, "stored", tuple(parts))
             for record, score, share, tokens, parts in zip(
@@ -250,7 +286,7 @@ class WorkingSet:
 
     def _standing(self) -> list[Record]:
         columns, count = self._columns, len(self._records)
-        rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], _OF_PROFILE))
+        rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], PROFILE_CODES))
         return self._at(rows.tolist())
 
     def profile(self) -> tuple[Memory, ...]:
@@ -290,7 +326,7 @@ class WorkingSet:
                 self._record_bytes += _RECORD_BYTES + 2 * len(made.text)
         return [record for row in rows if (record := records[row]) is not None]
 
-    def _found(self, terms: Sequence[str], vector: Vector | None, columns: dict[str, Any]) -> tuple[Found, float]:
+    def _found(self, terms: Sequence[str], vector: Vector | None, columns: Columns) -> tuple[Found, float]:
         """What the words and the vector of a query give, and the most that its words could give one row."""
         words = [self._index.rows_of(term) for term in dict.fromkeys(terms)]
         pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
@@ -298,18 +334,9 @@ class WorkingSet:
         by_words, most = bm25(words, columns["length"], average, self._alive)
         by_pairs, _ = bm25(pairs, columns["length"], average, self._alive)
         cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
-        return Found(words=by_words, pairs=by_pairs, stretches=self._by_stretch(words, columns), cosine=cosine), most
-
-    def _by_stretch(self, words: Sequence[Posting], columns: dict[str, Any]) -> Vector:
-        """BM25 of each stretch, as if it were one text."""
         lengths = np.asarray(self._stretch_lengths, np.float32)
-        postings: list[Posting] = []
-        for rows, counts in words:
-            by_stretch = np.bincount(columns["stretch"][rows], counts, len(lengths))
-            holding = np.flatnonzero(by_stretch).astype(np.int32)
-            postings.append((holding, by_stretch[holding].astype(np.float32)))
-        scores, _ = bm25(postings, lengths, float(lengths.mean()), len(lengths))
-        return scores
+        stretches = score_stretches(words, columns["stretch"], lengths)
+        return Found(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine), most
 
     def _append(self, index: int, row: Row, length: int) -> None:
         record, columns = row.record, self._columns
@@ -326,22 +353,24 @@ class WorkingSet:
             self._vectors.put(index, row.vector[None])
         columns["doubt"][index] = SUSPICIOUS in record.info
         columns["tokens"][index] = row.tokens
+        columns["form"][index] = row.form
+        columns["worth"][index] = row.worth
         columns["at"][index] = record.event_time
         if ABOUT in record.info and (told := period_of(record.info)) is not None:
             self._about[index] = told
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         names = record.session_id, record.message_id, record.kind, record.source
-        self._place(_Placed(index, *names, record.part, self._ties.is_learnt(index)), length)
+        self._place(PlacedRow(index, *names, record.part, self._ties.is_learnt(index)), length)
         self._alive += 1
         self._total_length += length
 
-    def _place(self, placed: "_Placed", length: int) -> None:
+    def _place(self, placed: "PlacedRow", length: int) -> None:
         """Put a row at the end of its conversation; what was said are neighbours."""
         columns, group = self._columns, group_of(placed.kind)
         session = self._sessions.get(placed.session_id)
         if session is None:
-            session = self._sessions[placed.session_id] = _Session()
+            session = self._sessions[placed.session_id] = SessionEnd()
         if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):
             session.stretch, session.messages = len(self._stretch_lengths), 0
             self._stretch_lengths.append(0)
@@ -349,8 +378,9 @@ class WorkingSet:
         self._stretch_lengths[session.stretch] += length
         columns["stretch"][placed.row] = session.stretch
         is_preference = group == "preference" and placed.is_learnt
-        columns["group"][placed.row] = _LEARNT_PREFERENCE if is_preference else _GROUPS[group][0]
+        columns["group"][placed.row] = LEARNT_PREFERENCE if is_preference else GROUP_CODES[group][0]
         columns["from_user"][placed.row] = placed.source == "user"
+        columns["is_learnt"][placed.row] = placed.is_learnt
         if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
             columns["is_long"][placed.row] = True
             if placed.part and session.message_id == placed.message_id:
@@ -363,38 +393,4 @@ class WorkingSet:
 
     def _reserve(self, count: int) -> None:
         self._vectors.reserve(count)
-        capacity = len(self._columns["tokens"])
-        if count <= capacity:
-            return
-        capacity = max(count, capacity + capacity // 2)
-        for name, column in self._columns.items():
-            grown = np.full(capacity, -1 if name in ("before", "after") else 0, column.dtype)
-            grown[: len(self._records)] = column[: len(self._records)]
-            self._columns[name] = grown
-
-
-def _is_of(groups: NDArray[np.int8], name: str) -> NDArray[np.bool_]:
-    """True for the rows that are searched together under this name."""
-    found: NDArray[np.bool_] = groups == _GROUPS[name][0]
-    for code in _GROUPS[name][1:]:
-        found |= groups == code
-    return found
-
-
-def _lift(relevance: Vector, rows: NDArray[np.int32], outranks: NDArray[np.int32] | None) -> Vector:
-    """A correction is at least as relevant as what it corrects. Shapes (n,), (n,) and (m, 2): the first of a pair
-    stands before the second."""
-    if outranks is None or not len(outranks):
-        return relevance
-    place = {row: index for index, row in enumerate(rows.tolist())}
-    for first, second in outranks[np.isin(outranks, rows).all(axis=1)].tolist():
-        relevance[place[first]] = max(relevance[place[first]], relevance[place[second]])
-    return relevance
-
-
-def _relevance(rows: NDArray[np.int32], found: Found, most: float, scale: Scale, dated: Vector | None) -> Vector:
-    """0 to 1 for each row; half way to 1 where it was said in the time that is asked about."""
-    relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
-    if dated is not None:
-        relevance += dated[rows] * (1 - relevance) / 2
-    return relevance
+        grow_columns(self._columns, count, len(self._records))

@@ -10,11 +10,10 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from gateway.store.dates import offset_in
+from gateway.remember.measure import measure
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
-from gateway.store.terms import stored_terms
 
 __all__ = ["Progress", "Reindexer"]
 
@@ -122,15 +121,18 @@ class Reindexer:
         by_id = {row.record.id: vector for row, vector in zip(missing, vectors, strict=True)}
 
         def finish() -> list[Row]:
+            measured = [measure(row.record, self._count) for row in rows]
             return [
                 replace(
                     row,
                     vector=by_id.get(row.record.id, row.vector),
                     embedder=embedder.name,
-                    terms=tuple(stored_terms(row.record.text, row.record.event_time + offset_in(row.record.info))),
-                    tokens=self._count(row.record.text),
+                    terms=measures.terms,
+                    tokens=measures.tokens,
+                    form=measures.form,
+                    worth=measures.worth,
                 )
-                for row in rows
+                for row, measures in zip(rows, measured, strict=True)
             ]
 
         finished = await asyncio.to_thread(finish)

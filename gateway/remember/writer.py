@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import heap
-from gateway.store.dates import offset_in
+from gateway.remember.measure import measure
 from gateway.store.embed import Embedders, EmbedFailed
 from gateway.store.journal import Entry, Journal, JournalFailed
 from gateway.store.loaded import Row
 from gateway.store.memories import MemoryStore, StoreFailed
-from gateway.store.terms import stored_terms
 from gateway.telemetry import Telemetry
 from gateway.turn import Record
 
@@ -243,15 +242,19 @@ class Writer:
     async def _rows(self, entries: Sequence[Entry]) -> list[Row]:
         records = [entry.record for entry in entries]
         vectors = await self._vectors(records)
-        measured = await asyncio.to_thread(
-            lambda: [
-                (tuple(stored_terms(one.text, one.event_time + offset_in(one.info))), self._count(one.text))
-                for one in records
-            ]
-        )
+        measured = await asyncio.to_thread(lambda: [measure(record, self._count) for record in records])
         return [
-            Row(record=record, vector=vector, embedder=name, terms=words, tokens=tokens, seq=entry.seq)
-            for entry, record, (name, vector), (words, tokens) in zip(entries, records, vectors, measured, strict=True)
+            Row(
+                record=record,
+                vector=vector,
+                embedder=name,
+                terms=measures.terms,
+                tokens=measures.tokens,
+                seq=entry.seq,
+                form=measures.form,
+                worth=measures.worth,
+            )
+            for entry, record, (name, vector), measures in zip(entries, records, vectors, measured, strict=True)
         ]
 
     async def _vectors(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":

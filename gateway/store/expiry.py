@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from gateway.store.loaded import Loaded
 from gateway.store.memories import MemoryStore
+from gateway.text.worth import TASK_WORTH
 from gateway.turn import Record
 
 __all__ = ["crowded", "older", "stale", "talkative"]
@@ -14,14 +15,16 @@ __all__ = ["crowded", "older", "stale", "talkative"]
 _HEX = re.compile(r"[0-9a-f]+")
 _WORD = re.compile(r"[a-z]+")
 _IDS_AT_ONCE = 500
+_IS_TASK = f"kind = 'turn' AND form >= 0 AND worth < {TASK_WORTH}"
 
 
 async def older(store: MemoryStore, kind: str, before: float, limit: int) -> list[Record]:
-    """Some memories of a kind that were made before a moment (seconds since 1970)."""
+    """Some memories of a kind that were made before a moment (seconds since 1970). The kind `task`: messages that are
+    tasks, and the generic answers to them, by their worth."""
     if not _WORD.fullmatch(kind):
         raise ValueError("a kind is a word")
-    moment = _moment(before)
-    condition = f"kind = '{kind}' AND status != 'deleted' AND created_at < TIMESTAMP '{moment}'"
+    is_kind = _IS_TASK if kind == "task" else f"kind = '{kind}'"
+    condition = f"{is_kind} AND status != 'deleted' AND created_at < TIMESTAMP '{_moment(before)}'"
     found: list[Record] = []
     for number in store.buckets:
         tables = await store.rows(number, condition, ["id"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.store.dates import ABOUT, Period, period_of
+from gateway.text.form import UNKNOWN_FORM
 from gateway.turn import Record, Scope
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ OBJECTS = ("info", "metadata")  # stored as JSON
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number."""
+    """A record with what searching needs. `vector` is None where no embedder answered; `seq` is its journal number;
+    `form` is the packed form of its text (see `gateway.text.form`), `worth` what it is worth as a memory."""
 
     record: Record
     vector: "NDArray[np.float32] | None"
@@ -39,6 +41,8 @@ class Row:
     terms: tuple[str, ...]
     tokens: int
     seq: int = 0
+    form: int = UNKNOWN_FORM
+    worth: float = 0.0
 
 
 class Loaded:
@@ -164,7 +168,8 @@ class Loaded:
         self._table = self.by_scope()
         vectors = self._table.column("vector").to_pylist()
         extra = zip(
-            *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq")), strict=True
+            *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq", "form", "worth")),
+            strict=True,
         )
         return [
             Row(
@@ -174,8 +179,12 @@ class Loaded:
                 terms=tuple(words.split()),
                 tokens=size,
                 seq=seq,
+                form=form,
+                worth=worth,
             )
-            for record, vector, (embedder, words, size, seq) in zip(self.records(), vectors, extra, strict=True)
+            for record, vector, (embedder, words, size, seq, form, worth) in zip(
+                self.records(), vectors, extra, strict=True
+            )
         ]
 
 

@@ -30,6 +30,8 @@ def _schema(dimensions: int) -> Any:
         "text": pa.utf8(),
         "fts": pa.utf8(),
         "tokens": pa.int32(),
+        "form": pa.int64(),
+        "worth": pa.float32(),
         "tags": pa.list_(pa.utf8()),
         "links": pa.list_(pa.utf8()),
         "version": pa.int32(),
@@ -61,6 +63,8 @@ def to_arrow(rows: Sequence[Row], dimensions: int) -> Any:
     columns["metadata"] = [orjson.dumps(dict(row.record.metadata)).decode() for row in rows]
     columns["fts"] = [" ".join(row.terms) for row in rows]
     columns["tokens"] = [row.tokens for row in rows]
+    columns["form"] = [row.form for row in rows]
+    columns["worth"] = [row.worth for row in rows]
     columns["seq"] = [row.seq for row in rows]
     fits = [row.vector is not None and len(row.vector) == dimensions for row in rows]
     nothing = [0.0] * dimensions  # LanceDB's upsert takes no missing vectors; such a row has no embedder

@@ -19,11 +19,17 @@ from gateway.store.lean_import import connecting
 from gateway.store.mending import drop_torn_indexes, has_torn_index, is_torn, marked_rows, mended
 from gateway.store.near import index_keys
 from gateway.store.schema import to_arrow
+from gateway.text.form import UNKNOWN_FORM
 
 __all__ = ["Bucket", "Tables", "scope_groups"]
 
 _log = logging.getLogger("gateway.store")
-_ADDED_COLUMNS = {"version": "CAST(1 AS INT)", "metadata": "'{}'"}
+_ADDED_COLUMNS = {
+    "version": "CAST(1 AS INT)",
+    "metadata": "'{}'",
+    "form": f"CAST({UNKNOWN_FORM} AS BIGINT)",
+    "worth": "CAST(0 AS FLOAT)",
+}
 """Columns that tables of earlier versions lack, with the value of their rows."""
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 __all__ = ["TERMS_VERSION", "is_cjk", "is_question", "likeness", "stored_terms", "terms"]
 
-TERMS_VERSION = 2  # raised with each change of what `stored_terms` gives: stored rows are brought up to date then
+TERMS_VERSION = 3  # raised with each change of what is stored of a text beside its vector: rows are updated then
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W\d_]{{1,3}}\b)?")

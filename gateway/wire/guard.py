@@ -6,13 +6,12 @@ no log line holds the bytes of a request.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -61,11 +60,19 @@ _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
 _CORS_HEADERS = (
     "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, "
-    "x-memory-budget, x-memory-task, idempotency-key, openai-organization, openai-project, openai-beta, x-api-key, "
+    "x-memory-budget, x-memory-selectivity, x-memory-task, idempotency-key, openai-organization, openai-project, "
+    "openai-beta, x-api-key, "
     "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
 )
 _SINGLE: Final = (
-    *("x-memory-user", "x-memory-session", "x-memory-mode", "x-memory-budget", "idempotency-key"),
+    *(
+        "x-memory-user",
+        "x-memory-session",
+        "x-memory-mode",
+        "x-memory-budget",
+        "x-memory-selectivity",
+        "idempotency-key",
+    ),
     *("x-gateway-key", "authorization", "x-api-key", "api-key"),
 )
 # a pair, or one half of it, behind all backslashes that stand before: only an odd number of them begins an escape
@@ -348,17 +355,6 @@ def _whole_character(match: re.Match[bytes]) -> bytes:
     if slashes is None:
         return _REPLACEMENT
     return match[0] if match["pair"] or len(slashes) % 2 == 0 else slashes[:-1] + _REPLACEMENT
-
-
-def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:
-    """A whole number of a header, 0 to `most`; None if the header is not there. Raises BadRequest."""
-    value = headers.get(name)
-    if value is None:
-        return None
-    with contextlib.suppress(ValueError):
-        if value.isascii() and value.isdigit() and 0 <= int(value) <= most:
-            return int(value)
-    raise BadRequest(f"{name} must be a whole number from 0 to {most}", param=name)
 
 
 async def _with_single_slashes(request: web.Request) -> web.StreamResponse:

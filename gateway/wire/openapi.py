@@ -41,6 +41,7 @@ _MEMORY_HEADERS: Final = {
     "x-memory-session": "Which conversation.",
     "x-memory-mode": "on, read, write or off.",
     "x-memory-budget": "Tokens that memories may take.",
+    "x-memory-selectivity": "How sure it must be that a memory helps, 0 to 1; 0: whatever fits is injected.",
     "x-memory-task": "Name of a task that the front end asks on its own account, such as `title`: no memory.",
 }
 _LINES: Final = "application/x-ndjson"

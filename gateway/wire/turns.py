@@ -14,7 +14,8 @@ from gateway.errors import BadRequest
 from gateway.identity import derived_session, named_session, scope_of
 from gateway.text.clients import AGENT_HEADERS
 from gateway.turn import Ask, Identity, MemoryMode, MemoryStatus, Principal, Recalled, Right, Turn
-from gateway.wire.guard import header_number, principal_of, request_id_of, set_request_id
+from gateway.wire.guard import principal_of, request_id_of, set_request_id
+from gateway.wire.headers import header_number, header_share
 from gateway.wire.sessions import Sessions
 from gateway.wire.users import Users
 
@@ -55,6 +56,7 @@ class Turns:
             dialect=dialect,
             mode=mode,
             token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
+            selectivity=header_share(headers, "x-memory-selectivity"),
             identity=identity if mode is not MemoryMode.OFF else None,
             user=user or "",
             recalled=Recalled(MemoryStatus.AMBIGUOUS, reason="users") if is_ambiguous else Recalled(MemoryStatus.OFF),

@@ -120,7 +120,11 @@ async def test_what_was_archived_comes_back_when_a_question_finds_nothing_else(
 
 async def test_a_chat_that_finds_nothing_has_the_archive_looked_into(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(
-        tmp_path, upstream.url, memory__retention__condense_over=100, memory__recall__gate=0.9, memory__enabled=True
+        tmp_path,
+        upstream.url,
+        memory__retention__condense_over=100,
+        memory__recall__selectivity=1.0,
+        memory__enabled=True,
     )
     async with running_gateway(config) as gateway:
         await filled(gateway)

@@ -36,7 +36,7 @@ async def test_recall_does_not_fall(tmp_path: Path, conversations: Conversations
     current = [score.current for score in at(scores, 256) if score.current is not None]
     assert all(current), "what is newer must be there, and come after what it replaces"
     noise = [score for score in at(scores, 512) if score.recall is None]
-    assert sum(score.tokens for score in noise) / len(noise) <= MOST_NOISE
+    assert sum(score.noise for score in noise) / len(noise) <= MOST_NOISE
 
 
 def at(scores: list[Score], budget: int) -> list[Score]:
@@ -65,7 +65,7 @@ async def test_the_command_compares_two_configurations_and_saves_and_draws(tmp_p
     done = await run(tmp_path, "small.json", *options)
     assert done.returncode == 0, done.stderr
     assert "against other.yaml" in done.stdout
-    assert "Nothing answers, and something was injected" in done.stdout
+    assert "Nothing answers" in done.stdout
     saved = json.loads((tmp_path / "out.json").read_text())
     assert [one["configuration"] for one in saved["runs"]] == ["config.yaml", "other.yaml"]
     first, second = (one["recall"][0]["mean"] for one in saved["runs"])

@@ -63,7 +63,7 @@ async def test_what_was_not_relevant_enough_is_told_too(gateway: Running) -> Non
     reply = await gateway.chat("Prove the theorem of Pythagoras", session="two")
     assert reply.headers["x-memory-status"] == "miss"
     told = (await gateway.get(f"/v1/memory/explain/{reply.headers['x-gateway-request-id']}")).json
-    assert told["reason"] == "irrelevant"
+    assert told["reason"] == "not_needed"
     assert {one["outcome"] for one in told["candidates"]} == {"not relevant enough"}
 
 

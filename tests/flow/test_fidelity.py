@@ -52,7 +52,7 @@ async def test_a_stream_without_done_but_with_a_finish_reason_is_whole(
     reply = await gateway.chat("What is the moon?", session="one", stream=True)
     assert reply.body == b"".join(pieces)
     await gateway.settled()
-    await gateway.chat("What is the moon made of, did you say?", session="two")
+    await gateway.chat("What did you say the moon is made of?", session="two")
     assert "assistant: The moon is made of rock." in upstream.last.body.decode()
 
 

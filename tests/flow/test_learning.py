@@ -139,7 +139,7 @@ async def test_the_chat_path_asks_no_model_and_waits_for_none(school: tuple[Runn
         assert (await gateway.chat(f"My locker has the number {number}.", session="one")).status == 200
     assert time.monotonic() - began < 5
     await gateway.settled()
-    assert (await gateway.chat("Which number?", session="two")).headers["x-memory-status"] == "hit"
+    assert (await gateway.chat("Which number does my locker have?", session="two")).headers["x-memory-status"] == "hit"
 
 
 async def test_a_new_fact_replaces_the_old_one_and_undo_brings_it_back(school: tuple[Running, Teacher]) -> None:

@@ -106,7 +106,8 @@ def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     "key",
     [
         "server: {port: %s}", "server: {shutdown_timeout: %s}", "server: {keep_alive: %s}", "limits: {body_mb: %s}",
-        "limits: {silence: %s}", "memory: {recall: {gate: %s}}", "memory: {retention: {max_age_days: {turn: %s}}}",
+        "limits: {silence: %s}", "memory: {recall: {selectivity: %s}}",
+        "memory: {retention: {max_age_days: {turn: %s}}}",
         "memory: {retention: {max_per_cube: %s}}", "usage: {prices: {m: {prompt: %s, completion: 1}}}",
         "plugins: [{use: audit, timeout_ms: %s}]", "upstreams: [{name: a, base_url: 'http://x/v1', weight: %s}]",
         "upstreams: [{name: a, base_url: 'http://x/v1', timeouts: {idle: %s}}]",

@@ -15,6 +15,7 @@ __all__ = ["Conversation", "Entry", "Role", "read_conversation", "user_entry"]
 
 _QUERY = 3  # latest messages of a turn that are searched with
 _MOST = 32  # messages of one turn
+_ANSWER_READ = 300  # characters of the answer before a message that belong to its context
 
 
 class Role(Enum):
@@ -99,11 +100,12 @@ def read_conversation(
         later = later if role is Role.OTHER else role
         index -= 1
     before = _latest_turn(index, entry_at)
+    answered = entry_at(index).answer[:_ANSWER_READ] if index >= 0 and before is not None else ""
     opening, answer = _first_exchange(end, entry_at)
     said = tuple(turn.text for turn in reversed(turns[:_MOST]) if turn.text.strip())
     return Conversation(
         messages=said,
-        context=before.text if before is not None else "",
+        context=f"{before.text}\n{answered}".strip() if before is not None else "",
         opening=opening,
         first_answer=answer,
         is_step=is_step or (not turns and has_result),

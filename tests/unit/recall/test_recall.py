@@ -48,7 +48,7 @@ def recall(store: Store | None, config: RecallConfig = SHORT) -> Recall:
 
 
 async def test_it_never_raises_and_tells_what_happened() -> None:
-    asked = turn("stored fact?")
+    asked = turn("What is my stored fact?")
     store = Store()
     store.gate.clear()
     cases = [(None, "loading"), (store, "deadline"), (BrokenStore(), "fault")]
@@ -62,12 +62,12 @@ async def test_a_user_whose_memories_are_loaded_first_is_waited_for_longer() -> 
     store.gate.clear()
     made = recall(store, RecallConfig(deadline_ms=50, cold_deadline_ms=10_000))
     asyncio.get_running_loop().call_later(0.2, store.gate.set)
-    assert (await made.recall(turn("stored fact?"))).memories
+    assert (await made.recall(turn("What is my stored fact?"))).memories
     assert made._deadline([SCOPE]) == 0.05, "and then no more"
 
 
 async def test_without_vectors_it_is_partial() -> None:
-    recalled = await recall(Store()).recall(turn("stored fact?"))
+    recalled = await recall(Store()).recall(turn("What is my stored fact?"))
     assert recalled.status is MemoryStatus.PARTIAL
     assert recalled.memories[0].record.text == "stored fact"
 

@@ -2,7 +2,7 @@ import pytest
 
 from gateway.config import LimitsConfig
 from gateway.errors import BadRequest, GatewayError
-from gateway.wire.guard import error_response, face_of, header_number, parse_json
+from gateway.wire.guard import error_response, face_of, parse_json
 
 ERROR = GatewayError("what", code="c", param="p")
 
@@ -38,11 +38,3 @@ def test_deep_json_is_refused_and_brackets_in_strings_are_not_depth() -> None:
         parse_json(b"[" * 9 + b"]" * 9, limits)
     with pytest.raises(BadRequest, match="line 1, column 2"):
         parse_json(b"{x", limits)
-
-
-@pytest.mark.parametrize("value", ["-1", "1.5", "", "x", "1001", "１"])
-def test_a_number_in_a_header_is_checked(value: str) -> None:
-    with pytest.raises(BadRequest):
-        header_number({"n": value}, "n", 1000)
-    assert header_number({}, "n", 1000) is None
-    assert header_number({"n": "1000"}, "n", 1000) == 1000

@@ -21,7 +21,7 @@ def user(content: Any) -> dict[str, Any]:
 
 def test_the_last_user_message_is_the_query() -> None:
     ask = read_chat(chat(user("one"), {"role": "assistant", "content": "a"}, user("two")), 10)
-    assert (ask.opening, ask.context, ask.query, ask.is_step) == ("one", "one", "two", False)
+    assert (ask.opening, ask.context, ask.query, ask.is_step) == ("one", "one\na", "two", False)
     step = read_chat(chat(user("one"), {"role": "assistant", "content": None}, {"role": "tool", "content": "t"}), 10)
     assert (step.query, step.is_step) == ("one", True)
     assert read_chat(chat({"role": "system", "content": "s"}), 10).query == ""

@@ -60,7 +60,7 @@ def test_a_system_message_behind_the_users_makes_no_step(read: Read) -> None:
 @ALL
 def test_a_prefilled_answer_makes_no_step(read: Read) -> None:
     ask = read([user("a"), assistant("b"), user("I keep two goldfish"), assistant("{")])
-    assert (ask.messages, ask.is_step, ask.is_repeated, ask.context) == (("I keep two goldfish",), False, True, "a")
+    assert (ask.messages, ask.is_step, ask.is_repeated, ask.context) == (("I keep two goldfish",), False, True, "a\nb")
 
 
 @ALL
@@ -74,7 +74,7 @@ def test_several_messages_in_a_row_are_one_turn(read: Read) -> None:
 def test_only_results_of_tools_behind_the_user_make_a_step(read: Read) -> None:
     calls = CALLS[read]
     step = read([user("old"), assistant("answer"), user("how many?"), *calls])
-    assert (step.messages, step.is_step, step.context) == (("how many?",), True, "old")
+    assert (step.messages, step.is_step, step.context) == (("how many?",), True, "old\nanswer")
     again = read([user("how many?"), *calls, user("and today?")])
     assert (again.messages, again.is_step) == (("how many?", "and today?"), False)
     assert step.first_answer == "answer"

@@ -1,0 +1,102 @@
+"""The columns of a working set: what filters and ranking need of each row, as arrays that grow."""
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "GROUP_CODES",
+    "LEARNT_PREFERENCE",
+    "PROFILE_CODES",
+    "Columns",
+    "PlacedRow",
+    "SessionEnd",
+    "grow_columns",
+    "is_of",
+    "make_columns",
+]
+
+Columns = dict[str, NDArray[Any]]
+
+GROUP_CODES: Final = {
+    "text": (0,),
+    "preference": (1, 4),
+    "tool": (2,),
+    "skill": (3,),
+    "chat": (0, 4),
+    "profile": (5,),
+}
+"""The codes of the rows that are searched together. A preference that a model learnt (4) competes with what was said in
+a chat; one that is a sentence of a message (1) does not: the message does."""
+LEARNT_PREFERENCE: Final = 4
+PROFILE_CODES: Final = (*GROUP_CODES["preference"], *GROUP_CODES["profile"])
+_FIRST_CAPACITY: Final = 64
+_TYPES: Final = {
+    "tokens": np.int32,
+    "at": np.float64,
+    "stretch": np.int32,
+    "before": np.int32,
+    "after": np.int32,
+    "length": np.float32,
+    "doubt": np.float32,
+    "from_user": np.float32,
+    "price": np.float32,
+    "is_long": np.bool_,
+    "group": np.int8,
+    "form": np.int64,
+    "worth": np.float32,
+    "is_learnt": np.bool_,
+    "alive": np.bool_,
+}
+_NEIGHBOURS: Final = ("before", "after")  # row numbers; -1 where there is none
+
+
+@dataclass(slots=True)
+class SessionEnd:
+    """The end of a conversation: its newest row, its newest stretch, and how many messages that has."""
+
+    last: int = -1
+    stretch: int = -1
+    messages: int = 0
+    message_id: str = ""
+
+
+class PlacedRow(NamedTuple):
+    """What decides where in its conversation a row stands."""
+
+    row: int
+    session_id: str
+    message_id: str
+    kind: str
+    source: str
+    part: int
+    is_learnt: bool
+
+
+def make_columns() -> Columns:
+    """Empty columns."""
+    return {name: _empty(name, _FIRST_CAPACITY) for name in _TYPES}
+
+
+def grow_columns(columns: Columns, count: int, used: int) -> None:
+    """Make room for `count` rows; the first `used` are kept."""
+    capacity = len(columns["tokens"])
+    if count <= capacity:
+        return
+    for name, column in columns.items():
+        columns[name] = _empty(name, max(count, capacity + capacity // 2))
+        columns[name][:used] = column[:used]
+
+
+def is_of(groups: NDArray[np.int8], name: str) -> NDArray[np.bool_]:
+    """True for the rows that are searched together under this name."""
+    members: NDArray[np.bool_] = groups == GROUP_CODES[name][0]
+    for code in GROUP_CODES[name][1:]:
+        members |= groups == code
+    return members
+
+
+def _empty(name: str, capacity: int) -> NDArray[Any]:
+    return np.full(capacity, -1 if name in _NEIGHBOURS else 0, _TYPES[name])

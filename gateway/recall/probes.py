@@ -1,0 +1,36 @@
+"""The probes of the policy as arrays: fitted directions in the space of the default embedder's vectors. Pure."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.text.policy import POLICY
+
+__all__ = ["UNPROBED", "probe", "probe_request"]
+
+Floats = NDArray[np.float32]
+
+_METRIC: Final = np.asarray(POLICY.probes.metric, np.float32)
+_MEMORY: Final = np.asarray(POLICY.probes.memory, np.float32)
+_REQUEST: Final = np.asarray(POLICY.probes.request, np.float32)
+UNPROBED: Final = np.nan
+"""Of signals that no probe gives: vectors are missing, or another embedder's."""
+
+
+def has_probes(embedder: str) -> bool:
+    """True if the probes are of this embedder."""
+    return embedder == POLICY.probes.embedder
+
+
+def probe(vectors: Floats, query: Floats | None, embedder: str) -> Floats:
+    """How each of these vectors, shape (n, dimensions), suits a query, and how much it is like that of a memory that
+    answers something; shape (n, 2)."""
+    if query is None or not has_probes(embedder):
+        return np.full((len(vectors), 2), UNPROBED, np.float32)
+    return np.asarray(vectors @ np.stack([query * _METRIC, _MEMORY], axis=1), np.float32)
+
+
+def probe_request(query: Floats | None, embedder: str) -> float | None:
+    """How much a request is like one that needs memory; None where that cannot be told."""
+    return None if query is None or not has_probes(embedder) else float(query @ _REQUEST)

@@ -1,0 +1,216 @@
+"""What is known of each candidate of a search, as one row of numbers: the input of the learned order. Pure.
+
+All of it comes from arrays that the search has anyway: parts of the score, relevance of the memory and of its
+neighbours, forms of the texts, worth, lengths and places.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.recall.query import Query
+from gateway.recall.rank import Ranked, SetArrays
+from gateway.text.form import FEATURES, FORM_BITS
+from gateway.turn import SCORE_PARTS, Memory
+
+__all__ = [
+    "NO_CANDIDATES",
+    "SIGNALS",
+    "Candidates",
+    "Evidence",
+    "Match",
+    "form_matrix",
+    "measure_match",
+    "pairs_of_places",
+    "signal_matrix",
+]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+_LEVELS = 15.0
+_LOGIT_LIMIT = 6.0
+_QUERY = tuple(f"query {name}" for name in (*FEATURES, "tokens", "terms"))
+_OWN = tuple(f"own {name}" for name in FEATURES)
+_ASKED = ("orders", "asks", "tells", "has_self", "mine", "opens_with_order", "code", "reaction")
+_BEFORE = tuple(f"before {name}" for name in _ASKED)
+_SINGLE = (
+    "gap", "rank", "relevance", "words share", "cosine", "context", "context gap", "from user", "is long", "tokens",
+    "worth", "rank by words", "rank by meaning", "likeness", "matched", "rarest", "place", "rows", "answer unsure",
+    "has before", "is learnt", "after cosine", "before cosine", "metric", "memory probe",
+)  # fmt: skip
+SIGNALS: Final = (*SCORE_PARTS, *_SINGLE, *_OWN, *_BEFORE, *_QUERY)
+"""Names of the columns of a signal matrix."""
+_NO_PAIRS: Final = np.zeros((0, 2), np.int32)
+_ASKED_PLACES = np.asarray([FEATURES.index(name) for name in _ASKED])
+_UNSURE = FEATURES.index("is_unsure")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the signals of a search are made of beside its ranking; arrays of length n, the number of rows.
+
+    `relevance`: 0–1. `words_share`: BM25 of the words, as a share of the most. `cosine`: on the embedder's scale, 0
+    unrelated, 1 related (None without a vector). `forms`: packed. `matched`: how many of the query's distinct terms a
+    row has. `rarest`: the inverse frequency of the rarest of them, as a share of the query's rarest. `probed`: of the
+    ranked rows, shape (candidates, 2), what the probes give (see `probe`); `request` the same of the query, None
+    without probes.
+    """
+
+    relevance: Floats
+    words_share: Floats
+    cosine: Floats | None
+    forms: NDArray[np.int64]
+    worth: Floats
+    tokens: Ints
+    lengths: Floats
+    matched: Floats
+    rarest: Floats
+    is_learnt: NDArray[np.bool_]
+    alive: int
+    probed: Floats
+    request: float | None
+    is_told: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """How well a query matches a memory as a whole: the best of all rows, and of those with worth. `meaning` is on the
+    embedder's scale, `relevance` in logits, `words` a share. `rows`: how many there are. `request`: what the probe of
+    requests gives; None without one. `is_told`: a statement of the user has all words of the query."""
+
+    meaning: float = 0.0
+    worthy_meaning: float = 0.0
+    relevance: float = -_LOGIT_LIMIT
+    worthy_relevance: float = -_LOGIT_LIMIT
+    worthy_words: float = 0.0
+    rarest: float = 0.0
+    rows: int = 0
+    request: float | None = None
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Memories, best first; their signals, shape (memories, len(SIGNALS)); and how the query matches them all.
+
+    `corrections` and `conclusions` are pairs of places among the memories, shape (m, 2): the first corrects the second,
+    and stands before it; the first was concluded from the second, and stands behind the best of these.
+    """
+
+    memories: tuple[Memory, ...]
+    signals: Floats
+    match: Match
+    corrections: Ints = field(default_factory=lambda: _NO_PAIRS)
+    conclusions: Ints = field(default_factory=lambda: _NO_PAIRS)
+
+
+NO_CANDIDATES: Final = Candidates((), np.zeros((0, len(SIGNALS)), np.float32), Match())
+
+
+def pairs_of_places(pairs: Ints | None, rows: Ints) -> Ints:
+    """Pairs of rows as pairs of their places among `rows`; those that are not there are left out."""
+    if pairs is None or not len(pairs):
+        return _NO_PAIRS
+    present = pairs[np.isin(pairs, rows).all(axis=1)]
+    order = np.argsort(rows)
+    return np.asarray(order[np.searchsorted(rows, present, sorter=order)], np.int32)
+
+
+def measure_match(evidence: Evidence, allowed: NDArray[np.bool_]) -> Match:
+    """See `Match`."""
+    logits = _logit(evidence.relevance)
+    worthy = allowed & (evidence.worth > 0)
+    cosine = evidence.cosine
+
+    def best(values: Floats, chosen: NDArray[np.bool_], least: float) -> float:
+        return float(values.max(where=chosen, initial=least))
+
+    return Match(
+        meaning=0.0 if cosine is None else best(cosine, allowed, 0.0),
+        worthy_meaning=0.0 if cosine is None else best(cosine, worthy, 0.0),
+        relevance=best(logits, allowed, -_LOGIT_LIMIT),
+        worthy_relevance=best(logits, worthy, -_LOGIT_LIMIT),
+        worthy_words=best(evidence.words_share, worthy, 0.0),
+        rarest=best(evidence.rarest, worthy, 0.0),
+        rows=evidence.alive,
+        request=evidence.request,
+        is_told=evidence.is_told,
+    )
+
+
+def form_matrix(packed: NDArray[np.int64]) -> Floats:
+    """Packed forms as features, shape (n, features); zeros where a form is not known."""
+    known = np.where(packed < 0, 0, packed)
+    shifts = np.arange(len(FEATURES), dtype=np.int64) * FORM_BITS
+    return ((known[:, None] >> shifts) & 15).astype(np.float32) * np.float32(1 / _LEVELS)
+
+
+def signal_matrix(ranked: Ranked, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:
+    """Shape (candidates, len(SIGNALS)), in the order of the ranking. `terms`: how many distinct ones the query has."""
+    rows, count = ranked.rows, len(ranked.rows)
+    before, after = arrays.before[rows], arrays.after[rows]
+    has_before, has_after = before >= 0, after >= 0
+    logits = _logit(evidence.relevance)
+    context = _context(logits, rows, before, after)
+    own = form_matrix(evidence.forms[rows])
+    earlier = form_matrix(evidence.forms[before]) * has_before[:, None]
+    later = form_matrix(evidence.forms[after]) * has_after[:, None]
+    cosine = np.zeros(len(logits), np.float32) if evidence.cosine is None else evidence.cosine
+    single = (
+        (ranked.scores[0] - ranked.scores) / 5 if count else ranked.scores,
+        np.log1p(np.arange(count, dtype=np.float32)),
+        logits[rows],
+        evidence.words_share[rows],
+        cosine[rows],
+        context,
+        logits.max(initial=-_LOGIT_LIMIT) - context,
+        arrays.from_user[rows],
+        arrays.is_long[rows],
+        arrays.price[rows],
+        evidence.worth[rows],
+        _log_ranks(evidence.words_share[rows]),
+        _log_ranks(cosine[rows]),
+        2 * evidence.matched[rows] / np.maximum(evidence.lengths[rows] + terms, 1),
+        evidence.matched[rows] / max(terms, 1),
+        evidence.rarest[rows],
+        rows / len(logits),
+        np.full(count, np.log1p(evidence.alive) / 5, np.float32),
+        later[:, _UNSURE],
+        has_before,
+        evidence.is_learnt[rows],
+        np.where(has_after, cosine[after], 0),
+        np.where(has_before, cosine[before], 0),
+        evidence.probed[:, 0],
+        evidence.probed[:, 1],
+    )
+    columns = np.stack([np.asarray(column, np.float32) for column in single], axis=1)
+    asked = np.broadcast_to(_query_signals(query, terms), (count, len(_QUERY)))
+    return np.concatenate([ranked.parts, columns, own, earlier[:, _ASKED_PLACES], asked], axis=1)
+
+
+def _context(logits: Floats, rows: Ints, before: Ints, after: Ints) -> Floats:
+    """The relevance of each row or of its neighbours, whichever is greater."""
+    of_neighbours = np.maximum(
+        np.where(before >= 0, logits[before], -_LOGIT_LIMIT), np.where(after >= 0, logits[after], -_LOGIT_LIMIT)
+    )
+    return np.asarray(np.maximum(logits[rows], of_neighbours), np.float32)
+
+
+def _query_signals(query: Query, terms: int) -> Floats:
+    form = [getattr(query.form, name) for name in FEATURES]
+    return np.asarray([*form, np.log1p(query.tokens) / 3, terms / 10], np.float32)
+
+
+def _logit(shares: Floats) -> Floats:
+    bounded = np.clip(shares, 1e-3, 1 - 1e-3)
+    return np.asarray(np.log(bounded / (1 - bounded)), np.float32)
+
+
+def _log_ranks(values: Floats) -> Floats:
+    """ln(1 + place) of each value, the largest first."""
+    places = np.empty(len(values), np.float32)
+    places[np.argsort(-values, kind="stable")] = np.arange(len(values), dtype=np.float32)
+    return np.asarray(np.log1p(places), np.float32)

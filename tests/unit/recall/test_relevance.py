@@ -1,0 +1,25 @@
+import numpy as np
+
+from gateway.recall.relevance import coverage, lift, score_stretches
+
+
+def posting(*rows: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(rows, np.int32), np.ones(len(rows), np.float32)
+
+
+def test_coverage_counts_terms_and_knows_the_rarest() -> None:
+    matched, rarest = coverage([posting(0, 1, 2), posting(1)], 4)
+    assert matched.tolist() == [1, 2, 1, 0]
+    assert rarest[1] == 1
+    assert rarest[1] > rarest[0] > rarest[3] == 0
+
+
+def test_a_correction_is_at_least_as_relevant_as_what_it_corrects() -> None:
+    relevance = np.asarray([0.9, 0.2], np.float32)
+    rows, pairs = np.asarray([4, 7], np.int32), np.asarray([[7, 4]], np.int32)
+    assert lift(relevance, rows, pairs).tolist() == [np.float32(0.9), np.float32(0.9)]
+
+
+def test_a_stretch_counts_as_one_text() -> None:
+    scores = score_stretches([posting(0, 1)], np.asarray([0, 1, 1], np.int32), np.asarray([5, 5], np.float32))
+    assert scores[0] == scores[1] > 0

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gateway.recall.query import make_query
+from gateway.recall.selection import estimate_need, order_log_odds, probabilities, select, thresholds
+from gateway.recall.signals import NO_CANDIDATES, SIGNALS, Candidates, Match
+from gateway.turn import Memory
+from tests.fakes.made import record
+
+NOW = 1_790_000_000.0
+NOTHING = np.zeros(0, np.float32)
+
+
+def candidates(count: int) -> Candidates:
+    memories = tuple(Memory(record(f"fact {number}", number), 1.0, 0.5, 100) for number in range(count))
+    return Candidates(memories, np.zeros((count, len(SIGNALS)), np.float32), Match(rows=count))
+
+
+def test_the_more_selective_the_less_is_injected() -> None:
+    limits = [thresholds(share / 10) for share in range(11)]
+    for name in ("need", "each"):
+        values = [getattr(limit, name) for limit in limits]
+        assert values == sorted(values)
+    assert [limit.tokens for limit in limits] == sorted((limit.tokens for limit in limits), reverse=True)
+    assert limits[0].need == limits[0].each == 0
+    assert limits[-1].need < 1
+
+
+def test_memories_are_added_until_they_take_what_a_question_needs() -> None:
+    query = make_query("Where does my sister live?", "", NOW)
+    limits = replace(thresholds(0.5), need=0.0, each=0.0, tokens=300)
+    chosen, left, _ = select(candidates(10), query, limits)
+    assert (len(chosen), len(left)) == (3, 7)
+
+
+def test_a_request_that_needs_no_memory_gets_none() -> None:
+    query = make_query("Write a regex.", "", NOW)
+    chosen, left, need = select(candidates(3), query, replace(thresholds(0.5), need=1.1))
+    assert (chosen, len(left)) == ([], 3)
+    assert 0 <= need.probability <= 1
+
+
+def test_without_candidates_nothing_is_chosen() -> None:
+    chosen, left, _ = select(NO_CANDIDATES, make_query("Where do I live?", "", NOW), thresholds(0.5))
+    assert chosen == left == []
+
+
+@pytest.mark.parametrize("request_probe", [None, 0.0])
+def test_questions_about_oneself_need_memory_more_than_tasks(request_probe: float | None) -> None:
+    match = Match(rows=100, request=request_probe)
+    asked = estimate_need(make_query("What is my sister's name?", "", NOW), match, NOTHING)
+    task = estimate_need(make_query("Write a regex that matches postcodes.", "", NOW), match, NOTHING)
+    assert asked.probability > task.probability
+    assert asked.parts
+
+
+def test_a_correction_stands_before_what_it_corrects_and_a_conclusion_behind_its_premise() -> None:
+    signals = np.zeros((3, len(SIGNALS)), np.float32)
+    signals[:, SIGNALS.index("rank")] = [0, 1, 2]
+    signals[:, SIGNALS.index("gap")] = [0, 1, 2]
+    found = replace(candidates(3), signals=signals)
+    query, limits = make_query("Where does my sister live?", "", NOW), replace(thresholds(0.5), need=0.0, each=0.0)
+
+    def order(other: Candidates) -> list[str]:
+        return [memory.record.text for memory in select(other, query, limits)[0]]
+
+    free = order(found)
+    pairs = np.asarray([[2, 0]], np.int32)
+    corrected = order(replace(found, corrections=pairs))
+    assert corrected.index("fact 2") < corrected.index("fact 0")
+    concluded = order(replace(found, conclusions=pairs[:, ::-1]))
+    assert concluded.index("fact 2") < concluded.index("fact 0")
+    assert sorted(free) == sorted(corrected) == sorted(concluded)
+
+
+def test_signals_that_are_not_known_count_as_usual() -> None:
+    signals = np.zeros((1, len(SIGNALS)), np.float32)
+    signals[0, SIGNALS.index("metric")] = np.nan
+    assert 0 < probabilities(order_log_odds(signals))[0] < 1

@@ -1,0 +1,12 @@
+from gateway.remember.measure import measure
+from gateway.text.form import read_form
+from tests.fakes.made import record
+
+
+def test_a_memory_is_measured_by_its_text() -> None:
+    told, task = record("We moved to York last week.", 1), record("Write a haiku about rain.", 2)
+    first, second = measure(told, len), measure(task, len)
+    assert first.tokens == len(told.text)
+    assert "york" in first.terms
+    assert first.form == read_form(told.text).packed() != second.form
+    assert first.worth > second.worth
