@@ -202,6 +202,22 @@ async def test_what_was_deleted_leaves_the_disk_by_itself(tmp_path: Path, upstre
         assert not {"No car any more.", car["text"]} & {line["text"] for line in await lines(gateway)}
 
 
+async def test_tasks_can_go_earlier_than_what_was_told(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, memory__retention={"max_age_days": {"task": 30}})
+    texts = ("Write a regex that matches UK postcodes.", "My sister Hannah moved to York yesterday.")
+    async with running_gateway(config) as gateway:
+        for number, text in enumerate(texts):
+            await gateway.chat(text, session=f"s{number}")
+        await gateway.settled()
+        retention = gateway.gateway.memory._retention
+        assert retention is not None
+        assert await retention.sweep(time.time() + 29 * 86_400) == 0
+        assert await retention.sweep(time.time() + 31 * 86_400) >= 1
+        left = {line["text"] for line in await lines(gateway)}
+        assert texts[0] not in left
+        assert texts[1] in left
+
+
 async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(
         tmp_path, upstream.url, memory__retention={"max_age_days": {"turn": 30}, "max_per_cube": 100}
