@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 
 from gateway.recall.columns import Columns
 from gateway.recall.rank import Found, Posting, bm25, relativity
-from gateway.recall.signals import form_matrix
+from gateway.recall.signals import form_feature
 from gateway.store.scale import Scale
-from gateway.text.form import FEATURES
 
 __all__ = ["coverage", "is_superfluous", "is_told", "lift", "relevance_of", "score_stretches"]
 
 Floats = NDArray[np.float32]
 
-_ASKS, _ORDERS, _IS_UNSURE = (FEATURES.index(name) for name in ("asks", "orders", "is_unsure"))
 _MOSTLY = 0.9  # share of sentences that ask: the text does nothing else
 _LIKE, _VERY_LIKE = 0.6, 0.75  # likeness (Dice) from which on a question repeats the query
 _DAY_TERMS = 3  # stored with each memory, and in no question
@@ -61,10 +59,10 @@ def is_superfluous(columns: Columns, matched: Floats, terms: int) -> NDArray[np.
     likeness = 2 * matched / np.maximum(columns["length"] - _DAY_TERMS + terms, 1)
     superfluous = np.zeros(len(matched), np.bool_)
     like = np.flatnonzero(from_user & (likeness >= _LIKE))
-    asks = form_matrix(columns["form"][like])[:, _ASKS]
+    asks = form_feature(columns["form"][like], "asks")
     superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
     short = np.flatnonzero(~from_user & (columns["tokens"] <= _SHORT_ANSWER))
-    superfluous[short] = form_matrix(columns["form"][short])[:, _IS_UNSURE] > 0
+    superfluous[short] = form_feature(columns["form"][short], "is_unsure") > 0
     return superfluous
 
 
@@ -75,8 +73,8 @@ def is_told(columns: Columns, allowed: NDArray[np.bool_], matched: Floats, terms
     rows = np.flatnonzero(
         allowed & (matched >= terms) & (columns["from_user"] > 0) & (columns["tokens"] <= _SHORT_STATEMENT)
     )
-    forms = form_matrix(columns["form"][rows])
-    return bool(((forms[:, _ASKS] == 0) & (forms[:, _ORDERS] == 0)).any())
+    forms = columns["form"][rows]
+    return bool(((form_feature(forms, "asks") == 0) & (form_feature(forms, "orders") == 0)).any())
 
 
 def score_stretches(words: Sequence[Posting], stretch: NDArray[np.int32], lengths: Floats) -> Floats:

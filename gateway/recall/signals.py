@@ -21,6 +21,7 @@ __all__ = [
     "Candidates",
     "Evidence",
     "Match",
+    "form_feature",
     "form_matrix",
     "measure_match",
     "pairs_of_places",
@@ -146,6 +147,12 @@ def form_matrix(packed: NDArray[np.int64]) -> Floats:
     known = np.where(packed < 0, 0, packed)
     shifts = np.arange(len(FEATURES), dtype=np.int64) * FORM_BITS
     return ((known[:, None] >> shifts) & 15).astype(np.float32) * np.float32(1 / _LEVELS)
+
+
+def form_feature(packed: NDArray[np.int64], name: str) -> Floats:
+    """One feature of packed forms; zeros where a form is not known."""
+    values = (packed >> (FEATURES.index(name) * FORM_BITS)) & 15
+    return np.where(packed < 0, np.float32(0), values.astype(np.float32) * np.float32(1 / _LEVELS))
 
 
 def signal_matrix(ranked: Ranked, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.conftest import FakeUpstream, Running
+from tests.fakes.running import Running
+from tests.fakes.upstream import FakeUpstream
 
 TASKS = (
     "Write a regex that matches UK postcodes.",
