@@ -185,12 +185,13 @@ class Recall:
         if wanted.profile and not query.text:  # a greeting asks for nothing, but is answered as the user wishes
             held = await asyncio.gather(*loads)
             return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: profile_of(held)))
-        held = await asyncio.gather(*loads)
         if wanted.selectivity and query.is_self_contained:
+            held = await asyncio.gather(*loads)
             selected = await self._without_vector(sets, scopes, held, query, wanted)
             if selected is not None:
                 return selected
         current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
+        held = await asyncio.gather(*loads)
         meant = {self._embedders.current.name: current}
         for name in {one.embedder for one in held} - meant.keys():
             meant[name] = await self._meant(self._embedders.named(name), query.text, deadline * _SHARE_FOR_VECTOR)

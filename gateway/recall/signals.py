@@ -65,7 +65,6 @@ class Evidence:
     cosine: Floats | None
     forms: NDArray[np.int64]
     worth: Floats
-    tokens: Ints
     lengths: Floats
     matched: Floats
     rarest: Floats
@@ -78,13 +77,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """How well a query matches a memory as a whole: the best of all rows, and of those with worth. `meaning` is on the
-    embedder's scale, `relevance` in logits, `words` a share. `rows`: how many there are. `request`: what the probe of
-    requests gives; None without one. `is_told`: a statement of the user has all words of the query."""
+    """How well a query matches a memory as a whole: the best of the rows with worth. `worthy_meaning` is on the
+    embedder's scale, `worthy_relevance` in logits, `worthy_words` a share. `rows`: how many there are. `request`:
+    what the probe of requests gives; None without one. `is_told`: a statement of the user has all the words of it."""
 
-    meaning: float = 0.0
     worthy_meaning: float = 0.0
-    relevance: float = -_LOGIT_LIMIT
     worthy_relevance: float = -_LOGIT_LIMIT
     worthy_words: float = 0.0
     rarest: float = 0.0
@@ -126,16 +123,14 @@ def measure_match(evidence: Evidence, allowed: NDArray[np.bool_]) -> Match:
     worthy = allowed & (evidence.worth > 0)
     cosine = evidence.cosine
 
-    def best(values: Floats, chosen: NDArray[np.bool_], least: float) -> float:
-        return float(values.max(where=chosen, initial=least))
+    def best(values: Floats, least: float) -> float:
+        return float(values.max(where=worthy, initial=least))
 
     return Match(
-        meaning=0.0 if cosine is None else best(cosine, allowed, 0.0),
-        worthy_meaning=0.0 if cosine is None else best(cosine, worthy, 0.0),
-        relevance=best(logits, allowed, -_LOGIT_LIMIT),
-        worthy_relevance=best(logits, worthy, -_LOGIT_LIMIT),
-        worthy_words=best(evidence.words_share, worthy, 0.0),
-        rarest=best(evidence.rarest, worthy, 0.0),
+        worthy_meaning=0.0 if cosine is None else best(cosine, 0.0),
+        worthy_relevance=best(logits, -_LOGIT_LIMIT),
+        worthy_words=best(evidence.words_share, 0.0),
+        rarest=best(evidence.rarest, 0.0),
         rows=evidence.alive,
         request=evidence.request,
         is_told=evidence.is_told,

@@ -29,7 +29,7 @@ from gateway.recall.dated import said_within
 from gateway.recall.probes import probe, probe_request
 from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.query import Query
-from gateway.recall.rank import Found, Ranked, RankWeights, SetArrays, bm25, rank
+from gateway.recall.rank import Found, Posting, Ranked, RankWeights, SetArrays, bm25, rank
 from gateway.recall.relevance import coverage, is_superfluous, is_told, lift, relevance_of, score_stretches
 from gateway.recall.signals import NO_CANDIDATES, Candidates, Evidence, measure_match, pairs_of_places, signal_matrix
 from gateway.recall.term_index import TermIndex
@@ -180,7 +180,7 @@ class WorkingSet:
         allowed = self._allowed(columns, group, allows)
         if not allowed.any():
             return []
-        found, most = self._found(terms, vector, columns)
+        found, most = self._found(terms, self._postings(terms), vector, columns)
         arrays = self._arrays(columns, allowed, periods)
         ranked = rank(arrays, found, weights, limit)
         relevance = relevance_of(ranked.rows, found, most, scale, arrays.dated)
@@ -202,8 +202,8 @@ class WorkingSet:
         allowed = self._allowed(columns, "chat", allows)
         if not allowed.any():
             return NO_CANDIDATES
-        found, most = self._found(query.terms, vector, columns)
-        distinct = [self._index.rows_of(term) for term in dict.fromkeys(query.terms)]
+        distinct = self._postings(query.terms)
+        found, most = self._found(query.terms, distinct, vector, columns)
         matched, rarest = coverage(distinct, len(allowed))
         if not query.is_about_questions:
             allowed &= ~is_superfluous(columns, matched, len(distinct))
@@ -221,7 +221,6 @@ class WorkingSet:
             cosine=cosine,
             forms=columns["form"],
             worth=columns["worth"],
-            tokens=columns["tokens"],
             lengths=columns["length"],
             matched=matched,
             rarest=rarest,
@@ -326,9 +325,14 @@ class WorkingSet:
                 self._record_bytes += _RECORD_BYTES + 2 * len(made.text)
         return [record for row in rows if (record := records[row]) is not None]
 
-    def _found(self, terms: Sequence[str], vector: Vector | None, columns: Columns) -> tuple[Found, float]:
-        """What the words and the vector of a query give, and the most that its words could give one row."""
-        words = [self._index.rows_of(term) for term in dict.fromkeys(terms)]
+    def _postings(self, terms: Sequence[str]) -> list[Posting]:
+        """The rows of each distinct term."""
+        return [self._index.rows_of(term) for term in dict.fromkeys(terms)]
+
+    def _found(
+        self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns
+    ) -> tuple[Found, float]:
+        """What the postings and the vector of a query give, and the most that its words could give one row."""
         pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
         average = self._total_length / self._alive
         by_words, most = bm25(words, columns["length"], average, self._alive)
