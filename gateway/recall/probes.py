@@ -1,21 +1,28 @@
 """The probes of the policy as arrays: fitted directions in the space of the default embedder's vectors. Pure."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.text.policy import POLICY
 
-__all__ = ["UNPROBED", "probe", "probe_request"]
+__all__ = ["UNPROBED", "RequestProbes", "probe", "probe_request"]
 
 Floats = NDArray[np.float32]
 
 _METRIC: Final = np.asarray(POLICY.probes.metric, np.float32)
 _MEMORY: Final = np.asarray(POLICY.probes.memory, np.float32)
-_REQUEST: Final = np.asarray(POLICY.probes.request, np.float32)
+_REQUEST: Final = np.asarray([POLICY.probes.request, POLICY.probes.earlier], np.float32)
 UNPROBED: Final = np.nan
 """Of signals that no probe gives: vectors are missing, or another embedder's."""
+
+
+class RequestProbes(NamedTuple):
+    """Log-odds that a request's vector gives: that it needs memory, and that it asks for an earlier answer."""
+
+    need: float
+    earlier: float
 
 
 def has_probes(embedder: str) -> bool:
@@ -31,6 +38,9 @@ def probe(vectors: Floats, query: Floats | None, embedder: str) -> Floats:
     return np.asarray(vectors @ np.stack([query * _METRIC, _MEMORY], axis=1), np.float32)
 
 
-def probe_request(query: Floats | None, embedder: str) -> float | None:
-    """How much a request is like one that needs memory; None where that cannot be told."""
-    return None if query is None or not has_probes(embedder) else float(query @ _REQUEST)
+def probe_request(query: Floats | None, embedder: str) -> RequestProbes | None:
+    """See `RequestProbes`; None without a vector of the probes' embedder."""
+    if query is None or not has_probes(embedder):
+        return None
+    need, earlier = (_REQUEST @ query).tolist()
+    return RequestProbes(need, earlier)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway.store.scale import Scale
 from gateway.turn import SCORE_PARTS
 
-__all__ = ["Found", "Posting", "RankWeights", "Ranked", "SetArrays", "bm25", "rank", "relativity"]
+__all__ = ["Found", "Posting", "RankWeights", "Ranked", "Scores", "SetArrays", "bm25", "rank", "relativity", "score"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -77,12 +77,14 @@ Posting = tuple[Ints, Floats]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a query's words and vector give: BM25 of words and of pairs by row, of words by stretch; cosine by row."""
+    """What a query's words and vector give: BM25 of words and of pairs by row, of words by stretch; cosine by row.
+    `most`: what all words together could give a row."""
 
     words: Floats
     pairs: Floats
     stretches: Floats
     cosine: Floats | None
+    most: float = 0.0
 
 
 def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, held: int) -> tuple[Floats, float]:
@@ -111,7 +113,7 @@ def relativity(words: Floats, most: float, cosine: Floats | None, scale: Scale) 
     if cosine is None:
         meaning: Floats | float = _USUAL_MEANING
     else:
-        meaning = (cosine - scale.unrelated) / (scale.related - scale.unrelated)
+        meaning = scale.place(cosine)
     return np.asarray(1 / (1 + np.exp(_NOTHING - _SAID * said - _MEANT * meaning)), np.float32)
 
 
@@ -124,11 +126,40 @@ class Ranked:
     parts: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The score of each row of a set, -inf where it is not allowed, and its parts: one array for each of
+    SCORE_PARTS. `allowed`: how many rows are."""
+
+    totals: Floats
+    parts: tuple[Floats, ...]
+    allowed: int
+
+    def best(self, limit: int, among: Bools | None = None) -> Ints:
+        """The allowed rows of the highest scores, best first; `among`: only of these."""
+        totals = self.totals if among is None else np.where(among, self.totals, -np.inf)
+        limit = min(limit, self.allowed if among is None else int(np.isfinite(totals).sum()))
+        rows = np.argpartition(-totals, max(limit - 1, 0))[:limit] if limit < len(totals) else np.arange(len(totals))
+        return rows[np.argsort(-totals[rows], kind="stable")][:limit].astype(np.int32)
+
+    def ranked(self, rows: Ints) -> Ranked:
+        """These rows, best first, with their scores."""
+        rows = rows[np.argsort(-self.totals[rows], kind="stable")]
+        parts = np.stack([np.asarray(part[rows], np.float32) for part in self.parts], axis=1)
+        return Ranked(rows, self.totals[rows].astype(np.float32), parts)
+
+
 def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> Ranked:
     """The best `limit` allowed rows."""
-    count = int(arrays.allowed.sum())
-    if not count:
+    if not arrays.allowed.any():
         return Ranked(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, len(SCORE_PARTS)), np.float32))
+    scores = score(arrays, found, weights)
+    return scores.ranked(scores.best(limit))
+
+
+def score(arrays: SetArrays, found: Found, weights: RankWeights) -> Scores:
+    """Scores of all rows; at least one must be allowed."""
+    count = int(arrays.allowed.sum())
     words = _standardised(found.words + np.float32(weights.pair) * found.pairs, arrays.allowed, count)
     meaning = np.zeros_like(words)
     if found.cosine is not None:
@@ -147,12 +178,7 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
     scores[~arrays.allowed] = -np.inf
     _put_before(scores, arrays)
     _put_back(scores, arrays)
-    limit = min(limit, count)
-    best = np.argpartition(-scores, limit - 1)[:limit] if limit < len(scores) else np.arange(len(scores))
-    best = best[np.argsort(-scores[best], kind="stable")][:limit]
-    columns = (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date)
-    parts = np.stack([np.asarray(column[best], np.float32) for column in columns], axis=1)
-    return Ranked(best.astype(np.int32), scores[best].astype(np.float32), parts)
+    return Scores(scores, (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date), count)
 
 
 def _put_before(scores: Floats, arrays: SetArrays) -> None:

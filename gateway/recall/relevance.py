@@ -2,16 +2,27 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.recall.columns import Columns
-from gateway.recall.rank import Found, Posting, bm25, relativity
-from gateway.recall.signals import form_feature
+from gateway.recall.rank import Found, Posting, SetArrays, bm25, relativity
+from gateway.recall.signals import Evidence, form_feature
+from gateway.recall.term_index import TermIndex
 from gateway.store.scale import Scale
 
-__all__ = ["coverage", "is_superfluous", "is_told", "lift", "relevance_of", "score_stretches"]
+__all__ = [
+    "Coverage",
+    "is_superfluous",
+    "is_told",
+    "lift",
+    "measure_coverage",
+    "measure_evidence",
+    "relevance_of",
+    "score_stretches",
+]
 
 Floats = NDArray[np.float32]
 
@@ -23,12 +34,42 @@ _SHORT_STATEMENT = 80  # tokens
 _SHORT_ANSWER = 40  # tokens of an answer that says no more than that it does not know
 
 
-def relevance_of(rows: NDArray[np.int32], found: Found, most: float, scale: Scale, dated: Floats | None) -> Floats:
+class Coverage(NamedTuple):
+    """What rows have of a query's distinct terms; arrays of length n. See `Evidence`."""
+
+    terms: int
+    matched: Floats
+    rarest: Floats
+    opens: NDArray[np.bool_]
+
+
+def relevance_of(rows: NDArray[np.int32], found: Found, scale: Scale, dated: Floats | None) -> Floats:
     """0 to 1 for each row; half way to 1 where it was said in the time that is asked about."""
-    relevance = relativity(found.words[rows], most, None if found.cosine is None else found.cosine[rows], scale)
+    relevance = relativity(found.words[rows], found.most, None if found.cosine is None else found.cosine[rows], scale)
     if dated is not None:
         relevance += dated[rows] * (1 - relevance) / 2
     return relevance
+
+
+def measure_evidence(columns: Columns, arrays: SetArrays, found: Found, coverage: Coverage, scale: Scale) -> Evidence:
+    """See `Evidence`; rows that are not allowed have none."""
+    allowed, cosine = arrays.allowed, None
+    if found.cosine is not None:
+        cosine = np.where(allowed, scale.place(found.cosine), np.float32(0))
+    share = np.sqrt(np.clip(found.words / found.most, 0, 1)) if found.most > 0 else np.zeros_like(found.words)
+    return Evidence(
+        relevance=allowed * relevance_of(np.arange(len(allowed), dtype=np.int32), found, scale, arrays.dated),
+        words_share=allowed * share,
+        cosine=cosine,
+        forms=columns["form"],
+        worth=columns["worth"],
+        lengths=columns["length"],
+        matched=coverage.matched,
+        rarest=coverage.rarest,
+        opens=coverage.opens,
+        is_learnt=columns["is_learnt"],
+        alive=int(columns["alive"].sum()),
+    )
 
 
 def lift(relevance: Floats, rows: NDArray[np.int32], outranks: NDArray[np.int32] | None) -> Floats:
@@ -42,22 +83,22 @@ def lift(relevance: Floats, rows: NDArray[np.int32], outranks: NDArray[np.int32]
     return relevance
 
 
-def coverage(postings: Sequence[Posting], count: int) -> tuple[Floats, Floats]:
-    """For each of `count` rows: how many of these terms it has, and the inverse frequency of the rarest of them, as a
-    share of that of a term that one row has."""
+def measure_coverage(index: TermIndex, terms: Sequence[str], postings: Sequence[Posting], count: int) -> Coverage:
+    """Of `count` rows of an index. `postings`: of each of these distinct terms."""
     matched, rarest = np.zeros(count, np.float32), np.zeros(count, np.float32)
-    for rows, _ in postings:
+    opens = np.zeros(count, np.bool_)
+    for term, (rows, _) in zip(terms, postings, strict=True):
         matched[rows] += 1
         rarest[rows] = np.maximum(rarest[rows], np.float32(math.log(1 + count / max(1, len(rows)))))
-    return matched, rarest / np.float32(math.log(1 + count))
+        opens[index.rows_opening_with(term)] = True
+    return Coverage(len(terms), matched, rarest / np.float32(math.log(1 + count)), opens)
 
 
-def is_superfluous(columns: Columns, matched: Floats, terms: int) -> NDArray[np.bool_]:
-    """True for the user's own questions that are like the query, and for short answers that know nothing. `matched`:
-    how many of the query's `terms` a row has."""
+def is_superfluous(columns: Columns, coverage: Coverage) -> NDArray[np.bool_]:
+    """True for the user's own questions that are like the query, and for short answers that know nothing."""
     from_user = columns["from_user"] > 0
-    likeness = 2 * matched / np.maximum(columns["length"] - _DAY_TERMS + terms, 1)
-    superfluous = np.zeros(len(matched), np.bool_)
+    likeness = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
+    superfluous = np.zeros(len(likeness), np.bool_)
     like = np.flatnonzero(from_user & (likeness >= _LIKE))
     asks = form_feature(columns["form"][like], "asks")
     superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
@@ -66,13 +107,12 @@ def is_superfluous(columns: Columns, matched: Floats, terms: int) -> NDArray[np.
     return superfluous
 
 
-def is_told(columns: Columns, allowed: NDArray[np.bool_], matched: Floats, terms: int) -> bool:
-    """True if a short statement of the user has all of a query's `terms`: it is about what was told."""
-    if terms < _TERMS_OF_A_SUBJECT:
+def is_told(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) -> bool:
+    """True if a short statement of the user has all terms of a query: it is about what was told."""
+    if coverage.terms < _TERMS_OF_A_SUBJECT:
         return False
-    rows = np.flatnonzero(
-        allowed & (matched >= terms) & (columns["from_user"] > 0) & (columns["tokens"] <= _SHORT_STATEMENT)
-    )
+    is_short = columns["tokens"] <= _SHORT_STATEMENT
+    rows = np.flatnonzero(allowed & is_short & (columns["from_user"] > 0) & (coverage.matched >= coverage.terms))
     forms = columns["form"][rows]
     return bool(((form_feature(forms, "asks") == 0) & (form_feature(forms, "orders") == 0)).any())
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.store.embed import Vectors
 
 __all__ = [
+    "CANDIDATES",
     "UNKNOWN_MEANING",
     "Meaning",
     "around",
@@ -30,7 +31,8 @@ _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
 _RELEVANT = 0.3  # relevance below which a memory is there by chance
 _DOUBTFUL = 0.45  # below it the best memory may be there by chance
 _PERSONAL = 3.0  # so much lower is that for a question about the user
-_CANDIDATES = 128
+CANDIDATES = 144  # rows that are considered for a prompt
+_SHOWN = 20  # candidates that are not injected, and explained
 _FEW = 4  # memories that go in on doubt
 
 
@@ -110,16 +112,18 @@ def select_memories(
         candidates = working_set.candidates(
             query,
             meaning.vector,
-            _CANDIDATES,
+            CANDIDATES,
             weights,
             scale=meaning.scale,
             allows=wanted.allows.get(scope.value),
         )
-        selected, left, need = select(candidates, query, limits)
+        selection = select(candidates, query, limits)
+        memories = working_set.memories(candidates, selection.chosen, selection.chances)
         floor = wanted.min_relativity or 0.0
-        chosen += [memory for memory in selected if memory.relativity >= floor]
-        passed_over += [*left, *(memory for memory in selected if memory.relativity < floor)]
-        needs.append(need)
+        chosen += [memory for memory in memories if memory.relativity >= floor]
+        passed_over += [memory for memory in memories if memory.relativity < floor]
+        passed_over += working_set.memories(candidates, selection.left[:_SHOWN], selection.chances)
+        needs.append(selection.need)
     if len(loaded) > 1:
         chosen.sort(key=lambda memory: -(memory.probability or 0.0))
     greatest = max(needs, key=lambda need: need.probability, default=None)

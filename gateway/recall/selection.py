@@ -7,6 +7,7 @@ as long as that is above a floor and they have not taken more tokens than a ques
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -16,25 +17,38 @@ from gateway.recall.query import Query
 from gateway.recall.signals import SIGNALS, Candidates, Match
 from gateway.text.form import FEATURES
 from gateway.text.policy import POLICY, Network
-from gateway.turn import Memory, Need
+from gateway.turn import Need
 
-__all__ = ["Thresholds", "estimate_need", "need_inputs", "order_log_odds", "probabilities", "select", "thresholds"]
+__all__ = [
+    "Selection",
+    "Thresholds",
+    "asks_for_answer",
+    "estimate_need",
+    "form_inputs",
+    "need_inputs",
+    "order_log_odds",
+    "probabilities",
+    "select",
+    "thresholds",
+]
 
 Floats = NDArray[np.float32]
+Places = NDArray[np.intp]
 
 _CLIPPED = 4.0  # standard deviations of an input
 _FEW = 3  # best candidates whose probabilities are summed
-_NEED_AT_HALF: Final = 0.65
+_NEED_AT_HALF: Final = 0.68
 _NEED_AT_ONE: Final = 0.97
-_TOKENS_AT_HALF: Final = 440  # of memories; more of them add little (measured on the corpus)
+_TOKENS_AT_HALF: Final = 460  # of memories; more of them add little (measured on the corpus)
 _TOKENS_FACTOR: Final = 4.0  # more at selectivity 0, as much less at 1
 _FLOOR_AT_HALF: Final = 0.002
 _TOKENS_OF_A_LINE = 6  # beside the memory's text
 _MAX_LOG_ODDS = 30.0
 _NOTHING = 1e-6
+_TOLD = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
+_SELDOM = 0.02  # probability
+_ANSWERS = 4.0  # so much surer than its probability tells is a request for an earlier answer, which is rare
 _SHORT_REQUEST = 40  # tokens
-_ABOUT_ANSWERS, _ABOUT_USER = 2.2, 1.3  # log-odds; see `_about_us`
-_TOLD = 3.0  # log-odds of a query all words of which a statement of the user has
 _CLEARLY = np.float32(1.001)  # by which what stands before another is more probable
 _SHOWN_PART = 0.05  # log-odds
 
@@ -81,12 +95,15 @@ class _Order:
         return np.asarray(hidden @ self._output + inputs @ self._linear + self._bias, np.float32)
 
 
-_ORDER: Final = _Order(POLICY.order)
+@cache
+def _order() -> _Order:
+    return _Order(POLICY.order)
 
 
 def order_log_odds(signals: Floats) -> Floats:
-    """Log-odds that each candidate is part of the answer; `signals` as `signal_matrix` makes them."""
-    return _ORDER.log_odds(signals)
+    """Log-odds that each candidate is part of the answer; `signals` as `signal_matrix` makes them. Raises ValueError if
+    the policy was fitted to other signals."""
+    return _order().log_odds(signals)
 
 
 def probabilities(log_odds: Floats) -> Floats:
@@ -99,14 +116,15 @@ def need_inputs(query: Query, match: Match, chances: Floats) -> dict[str, float]
     form = query.form
     best = -np.sort(-chances)[:_FEW]
     top = float(best[0]) if len(best) else 0.0
-    inputs = {f"form {name}": float(getattr(form, name)) for name in FEATURES}
     return (
-        inputs
+        form_inputs(query)
         | {
             "form length": max(-0.7, math.log(query.tokens / 20)) if query.tokens else -0.7,
             "form orders only": float(form.opens_with_order and not form.has_self),
             "form asks of oneself": float(form.asks > 0 and form.has_self > 0),
             "form refers to oneself": float(form.refers_back > 0 and (form.has_self > 0 or form.addresses > 0)),
+            "form about user": float(_is_about_user(query)),
+            "form about answers": float(_is_about_answers(query)),
             "match best": math.log((top + 1e-3) / (1 - top + 1e-3)),
             "match few": float(best.sum()),
             "match meaning": match.worthy_meaning,
@@ -114,19 +132,29 @@ def need_inputs(query: Query, match: Match, chances: Floats) -> dict[str, float]
             "match words": match.worthy_words,
             "match rarest": match.rarest,
         }
-        | ({} if match.request is None else {"meaning": match.request})
+        | ({} if match.request is None else {"meaning": match.request.need})
     )
 
 
-def _about_us(query: Query) -> float:
-    """Log-odds for a short question about the user or about what was answered before: of few memories hardly any match
-    it well."""
+def form_inputs(query: Query) -> dict[str, float]:
+    """The form of a request as inputs of a regression, by name."""
+    return {f"form {name}": float(getattr(query.form, name)) for name in FEATURES}
+
+
+def _is_about_answers(query: Query) -> bool:
+    """True for a short question about what was answered before."""
     form = query.form
-    if query.tokens > _SHORT_REQUEST or form.code:
-        return 0.0
-    if form.refers_back and form.addresses:
-        return _ABOUT_ANSWERS
-    return _ABOUT_USER if form.asks and form.has_self and not form.opens_with_order else 0.0
+    return _is_short(query) and form.refers_back > 0 and form.addresses > 0
+
+
+def _is_about_user(query: Query) -> bool:
+    """True for a short question about the user."""
+    form = query.form
+    return _is_short(query) and form.asks > 0 and form.has_self > 0 and not form.opens_with_order
+
+
+def _is_short(query: Query) -> bool:
+    return query.tokens <= _SHORT_REQUEST and not query.form.code
 
 
 def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
@@ -136,11 +164,30 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     parts = {name: model.weights.get(name, 0.0) * value for name, value in inputs.items()}
     if match.is_told:
         parts["match told"] = _TOLD
-    if about := _about_us(query):
-        parts["form about us"] = about
     total = model.bias + sum(parts.values())
-    probability = 1 / (1 + math.exp(-min(_MAX_LOG_ODDS, max(-_MAX_LOG_ODDS, total))))
-    return Need(probability, tuple((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART))
+    return Need(_sigmoid(total), tuple((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART))
+
+
+def asks_for_answer(query: Query, match: Match) -> float:
+    """The probability that a request asks for an answer that was given before."""
+    model = POLICY.earlier_without_probes if match.request is None else POLICY.earlier
+    total = model.bias + sum(model.weights[name] * value for name, value in form_inputs(query).items())
+    return _sigmoid(total + (0.0 if match.request is None else match.request.earlier))
+
+
+def _sigmoid(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-min(_MAX_LOG_ODDS, max(-_MAX_LOG_ODDS, log_odds))))
+
+
+def _with_answers(chances: Floats, candidates: Candidates, share: float) -> Floats:
+    """Where an earlier answer is asked for, it is what was said to a request that matches, whatever it says itself.
+    `share`: the probability that one is."""
+    if len(candidates.answers) and share > _SELDOM:
+        answer, request = candidates.answers.T
+        np.maximum.at(chances, answer, np.minimum(chances[request] * np.float32(min(1.0, _ANSWERS * share)), 1))
+        if _ANSWERS * share >= 1:
+            np.minimum.at(chances, request, chances[answer] / _CLEARLY)
+    return chances
 
 
 def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
@@ -157,28 +204,27 @@ def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
     return chances
 
 
-def _with_probability(memory: Memory, chance: float) -> Memory:
-    """The memory with a probability; `dataclasses.replace` takes five times as long."""
-    return Memory(
-        memory.record, memory.score, memory.relativity, memory.tokens, memory.trust, memory.parts, probability=chance
-    )
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Places of candidates: those to inject, best first, and those that are not worth their tokens; the probability of
+    each candidate; and the need of the request."""
+
+    chosen: Places
+    left: Places
+    chances: Floats
+    need: Need
 
 
-def select(candidates: Candidates, query: Query, limits: Thresholds) -> tuple[list[Memory], list[Memory], Need]:
-    """The memories to inject, best first; those that are not worth their tokens; and the need of the request."""
-    chances = _in_precedence(probabilities(order_log_odds(candidates.signals)), candidates)
+def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selection:
+    """What to inject of the candidates of a query."""
+    chances = probabilities(order_log_odds(candidates.signals))
+    chances = _with_answers(chances, candidates, asks_for_answer(query, candidates.match))
+    chances = _in_precedence(chances, candidates)
     need = estimate_need(query, candidates.match, chances)
     places = np.argsort(-chances, kind="stable")
-    ordered = [
-        _with_probability(candidates.memories[place], chance)
-        for place, chance in zip(places.tolist(), chances[places].tolist(), strict=True)
-    ]
-    if need.probability < limits.need:
-        return [], ordered, need
-    count = tokens = 0
-    for memory in ordered:
-        if tokens >= limits.tokens or (memory.probability or 0.0) < limits.each:
-            break
-        count += 1
-        tokens += memory.tokens + _TOKENS_OF_A_LINE
-    return ordered[:count], ordered[count:], need
+    count = 0
+    if need.probability >= limits.need:
+        ordered = chances[places]
+        before = np.cumsum(candidates.tokens[places] + _TOKENS_OF_A_LINE) - candidates.tokens[places]
+        count = int(((before < limits.tokens) & (ordered >= limits.each)).sum())
+    return Selection(places[:count], places[count:], chances, need)

@@ -10,21 +10,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.recall.probes import RequestProbes
 from gateway.recall.query import Query
 from gateway.recall.rank import Ranked, SetArrays
 from gateway.text.form import FEATURES, FORM_BITS
-from gateway.turn import SCORE_PARTS, Memory
+from gateway.turn import SCORE_PARTS
 
 __all__ = [
     "NO_CANDIDATES",
     "SIGNALS",
     "Candidates",
+    "Drawn",
     "Evidence",
     "Match",
     "form_feature",
     "form_matrix",
+    "linked_places",
     "measure_match",
     "pairs_of_places",
+    "requests_of",
     "signal_matrix",
 ]
 
@@ -32,6 +36,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 _LEVELS = 15.0
+_PIECES = 6  # of a long answer
 _LOGIT_LIMIT = 6.0
 _QUERY = tuple(f"query {name}" for name in (*FEATURES, "tokens", "terms"))
 _OWN = tuple(f"own {name}" for name in FEATURES)
@@ -40,7 +45,8 @@ _BEFORE = tuple(f"before {name}" for name in _ASKED)
 _SINGLE = (
     "gap", "rank", "relevance", "words share", "cosine", "context", "context gap", "from user", "is long", "tokens",
     "worth", "rank by words", "rank by meaning", "likeness", "matched", "rarest", "place", "rows", "answer unsure",
-    "has before", "is learnt", "after cosine", "before cosine", "metric", "memory probe",
+    "has before", "is learnt", "after cosine", "before cosine", "metric", "memory probe", "opens", "request words",
+    "request cosine",
 )  # fmt: skip
 SIGNALS: Final = (*SCORE_PARTS, *_SINGLE, *_OWN, *_BEFORE, *_QUERY)
 """Names of the columns of a signal matrix."""
@@ -51,13 +57,12 @@ _UNSURE = FEATURES.index("is_unsure")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the signals of a search are made of beside its ranking; arrays of length n, the number of rows.
+    """What is known of each row of a set beside its score; arrays of length n, the number of rows.
 
     `relevance`: 0–1. `words_share`: BM25 of the words, as a share of the most. `cosine`: on the embedder's scale, 0
     unrelated, 1 related (None without a vector). `forms`: packed. `matched`: how many of the query's distinct terms a
-    row has. `rarest`: the inverse frequency of the rarest of them, as a share of the query's rarest. `probed`: of the
-    ranked rows, shape (candidates, 2), what the probes give (see `probe`); `request` the same of the query, None
-    without probes.
+    row has. `rarest`: the inverse frequency of the rarest of them, as a share of the query's rarest. `opens`: True for
+    rows that begin with a term of the query.
     """
 
     relevance: Floats
@@ -68,44 +73,67 @@ class Evidence:
     lengths: Floats
     matched: Floats
     rarest: Floats
+    opens: NDArray[np.bool_]
     is_learnt: NDArray[np.bool_]
     alive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Ranked rows; for each what the probes give, shape (rows, 2), and the row of the request that it answers, its own
+    where it answers none."""
+
+    ranked: Ranked
     probed: Floats
-    request: float | None
-    is_told: bool
+    requests: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """How well a query matches a memory as a whole: the best of the rows with worth. `worthy_meaning` is on the
     embedder's scale, `worthy_relevance` in logits, `worthy_words` a share. `rows`: how many there are. `request`:
-    what the probe of requests gives; None without one. `is_told`: a statement of the user has all the words of it."""
+    what the probes of requests give; None without them. `is_told`: a statement of the user has all the words of it."""
 
     worthy_meaning: float = 0.0
     worthy_relevance: float = -_LOGIT_LIMIT
     worthy_words: float = 0.0
     rarest: float = 0.0
     rows: int = 0
-    request: float | None = None
+    request: RequestProbes | None = None
     is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Memories, best first; their signals, shape (memories, len(SIGNALS)); and how the query matches them all.
+    """Rows, best first; their relevance, 0–1, and tokens; their signals, shape (rows, len(SIGNALS)); and how the query
+    matches all rows.
 
-    `corrections` and `conclusions` are pairs of places among the memories, shape (m, 2): the first corrects the second,
-    and stands before it; the first was concluded from the second, and stands behind the best of these.
+    `corrections` and `conclusions` are pairs of places among the rows, shape (m, 2): the first corrects the second, and
+    precedes it; the first was concluded from the second, and follows the best of these. `answers`: the same, where the
+    first is (a piece of) the answer to the second.
     """
 
-    memories: tuple[Memory, ...]
+    ranked: Ranked
+    relevance: Floats
+    tokens: Ints
     signals: Floats
     match: Match
     corrections: Ints = field(default_factory=lambda: _NO_PAIRS)
     conclusions: Ints = field(default_factory=lambda: _NO_PAIRS)
+    answers: Ints = field(default_factory=lambda: _NO_PAIRS)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
-NO_CANDIDATES: Final = Candidates((), np.zeros((0, len(SIGNALS)), np.float32), Match())
+_NO_VALUES: Final = np.zeros(0, np.float32)
+NO_CANDIDATES: Final = Candidates(
+    Ranked(np.zeros(0, np.int32), _NO_VALUES, np.zeros((0, len(SCORE_PARTS)), np.float32)),
+    _NO_VALUES,
+    np.zeros(0, np.int32),
+    np.zeros((0, len(SIGNALS)), np.float32),
+    Match(),
+)
 
 
 def pairs_of_places(pairs: Ints | None, rows: Ints) -> Ints:
@@ -117,7 +145,16 @@ def pairs_of_places(pairs: Ints | None, rows: Ints) -> Ints:
     return np.asarray(order[np.searchsorted(rows, present, sorter=order)], np.int32)
 
 
-def measure_match(evidence: Evidence, allowed: NDArray[np.bool_]) -> Match:
+def linked_places(rows: Ints, requests: Ints, arrays: SetArrays) -> tuple[Ints, Ints, Ints]:
+    """The corrections, conclusions and answers among ranked rows; see `Candidates`."""
+    answers = np.stack([rows, requests], axis=1)[rows != requests]
+    corrections, conclusions = pairs_of_places(arrays.outranks, rows), pairs_of_places(arrays.conclusions, rows)
+    return corrections, conclusions, pairs_of_places(answers, rows)
+
+
+def measure_match(
+    evidence: Evidence, allowed: NDArray[np.bool_], request: RequestProbes | None, *, is_told: bool
+) -> Match:
     """See `Match`."""
     logits = _logit(evidence.relevance)
     worthy = allowed & (evidence.worth > 0)
@@ -132,8 +169,8 @@ def measure_match(evidence: Evidence, allowed: NDArray[np.bool_]) -> Match:
         worthy_words=best(evidence.words_share, 0.0),
         rarest=best(evidence.rarest, 0.0),
         rows=evidence.alive,
-        request=evidence.request,
-        is_told=evidence.is_told,
+        request=request,
+        is_told=is_told,
     )
 
 
@@ -150,8 +187,9 @@ def form_feature(packed: NDArray[np.int64], name: str) -> Floats:
     return np.where(packed < 0, np.float32(0), values.astype(np.float32) * np.float32(1 / _LEVELS))
 
 
-def signal_matrix(ranked: Ranked, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:
-    """Shape (candidates, len(SIGNALS)), in the order of the ranking. `terms`: how many distinct ones the query has."""
+def signal_matrix(drawn: Drawn, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:
+    """Shape (rows, len(SIGNALS)), in the order of the ranking. `terms`: how many distinct ones the query has."""
+    ranked, requests = drawn.ranked, drawn.requests
     rows, count = ranked.rows, len(ranked.rows)
     before, after = arrays.before[rows], arrays.after[rows]
     has_before, has_after = before >= 0, after >= 0
@@ -185,12 +223,24 @@ def signal_matrix(ranked: Ranked, arrays: SetArrays, evidence: Evidence, query: 
         evidence.is_learnt[rows],
         np.where(has_after, cosine[after], 0),
         np.where(has_before, cosine[before], 0),
-        evidence.probed[:, 0],
-        evidence.probed[:, 1],
+        drawn.probed[:, 0],
+        drawn.probed[:, 1],
+        evidence.opens[rows],
+        evidence.words_share[requests],
+        cosine[requests],
     )
     columns = np.stack([np.asarray(column, np.float32) for column in single], axis=1)
     asked = np.broadcast_to(_query_signals(query, terms), (count, len(_QUERY)))
     return np.concatenate([ranked.parts, columns, own, earlier[:, _ASKED_PLACES], asked], axis=1)
+
+
+def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
+    """See `Drawn`."""
+    requests = rows
+    for _ in range(_PIECES):
+        earlier = arrays.before[requests]
+        requests = np.where((arrays.from_user[requests] == 0) & (earlier >= 0), earlier, requests)
+    return np.where(arrays.from_user[requests] > 0, requests, rows)
 
 
 def _context(logits: Floats, rows: Ints, before: Ints, after: Ints) -> Floats:

@@ -71,6 +71,17 @@ class TermIndex:
         """The rows that hold a term, rising, and how often each does."""
         return _counted(self._rows[self._positions(term)])
 
+    def postings(self, terms: Iterable[str]) -> list[tuple[Ints, Floats]]:
+        """The rows of each term."""
+        return [self.rows_of(term) for term in terms]
+
+    def rows_opening_with(self, term: str) -> Ints:
+        """The rows that begin with a term, rising: what a person of that name said, where names precede messages."""
+        positions = self._positions(term)
+        rows: Ints = self._rows[positions]
+        is_first: NDArray[np.bool_] = (positions == 0) | (self._rows[positions - 1] != rows)
+        return rows[is_first]
+
     def rows_of_pair(self, first: str, second: str) -> tuple[Ints, Floats]:
         """The rows that hold two terms side by side in this order, rising, and how often each does."""
         before, after = self._positions(first), self._positions(second)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.fence import SUSPICIOUS
+from gateway.recall.candidates import pool
 from gateway.recall.columns import (
     GROUP_CODES,
     LEARNT_PREFERENCE,
@@ -29,9 +30,25 @@ from gateway.recall.dated import said_within
 from gateway.recall.probes import probe, probe_request
 from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.query import Query
-from gateway.recall.rank import Found, Posting, Ranked, RankWeights, SetArrays, bm25, rank
-from gateway.recall.relevance import coverage, is_superfluous, is_told, lift, relevance_of, score_stretches
-from gateway.recall.signals import NO_CANDIDATES, Candidates, Evidence, measure_match, pairs_of_places, signal_matrix
+from gateway.recall.rank import Found, Posting, Ranked, RankWeights, SetArrays, bm25, rank, score
+from gateway.recall.relevance import (
+    is_superfluous,
+    is_told,
+    lift,
+    measure_coverage,
+    measure_evidence,
+    relevance_of,
+    score_stretches,
+)
+from gateway.recall.signals import (
+    NO_CANDIDATES,
+    Candidates,
+    Drawn,
+    linked_places,
+    measure_match,
+    requests_of,
+    signal_matrix,
+)
 from gateway.recall.term_index import TermIndex
 from gateway.recall.ties import Ties
 from gateway.recall.vectors import RowVectors
@@ -180,10 +197,10 @@ class WorkingSet:
         allowed = self._allowed(columns, group, allows)
         if not allowed.any():
             return []
-        found, most = self._found(terms, self._postings(terms), vector, columns)
+        found = self._found(terms, self._index.postings(dict.fromkeys(terms)), vector, columns)
         arrays = self._arrays(columns, allowed, periods)
         ranked = rank(arrays, found, weights, limit)
-        relevance = relevance_of(ranked.rows, found, most, scale, arrays.dated)
+        relevance = relevance_of(ranked.rows, found, scale, arrays.dated)
         return self._memories(ranked, lift(relevance, ranked.rows, arrays.outranks))
 
     def candidates(
@@ -200,41 +217,36 @@ class WorkingSet:
         questions that repeat the query, and answers that know nothing, are left out."""
         columns = self._current_columns()
         allowed = self._allowed(columns, "chat", allows)
+        distinct = list(dict.fromkeys(query.terms))
+        postings = self._index.postings(distinct)
+        coverage = measure_coverage(self._index, distinct, postings, len(allowed))
+        if not query.is_about_questions:
+            allowed &= ~is_superfluous(columns, coverage)
         if not allowed.any():
             return NO_CANDIDATES
-        distinct = self._postings(query.terms)
-        found, most = self._found(query.terms, distinct, vector, columns)
-        matched, rarest = coverage(distinct, len(allowed))
-        if not query.is_about_questions:
-            allowed &= ~is_superfluous(columns, matched, len(distinct))
+        found = self._found(query.terms, postings, vector, columns)
         arrays = self._arrays(columns, allowed, query.periods)
-        ranked = rank(arrays, found, weights, limit)
-        every = np.arange(len(allowed), dtype=np.int32)
-        relevance = relevance_of(every, found, most, scale, arrays.dated)
-        relevance[~allowed] = 0
-        cosine = None
-        if found.cosine is not None:
-            cosine = np.where(allowed, (found.cosine - scale.unrelated) / (scale.related - scale.unrelated), 0)
-        evidence = Evidence(
-            relevance=relevance,
-            words_share=np.sqrt(np.clip(found.words / most, 0, 1)) if most > 0 else np.zeros_like(found.words),
-            cosine=cosine,
-            forms=columns["form"],
-            worth=columns["worth"],
-            lengths=columns["length"],
-            matched=matched,
-            rarest=rarest,
-            is_learnt=columns["is_learnt"],
-            alive=self._alive,
-            probed=probe(self._vectors.take(ranked.rows), vector, self.embedder),
-            request=probe_request(vector, self.embedder),
-            is_told=is_told(columns, allowed, matched, len(distinct)),
+        evidence = measure_evidence(columns, arrays, found, coverage, scale)
+        scores = score(arrays, found, weights)
+        ranked = scores.ranked(pool(scores, arrays, evidence, limit))
+        rows, requests = ranked.rows, requests_of(ranked.rows, arrays)
+        is_known = is_told(columns, allowed, coverage)
+        match = measure_match(evidence, allowed, probe_request(vector, self.embedder), is_told=is_known)
+        drawn = Drawn(ranked, probe(self._vectors.take(rows), vector, self.embedder), requests)
+        return Candidates(
+            ranked,
+            lift(evidence.relevance[rows], rows, arrays.outranks),
+            columns["tokens"][rows],
+            signal_matrix(drawn, arrays, evidence, query, coverage.terms),
+            match,
+            *linked_places(rows, requests, arrays),
         )
-        rows = ranked.rows
-        memories = self._memories(ranked, lift(relevance[rows], rows, arrays.outranks))
-        signals = signal_matrix(ranked, arrays, evidence, query, len(distinct))
-        pairs = (pairs_of_places(linked, rows) for linked in (arrays.outranks, arrays.conclusions))
-        return Candidates(tuple(memories), signals, measure_match(evidence, allowed), *pairs)
+
+    def memories(self, candidates: Candidates, places: NDArray[np.intp], chances: Vector) -> list[Memory]:
+        """The candidates at these places, with their probabilities (one for each candidate)."""
+        ranked = candidates.ranked
+        chosen = Ranked(ranked.rows[places], ranked.scores[places], ranked.parts[places])
+        return self._memories(chosen, candidates.relevance[places], chances[places].tolist())
 
     def _current_columns(self) -> Columns:
         return {name: column[: len(self._records)] for name, column in self._columns.items()}
@@ -243,10 +255,8 @@ class WorkingSet:
         """The rows of a group that a filter allows."""
         allowed: NDArray[np.bool_] = columns["alive"] & is_of(columns["group"], group)
         if allows is not None:
-            passed = np.zeros(len(allowed), np.bool_)
             asked = np.flatnonzero(allowed)
-            passed[asked] = [allows(record) for record in self._at(asked.tolist())]
-            allowed = passed
+            allowed[asked] = [allows(record) for record in self._at(asked.tolist())]
         return allowed
 
     def _arrays(self, columns: Columns, allowed: NDArray[np.bool_], periods: Sequence[Period]) -> SetArrays:
@@ -264,14 +274,13 @@ class WorkingSet:
             dated=said_within(columns["at"], self._about, periods),
         )
 
-    def _memories(self, ranked: Ranked, relevance: Vector) -> list[Memory]:
+    def _memories(self, ranked: Ranked, relevance: Vector, chances: Sequence[float | None] = ()) -> list[Memory]:
         rows = ranked.rows
         columns_of = (ranked.scores, relevance, self._columns["tokens"][rows], ranked.parts)
+        values = zip(*(column.tolist() for column in columns_of), chances or [None] * len(rows), strict=True)
         return [
-            Memory(record, score, share, tokens, "stored", tuple(parts))
-            for record, score, share, tokens, parts in zip(
-                self._at(rows.tolist()), *(column.tolist() for column in columns_of), strict=True
-            )
+            Memory(record, score, share, tokens, "stored", tuple(parts), probability=chance)
+            for record, (score, share, tokens, parts, chance) in zip(self._at(rows.tolist()), values, strict=True)
         ]
 
     @property
@@ -284,9 +293,8 @@ class WorkingSet:
         return beyond_cap(self._standing())
 
     def _standing(self) -> list[Record]:
-        columns, count = self._columns, len(self._records)
-        rows = np.flatnonzero(columns["alive"][:count] & np.isin(columns["group"][:count], PROFILE_CODES))
-        return self._at(rows.tolist())
+        columns = self._current_columns()
+        return self._at(np.flatnonzero(columns["alive"] & np.isin(columns["group"], PROFILE_CODES)).tolist())
 
     def profile(self) -> tuple[Memory, ...]:
         """The wishes that are in force, as `recall/profile.py` says."""
@@ -308,8 +316,7 @@ class WorkingSet:
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
         session = self._sessions.get(session_id)
-        found: list[int] = []
-        index = -1 if session is None else session.last
+        index, found = -1 if session is None else session.last, list[int]()
         while index >= 0 and len(found) < limit:
             found.append(index)
             index = int(self._columns["before"][index])
@@ -325,14 +332,8 @@ class WorkingSet:
                 self._record_bytes += _RECORD_BYTES + 2 * len(made.text)
         return [record for row in rows if (record := records[row]) is not None]
 
-    def _postings(self, terms: Sequence[str]) -> list[Posting]:
-        """The rows of each distinct term."""
-        return [self._index.rows_of(term) for term in dict.fromkeys(terms)]
-
-    def _found(
-        self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns
-    ) -> tuple[Found, float]:
-        """What the postings and the vector of a query give, and the most that its words could give one row."""
+    def _found(self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns) -> Found:
+        """What the postings and the vector of a query give."""
         pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
         average = self._total_length / self._alive
         by_words, most = bm25(words, columns["length"], average, self._alive)
@@ -340,7 +341,7 @@ class WorkingSet:
         cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
         lengths = np.asarray(self._stretch_lengths, np.float32)
         stretches = score_stretches(words, columns["stretch"], lengths)
-        return Found(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine), most
+        return Found(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine, most=most)
 
     def _append(self, index: int, row: Row, length: int) -> None:
         record, columns = row.record, self._columns
@@ -372,9 +373,7 @@ class WorkingSet:
     def _place(self, placed: "PlacedRow", length: int) -> None:
         """Put a row at the end of its conversation; what was said are neighbours."""
         columns, group = self._columns, group_of(placed.kind)
-        session = self._sessions.get(placed.session_id)
-        if session is None:
-            session = self._sessions[placed.session_id] = SessionEnd()
+        session = self._sessions.setdefault(placed.session_id, SessionEnd())
         if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):
             session.stretch, session.messages = len(self._stretch_lengths), 0
             self._stretch_lengths.append(0)

@@ -53,6 +53,10 @@ class Scale:
     unrelated: float
     related: float
 
+    def place(self, cosines: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Cosines on this scale: 0 unrelated, 1 as a question and its answer."""
+        return (cosines - self.unrelated) / (self.related - self.unrelated)
+
 
 class Scales:
     """Measured scales by embedder. A file that cannot be read or written costs a measurement, no more."""

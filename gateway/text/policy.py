@@ -39,26 +39,30 @@ class Probes:
     """Directions in the space of an embedder's vectors, each of its length.
 
     `metric` weighs the products of a query's and a memory's numbers, as a cosine weighs them all alike; `memory` tells
-    by its vector alone whether a memory is one that answers; `request` whether a request needs memory. `embedder`: the
-    name of the embedder that they are of.
+    by its vector alone whether a memory is one that answers; `request` whether a request needs memory, and `earlier`
+    whether it asks for an earlier answer. `embedder`: the name of the embedder that they are of.
     """
 
     embedder: str
     metric: list[float]
     memory: list[float]
     request: list[float]
+    earlier: list[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """`worth`: of a text as a memory; `order`: is a candidate part of the answer; `need`: does a request need memory,
-    by its form, its match and `probes`; `need_without_probes`: the same for other embedders."""
+    by its form, its match and `probes`; `earlier`: does it ask for an earlier answer, by its form and `probes`; the two
+    `without_probes`: the same for other embedders."""
 
     version: int
     worth: Linear
     order: Network
     need: Linear
     need_without_probes: Linear
+    earlier: Linear
+    earlier_without_probes: Linear
     probes: Probes
 
 
@@ -70,6 +74,8 @@ def _read() -> Policy:
         order=Network(**data["order"]),
         need=Linear(**data["need"]),
         need_without_probes=Linear(**data["need_without_probes"]),
+        earlier=Linear(**data["earlier"]),
+        earlier_without_probes=Linear(**data["earlier_without_probes"]),
         probes=Probes(**data["probes"]),
     )
 

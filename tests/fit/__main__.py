@@ -21,6 +21,7 @@ from tests.eval.corpus import FOLDER, read_split
 from tests.fit.collect import Sample, collect
 from tests.fit.models import (
     Floats,
+    fit_earlier,
     fit_need,
     fit_order,
     fit_probes,
@@ -85,8 +86,8 @@ def _fit_recall(corpus: Path, cache: Path | None) -> None:
                 probed[place] = with_probes(sample, vectors, metric, memory)
     for fold in range(_FOLDS):
         held_out = set(users[fold::_FOLDS])
-        fitted = [one for one in probed.values() if one.user not in held_out and _shows_order(one)]
-        _, order = fit_order(fitted, seeds=1)
+        shown = [one for one in probed.values() if one.user not in held_out and _shows_order(one)]
+        _, order = fit_order(shown, seeds=1)
         for place, sample in probed.items():
             if sample.user in held_out:
                 chances[place] = order(sample.signals)
@@ -103,14 +104,17 @@ def _fit_recall(corpus: Path, cache: Path | None) -> None:
     metric, memory = fit_probes(samples, vectors)
     network, _ = fit_order([one for one in ordered if _shows_order(one)])
     need, request, without, _ = fit_need(ordered, their_chances)
+    earlier, asks, earlier_without = fit_earlier(ordered)
     probes = replace(
         POLICY.probes,
         embedder=_EMBEDDER,
         metric=_rounded(metric),
         memory=_rounded(memory),
         request=_rounded(request),
+        earlier=_rounded(asks),
     )
-    _write(replace(POLICY, order=network, need=need, need_without_probes=without, probes=probes))
+    policy = replace(POLICY, order=network, probes=probes, need=need, need_without_probes=without)
+    _write(replace(policy, earlier=earlier, earlier_without_probes=earlier_without))
 
 
 def _shows_order(sample: Sample) -> bool:

@@ -3,26 +3,30 @@
 The memory is filled through a gateway as clients fill it; then its working sets are searched directly.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.app import Gateway
 from gateway.config import Config
-from gateway.evaluate.conversations import Conversations, Person, Question
+from gateway.dialect import UserTurn
+from gateway.evaluate.conversations import Conversations, Earlier, Person, Question
 from gateway.evaluate.measure import letters
 from gateway.evaluate.run import running, tell
 from gateway.identity import scope_of
 from gateway.recall.query import Query, make_query
 from gateway.recall.rank import RankWeights
+from gateway.recall.search import CANDIDATES
 from gateway.recall.signals import Match
 from gateway.recall.working_set import WorkingSet
+from gateway.wire.dialects.conversation import Entry, Role, read_conversation
 
 __all__ = ["Sample", "StoredText", "collect"]
 
-_CANDIDATES = 160
+_LAST = Earlier(role="user", content="?")
 Floats = NDArray[np.float32]
 
 
@@ -46,6 +50,7 @@ class Sample:
     vector: Floats | None
     words_only: Floats
     ids: tuple[str, ...] = ()
+    answers: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +98,15 @@ async def _sample(
     gateway: Gateway, working_set: WorkingSet, dataset: str, person: Person, question: Question
 ) -> Sample:
     now = max(turn.time for session in person.sessions for turn in session.turns).timestamp() + 86_400
-    users = [message.content for message in question.before if message.role == "user"]
-    query = make_query(question.question, users[-1] if users else "", now)
+    query = make_query(question.question, _context(question), now)
     embedder = gateway.memory._embedders.current
     vector = await embedder.embed_query(query.text) if query.text else None
-    found = working_set.candidates(query, vector, _CANDIDATES, RankWeights(), scale=embedder.scale)
-    wordless = working_set.candidates(query, None, _CANDIDATES, RankWeights(), scale=embedder.scale)
-    by_id = {memory.record.id: row for memory, row in zip(wordless.memories, wordless.signals, strict=True)}
+    found = working_set.candidates(query, vector, CANDIDATES, RankWeights(), scale=embedder.scale)
+    records = working_set._at(found.ranked.rows.tolist())
+    wordless = working_set.candidates(query, None, CANDIDATES, RankWeights(), scale=embedder.scale)
+    by_row = dict(zip(wordless.ranked.rows.tolist(), wordless.signals, strict=True))
     nothing = np.full(found.signals.shape[1], np.nan, np.float32)
-    texts = [letters(memory.record.text) for memory in found.memories]
+    texts = [letters(record.text) for record in records]
     return Sample(
         dataset=dataset,
         user=person.user_id,
@@ -110,13 +115,27 @@ async def _sample(
         query=query,
         match=found.match,
         signals=found.signals,
+        answers=found.answers,
         groups=tuple(_holders(texts, wanted) for wanted in _wanted(person, question)),
-        tokens=np.asarray([memory.tokens for memory in found.memories], np.int32),
-        texts=tuple(memory.record.text for memory in found.memories),
+        tokens=found.tokens.copy(),
+        texts=tuple(record.text for record in records),
         vector=vector,
-        ids=tuple(memory.record.id for memory in found.memories),
-        words_only=np.asarray([by_id.get(memory.record.id, nothing) for memory in found.memories], np.float32),
+        ids=tuple(record.id for record in records),
+        words_only=np.asarray([by_row.get(row, nothing) for row in found.ranked.rows.tolist()], np.float32),
     )
+
+
+def _context(question: Question) -> str:
+    """The message before a question, with the beginning of its answer, as the request path reads it."""
+    return read_conversation(
+        [{"role": message.role, "content": message.content} for message in (*question.before, _LAST)], _entry
+    ).context
+
+
+def _entry(_: int, message: Mapping[str, Any]) -> Entry:
+    if message["role"] == "assistant":
+        return Entry(Role.ANSWER, answer=message["content"])
+    return Entry(Role.USER, UserTurn(message["content"], ()))
 
 
 def _wanted(person: Person, question: Question) -> list[list[str]]:

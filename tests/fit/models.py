@@ -10,14 +10,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from gateway.recall.selection import need_inputs
+from gateway.recall.selection import form_inputs, need_inputs
 from gateway.recall.signals import SIGNALS
 from gateway.text.form import read_form
 from gateway.text.policy import Linear, Network
 from gateway.text.worth import worth_inputs
 from tests.fit.collect import Sample
 
-__all__ = ["Chances", "fit_need", "fit_order", "fit_probes", "fit_worth", "is_answered", "labels", "needs_memory"]
+__all__ = [
+    "Chances",
+    "fit_earlier",
+    "fit_need",
+    "fit_order",
+    "fit_probes",
+    "fit_worth",
+    "is_answered",
+    "labels",
+    "needs_memory",
+]
 
 Floats = NDArray[np.float32]
 Chances = Callable[[Floats], Floats]
@@ -25,8 +35,11 @@ Chances = Callable[[Floats], Floats]
 _NO_NEED = ("new_task", "general", "small")
 _CLIPPED = 4.0
 _LEAST_SCALE = 0.05
+_LEAST_NEED_SCALE = 0.25  # nothing is clipped where the need is estimated: a rare input must not weigh more
 _HIDDEN, _NETWORKS, _EPOCHS = 32, 3, 15
-_FALL = 0.25  # of the log-odds by a point of today's score: what a foreign text is ordered by
+_UNKNOWN_SHARE = 0.3
+_WEIGHTS = {"zh10": 3.0}  # the only notebook
+_FALL = 0.3  # of the log-odds by a point of today's score: what a foreign text is ordered by
 _NEGATIVES = 30  # candidates of a question that the probes are fitted to
 _VECTOR_SCALE = 3.0
 _METRIC_SCALE = 20.0
@@ -91,6 +104,13 @@ def with_probes(sample: Sample, vectors: dict[str, Floats], metric: Floats, memo
     return replace(sample, signals=signals)
 
 
+def _thinned(signals: Floats) -> Floats:
+    """The same rows with a part of the signals not known, at random, so that the order rests on none of them alone."""
+    unknown = np.random.default_rng(0).random(signals.shape) < _UNKNOWN_SHARE
+    unknown[:, _GAP] = False
+    return np.where(unknown, np.float32(np.nan), signals)
+
+
 def fit_order(samples: Sequence[Sample], seeds: int = _NETWORKS) -> tuple[Network, Chances]:
     """The order of candidates, and the same as a function from signals to probabilities."""
     full = np.concatenate([sample.signals for sample in samples])
@@ -99,9 +119,10 @@ def fit_order(samples: Sequence[Sample], seeds: int = _NETWORKS) -> tuple[Networ
     has_words = ~np.isnan(wordless[:, _GAP])
     unprobed = full.copy()
     unprobed[:, [_METRIC, _MEMORY_PROBE]] = np.nan
-    matrix = np.concatenate([full, unprobed, wordless[has_words]])
-    marked = np.concatenate([targets, targets, targets[has_words]])
-    weights = np.concatenate([np.full(len(full), 1.0), np.full(len(full), 0.3), np.full(int(has_words.sum()), 0.3)])
+    matrix = np.concatenate([full, _thinned(full), unprobed, wordless[has_words]])
+    marked = np.concatenate([targets, targets, targets, targets[has_words]])
+    by_row = np.repeat([_WEIGHTS.get(sample.user, 1.0) for sample in samples], [len(one.tokens) for one in samples])
+    weights = np.concatenate([0.6 * by_row, 0.6 * by_row, 0.3 * by_row, 0.3 * by_row[has_words]])
     means = np.nanmean(full, axis=0)
     scales = np.maximum(np.nanstd(full, axis=0), _LEAST_SCALE)
 
@@ -168,8 +189,8 @@ def fit_need(
     targets = np.asarray([needs_memory(sample) for sample, _ in pairs])
     weights = np.where(targets, 0.5 / targets.mean(), 0.5 / (1 - targets.mean()))
     scaler = StandardScaler().fit(matrix)
-    scaler.scale_ = np.maximum(scaler.scale_, _LEAST_SCALE)
-    standard = np.clip(scaler.transform(matrix), -_CLIPPED, _CLIPPED)
+    scaler.scale_ = np.maximum(scaler.scale_, _LEAST_NEED_SCALE)
+    standard = scaler.transform(matrix)
     both = LogisticRegression(C=0.1, max_iter=3000).fit(
         np.concatenate([standard, vectors * _VECTOR_SCALE], axis=1), targets, sample_weight=weights
     )
@@ -192,6 +213,25 @@ def fit_need(
         return np.asarray(1 / (1 + np.exp(-np.asarray(totals))), np.float32)
 
     return need, probe, without, estimate
+
+
+def fit_earlier(samples: Sequence[Sample]) -> tuple[Linear, Floats, Linear]:
+    """Whether a request asks for an earlier answer, by its form and its vector; its probe; and by its form alone."""
+    asked = [sample for sample in samples if sample.query.text and sample.vector is not None]
+    names = list(form_inputs(asked[0].query))
+    forms = np.asarray([list(form_inputs(sample.query).values()) for sample in asked])
+    vectors = np.asarray([sample.vector for sample in asked])
+    targets = np.asarray([sample.category == "earlier" for sample in asked])
+    both = LogisticRegression(C=0.1, max_iter=3000).fit(
+        np.concatenate([forms, vectors * _VECTOR_SCALE], axis=1), targets
+    )
+    alone = LogisticRegression(C=0.3, max_iter=3000).fit(forms, targets)
+    by_form, by_vector = np.split(both.coef_[0], [len(names)])
+    return (
+        Linear(float(both.intercept_[0]), dict(zip(names, map(float, by_form), strict=True))),
+        np.asarray(by_vector * _VECTOR_SCALE, np.float32),
+        Linear(float(alone.intercept_[0]), dict(zip(names, map(float, alone.coef_[0]), strict=True))),
+    )
 
 
 def _need_inputs(sample: Sample, chance: Floats) -> dict[str, float]:

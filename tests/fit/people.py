@@ -6,13 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 from gateway.evaluate.conversations import Conversations, Question
+from gateway.text.form import read_form
 from tests.eval.corpus import Person, as_json
 from tests.eval.tasks import tasks
 
 __all__ = ["stores", "unanswered_questions"]
 
-_TASKS = 1000
+_TASKS = (1000, 4000)
 _NEWCOMER_SESSIONS = 24
+_SMALL_TALK, _SMALL_TALK_LENGTH = 6, 160  # every so many questions; characters
 _OTHERS_QUESTIONS, _FOREIGN_QUESTIONS = 90, 15
 _NO_NEED = ("new_task", "general", "small")
 
@@ -22,9 +24,10 @@ def stores(people: Sequence[Person]) -> Iterator[tuple[Conversations, list[Quest
     among many tasks, of every second one the first weeks alone."""
     for number, person in enumerate(people):
         others = unanswered_questions(person, people)
-        yield _conversations(as_json(person.id, [person])), others
+        yield _conversations(_with_small_talk(as_json(person.id, [person]))), others
         if number % 3 == 0:
-            yield _conversations(_among_tasks(person)), others[: len(others) // 3]
+            count = _TASKS[number // 3 % len(_TASKS)]
+            yield _conversations(_among_tasks(person, count)), others[: len(others) // 3]
         if number % 2 == 0:
             yield _conversations(_as_newcomer(person)), others[: len(others) // 3]
 
@@ -61,13 +64,33 @@ def _conversations(data: dict[str, Any]) -> Conversations:
     return Conversations.model_validate(data)
 
 
-def _among_tasks(person: Person) -> dict[str, Any]:
+def _with_small_talk(data: dict[str, Any]) -> dict[str, Any]:
+    """The person's conversations; every sixth question is asked again behind something else that the person said."""
+    user = data["users"][0]
+    pick = random.Random(user["user_id"])
+    turns = [turn for session in user["sessions"] for turn in session["turns"]]
+    talk = [turn for turn in turns if turn["role"] == "user" and _is_small_talk(turn["content"])]
+    for question in user["questions"][::_SMALL_TALK]:
+        known = {passage["turn"] for group in question["evidence"] for passage in group}
+        others = [turn["content"] for turn in talk if turn["id"] not in known]
+        if known and others and not question["before"]:
+            asked = {"id": f"talk-{question['id']}", "question": f"{pick.choice(others)} {question['question']}"}
+            user["questions"].append(question | asked)
+    return data
+
+
+def _is_small_talk(text: str) -> bool:
+    form = read_form(text)
+    return len(text) <= _SMALL_TALK_LENGTH and form.tells > 0 and form.asks == form.orders == form.code == 0
+
+
+def _among_tasks(person: Person, count: int) -> dict[str, Any]:
     """The person's sessions, spread among many tasks."""
     data = as_json(f"{person.id}-tasks", [person])
     sessions = data["users"][0]["sessions"]
     language = "zh" if person.id.startswith("zh") else "en"
     begin = person.sessions[0][0].time
-    for number, (task, answer) in enumerate(tasks(_TASKS, language, seed=len(sessions))):
+    for number, (task, answer) in enumerate(tasks(count, language, seed=len(sessions))):
         time = begin + timedelta(hours=number * 8)
         sessions.append(
             {

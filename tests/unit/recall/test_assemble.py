@@ -69,7 +69,7 @@ def by_words(text: str) -> int:
 
 def test_the_best_come_first_and_stand_in_time_order() -> None:
     found = [memory(f"fact number {number}", 5000 - number, tokens=3) for number in range(50)]
-    block = assemble(found, 64, by_words, frozenset(), 100)
+    block = assemble(found, 47, by_words, frozenset(), 100)
     assert all(one in found[:12] for one in block.memories)
     places = [block.text.index(one.record.text) for one in sorted(block.memories, key=lambda m: m.record.event_time)]
     assert places == sorted(places)

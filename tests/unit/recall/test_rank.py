@@ -33,8 +33,8 @@ def floats(*values: float) -> Floats:
 
 
 def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> Found:
-    made = {"pairs": np.zeros_like(words), "stretches": floats(0, 0), **parts}
-    return Found(words=words, cosine=cosine, **made)
+    pairs, stretches = parts.get("pairs", np.zeros_like(words)), parts.get("stretches", floats(0, 0))
+    return Found(words=words, cosine=cosine, pairs=pairs, stretches=stretches)
 
 
 def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half() -> None:

@@ -1,6 +1,9 @@
 import numpy as np
 
-from gateway.recall.relevance import coverage, lift, score_stretches
+from gateway.recall.relevance import lift, measure_coverage, score_stretches
+from gateway.recall.term_index import TermIndex
+
+TEXTS = [["dog"], ["cat", "dog"], ["dog"], ["bird"]]
 
 
 def posting(*rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -8,10 +11,14 @@ def posting(*rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_coverage_counts_terms_and_knows_the_rarest() -> None:
-    matched, rarest = coverage([posting(0, 1, 2), posting(1)], 4)
-    assert matched.tolist() == [1, 2, 1, 0]
-    assert rarest[1] == 1
-    assert rarest[1] > rarest[0] > rarest[3] == 0
+    index = TermIndex()
+    index.add(0, TEXTS)
+    postings = [index.rows_of(term) for term in ("dog", "cat")]
+    coverage = measure_coverage(index, ("dog", "cat"), postings, 4)
+    assert coverage.matched.tolist() == [1, 2, 1, 0]
+    assert coverage.rarest[1] == 1
+    assert coverage.rarest[1] > coverage.rarest[0] > coverage.rarest[3] == 0
+    assert coverage.opens.tolist() == [True, True, True, False]
 
 
 def test_a_correction_is_at_least_as_relevant_as_what_it_corrects() -> None:

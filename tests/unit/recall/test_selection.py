@@ -3,19 +3,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gateway.recall.probes import RequestProbes
 from gateway.recall.query import make_query
+from gateway.recall.rank import Ranked
 from gateway.recall.selection import estimate_need, order_log_odds, probabilities, select, thresholds
 from gateway.recall.signals import NO_CANDIDATES, SIGNALS, Candidates, Match
-from gateway.turn import Memory
-from tests.fakes.made import record
+from gateway.turn import SCORE_PARTS
 
 NOW = 1_790_000_000.0
 NOTHING = np.zeros(0, np.float32)
 
 
 def candidates(count: int) -> Candidates:
-    memories = tuple(Memory(record(f"fact {number}", number), 1.0, 0.5, 100) for number in range(count))
-    return Candidates(memories, np.zeros((count, len(SIGNALS)), np.float32), Match(rows=count))
+    scores, parts = np.zeros(count, np.float32), np.zeros((count, len(SCORE_PARTS)), np.float32)
+    ranked = Ranked(np.arange(count, dtype=np.int32), scores, parts)
+    tokens, signals = np.full(count, 100, np.int32), np.zeros((count, len(SIGNALS)), np.float32)
+    return Candidates(ranked, scores, tokens, signals, Match(rows=count))
 
 
 def test_the_more_selective_the_less_is_injected() -> None:
@@ -31,24 +34,24 @@ def test_the_more_selective_the_less_is_injected() -> None:
 def test_memories_are_added_until_they_take_what_a_question_needs() -> None:
     query = make_query("Where does my sister live?", "", NOW)
     limits = replace(thresholds(0.5), need=0.0, each=0.0, tokens=300)
-    chosen, left, _ = select(candidates(10), query, limits)
-    assert (len(chosen), len(left)) == (3, 7)
+    selection = select(candidates(10), query, limits)
+    assert (len(selection.chosen), len(selection.left)) == (3, 7)
 
 
 def test_a_request_that_needs_no_memory_gets_none() -> None:
     query = make_query("Write a regex.", "", NOW)
-    chosen, left, need = select(candidates(3), query, replace(thresholds(0.5), need=1.1))
-    assert (chosen, len(left)) == ([], 3)
-    assert 0 <= need.probability <= 1
+    selection = select(candidates(3), query, replace(thresholds(0.5), need=1.1))
+    assert (len(selection.chosen), len(selection.left)) == (0, 3)
+    assert 0 <= selection.need.probability <= 1
 
 
 def test_without_candidates_nothing_is_chosen() -> None:
-    chosen, left, _ = select(NO_CANDIDATES, make_query("Where do I live?", "", NOW), thresholds(0.5))
-    assert chosen == left == []
+    selection = select(NO_CANDIDATES, make_query("Where do I live?", "", NOW), thresholds(0.5))
+    assert len(selection.chosen) == len(selection.left) == 0
 
 
-@pytest.mark.parametrize("request_probe", [None, 0.0])
-def test_questions_about_oneself_need_memory_more_than_tasks(request_probe: float | None) -> None:
+@pytest.mark.parametrize("request_probe", [None, RequestProbes(0.0, 0.0)])
+def test_questions_about_oneself_need_memory_more_than_tasks(request_probe: RequestProbes | None) -> None:
     match = Match(rows=100, request=request_probe)
     asked = estimate_need(make_query("What is my sister's name?", "", NOW), match, NOTHING)
     task = estimate_need(make_query("Write a regex that matches postcodes.", "", NOW), match, NOTHING)
@@ -63,15 +66,15 @@ def test_a_correction_stands_before_what_it_corrects_and_a_conclusion_behind_its
     found = replace(candidates(3), signals=signals)
     query, limits = make_query("Where does my sister live?", "", NOW), replace(thresholds(0.5), need=0.0, each=0.0)
 
-    def order(other: Candidates) -> list[str]:
-        return [memory.record.text for memory in select(other, query, limits)[0]]
+    def order(other: Candidates) -> list[int]:
+        return [int(place) for place in select(other, query, limits).chosen]
 
     free = order(found)
     pairs = np.asarray([[2, 0]], np.int32)
     corrected = order(replace(found, corrections=pairs))
-    assert corrected.index("fact 2") < corrected.index("fact 0")
+    assert corrected.index(2) < corrected.index(0)
     concluded = order(replace(found, conclusions=pairs[:, ::-1]))
-    assert concluded.index("fact 2") < concluded.index("fact 0")
+    assert concluded.index(2) < concluded.index(0)
     assert sorted(free) == sorted(corrected) == sorted(concluded)
 
 

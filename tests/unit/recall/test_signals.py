@@ -2,7 +2,7 @@ import numpy as np
 
 from gateway.recall.query import make_query
 from gateway.recall.rank import RankWeights
-from gateway.recall.signals import SIGNALS, form_matrix, pairs_of_places
+from gateway.recall.signals import SIGNALS, Candidates, form_matrix, pairs_of_places
 from gateway.recall.working_set import WorkingSet
 from gateway.store.loaded import Row
 from gateway.store.terms import terms
@@ -32,6 +32,11 @@ def filled() -> WorkingSet:
     return working_set
 
 
+def texts(working_set: WorkingSet, found: Candidates) -> list[str]:
+    places = np.arange(len(found))
+    return [memory.record.text for memory in working_set.memories(found, places, np.zeros(len(found), np.float32))]
+
+
 def test_a_form_is_unpacked_as_it_was_read() -> None:
     form = read_form("Write a haiku. I like rain?")
     unpacked = form_matrix(np.asarray([form.packed(), UNKNOWN_FORM]))
@@ -46,10 +51,11 @@ def test_pairs_of_rows_become_pairs_of_places() -> None:
 
 
 def test_each_candidate_has_its_signals() -> None:
-    found = filled().candidates(make_query("my dog Biscuit", "", NOW), None, 10, RankWeights())
-    assert found.signals.shape == (len(found.memories), len(SIGNALS))
+    working_set = filled()
+    found = working_set.candidates(make_query("my dog Biscuit", "", NOW), None, 10, RankWeights())
+    assert found.signals.shape == (len(found), len(SIGNALS))
     best = dict(zip(SIGNALS, found.signals[0].tolist(), strict=True))
-    assert found.memories[0].record.text == "We took our dog Biscuit to the vet."
+    assert texts(working_set, found)[0] == "We took our dog Biscuit to the vet."
     assert best["own tells"] == 1
     assert best["from user"] == 1
     assert best["rank"] == best["gap"] == 0
@@ -58,16 +64,13 @@ def test_each_candidate_has_its_signals() -> None:
 
 
 def test_repeated_questions_and_answers_that_know_nothing_are_no_candidates() -> None:
-    texts = [
-        memory.record.text
-        for memory in filled()
-        .candidates(make_query("What is my dog called?", "", NOW), None, 10, RankWeights())
-        .memories
-    ]
-    assert set(texts) == {"We took our dog Biscuit to the vet.", "The weather is fine."}
+    working_set = filled()
+    found = working_set.candidates(make_query("What is my dog called?", "", NOW), None, 10, RankWeights())
+    assert set(texts(working_set, found)) == {"We took our dog Biscuit to the vet.", "The weather is fine."}
 
 
 def test_who_asks_for_earlier_questions_gets_them() -> None:
     query = make_query("Did I ask what my dog is called?", "", NOW)
-    texts = [memory.record.text for memory in filled().candidates(query, None, 10, RankWeights()).memories]
-    assert "What is my dog called?" in texts
+    working_set = filled()
+    found = working_set.candidates(query, None, 10, RankWeights())
+    assert "What is my dog called?" in texts(working_set, found)

@@ -40,3 +40,11 @@ def test_it_stays_right_while_it_is_put_in_order_again_and_again() -> None:
     assert index.rows_of("t3")[0].tolist() == [row for row in range(3000) if 3 in (row % 7, row % 11)]
     assert index.rows_of_pair("t3", "t3")[0].tolist() == [row for row in range(3000) if row % 7 == 3 == row % 11]
     assert index.nbytes > 3000 * 3 * 12
+
+
+def test_rows_that_begin_with_a_term() -> None:
+    index = TermIndex()
+    index.add(0, [["anna", "likes", "tea"], ["tea", "for", "anna"], [], ["anna"]])
+    assert index.rows_opening_with("anna").tolist() == [0, 3]
+    assert index.rows_opening_with("tea").tolist() == [1]
+    assert index.rows_opening_with("coffee").tolist() == []

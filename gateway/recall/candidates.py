@@ -1,0 +1,62 @@
+"""Which rows of a working set are considered for a prompt. Pure: arrays in, row numbers out.
+
+The best by score come first. A long answer has a low score whatever it says, since it is a neighbour of everything, and
+so has a row that only means what is asked or only has its words; the best of these are considered as well. So are the
+best of those that are no tasks, which many tasks would crowd out.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.recall.rank import Scores, SetArrays
+from gateway.recall.signals import Evidence
+from gateway.text.worth import TASK_WORTH
+
+__all__ = ["pool"]
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+_BY_SCORE = 0.4  # share of the limit
+_PERSONAL = 0.4  # by score, too, without tasks
+_BY_MEANING = 0.15
+_BY_WORDS = 0.1
+_REQUESTS = 24  # best rows whose answers are considered
+_PIECES = 3  # of each answer
+
+
+def pool(scores: Scores, arrays: SetArrays, evidence: Evidence, limit: int) -> Ints:
+    """At most `limit` allowed rows, in no order, each once."""
+    best = scores.best(limit)
+    if len(best) < limit:
+        return best
+    share = round(limit * _BY_SCORE)
+    is_personal = evidence.worth > TASK_WORTH
+    groups = [
+        best[:share],
+        scores.best(round(limit * _PERSONAL), is_personal),
+        _answers(best[:_REQUESTS], arrays),
+        _highest(evidence.words_share * is_personal, limit, _BY_WORDS),
+    ]
+    if evidence.cosine is not None:
+        groups.append(_highest(evidence.cosine * is_personal, limit, _BY_MEANING))
+    rows: Ints = np.concatenate([*groups, best[share:]])
+    rows = rows[arrays.allowed[rows]]
+    _, first = np.unique(rows, return_index=True)
+    return rows[np.sort(first)[:limit]]
+
+
+def _answers(rows: Ints, arrays: SetArrays) -> Ints:
+    """The pieces of the answers to these rows."""
+    pieces = []
+    for _ in range(_PIECES):
+        rows = arrays.after[rows]
+        rows = rows[rows >= 0]
+        rows = rows[arrays.from_user[rows] == 0]
+        pieces.append(rows)
+    return np.concatenate(pieces)
+
+
+def _highest(values: Floats, limit: int, share: float) -> Ints:
+    count = round(limit * share)
+    return np.argpartition(-values, count)[:count].astype(np.int32)
