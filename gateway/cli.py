@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="the header x-gateway-request-id of the chat's answer, or its beginning")
-    parser.add_argument("--all", action="store_true", help="every candidate, not only the best")
+    parser.add_argument("--all", action="store_true", help="all candidates that are kept, not only the first 20")
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_address(parser)
     parser.set_defaults(run=_explain)
@@ -122,7 +122,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", type=_budgets, default=_BUDGETS, metavar="N,N", help="token budgets")
     parser.add_argument("--all", action="store_true", help="also questions that are not marked `headline`")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw recall against budget")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw recall against the tokens injected")
     parser.set_defaults(run=_eval)
 
 

@@ -47,6 +47,7 @@ _MAX_BUDGET = 8192  # a larger one is counted against the window in any case
 _BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
 _COUNTED_AT_ONCE = 4096  # bytes
 _REFUSED = (400, 413, 422)
+_MAY_NEED = 0.3  # probability from which on a request that found nothing may be about something archived
 _FAILED = (500,)  # with this some servers say that a prompt is too long
 # as OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers say it
 _TOO_LONG = re.compile(
@@ -231,7 +232,8 @@ class Pipeline:
         if turn.recalled.status is not MemoryStatus.OFF:
             return turn.recalled
         recalled = await self.recall.recall(turn)
-        is_in_vain = not recalled.memories and recalled.status in (MemoryStatus.HIT, MemoryStatus.MISS)
+        may_need = recalled.need is None or recalled.need.probability >= _MAY_NEED
+        is_in_vain = may_need and not recalled.memories and recalled.status in (MemoryStatus.HIT, MemoryStatus.MISS)
         if is_in_vain and turn.identity is not None and self._condenser.is_on:
             self.afterwards(self._condenser.bring_back(turn.identity.reads, turn.ask.query))
         if turn.wanted.is_fine:

@@ -181,7 +181,8 @@ def group_of(kind: str) -> str:
 class Wanted:
     """What a turn wants of recall beyond its query: how many memories of each group (`text` None: as configured).
 
-    `min_relativity` is a hard floor (None: as configured, with its gate). `threshold` is a second floor that the three
+    `min_relativity` is a hard floor (None: as configured; a number: memories are asked for, so that `selectivity` does
+    not apply). `threshold` is a second floor that the three
     best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
     `keeps_standing`: the floor does not cut preferences that always hold. `is_mixed`: preferences that a model learnt
     are among the texts. `is_archived`: what was archived, instead. `now` is the moment from which "yesterday" is a day
@@ -229,10 +230,12 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How likely a request needs memory, 0–1, and what that is made of: log-odds by name."""
+    """How likely a request needs memory, 0–1; what that is made of: log-odds by name, which add up; and the probability
+    below which nothing is injected."""
 
     probability: float
     parts: tuple[tuple[str, float], ...] = ()
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,11 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
     if explanation["need"] is not None:
         parts = list(explanation["need"]["parts"].items())[:_NEED_PARTS]
         told = ", ".join(f"{name} {log_odds:+.1f}" for name, log_odds in parts)
-        console.print(f"needs memory with a probability of {explanation['need']['probability']:.2f} ({told})")
+        need = explanation["need"]
+        console.print(
+            f"needs memory with a probability of {need['probability']:.2f} ({told}); "
+            f"from {need['threshold']:.2f} on memories are injected (memory.recall.selectivity)"
+        )
     chosen = sum(candidate["outcome"] == "injected" for candidate in candidates)
     standing = injected["standing_count"]
     console.print(
@@ -37,6 +41,9 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         + (f" and {standing} that always hold" if standing else "")
         + f", {injected['tokens']} of {explanation['token_budget']} tokens"
     )
+    if explanation["reason"] == "no_query":
+        console.print("Not searched: the message only reacts, or has no words to search for.")
+        return
     if not candidates:
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
         return
@@ -63,7 +70,7 @@ def _table(candidates: list[dict[str, Any]], width: int) -> Table:
         text = " ".join(one["text"].split())[:_CHARACTERS]
         parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in parts_shown]
         head = [str(number), one["outcome"], readable(f"{one['event_time'][:10]} {one['source']}: {text}")]
-        probable = "" if one["probability"] is None else f"{one['probability']:.2f}"
+        probable = "" if one["probability"] is None else f"{one['probability']:.3f}"
         table.add_row(
             *head, str(one["tokens"]), probable, f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style
         )

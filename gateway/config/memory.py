@@ -70,7 +70,7 @@ class RecallConfig(Section):
         0.5,
         ge=0,
         le=1,
-        description="How sure it must be that a memory helps; 0: whatever fits into the budget is injected.",
+        description="How sure it must be that a memory helps; 0: the best that fit into the budget are injected.",
     )
     explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
     working_set_rows: int = Field(
@@ -91,7 +91,8 @@ class RetentionConfig(Section):
     max_age_days: dict[_Kind | Literal["task"], Positive] = Field(
         {},
         description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good. `task`: "
-        "messages that only hand over a task, and generic answers.",
+        "messages that only hand over a task, and generic answers; so goes "
+        "what 'the regex you gave me' asks for.",
     )
     max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
     condense_over: int | None = Field(

@@ -183,6 +183,9 @@ def _variable(match: re.Match[str], path: str) -> str:
     return value
 
 
+_REPLACED = {"memory.recall.gate": "; memory.recall.selectivity replaces it"}
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
@@ -194,6 +197,6 @@ def _explain(error: ValidationError) -> str:
                 path += f".{part}" if path else part
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "unknown key"
+            message = f"unknown key{_REPLACED.get(path, '')}"
         lines.append(f"{path or 'config'}: {message}")
     return "\n".join(dict.fromkeys(lines))

@@ -130,8 +130,9 @@ def _outcomes(kept: _Explained) -> Iterator[tuple[Memory, str]]:
             yield memory, "over recall.top_k"
         else:
             yield memory, "over the token budget"
+    outcome = "request needs no memory" if kept.found.reason == "not_needed" else "not relevant enough"
     for memory in kept.found.passed_over:
-        yield memory, "not relevant enough"
+        yield memory, outcome
 
 
 def _candidate(memory: Memory, outcome: str) -> dict[str, Any]:
@@ -159,6 +160,7 @@ def _need(found: Recalled) -> dict[str, Any] | None:
     parts = sorted(found.need.parts, key=lambda part: -abs(part[1]))
     return {
         "probability": round(found.need.probability, 3),
+        "threshold": round(found.need.threshold, 3),
         "parts": {name: round(log_odds, 2) for name, log_odds in parts},
     }
 

@@ -39,7 +39,9 @@ _OF_QUESTIONS = re.compile(
 )
 _DEPENDENT = re.compile(
     r"^\W*(?:and|what about|how about|also|or|but|then|so|same)\b|\b(?:he|she|it|they|him|her|hers|them|his|their"
-    r"|theirs|that one|there|the others?|one)\b|^\W*(?:那|还有|另外|再|同样|也)|[他她它]|[那这]个"
+    r"|theirs|that one|there|the others?|one|er|sie|ihn|ihm|ihre?[nmrs]?|seine?[nmrs]?|él|ella|ellos|ellas|su|sus"
+    r"|il|elle|ils|elles|lui|leur|sa|ses)\b|^\W*(?:und|wie wär|y|et|e)\b"
+    r"|^\W*(?:那|还有|另外|再|同样|也)|[他她它]|[那这]个"
     r"|另一|呢[？?\s]*$",
     re.IGNORECASE,
 )

@@ -26,6 +26,8 @@ _B = 0.9  # above the usual 0.75: what is remembered is short, and a long text i
 _RARITY = 1.5  # power of the inverse frequency: in one person's memory the rare word decides
 _NOTHING, _SAID, _MEANT = 3.4, 5.6, 4.4  # see `relativity`
 _USUAL_MEANING = 0.3  # of memories that share the query's words, where no vector tells
+# Most rows share no word with a query. Were all of them counted, the same match would weigh more the larger the memory.
+_BEST_ROWS, _BEST_STRETCHES = 600, 120
 _CLEARLY = 0.01  # by which what corrects a memory stands before it
 
 
@@ -160,11 +162,11 @@ def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> R
 def score(arrays: SetArrays, found: Found, weights: RankWeights) -> Scores:
     """Scores of all rows; at least one must be allowed."""
     count = int(arrays.allowed.sum())
-    words = _standardised(found.words + np.float32(weights.pair) * found.pairs, arrays.allowed, count)
+    words = _standardised(found.words + np.float32(weights.pair) * found.pairs, arrays.allowed, count, _BEST_ROWS)
     meaning = np.zeros_like(words)
     if found.cosine is not None:
         meaning = np.float32(weights.cosine) * _standardised(found.cosine, arrays.allowed, count)
-    deviation = float(found.stretches.std()) or 1.0
+    deviation = float(_highest(found.stretches, _BEST_STRETCHES).std()) or 1.0
     by_stretch = np.float32(weights.stretch_words / deviation) * (found.stretches - found.stretches.mean())
     stretch = by_stretch[arrays.stretch]
     alone = words + meaning + stretch
@@ -201,12 +203,19 @@ def _put_back(scores: Floats, arrays: SetArrays) -> None:
     scores[behind] = np.minimum(scores[behind], best[behind] - np.float32(_CLEARLY))
 
 
-def _standardised(values: Floats, allowed: Bools, count: int) -> Floats:
+def _standardised(values: Floats, allowed: Bools, count: int, best: int | None = None) -> Floats:
+    """Values less their mean, in standard deviations; `best`: mean and deviation of so many of the highest."""
     chosen = values if count == len(values) else values[allowed]
+    chosen = chosen if best is None else _highest(chosen, best)
     deviation = float(chosen.std())
     if deviation < 1e-9:
         return np.zeros_like(values)
     return np.asarray((values - chosen.mean()) * np.float32(1 / deviation), np.float32)
+
+
+def _highest(values: Floats, count: int) -> Floats:
+    """At most so many of the highest values, in no order."""
+    return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]
 
 
 def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) -> Floats:

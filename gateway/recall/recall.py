@@ -49,7 +49,7 @@ _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _TOOLS = frozenset(("tools", "functions"))  # fields of a body: without any there is no tool loop
 _STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
-_CLEARLY_NOT = 0.02  # need below which a request is not embedded
+_CLEARLY_NOT = 0.005  # need below which a request is not embedded
 _SPARE = 64  # candidates more, for those that are too long for what is left of the budget
 
 
@@ -89,7 +89,9 @@ class Recall:
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
         now = turn.wanted.now or turn.received_at
-        query = make_query(turn.ask.query, turn.ask.context, now, zone_offset(self._zone, now))
+        query = self._query(turn.ask.query, turn.ask.context, now)
+        if query is None:
+            return Recalled(MemoryStatus.DEGRADED, reason="fault")
         wanted = self._limited(turn)
         if not query.text and (self._sets is None or not wanted.profile):
             return Recalled(MemoryStatus.MISS, reason="no_query")
@@ -107,10 +109,18 @@ class Recall:
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
         """The same search for those who ask for memories themselves. `context` is what was said before."""
         await self._startup.wait()
-        now = wanted.now or time.time()
-        return await self._bounded(
-            scopes, make_query(text, context, now, zone_offset(self._zone, now)), wanted, _SEARCH_DEADLINE
-        )
+        query = self._query(text, context, wanted.now or time.time())
+        if query is None:
+            return Recalled(MemoryStatus.DEGRADED, reason="fault")
+        return await self._bounded(scopes, query, wanted, _SEARCH_DEADLINE)
+
+    def _query(self, text: str, context: str, now: float) -> Query | None:
+        """See `make_query`; None where that fails: no chat fails for the sake of memory."""
+        try:
+            return make_query(text, context, now, zone_offset(self._zone, now))
+        except Exception:  # noqa: BLE001 — any fault; it is logged whole
+            _log.exception("query_fault")
+            return None
 
     def _deadline(self, scopes: Sequence[Scope]) -> float:
         """Seconds that a turn may wait; longer where memories must be loaded first."""

@@ -31,6 +31,7 @@ _LIKE, _VERY_LIKE = 0.6, 0.75  # likeness (Dice) from which on a question repeat
 _DAY_TERMS = 3  # stored with each memory, and in no question
 _TERMS_OF_A_SUBJECT = 2
 _SHORT_STATEMENT = 80  # tokens
+_SHORT_REACTION = 12  # tokens
 _SHORT_ANSWER = 40  # tokens of an answer that says no more than that it does not know
 
 
@@ -68,7 +69,6 @@ def measure_evidence(columns: Columns, arrays: SetArrays, found: Found, coverage
         rarest=coverage.rarest,
         opens=coverage.opens,
         is_learnt=columns["is_learnt"],
-        alive=int(columns["alive"].sum()),
     )
 
 
@@ -95,7 +95,8 @@ def measure_coverage(index: TermIndex, terms: Sequence[str], postings: Sequence[
 
 
 def is_superfluous(columns: Columns, coverage: Coverage) -> NDArray[np.bool_]:
-    """True for the user's own questions that are like the query, and for short answers that know nothing."""
+    """True for the user's own questions that are like the query, for short answers that know nothing, and for
+    messages that only react."""
     from_user = columns["from_user"] > 0
     likeness = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
     superfluous = np.zeros(len(likeness), np.bool_)
@@ -104,6 +105,8 @@ def is_superfluous(columns: Columns, coverage: Coverage) -> NDArray[np.bool_]:
     superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
     short = np.flatnonzero(~from_user & (columns["tokens"] <= _SHORT_ANSWER))
     superfluous[short] = form_feature(columns["form"][short], "is_unsure") > 0
+    short = np.flatnonzero(columns["tokens"] <= _SHORT_REACTION)
+    superfluous[short] |= form_feature(columns["form"][short], "reaction") == 1
     return superfluous
 
 

@@ -6,7 +6,7 @@ as long as that is above a floor and they have not taken more tokens than a ques
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -39,15 +39,22 @@ _CLIPPED = 4.0  # standard deviations of an input
 _FEW = 3  # best candidates whose probabilities are summed
 _NEED_AT_HALF: Final = 0.68
 _NEED_AT_ONE: Final = 0.97
-_TOKENS_AT_HALF: Final = 460  # of memories; more of them add little (measured on the corpus)
+_TOKENS_AT_HALF: Final = 540  # of memories; more of them add little (measured on the corpus)
 _TOKENS_FACTOR: Final = 4.0  # more at selectivity 0, as much less at 1
 _FLOOR_AT_HALF: Final = 0.002
+_SHARE_AT_HALF: Final = 0.02
+_DOUBT_AT_HALF: Final = 0.08
 _TOKENS_OF_A_LINE = 6  # beside the memory's text
+_ALWAYS = 3  # best memories that need not pass a floor: their order is surer than the level of a probability
 _MAX_LOG_ODDS = 30.0
 _NOTHING = 1e-6
 _TOLD = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
 _SELDOM = 0.02  # probability
 _ANSWERS = 4.0  # so much surer than its probability tells is a request for an earlier answer, which is rare
+_EARLIER = 1.5  # the same for its need
+_RELEVANT = 0.5  # relevance of a request that surely matches
+_SURELY = 0.999
+_RELEVANCE = SIGNALS.index("relevance")
 _SHORT_REQUEST = 40  # tokens
 _CLEARLY = np.float32(1.001)  # by which what stands before another is more probable
 _SHOWN_PART = 0.05  # log-odds
@@ -55,20 +62,26 @@ _SHOWN_PART = 0.05  # log-odds
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """`need`: that a request must reach; `each`: the probability that a memory must; `tokens`: that memories may take
-    until no more are added."""
+    """`need`: the probability that a request must reach; `each`: that a memory must; `share`: the same, as a share of
+    the best memory's; `doubt`: the same for a request that certainly needs none, and so much less the surer it does;
+    `tokens`: that memories take before no more are added."""
 
     need: float
     each: float
+    share: float
+    doubt: float
     tokens: int
 
 
 def thresholds(selectivity: float) -> Thresholds:
-    """Of a selectivity from 0 (whatever may help) to 1 (only what surely does)."""
+    """Of a selectivity over 0 (whatever may help) to 1 (only what surely does). At 0 nothing is estimated, see
+    `search.find_memories`."""
     above = max(0.0, 2 * selectivity - 1)
     return Thresholds(
         need=min(1.0, 2 * selectivity) * _NEED_AT_HALF + above * (_NEED_AT_ONE - _NEED_AT_HALF),
         each=2 * selectivity * _FLOOR_AT_HALF,
+        share=2 * selectivity * _SHARE_AT_HALF,
+        doubt=2 * selectivity * _DOUBT_AT_HALF,
         tokens=round(_TOKENS_AT_HALF * _TOKENS_FACTOR ** (1 - 2 * selectivity)),
     )
 
@@ -164,8 +177,21 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     parts = {name: model.weights.get(name, 0.0) * value for name, value in inputs.items()}
     if match.is_told:
         parts["match told"] = _TOLD
-    total = model.bias + sum(parts.values())
-    return Need(_sigmoid(total), tuple((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART))
+    parts["base"] = model.bias
+    shown = ((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART)
+    return Need(_sigmoid(sum(parts.values())), tuple(shown))
+
+
+def _with_earlier(need: Need, candidates: Candidates, earlier: float) -> Need:
+    """A request for an earlier answer needs memory as surely as one is asked for and a request that was answered
+    matches; tasks count for nothing else in the need. `earlier`: the probability that an answer is asked for."""
+    if earlier < _SELDOM or not len(candidates.answers):
+        return need
+    match = _sigmoid(float(candidates.signals[candidates.answers[:, 1], _RELEVANCE].max()))
+    known = min(1.0, _EARLIER * earlier) * min(1.0, match / _RELEVANT)
+    probability = min(_SURELY, 1 - (1 - need.probability) * (1 - known))
+    gained = _logit(probability) - _logit(min(_SURELY, max(1 - _SURELY, need.probability)))
+    return replace(need, probability=probability, parts=(*need.parts, ("earlier answer", gained)))
 
 
 def asks_for_answer(query: Query, match: Match) -> float:
@@ -173,6 +199,10 @@ def asks_for_answer(query: Query, match: Match) -> float:
     model = POLICY.earlier_without_probes if match.request is None else POLICY.earlier
     total = model.bias + sum(model.weights[name] * value for name, value in form_inputs(query).items())
     return _sigmoid(total + (0.0 if match.request is None else match.request.earlier))
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 def _sigmoid(log_odds: float) -> float:
@@ -218,13 +248,17 @@ class Selection:
 def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selection:
     """What to inject of the candidates of a query."""
     chances = probabilities(order_log_odds(candidates.signals))
-    chances = _with_answers(chances, candidates, asks_for_answer(query, candidates.match))
-    chances = _in_precedence(chances, candidates)
-    need = estimate_need(query, candidates.match, chances)
+    earlier = asks_for_answer(query, candidates.match)
+    chances = _in_precedence(_with_answers(chances, candidates, earlier), candidates)
+    need = _with_earlier(estimate_need(query, candidates.match, chances), candidates, earlier)
     places = np.argsort(-chances, kind="stable")
     count = 0
     if need.probability >= limits.need:
         ordered = chances[places]
         before = np.cumsum(candidates.tokens[places] + _TOKENS_OF_A_LINE) - candidates.tokens[places]
-        count = int(((before < limits.tokens) & (ordered >= limits.each)).sum())
-    return Selection(places[:count], places[count:], chances, need)
+        doubtful = limits.doubt * (1 - need.probability)
+        floor = max(limits.each, doubtful, limits.share * float(ordered.max(initial=0)))
+        passes = ordered >= floor
+        passes[:_ALWAYS] = True
+        count = int(((before < limits.tokens) & passes).sum())
+    return Selection(places[:count], places[count:], chances, replace(need, threshold=limits.need))

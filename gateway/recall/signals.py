@@ -44,7 +44,7 @@ _ASKED = ("orders", "asks", "tells", "has_self", "mine", "opens_with_order", "co
 _BEFORE = tuple(f"before {name}" for name in _ASKED)
 _SINGLE = (
     "gap", "rank", "relevance", "words share", "cosine", "context", "context gap", "from user", "is long", "tokens",
-    "worth", "rank by words", "rank by meaning", "likeness", "matched", "rarest", "place", "rows", "answer unsure",
+    "worth", "rank by words", "rank by meaning", "likeness", "matched", "rarest", "answer unsure",
     "has before", "is learnt", "after cosine", "before cosine", "metric", "memory probe", "opens", "request words",
     "request cosine",
 )  # fmt: skip
@@ -75,7 +75,6 @@ class Evidence:
     rarest: Floats
     opens: NDArray[np.bool_]
     is_learnt: NDArray[np.bool_]
-    alive: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +90,13 @@ class Drawn:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """How well a query matches a memory as a whole: the best of the rows with worth. `worthy_meaning` is on the
-    embedder's scale, `worthy_relevance` in logits, `worthy_words` a share. `rows`: how many there are. `request`:
+    embedder's scale, `worthy_relevance` in logits, `worthy_words` a share. `request`:
     what the probes of requests give; None without them. `is_told`: a statement of the user has all the words of it."""
 
     worthy_meaning: float = 0.0
     worthy_relevance: float = -_LOGIT_LIMIT
     worthy_words: float = 0.0
     rarest: float = 0.0
-    rows: int = 0
     request: RequestProbes | None = None
     is_told: bool = False
 
@@ -168,7 +166,6 @@ def measure_match(
         worthy_relevance=best(logits, -_LOGIT_LIMIT),
         worthy_words=best(evidence.words_share, 0.0),
         rarest=best(evidence.rarest, 0.0),
-        rows=evidence.alive,
         request=request,
         is_told=is_told,
     )
@@ -216,8 +213,6 @@ def signal_matrix(drawn: Drawn, arrays: SetArrays, evidence: Evidence, query: Qu
         2 * evidence.matched[rows] / np.maximum(evidence.lengths[rows] + terms, 1),
         evidence.matched[rows] / max(terms, 1),
         evidence.rarest[rows],
-        rows / len(logits),
-        np.full(count, np.log1p(evidence.alive) / 5, np.float32),
         later[:, _UNSURE],
         has_before,
         evidence.is_learnt[rows],

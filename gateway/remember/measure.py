@@ -1,15 +1,18 @@
-"""What is stored of a text beside its vector: its search terms, its length in tokens, its form and its worth. Pure."""
+"""What is stored of a text beside its vector: its search terms, its length in tokens, its form and its worth."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.store.dates import offset_in
 from gateway.store.terms import stored_terms
-from gateway.text.form import read_form
+from gateway.text.form import UNKNOWN_FORM, Form, read_form
 from gateway.text.worth import estimate_worth
 from gateway.turn import Record
 
 __all__ = ["Measures", "measure"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +28,19 @@ class Measures:
 def measure(record: Record, count: Callable[[str], int]) -> Measures:
     """Measure a record's text; `count` counts tokens."""
     text, tokens = record.text, count(record.text)
-    form = read_form(text)
+    form = _form_of(record)
     return Measures(
         terms=tuple(stored_terms(text, record.event_time + offset_in(record.info))),
         tokens=tokens,
-        form=form.packed(),
-        worth=estimate_worth(form, tokens, is_from_user=record.source == "user"),
+        form=UNKNOWN_FORM if form is None else form.packed(),
+        worth=0.0 if form is None else estimate_worth(form, tokens, is_from_user=record.source == "user"),
     )
+
+
+def _form_of(record: Record) -> Form | None:
+    """The form of a record's text; None where reading it fails, since no memory may be lost for its form."""
+    try:
+        return read_form(record.text)
+    except Exception:  # noqa: BLE001 — any fault; it is logged whole
+        _log.exception("form_fault", extra={"memory_id": record.id})
+        return None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from gateway.store.loaded import Loaded
 from gateway.store.memories import MemoryStore
+from gateway.text.form import FEATURES, FORM_BITS
 from gateway.text.worth import TASK_WORTH
 from gateway.turn import Record
 
@@ -15,12 +16,24 @@ __all__ = ["crowded", "older", "stale", "talkative"]
 _HEX = re.compile(r"[0-9a-f]+")
 _WORD = re.compile(r"[a-z]+")
 _IDS_AT_ONCE = 500
-_IS_TASK = f"kind = 'turn' AND form >= 0 AND worth < {TASK_WORTH}"
+
+
+def _feature(name: str) -> str:
+    """A feature of a packed form in SQL: 0 where a text has none of it."""
+    return f"(form >> {FEATURES.index(name) * FORM_BITS}) % {2**FORM_BITS}"
+
+
+_HANDS_OVER = " OR ".join(f"{_feature(name)} > 0" for name in ("asks", "orders", "code"))
+_IS_ABOUT_USER = " OR ".join(f"{_feature(name)} > 0" for name in ("has_self", "refers_back"))
+_IS_TASK = (
+    f"kind = 'turn' AND form >= 0 AND worth < {TASK_WORTH}"
+    f" AND (source != 'user' OR (({_HANDS_OVER}) AND NOT ({_IS_ABOUT_USER})))"
+)
 
 
 async def older(store: MemoryStore, kind: str, before: float, limit: int) -> list[Record]:
-    """Some memories of a kind that were made before a moment (seconds since 1970). The kind `task`: messages that are
-    tasks, and the generic answers to them, by their worth."""
+    """Some memories of a kind that were made before a moment (seconds since 1970). The kind `task`: messages that hand
+    over a task and say nothing of the user, and the generic answers to them."""
     if not _WORD.fullmatch(kind):
         raise ValueError("a kind is a word")
     is_kind = _IS_TASK if kind == "task" else f"kind = '{kind}'"

@@ -26,12 +26,13 @@ _CODE_LINE = re.compile(
     r"|public|private|static|void|int|SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|FROM|WHERE|JOIN|GROUP BY|ORDER BY"
     r"|#include"
     r"|<\?php|</?[a-z][a-z0-9]*(?:\s[^>]*)?>|\$ |>>> |at \w+\.|File \"|Traceback|npm|pip|git|docker|sudo)\b.*"
-    r"|.*(?:[;{]\s*$|=>|->|::|\)\s*:$|==|!=|&&|\|\||\w+\(\w*\)|</\w+>|\"\w+\":).*)"
+    r"|(?![^\n]*[\u0370-\u03ff]).*[;{]\s*$"  # in Greek it asks
+    r"|.*(?:=>|->|::|\)\s*:$|==|!=|&&|\|\||\w+\(\w*\)|</\w+>|\"\w+\":).*)"
 )
 _LIST_LINE = re.compile(r"^\s*(?:[-*•·|]|\d{1,3}[.)、:]|[（(]?[一二三四五六七八九十]{1,3}[)）、.]|\#{1,4}\s)\s*\S")
-_SENTENCE = re.compile(r"[^.!?。！？；;\n]+(?:\.(?=\w)[^.!?。！？；;\n]*)*[.!?。！？；;]*")
+_SENTENCE = re.compile(r"[^.!?؟。！？；;\n]+(?:\.(?=\w)[^.!?؟。！？；;\n]*)*[.!?؟。！？；;]*")
 _QUESTION = re.compile(
-    r"[?？]|[吗呢么]\s*[。!！~]?\s*$"
+    r"[?？؟\u037e]|[\u0370-\u03ff]\s*;|[吗呢么]\s*[。!！~]?\s*$"
     r"|^\W*(?:(?:and|so|but|or|then|also|hey|ok(?:ay)?|btw|quick question)\W+){0,2}"
     r"(?:what|what's|whats|who|who's|whose|which|when|where|why|how|how's|is|are|was|were|do|does|did|can|could"
     r"|should"
@@ -51,19 +52,22 @@ _VERBS = (
     "|prepare|compose|set up|look up|search|figure out|work out|estimate|evaluate|assess|group|rank|order|put|use|do"
     "|try|let's|spell|pronounce|cite|quote|fill|insert|parse|transform|reformat|tighten|proof|organi[sz]e|arrange"
 )
+# "the doctor who treats me", which is no order
+_WHO_DOES = r"[^，。？！\s]{1,4}的(?:是|人|那|医生|大夫|护士|老师|教练|阿姨|师傅|律师|朋友|同事)"
 _ORDER = re.compile(
     r"^\W*(?:(?:ok(?:ay)?|hi|hey|hello|now|then|and|so|also|please|pls|plz|just|kindly|quick(?:ly)?|thanks"
     r"|again)\W+){0,3}"
     r"(?:(?:can|could|would|will) (?:you|u) (?:please |pls |just |also |maybe )?)?"
     r"(?:(?:i (?:want|need|would like|'d like) you to|i'd like you to|your task is to|act as|you are an?) )?"
-    rf"(?:{_VERBS})\b"
-    r"|^\W*(?:i )?(?:need|want|looking for|got) (?:an?|some|the|\d+)\b"
-    r"|^\W*(?:what|which) (?:is|are|does|do|was|were) (?!my\b|our\b|me\b)"
-    r"|^\W*(?:请|麻烦|劳驾|帮忙|帮我|给我|替我|把|将|写|翻译|解释|总结|概括|列出|列举|生成|改写|润色|修改|优化"
+    rf"(?:{_VERBS})\b(?!-|\W{{0,2}}(?:number|is|was|are|of)\b)"
+    r"|^\W*(?:(?:i )?(?:need|looking for|got)|want) (?:an?|some|the|\d+)\b"
+    r"|^\W*(?:what|which) (?:is|are|does|do|was|were) (?!my\b|our\b|me\b|i\b|we\b|you\b)"
+    rf"|^\W*(?:帮|给|替|告诉|教)我(?!{_WHO_DOES})"
+    r"|^\W*(?:请|麻烦|劳驾|帮忙|把|将|写|翻译|解释|总结|概括|列出|列举|生成|改写|润色|修改|优化"
     r"|设计|计算|求|证明"
     r"|推荐|介绍|分析|说明|提取|归纳|对比|比较|制定|起草|拟|编写|编|续写|扩写|缩写|检查|纠正|用.{1,12}写|实现|画"
     r"|整理|简述|描述"
-    r"|出[一几\d]|来[一几点个段份]|再来|换成|转成|转换|举|讲|告诉我|教我|查一?下|算一?下|看一?下|写[个一])"
+    r"|出[一几\d]|来[一几点个段份]|再来|换成|转成|转换|举|讲|查一?下|算一?下|看一?下|写[个一])"
     r"|^\W*(?:bitte|schreib\w*|übersetz\w*|erklär\w*|fass\w*|erstell\w*|mach\w*|gib|nenn\w*|zeig\w*|hilf|korrigier\w*"
     r"|formulier\w*|berechne\w*|kannst du|könntest du|escribe|traduce|explica|resume|haz|dame|crea|genera|corrige"
     r"|calcula"
@@ -76,11 +80,13 @@ _ERRAND = re.compile(
     r"\b(?:give|tell|show|help|write|send|make|get|let|teach|remind|ask|find|explain to|bring|walk|draft|do)s?\s+me\b"
     r"|\bhow\b[^.?!\n]{0,24}?\b(?:do|can|could|would|should|might)\s+i\b"
     r"|\b(?:what|where|which|why)\b[^.?!\n]{0,24}?\b(?:can|could|would|should|might)\s+i\b"
-    r"|\b(?:can|could|may|should|do)\s+i\s+(?:use|get|have to|need to|write|make|do|run|ask|see|also|just|still)\b"
+    r"|\b(?:can|could|may|should)\s+i\s+(?:use|get|write|make|do|run|ask|see|also|just|still)\b"
+    r"|\bdo\s+i\s+(?:have|need) to\b"
     r"|\bi\s+(?:just |only |really |also )?(?:need|want|would like|am trying|was trying|tried|have to|get"
     r"|keep getting|see)\b"
     r"(?=[^.?!\n]{0,40}\b(?:to|an?|the|this|you|some|it|error|that)\b)"
-    r"|\bi(?:'d| would) like\b|\bi'm (?:trying|getting|looking|wondering|using)\b|\bi (?:mean|meant|think|guess"
+    r"|\bi(?:'d| would) like (?:to|you|an?|some)\b"
+    r"|\bi'm (?:trying|getting|looking|wondering|using)\b|\bi (?:mean|meant|think|guess"
     r"|said)\b"
     r"|\b(?:my|our|i have (?:an?|the|this|two|some)|i've got an?) (?:\w+ )?(?:code|query|script|function|regex"
     r"|dataframe|table"
@@ -89,7 +95,7 @@ _ERRAND = re.compile(
     r"|json|yaml|config\w*|repo|branch|commit|terminal|class|component|api|endpoint|test|tests|model|loop|cell"
     r"|column|row"
     r"|text|sentence|paragraph|essay|draft|email|mail|document|pdf|question|problem|question is|answer|code below)\b"
-    r"|(?:帮|给|告诉|教|让|替|为|陪|跟|和|请)我|我(?:想|要|需要|该|能|可以|应该)?(?:问|知道|了解|请教|让你|怎么|如何)"
+    rf"|(?:帮|给|告诉|教|让|替|为|陪|跟|和|请)我(?!{_WHO_DOES})|我(?:想|要|需要|该|能|可以|应该)?(?:问|知道|了解|请教|让你|怎么|如何)"
     r"|我(?:需要|想要|要)(?:一|个|写|做|你)|我(?:的|这)?(?:段|个|份)?(?:代码|程序|脚本|函数|查询|表|数据|文件"
     r"|项目|接口|页面|组件|数据库"
     r"|文章|作文|句子|报告|邮件|论文|问题)",
@@ -100,7 +106,8 @@ _SELF = re.compile(
     r"|\b(?:ich|mich|mir|mein\w*|wir|uns|unser\w*|yo|mi|mis|me|mío|mía|nosotr[oa]s|nuestr[oa]s?|je|j'\w+|moi|mon|mes"
     r"|nous"
     r"|notre|nos|io|mio|mia|noi|nostr\w|eu|meu|minha|nós|nosso|ik|mij|mijn|wij|ons|onze)\b"
-    r"|\b(?:я|мне|меня|мой|моя|мои|мы|нас|наш\w*)\b|私|僕|俺|うち|저는|제가|내가|나는|나의|우리|أنا|मैं|मेर[ाीे]",
+    r"|\b(?:vivo|trabajo|tengo|soy|estoy|moro|trabalho|tenho|sou|estou|abito|lavoro|habite|travaille)\b"
+    r"|\b(?:μου|μας|εγώ|με|είμαι|έχω)\b|\b(?:я|мне|меня|мой|моя|мои|мы|нас|наш\w*)\b|私|僕|俺|うち|저는|제가|내가|나는|나의|우리|أنا|मैं|मेर[ाीे]",
     re.IGNORECASE,
 )
 _MINE = re.compile(
@@ -127,12 +134,12 @@ _BACK = re.compile(
     r"|again|a while (?:ago|back)|ago|the other day|already|we (?:talked|discussed|spoke)|i (?:told|mentioned|said)"
     r"|you (?:gave|told|said|wrote|suggested|made|recommended|came|mentioned|did|used|had|helped|showed|explained"
     r"|proposed"
-    r"|sent|drafted|picked|named)|did (?:you|we|i)|have i|was i|that \w+ (?:you|we|i)\b|same as)\b"
-    r"|上次|上回|之前|以前|先前|刚才|早些|那次|那个|记得|还记|说过|提过|讲过|聊过|给过|写过|推荐过|我们聊"
+    r"|sent|drafted|picked|named)|did (?:you|we|i)|have i|was i|that \w+ (?:you|we|i)\b|same as|know about (?:me|us))\b"
+    r"|上次|上回|之前|以前|先前|刚才|早些|那次|那个|记得|还记|知道我|关于我|说过|提过|讲过|聊过|给过|写过|推荐过|我们聊"
     r"|你(?:给|说|写|推荐|帮我)(?:过|的)"
     r"|\b(?:vorhin|neulich|letzt\w+|damals|früher|erinner\w+|hattest|hast du|anteri\w+|antes|recuerd\w+|última vez"
     r"|dijiste"
-    r"|diste|avant|dernièr\w+|rappel\w+|tu m'as|souviens)\b",
+    r"|diste|avant|dernièr\w+|rappel\w+|tu m'as|souviens|über mich|sabes de mí|sais de moi)\b",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
@@ -273,6 +280,8 @@ def _reaction_share(text: str) -> float:
         return 0.0
     if _HAS_CJK.search(text):
         letters = "".join(character for character in text if character.isalnum())
+        if not letters:
+            return 1.0
         share = len("".join(_REACTION_ZH.findall(letters))) / len(letters)
         return 1.0 if share == 1 else _PARTLY * share
     words = [word.group().casefold() for word in _WORD.finditer(_GREETINGS.sub("hello", text))]

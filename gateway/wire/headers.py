@@ -8,7 +8,7 @@ from gateway.errors import BadRequest
 
 __all__ = ["header_number", "header_share"]
 
-_SHARE = re.compile(r"[01]?\.\d{1,6}|[01]", re.ASCII)
+_SHARE = re.compile(r"[01]?\.\d{1,20}|[01]", re.ASCII)
 
 
 def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:

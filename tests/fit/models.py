@@ -44,7 +44,6 @@ _NEGATIVES = 30  # candidates of a question that the probes are fitted to
 _VECTOR_SCALE = 3.0
 _METRIC_SCALE = 20.0
 _METRIC, _MEMORY_PROBE, _GAP = (SIGNALS.index(name) for name in ("metric", "memory probe", "gap"))
-_LEFT_OUT = [SIGNALS.index(name) for name in ("place", "rows")]  # they tell one store from another
 
 
 def labels(sample: Sample) -> NDArray[np.int8]:
@@ -129,7 +128,6 @@ def fit_order(samples: Sequence[Sample], seeds: int = _NETWORKS) -> tuple[Networ
     def standardised(signals: Floats) -> Floats:
         known = np.where(np.isnan(signals), means, signals)
         inputs = np.clip((known - means) / scales, -_CLIPPED, _CLIPPED)
-        inputs[:, _LEFT_OUT] = 0
         return np.asarray(inputs, np.float32)
 
     inputs = standardised(matrix)
@@ -145,7 +143,6 @@ def fit_order(samples: Sequence[Sample], seeds: int = _NETWORKS) -> tuple[Networ
     bias = float(np.mean([network.intercepts_[1][0] for network in networks]))
     linear = np.zeros(len(SIGNALS))
     linear[_GAP] = -_FALL * 5 * scales[_GAP]
-    hidden[_LEFT_OUT] = 0
 
     def raw(signals: Floats) -> Floats:
         standard = standardised(signals)

@@ -81,3 +81,27 @@ async def test_a_task_asked_for_again_is_found(gateway: Running, upstream: FakeU
     await tell(gateway)
     await gateway.chat("What was the regex for postcodes that you gave me?", session="asked")
     assert "Use ^[A-Z]{1,2}[0-9]" in upstream.last.body.decode()
+
+
+@pytest.mark.parametrize("text", ["・・・", "゛", "…", "👍👍"])
+async def test_a_message_of_marks_alone_is_answered_and_stored(
+    gateway: Running, upstream: FakeUpstream, text: str
+) -> None:
+    upstream.reply = text
+    assert (await gateway.chat(text, session="marks")).status == 200
+    assert (await gateway.post("/product/search", {"user_id": "ada", "query": text})).status == 200
+    await gateway.settled()
+    assert (await gateway.get("/ready")).json["journal_aside"] == 0
+
+
+async def test_what_was_told_is_found_among_many_tasks(gateway: Running, upstream: FakeUpstream) -> None:
+    await gateway.chat("We moved to Leeds in March.", session="told")
+    await gateway.chat("My sister Hannah lives in York.", session="told too")
+    for number in range(150):
+        await gateway.chat(
+            f"Write a short text about the {number}. museum of {TASKS[number % 5]}", session=f"t{number}"
+        )
+    await gateway.settled()
+    reply = await gateway.chat("Where do I live?", session="asked", headers={"x-memory-mode": "read"})
+    assert reply.headers["x-memory-status"] == "hit"
+    assert "moved to Leeds" in upstream.last.body.decode()

@@ -22,6 +22,7 @@ def written(folder: Path, text: str) -> Path:
     [
         ("servr: {}", "servr: unknown key"),
         ("memory: {recall: {tokn_budget: 3}}", "memory.recall.tokn_budget: unknown key"),
+        ("memory: {recall: {gate: 0.3}}", "memory.recall.gate: unknown key; memory.recall.selectivity replaces it"),
         ("server: {port: x}", "server.port"),
         ("auth: {keys: [{key: short}]}", "auth.keys[0].key"),
         ("auth: {keys: [{key: long-enough, rights: [fly]}]}", "auth.keys[0].rights"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from gateway.recall.query import make_query
@@ -66,3 +68,10 @@ def test_a_memory_that_only_means_what_is_asked_is_considered() -> None:
 
 def test_a_small_set_is_considered_whole() -> None:
     assert len(considered(others(0, 5), "Which cousin likes chili?", 20)) == 5
+
+
+def test_many_tasks_do_not_crowd_out_what_was_told() -> None:
+    told = row("My cousin likes chili.", 0, "user", "told")
+    tasks = [row("Which chili recipe do cousins like best?", number, "user", f"t{number}") for number in range(1, 300)]
+    rows = [told, *(replace(task, worth=-3.0) for task in tasks)]
+    assert "My cousin likes chili." in considered(rows, "What does my chili cousin like?", 20)

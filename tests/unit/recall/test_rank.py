@@ -118,3 +118,15 @@ def test_what_reads_like_an_instruction_is_ranked_down() -> None:
     far = np.full(4, -1, np.int32)
     columns = {"doubt": floats(1, 0, 0, 0), "before": far, "after": far}
     assert rank(arrays(4, **columns), found, RankWeights(), 4).rows.tolist()[0] == 1
+
+
+def test_a_match_weighs_the_same_however_many_rows_do_not_match() -> None:
+    def parts(count: int) -> list[float]:
+        words = np.zeros(count, np.float32)
+        words[:3] = (9, 6, 3)
+        ranked = rank(arrays(count, before=np.full(count, -1), after=np.full(count, -1)), given(words), ALONE, 3)
+        assert ranked.rows.tolist() == [0, 1, 2]
+        return [float(value) for value in ranked.scores - ranked.scores[2]]
+
+    assert parts(10_000) == pytest.approx(parts(600), rel=0.01)
+    assert parts(10_000)[0] > 1

@@ -18,7 +18,7 @@ def candidates(count: int) -> Candidates:
     scores, parts = np.zeros(count, np.float32), np.zeros((count, len(SCORE_PARTS)), np.float32)
     ranked = Ranked(np.arange(count, dtype=np.int32), scores, parts)
     tokens, signals = np.full(count, 100, np.int32), np.zeros((count, len(SIGNALS)), np.float32)
-    return Candidates(ranked, scores, tokens, signals, Match(rows=count))
+    return Candidates(ranked, scores, tokens, signals, Match())
 
 
 def test_the_more_selective_the_less_is_injected() -> None:
@@ -52,7 +52,7 @@ def test_without_candidates_nothing_is_chosen() -> None:
 
 @pytest.mark.parametrize("request_probe", [None, RequestProbes(0.0, 0.0)])
 def test_questions_about_oneself_need_memory_more_than_tasks(request_probe: RequestProbes | None) -> None:
-    match = Match(rows=100, request=request_probe)
+    match = Match(request=request_probe)
     asked = estimate_need(make_query("What is my sister's name?", "", NOW), match, NOTHING)
     task = estimate_need(make_query("Write a regex that matches postcodes.", "", NOW), match, NOTHING)
     assert asked.probability > task.probability
@@ -82,3 +82,29 @@ def test_signals_that_are_not_known_count_as_usual() -> None:
     signals = np.zeros((1, len(SIGNALS)), np.float32)
     signals[0, SIGNALS.index("metric")] = np.nan
     assert 0 < probabilities(order_log_odds(signals))[0] < 1
+
+
+def test_an_earlier_answer_is_as_probable_as_the_request_that_it_answers() -> None:
+    probes = RequestProbes(0.0, 30.0)
+    signals = np.zeros((3, len(SIGNALS)), np.float32)
+    signals[:, SIGNALS.index("gap")] = [0, 1, 4]
+    signals[:, SIGNALS.index("relevance")] = 4
+    answers = np.asarray([[2, 0]], np.int32)
+    found = replace(candidates(3), signals=signals, answers=answers, match=Match(request=probes))
+    query, limits = (
+        make_query("Show me the table that you made.", "", NOW),
+        replace(thresholds(0.5), need=0.0, each=0.0),
+    )
+    selection = select(found, query, limits)
+    assert int(selection.chosen[0]) == 2
+    assert selection.need.probability > 0.9
+    assert any(name == "earlier answer" for name, _ in selection.need.parts)
+
+
+def test_what_is_far_less_probable_than_the_best_is_left_out() -> None:
+    signals = np.zeros((5, len(SIGNALS)), np.float32)
+    signals[1:, SIGNALS.index("gap")] = 40
+    query, limits = make_query("Where does my sister live?", "", NOW), replace(thresholds(0.5), need=0.0, each=0.0)
+    found = replace(candidates(5), signals=signals)
+    assert len(select(found, query, limits).chosen) == 3, "the best few in any case"
+    assert len(select(found, query, replace(limits, share=0.0, doubt=0.0)).chosen) == 5

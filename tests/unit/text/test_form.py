@@ -73,3 +73,38 @@ def test_no_text_takes_long_to_read(part: str) -> None:
     began = time.perf_counter()
     read_form(part * (200_000 // len(part)))
     assert time.perf_counter() - began < 0.25
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("・゛ー…؟;。・\u3000")), max_size=200))
+def test_every_text_has_a_form(text: str) -> None:
+    form = read_form(text)
+    assert all(0 <= getattr(form, name) <= 1 for name in FEATURES)
+    assert form.packed() >= 0
+
+
+@pytest.mark.parametrize("text", ["・・・", "・", "゛", "…", "👍"])
+def test_marks_alone_only_react(text: str) -> None:
+    assert read_form(text).reaction == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("What do I do for a living?", {"asks": 1, "has_self": 1, "orders": 0}),
+        ("Which gym do I use?", {"asks": 1, "has_self": 1}),
+        ("Recommend some music I'd like", {"orders": 1, "has_self": 1}),
+        ("What do you know about me?", {"asks": 1, "has_self": 1, "refers_back": 1, "orders": 0}),
+        ("I want a divorce.", {"orders": 0}),
+        ("Check-in is on 3 September.", {"orders": 0}),
+        ("order number is 88213", {"orders": 0}),
+        ("给我看病的医生姓陈。", {"orders": 0, "has_self": 1}),
+        ("帮我写一个简单的函数", {"orders": 1, "has_self": 0}),
+        ("ما وظيفتي؟", {"asks": 1}),
+        ("Πώς λέγεται ο σκύλος μου;", {"asks": 1, "code": 0, "has_self": 1}),
+        ("¿Dónde vivo?", {"asks": 1, "has_self": 1}),
+        ("const a = 1;", {"code": 1}),
+    ],
+)
+def test_questions_about_oneself_are_no_errands(text: str, features: dict[str, float]) -> None:
+    form = read_form(text)
+    assert {name: getattr(form, name) for name in features} == features
