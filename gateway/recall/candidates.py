@@ -1,8 +1,8 @@
 """Which rows of a working set are considered for a prompt. Pure: arrays in, row numbers out.
 
-The best by score come first. A long answer has a low score whatever it says, since it is a neighbour of everything, and
-so has a row that only means what is asked or only has its words; the best of these are considered as well. So are the
-best of those that are no tasks, which many tasks would crowd out.
+The best by score come first. Long answers are penalised in the score (`RankWeights.alone_penalty`), so the answers to
+the best matching messages are added; so are the best rows by words alone, by meaning alone, and by score among the rows
+that are no tasks, which many tasks would crowd out.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 _BY_SCORE = 0.4  # share of the limit
-_PERSONAL = 0.4  # by score, too, without tasks
+_SHARE_WITHOUT_TASKS = 0.4  # by score, too, without tasks
 _BY_MEANING = 0.15
 _BY_WORDS = 0.1
 _REQUESTS = 24  # best rows whose answers are considered
@@ -31,15 +31,15 @@ def pool(scores: Scores, arrays: SetArrays, evidence: Evidence, limit: int) -> I
     if len(best) < limit:
         return best
     share = round(limit * _BY_SCORE)
-    is_personal = evidence.worth > TASK_WORTH
+    is_no_task = evidence.worth > TASK_WORTH
     groups = [
         best[:share],
-        scores.best(round(limit * _PERSONAL), is_personal),
+        scores.best(round(limit * _SHARE_WITHOUT_TASKS), is_no_task),
         _answers(best[:_REQUESTS], arrays),
-        _highest(evidence.words_share * is_personal, limit, _BY_WORDS),
+        _highest(evidence.words_share * is_no_task, limit, _BY_WORDS),
     ]
     if evidence.cosine is not None:
-        groups.append(_highest(evidence.cosine * is_personal, limit, _BY_MEANING))
+        groups.append(_highest(evidence.cosine * is_no_task, limit, _BY_MEANING))
     rows: Ints = np.concatenate([*groups, best[share:]])
     rows = rows[arrays.allowed[rows]]
     _, first = np.unique(rows, return_index=True)

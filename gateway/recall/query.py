@@ -45,6 +45,19 @@ _DEPENDENT = re.compile(
     r"|另一|呢[？?\s]*$",
     re.IGNORECASE,
 )
+# of the memory itself, or of the conversations in it
+_OF_MEMORY = re.compile(
+    r"\bour (?:\w+ )?(?:conversations?|chats?|discussions?|talks|sessions?)\b"
+    r"|\b(?:know|remember|learn(?:ed|t)?|recall|stored?|saved?) (?:\w+ )?about (?:me|us|my|our)\b"
+    r"|\bwhat (?:have|did|were) (?:we|i) (?:talk|discuss|tell|told|mention|chat|ask|say|said|bring|brought)\w*"
+    r"|\bi(?:'ve| have)? (?:brought up|told you|mentioned to you)\b|\b(?:where )?we (?:left|leave) off\b"
+    r"|我们(?:之前|上次|都)?(?:聊|谈|讨论|说)过?(?:了)?(?:什么|哪些|啥)|(?:知道|记得|了解)(?:关于)?我(?:的|什么|哪些|啥|多少)"
+    r"|我(?:跟|和|对)你(?:说|提|讲|聊)过|我们的(?:对话|聊天|谈话)"
+    r"|\bunsere[nrms]? (?:gespräch|unterhaltung|chat)\w*|\b(?:weißt|erinnerst) du\b[^.?!]{0,20}\b(?:über|an) mich\b"
+    r"|\bsabes (?:de|sobre) mí\b|\bnuestras? conversaci\w+|\b(?:sais|souviens)\b[^.?!]{0,12}\b(?:de|sur) moi\b"
+    r"|\bnos conversations\b|私(?:のこと|について)[^。？?]{0,8}(?:知|覚え)",
+    re.IGNORECASE,
+)
 _NO_FORM = Form()
 _READ = 20_000  # characters at either end of a message in which code blocks are looked for
 
@@ -53,7 +66,8 @@ _READ = 20_000  # characters at either end of a message in which code blocks are
 class Query:
     """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted.
     `periods`: the time that it asks about; `form`: of the message; `tokens`: about how many it has.
-    `is_about_questions`: it asks for what the user asked before."""
+    `is_about_questions`: it asks for what the user asked before; `is_about_memory`: for what is known of the user, or
+    what the conversations were about."""
 
     text: str
     terms: tuple[str, ...]
@@ -62,6 +76,7 @@ class Query:
     form: Form = _NO_FORM
     tokens: int = 0
     is_about_questions: bool = False
+    is_about_memory: bool = False
 
     @property
     def is_self_contained(self) -> bool:
@@ -87,7 +102,8 @@ def make_query(message: str, context: str, now: float, offset: float = 0) -> Que
     is_personal = _PERSONAL.search(text) is not None
     tokens = len(text) // _CHARACTERS_OF_A_TOKEN + 1
     is_about_questions = _OF_QUESTIONS.search(text) is not None
-    return Query(text, tuple(words), is_personal, spoken_of, form, tokens, is_about_questions)
+    is_about_memory = _OF_MEMORY.search(text) is not None
+    return Query(text, tuple(words), is_personal, spoken_of, form, tokens, is_about_questions, is_about_memory)
 
 
 def _follows(text: str, words: Sequence[str]) -> bool:

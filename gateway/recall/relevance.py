@@ -15,8 +15,8 @@ from gateway.store.scale import Scale
 
 __all__ = [
     "Coverage",
+    "is_stated",
     "is_superfluous",
-    "is_told",
     "lift",
     "measure_coverage",
     "measure_evidence",
@@ -110,7 +110,7 @@ def is_superfluous(columns: Columns, coverage: Coverage) -> NDArray[np.bool_]:
     return superfluous
 
 
-def is_told(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) -> bool:
+def is_stated(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) -> bool:
     """True if a short statement of the user has all terms of a query: it is about what was told."""
     if coverage.terms < _TERMS_OF_A_SUBJECT:
         return False

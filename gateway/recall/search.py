@@ -30,7 +30,7 @@ _KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users j
 _UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
 _RELEVANT = 0.3  # relevance below which a memory is there by chance
 _DOUBTFUL = 0.45  # below it the best memory may be there by chance
-_PERSONAL = 3.0  # so much lower is that for a question about the user
+_PERSONAL_DIVISOR = 3.0  # so much lower is that for a question about the user
 CANDIDATES = 144  # rows that are considered for a prompt
 _SHOWN = 20  # candidates that are not injected, and explained
 _FEW = 4  # memories that go in on doubt
@@ -161,7 +161,7 @@ def without_noise(recalled: Recalled, *, is_personal: bool) -> Recalled:
     best = max((memory.relativity for memory in recalled.memories), default=1.0)
     if best >= _DOUBTFUL:
         return recalled
-    floor = _RELEVANT / _PERSONAL if is_personal else _RELEVANT
+    floor = _RELEVANT / _PERSONAL_DIVISOR if is_personal else _RELEVANT
     kept = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
     known = {memory.record.id for memory in kept}
     over = tuple(memory for memory in recalled.memories if memory.record.id not in known)

@@ -20,9 +20,11 @@ from gateway.text.policy import POLICY, Network
 from gateway.turn import Need
 
 __all__ = [
+    "TOKENS_OF_A_LINE",
     "Selection",
     "Thresholds",
     "asks_for_answer",
+    "choose",
     "estimate_need",
     "form_inputs",
     "need_inputs",
@@ -36,27 +38,29 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.intp]
 
 _CLIPPED = 4.0  # standard deviations of an input
-_FEW = 3  # best candidates whose probabilities are summed
+_TOP_SUMMED = 3  # best candidates whose probabilities are summed
 _NEED_AT_HALF: Final = 0.68
 _NEED_AT_ONE: Final = 0.97
-_TOKENS_AT_HALF: Final = 540  # of memories; more of them add little (measured on the corpus)
-_TOKENS_FACTOR: Final = 4.0  # more at selectivity 0, as much less at 1
+_TOKENS_AT_HALF: Final = 580  # of memories; more of them add little (measured on the corpus)
+_TOKENS_FACTOR: Final = 4.0  # times as many towards selectivity 0, a quarter at 1
 _FLOOR_AT_HALF: Final = 0.002
 _SHARE_AT_HALF: Final = 0.02
 _DOUBT_AT_HALF: Final = 0.08
-_TOKENS_OF_A_LINE = 6  # beside the memory's text
+TOKENS_OF_A_LINE: Final = 6
+"""Of a memory in a block, beside its text."""
 _ALWAYS = 3  # best memories that need not pass a floor: their order is surer than the level of a probability
 _MAX_LOG_ODDS = 30.0
-_NOTHING = 1e-6
-_TOLD = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
-_SELDOM = 0.02  # probability
-_ANSWERS = 4.0  # so much surer than its probability tells is a request for an earlier answer, which is rare
-_EARLIER = 1.5  # the same for its need
+_SUBNORMAL = 1e-6
+_STATED_BONUS = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
+_MEMORY_BONUS = 7.0  # the same for a question about the memory itself, which the corpus has none of
+_LEAST_EARLIER = 0.02  # probability
+_EARLIER_BOOST = 4.0  # of the probability that an earlier answer is asked for, which the rarity of such requests lowers
+_EARLIER_NEED_BOOST = 1.5  # the same for its need
 _RELEVANT = 0.5  # relevance of a request that surely matches
 _SURELY = 0.999
 _RELEVANCE = SIGNALS.index("relevance")
 _SHORT_REQUEST = 40  # tokens
-_CLEARLY = np.float32(1.001)  # by which what stands before another is more probable
+_PRECEDENCE = np.float32(1.001)  # factor by which a correction is more probable than what it corrects
 _SHOWN_PART = 0.05  # log-odds
 
 
@@ -95,7 +99,7 @@ class _Order:
         self._means = np.asarray(network.means, np.float32)
         self._scales = np.asarray(network.scales, np.float32)
         hidden = np.asarray(network.hidden, np.float32).reshape(len(SIGNALS), -1)
-        self._hidden = np.where(np.abs(hidden) < _NOTHING, np.float32(0), hidden)  # subnormal numbers are slow
+        self._hidden = np.where(np.abs(hidden) < _SUBNORMAL, np.float32(0), hidden)  # subnormal numbers are slow
         self._hidden_bias = np.asarray(network.hidden_bias, np.float32)
         self._output = np.asarray(network.output, np.float32)
         self._linear = np.asarray(network.linear, np.float32)
@@ -127,7 +131,7 @@ def probabilities(log_odds: Floats) -> Floats:
 def need_inputs(query: Query, match: Match, chances: Floats) -> dict[str, float]:
     """The inputs of the need regression, by name. `chances`: the probabilities of the candidates."""
     form = query.form
-    best = -np.sort(-chances)[:_FEW]
+    best = -np.sort(-chances)[:_TOP_SUMMED]
     top = float(best[0]) if len(best) else 0.0
     return (
         form_inputs(query)
@@ -140,9 +144,9 @@ def need_inputs(query: Query, match: Match, chances: Floats) -> dict[str, float]
             "form about answers": float(_is_about_answers(query)),
             "match best": math.log((top + 1e-3) / (1 - top + 1e-3)),
             "match few": float(best.sum()),
-            "match meaning": match.worthy_meaning,
-            "match relevance": match.worthy_relevance / 5,
-            "match words": match.worthy_words,
+            "match meaning": match.best_cosine,
+            "match relevance": match.best_relevance_logit / 5,
+            "match words": match.best_word_share,
             "match rarest": match.rarest,
         }
         | ({} if match.request is None else {"meaning": match.request.need})
@@ -175,8 +179,10 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     model = POLICY.need_without_probes if match.request is None else POLICY.need
     inputs = need_inputs(query, match, chances)
     parts = {name: model.weights.get(name, 0.0) * value for name, value in inputs.items()}
-    if match.is_told:
-        parts["match told"] = _TOLD
+    if match.is_stated:
+        parts["match stated"] = _STATED_BONUS
+    if query.is_about_memory:
+        parts["form about memory"] = _MEMORY_BONUS
     parts["base"] = model.bias
     shown = ((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART)
     return Need(_sigmoid(sum(parts.values())), tuple(shown))
@@ -185,10 +191,10 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
 def _with_earlier(need: Need, candidates: Candidates, earlier: float) -> Need:
     """A request for an earlier answer needs memory as surely as one is asked for and a request that was answered
     matches; tasks count for nothing else in the need. `earlier`: the probability that an answer is asked for."""
-    if earlier < _SELDOM or not len(candidates.answers):
+    if earlier < _LEAST_EARLIER or not len(candidates.answers):
         return need
     match = _sigmoid(float(candidates.signals[candidates.answers[:, 1], _RELEVANCE].max()))
-    known = min(1.0, _EARLIER * earlier) * min(1.0, match / _RELEVANT)
+    known = min(1.0, _EARLIER_NEED_BOOST * earlier) * min(1.0, match / _RELEVANT)
     probability = min(_SURELY, 1 - (1 - need.probability) * (1 - known))
     gained = _logit(probability) - _logit(min(_SURELY, max(1 - _SURELY, need.probability)))
     return replace(need, probability=probability, parts=(*need.parts, ("earlier answer", gained)))
@@ -210,13 +216,13 @@ def _sigmoid(log_odds: float) -> float:
 
 
 def _with_answers(chances: Floats, candidates: Candidates, share: float) -> Floats:
-    """Where an earlier answer is asked for, it is what was said to a request that matches, whatever it says itself.
-    `share`: the probability that one is."""
-    if len(candidates.answers) and share > _SELDOM:
+    """Raise each answer to the probability of the message it replied to, if the user probably asks for an earlier
+    answer; if that is near certain, put the answer before that message. `share`: the probability that they do."""
+    if len(candidates.answers) and share > _LEAST_EARLIER:
         answer, request = candidates.answers.T
-        np.maximum.at(chances, answer, np.minimum(chances[request] * np.float32(min(1.0, _ANSWERS * share)), 1))
-        if _ANSWERS * share >= 1:
-            np.minimum.at(chances, request, chances[answer] / _CLEARLY)
+        np.maximum.at(chances, answer, np.minimum(chances[request] * np.float32(min(1.0, _EARLIER_BOOST * share)), 1))
+        if _EARLIER_BOOST * share >= 1:
+            np.minimum.at(chances, request, chances[answer] / _PRECEDENCE)
     return chances
 
 
@@ -224,13 +230,13 @@ def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
     """Corrections are at least as probable as what they correct, and conclusions no more than what they rest on."""
     if len(candidates.corrections):
         correction, corrected = candidates.corrections.T
-        np.maximum.at(chances, correction, np.minimum(chances[corrected] * _CLEARLY, 1))
+        np.maximum.at(chances, correction, np.minimum(chances[corrected] * _PRECEDENCE, 1))
     if len(candidates.conclusions):
         conclusion, premise = candidates.conclusions.T
         best = np.zeros(len(chances), np.float32)
         np.maximum.at(best, conclusion, chances[premise])
         rests = best > 0
-        chances[rests] = np.minimum(chances[rests], best[rests] / _CLEARLY)
+        chances[rests] = np.minimum(chances[rests], best[rests] / _PRECEDENCE)
     return chances
 
 
@@ -251,14 +257,20 @@ def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selectio
     earlier = asks_for_answer(query, candidates.match)
     chances = _in_precedence(_with_answers(chances, candidates, earlier), candidates)
     need = _with_earlier(estimate_need(query, candidates.match, chances), candidates, earlier)
+    chosen, left = choose(chances, candidates.tokens, need.probability, limits)
+    return Selection(chosen, left, chances, replace(need, threshold=limits.need))
+
+
+def choose(chances: Floats, tokens: NDArray[np.int32], need: float, limits: Thresholds) -> tuple[Places, Places]:
+    """Places of candidates, best first: those to inject, and the others. `chances` and `tokens` of each; `need`: the
+    probability that the request needs memory."""
     places = np.argsort(-chances, kind="stable")
-    count = 0
-    if need.probability >= limits.need:
-        ordered = chances[places]
-        before = np.cumsum(candidates.tokens[places] + _TOKENS_OF_A_LINE) - candidates.tokens[places]
-        doubtful = limits.doubt * (1 - need.probability)
-        floor = max(limits.each, doubtful, limits.share * float(ordered.max(initial=0)))
-        passes = ordered >= floor
-        passes[:_ALWAYS] = True
-        count = int(((before < limits.tokens) & passes).sum())
-    return Selection(places[:count], places[count:], chances, replace(need, threshold=limits.need))
+    if need < limits.need:
+        return places[:0], places
+    ordered = chances[places]
+    floor = max(limits.each, limits.doubt * (1 - need), limits.share * float(ordered.max(initial=0)))
+    passes = ordered >= floor
+    passes[:_ALWAYS] = True
+    before = np.cumsum(tokens[places] + TOKENS_OF_A_LINE) - tokens[places]
+    count = int(((before < limits.tokens) & passes).sum())
+    return places[:count], places[count:]

@@ -20,9 +20,9 @@ __all__ = [
     "NO_CANDIDATES",
     "SIGNALS",
     "Candidates",
-    "Drawn",
     "Evidence",
     "Match",
+    "ScoredRows",
     "form_feature",
     "form_matrix",
     "linked_places",
@@ -78,9 +78,9 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Ranked rows; for each what the probes give, shape (rows, 2), and the row of the request that it answers, its own
-    where it answers none."""
+class ScoredRows:
+    """Ranked rows with the outputs of the probes, shape (rows, 2), and for each row that is an answer the row of the
+    user's message that it answers (else its own)."""
 
     ranked: Ranked
     probed: Floats
@@ -89,16 +89,16 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """How well a query matches a memory as a whole: the best of the rows with worth. `worthy_meaning` is on the
-    embedder's scale, `worthy_relevance` in logits, `worthy_words` a share. `request`:
-    what the probes of requests give; None without them. `is_told`: a statement of the user has all the words of it."""
+    """How well a query matches a whole memory: the best values over the rows whose worth is over 0 (probably personal,
+    no tasks). `best_cosine` is on the embedder's scale, `best_word_share` a share. `request`: the outputs of the probes
+    of requests; None without them. `is_stated`: a short statement of the user contains every term of the query."""
 
-    worthy_meaning: float = 0.0
-    worthy_relevance: float = -_LOGIT_LIMIT
-    worthy_words: float = 0.0
+    best_cosine: float = 0.0
+    best_relevance_logit: float = -_LOGIT_LIMIT
+    best_word_share: float = 0.0
     rarest: float = 0.0
     request: RequestProbes | None = None
-    is_told: bool = False
+    is_stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def linked_places(rows: Ints, requests: Ints, arrays: SetArrays) -> tuple[Ints, 
 
 
 def measure_match(
-    evidence: Evidence, allowed: NDArray[np.bool_], request: RequestProbes | None, *, is_told: bool
+    evidence: Evidence, allowed: NDArray[np.bool_], request: RequestProbes | None, *, is_stated: bool
 ) -> Match:
     """See `Match`."""
     logits = _logit(evidence.relevance)
@@ -162,12 +162,12 @@ def measure_match(
         return float(values.max(where=worthy, initial=least))
 
     return Match(
-        worthy_meaning=0.0 if cosine is None else best(cosine, 0.0),
-        worthy_relevance=best(logits, -_LOGIT_LIMIT),
-        worthy_words=best(evidence.words_share, 0.0),
+        best_cosine=0.0 if cosine is None else best(cosine, 0.0),
+        best_relevance_logit=best(logits, -_LOGIT_LIMIT),
+        best_word_share=best(evidence.words_share, 0.0),
         rarest=best(evidence.rarest, 0.0),
         request=request,
-        is_told=is_told,
+        is_stated=is_stated,
     )
 
 
@@ -184,9 +184,9 @@ def form_feature(packed: NDArray[np.int64], name: str) -> Floats:
     return np.where(packed < 0, np.float32(0), values.astype(np.float32) * np.float32(1 / _LEVELS))
 
 
-def signal_matrix(drawn: Drawn, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:
+def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:
     """Shape (rows, len(SIGNALS)), in the order of the ranking. `terms`: how many distinct ones the query has."""
-    ranked, requests = drawn.ranked, drawn.requests
+    ranked, requests = scored.ranked, scored.requests
     rows, count = ranked.rows, len(ranked.rows)
     before, after = arrays.before[rows], arrays.after[rows]
     has_before, has_after = before >= 0, after >= 0
@@ -218,8 +218,8 @@ def signal_matrix(drawn: Drawn, arrays: SetArrays, evidence: Evidence, query: Qu
         evidence.is_learnt[rows],
         np.where(has_after, cosine[after], 0),
         np.where(has_before, cosine[before], 0),
-        drawn.probed[:, 0],
-        drawn.probed[:, 1],
+        scored.probed[:, 0],
+        scored.probed[:, 1],
         evidence.opens[rows],
         evidence.words_share[requests],
         cosine[requests],
@@ -230,7 +230,7 @@ def signal_matrix(drawn: Drawn, arrays: SetArrays, evidence: Evidence, query: Qu
 
 
 def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
-    """See `Drawn`."""
+    """See `ScoredRows`."""
     requests = rows
     for _ in range(_PIECES):
         earlier = arrays.before[requests]

@@ -32,8 +32,8 @@ from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.query import Query
 from gateway.recall.rank import Found, Posting, Ranked, RankWeights, SetArrays, bm25, rank, score
 from gateway.recall.relevance import (
+    is_stated,
     is_superfluous,
-    is_told,
     lift,
     measure_coverage,
     measure_evidence,
@@ -43,7 +43,7 @@ from gateway.recall.relevance import (
 from gateway.recall.signals import (
     NO_CANDIDATES,
     Candidates,
-    Drawn,
+    ScoredRows,
     linked_places,
     measure_match,
     requests_of,
@@ -230,14 +230,14 @@ class WorkingSet:
         scores = score(arrays, found, weights)
         ranked = scores.ranked(pool(scores, arrays, evidence, limit))
         rows, requests = ranked.rows, requests_of(ranked.rows, arrays)
-        is_known = is_told(columns, allowed, coverage)
-        match = measure_match(evidence, allowed, probe_request(vector, self.embedder), is_told=is_known)
-        drawn = Drawn(ranked, probe(self._vectors.take(rows), vector, self.embedder), requests)
+        is_known = is_stated(columns, allowed, coverage)
+        match = measure_match(evidence, allowed, probe_request(vector, self.embedder), is_stated=is_known)
+        scored = ScoredRows(ranked, probe(self._vectors.take(rows), vector, self.embedder), requests)
         return Candidates(
             ranked,
             lift(evidence.relevance[rows], rows, arrays.outranks),
             columns["tokens"][rows],
-            signal_matrix(drawn, arrays, evidence, query, coverage.terms),
+            signal_matrix(scored, arrays, evidence, query, coverage.terms),
             match,
             *linked_places(rows, requests, arrays),
         )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gateway.recall.selection import TOKENS_OF_A_LINE, choose, thresholds
 from gateway.text.policy import POLICY, Policy
 from tests.eval.corpus import FOLDER, read_split
 from tests.fit.collect import Sample, collect
@@ -33,6 +34,7 @@ from tests.fit.people import stores
 
 _TARGET = Path("gateway/text/policy.json")
 _FOLDS = 3
+_FRAME = 23  # tokens of a block beside its lines
 _EMBEDDER = "use-multilingual-v3"
 
 
@@ -140,36 +142,25 @@ async def _collected(corpus: Path, cache: Path | None) -> tuple[list[Sample], di
 
 
 def _report(samples: Sequence[Sample], chances: Sequence[Floats], needs: Any) -> None:
-    """Recall and tokens by floor, of people left out of the fit."""
-    print("evidence recalled % / tokens by category, and noise % / tokens; frame 35, line 7 tokens")
-    for once, each in ((0.15, 0.05), (0.15, 0.03), (0.15, 0.02), (0.1, 0.01)):
+    """Recall and tokens by selectivity, of people left out of the fit."""
+    print("evidence recalled % / tokens by category, and noise % / tokens of the others")
+    for selectivity in (0.25, 0.5, 0.75):
+        limits = thresholds(selectivity)
         recalls, tokens = defaultdict(list), defaultdict(list)
         for sample, chance, need in zip(samples, chances, needs, strict=True):
-            chosen, used = _selected(sample, need * chance, once, each)
-            tokens[sample.category].append(used)
+            chosen = choose(chance, sample.tokens, need, limits)[0] if len(chance) else np.zeros(0, np.intp)
+            used = int((sample.tokens[chosen] + TOKENS_OF_A_LINE).sum())
+            tokens[sample.category].append(used + _FRAME if used else 0)
             if sample.groups:
-                recalls[sample.category].append(np.mean([bool(chosen.intersection(group)) for group in sample.groups]))
+                known = {int(place) for place in chosen}
+                recalls[sample.category].append(np.mean([bool(known.intersection(group)) for group in sample.groups]))
         shown = [
             f"{name} {100 * np.mean(recalls[name]):.0f}/{np.mean(tokens[name]):.0f}"
             if recalls[name]
             else f"{name} {100 * np.mean(np.asarray(tokens[name]) > 0):.0f}%/{np.mean(tokens[name]):.0f}"
             for name in tokens
         ]
-        print(f"once {once}, each {each}: ", ", ".join(shown))
-
-
-def _selected(sample: Sample, values: Any, once: float, each: float, budget: int = 1024) -> tuple[set[int], int]:
-    if not len(values) or values.max() < once:
-        return set(), 0
-    used, chosen = 35, set()
-    for place in np.argsort(-values).tolist():
-        cost = int(sample.tokens[place]) + 7
-        if values[place] < each:
-            break
-        if used + cost <= budget:
-            used += cost
-            chosen.add(place)
-    return chosen, used if chosen else 0
+        print(f"selectivity {selectivity}: ", ", ".join(shown))
 
 
 def _rounded(values: Any) -> list[float]:

@@ -39,7 +39,7 @@ _LEAST_NEED_SCALE = 0.25  # nothing is clipped where the need is estimated: a ra
 _HIDDEN, _NETWORKS, _EPOCHS = 32, 3, 15
 _UNKNOWN_SHARE = 0.3
 _WEIGHTS = {"zh10": 3.0}  # the only notebook
-_FALL = 0.3  # of the log-odds by a point of today's score: what a foreign text is ordered by
+_SCORE_SLOPE = 0.3  # fixed slope of the log-odds on the score, so that texts unlike the corpus still follow it
 _NEGATIVES = 30  # candidates of a question that the probes are fitted to
 _VECTOR_SCALE = 3.0
 _METRIC_SCALE = 20.0
@@ -142,7 +142,7 @@ def fit_order(samples: Sequence[Sample], seeds: int = _NETWORKS) -> tuple[Networ
     output = np.concatenate([network.coefs_[1][:, 0] for network in networks]) / seeds
     bias = float(np.mean([network.intercepts_[1][0] for network in networks]))
     linear = np.zeros(len(SIGNALS))
-    linear[_GAP] = -_FALL * 5 * scales[_GAP]
+    linear[_GAP] = -_SCORE_SLOPE * 5 * scales[_GAP]
 
     def raw(signals: Floats) -> Floats:
         standard = standardised(signals)

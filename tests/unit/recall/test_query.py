@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from gateway.recall import query as module
 from gateway.recall.query import Query
+from gateway.recall.selection import estimate_need, thresholds
+from gateway.recall.signals import Match
 
 NOW = 1_790_000_000.0  # September 2026
 
@@ -51,3 +54,32 @@ def test_a_question_about_the_user_is_told(text: str) -> None:
 @pytest.mark.parametrize("text", ["Give me a recipe", "What is iodine?", "帮我写一首诗", "告诉我光速是多少"])
 def test_a_wish_is_not_about_the_user(text: str) -> None:
     assert not make_query(text, "").is_personal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What do you know about me?",
+        "Tell me everything you remember about me",
+        "What have we talked about?",
+        "Can you list the order in which I brought up my plans across our conversations?",
+        "Let's continue where we left off",
+        "你知道我的什么?",
+        "我们之前聊过什么",
+        "Was weißt du über mich?",
+        "¿Qué sabes de mí?",
+        "Que sais-tu de moi ?",
+        "私のこと何か知ってる?",
+    ],
+)
+def test_a_question_about_the_memory_itself(text: str) -> None:
+    query = make_query(text)
+    assert query.is_about_memory
+    assert estimate_need(query, Match(), np.zeros(0, np.float32)).probability > thresholds(0.5).need
+
+
+@pytest.mark.parametrize(
+    "text", ["What do you know about Rome?", "Write a chat server", "我知道了", "Our plan for today"]
+)
+def test_other_requests_are_not_about_the_memory(text: str) -> None:
+    assert not make_query(text).is_about_memory
