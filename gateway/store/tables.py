@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store.catalog import Catalog, Made, TableEntry, bucket_of, number_of
-from gateway.store.lean_import import connecting
+from gateway.store.connection import connecting
 from gateway.store.mending import drop_torn_indexes, has_torn_index, is_torn, marked_rows, mended
 from gateway.store.near import index_keys
 from gateway.store.schema import to_arrow

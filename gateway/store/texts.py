@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.store.lean_import import connecting
+from gateway.store.connection import connecting
 
 __all__ = ["tables_with"]
 

@@ -48,7 +48,6 @@ SHOWN_BY = {
     "commands/calling.py": "flow/test_explain.py",
     "commands/forget.py": "flow/test_keeping.py",
     "commands/history.py": "unit/test_memory_list.py",
-    "learn/condenser.py": "flow/test_condensing.py",
     "learn/learner.py": "flow/test_learning.py",
     "wire/history.py": "flow/test_learning.py",
     "wire/moments.py": "flow/test_usage.py",
@@ -114,7 +113,7 @@ SHOWN_BY = {
 MAY_IMPORT = {
     "aiohttp.web": {"wire", "app.py"},
     "aiohttp": {"wire", "app.py", "upstream", "store/embed.py", "evaluate"},
-    "lancedb": {"store/memories.py", "store/near.py"},
+    "lancedb": {"store/connection.py", "store/near.py"},
     "sqlite3": {"store/journal.py", "store/sqlite_file.py"},
 }
 NEVER = {
@@ -159,7 +158,6 @@ PURE = (
     "recall/rank.py",
     "recall/term_index.py",
     "evaluate/measure.py",
-    "learn/condense.py",
     "learn/judgement.py",
     "learn/polarity.py",
     "learn/items.py",
