@@ -151,7 +151,6 @@ class Gateway:
             fine_timeout=config.extraction.timeout,
             sticky=memory.sticky,
             meter=meter,
-            condenser=memory.condenser,
         )
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)

@@ -14,7 +14,6 @@ from gateway import heap
 from gateway.config import Config
 from gateway.dialect import Dialect
 from gateway.errors import MemoryUnavailable
-from gateway.learn.condenser import Condenser
 from gateway.learn.learner import Learner
 from gateway.learn.notebook import Notebook
 from gateway.plugin_host import PluginHost
@@ -125,16 +124,6 @@ class MemoryEngine:
         self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
-        self.condenser = Condenser(
-            library=self.library,
-            store=self._store,
-            registry=self.registry,
-            config=memory,
-            telemetry=self._telemetry,
-            search=self.recall.search,
-            screen=self.intake.screened,
-            count=self._count,
-        )
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled, on_change=self.on_change)
         self.forgetter = Forgetter(
@@ -160,7 +149,6 @@ class MemoryEngine:
             count=self._count,
         )
         self.forgetter.on_scopes.append(self._learner.forget)
-        self.condenser.ask = self._learner.ask
         self.remember.keeps_calls = self._config.memory.extraction.tools
 
     def load(self) -> None:
@@ -178,7 +166,6 @@ class MemoryEngine:
         await self.intake.stop()
         if self._learner is not None:
             await self._learner.stop()
-        await self.condenser.stop()
         await self.forgetter.stop()
         await self.remember.stop()
         if self.reindexer is not None:
@@ -263,7 +250,6 @@ class MemoryEngine:
             scrub=self.journal.scrub,
         )
         self._retention.start()
-        self.condenser.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
         if self.reindexer.is_free:
             self.reindexer.start()

@@ -22,7 +22,6 @@ from gateway.asking import refine
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange, Replayed, ReplyBody, read_error
-from gateway.learn.condenser import Condenser
 from gateway.plugin_host import PluginHost, thaw
 from gateway.recall.assemble import NO_BLOCK, NOTES, assemble
 from gateway.recall.explain import Explanations
@@ -47,7 +46,6 @@ _MAX_BUDGET = 8192  # a larger one is counted against the window in any case
 _BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
 _COUNTED_AT_ONCE = 4096  # bytes
 _REFUSED = (400, 413, 422)
-_MAY_NEED = 0.3  # probability from which on a request that found nothing may be about something archived
 _FAILED = (500,)  # with this some servers say that a prompt is too long
 # as OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers say it
 _TOO_LONG = re.compile(
@@ -81,7 +79,6 @@ class Pipeline:
         fine_timeout: float,
         sticky: Sticky,
         meter: Meter,
-        condenser: Condenser,
     ) -> None:
         self.recall = recall
         self.remember = remember
@@ -95,7 +92,6 @@ class Pipeline:
         self._asker = asker
         self._fine_timeout = fine_timeout
         self._sticky = sticky
-        self._condenser = condenser
         self._prefixes = PrefixWatch()
         self._afterwards: set[asyncio.Task[Any]] = set()
 
@@ -232,10 +228,6 @@ class Pipeline:
         if turn.recalled.status is not MemoryStatus.OFF:
             return turn.recalled
         recalled = await self.recall.recall(turn)
-        may_need = recalled.need is None or recalled.need.probability >= _MAY_NEED
-        is_in_vain = may_need and not recalled.memories and recalled.status in (MemoryStatus.HIT, MemoryStatus.MISS)
-        if is_in_vain and turn.identity is not None and self._condenser.is_on:
-            self.afterwards(self._condenser.bring_back(turn.identity.reads, turn.ask.query))
         if turn.wanted.is_fine:
             memories = await refine(self._asker, turn.ask.query, recalled.memories, self._fine_timeout)
             recalled = replace(recalled, memories=memories)
@@ -263,8 +255,6 @@ class Pipeline:
                 profile_budget=self._config.profile_budget,
             )
         turn = replace(turn, block=block)
-        if self._condenser.is_on:
-            self._condenser.note_recalled(block.ids)
         self.explanations.keep(turn, found, budget=budget, most=most, said=said)
         return turn
 

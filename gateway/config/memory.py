@@ -95,10 +95,6 @@ class RetentionConfig(Section):
         "what 'the regex you gave me' asks for.",
     )
     max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
-    condense_over: int | None = Field(
-        None, ge=100, description="Messages of one cube over which its oldest conversations are condensed; null: never."
-    )
-    condense_after_days: Positive = Field(30.0, description="But none in which something was said since.")
     purge_after_hours: Positive = Field(
         24.0, description="Hours after which what was deleted is gone from the files too."
     )

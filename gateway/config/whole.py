@@ -183,7 +183,12 @@ def _variable(match: re.Match[str], path: str) -> str:
     return value
 
 
-_REPLACED = {"memory.recall.gate": "; memory.recall.selectivity replaces it"}
+_NO_COMPACTION = "; compaction was removed: memory.retention.max_age_days can name `task` instead"
+_REPLACED = {
+    "memory.recall.gate": "; memory.recall.selectivity replaces it",
+    "memory.retention.condense_over": _NO_COMPACTION,
+    "memory.retention.condense_after_days": _NO_COMPACTION,
+}
 
 
 def _explain(error: ValidationError) -> str:

@@ -120,23 +120,6 @@ class Learner:
         except AgendaFailed as error:
             raise MemoryUnavailable(f"what is to be learnt still names them ({error}); try again") from error
 
-    async def ask(
-        self, scope: Scope, instructions: str, material: str, schema: Mapping[str, Any]
-    ) -> Mapping[str, Any] | None:
-        """Ask the model something else about a scope, within what that may cost a day. None without an answer worth the
-        name. Raises NotNow."""
-        payer = _payer(scope, scope.owner)
-        try:
-            if await self._is_spent(payer):
-                raise NotNow("capped")
-            asked = await self._asked(payer, instructions, material, schema)
-        except AgendaFailed as error:
-            _log.warning("agenda_not_written", extra={"cause": str(error)})
-            raise NotNow("agenda") from error
-        if asked.failure in _OUT:
-            raise NotNow(asked.failure)
-        return asked.found
-
     def _note(self, seq: int, record: Record, tokens: int) -> None:
         if self._is_behind:
             return

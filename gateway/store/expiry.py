@@ -11,7 +11,7 @@ from gateway.text.form import FEATURES, FORM_BITS
 from gateway.text.worth import TASK_WORTH
 from gateway.turn import Record
 
-__all__ = ["crowded", "older", "stale", "talkative"]
+__all__ = ["crowded", "older", "stale"]
 
 _HEX = re.compile(r"[0-9a-f]+")
 _WORD = re.compile(r"[a-z]+")
@@ -55,7 +55,7 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
     """Some of the oldest memories of scopes that have more than `most`."""
     found: list[Record] = []
     for number in store.buckets:
-        for scope in await _larger(store, number, most, None):
+        for scope in await _larger(store, number, most):
             tables = await store.rows(number, _one_of("scope", [scope]))
             held = await asyncio.to_thread(Loaded(tables).records)
             held.sort(key=_is_standing)  # the oldest first, and wishes that hold last
@@ -65,16 +65,10 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
     return found
 
 
-async def talkative(store: MemoryStore, most: int) -> set[str]:
-    """Scopes that may hold more than `most` messages; one that was changed counts more than once."""
-    condition = "kind = 'turn' AND status = 'activated'"
-    return {scope for number in store.buckets for scope in await _larger(store, number, most, condition)}
-
-
-async def _larger(store: MemoryStore, number: int, most: int, condition: str | None) -> list[str]:
-    """The scopes of a bucket that have more than `most` such rows."""
+async def _larger(store: MemoryStore, number: int, most: int) -> list[str]:
+    """The scopes of a bucket that have more than `most` rows."""
     counts = Counter[str]()
-    for table in await store.rows(number, condition, ["scope"]):
+    for table in await store.rows(number, None, ["scope"]):
         counts.update(table.column("scope").to_pylist())
     return [scope for scope, count in counts.items() if count > most]
 
