@@ -58,6 +58,17 @@ _OF_MEMORY = re.compile(
     r"|\bnos conversations\b|私(?:のこと|について)[^。？?]{0,8}(?:知|覚え)",
     re.IGNORECASE,
 )
+# of an answer that the assistant gave
+_OF_ANSWERS = re.compile(
+    r"\bdid you (?:\w+ )?(?:say|tell|give|write|suggest|recommend|mention|call|name|propose|send|make|come up|pick"
+    r"|choose|explain|describe|draft|list|show)\b"
+    r"|\byou (?:gave|told|wrote|suggested|recommended|mentioned|proposed|sent|drafted|showed|explained|came up with"
+    r"|picked|named|listed)\b"
+    r"|你(?:之前|上次|上回|当时|那次|以前)(?:给|说|写|推荐|建议|起|编|列|做|讲|帮)|你(?:给|推荐|建议|写|编|起|列)过"
+    r"|\bhast du\b[^.?!]{0,30}\b(?:gesagt|geschrieben|vorgeschlagen|empfohlen|genannt)\b"
+    r"|\b(?:dijiste|recomendaste|escribiste|sugeriste)\b|\btu (?:as|m'as|m’as) (?:dit|écrit|conseillé|recommandé)\b",
+    re.IGNORECASE,
+)
 _NO_FORM = Form()
 _READ = 20_000  # characters at either end of a message in which code blocks are looked for
 
@@ -67,7 +78,7 @@ class Query:
     """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted.
     `periods`: the time that it asks about; `form`: of the message; `tokens`: about how many it has.
     `is_about_questions`: it asks for what the user asked before; `is_about_memory`: for what is known of the user, or
-    what the conversations were about."""
+    what the conversations were about; `is_about_answers`: for an earlier answer of the assistant."""
 
     text: str
     terms: tuple[str, ...]
@@ -77,6 +88,7 @@ class Query:
     tokens: int = 0
     is_about_questions: bool = False
     is_about_memory: bool = False
+    is_about_answers: bool = False
 
     @property
     def is_self_contained(self) -> bool:
@@ -102,8 +114,17 @@ def make_query(message: str, context: str, now: float, offset: float = 0) -> Que
     is_personal = _PERSONAL.search(text) is not None
     tokens = len(text) // _CHARACTERS_OF_A_TOKEN + 1
     is_about_questions = _OF_QUESTIONS.search(text) is not None
-    is_about_memory = _OF_MEMORY.search(text) is not None
-    return Query(text, tuple(words), is_personal, spoken_of, form, tokens, is_about_questions, is_about_memory)
+    return Query(
+        text,
+        tuple(words),
+        is_personal,
+        spoken_of,
+        form,
+        tokens,
+        is_about_questions,
+        is_about_memory=_OF_MEMORY.search(text) is not None,
+        is_about_answers=_OF_ANSWERS.search(text) is not None,
+    )
 
 
 def _follows(text: str, words: Sequence[str]) -> bool:

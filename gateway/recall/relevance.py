@@ -94,15 +94,16 @@ def measure_coverage(index: TermIndex, terms: Sequence[str], postings: Sequence[
     return Coverage(len(terms), matched, rarest / np.float32(math.log(1 + count)), opens)
 
 
-def is_superfluous(columns: Columns, coverage: Coverage) -> NDArray[np.bool_]:
+def is_superfluous(columns: Columns, coverage: Coverage, *, keeps_questions: bool = False) -> NDArray[np.bool_]:
     """True for the user's own questions that are like the query, for short answers that know nothing, and for
-    messages that only react."""
+    messages that only react. `keeps_questions`: the first are wanted."""
     from_user = columns["from_user"] > 0
     likeness = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
     superfluous = np.zeros(len(likeness), np.bool_)
     like = np.flatnonzero(from_user & (likeness >= _LIKE))
     asks = form_feature(columns["form"][like], "asks")
-    superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
+    if not keeps_questions:
+        superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
     short = np.flatnonzero(~from_user & (columns["tokens"] <= _SHORT_ANSWER))
     superfluous[short] = form_feature(columns["form"][short], "is_unsure") > 0
     short = np.flatnonzero(columns["tokens"] <= _SHORT_REACTION)

@@ -52,13 +52,16 @@ _ALWAYS = 3  # best memories that need not pass a floor: their order is surer th
 _MAX_LOG_ODDS = 30.0
 _SUBNORMAL = 1e-6
 _STATED_BONUS = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
+_DATED_BONUS = np.float32(2.5)  # log-odds of a memory from the time that is asked about: too rare to be fitted
+_ANSWER_BONUS = 2.5  # the same for a question that names an answer of the assistant
 _MEMORY_BONUS = 7.0  # the same for a question about the memory itself, which the corpus has none of
+_NAMED_ANSWER = 0.3  # least probability that an answer is asked for where a query names one
 _LEAST_EARLIER = 0.02  # probability
 _EARLIER_BOOST = 4.0  # of the probability that an earlier answer is asked for, which the rarity of such requests lowers
 _EARLIER_NEED_BOOST = 1.5  # the same for its need
 _RELEVANT = 0.5  # relevance of a request that surely matches
 _SURELY = 0.999
-_RELEVANCE = SIGNALS.index("relevance")
+_RELEVANCE, _DATE = SIGNALS.index("relevance"), SIGNALS.index("date")
 _SHORT_REQUEST = 40  # tokens
 _PRECEDENCE = np.float32(1.001)  # factor by which a correction is more probable than what it corrects
 _SHOWN_PART = 0.05  # log-odds
@@ -181,6 +184,8 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     parts = {name: model.weights.get(name, 0.0) * value for name, value in inputs.items()}
     if match.is_stated:
         parts["match stated"] = _STATED_BONUS
+    if query.is_about_answers:
+        parts["form about an answer"] = _ANSWER_BONUS
     if query.is_about_memory:
         parts["form about memory"] = _MEMORY_BONUS
     parts["base"] = model.bias
@@ -204,7 +209,8 @@ def asks_for_answer(query: Query, match: Match) -> float:
     """The probability that a request asks for an answer that was given before."""
     model = POLICY.earlier_without_probes if match.request is None else POLICY.earlier
     total = model.bias + sum(model.weights[name] * value for name, value in form_inputs(query).items())
-    return _sigmoid(total + (0.0 if match.request is None else match.request.earlier))
+    probability = _sigmoid(total + (0.0 if match.request is None else match.request.earlier))
+    return max(probability, _NAMED_ANSWER) if query.is_about_answers else probability
 
 
 def _logit(probability: float) -> float:
@@ -253,7 +259,8 @@ class Selection:
 
 def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selection:
     """What to inject of the candidates of a query."""
-    chances = probabilities(order_log_odds(candidates.signals))
+    log_odds = order_log_odds(candidates.signals) + _DATED_BONUS * (candidates.signals[:, _DATE] > 0)
+    chances = probabilities(log_odds)
     earlier = asks_for_answer(query, candidates.match)
     chances = _in_precedence(_with_answers(chances, candidates, earlier), candidates)
     need = _with_earlier(estimate_need(query, candidates.match, chances), candidates, earlier)

@@ -220,8 +220,8 @@ class WorkingSet:
         distinct = list(dict.fromkeys(query.terms))
         postings = self._index.postings(distinct)
         coverage = measure_coverage(self._index, distinct, postings, len(allowed))
-        if not query.is_about_questions:
-            allowed &= ~is_superfluous(columns, coverage)
+        asks_for_questions = query.is_about_questions or query.is_about_answers
+        allowed &= ~is_superfluous(columns, coverage, keeps_questions=asks_for_questions)
         if not allowed.any():
             return NO_CANDIDATES
         found = self._found(query.terms, postings, vector, columns)
