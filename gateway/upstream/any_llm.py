@@ -1,7 +1,7 @@
-"""Providers without a compatible endpoint, through the SDKs that `any-llm` knows (an extra): chat completions,
-embeddings and the list of models.
+"""Adapter for providers without an OpenAI-compatible endpoint, through the SDKs behind `any-llm` (an optional extra).
 
-What a provider's SDK gives is written anew in OpenAI's format; parameters that `any-llm` does not know are left out.
+Supports chat completions, embeddings and the list of models. SDK results are serialised in OpenAI's format; parameters
+that `any-llm` does not know are dropped.
 """
 
 import asyncio
@@ -18,17 +18,20 @@ from gateway.upstream.client import Answered, Incoming, Outgoing
 
 __all__ = ["AnyLlmUpstream"]
 
-_KNOWN: Final = frozenset(
+_PARAMETERS: Final = frozenset(
     """model messages tools tool_choice temperature top_p max_tokens response_format stream n stop presence_penalty
     frequency_penalty seed user parallel_tool_calls logprobs top_logprobs logit_bias stream_options
     max_completion_tokens reasoning_effort service_tier prompt_cache_key""".split()
 )
-_SHOWN = 200  # characters of an error
-_MISTAKES: Final = (TypeError, ValueError, LookupError, AttributeError)  # what is raised over a parameter of no use
+_MAX_ERROR = 200  # characters of a provider's error message that are quoted
+_MISTAKES: Final = (TypeError, ValueError, LookupError, AttributeError)  # raised by SDKs for unusable parameters
 
 
 class AnyLlmUpstream:
-    """Making it imports a provider's SDK: make it in a thread. Raises ConfigError."""
+    """Upstream that calls a provider through its SDK.
+
+    The constructor imports the SDK, so run it in a thread. Raises ConfigError.
+    """
 
     def __init__(self, config: UpstreamConfig) -> None:
         self.name = config.name
@@ -39,7 +42,7 @@ class AnyLlmUpstream:
         except ImportError as error:
             raise ConfigError(f"{where}: kind any-llm needs `pip install 'any-llm-sdk[{config.provider}]'`") from error
         self._failures, self._unsupported = any_llm.AnyLLMError, any_llm.UnsupportedParameterError
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "provider": config.provider,
             "api_key": config.api_key.get_secret_value() if config.api_key else None,
             "api_base": config.base_url or None,
@@ -47,51 +50,54 @@ class AnyLlmUpstream:
         }
         try:
             try:
-                self._llm = any_llm.AnyLLM.create(**asked, max_retries=0)  # the gateway has its own, with a budget
+                self._llm = any_llm.AnyLLM.create(**options, max_retries=0)  # the gateway retries, within a budget
             except any_llm.UnsupportedParameterError:
-                self._llm = any_llm.AnyLLM.create(**asked)
+                self._llm = any_llm.AnyLLM.create(**options)
         except (ImportError, ValueError, self._failures) as error:
             raise ConfigError(f"{where}: {error}") from error
 
     async def close(self) -> None:
-        """Give up the SDK's connections."""
+        """Close the SDK's connections."""
         client = getattr(self._llm, "client", None)
         close = getattr(client, "aclose", None) or getattr(client, "close", None)
-        made = close() if close is not None else None
-        if inspect.isawaitable(made):
-            await made
+        result = close() if close is not None else None
+        if inspect.isawaitable(result):
+            await result
 
     async def send(self, request: Outgoing) -> Incoming:
         body = orjson.loads(request.body) if isinstance(request.body, bytes) and request.body else {}
         match request.method, request.path:
             case "POST", "/chat/completions":
-                return await self._answered(self._chat(body))
+                return await self._run(self._chat(body))
             case "POST", "/embeddings":
-                return await self._answered(self._embeddings(body))
+                return await self._run(self._embeddings(body))
             case "GET", "/models":
-                return await self._answered(self._models())
+                return await self._run(self._models())
         message = f"the upstream {self.name} is asked through any-llm, which has no {request.path[:100]}"
         return Answered(404, _error(message, "invalid_request_error", code="not_found"))
 
     async def _chat(self, body: Mapping[str, Any]) -> Incoming:
-        asked = {name: value for name, value in body.items() if name in _KNOWN and value is not None}
-        found = await self._llm.acompletion(**asked)
-        if not asked.get("stream"):
-            return Answered(200, _plain(found))
-        events = aiter(found)
-        return _Streamed(await anext(events, None), events, self)
+        parameters = {name: value for name, value in body.items() if name in _PARAMETERS and value is not None}
+        completion = await self._llm.acompletion(**parameters)
+        if not parameters.get("stream"):
+            return Answered(200, _serialize(completion))
+        events = aiter(completion)
+        return _EventStream(await anext(events, None), events, self)
 
     async def _embeddings(self, body: Mapping[str, Any]) -> Incoming:
-        rest = {name: body[name] for name in ("dimensions", "encoding_format") if body.get(name) is not None}
-        found = await self._llm.aembedding(model=str(body.get("model")), inputs=body.get("input") or "", **rest)
-        return Answered(200, found.model_dump(mode="json"))
+        options = {name: body[name] for name in ("dimensions", "encoding_format") if body.get(name) is not None}
+        embeddings = await self._llm.aembedding(model=str(body.get("model")), inputs=body.get("input") or "", **options)
+        return Answered(200, embeddings.model_dump(mode="json"))
 
     async def _models(self) -> Incoming:
-        found = await self._llm.alist_models()
-        return Answered(200, {"object": "list", "data": [one.model_dump(mode="json") for one in found]})
+        models = await self._llm.alist_models()
+        return Answered(200, {"object": "list", "data": [model.model_dump(mode="json") for model in models]})
 
-    async def _answered(self, work: Coroutine[Any, Any, Incoming]) -> Incoming:
-        """What comes of it; a provider's refusal is an answer too. Raises UpstreamUnreachable or UpstreamTimedOut."""
+    async def _run(self, work: Coroutine[Any, Any, Incoming]) -> Incoming:
+        """Run an SDK call and turn a provider's refusal into an HTTP error answer.
+
+        Raises UpstreamUnreachable or UpstreamTimedOut.
+        """
         try:
             async with asyncio.timeout(self.config.timeouts.first_byte):
                 return await work
@@ -101,29 +107,32 @@ class AnyLlmUpstream:
             message = f"the upstream {self.name} ({self.config.provider}) cannot do that"
             return Answered(404, _error(message, "invalid_request_error", code="not_found"))
         except self._failures as error:
-            return self._refused(error)
-        except _MISTAKES as error:  # nothing was sent
-            message = f"any-llm cannot ask this of {self.config.provider}: {str(error)[:_SHOWN]}"
+            return self._refusal(error)
+        except _MISTAKES as error:  # raised before anything was sent
+            message = f"any-llm cannot ask this of {self.config.provider}: {str(error)[:_MAX_ERROR]}"
             return Answered(400, _error(message, "invalid_request_error", code="invalid_request"))
-        except Exception as error:  # each SDK has its own
+        except Exception as error:  # each SDK has its own exception types
             raise UpstreamUnreachable(f"the upstream {self.name} failed: {type(error).__name__}") from error
 
-    def _refused(self, error: Any) -> Incoming:
-        """Raises UpstreamUnreachable if it was no answer that failed."""
+    def _refusal(self, error: Any) -> Incoming:
+        """The HTTP error answer for an SDK exception. Raises UpstreamUnreachable if the provider gave no answer."""
         cause = error.original_exception
         is_mistake = isinstance(cause, _MISTAKES) and not isinstance(cause, json.JSONDecodeError)
         if isinstance(error, self._unsupported) or (error.status_code is None and is_mistake):
-            return Answered(400, _error(error.message[:_SHOWN], "invalid_request_error", code="invalid_request"))
+            return Answered(400, _error(error.message[:_MAX_ERROR], "invalid_request_error", code="invalid_request"))
         if not isinstance(error.status_code, int) or error.status_code < 400:
-            raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:_SHOWN]}") from error
+            raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:_MAX_ERROR]}") from error
         after = getattr(error, "retry_after", None)
         headers = {"retry-after": str(after)} if after else {}
         body = _error(error.message, error.error_type or "upstream_error", code=error.code, param=error.param)
         return Answered(error.status_code, body, headers)
 
 
-class _Streamed:
-    """A provider's stream as server-sent events. One that never said how it ended has no end here either."""
+class _EventStream:
+    """A provider's stream as server-sent events.
+
+    `[DONE]` is sent only after a finish reason, so that a client notices a truncated stream.
+    """
 
     def __init__(self, first: Any, rest: AsyncIterator[Any], upstream: AnyLlmUpstream) -> None:
         self.status = 200
@@ -139,7 +148,7 @@ class _Streamed:
     async def chunks(self) -> AsyncGenerator[bytes]:
         has_ended = False
         while self._next is not None:
-            event = _plain(self._next)
+            event = _serialize(self._next)
             has_ended = has_ended or any(choice.get("finish_reason") for choice in event.get("choices", ()))
             yield b"data: " + orjson.dumps(event) + b"\n\n"
             try:
@@ -153,24 +162,24 @@ class _Streamed:
             yield b"data: [DONE]\n\n"
 
     def close(self) -> None:
-        closes: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self._rest, "aclose", None)
-        if closes is not None and self._closing is None:
-            self._closing = asyncio.create_task(_closed(closes))
+        close_stream: Callable[[], Coroutine[Any, Any, None]] | None = getattr(self._rest, "aclose", None)
+        if close_stream is not None and self._closing is None:
+            self._closing = asyncio.create_task(_close_quietly(close_stream))
 
 
-async def _closed(closes: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Give a stream up, whatever its SDK says to that."""
-    await asyncio.gather(closes(), return_exceptions=True)
+async def _close_quietly(close_stream: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Close a stream and ignore the errors that its SDK raises."""
+    await asyncio.gather(close_stream(), return_exceptions=True)
 
 
-def _plain(made: Any) -> dict[str, Any]:
-    """A completion or a chunk as JSON, with what was thought where other servers have it."""
-    found: dict[str, Any] = made.model_dump(mode="json")
-    for choice in found.get("choices", ()):
-        for said in (choice.get("message"), choice.get("delta")):
-            if isinstance(said, dict) and isinstance(said.get("reasoning"), dict):
-                said["reasoning_content"] = said.pop("reasoning").get("content")
-    return found
+def _serialize(completion: Any) -> dict[str, Any]:
+    """A completion or chunk as JSON, with the reasoning in `reasoning_content`, where other servers put it."""
+    body: dict[str, Any] = completion.model_dump(mode="json")
+    for choice in body.get("choices", ()):
+        for message in (choice.get("message"), choice.get("delta")):
+            if isinstance(message, dict) and isinstance(message.get("reasoning"), dict):
+                message["reasoning_content"] = message.pop("reasoning").get("content")
+    return body
 
 
 def _error(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:

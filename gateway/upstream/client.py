@@ -1,7 +1,7 @@
-"""The one outgoing connection to models. Only configured addresses; redirects are not followed.
+"""HTTP client for upstream model servers. Only configured addresses are used, and redirects are not followed.
 
-Bytes come back as they are on the wire (`auto_decompress` off), read by read. Four time-outs: connect, first byte,
-idle between pieces, total.
+Bodies are passed as they are on the wire (`auto_decompress` off), one chunk per read. Four time-outs: connect, first
+byte, idle between chunks, total.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ __all__ = ["Answered", "HttpUpstream", "Incoming", "Outgoing", "Upstream", "make
 
 _KEEP_ALIVE = 30.0
 _MODEL = "{model}"
-_READ_AHEAD = 16_384  # bytes of an answer that wait here for its reader, and as many again
-_LOOK_EVERY = 1.0  # seconds
-_PATIENCE = 600.0  # seconds that a reader of ours may take for what was read
-_RECEIVED = 32 * 1024  # bytes that the system may hold of one answer: what a slow reader leaves waits at the upstream
-_SLICE = 2**20  # a longer body is written piece by piece, so that others get their turn
+_READ_AHEAD = 16_384  # aiohttp's buffer per answer in bytes; it stops reading at twice as many
+_CHECK_EVERY = 1.0  # seconds
+_PATIENCE = 600.0  # seconds that the consumer may take for a chunk before the idle limit counts
+_RECEIVE_BUFFER = 32 * 1024  # bytes of the socket's receive buffer: small, so that a slow reader slows the upstream
+_SLICE = 2**20  # longer bodies are written in slices of this size, so that other tasks run in between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A request to an upstream. `path` is what follows the version prefix (`/chat/completions`), percent-encoded.
-    `model` is empty where the request names none."""
+    """A request to an upstream. `path` is the part after the version prefix (`/chat/completions`), percent-encoded.
+    `model` is empty if the request names none."""
 
     method: str
     path: str
@@ -46,22 +46,22 @@ class Outgoing:
 
 
 class Incoming(Protocol):
-    """An upstream's answer, head read, body not."""
+    """An upstream's answer: the status and headers were read, the body was not."""
 
     status: int
     headers: Mapping[str, str]
 
     def chunks(self) -> AsyncGenerator[bytes]:
-        """The body read by read. Raises StreamCut or UpstreamTimedOut."""
+        """The body, one chunk per read. Raises StreamCut or UpstreamTimedOut."""
         ...
 
     def close(self) -> None:
-        """Give the connection up, at once; after a body read to its end: nothing."""
+        """Close the connection at once; does nothing after the whole body was read."""
         ...
 
 
 class Answered:
-    """An answer that is made here."""
+    """A JSON answer that the gateway itself generates."""
 
     def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         self.status = status
@@ -72,11 +72,11 @@ class Answered:
         yield self._body
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is no connection."""
 
 
 class Upstream(Protocol):
-    """A server that models stand behind."""
+    """A server or library that provides models."""
 
     name: str
     config: UpstreamConfig
@@ -87,7 +87,7 @@ class Upstream(Protocol):
 
 
 def make_session() -> aiohttp.ClientSession:
-    """The process's one session."""
+    """Create the session that all upstreams of the process share."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, socket_factory=_bounded_socket)
     return aiohttp.ClientSession(
         connector=connector,
@@ -100,15 +100,19 @@ def make_session() -> aiohttp.ClientSession:
 
 
 def _bounded_socket(address: Any) -> socket.socket:
+    """A socket with a small receive buffer."""
     family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED)
-    return made
+    connection = socket.socket(family, kind, protocol)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return connection
 
 
 class HttpUpstream:
-    """A server that speaks HTTP. It reads the files of `tls`, relative to `folder`: make it in a thread. Raises
-    ConfigError if they cannot be used."""
+    """Upstream over HTTP.
+
+    The constructor reads the files of `tls`, relative to `folder`, so run it in a thread. Raises ConfigError if they
+    cannot be used.
+    """
 
     def __init__(self, config: UpstreamConfig, session: aiohttp.ClientSession, folder: Path = Path()) -> None:
         self.name = config.name
@@ -116,7 +120,7 @@ class HttpUpstream:
         self._session = session
         base = config.base_url.rstrip("/")
         self._base = base if urlsplit(base).path else base + "/v1"
-        self._names = frozenset(config.query)
+        self._query_names = frozenset(config.query)
         self._query = urlencode({name: value.get_secret_value() for name, value in config.query.items()})
         self._proxy = None if config.proxy is None else URL(config.proxy.get_secret_value())
         self._tls = _tls(config, folder)
@@ -158,15 +162,17 @@ class HttpUpstream:
             if request.model in (".", ".."):
                 raise NotFound("there is no such model", code="model_not_found", param="model")
             base = base.replace(_MODEL, quote(request.model, safe=""))
-        asked = request.query_string
-        if asked and self._names:  # what is configured cannot be overruled
-            pairs = [pair for pair in asked.split("&") if unquote_plus(pair.partition("=")[0]) not in self._names]
-            asked = "&".join(pairs)
-        query = "&".join(filter(None, (asked, self._query)))
+        client_query = request.query_string
+        if client_query and self._query_names:  # clients cannot override configured parameters
+            pairs = client_query.split("&")
+            pairs = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in self._query_names]
+            client_query = "&".join(pairs)
+        query = "&".join(filter(None, (client_query, self._query)))
         return f"{base}{request.path}?{query}" if query else base + request.path
 
 
 def _tls(config: UpstreamConfig, folder: Path) -> ssl.SSLContext | bool:
+    """The TLS context of an upstream; True for aiohttp's default. Raises ConfigError."""
     tls = config.tls
     if tls == TlsConfig():
         return True
@@ -174,7 +180,7 @@ def _tls(config: UpstreamConfig, folder: Path) -> ssl.SSLContext | bool:
         context = ssl.create_default_context(cafile=_in(folder, tls.ca_file))
         if tls.cert_file is not None:
             context.load_cert_chain(folder / tls.cert_file, _in(folder, tls.key_file))
-    except OSError as error:  # an SSLError is one too
+    except OSError as error:  # SSLError is a subclass
         raise ConfigError(
             f"upstreams: {config.name}.tls: its files cannot be used: {error.strerror or error}"
         ) from error
@@ -199,7 +205,7 @@ async def _slices(body: bytes) -> AsyncGenerator[bytes]:
 
 
 class HttpIncoming:
-    """An answer over HTTP; a timer that is moved, not remade, watches for silence."""
+    """An answer over HTTP; one idle timer, whose deadline is moved with each chunk, detects a silent upstream."""
 
     def __init__(self, response: aiohttp.ClientResponse, name: str, timeouts: TimeoutsConfig) -> None:
         self.status = response.status
@@ -212,7 +218,7 @@ class HttpIncoming:
         watch = _Watch(self._idle, self._response.close, self._is_broken)
         try:
             async for chunk in self._response.content.iter_any():
-                watch.rest()  # whoever reads us may be slow: that is no silence of the upstream's
+                watch.rest()  # a slow consumer does not count as a silent upstream
                 yield chunk
                 watch.touch()
         except TimeoutError as error:
@@ -229,8 +235,8 @@ class HttpIncoming:
             raise UpstreamTimedOut(f"the upstream {self._name} fell silent")
 
     def _is_broken(self) -> bool:
-        """True if the connection is gone though the body has not ended: aiohttp does not tell of bytes that are no
-        chunks."""
+        """True if the connection is closed before the end of the body: aiohttp does not report invalid chunked
+        encoding."""
         connection = self._response.connection
         return connection is not None and (connection.transport is None or connection.transport.is_closing())
 
@@ -239,7 +245,7 @@ class HttpIncoming:
 
 
 class _Watch:
-    """Calls `on_silence` when `touch` was not called for `limit` seconds, or when the connection looks broken."""
+    """Calls `on_silence` if `touch` was not called for `limit` seconds, or if the connection looks broken."""
 
     def __init__(self, limit: float, on_silence: Callable[[], None], looks_broken: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -247,25 +253,25 @@ class _Watch:
         self._on_silence = on_silence
         self._looks_broken = looks_broken
         self._last = self._loop.time()
-        self._timer = self._loop.call_later(min(limit, _LOOK_EVERY), self._check)
+        self._timer = self._loop.call_later(min(limit, _CHECK_EVERY), self._check)
         self.has_fired = self.is_broken = False
 
     def touch(self) -> None:
         self._last = self._loop.time()
 
     def rest(self) -> None:
-        """What follows is not the upstream's time, within reason."""
+        """Suspend the idle limit while the consumer handles a chunk, for `_PATIENCE` seconds at most."""
         self._last = self._loop.time() + _PATIENCE
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _check(self) -> None:
-        left = self._last + self._limit - self._loop.time()
-        # twice in a row: an end that has just been read is closed too
+        remaining = self._last + self._limit - self._loop.time()
+        # only if broken twice in a row: the connection is also closed right after a regular end
         was_broken, self.is_broken = self.is_broken, self._looks_broken()
-        if left > 0 and not (was_broken and self.is_broken):
-            self._timer = self._loop.call_later(min(left, _LOOK_EVERY), self._check)
+        if remaining > 0 and not (was_broken and self.is_broken):
+            self._timer = self._loop.call_later(min(remaining, _CHECK_EVERY), self._check)
             return
         self.has_fired = True
         self._on_silence()

@@ -1,7 +1,7 @@
-"""`upstreams: auto`: MemOS' list of models if there is one, OpenAI if its key is set, else a model server on its usual
-local port, else offline.
+"""Detects the upstreams for `upstreams: auto`: the list of models in MemOS' environment variable, OpenAI if its key is
+set, else a model server on its usual local port, else the offline upstream.
 
-Only 127.0.0.1 is asked, for its list of models, once at the start.
+Only 127.0.0.1 is probed, for its list of models, once at start-up.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _MAX_ANSWER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """The upstreams that were chosen, why, and the model that `default` means there (None: as configured)."""
+    """The detected upstreams, the reason for the choice, and the model behind `default` (None: as configured)."""
 
     upstreams: tuple[UpstreamConfig, ...]
     reason: str
@@ -33,8 +33,8 @@ class Detected:
 
 
 async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
-    """Look for a model. `own_port` is not asked: that is us. Raises ConfigError if the
-    environment has something that cannot be used."""
+    """Detect the upstreams. `own_port`, where this gateway listens, is not probed. Raises ConfigError if an environment
+    variable is invalid."""
     listed = _listed_models(os.environ.get("CHAT_MODEL_LIST") or "[]")
     if listed:
         first = listed[0].models[0]
@@ -62,7 +62,8 @@ async def detect(session: aiohttp.ClientSession, own_port: int) -> Detected:
 
 
 def _listed_models(text: str) -> tuple[UpstreamConfig, ...]:
-    """MemOS' list of chat models: entries with `api_base`, `api_key` and `support_models` or `model_name_or_path`."""
+    """Parse MemOS' list of chat models, whose entries have `api_base`, `api_key` and `support_models` or
+    `model_name_or_path`. Raises ConfigError."""
     try:
         return tuple(
             UpstreamConfig(
@@ -81,7 +82,7 @@ def _listed_models(text: str) -> tuple[UpstreamConfig, ...]:
 
 
 async def _models(session: aiohttp.ClientSession, port: int) -> list[str]:
-    """The ids that a server lists; none if it is not there, no model server, or a gateway of ours."""
+    """The model ids that a local server lists; empty if there is no server, no model server, or another gateway."""
     url = f"http://127.0.0.1:{port}/v1/models"
     try:
         async with session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:

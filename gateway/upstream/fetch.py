@@ -1,7 +1,7 @@
-"""Fetches a file from a public web address, for operators who allow that. Never from a private one.
+"""Fetches a file from a public URL, for operators who allow that. Never from a private address.
 
-A name is resolved once, and the connection goes to the very address that was looked at, so that a name cannot lead
-elsewhere the second time. Redirects are not followed, proxies of the environment not used.
+A host name is resolved once and the connection uses the address that was checked, which prevents DNS rebinding.
+Redirects are not followed and proxies from the environment are not used.
 """
 
 import socket
@@ -17,13 +17,13 @@ _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 
 
 class FetchRefused(Exception):
-    """The message is for whoever named the address."""
+    """Raised when a URL is not fetched. The message is for the client that gave the URL."""
 
 
 async def fetch(url: str, most: int) -> bytes:
-    """The content behind a public address, `most` bytes at the most. Raises FetchRefused."""
+    """The content of a public URL, at most `most` bytes. Raises FetchRefused."""
     try:
-        address = URL(url)  # what is looked at is what is connected to: odd digits and dots are made plain here
+        address = URL(url)  # normalises unusual digits and dots, so that the check and the connection use the same host
     except ValueError as error:
         raise FetchRefused("is no web address") from error
     host = address.host
@@ -50,7 +50,7 @@ async def fetch(url: str, most: int) -> bytes:
 
 
 def _is_private_literal(host: str) -> bool:
-    """True for an address written as a number that is not a public one, in whatever notation the system takes."""
+    """True for a non-public IP address literal, in any notation that the system accepts."""
     try:
         return not ip_address(host).is_global
     except ValueError:
@@ -62,7 +62,7 @@ def _is_private_literal(host: str) -> bool:
 
 
 class _PublicResolver(AbstractResolver):
-    """The system's resolver, without addresses that are not public."""
+    """The system's resolver, restricted to public addresses."""
 
     def __init__(self) -> None:
         self._system = aiohttp.ThreadedResolver()
@@ -70,8 +70,8 @@ class _PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._system.resolve(host, port, family)
-        public = [one for one in found if ip_address(one["host"].partition("%")[0]).is_global]
+        results = await self._system.resolve(host, port, family)
+        public = [result for result in results if ip_address(result["host"].partition("%")[0]).is_global]
         if not public:
             raise OSError("no public address")
         return public

@@ -1,9 +1,10 @@
-"""Which of a model's upstreams gets a request, and the request as it gets it. A client names a model, never an address.
+"""Load balancing, failover and retries over the upstreams of a model. A client names a model, never an address.
 
-Of several targets the first one is asked (of neighbours with weights one that is drawn), and the next one where it
-cannot be reached, has no place free, or answers that it does not serve now (429, 502, 503, 504): each once. One that
-keeps failing is passed over while others do not. A model that has one target only is asked for once more there, if few
-requests are on their second try. Nothing is ever asked for again once an answer has begun.
+A request goes to the first target (among adjacent weighted targets, to one drawn by weight). It fails over to the next
+target if the upstream cannot be reached, has no free slot, or answers that it is unavailable (429, 502, 503, 504); each
+target is tried once. Upstreams with an open circuit breaker are skipped while others are available. A model with a
+single target is retried there once, if few requests are being retried. A request is never retried after its answer has
+begun.
 """
 
 import asyncio
@@ -31,17 +32,17 @@ from gateway.upstream.routes import Route, Routes, Target
 __all__ = ["Forwarder", "Route", "Served"]
 
 _log = logging.getLogger("gateway.upstream")
-_NOT_NOW = frozenset((429, 502, 503, 504))
-_BROKEN = frozenset((500, 502, 503, 504))
-_MOST_TRIES = 4  # of one request
-_FEW = 3  # second tries at once that are always allowed, else
-_RETRIED_SHARE = 0.1  # of the requests in flight
+_UNAVAILABLE = frozenset((429, 502, 503, 504))
+_FAILURES = frozenset((500, 502, 503, 504))
+_MAX_ATTEMPTS = 4  # of one request
+_MIN_RETRIES = 3  # concurrent retries that are always allowed
+_RETRIED_SHARE = 0.1  # of the requests in flight may be retries beyond that
 _LONGEST_JITTER, _LONGEST_PAUSE = 0.25, 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An answer whose head was read, who gave it, and how many were asked for it."""
+    """An answer whose headers were read, the target that gave it, and the number of attempts."""
 
     target: Target
     incoming: Incoming
@@ -53,7 +54,7 @@ class Served:
 
 
 class Forwarder:
-    """Sends requests to upstreams. `is_own_key` tells a key of the gateway, which must never go up."""
+    """Sends requests to upstreams. `is_own_key` recognises the gateway's own keys, which are never forwarded."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Forwarder:
         self._telemetry = telemetry
         self._is_own_key = is_own_key
         self._breakers = {upstream.name: Breaker() for upstream in upstreams}
-        self._lanes = {one.name: Lane(one.name, one.config.max_in_flight) for one in upstreams}
+        self._lanes = {upstream.name: Lane(upstream.name, upstream.config.max_in_flight) for upstream in upstreams}
         self._secrets = {upstream.name: secrets_of(upstream.config) for upstream in upstreams}
         self._in_flight = self._retrying = 0
 
@@ -75,33 +76,35 @@ class Forwarder:
         return self._routes.upstreams
 
     def route(self, model: str) -> Route:
-        """Where a model is. Raises NotFound (`model_not_found`)."""
+        """The route of a model. Raises NotFound (`model_not_found`)."""
         return self._routes.route(model)
 
     async def send_chat(
         self, route: Route, *, path: str, query_string: str, client_headers: Mapping[str, str], raw: bytes
     ) -> Served:
-        """Send a request whose JSON body we read; its bytes change only where the model has another name. Raises
-        UpstreamFailed, UpstreamTimedOut or Overloaded."""
+        """Send a chat request; its body changes only if the model has another name at the upstream.
+
+        Raises UpstreamFailed, UpstreamTimedOut or Overloaded.
+        """
 
         def request(target: Target) -> Outgoing:
             headers = self._headers(target.upstream, client_headers)
             headers["accept-encoding"] = "identity"
             headers.setdefault("content-type", "application/json")
-            body = raw if target.model == route.asked else _renamed(raw, target.model)
+            body = raw if target.model == route.asked else _replace_model(raw, target.model)
             return Outgoing(
                 method="POST", path=path, query_string=query_string, headers=headers, body=body, model=target.model
             )
 
         self._in_flight += 1
         try:
-            return await self._served(self._in_order(route.targets), request)
+            return await self._send_with_failover(self._order(route.targets), request)
         finally:
             self._in_flight -= 1
 
     def is_clients_account(self, upstreams: Iterable[Upstream], client_headers: Mapping[str, str]) -> bool:
-        """True if all of these upstreams get the client's own credentials and none of ours: they keep their clients
-        apart themselves."""
+        """True if all of these upstreams get the client's credentials and none of the gateway's, so that they separate
+        their clients themselves."""
         return all(
             upstream.config.kind in ("openai", "anthropic")
             and upstream.config.api_key is None
@@ -112,45 +115,47 @@ class Forwarder:
         )
 
     def secrets(self, upstream: Upstream) -> Sequence[bytes]:
-        """What an upstream gets from the configuration and must never come back from it."""
+        """The configured secrets that are sent to an upstream and must never appear in its answers."""
         return self._secrets[upstream.name]
 
-    def _in_order(self, targets: Sequence[Target]) -> Sequence[Target]:
-        """Those that may be asked, in their order, those with a place free first; all of them if each one fails."""
+    def _order(self, targets: Sequence[Target]) -> Sequence[Target]:
+        """The targets whose breaker allows requests, or all if none does; those with a free slot come first."""
         if len(targets) == 1:
             return targets
         now = time.monotonic()
-        ordered = _shared_out(targets)
-        allowed = [one for one in ordered if self._breakers[one.upstream.name].allows(now)] or ordered
-        return sorted(allowed, key=lambda one: self._lanes[one.upstream.name].is_full)
+        ordered = _shuffle_weighted(targets)
+        allowed = [target for target in ordered if self._breakers[target.upstream.name].allows(now)] or ordered
+        return sorted(allowed, key=lambda target: self._lanes[target.upstream.name].is_full)
 
-    async def _served(self, targets: Sequence[Target], request: Callable[[Target], Outgoing]) -> Served:
-        *earlier, last = targets[:_MOST_TRIES] if len(targets) > 1 else (targets[0], targets[0])
+    async def _send_with_failover(self, targets: Sequence[Target], request: Callable[[Target], Outgoing]) -> Served:
+        """Try the targets in order; a single target is retried once."""
+        *earlier, last = targets[:_MAX_ATTEMPTS] if len(targets) > 1 else (targets[0], targets[0])
         for attempt, target in enumerate(earlier, start=1):
-            is_same_next = target is last
+            is_retry_next = target is last
             try:
                 incoming = await self._send(target.upstream, request(target))
             except (UpstreamUnreachable, ConnectTimedOut, Overloaded) as error:
-                if is_same_next and (not self._may_retry or isinstance(error, Overloaded)):
+                if is_retry_next and (not self._may_retry or isinstance(error, Overloaded)):
                     raise
                 cause, pause = type(error).__name__, _pause(None)
             else:
                 pause = _pause(incoming.headers.get("retry-after"))
-                if incoming.status not in _NOT_NOW or (is_same_next and (pause is None or not self._may_retry)):
+                if incoming.status not in _UNAVAILABLE or (is_retry_next and (pause is None or not self._may_retry)):
                     return Served(target, incoming, attempt)
                 cause = str(incoming.status)
                 incoming.close()
             _log.warning("asked_again", extra={"upstream": target.upstream.name, "cause": cause})
-            if is_same_next:
-                await self._rest(pause or 0)
+            if is_retry_next:
+                await self._pause_before_retry(pause or 0)
         return Served(last, await self._send(last.upstream, request(last)), len(earlier) + 1)
 
     @property
     def _may_retry(self) -> bool:
-        """True where few requests are on their second try."""
-        return self._retrying < max(_FEW, _RETRIED_SHARE * self._in_flight)
+        """True if the retry budget is not used up."""
+        return self._retrying < max(_MIN_RETRIES, _RETRIED_SHARE * self._in_flight)
 
-    async def _rest(self, pause: float) -> None:
+    async def _pause_before_retry(self, pause: float) -> None:
+        """Sleep; counts as a retry meanwhile."""
         self._retrying += 1
         try:
             await asyncio.sleep(pause)
@@ -168,13 +173,16 @@ class Forwarder:
         body: bytes | AsyncIterator[bytes] | None,
         growth: int = 0,
     ) -> Incoming:
-        """Send anything else; a body in pieces keeps its length if the client told it, plus `growth` bytes."""
+        """Send any other request. A streamed body keeps the client's content length, if any, plus `growth` bytes.
+
+        Raises UpstreamFailed, UpstreamTimedOut or Overloaded.
+        """
         headers = self._headers(upstream, client_headers)
-        has_secrets = bool(self._secrets[upstream.name])  # they are found in plain text only
+        has_secrets = bool(self._secrets[upstream.name])  # secrets are only recognised in uncompressed answers
         if "accept-encoding" in client_headers and not has_secrets:
             headers["accept-encoding"] = client_headers["accept-encoding"]
-        is_as_sent = "content-encoding" not in client_headers  # else its length was that of the compressed bytes
-        if body is not None and not isinstance(body, bytes) and is_as_sent and "content-length" in client_headers:
+        is_plain = "content-encoding" not in client_headers  # else the length is that of the compressed body
+        if body is not None and not isinstance(body, bytes) and is_plain and "content-length" in client_headers:
             headers["content-length"] = str(int(client_headers["content-length"]) + growth)
         return await self._send(
             upstream, Outgoing(method=method, path=path, query_string=query_string, headers=headers, body=body)
@@ -183,7 +191,7 @@ class Forwarder:
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
         lane = self._lanes[upstream.name]
         await lane.enter(upstream.config.timeouts.connect)
-        began = time.perf_counter()
+        started = time.perf_counter()
         self._breakers[upstream.name].asked(time.monotonic())
         try:
             incoming = lane.held(await upstream.send(request))
@@ -194,8 +202,8 @@ class Forwarder:
             else:
                 self._breakers[upstream.name].not_asked()
             raise
-        self._telemetry.bound("first_byte", upstream.name).observe(time.perf_counter() - began)
-        self._note(upstream, has_failed=incoming.status in _BROKEN)
+        self._telemetry.bound("first_byte", upstream.name).observe(time.perf_counter() - started)
+        self._note(upstream, has_failed=incoming.status in _FAILURES)
         if 300 <= incoming.status < 400 and incoming.status != 304:
             incoming.close()
             raise UpstreamFailed(f"the upstream {upstream.name} answered with a redirect, which is not followed")
@@ -222,36 +230,39 @@ class Forwarder:
         return header_lists.up(client_headers, config.forward_headers, added)
 
 
-def _renamed(raw: bytes, model: str) -> bytes:
-    """The same request for a model of another name."""
+def _replace_model(raw: bytes, model: str) -> bytes:
+    """The request body with another model name."""
     span = splice.find(raw, ("model",))
     return raw if span is None else splice.replace(raw, span, orjson.dumps(model))
 
 
-def _drawn(target: Target) -> float:
+def _draw_key(target: Target) -> float:
+    """A random sort key, on average smaller for higher weights; weight 0 sorts last."""
     weight = target.upstream.config.weight
     return random.expovariate(weight) if weight else math.inf
 
 
-def _shared_out(targets: Sequence[Target]) -> list[Target]:
-    """Neighbours with weights in an order drawn by them, each as likely first as its weight says (Efraimidis and
-    Spirakis 2006); all others where they are."""
+def _shuffle_weighted(targets: Sequence[Target]) -> list[Target]:
+    """Shuffle adjacent weighted targets of one model by weight (Efraimidis and Spirakis 2006): the probability of being
+    first is proportional to the weight. Targets without a weight keep their positions."""
     ordered: list[Target] = []
-    for (_, has_weight), group in groupby(targets, lambda one: (one.model, one.upstream.config.weight is not None)):
+    for (_, has_weight), group in groupby(
+        targets, lambda target: (target.model, target.upstream.config.weight is not None)
+    ):
         members = list(group)
         if has_weight:
-            members.sort(key=_drawn)
+            members.sort(key=_draw_key)
         ordered += members
     return ordered
 
 
 def _pause(retry_after: str | None) -> float | None:
-    """Seconds until a second try: what the upstream asks for, else a moment of random length; None if it is too long
-    for a client to wait (the client's own retry is then better)."""
+    """Seconds to wait before a retry: the upstream's `retry-after`, else random jitter. None if the wait is too long
+    for the client (whose own retry is then better)."""
     if retry_after is None:
         return random.uniform(0, _LONGEST_JITTER)
     try:
-        wanted = float(retry_after)
+        seconds = float(retry_after)
     except ValueError:
-        return None  # a date
-    return wanted if 0 <= wanted <= _LONGEST_PAUSE else None
+        return None  # an HTTP date
+    return seconds if 0 <= seconds <= _LONGEST_PAUSE else None

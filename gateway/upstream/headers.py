@@ -1,4 +1,4 @@
-"""Which headers pass, up and down: by allow-list. Pure."""
+"""Allow-lists of the headers that are forwarded to upstreams (`up`) and to clients (`down`). Pure."""
 
 from collections.abc import Collection, Mapping
 
@@ -44,26 +44,26 @@ _AGENT = f"memory-gateway/{__version__}"
 
 
 def up(headers: Mapping[str, str], more: Collection[str], added: Mapping[str, str]) -> dict[str, str]:
-    """The request headers that go to an upstream: the allowed ones, `more` of the configuration, then `added`.
+    """The request headers for an upstream: the allowed ones, `more` from the configuration, then `added`.
 
-    Authorization is the caller's affair and comes in `added`.
+    Authorization is not in the allow-list; the caller passes it in `added`.
     """
-    wanted = _UP.union(name.lower() for name in more) if more else _UP
+    allowed = _UP.union(name.lower() for name in more) if more else _UP
     agent = ""
-    passed: dict[str, str] = {}
+    forwarded: dict[str, str] = {}
     for name, value in headers.items():
         lower = name.lower()
-        if lower in wanted or lower.startswith(_UP_PREFIX):
-            passed[lower] = value
+        if lower in allowed or lower.startswith(_UP_PREFIX):
+            forwarded[lower] = value
         elif lower == "user-agent":
             agent = value + " "
-    passed["user-agent"] = agent + _AGENT
-    passed.update(added)
-    return passed
+    forwarded["user-agent"] = agent + _AGENT
+    forwarded.update(added)
+    return forwarded
 
 
 def down(headers: Mapping[str, str]) -> dict[str, str]:
-    """The answer headers that go to a client, in lower case; not those that no header can hold."""
+    """The answer headers for a client, in lower case, without values that have unprintable characters."""
     return {
         lower: value
         for name, value in headers.items()

@@ -1,4 +1,4 @@
-"""How many requests are at one upstream at once, where that is limited. A place is held until its answer is closed."""
+"""Concurrency limiter of one upstream. A request occupies its slot until the answer is closed."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -10,23 +10,23 @@ __all__ = ["Lane"]
 
 
 class Lane:
-    """Places at one upstream; `most` None: as many as come."""
+    """Limits the requests in flight at one upstream to `most`; None for no limit."""
 
     def __init__(self, name: str, most: int | None) -> None:
         self._name = name
-        self._places = None if most is None else asyncio.Semaphore(most)
+        self._slots = None if most is None else asyncio.Semaphore(most)
 
     @property
     def is_full(self) -> bool:
-        return self._places is not None and self._places.locked()
+        return self._slots is not None and self._slots.locked()
 
     async def enter(self, timeout: float) -> None:
-        """Take a place, or wait for one. Raises Overloaded."""
-        if self._places is None:
+        """Acquire a slot; waits up to `timeout` seconds. Raises Overloaded."""
+        if self._slots is None:
             return
         try:
             async with asyncio.timeout(timeout):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError as error:
             raise Overloaded(
                 f"the upstream {self._name} has as many requests as it may have; try again",
@@ -34,15 +34,17 @@ class Lane:
             ) from error
 
     def leave(self) -> None:
-        if self._places is not None:
-            self._places.release()
+        if self._slots is not None:
+            self._slots.release()
 
     def held(self, incoming: Incoming) -> Incoming:
-        """The same answer; closing it gives the place back."""
-        return incoming if self._places is None else _Held(incoming, self)
+        """The same answer; closing it releases the slot."""
+        return incoming if self._slots is None else _LimitedIncoming(incoming, self)
 
 
-class _Held:
+class _LimitedIncoming:
+    """An answer that releases its slot when it is closed."""
+
     def __init__(self, incoming: Incoming, lane: Lane) -> None:
         self.status = incoming.status
         self.headers: Mapping[str, str] = incoming.headers

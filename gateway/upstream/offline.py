@@ -1,7 +1,7 @@
-"""The stand-in for a model: answers from the notes in the prompt and says what it is.
+"""Built-in upstream without a language model: answers with the memories in the prompt and identifies itself as such.
 
-It sees what any upstream would see, the finished request, and nothing else. So a newcomer sees the whole loop work
-without a key or a network, and tests can read in an answer what a model would have been given.
+Like any upstream it gets the finished request and nothing else. It shows new users the whole loop without a key or a
+network, and lets tests check the prompt that a model would get.
 """
 
 import re
@@ -20,9 +20,9 @@ from gateway.upstream.client import Incoming, Outgoing
 __all__ = ["OfflineUpstream"]
 
 _MODEL = "offline"
-_READ = 4000  # characters of a question that are compared
-_MESSAGES = 50  # of a conversation that are looked through
-_SHOWN = 5
+_MAX_CHARACTERS = 4000  # of a message that are compared
+_MAX_MESSAGES = 50  # of a conversation that are searched
+_MAX_ITEMS = 5
 _DAY = re.compile(r"^(?:[A-Z][a-z]{2} )?(\d{1,2} [A-Z][a-z]+)(?: (\d{4}))?$")
 _ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
 _FENCE = re.compile(rf"({FENCE_OPEN}|<memories>)(.*?)({FENCE_CLOSE}|</memories>)", re.DOTALL)
@@ -40,7 +40,7 @@ _WITHOUT_NOTES = (
 
 
 class OfflineUpstream:
-    """An upstream without a server."""
+    """Upstream that answers in-process, without a server."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self.name = config.name
@@ -58,13 +58,15 @@ class OfflineUpstream:
         body = orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
         is_chat = request.path == "/chat/completions"
         text = _reply(*_prompt(body)) if is_chat else _reply(str(body.get("prompt", "")))
-        made = _completion(body, text) if is_chat else _text_completion(body, text)
+        completion = _completion(body, text) if is_chat else _text_completion(body, text)
         if body.get("stream"):
-            return _Canned(200, "text/event-stream; charset=utf-8", list(_events(made, text, body, is_chat)))
-        return _json(200, made)
+            return _Canned(200, "text/event-stream; charset=utf-8", list(_events(completion, text, body, is_chat)))
+        return _json(200, completion)
 
 
 class _Canned:
+    """A prepared answer in chunks."""
+
     def __init__(self, status: int, content_type: str, pieces: list[bytes]) -> None:
         self.status = status
         self.headers: Mapping[str, str] = {"content-type": content_type}
@@ -75,7 +77,7 @@ class _Canned:
             yield piece
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is no connection."""
 
 
 def _json(status: int, body: Any) -> Incoming:
@@ -87,16 +89,16 @@ def _model_card() -> dict[str, Any]:
 
 
 def _prompt(body: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The system messages and the last user message as one text, and what the user said before that."""
+    """The system messages and the last user message as one text, and the texts of the earlier user messages."""
     messages = [message for message in body.get("messages", []) if isinstance(message, dict)]
     users = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     last = users[-1:]
-    shown = [
+    selected = [
         message
         for index, message in enumerate(messages)
         if message.get("role") in ("system", "developer") or index in last
     ]
-    return "\n".join(map(_text, shown)), [_text(messages[index]) for index in users[:-1]]
+    return "\n".join(map(_text, selected)), [_text(messages[index]) for index in users[:-1]]
 
 
 def _text(message: Mapping[str, Any]) -> str:
@@ -110,21 +112,22 @@ def _reply(prompt: str, earlier: Sequence[str] = ()) -> str:
     notes = fence.group(2) if fence else ""
     question = prompt[fence.end() :].strip() if fence else prompt.strip()
     language = int(is_cjk(question))
-    chosen = _relevant([*_items(notes), *_said_before(earlier, question)], question)
-    if not chosen:
+    items = _select_relevant([*_items(notes), *_matching_messages(earlier, question)], question)
+    if not items:
         return _WITHOUT_NOTES[language]
-    return "\n".join([_WITH_NOTES[language], *chosen])
+    return "\n".join([_WITH_NOTES[language], *items])
 
 
-def _said_before(earlier: Sequence[str], question: str) -> list[str]:
-    """What of this conversation may answer a question: messages that share a word with it. The memory leaves out what
-    the prompt has anyway."""
-    wanted = set(terms(question[-_READ:]))
-    texts = [" ".join(_FENCE.sub("", text[-_READ:]).split()) for text in earlier[-_MESSAGES:]]
-    return [f"- {text}" for text in dict.fromkeys(texts) if wanted.intersection(terms(text))]
+def _matching_messages(earlier: Sequence[str], question: str) -> list[str]:
+    """Earlier messages of this conversation that share a word with the question. They are searched here because recall
+    omits texts that the prompt already contains."""
+    query_terms = set(terms(question[-_MAX_CHARACTERS:]))
+    texts = [" ".join(_FENCE.sub("", text[-_MAX_CHARACTERS:]).split()) for text in earlier[-_MAX_MESSAGES:]]
+    return [f"- {text}" for text in dict.fromkeys(texts) if query_terms.intersection(terms(text))]
 
 
 def _items(notes: str) -> list[str]:
+    """The list items of the memory block, each with its day."""
     items: list[str] = []
     day = year = ""
     for line in notes.splitlines():
@@ -140,10 +143,11 @@ def _items(notes: str) -> list[str]:
     return items
 
 
-def _relevant(items: list[str], question: str) -> list[str]:
-    wanted = set(terms(question[-_READ:]))
-    shared = [len(wanted.intersection(terms(item))) for item in items]
-    best = sorted(range(len(items)), key=lambda index: (-shared[index], -index))[:_SHOWN]
+def _select_relevant(items: list[str], question: str) -> list[str]:
+    """The `_MAX_ITEMS` items that share the most words with the question, later ones first; in their order."""
+    query_terms = set(terms(question[-_MAX_CHARACTERS:]))
+    shared = [len(query_terms.intersection(terms(item))) for item in items]
+    best = sorted(range(len(items)), key=lambda index: (-shared[index], -index))[:_MAX_ITEMS]
     return [items[index] for index in sorted(best)]
 
 
@@ -168,26 +172,26 @@ def _envelope(body: Mapping[str, Any], prefix: str, kind: str, choice: dict[str,
 
 
 def _usage(body: Mapping[str, Any], text: str) -> dict[str, int]:
-    """Characters over four: an estimate is all that a stand-in owes."""
+    """Estimated token counts: characters divided by four."""
     prompt, completion = len(orjson.dumps(body)) // 4, len(text) // 4
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _events(made: dict[str, Any], text: str, body: Mapping[str, Any], is_chat: bool) -> list[bytes]:
-    head = {key: made[key] for key in ("id", "created", "model")}
+def _events(completion: dict[str, Any], text: str, body: Mapping[str, Any], is_chat: bool) -> list[bytes]:
+    head = {key: completion[key] for key in ("id", "created", "model")}
     head["object"] = "chat.completion.chunk" if is_chat else "text_completion"
     pieces: list[dict[str, Any]] = []
     if is_chat:
         pieces.append({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
     for piece in _PIECE.findall(text):
-        said: dict[str, Any] = {"delta": {"content": piece}} if is_chat else {"text": piece}
-        pieces.append({"index": 0, **said, "finish_reason": None})
+        content: dict[str, Any] = {"delta": {"content": piece}} if is_chat else {"text": piece}
+        pieces.append({"index": 0, **content, "finish_reason": None})
     last: dict[str, Any] = {"delta": {}} if is_chat else {"text": ""}
     pieces.append({"index": 0, **last, "finish_reason": "stop"})
     events = [_event({**head, "choices": [piece]}) for piece in pieces]
     options = body.get("stream_options")
     if isinstance(options, dict) and options.get("include_usage"):
-        events.append(_event({**head, "choices": [], "usage": made["usage"]}))
+        events.append(_event({**head, "choices": [], "usage": completion["usage"]}))
     return [*events, b"data: [DONE]\n\n"]
 
 

@@ -1,4 +1,4 @@
-"""Recognises a stream of events by its first bytes, where its content type says something else."""
+"""Detects server-sent events by the first bytes of an answer whose content type is wrong."""
 
 from collections.abc import AsyncGenerator, Mapping
 
@@ -7,20 +7,23 @@ from gateway.upstream.client import Incoming
 __all__ = ["recognised"]
 
 _STREAM = "text/event-stream"
-_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
-_ENOUGH = 6  # bytes that tell
-_MOST = 4096  # bytes of white space that are waited through
+_PREFIXES = (b"data:", b"event:", b"id:", b"retry:", b":")
+_ENOUGH = 6  # bytes that suffice to decide
+_MAX_WHITESPACE = 4096  # bytes that are read at most to find the first other character
 
 
 async def recognised(incoming: Incoming) -> Incoming:
-    """The same answer; with the content type of a stream where it begins like one. Raises what reading it raises."""
+    """The same answer, with the content type of an event stream if it begins like one.
+
+    Raises the errors of `Incoming.chunks`.
+    """
     kind = incoming.headers.get("content-type", "").lower()
     if incoming.status >= 400 or kind.startswith(_STREAM) or _is_encoded(incoming):
         return incoming
     chunks = incoming.chunks()
     head = b""
     try:
-        while len(head.lstrip()) < _ENOUGH and len(head) < _MOST:
+        while len(head.lstrip()) < _ENOUGH and len(head) < _MAX_WHITESPACE:
             chunk = await anext(chunks, None)
             if chunk is None:
                 break
@@ -29,15 +32,15 @@ async def recognised(incoming: Incoming) -> Incoming:
         incoming.close()
         raise
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return _Opened(incoming, head, chunks, is_stream=begin.startswith(_BEGINNINGS))
+    return _PeekedIncoming(incoming, head, chunks, is_stream=begin.startswith(_PREFIXES))
 
 
 def _is_encoded(incoming: Incoming) -> bool:
     return incoming.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
 
-class _Opened:
-    """An answer whose first bytes were read already."""
+class _PeekedIncoming:
+    """An answer whose first bytes have already been read; `chunks` yields them first."""
 
     def __init__(self, incoming: Incoming, head: bytes, rest: AsyncGenerator[bytes], *, is_stream: bool) -> None:
         self.status = incoming.status

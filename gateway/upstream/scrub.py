@@ -1,4 +1,4 @@
-"""What upstreams say, without our keys, should one repeat them. Pure."""
+"""Removes the gateway's own keys from upstream answers, in case an upstream echoes them. Pure."""
 
 from collections.abc import Sequence
 
@@ -8,35 +8,38 @@ _KEY = b"[key]"
 
 
 def scrubbed(text: bytes, secrets: Sequence[bytes]) -> bytes:
-    for secret in secrets:
+    """The text with each secret replaced by `[key]`, longer ones first: one may begin with another."""
+    for secret in sorted(secrets, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, _KEY)
     return text
 
 
 class Scrubber:
-    """For a stream: a key may be cut anywhere, so bytes that could begin one wait for those that follow. An event ends
-    with an empty line, and no key has one in it: as a rule nothing waits."""
+    """Removes secrets from a stream. A chunk boundary may split a key, so trailing bytes that could begin one are
+    buffered until the next chunk. Events end with an empty line, which no key contains, so usually nothing is
+    buffered."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = secrets
-        self._held = b""
+        self._buffer = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What can be passed on."""
+        """The bytes that can be forwarded now."""
         if not self._secrets:
             return chunk
-        text = scrubbed(self._held + chunk, self._secrets)
-        waiting = 0 if text.endswith(b"\n") else max(_begun(text, secret) for secret in self._secrets)
-        self._held = text[len(text) - waiting :]
-        return text[: len(text) - waiting]
+        text = scrubbed(self._buffer + chunk, self._secrets)
+        buffered = 0 if text.endswith(b"\n") else max(_partial_length(text, secret) for secret in self._secrets)
+        self._buffer = text[len(text) - buffered :]
+        return text[: len(text) - buffered]
 
     def end(self) -> bytes:
-        rest, self._held = self._held, b""
+        """The buffered bytes, at the end of the stream."""
+        rest, self._buffer = self._buffer, b""
         return rest
 
 
-def _begun(text: bytes, secret: bytes) -> int:
-    """How many bytes at the end may be the beginning of a secret."""
+def _partial_length(text: bytes, secret: bytes) -> int:
+    """The number of bytes at the end of the text that may be the beginning of a secret."""
     longest = min(len(text), len(secret) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(secret[:size])), 0)

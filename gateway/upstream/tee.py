@@ -1,7 +1,7 @@
-"""The tee: reads along while bytes pass, so that the answer is known when it ends. Pure.
+"""Tee: parses a copy of an answer while its bytes are forwarded unchanged. Pure.
 
-It never changes a byte. A compressed stream is read through a decoder of its own; one that cannot be decoded here
-(br, zstd) passes all the same, and its end is taken for whole.
+A compressed stream is parsed through its own decoder. One that cannot be decoded here (br, zstd) is forwarded as well
+and counts as complete at its end.
 """
 
 import json
@@ -19,31 +19,31 @@ __all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap
 _MAX_DECODED = 64 * 2**20
 _OBJECTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{")
 _EXCERPT = 200
-_WITH_HEADER = zlib.MAX_WBITS | 32  # of zlib or gzip, whichever comes
-_HEADER = 2  # bytes of zlib's
+_WITH_HEADER = zlib.MAX_WBITS | 32  # detects a zlib or gzip header
+_HEADER = 2  # bytes of a zlib header
 
 
 class Decoder:
-    """Undoes a content encoding: gzip of one or several members (RFC 1952), deflate with and without the zlib header,
-    which servers confuse (RFC 9110, 8.4.1.2). `can_decode` is false for encodings that are not in the standard
-    library."""
+    """Decodes a content encoding: gzip with one or several members (RFC 1952), deflate with or without the zlib
+    header, since servers send either (RFC 9110, 8.4.1.2). `can_decode` is false for encodings that the standard library
+    does not support."""
 
     def __init__(self, encoding: str) -> None:
         self.can_decode = encoding in ("", "identity", "gzip", "x-gzip", "deflate")
         is_plain = encoding in ("", "identity")
         self._inflate = None if is_plain or not self.can_decode else zlib.decompressobj(_WITH_HEADER)
         self._may_be_raw = encoding == "deflate"
-        self._held = b""  # the first bytes, until they were understood with a header
+        self._prefix = b""  # the first bytes, kept until a zlib header was decoded
 
     def feed(self, chunk: bytes) -> bytes:
-        """The bytes behind the next piece. Raises ValueError if they are not what the header said."""
+        """Decode the next chunk. Raises ValueError if it does not match the content encoding or is too large."""
         if not self.can_decode:
             return b""
         if self._inflate is None:
             return chunk
         decoded = bytearray()
         while chunk:
-            decoded += self._inflated(self._inflate, chunk, _MAX_DECODED - len(decoded))
+            decoded += self._decompress(self._inflate, chunk, _MAX_DECODED - len(decoded))
             if self._inflate.unconsumed_tail or len(decoded) >= _MAX_DECODED:
                 raise ValueError("a compressed answer is too large to be read along")
             chunk = self._inflate.unused_data.lstrip(b"\0")  # the next member, after padding
@@ -51,7 +51,8 @@ class Decoder:
                 self._inflate = zlib.decompressobj(_WITH_HEADER)
         return bytes(decoded)
 
-    def _inflated(self, inflate: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
+    def _decompress(self, inflate: "zlib._Decompress", chunk: bytes, most: int) -> bytes:
+        """At most `most` decompressed bytes; falls back to raw deflate if there is no zlib header."""
         try:
             decoded = inflate.decompress(chunk, max(1, most))
         except zlib.error as error:
@@ -59,14 +60,14 @@ class Decoder:
                 raise ValueError("a compressed answer is damaged") from error
             self._may_be_raw = False
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            return self._inflated(self._inflate, self._held + chunk, most)
+            return self._decompress(self._inflate, self._prefix + chunk, most)
         if self._may_be_raw:
-            self._held += chunk
-            self._may_be_raw = len(self._held) < _HEADER
+            self._prefix += chunk
+            self._may_be_raw = len(self._prefix) < _HEADER
         return decoded
 
     def whole(self, body: bytes) -> bytes | None:
-        """A whole body; None if it cannot be decoded here, or is damaged or cut."""
+        """Decode a whole body; None if the encoding is not supported, or the body is damaged or truncated."""
         if not self.can_decode:
             return None
         try:
@@ -77,10 +78,13 @@ class Decoder:
 
 
 def decoder_of(headers: Mapping[str, str]) -> Decoder:
+    """The decoder for the content encoding of an answer."""
     return Decoder(headers.get("content-encoding", "").strip().lower())
 
 
 class Tee:
+    """Feeds a decoded copy of an answer to a format reader."""
+
     def __init__(self, reader: Reader, decoder: Decoder) -> None:
         self._reader = reader
         self._decoder = decoder
@@ -107,7 +111,7 @@ class Tee:
         return self._reader.id
 
     def feed(self, chunk: bytes) -> None:
-        """Read along. Raises ValueError if a compressed stream is damaged."""
+        """Parse the next chunk. Raises ValueError if a compressed stream is damaged."""
         self._reader.feed(self._decoder.feed(chunk))
 
     def end(self) -> None:
@@ -119,8 +123,8 @@ class Tee:
 
 
 def looks_like_json(body: bytes) -> bool:
-    """True for JSON, also as lenient readers take it: lone surrogates, NaN, a mark of byte order, bytes that are no
-    UTF-8. A body that strict readers refuse takes ten times as long."""
+    """True for JSON, also as lenient parsers accept it: lone surrogates, NaN, a byte order mark, invalid UTF-8. A body
+    that the strict parser rejects takes ten times as long."""
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -132,8 +136,8 @@ def looks_like_json(body: bytes) -> bool:
 
 
 def complaint(status: int, body: bytes, upstream: str) -> str | None:
-    """What to say instead of an error body that is no JSON object, or list of them as Gemini writes it; None if it is
-    one and may stay as it is."""
+    """The error message that replaces an upstream's error body; None if the body is a JSON object, or a list of objects
+    as Gemini writes it, and can be forwarded unchanged."""
     if _OBJECTS.match(body) is not None and looks_like_json(body):
         return None
     excerpt = " ".join(body[: 4 * _EXCERPT].decode("utf-8", "replace").split())[:_EXCERPT]
@@ -141,7 +145,7 @@ def complaint(status: int, body: bytes, upstream: str) -> str | None:
 
 
 def wrap_error(status: int, body: bytes, upstream: str) -> bytes | None:
-    """An error body of an upstream that is no JSON object, as an OpenAI error; None if it may stay as it is."""
+    """An OpenAI error that replaces an error body without a JSON object; None if the body can stay as it is."""
     message = complaint(status, body, upstream)
     if message is None:
         return None

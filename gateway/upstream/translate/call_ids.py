@@ -1,7 +1,7 @@
-"""Ids of tool calls that Anthropic's format takes: `^[a-zA-Z0-9_-]+$`. Pure.
+"""Converts tool call ids to the characters that Anthropic's format allows: `^[a-zA-Z0-9_-]+$`. Pure.
 
-Other servers write ids such as `call:1.2/é`. One that does not fit is encoded in a way that can be undone, so that a
-call and its result keep the same id on both sides, whoever sends them back.
+Other servers use ids such as `call:1.2/é`. Those are encoded reversibly, so that a call and its result keep the same id
+on both sides, no matter which client returns them.
 """
 
 import base64
@@ -15,7 +15,7 @@ _PREFIX = "gwid_"
 
 
 def fitting_id(id_: Any) -> str:
-    """The id as Anthropic's format takes it."""
+    """Encode an id for Anthropic's format; a valid one without the prefix of encoded ids stays unchanged."""
     text = id_ if isinstance(id_, str) else "" if id_ is None else str(id_)
     if _FITS.match(text) and not text.startswith(_PREFIX):
         return text
@@ -23,7 +23,7 @@ def fitting_id(id_: Any) -> str:
 
 
 def original_id(id_: Any) -> Any:
-    """The id that `fitting_id` was given; any other value as it is."""
+    """Decode an id that `fitting_id` encoded; any other value stays unchanged."""
     if not isinstance(id_, str) or not id_.startswith(_PREFIX):
         return id_
     encoded = id_.removeprefix(_PREFIX)

@@ -1,7 +1,7 @@
-"""Upstreams that are asked in another format than their own: the request translated, and the answer back.
+"""Adapters for upstreams that use another API format: they translate the request, and the answer back.
 
-What comes in the upstream's own format passes as bytes. A translated stream is written anew, event by event; one that
-breaks off has no end here either, so whoever reads it sees that it was cut.
+Requests in the upstream's own format are forwarded unchanged. A stream is translated event by event; if the upstream's
+stream breaks off, the translated one has no end either, so that the client notices.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from gateway.upstream.translate.json_parts import loaded_object
 __all__ = ["ChatSpeaker", "MessagesSpeaker"]
 
 _CHAT, _MESSAGES, _COUNT = "/chat/completions", "/messages", "/messages/count_tokens"
-_OF_THE_BODY = ("content-encoding", "content-length")  # headers that are not true of a translated one
+_BODY_HEADERS = ("content-encoding", "content-length")  # not valid for a translated body
 _VERSION = "2023-06-01"
-_MOST = 1 << 26  # bytes of a plain answer that are held
-_SHOWN = 200  # characters of an error
+_MAX_BODY = 1 << 26  # bytes of an answer that is not a stream
+_MAX_ERROR = 200  # characters of an error message that are quoted
 
 
 class _Stream(Protocol):
@@ -34,7 +34,7 @@ class _Stream(Protocol):
 
 
 class MessagesSpeaker:
-    """An upstream that speaks Anthropic's format; chat completions are translated."""
+    """Adapter for an upstream with Anthropic's messages API; translates chat completions."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.name = upstream.name
@@ -47,14 +47,14 @@ class MessagesSpeaker:
             if request.method == "POST" and not request.path.startswith(_MESSAGES):
                 return Answered(404, _no_such_path(self.name, request.path))
             return await self._upstream.send(replace(request, headers=headers))
-        asked = _body_of(request)
-        options = asked.get("stream_options")
+        chat = _body_of(request)
+        options = chat.get("stream_options")
         has_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-        body = orjson.dumps(to_messages.messages_request(asked))
+        body = orjson.dumps(to_messages.messages_request(chat))
         incoming = await self._upstream.send(replace(request, path=_MESSAGES, headers=headers, body=body))
-        incoming = await recognised(incoming) if asked.get("stream") else incoming
+        incoming = await recognised(incoming) if chat.get("stream") else incoming
         created = int(time.time())
-        return _Translated(
+        return _TranslatedIncoming(
             incoming,
             self.name,
             answer=lambda message: to_messages.chat_answer(message, created),
@@ -64,7 +64,7 @@ class MessagesSpeaker:
 
 
 class ChatSpeaker:
-    """An upstream that speaks chat completions; Anthropic's messages are translated. `count` counts tokens."""
+    """Adapter for an upstream with the chat completions API; translates Anthropic's messages. `count` counts tokens."""
 
     def __init__(self, upstream: Upstream, count: Callable[[str], int]) -> None:
         self.name = upstream.name
@@ -74,14 +74,14 @@ class ChatSpeaker:
 
     async def send(self, request: Outgoing) -> Incoming:
         if request.path == _COUNT and request.method == "POST":
-            return await self._counted(request)
+            return await self._count_tokens(request)
         if request.path != _MESSAGES or request.method != "POST":
             return await self._upstream.send(request)
-        asked = to_chat.chat_request(_body_of(request))
+        chat = to_chat.chat_request(_body_of(request))
         stream = to_chat.MessagesStream()
-        incoming = await self._upstream.send(replace(request, path=_CHAT, body=orjson.dumps(asked)))
-        incoming = await recognised(incoming) if asked.get("stream") else incoming
-        return _Translated(
+        incoming = await self._upstream.send(replace(request, path=_CHAT, body=orjson.dumps(chat)))
+        incoming = await recognised(incoming) if chat.get("stream") else incoming
+        return _TranslatedIncoming(
             incoming,
             self.name,
             answer=to_chat.message_answer,
@@ -90,10 +90,11 @@ class ChatSpeaker:
             at_end=stream.end,
         )
 
-    async def _counted(self, request: Outgoing) -> Incoming:
-        """Counted here: the format has no such question. What is not text counts as its JSON."""
-        asked = to_chat.chat_request(_body_of(request))
-        parts = [asked["messages"], asked.get("tools", [])]
+    async def _count_tokens(self, request: Outgoing) -> Incoming:
+        """Answer a token count locally, because chat completions have no such endpoint. Messages and tools are counted
+        as JSON text."""
+        chat = to_chat.chat_request(_body_of(request))
+        parts = [chat["messages"], chat.get("tools", [])]
         tokens = await asyncio.to_thread(lambda: sum(self._count(orjson.dumps(part).decode()) for part in parts))
         return Answered(200, {"input_tokens": tokens})
 
@@ -107,8 +108,9 @@ def _no_such_path(upstream: str, path: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}}
 
 
-class _Translated:
-    """An answer in another format. `at_end` gives what is owed when a stream ended well without saying so."""
+class _TranslatedIncoming:
+    """An answer translated to another format. `at_end` gives the final events of a stream that ended regularly but
+    without an end marker."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class _Translated:
     ) -> None:
         self.status = incoming.status
         self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in incoming.headers.items() if name.lower() not in _OF_THE_BODY
+            name.lower(): value for name, value in incoming.headers.items() if name.lower() not in _BODY_HEADERS
         }
         self._incoming = incoming
         self._upstream = upstream
@@ -141,30 +143,30 @@ class _Translated:
         if not decoder.can_decode:
             raise UpstreamFailed(f"the upstream {self._upstream} answered in an encoding that cannot be translated")
         if not self._is_stream:
-            yield await self._whole()
+            yield await self._translate_body()
             return
         events = EventParser()
         async for chunk in self._incoming.chunks():
             try:
-                found = events.feed(decoder.feed(chunk))
+                new_events = events.feed(decoder.feed(chunk))
             except ValueError as error:
                 raise StreamCut(f"the upstream {self._upstream} sent a damaged answer") from error
             if events.has_overflow:
                 raise StreamCut(f"the upstream {self._upstream} sent more at once than can be translated")
-            made = b"".join(piece for event in found for piece in self._stream.feed(event.data))
-            if made:
-                yield made
+            translated = b"".join(piece for event in new_events for piece in self._stream.feed(event.data))
+            if translated:
+                yield translated
         rest = [piece for event in events.end() for piece in self._stream.feed(event.data)]
-        made = b"".join([*rest, *self._at_end()])
-        if made:
-            yield made
+        translated = b"".join([*rest, *self._at_end()])
+        if translated:
+            yield translated
 
-    async def _whole(self) -> bytes:
-        """Raises UpstreamFailed."""
+    async def _translate_body(self) -> bytes:
+        """Translate an answer that is not a stream. Raises UpstreamFailed."""
         raw = bytearray()
         async for chunk in self._incoming.chunks():
             raw += chunk
-            if len(raw) > _MOST:
+            if len(raw) > _MAX_BODY:
                 raise UpstreamFailed(f"the upstream {self._upstream} answered with more than can be held")
         body = decoder_of(self._incoming.headers).whole(bytes(raw)) or b""
         if self.status >= 400:
@@ -173,9 +175,9 @@ class _Translated:
         parsed = loaded_object(body)
         answer = self._answer(parsed)
         if answer is None:
-            told = parsed.get("error")
-            said = told.get("message") if isinstance(told, dict) else None
-            reason = f": {said[:_SHOWN]}" if isinstance(said, str) else ""
+            error = parsed.get("error")
+            message = error.get("message") if isinstance(error, dict) else None
+            reason = f": {message[:_MAX_ERROR]}" if isinstance(message, str) else ""
             raise UpstreamFailed(
                 f"the upstream {self._upstream} answered {self.status}, but not with an answer{reason}"
             )

@@ -1,7 +1,7 @@
-"""Anthropic's messages over chat completions: the request there, the answer and its stream back. Pure.
+"""Translates Anthropic's messages to chat completions: the request there, the answer and its stream back. Pure.
 
-Tools that only Anthropic's servers run are refused. Thinking blocks of earlier answers are left out, and so is what a
-model thinks now: a thinking block without a signature could not be sent back to Anthropic later.
+Tools that only Anthropic's servers run are refused. Thinking blocks of earlier answers are dropped, and so is the
+reasoning in the answer, because a thinking block without a signature could not be sent to Anthropic later.
 """
 
 import re
@@ -25,9 +25,9 @@ from gateway.upstream.translate.json_parts import (
 
 __all__ = ["MessagesStream", "chat_request", "message_answer", "message_error"]
 
-_AS_THEY_ARE: Final = ("model", "temperature", "top_p", "top_k")
+_SAME_FIELDS: Final = ("model", "temperature", "top_p", "top_k")
 _TIERS: Final = {"auto": "auto", "standard_only": "default"}
-_NEWER_LIMIT = re.compile(r"(?:^|/)(?:gpt-5|o\d)")  # models of OpenAI that refuse `max_tokens`
+_NEWER_LIMIT = re.compile(r"(?:^|/)(?:gpt-5|o\d)")  # OpenAI models that refuse `max_tokens`
 _STOP: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -35,7 +35,7 @@ _STOP: Final = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-_FAILED: Final = ("error", "abort", "cancelled")  # finish reasons with which servers say that they gave up
+_FAILED: Final = ("error", "abort", "cancelled")  # finish reasons of servers that gave up
 _TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -48,30 +48,31 @@ _TYPES: Final = {
 
 
 def chat_request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a chat completion that asks the same. Raises BadRequest."""
-    made = {name: body[name] for name in _AS_THEY_ARE if body.get(name) is not None}
+    """Translate the body of a messages request to that of a chat completion. Raises BadRequest."""
+    chat = {name: body[name] for name in _SAME_FIELDS if body.get(name) is not None}
     system = text_in(body.get("system"))
     messages = [{"role": "system", "content": system}] if system else []
     for index, message in enumerate(objects(body.get("messages"))):
         messages += _messages(message, f"messages[{index}]")
-    made["messages"] = messages
+    chat["messages"] = messages
     if body.get("max_tokens") is not None:
         limit = "max_completion_tokens" if _NEWER_LIMIT.search(str(body.get("model"))) else "max_tokens"
-        made[limit] = body["max_tokens"]
+        chat[limit] = body["max_tokens"]
     if body.get("stop_sequences"):
-        made["stop"] = body["stop_sequences"]
+        chat["stop"] = body["stop_sequences"]
     tier = _TIERS.get(str(body.get("service_tier")))
     if tier is not None:
-        made["service_tier"] = tier
+        chat["service_tier"] = tier
     user = object_in(body, "metadata").get("user_id")
     if isinstance(user, str):
-        made["user"] = user
+        chat["user"] = user
     if body.get("stream"):
-        made |= {"stream": True, "stream_options": {"include_usage": True}}
-    return made | _tools(body) | _format(object_in(object_in(body, "output_config"), "format"))
+        chat |= {"stream": True, "stream_options": {"include_usage": True}}
+    return chat | _tools(body) | _format(object_in(object_in(body, "output_config"), "format"))
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields `tools`, `tool_choice` and `parallel_tool_calls`. Raises BadRequest."""
     tools = objects(body.get("tools"))
     if not tools:
         return {}
@@ -79,31 +80,31 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
         if "input_schema" not in tool:
             kind = str(tool.get("type"))[:40]
             raise BadRequest(f"only Anthropic's own servers run the tool {kind!r}", param=f"tools[{index}].type")
-    made: dict[str, Any] = {"tools": [{"type": "function", "function": _function(tool)} for tool in tools]}
+    fields: dict[str, Any] = {"tools": [{"type": "function", "function": _function(tool)} for tool in tools]}
     choice = object_in(body, "tool_choice")
     if choice.get("type") == "tool":
-        made["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+        fields["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
     elif choice.get("type") in ("auto", "none", "any"):
-        made["tool_choice"] = "required" if choice["type"] == "any" else choice["type"]
+        fields["tool_choice"] = "required" if choice["type"] == "any" else choice["type"]
     if choice.get("disable_parallel_tool_use"):
-        made["parallel_tool_calls"] = False
-    return made
+        fields["parallel_tool_calls"] = False
+    return fields
 
 
 def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
-    described = {"description": tool["description"]} if isinstance(tool.get("description"), str) else {}
-    return {"name": tool.get("name"), **described, "parameters": tool["input_schema"]}
+    description = {"description": tool["description"]} if isinstance(tool.get("description"), str) else {}
+    return {"name": tool.get("name"), **description, "parameters": tool["input_schema"]}
 
 
-def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    if wanted.get("type") != "json_schema":
+def _format(output_format: Mapping[str, Any]) -> dict[str, Any]:
+    if output_format.get("type") != "json_schema":
         return {}
-    schema = {"name": "answer", "schema": wanted.get("schema") or {"type": "object"}, "strict": True}
+    schema = {"name": "answer", "schema": output_format.get("schema") or {"type": "object"}, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _messages(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
-    """One message; several where tools answered in it."""
+    """Translate one message; tool results become messages of their own."""
     content = message.get("content")
     if isinstance(content, str):
         return [{"role": message.get("role"), "content": content}]
@@ -111,19 +112,19 @@ def _messages(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
     if message.get("role") == "system":
         return [{"role": "system", "content": text_in(content)}]
     if message.get("role") == "assistant":
-        return [_said(blocks)]
+        return [_assistant_message(blocks)]
     results = [block for block in blocks if block.get("type") == "tool_result"]
-    answered = [
+    tool_messages = [
         {"role": "tool", "tool_call_id": original_id(block.get("tool_use_id")), "content": _result(block)}
         for block in results
     ]
-    shown = [one for block in results for one in objects(block.get("content")) if one.get("type") != "text"]
-    parts = [part for i, block in enumerate([*shown, *blocks]) for part in _part(block, f"{path}.content[{i}]")]
+    media = [item for block in results for item in objects(block.get("content")) if item.get("type") != "text"]
+    parts = [part for i, block in enumerate([*media, *blocks]) for part in _part(block, f"{path}.content[{i}]")]
     if not parts:
-        return answered
+        return tool_messages
     if all(part["type"] == "text" for part in parts):
-        return [*answered, {"role": "user", "content": "\n".join(part["text"] for part in parts)}]
-    return [*answered, {"role": "user", "content": parts}]
+        return [*tool_messages, {"role": "user", "content": "\n".join(part["text"] for part in parts)}]
+    return [*tool_messages, {"role": "user", "content": parts}]
 
 
 def _result(block: Mapping[str, Any]) -> str:
@@ -131,8 +132,8 @@ def _result(block: Mapping[str, Any]) -> str:
     return f"Error: {text}" if block.get("is_error") else text
 
 
-def _said(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
+def _assistant_message(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
     calls = [
         {
             "id": original_id(block.get("id")),
@@ -143,10 +144,10 @@ def _said(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if block.get("type") == "tool_use"
     ]
     if calls:
-        said["tool_calls"] = calls
-    elif said["content"] is None:
-        said["content"] = ""
-    return said
+        message["tool_calls"] = calls
+    elif message["content"] is None:
+        message["content"] = ""
+    return message
 
 
 def _part(block: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
@@ -175,40 +176,41 @@ def _url(source: Mapping[str, Any], path: str) -> str:
 
 
 def message_answer(completion: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A chat completion as a message; None if it is none, or one that failed or calls a tool with what is no object."""
+    """Translate a chat completion to a message; None if it has no answer, failed, or calls a tool with malformed
+    arguments."""
     choice = next(iter(objects(completion.get("choices"))), {})
-    said = object_in(choice, "message")
+    reply = object_in(choice, "message")
     reason = str(choice.get("finish_reason"))
-    if not said or reason in _FAILED:
+    if not reply or reason in _FAILED:
         return None
     blocks: list[dict[str, Any]] = []
-    text = _answer_text(said.get("content")) or said.get("refusal")
+    text = _answer_text(reply.get("content")) or reply.get("refusal")
     if isinstance(text, str) and text:
         blocks.append({"type": "text", "text": text})
-    for call in _calls_of(said):
+    for call in _calls_of(reply):
         function = object_in(call, "function")
-        given = arguments_in(function)
-        if given is None:
+        arguments = arguments_in(function)
+        if arguments is None:
             if reason == "length":
-                continue  # cut off in the middle of the call
+                continue  # truncated within the call
             return None
         id_ = fitting_id(call.get("id") or f"call_{len(blocks)}_{completion.get('id')}")
-        blocks.append({"type": "tool_use", "id": id_, "name": function.get("name"), "input": given})
+        blocks.append({"type": "tool_use", "id": id_, "name": function.get("name"), "input": arguments})
     if reason == "stop" and any(block["type"] == "tool_use" for block in blocks):
-        reason = "tool_calls"  # what some servers say where a tool was demanded
-    ended = {"stop_reason": _STOP.get(reason, "end_turn"), "usage": _usage(object_in(completion, "usage"))}
-    return {**_message(completion), "content": blocks, **ended}
+        reason = "tool_calls"  # some servers report `stop` if a tool call was required
+    ending = {"stop_reason": _STOP.get(reason, "end_turn"), "usage": _usage(object_in(completion, "usage"))}
+    return {**_message(completion), "content": blocks, **ending}
 
 
-def _calls_of(said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls of a message or of a piece of one, also in the form that has one function only."""
-    calls = objects(said.get("tool_calls"))
-    function = said.get("function_call")
+def _calls_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tool calls of a message or delta, including the legacy field `function_call`."""
+    calls = objects(message.get("tool_calls"))
+    function = message.get("function_call")
     return [{"function": function}] if not calls and isinstance(function, dict) else calls
 
 
 def _answer_text(content: Any) -> Any:
-    """The text of an answer; of its parts where they are a list, without thoughts."""
+    """The text of an answer; a list of parts is joined, without reasoning."""
     if not isinstance(content, list):
         return content
     texts = [part if isinstance(part, str) else part.get("text") for part in content if _is_text(part)]
@@ -244,7 +246,7 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def message_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    """An error of OpenAI's as Anthropic writes one."""
+    """Translate an OpenAI error to Anthropic's format."""
     inner = error.get("error")
     message = inner.get("message") if isinstance(inner, dict) else inner
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
@@ -253,7 +255,7 @@ def message_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Call:
-    """A call of a tool as it grows: its block, and how the upstream names it."""
+    """A tool call that is being streamed: its block here, its id and index at the upstream."""
 
     block: int
     id: Any
@@ -266,20 +268,20 @@ class _Call:
 
 
 class MessagesStream:
-    """Chunks of chat completions in, events of the messages format out."""
+    """Translates chunks of chat completions to events of the messages format."""
 
     def __init__(self) -> None:
         self._has_begun = self._has_ended = False
         self._id: Any = None
-        self._open: list[int] = []  # blocks that have begun and not ended
+        self._open: list[int] = []  # blocks that were started and not stopped
         self._blocks = 0
-        self._text: int | None = None
+        self._text: int | None = None  # the open text block
         self._calls: list[_Call] = []
         self._reason: str | None = None
         self._usage: dict[str, Any] = {}
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that go out for one event; nothing after the end."""
+        """Translate one event; yields nothing after the end of the stream."""
         if self._has_ended:
             return
         if data == b"[DONE]":
@@ -300,39 +302,39 @@ class MessagesStream:
                 continue
             delta = choice.get("delta")
             if isinstance(delta, dict):
-                yield from self._grown(delta)
+                yield from self._translate_delta(delta)
             if choice.get("finish_reason") and isinstance(choice["finish_reason"], str):
                 self._reason = choice["finish_reason"]
 
     def end(self) -> Iterator[bytes]:
-        """The end, once, if the answer had one."""
+        """The final events, once, if the answer had a finish reason."""
         if self._has_ended or self._reason is None or self._reason in _FAILED:
             return
         self._has_ended = True
-        yield from self._closed()
+        yield from self._close_blocks()
         reason = "tool_calls" if self._reason in ("stop", "function_call") and self._calls else self._reason
         delta = {"stop_reason": _STOP.get(reason, "end_turn"), "stop_sequence": None}
         yield _event("message_delta", {"delta": delta, "usage": _usage(self._usage)})
         yield _event("message_stop", {})
 
-    def _grown(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
+    def _translate_delta(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
         text = _answer_text(delta.get("content")) or delta.get("refusal")
         if isinstance(text, str) and text:
             if self._text is None:
                 self._text = self._blocks
-                yield self._begun({"type": "text", "text": ""})
+                yield self._open_block({"type": "text", "text": ""})
             yield _delta(self._text, {"type": "text_delta", "text": text})
         for piece in _calls_of(delta):
             function = object_in(piece, "function")
             call = self._call_of(piece, function)
             if call is None:
-                yield from self._closed() if self._text is not None else ()
+                yield from self._close_blocks() if self._text is not None else ()
                 id_ = piece.get("id") or f"call_{len(self._calls)}_{self._id}"
                 call = _Call(self._blocks, piece.get("id"), piece.get("index"))
                 self._calls.append(call)
                 name = function.get("name")
-                begun: dict[str, Any] = {"type": "tool_use", "id": fitting_id(id_), "name": name, "input": {}}
-                yield self._begun(begun)
+                block: dict[str, Any] = {"type": "tool_use", "id": fitting_id(id_), "name": name, "input": {}}
+                yield self._open_block(block)
             arguments = function.get("arguments")
             if arguments:
                 text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
@@ -340,26 +342,27 @@ class MessagesStream:
                 yield _delta(call.block, {"type": "input_json_delta", "partial_json": text})
 
     def _call_of(self, piece: Mapping[str, Any], function: Mapping[str, Any]) -> _Call | None:
-        """The call that a piece belongs to; None if it begins one. A new id is a new call whatever its index; without
-        an id, a name behind arguments that are whole begins one, too (some servers give all calls one index)."""
+        """The call that a piece continues; None if it starts a new one. A new id starts a call, even if the index is
+        not new. Without an id, a name after complete arguments starts one too (some servers give all calls one index).
+        """
         index = piece.get("index")
-        alike = [call for call in self._calls if call.index == index] if isinstance(index, int) else self._calls
+        same_index = [call for call in self._calls if call.index == index] if isinstance(index, int) else self._calls
         if piece.get("id"):
-            named = [call for call in self._calls if call.id == piece["id"] and index in (None, call.index)]
-            if named or function.get("name") or not alike:
-                return named[-1] if named else None
-            return alike[-1]  # some servers give each piece an id of its own
-        if not alike or (function.get("name") and (alike[-1].is_whole or not alike[-1].arguments)):
+            same_id = [call for call in self._calls if call.id == piece["id"] and index in (None, call.index)]
+            if same_id or function.get("name") or not same_index:
+                return same_id[-1] if same_id else None
+            return same_index[-1]  # some servers give each piece its own id
+        if not same_index or (function.get("name") and (same_index[-1].is_whole or not same_index[-1].arguments)):
             return None
-        return alike[-1]
+        return same_index[-1]
 
-    def _begun(self, block: Mapping[str, Any]) -> bytes:
+    def _open_block(self, block: Mapping[str, Any]) -> bytes:
         index = self._blocks
         self._blocks += 1
         self._open.append(index)
         return _event("content_block_start", {"index": index, "content_block": block})
 
-    def _closed(self) -> Iterator[bytes]:
+    def _close_blocks(self) -> Iterator[bytes]:
         for index in self._open:
             yield _event("content_block_stop", {"index": index})
         self._open.clear()

@@ -1,7 +1,7 @@
-"""Chat completions over Anthropic's messages: the request there, the answer and its stream back. Pure.
+"""Translates chat completions to Anthropic's messages: the request there, the answer and its stream back. Pure.
 
-What the messages format cannot say (several choices, audio) is refused, what it has no word for (seed, penalties,
-logprobs) is left out. What a model thought comes back as `reasoning_content`.
+Requests that the messages format cannot express (several choices, audio) are refused; parameters that it lacks (seed,
+penalties, logprobs) are dropped. Thinking blocks are returned as `reasoning_content`.
 """
 
 import re
@@ -24,8 +24,8 @@ from gateway.upstream.translate.json_parts import (
 
 __all__ = ["ChatStream", "chat_answer", "chat_error", "messages_request"]
 
-_MAX_TOKENS = 8192  # the format demands a number; a client that gives none gets this
-_AS_THEY_ARE: Final = ("model", "stream", "top_p", "top_k", "thinking", "container")
+_MAX_TOKENS = 8192  # the default of this field, which the format requires
+_SAME_FIELDS: Final = ("model", "stream", "top_p", "top_k", "thinking", "container")
 _TIERS: Final = {"auto": "auto", "default": "standard_only"}
 _DATA_URL = re.compile(r"^data:([^;,]+)(?:;[^;,]+)*;base64,(.*)$", re.DOTALL)
 _FINISH: Final = {
@@ -41,17 +41,17 @@ _ERROR_TYPES: Final = {"not_found_error": "invalid_request_error", "request_too_
 
 
 def messages_request(chat: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a messages request that asks the same. Raises BadRequest."""
+    """Translate the body of a chat completion to that of a messages request. Raises BadRequest."""
     if chat.get("n") not in (None, 1):
         raise BadRequest("this model gives one choice: leave `n` out", param="n")
-    body = {name: chat[name] for name in _AS_THEY_ARE if chat.get(name) is not None}
+    body = {name: chat[name] for name in _SAME_FIELDS if chat.get(name) is not None}
     system, messages = _conversation(objects(chat.get("messages")))
     body["messages"] = messages
     if system:
         body["system"] = system
     body["max_tokens"] = chat.get("max_completion_tokens") or chat.get("max_tokens") or _MAX_TOKENS
     if isinstance(chat.get("temperature"), int | float):
-        body["temperature"] = min(chat["temperature"], 1.0)  # the scale of chat completions goes to 2
+        body["temperature"] = min(chat["temperature"], 1.0)  # chat completions allow up to 2
     stop = chat.get("stop")
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -65,6 +65,7 @@ def messages_request(chat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tools(chat: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields `tools` and `tool_choice`. Raises BadRequest."""
     tools = objects(chat.get("tools"))
     for index, tool in enumerate(tools):
         if not isinstance(tool.get("function"), dict):
@@ -78,32 +79,32 @@ def _tools(chat: Mapping[str, Any]) -> dict[str, Any]:
         choice = allowed.get("mode")
     if not functions:
         return {}
-    made: dict[str, Any] = {"tools": [_tool(function) for function in functions]}
+    fields: dict[str, Any] = {"tools": [_tool(function) for function in functions]}
     if isinstance(choice, dict):
-        named = object_in(choice, "function") or choice
-        made["tool_choice"] = {"type": "tool", "name": str(named.get("name"))}
+        function = object_in(choice, "function") or choice
+        fields["tool_choice"] = {"type": "tool", "name": str(function.get("name"))}
     elif choice in ("auto", "none", "required"):
-        made["tool_choice"] = {"type": "any" if choice == "required" else choice}
-    if chat.get("parallel_tool_calls") is False and made.get("tool_choice", {}).get("type") != "none":
-        made["tool_choice"] = {**made.get("tool_choice", {"type": "auto"}), "disable_parallel_tool_use": True}
-    return made
+        fields["tool_choice"] = {"type": "any" if choice == "required" else choice}
+    if chat.get("parallel_tool_calls") is False and fields.get("tool_choice", {}).get("type") != "none":
+        fields["tool_choice"] = {**fields.get("tool_choice", {"type": "auto"}), "disable_parallel_tool_use": True}
+    return fields
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
-    described = {"description": function["description"]} if isinstance(function.get("description"), str) else {}
+    description = {"description": function["description"]} if isinstance(function.get("description"), str) else {}
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return {"name": function.get("name"), **described, "input_schema": schema}
+    return {"name": function.get("name"), **description, "input_schema": schema}
 
 
-def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    if wanted.get("type") != "json_schema":
-        return {}  # plain `json_object` is asked for in the prompt, as its own rules demand
-    schema = object_in(wanted, "json_schema").get("schema")
+def _format(response_format: Mapping[str, Any]) -> dict[str, Any]:
+    if response_format.get("type") != "json_schema":
+        return {}  # for plain `json_object`, OpenAI requires that the prompt asks for JSON
+    schema = object_in(response_format, "json_schema").get("schema")
     return {"output_config": {"format": {"type": "json_schema", "schema": schema or {"type": "object"}}}}
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The system blocks, and the messages; neighbours of one role are one message, as the format wants it."""
+    """The system blocks and the messages; adjacent messages of one role are merged, as the format requires."""
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
@@ -111,57 +112,61 @@ def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str,
         if role in ("system", "developer"):
             system += _blocks(message.get("content"), path)
             continue
-        own, blocks = ("assistant", _said(message, path)) if role == "assistant" else ("user", _asked(message, path))
-        if turns and turns[-1]["role"] == own:
+        is_assistant = role == "assistant"
+        blocks = _assistant_blocks(message, path) if is_assistant else _user_blocks(message, path)
+        role = "assistant" if is_assistant else "user"
+        if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         elif blocks:
-            turns.append({"role": own, "content": blocks})
+            turns.append({"role": role, "content": blocks})
     return system, turns
 
 
-def _asked(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+def _user_blocks(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    """The content blocks of a user message or a tool result."""
     if message.get("role") not in ("tool", "function"):
         return _blocks(message.get("content"), path)
     id_ = message.get("tool_call_id") or f"function_{message.get('name')}"
     return [{"type": "tool_result", "tool_use_id": fitting_id(id_), "content": text_in(message.get("content"))}]
 
 
-def _said(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+def _assistant_blocks(message: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    """The content blocks of an assistant message: its text and its tool calls."""
     blocks = _blocks(message.get("content") or message.get("refusal"), path)
     for call in objects(message.get("tool_calls")):
         blocks.append(_call(str(call.get("id")), object_in(call, "function")))
     if isinstance(message.get("function_call"), dict):
-        called = message["function_call"]
-        blocks.append(_call(f"function_{called.get('name')}", called))
+        function = message["function_call"]
+        blocks.append(_call(f"function_{function.get('name')}", function))
     return blocks
 
 
 def _call(id_: str, function: Mapping[str, Any]) -> dict[str, Any]:
-    given = arguments_in(function)
-    if given is None:  # what a model wrote wrongly, and its client tells it so
-        given = {"arguments": str(function.get("arguments"))}
-    return {"type": "tool_use", "id": fitting_id(id_), "name": function.get("name"), "input": given}
+    arguments = arguments_in(function)
+    if arguments is None:  # malformed JSON from the model; the client reports the error to it in the tool result
+        arguments = {"arguments": str(function.get("arguments"))}
+    return {"type": "tool_use", "id": fitting_id(id_), "name": function.get("name"), "input": arguments}
 
 
 def _blocks(content: Any, path: str) -> list[dict[str, Any]]:
-    """The blocks of a content; empty texts are left out, since the format refuses them."""
+    """The blocks of a message content, without empty texts, which the format refuses."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return [block for i, part in enumerate(objects(content)) for block in _block(part, f"{path}.content[{i}]")]
 
 
 def _block(part: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
-    cached = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    cache_control = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
     kind = part.get("type", "text")
     if kind in ("text", "refusal"):
         text = part.get("text") or part.get("refusal")
-        return [{"type": "text", "text": text, **cached}] if text else []
+        return [{"type": "text", "text": text, **cache_control}] if text else []
     if kind == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, dict) else image
-        return [{"type": "image", "source": _source(str(url)), **cached}]
+        return [{"type": "image", "source": _source(str(url)), **cache_control}]
     if kind == "file" and isinstance(part.get("file"), dict) and part["file"].get("file_data"):
-        return [{"type": "document", "source": _source(str(part["file"]["file_data"])), **cached}]
+        return [{"type": "document", "source": _source(str(part["file"]["file_data"])), **cache_control}]
     raise BadRequest(f"this model takes text, images and files, not {str(kind)[:40]!r}", param=path)
 
 
@@ -173,30 +178,30 @@ def _source(url: str) -> dict[str, Any]:
 
 
 def chat_answer(message: Mapping[str, Any], created: int) -> dict[str, Any] | None:
-    """A message as a chat completion; None if it is none. `created`: seconds since 1970."""
+    """Translate a message to a chat completion; None if it is not a message. `created`: seconds since 1970."""
     if not isinstance(message.get("content"), list):
         return None
     blocks = objects(message.get("content"))
     calls = [
-        {"id": original_id(block.get("id")), "type": "function", "function": _called(block)}
+        {"id": original_id(block.get("id")), "type": "function", "function": _function(block)}
         for block in blocks
         if block.get("type") == "tool_use"
     ]
-    said: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
+    reply: dict[str, Any] = {"role": "assistant", "content": "".join(strings(blocks, "text")) or None}
     thoughts = "\n".join(strings(blocks, "thinking"))
     if thoughts:
-        said["reasoning_content"] = thoughts
+        reply["reasoning_content"] = thoughts
     if calls:
-        said["tool_calls"] = calls
-    elif said["content"] is None:
-        said["content"] = ""
+        reply["tool_calls"] = calls
+    elif reply["content"] is None:
+        reply["content"] = ""
     finish = _FINISH.get(str(message.get("stop_reason")), "stop")
-    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
+    choice = {"index": 0, "message": reply, "logprobs": None, "finish_reason": finish}
     head = _head(message, created, "chat.completion")
     return {**head, "choices": [choice], "usage": _usage(object_in(message, "usage"))}
 
 
-def _called(block: Mapping[str, Any]) -> dict[str, Any]:
+def _function(block: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
 
 
@@ -216,7 +221,7 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chat_error(error: Mapping[str, Any]) -> dict[str, Any]:
-    """An error of the messages format as OpenAI writes one."""
+    """Translate an error of the messages format to OpenAI's."""
     inner = object_in(error, "error")
     kind, message = str(inner.get("type") or "api_error"), str(inner.get("message") or "the upstream failed")
     code = "context_length_exceeded" if "prompt is too long" in message else kind
@@ -224,20 +229,20 @@ def chat_error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ChatStream:
-    """Events of the messages format in, chunks of chat completions out."""
+    """Translates events of the messages format to chunks of chat completions."""
 
     def __init__(self, created: int, *, has_usage: bool) -> None:
         self._created = created
         self._has_usage = has_usage
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
-        self._calls: dict[int, int] = {}
-        self._empty: set[int] = set()  # calls that have no arguments yet
+        self._calls: dict[int, int] = {}  # index of a block -> index of its tool call
+        self._empty: set[int] = set()  # blocks of calls without arguments so far
         self._stop_reason: str | None = None
         self._has_ended = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that go out for one event; nothing after the end."""
+        """Translate one event; yields nothing after the end of the stream."""
         if self._has_ended:
             return
         event = loaded_object(data)
@@ -247,9 +252,9 @@ class ChatStream:
                 self._usage |= object_in(self._message, "usage")
                 yield self._chunk({"role": "assistant", "content": ""})
             case "content_block_start" if isinstance(event.get("content_block"), dict):
-                yield from self._begun(count_in(event, "index"), event["content_block"])
+                yield from self._start_call(count_in(event, "index"), event["content_block"])
             case "content_block_delta" if isinstance(event.get("delta"), dict):
-                yield from self._grown(count_in(event, "index"), event["delta"])
+                yield from self._translate_delta(count_in(event, "index"), event["delta"])
             case "content_block_stop" if count_in(event, "index") in self._empty:
                 self._empty.discard(count_in(event, "index"))
                 call = {"index": self._calls[count_in(event, "index")], "function": {"arguments": "{}"}}
@@ -260,14 +265,14 @@ class ChatStream:
                 self._usage |= {name: count for name, count in object_in(event, "usage").items() if count}
             case "message_stop" if self._stop_reason is not None:
                 self._has_ended = True
-                yield from self._ended(self._stop_reason)
+                yield from self._finish(self._stop_reason)
             case "ping":
                 yield b": ping\n\n"
             case "error":
                 self._has_ended = True
                 yield _event(chat_error(event))
 
-    def _begun(self, index: Any, block: Mapping[str, Any]) -> Iterator[bytes]:
+    def _start_call(self, index: Any, block: Mapping[str, Any]) -> Iterator[bytes]:
         if block.get("type") != "tool_use":
             return
         number = self._calls[index] = len(self._calls)
@@ -276,7 +281,7 @@ class ChatStream:
         call = {"index": number, "id": original_id(block.get("id")), "type": "function", "function": function}
         yield self._chunk({"tool_calls": [call]})
 
-    def _grown(self, index: Any, delta: Mapping[str, Any]) -> Iterator[bytes]:
+    def _translate_delta(self, index: Any, delta: Mapping[str, Any]) -> Iterator[bytes]:
         if isinstance(delta.get("text"), str):
             yield self._chunk({"content": delta["text"]})
         elif isinstance(delta.get("thinking"), str):
@@ -288,9 +293,9 @@ class ChatStream:
             call = {"index": self._calls[index], "function": {"arguments": delta["partial_json"]}}
             yield self._chunk({"tool_calls": [call]})
 
-    def _ended(self, reason: str) -> Iterator[bytes]:
+    def _finish(self, reason: str) -> Iterator[bytes]:
         usage = _usage(self._usage)
-        # whoever did not ask for a piece without choices gets none; what is known is told all the same
+        # without `include_usage` there is no separate usage chunk; the last chunk carries the usage instead
         yield self._chunk({}, _FINISH.get(reason, "stop"), None if self._has_usage else usage)
         if self._has_usage:
             head = _head(self._message, self._created, "chat.completion.chunk")
@@ -298,12 +303,12 @@ class ChatStream:
         yield b"data: [DONE]\n\n"
 
     def _chunk(
-        self, delta: Mapping[str, Any], finish_reason: str | None = None, told: Mapping[str, Any] | None = None
+        self, delta: Mapping[str, Any], finish_reason: str | None = None, usage: Mapping[str, Any] | None = None
     ) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        usage = {"usage": told} if self._has_usage or told else {}
+        usage_field = {"usage": usage} if self._has_usage or usage else {}
         head = _head(self._message, self._created, "chat.completion.chunk")
-        return _event({**head, "choices": [choice], **usage})
+        return _event({**head, "choices": [choice], **usage_field})
 
 
 def _event(body: Mapping[str, Any]) -> bytes:

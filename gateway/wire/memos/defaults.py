@@ -1,7 +1,7 @@
 """`DEFAULT_CONFIG`: every default of a MemOS chat, in one place.
 
-The page's defaults, then the environment under MemOS' names, then what `/product/configure` changed for a tenant (kept
-in the registry). A request's own fields come before all of them. There is no secret among these.
+The order of precedence, lowest first: the defaults of MemOS' documentation, the environment under MemOS' names, the
+changes of a tenant by `/product/configure` (stored in the registry), the fields of a request. None of them is secret.
 """
 
 import os
@@ -49,36 +49,36 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 class Defaults:
-    """The defaults of each tenant. `environment` is read once; a value in it that cannot be used stops the start."""
+    """Chat defaults by tenant. `environment` is read once; ConfigError for an invalid value in it stops the start."""
 
     def __init__(self, registry: Registry, environment: Mapping[str, str] | None = None) -> None:
         self._registry = registry
-        self._changed: dict[str, ChatDefaults] = {}
-        found = os.environ if environment is None else environment
-        values = {field: found[name] for name, field in ENVIRONMENT.items() if found.get(name)}
+        self._by_tenant: dict[str, ChatDefaults] = {}
+        variables = os.environ if environment is None else environment
+        values = {field: variables[name] for name, field in ENVIRONMENT.items() if variables.get(name)}
         try:
             self._base = ChatDefaults.model_validate(values)
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
-            name = next(name for name, known in ENVIRONMENT.items() if known == field)
+            name = next(name for name, mapped_field in ENVIRONMENT.items() if mapped_field == field)
             raise ConfigError(f"the environment variable {name} cannot be used: {error.errors()[0]['msg']}") from error
 
     async def of(self, tenant: str) -> ChatDefaults:
-        """The defaults of a tenant; the built-in ones if the registry cannot be read."""
-        found = self._changed.get(tenant)
-        if found is None:
+        """The defaults of a tenant, without its changes if the registry cannot be read."""
+        defaults = self._by_tenant.get(tenant)
+        if defaults is None:
             try:
                 item = await self._registry.item(tenant, SETTINGS, _ID)
-                found = (
+                defaults = (
                     self._base if item is None else self._base.model_validate({**self._base.model_dump(), **item.value})
                 )
             except (RegistryFailed, ValidationError):
                 return self._base
-            self._changed[tenant] = found
-        return found
+            self._by_tenant[tenant] = defaults
+        return defaults
 
     async def change(self, tenant: str, changes: Any) -> ChatDefaults:
-        """Set some of a tenant's defaults; null takes a change back. Raises BadRequest."""
+        """Set some of a tenant's defaults; null resets one. Raises BadRequest or MemoryUnavailable."""
         if not isinstance(changes, dict) or not changes:
             raise BadRequest(f"the body must be an object of: {', '.join(ChatDefaults.model_fields)}")
         unknown = [str(name) for name in changes if name not in ChatDefaults.model_fields]
@@ -89,15 +89,15 @@ class Defaults:
         try:
             async with self._registry.changing:
                 item = await self._registry.item(tenant, SETTINGS, _ID)
-                kept = {**(item.value if item else {}), **changes}
-                kept = {name: value for name, value in kept.items() if value is not None}
-                made = ChatDefaults.model_validate({**self._base.model_dump(), **kept})
-                await self._registry.put_item(tenant, SETTINGS, _ID, kept)
+                settings = {**(item.value if item else {}), **changes}
+                settings = {name: value for name, value in settings.items() if value is not None}
+                defaults = ChatDefaults.model_validate({**self._base.model_dump(), **settings})
+                await self._registry.put_item(tenant, SETTINGS, _ID, settings)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in problem["loc"])
             raise BadRequest(f"{path}: {problem['msg']}", code="invalid_parameter", param=path) from error
         except RegistryFailed as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed") from error
-        self._changed[tenant] = made
-        return made
+        self._by_tenant[tenant] = defaults
+        return defaults

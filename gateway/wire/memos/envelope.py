@@ -1,7 +1,7 @@
-"""What all MemOS routes have in common: the table of operations, the envelope, and whose memory a call is about.
+"""Shared parts of all MemOS routes: the operation table, the response envelope, and the scopes of a call.
 
-A client operation stands under `/product` (`code` 200) and once more under `/api/openmem/v1` (`code` 0), a native one
-under `/product`. A handler gets a `Call` and its checked body and returns `data`.
+A client operation is served under `/product` (`code` 200) and under `/api/openmem/v1` (`code` 0), a native one under
+`/product` only. A handler gets a `Call` and its validated body and returns `data`.
 """
 
 import asyncio
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 KNOWLEDGE: Final = "knowledgebase"
-MOST_ON_CLIENT_ROUTES: Final = 25  # memories of a group
+MOST_ON_CLIENT_ROUTES: Final = 25  # most memories of one group in a reply
 _CLIENT_TEXTS, _NATIVE_TEXTS = 6, 10
 _ALL: Final = "all"
 _PUBLIC: Final = "public"
 _SYNC_TIMEOUT = 10.0
-_AT_ONCE = 500  # items of a reply that are written as JSON on the event loop
+_MAX_ITEMS_ON_LOOP = 500  # replies with more items are serialized in a thread
 _SOURCES: Final = {
     ScopeKind.USER: "user",
     ScopeKind.CUBE: "user",
@@ -64,8 +64,11 @@ _SOURCES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What the handlers work with. `drained` waits until what was written before can be found, `caught_up` until what
-    was remembered of a conversation can."""
+    """The services that handlers use.
+
+    `drained` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
+    messages of a conversation can.
+    """
 
     config: Config
     pipeline: Pipeline
@@ -82,7 +85,7 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whose memory a call reads and writes, and by what it is filtered."""
+    """The scopes that a call reads and writes, and the filter on its memories."""
 
     identity: Identity
     filter: Filter
@@ -92,13 +95,13 @@ class Access:
 
     @property
     def by_scope(self) -> dict[str, Callable[[Record], bool]]:
-        found = ((scope.value, self.allows(scope)) for scope in self.identity.reads)
-        return {value: allows for value, allows in found if allows is not None}
+        filters = ((scope.value, self.allows(scope)) for scope in self.identity.reads)
+        return {value: allows for value, allows in filters if allows is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way through a handler."""
+    """One request to a MemOS route, with its principal and the services."""
 
     request: web.Request
     desk: Desk
@@ -117,11 +120,11 @@ class Call:
 
     @property
     def usual_texts(self) -> int:
-        """How many memories a request wants that does not say."""
+        """Default number of text memories for requests that do not set one."""
         return _CLIENT_TEXTS if self.is_client else _NATIVE_TEXTS
 
     async def json(self) -> Any:
-        """The body as JSON, bounded."""
+        """Read the body as JSON, within the limits of the configuration."""
         limits = self.desk.config.limits
         return (await read_json(self.request, limits))[1]
 
@@ -129,7 +132,7 @@ class Call:
         return envelope(self.code, message, data, headers)
 
     def whole(self, body: Mapping[str, Any]) -> web.Response:
-        """An answer that is more than an envelope."""
+        """A response with this body instead of the envelope."""
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     def require(self, right: Right) -> None:
@@ -137,44 +140,47 @@ class Call:
             raise Forbidden(f"this key does not have the right `{right.value}`")
 
     def require_project_key(self) -> None:
-        """What is shared within the tenant is not for a key that is pinned to one user."""
+        """Raise Forbidden for a key pinned to one user: it has no access to resources shared within the tenant."""
         if self.principal.user is not None:
             raise Forbidden("this key is for one user; knowledge bases and agents need a key that is not")
 
     def user(self, name: str) -> str:
-        """A user that the key may speak for. Raises Forbidden or BadRequest."""
+        """Check a user id against the key. Raises Forbidden for another user's key, BadRequest for an invalid id."""
         user = checked_id(name, "user_id")
         if self.principal.user is not None and self.principal.user != user:
             raise Forbidden("this key is for one user, and user_id names another")
         return user
 
-    async def access(self, asked: ScopedRequest) -> Access:
-        """The scopes of a request. Raises Forbidden, NotFound or BadRequest."""
+    async def access(self, request: ScopedRequest) -> Access:
+        """Resolve the scopes of a request. Raises Forbidden, NotFound, BadRequest or MemoryUnavailable."""
         if not self.desk.config.memory.enabled:
             raise MemoryUnavailable("the memory is switched off in the configuration")
-        users = [self.user(name) for name in asked.users]
-        agents = [checked_id(name, "agent_id") for name in asked.agents]
+        users = [self.user(name) for name in request.users]
+        agents = [checked_id(name, "agent_id") for name in request.agents]
         if not users and not agents:
             raise BadRequest("user_id: is needed", param="user_id")
         if agents and not users:
             self.require_project_key()
-        session = checked_id(asked.session_id, "session_id") if asked.session_id else "default_session"
-        reads = await self._cubes(users, asked.readable_cube_ids or _one(asked.mem_cube_id))
-        writes = await self._cubes(users, asked.writable_cube_ids or _one(asked.mem_cube_id))
-        of_agents = [agent_scope(self.tenant, agent) for agent in agents]
-        reads += [] if users else of_agents
-        writes += of_agents
-        reads += await self._knowledge(asked.knowledgebase_ids)
-        writes += await self._knowledge(asked.allow_knowledgebase_ids)
-        if asked.allow_public:  # what everybody of the tenant reads who asks for all knowledge bases
+        session = checked_id(request.session_id, "session_id") if request.session_id else "default_session"
+        reads = await self._cube_scopes(users, request.readable_cube_ids or _optional_tuple(request.mem_cube_id))
+        writes = await self._cube_scopes(users, request.writable_cube_ids or _optional_tuple(request.mem_cube_id))
+        agent_scopes = [agent_scope(self.tenant, agent) for agent in agents]
+        reads += [] if users else agent_scopes
+        writes += agent_scopes
+        reads += await self._knowledge_scopes(request.knowledgebase_ids)
+        writes += await self._knowledge_scopes(request.allow_knowledgebase_ids)
+        if request.allow_public:  # readable by all users of the tenant that ask for all knowledge bases
             self.require(Right.PUBLIC)
             writes.append(public_scope(self.tenant))
         if any(scope.kind is ScopeKind.KNOWLEDGE for scope in writes):
             self.require_project_key()
-        return Access(Identity((users or agents)[0], session, _once(reads), _once(writes)), read_filter(asked.filter))
+        return Access(
+            Identity((users or agents)[0], session, _unique_scopes(reads), _unique_scopes(writes)),
+            read_filter(request.filter),
+        )
 
-    async def _cubes(self, users: Sequence[str], cube_ids: Sequence[str] | None) -> list[Scope]:
-        """The users' own cubes, or those that are named: theirs, or knowledge bases of the tenant."""
+    async def _cube_scopes(self, users: Sequence[str], cube_ids: Sequence[str] | None) -> list[Scope]:
+        """Scopes of these cubes (the users' cubes, or knowledge bases of the tenant); default: the users' own."""
         scopes: list[Scope] = []
         for user in users:
             for cube in cube_ids or (user,):
@@ -185,7 +191,7 @@ class Call:
                     scopes += cube_scopes(self.tenant, user, [name])
         return scopes
 
-    async def _knowledge(self, ids: Sequence[str]) -> list[Scope]:
+    async def _knowledge_scopes(self, ids: Sequence[str]) -> list[Scope]:
         scopes: list[Scope] = []
         for id_ in ids:
             if id_ == _ALL:
@@ -214,19 +220,19 @@ class Call:
             identity=identity,
         )
 
-    async def search(self, access: Access, query: str, wanted: Wanted, context: str = "") -> list[Memory]:
-        """Memories, for those who ask for nothing else. Raises MemoryUnavailable."""
+    async def search(self, access: Access, query: str, options: Wanted, context: str = "") -> list[Memory]:
+        """Search memories without a chat. Raises MemoryUnavailable."""
         desk = self.desk
-        recalled = await desk.pipeline.recall.search(access.identity.reads, query, wanted, context)
+        recalled = await desk.pipeline.recall.search(access.identity.reads, query, options, context)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
         memories = recalled.memories
-        if wanted.is_fine:
+        if options.is_fine:
             memories = await refine(desk.asker, query, memories, desk.config.memory.extraction.timeout)
         return list(memories)
 
     async def keep(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
-        """Commit records that a client asked to keep. Raises MemoryUnavailable."""
+        """Store records durably and return them as stored. Raises MemoryUnavailable."""
         try:
             return await self.desk.remember.add(turn, records)
         except JournalFailed as error:
@@ -235,7 +241,7 @@ class Call:
             raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
 
     async def begin_task(self, id_: str, user: str, cube_id: str) -> str:
-        """A task that ends when all that is in the journal now can be found."""
+        """Register a task that completes when all entries now in the journal can be found."""
         last, _ = await self.desk.journal.position()
         await self.desk.registry.put_task(
             self.tenant, Task(id=id_, user=user, cube_id=cube_id, status="in_progress", seq=last, at=self.received_at)
@@ -252,8 +258,11 @@ Handler = Callable[[Call, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One route. `handler` returns `data`, or a whole response; `message` is what a success says; `query` holds the
-    names in the query string and whether they are needed."""
+    """One route.
+
+    `handler` returns `data` or a whole response; `message` is the message of a successful response; `query` maps the
+    names of query parameters to whether they are required.
+    """
 
     path: str
     handler: Handler
@@ -272,24 +281,26 @@ class Operation:
 
 
 def client(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
-    """An operation of the client's family."""
+    """An operation of the MemOS client API, which is served under both prefixes."""
     return Operation(path=path, handler=handler, summary=summary, model=model, is_client=True, **more)
 
 
 def native(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
-    """An operation of MemOS' own server."""
+    """An operation of the native API of MemOS' own server."""
     return Operation(path=path, handler=handler, summary=summary, model=model, **more)
 
 
 def operations_to_routes(operations: Iterable[Operation], desk: Desk) -> list[web.AbstractRouteDef]:
     return [
-        web.route(operation.method, path, _bound(operation, desk, 0 if path.startswith("/api/") else 200))
+        web.route(operation.method, path, _build_handler(operation, desk, 0 if path.startswith("/api/") else 200))
         for operation in operations
         for path in operation.paths
     ]
 
 
-def _bound(operation: Operation, desk: Desk, code: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _build_handler(
+    operation: Operation, desk: Desk, code: int
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
         call = Call(request, desk, operation.is_client, code, principal_of(request))
         call.require(Right.MEMORY)
@@ -306,7 +317,7 @@ def _bound(operation: Operation, desk: Desk, code: int) -> Callable[[web.Request
             raise MemoryUnavailable("the journal cannot be read or written now; try again") from error
         if isinstance(data, web.StreamResponse):
             return data
-        if _count_items(data) > _AT_ONCE:
+        if _count_items(data) > _MAX_ITEMS_ON_LOOP:
             return await asyncio.to_thread(call.reply, operation.message, data)
         return call.reply(operation.message, data)
 
@@ -314,19 +325,19 @@ def _bound(operation: Operation, desk: Desk, code: int) -> Callable[[web.Request
 
 
 def _count_items(data: Any, levels: int = 3) -> int:
-    """The number of items in the lists of a reply, which lie one within the other up to `levels` deep."""
+    """Count the items of a reply in nested lists and objects, up to `levels` deep."""
     values = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
     return len(values) + (sum(_count_items(value, levels - 1) for value in values) if levels else 0)
 
 
 def envelope(code: int, message: str, data: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    passed = {name: value for name, value in (headers or {}).items() if name.startswith("x-")}
+    response_headers = {name: value for name, value in (headers or {}).items() if name.startswith("x-")}
     body = orjson.dumps({"code": code, "message": message, "data": data})
-    return web.Response(body=body, headers=passed, content_type="application/json")
+    return web.Response(body=body, headers=response_headers, content_type="application/json")
 
 
 def of_scope(parsed: Filter, scope: Scope) -> Callable[[Record], bool] | None:
-    """What of a filter applies to a scope."""
+    """The part of a filter that applies to a scope; None if the scope is not filtered."""
     return parsed.of(scope.cube_id, _SOURCES[scope.kind])
 
 
@@ -337,9 +348,9 @@ def read_filter(data: Any) -> Filter:
         raise BadRequest(str(error), code="invalid_filter", param=str(error).partition(":")[0]) from error
 
 
-def _one(cube_id: str | None) -> tuple[str, ...] | None:
+def _optional_tuple(cube_id: str | None) -> tuple[str, ...] | None:
     return (cube_id,) if cube_id else None
 
 
-def _once(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
+def _unique_scopes(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
     return tuple({scope.value: scope for scope in scopes}.values())

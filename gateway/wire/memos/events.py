@@ -1,4 +1,4 @@
-"""Answers as MemOS events, and citations that are never cut in two. Pure but for the exchange that is read."""
+"""MemOS chat events, and a filter that never splits a citation across events. Pure but for reading the exchange."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from gateway.exchange import Exchange
 from gateway.sse import EventParser
 from gateway.wire.dialects.think import ThinkSplitter
 
-__all__ = ["CHAT_HEADERS", "CitationKeeper", "chat_events", "event", "said_pieces", "without_citations"]
+__all__ = ["CHAT_HEADERS", "CitationKeeper", "answer_pieces", "chat_events", "event", "without_citations"]
 
 CHAT_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",  # without the charset `requests` reads Latin-1
@@ -21,20 +21,20 @@ CHAT_HEADERS: Final = {
     "x-accel-buffering": "no",
 }
 _CITATION = re.compile(r"\[\d{1,3}:[0-9a-zA-Z-]{1,36}(?: ?, ?\d{1,3}:[0-9a-zA-Z-]{1,36})*\]")
-# each comma stands after a whole citation: there is one way only to read a beginning
-_BEGUN = re.compile(r"\[(?:\d{1,3}:[0-9a-zA-Z-]{1,36} ?, ?)*(?:\d{1,3}(?::[0-9a-zA-Z-]{0,36} ?)?)?\Z")
-_LONGEST = 400
+# each comma follows a complete citation, so that a prefix has only one parse (no backtracking)
+_PARTIAL_CITATION = re.compile(r"\[(?:\d{1,3}:[0-9a-zA-Z-]{1,36} ?, ?)*(?:\d{1,3}(?::[0-9a-zA-Z-]{0,36} ?)?)?\Z")
+_MAX_PARTIAL = 400
 
 
 def event(body: Mapping[str, Any]) -> bytes:
-    """ASCII only (orjson cannot): clients split lines at any Unicode line break."""
+    """Serialize one event. ASCII only (orjson cannot): clients split lines at any Unicode line break."""
     return b"data: " + json.dumps(body, ensure_ascii=True).encode() + b"\n\n"
 
 
 async def chat_events(exchange: Exchange) -> AsyncGenerator[bytes]:
-    """An upstream's chat stream as MemOS events."""
+    """Convert an upstream's chat stream to MemOS events; the last one is `end`, after `error` if the stream failed."""
     try:
-        async with contextlib.aclosing(said_pieces(exchange)) as pieces:
+        async with contextlib.aclosing(answer_pieces(exchange)) as pieces:
             async for kind, text in pieces:
                 yield event({"type": kind, "data": text})
     except GatewayError as error:
@@ -42,8 +42,8 @@ async def chat_events(exchange: Exchange) -> AsyncGenerator[bytes]:
     yield event({"type": "end"})
 
 
-async def said_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
-    """What a model says, as it says it: ("reasoning" or "text", words). Raises GatewayError when it breaks off."""
+async def answer_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
+    """Stream an answer in pieces: ("reasoning" or "text", words). Raises GatewayError if the stream breaks off."""
     parser, splitter, decoder = EventParser(), ThinkSplitter(), exchange.decoder()
     is_over = False
     async with contextlib.aclosing(exchange.chunks()) as chunks:
@@ -52,9 +52,9 @@ async def said_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
                 events = parser.feed(decoder.feed(chunk))
             except ValueError as error:
                 raise StreamCut(f"the upstream {exchange.upstream} sent a damaged answer") from error
-            for one in events:
-                is_over = is_over or one.data == b"[DONE]"
-                for piece in () if is_over else _said(one.data, splitter):
+            for sse_event in events:
+                is_over = is_over or sse_event.data == b"[DONE]"
+                for piece in () if is_over else _delta_pieces(sse_event.data, splitter):
                     yield piece
     for piece in splitter.end():
         yield piece
@@ -62,7 +62,7 @@ async def said_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
         raise UpstreamFailed(f"the upstream {exchange.upstream} sent an encoding that cannot be read")
 
 
-def _said(data: bytes, splitter: ThinkSplitter) -> list[tuple[str, str]]:
+def _delta_pieces(data: bytes, splitter: ThinkSplitter) -> list[tuple[str, str]]:
     try:
         choices = orjson.loads(data)["choices"]
         delta = choices[0]["delta"] if choices and choices[0].get("index", 0) == 0 else {}
@@ -70,39 +70,42 @@ def _said(data: bytes, splitter: ThinkSplitter) -> list[tuple[str, str]]:
             return []
     except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
         return []
-    said = []
+    pieces = []
     reasoning = delta.get("reasoning_content") or delta.get("reasoning")
     if isinstance(reasoning, str) and reasoning:
-        said.append(("reasoning", reasoning))
+        pieces.append(("reasoning", reasoning))
     if isinstance(delta.get("content"), str):
-        said += splitter.feed(delta["content"])
-    return said
+        pieces += splitter.feed(delta["content"])
+    return pieces
 
 
 class CitationKeeper:
-    """Holds back what may be the beginning of a citation until it is one or none; a combined one becomes several."""
+    """Stream filter that emits citations whole.
+
+    Text that may be the start of a citation is buffered until that is decided; a combined citation becomes several.
+    """
 
     def __init__(self) -> None:
-        self._held = ""
+        self._pending = ""
 
     def feed(self, text: str) -> str:
-        """What can be sent now."""
-        text = self._held + text
-        start = text.rfind("[", max(0, len(text) - _LONGEST))
-        cut = start if start >= 0 and _BEGUN.match(text, start) else len(text)
-        self._held = text[cut:]
-        return _CITATION.sub(_apart, text[:cut])
+        """Add text; returns the text that can be sent now."""
+        text = self._pending + text
+        start = text.rfind("[", max(0, len(text) - _MAX_PARTIAL))
+        cut = start if start >= 0 and _PARTIAL_CITATION.match(text, start) else len(text)
+        self._pending = text[cut:]
+        return _CITATION.sub(_split_citation, text[:cut])
 
     def end(self) -> str:
-        """What was held back and has become no citation: plain text."""
-        rest, self._held = self._held, ""
+        """Flush the buffer: an incomplete citation is plain text."""
+        rest, self._pending = self._pending, ""
         return rest
 
 
 def without_citations(text: str) -> str:
-    """A text as it is remembered: without its marks, all else as it was."""
+    """Remove the citations from a text, as it is remembered; the rest stays unchanged."""
     return re.sub(rf"[ \t]?(?:{_CITATION.pattern})", "", text)
 
 
-def _apart(match: re.Match[str]) -> str:
-    return "".join(f"[{one.strip()}]" for one in match.group()[1:-1].split(","))
+def _split_citation(match: re.Match[str]) -> str:
+    return "".join(f"[{citation.strip()}]" for citation in match.group()[1:-1].split(","))

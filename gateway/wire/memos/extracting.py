@@ -1,5 +1,7 @@
-"""What a model finds in messages when somebody waits for it, in both families: checked as what is learnt in the
-background is, but compared with nothing that is known. Without a model: the user's own words.
+"""Extraction of memories while the caller waits, for both route families.
+
+Extracted items pass the same checks as in background extraction, but are not reconciled with existing memories.
+Without a model the user's own words are returned.
 """
 
 from collections.abc import Sequence
@@ -21,11 +23,11 @@ from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import Access, Call, Operation, client
 from gateway.wire.memos.manage_models import ExtractRequest
 
-__all__ = ["extracted", "extracting_operations"]
+__all__ = ["extract_and_store", "extracting_operations"]
 
-_TOKENS = 8000  # of messages that a model is shown at once
-_WINDOWS = 4  # that a caller waits for
-_KEY: Final = 60  # characters of a text that name it
+_WINDOW_TOKENS = 8000  # tokens of messages in one request to the model
+_MAX_WINDOWS = 4  # windows (requests to the model) per call
+_KEY_LENGTH: Final = 60  # characters of a text that form its key
 _ROLES: Final = ("user", "assistant", "tool")
 
 
@@ -33,95 +35,107 @@ def extracting_operations() -> list[Operation]:
     return [client("/extract/memory", extract_memory, "What a conversation says; stores nothing", ExtractRequest)]
 
 
-async def extract_memory(call: Call, asked: ExtractRequest) -> dict[str, Any]:
-    size = sum(len(text_of(message.get("content"))) for message in asked.messages)
-    said = await offload(partial(_said, call, asked), size)
-    if not said:
+async def extract_memory(call: Call, request: ExtractRequest) -> dict[str, Any]:
+    size = sum(len(text_of(message.get("content"))) for message in request.messages)
+    records = await offload(partial(_message_records, call, request), size)
+    if not records:
         raise BadRequest("messages: there is no text in them", param="messages")
-    found = await _found(call, said)
-    facts, liked = await offload(partial(_stated, said), size) if found is None else _made(found)
+    extracted_items = await _extract_items(call, records)
+    facts, preference_items = (
+        await offload(partial(_extract_by_patterns, records), size)
+        if extracted_items is None
+        else _format_items(extracted_items)
+    )
     return {
         "success": True,
-        "memory_detail_list": facts if "memory" in asked.extraction_types else [],
-        "preference_detail_list": liked if "preference" in asked.extraction_types else [],
+        "memory_detail_list": facts if "memory" in request.extraction_types else [],
+        "preference_detail_list": preference_items if "preference" in request.extraction_types else [],
     }
 
 
-async def extracted(call: Call, access: Access, turn: Turn, said: Sequence[Record]) -> list[Record]:
-    """Keep what a model makes of the messages, each linked to those it rests on; nothing without a model, the messages
-    are kept anyway."""
+async def extract_and_store(call: Call, access: Access, turn: Turn, records: Sequence[Record]) -> list[Record]:
+    """Extract facts from stored messages with a model, and store them with links to their source messages.
+
+    Returns the new records; none without a model. The messages themselves are stored already.
+    """
     scope = access.identity.writes[0]
-    own = [one for one in said if one.scope == scope.value and one.kind in ("turn", "tool")]
-    stated = {one.text for one in said}
-    new = [Decision(item, "unrelated") for item in await _found(call, own) or () if item.text not in stated]
-    lesson = lesson_of(scope, access.identity.session_id, new, turn.received_at)
+    sources = [record for record in records if record.scope == scope.value and record.kind in ("turn", "tool")]
+    message_texts = {record.text for record in records}
+    decisions = [
+        Decision(item, "unrelated")
+        for item in await _extract_items(call, sources) or ()
+        if item.text not in message_texts
+    ]
+    lesson = lesson_of(scope, access.identity.session_id, decisions, turn.received_at)
     if not lesson.added:
         return []
     try:
-        async with call.desk.library.unchanged(own):
+        async with call.desk.library.unchanged(sources):
             return await call.keep(turn, lesson.added)
-    except Outdated:  # somebody deleted a message while the model thought
+    except Outdated:  # a message was deleted while the model worked
         return []
 
 
-async def _found(call: Call, said: Sequence[Record]) -> list[Item] | None:
-    """What a model finds in messages, a window at a time; None where it answers nothing."""
-    desk, found = call.desk, dict[tuple[str, str], Item]()
-    size = sum(len(record.text) for record in said)
-    before, left = list[Record](), await offload(partial(_unsuspicious, said), size)
+async def _extract_items(call: Call, records: Sequence[Record]) -> list[Item] | None:
+    """Extract items from messages with a model, one window at a time; None if the model gives no answer at all."""
+    desk, unique_items = call.desk, dict[tuple[str, str], Item]()
+    size = sum(len(record.text) for record in records)
+    previous, remaining = list[Record](), await offload(partial(_drop_suspicious, records), size)
     is_answered = False
-    for _ in range(_WINDOWS):
-        if not left:
+    for _ in range(_MAX_WINDOWS):
+        if not remaining:
             break
-        window = window_of(before, left, _TOKENS, desk.pipeline.count)
+        window = window_of(previous, remaining, _WINDOW_TOKENS, desk.pipeline.count)
         timeout = desk.config.memory.extraction.timeout
         answer = await desk.asker.ask(items.INSTRUCTIONS, window.text, items.SCHEMA, timeout=timeout)
         if answer is None:
             break
         is_answered = True
         for item in (await offload(partial(items.read_items, answer, window), size))[0]:
-            found.setdefault((item.kind, item.text), item)
-        before, left = list(window.new), left[len(window.new) :]
-    return list(found.values()) if is_answered else None
+            unique_items.setdefault((item.kind, item.text), item)
+        previous, remaining = list(window.new), remaining[len(window.new) :]
+    return list(unique_items.values()) if is_answered else None
 
 
-def _unsuspicious(records: Sequence[Record]) -> list[Record]:
+def _drop_suspicious(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if not suspicions(record.text)]
 
 
-def _said(call: Call, asked: ExtractRequest) -> list[Record]:
-    """The messages as records that nobody stores."""
-    nowhere = Scope("", call.tenant, "")
+def _message_records(call: Call, request: ExtractRequest) -> list[Record]:
+    """Convert the messages to transient records, which are not stored."""
+    no_scope = Scope("", call.tenant, "")
     turn = call.turn(Identity("", "", (), ()))
-    texts = [(message.get("role"), text_of(message.get("content")).strip()) for message in asked.messages]
+    texts = [(message.get("role"), text_of(message.get("content")).strip()) for message in request.messages]
     return [
-        call.desk.remember.make(turn, nowhere, role, text, {}, index=index)
+        call.desk.remember.make(turn, no_scope, role, text, {}, index=index)
         for index, (role, text) in enumerate(texts)
         if role in _ROLES and text
     ]
 
 
-def _stated(said: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Facts and preferences without a model: the user's own messages, and what patterns recognise in them."""
-    own = [record.text for record in said if record.source == "user"]
-    stated = [one for text in own for one in preferences(text) if one.topic != ABOUT_ONESELF]
-    liked = [_preference(one.text, one.topic, EXPLICIT) for one in stated]
-    return [_fact(text) for text in own], liked
+def _extract_by_patterns(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Facts and preferences without a model: the user's messages, and the preferences that patterns match in them."""
+    user_texts = [record.text for record in records if record.source == "user"]
+    statements = [
+        preference for text in user_texts for preference in preferences(text) if preference.topic != ABOUT_ONESELF
+    ]
+    preference_items = [_preference_item(preference.text, preference.topic, EXPLICIT) for preference in statements]
+    return [_fact_item(text) for text in user_texts], preference_items
 
 
-def _made(found: Sequence[Item]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    facts = [_fact(item.text) for item in found if item.kind == "fact"]
-    liked = [
-        _preference(item.text, item.info["reasoning"], item.info["preference_type"])
-        for item in found
+def _format_items(extracted_items: Sequence[Item]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    facts = [_fact_item(item.text) for item in extracted_items if item.kind == "fact"]
+    preference_items = [
+        _preference_item(item.text, item.info["reasoning"], item.info["preference_type"])
+        for item in extracted_items
         if item.kind == "preference"
     ]
-    return facts, liked
+    return facts, preference_items
 
 
-def _fact(text: str) -> dict[str, Any]:
-    return {"memory_key": text[:_KEY], "memory_value": text, "memory_type": "UserMemory", "tags": []}
+def _fact_item(text: str) -> dict[str, Any]:
+    return {"memory_key": text[:_KEY_LENGTH], "memory_value": text, "memory_type": "UserMemory", "tags": []}
 
 
-def _preference(text: str, reasoning: str, type_: str) -> dict[str, Any]:
+def _preference_item(text: str, reasoning: str, type_: str) -> dict[str, Any]:
     return {"preference": text, "reasoning": reasoning, "preference_type": type_}

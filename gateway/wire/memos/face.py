@@ -1,4 +1,4 @@
-"""The MemOS face: both route families, joined. What each route does stands in the module that its name tells."""
+"""The MemOS API: the operations of both route families. Each module of this package defines its own routes."""
 
 from gateway.wire.memos.chat import ChatHandlers
 from gateway.wire.memos.envelope import Operation
@@ -15,7 +15,7 @@ __all__ = ["memos_operations"]
 
 
 def memos_operations(chats: ChatHandlers) -> list[Operation]:
-    """All operations of the face."""
+    """All operations of the MemOS API."""
     return [
         *chats.operations(),
         *playground_operations(),

@@ -1,4 +1,4 @@
-"""Memories in the shapes of MemOS' two families. Pure."""
+"""Serialization of memories in the formats of MemOS' client and native APIs. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ EMPTY_LISTS: Final[Mapping[str, Sequence[Any]]] = {
 }
 _SOURCE: Final = {"document": "file", "tool": "system"}
 _NEAR_COPY = 0.92
-_COMPARED = 100  # memories that others are compared with for near copies
+_MAX_COMPARED = 100  # memories that each further one is compared with for near copies
 _DETAIL_LISTS: Final = {
     "text": "memory_detail_list",
     "preference": "preference_detail_list",
@@ -48,10 +48,10 @@ def iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 
-def client_lists(found: Iterable[tuple[Record, float | None]]) -> dict[str, list[dict[str, Any]]]:
-    """Records and their relevance (None: not asked for) as the client's detail lists; each list is always there."""
+def client_lists(rows: Iterable[tuple[Record, float | None]]) -> dict[str, list[dict[str, Any]]]:
+    """Group records by type into the client's detail lists, all of which are present. Relevance None: not a search."""
     lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _DETAIL_LISTS.values()}
-    for record, relativity in found:
+    for record, relativity in rows:
         group = group_of(record.kind)
         lists[_DETAIL_LISTS[group]].append(_client_item(record, group, relativity))
     return lists
@@ -81,47 +81,47 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
             "reasoning": record.info.get("reasoning", ""),
         }
     if group == "tool":
-        return item | _tool(record)
+        return item | _tool_fields(record)
     if group == "skill":
-        return item | {"skill_value": _skill(record), "skill_url": "", "skill_type": "document"}
+        return item | {"skill_value": _skill_fields(record), "skill_url": "", "skill_type": "document"}
     return item | {
-        "memory_key": _key(record),
+        "memory_key": _memory_key(record),
         "memory_value": record.text,
         "memory_type": memory_type(record),
         "memory_view": "user" if record.source == "user" else record.source,
-        "title": _key(record),
+        "title": _memory_key(record),
         "content": record.text,
-        "sources": [_source(record)],
+        "sources": [_source_fields(record)],
     }
 
 
-def _tool(record: Record) -> dict[str, Any]:
-    """A call of a tool, or what calls of it teach."""
+def _tool_fields(record: Record) -> dict[str, Any]:
+    """Fields of a tool memory: a call of a tool, or experience extracted from calls."""
     worked, lesson = record.info.get("worked") is not False, record.text if LEARNT in record.info else ""
-    used = {
+    status = {
         "used_tool": record.info.get("used_tool", ""),
         "error_type": "" if worked else "failed",
         "success_rate": float(worked),
         "tool_experience": lesson,
     }
     kind = "ToolTrajectoryMemory"
-    return {"tool_type": kind, "tool_value": record.text, "tool_used_status": [used], "experience": lesson}
+    return {"tool_type": kind, "tool_value": record.text, "tool_used_status": [status], "experience": lesson}
 
 
-def _skill(record: Record) -> dict[str, Any]:
-    """A procedure; of one that was uploaded, its text."""
-    found = record.info.get("steps")
-    steps = [str(step) for step in found] if isinstance(found, list) else []
+def _skill_fields(record: Record) -> dict[str, Any]:
+    """Fields of a skill: its steps as a numbered procedure; an uploaded skill has its text instead."""
+    value = record.info.get("steps")
+    steps = [str(step) for step in value] if isinstance(value, list) else []
     procedure = "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1)) if steps else record.text
     empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
-    return {"name": _key(record), "description": record.text[:200], "procedure": procedure, **empty}
+    return {"name": _memory_key(record), "description": record.text[:200], "procedure": procedure, **empty}
 
 
-def _key(record: Record) -> str:
+def _memory_key(record: Record) -> str:
     return str(record.info.get("title") or record.text[:60])
 
 
-def _source(record: Record) -> dict[str, Any]:
+def _source_fields(record: Record) -> dict[str, Any]:
     if record.kind in ("document", "skill"):
         info = record.info
         file = {"file_ids": list(file_ids(record)), "name": info.get("file_name", "")}
@@ -137,14 +137,14 @@ def _source(record: Record) -> dict[str, Any]:
 
 
 def native_item(record: Record, relativity: float | None = None) -> dict[str, Any]:
-    """A memory as MemOS' own server returns it."""
+    """Serialize a memory as MemOS' own server does."""
     reference = f"[{record.id[:8]}]"
     metadata: dict[str, Any] = {
         "user_id": record.user_id,
         "session_id": record.session_id,
         "status": record.status,
         "type": record.kind,
-        "key": _key(record),
+        "key": _memory_key(record),
         "confidence": record.confidence,
         "source": _SOURCE.get(record.source, "conversation"),
         "tags": list(record.tags),
@@ -152,7 +152,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "created_at": iso(record.event_time),
         "updated_at": iso(record.updated_at),
         "memory_type": memory_type(record),
-        "sources": [_source(record)],
+        "sources": [_source_fields(record)],
         "embedding": [],
         "usage": [],
         "background": "",
@@ -184,39 +184,41 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
     return {"id": record.id, "memory": record.text, "ref_id": reference, "metadata": metadata}
 
 
-def history_of(record: Record, line: Sequence[Record] = ()) -> list[dict[str, Any]]:
-    """What a memory was before: those that it replaced and its earlier texts, as far as `line` (its chain) has them,
-    else the ids of what it replaced."""
-    if not line:
-        replaced = record.info.get(REPLACES)
-        return [{"archived_memory_id": id_} for id_ in replaced] if isinstance(replaced, list) else []
-    place = next((index for index, one in enumerate(line) if one.id == record.id), 0)
+def history_of(record: Record, chain: Sequence[Record] = ()) -> list[dict[str, Any]]:
+    """Version history of a memory: superseded memories and earlier texts, oldest first, from its version `chain`.
+
+    Without a chain, only the ids of the superseded memories.
+    """
+    if not chain:
+        replaced_ids = record.info.get(REPLACES)
+        return [{"archived_memory_id": id_} for id_ in replaced_ids] if isinstance(replaced_ids, list) else []
+    position = next((index for index, ancestor in enumerate(chain) if ancestor.id == record.id), 0)
     return [
         {
-            "archived_memory_id": one.id,
-            "memory": one.text,
-            "version": one.version,
-            "is_fast": one.kind == "turn",
+            "archived_memory_id": ancestor.id,
+            "memory": ancestor.text,
+            "version": ancestor.version,
+            "is_fast": ancestor.kind == "turn",
             "update_type": "feedback" if record.info.get("feedback") else "conflict",
-            "created_at": iso(one.event_time),
+            "created_at": iso(ancestor.event_time),
         }
-        for one in line[:place]
+        for ancestor in chain[:position]
     ]
 
 
 def native_groups(
-    found: Sequence[tuple[Record, float | None]], scopes: Sequence[Scope], group: str, *, is_wanted: bool = True
+    rows: Sequence[tuple[Record, float | None]], scopes: Sequence[Scope], group: str, *, is_wanted: bool = True
 ) -> list[dict[str, Any]]:
-    """The memories of a group by cube. Texts: no group for a cube without any; others: one for each cube."""
+    """The memories of one group by cube. Cubes without memories are left out of the text group only."""
     groups = []
     for scope in scopes if is_wanted else ():
-        own = [
+        items = [
             native_item(record, relativity)
-            for record, relativity in found
+            for record, relativity in rows
             if record.scope == scope.value and group_of(record.kind) == group
         ]
-        if own or group != "text":
-            groups.append({"cube_id": scope.cube_id, "memories": own, "total_nodes": len(own)})
+        if items or group != "text":
+            groups.append({"cube_id": scope.cube_id, "memories": items, "total_nodes": len(items)})
     return groups
 
 
@@ -232,39 +234,41 @@ def message_item(record: Record, text: str) -> dict[str, Any]:
 
 
 def preference_text(preferences: Sequence[Record]) -> str:
-    """Preferences as MemOS puts them into a prompt; an empty string if there are none."""
+    """Format preferences as MemOS does in a prompt; an empty string if there are none."""
     parts = []
     for heading, kind in (("Explicit Preference:", "explicit"), ("Implicit Preference:", "implicit")):
-        own = [one for one in preferences if str(one.info.get("preference_type", "explicit")).startswith(kind)]
-        if own:
-            parts.append("\n".join([heading, *(f"{n}. {one.text}" for n, one in enumerate(own, start=1))]))
+        matching = [
+            record for record in preferences if str(record.info.get("preference_type", "explicit")).startswith(kind)
+        ]
+        if matching:
+            parts.append("\n".join([heading, *(f"{n}. {record.text}" for n, record in enumerate(matching, start=1))]))
     return "\n".join(parts)
 
 
 def distinct(memories: Sequence[Memory]) -> list[Memory]:
-    """Without memories that say what one before them says, white space and case aside."""
+    """Drop memories with the same text as an earlier one of their group, ignoring case, punctuation and white space."""
     seen: set[tuple[str, str]] = set()
-    kept = []
+    unique = []
     for memory in memories:
-        name = (group_of(memory.record.kind), re.sub(r"\W+", "", memory.record.text.casefold()))
-        if name not in seen:
-            seen.add(name)
-            kept.append(memory)
-    return kept
+        key = (group_of(memory.record.kind), re.sub(r"\W+", "", memory.record.text.casefold()))
+        if key not in seen:
+            seen.add(key)
+            unique.append(memory)
+    return unique
 
 
 def without_copies(memories: Sequence[Memory]) -> list[Memory]:
-    """Also without near copies: texts that share nearly all of their words with a better one."""
-    kept: list[Memory] = []
+    """Drop copies and near copies: texts that share nearly all of their words with a better-ranked one."""
+    unique: list[Memory] = []
     seen: list[tuple[str, frozenset[str]]] = []
     for memory in distinct(memories):
         group, words = group_of(memory.record.kind), frozenset(terms(memory.record.text))
-        if not words or not any(group == other and _is_near(words, others) for other, others in seen):
-            kept.append(memory)
-            if len(seen) < _COMPARED:
+        if not words or not any(group == other and _is_near_copy(words, others) for other, others in seen):
+            unique.append(memory)
+            if len(seen) < _MAX_COMPARED:
                 seen.append((group, words))
-    return kept
+    return unique
 
 
-def _is_near(words: frozenset[str], others: frozenset[str]) -> bool:
+def _is_near_copy(words: frozenset[str], others: frozenset[str]) -> bool:
     return bool(others) and len(words & others) >= _NEAR_COPY * len(words | others)

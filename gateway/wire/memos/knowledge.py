@@ -1,4 +1,4 @@
-"""Knowledge bases with their files, and cubes."""
+"""Routes for knowledge bases with their files, and for cubes."""
 
 import asyncio
 import base64
@@ -74,18 +74,18 @@ def knowledge_operations() -> list[Operation]:
     ]
 
 
-async def create_knowledge_base(call: Call, asked: CreateKnowledgeBaseRequest) -> dict[str, Any]:
+async def create_knowledge_base(call: Call, request: CreateKnowledgeBaseRequest) -> dict[str, Any]:
     call.require_project_key()
     id_ = f"kb-{call.request_id[:24]}"
-    value = {"name": asked.knowledgebase_name, "description": asked.knowledgebase_description}
+    value = {"name": request.knowledgebase_name, "description": request.knowledgebase_description}
     await call.desk.registry.put_item(call.tenant, KNOWLEDGE, id_, value)
     await call.desk.registry.add_scopes([knowledge_scope(call.tenant, id_)])
     return {"id": id_, **value}
 
 
-async def delete_knowledge_base(call: Call, asked: DeleteKnowledgeBaseRequest) -> dict[str, Any]:
+async def delete_knowledge_base(call: Call, request: DeleteKnowledgeBaseRequest) -> dict[str, Any]:
     call.require_project_key()
-    desk, scope = call.desk, await _knowledge_base(call, asked.knowledgebase_id)
+    desk, scope = call.desk, await _require_knowledge_base(call, request.knowledgebase_id)
     for file in await desk.registry.files(call.tenant, cube_id=scope.cube_id):
         await desk.registry.end_file(call.tenant, file.id, DELETING)
     await desk.library.delete(await desk.library.records(scope))
@@ -100,9 +100,9 @@ async def list_knowledge_bases(call: Call, _: None) -> list[dict[str, Any]]:
     return [{"id": item.id, **item.value} for item in items]
 
 
-async def add_files(call: Call, asked: AddFilesRequest | None) -> list[dict[str, Any]]:
+async def add_files(call: Call, request: AddFilesRequest | None) -> list[dict[str, Any]]:
     call.require_project_key()
-    files = await (_form_files(call) if asked is None else _json_files(call, asked))
+    files = await (_form_files(call) if request is None else _json_files(call, request))
     desk = call.desk
     await desk.registry.put_files(call.tenant, files)
     desk.intake.wake()
@@ -118,23 +118,23 @@ async def add_files(call: Call, asked: AddFilesRequest | None) -> list[dict[str,
     ]
 
 
-async def _json_files(call: Call, asked: AddFilesRequest) -> list[tuple[Document, bytes]]:
-    scope = await _knowledge_base(call, asked.knowledgebase_id)
+async def _json_files(call: Call, request: AddFilesRequest) -> list[tuple[Document, bytes]]:
+    scope = await _require_knowledge_base(call, request.knowledgebase_id)
     files = []
-    for index, one in enumerate(asked.file):
+    for index, entry in enumerate(request.file):
         path = f"file[{index}].content"
-        if one.content.startswith(("http://", "https://")):
-            content = await _fetched(call, one.content, path)
+        if entry.content.startswith(("http://", "https://")):
+            content = await _fetch_url(call, entry.content, path)
         else:
             try:
-                content = base64.b64decode(one.content.partition("base64,")[2] or one.content, validate=True)
+                content = base64.b64decode(entry.content.partition("base64,")[2] or entry.content, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadRequest(f"{path}: is neither base64 nor a web address", param=path) from error
-        files.append(_document(call, scope, (one.name, one.type, index), content))
+        files.append(_build_document(call, scope, (entry.name, entry.type, index), content))
     return files
 
 
-async def _fetched(call: Call, url: str, path: str) -> bytes:
+async def _fetch_url(call: Call, url: str, path: str) -> bytes:
     config = call.desk.config.memory.documents
     if not config.allow_urls:
         raise BadRequest(f"{path}: web addresses are not allowed here; send the content in base64", param=path)
@@ -146,14 +146,14 @@ async def _fetched(call: Call, url: str, path: str) -> bytes:
 
 async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
     request = call.request
-    asked = {
+    fields = {
         "knowledgebase_id": request.query.get("knowledgebase_id", ""),
         "type": request.query.get("type", "document"),
     }
-    if asked["type"] not in ("document", "skill"):
+    if fields["type"] not in ("document", "skill"):
         raise BadRequest("type: must be document or skill", param="type")
-    scope = await _knowledge_base(call, asked["knowledgebase_id"])
-    most = call.desk.config.limits.body_mb * 2**20
+    scope = await _require_knowledge_base(call, fields["knowledgebase_id"])
+    max_bytes = call.desk.config.limits.body_mb * 2**20
     files: list[tuple[Document, bytes]] = []
     size = 0
     try:
@@ -167,10 +167,12 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
                     content += chunk
                     size += len(chunk)
                     place_of(request).take_bytes(len(chunk))
-                    if size > most:
+                    if size > max_bytes:
                         raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
                 if part.filename is not None:
-                    files.append(_document(call, scope, (part.filename, asked["type"], len(files)), bytes(content)))
+                    files.append(
+                        _build_document(call, scope, (part.filename, fields["type"], len(files)), bytes(content))
+                    )
                 if len(files) > _MAX_FILES:
                     raise BadRequest(f"file: at most {_MAX_FILES} files at once", param="file")
     except TimeoutError as error:
@@ -182,12 +184,14 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
     return files
 
 
-def _document(call: Call, scope: Scope, named: tuple[str, str, int], content: bytes) -> tuple[Document, bytes]:
-    """A file to take in; `named` are its name, its kind and its place among others."""
-    name, kind, index = named
-    most = call.desk.config.memory.documents.max_mb
-    if len(content) > most * 2**20:
-        raise TooLarge(f"file[{index}]: has more than {most} MiB")
+def _build_document(
+    call: Call, scope: Scope, file_info: tuple[str, str, int], content: bytes
+) -> tuple[Document, bytes]:
+    """Build the document of a file to ingest. `file_info`: its name, its kind and its index in the request."""
+    name, kind, index = file_info
+    max_mb = call.desk.config.memory.documents.max_mb
+    if len(content) > max_mb * 2**20:
+        raise TooLarge(f"file[{index}]: has more than {max_mb} MiB")
     if not content:
         raise BadRequest(f"file[{index}]: is empty", param="file")
     id_ = f"file-{call.request_id[:24]}-{index}"
@@ -205,65 +209,72 @@ def _document(call: Call, scope: Scope, named: tuple[str, str, int], content: by
     )
 
 
-async def get_files(call: Call, asked: GetFilesRequest) -> dict[str, Any]:
-    if asked.knowledgebase_id:
-        scope = await _knowledge_base(call, asked.knowledgebase_id)
+async def get_files(call: Call, request: GetFilesRequest) -> dict[str, Any]:
+    if request.knowledgebase_id:
+        scope = await _require_knowledge_base(call, request.knowledgebase_id)
         files = await call.desk.registry.files(call.tenant, cube_id=scope.cube_id)
     else:
-        files = await call.desk.registry.files(call.tenant, ids=asked.file_ids)
-    files = [file for file in files if asked.type in (None, file.kind)]
-    begin = (asked.page - 1) * asked.page_size
-    shown = [
-        {"id": one.id, "name": one.name, "size": one.size, "status": one.status, "type": one.kind, "error": one.error}
-        for one in files[begin : begin + asked.page_size]
+        files = await call.desk.registry.files(call.tenant, ids=request.file_ids)
+    files = [file for file in files if request.type in (None, file.kind)]
+    start = (request.page - 1) * request.page_size
+    details = [
+        {
+            "id": file.id,
+            "name": file.name,
+            "size": file.size,
+            "status": file.status,
+            "type": file.kind,
+            "error": file.error,
+        }
+        for file in files[start : start + request.page_size]
     ]
-    return {"file_detail_list": shown, "total": len(files), "page": asked.page, "page_size": asked.page_size}
+    return {"file_detail_list": details, "total": len(files), "page": request.page, "page_size": request.page_size}
 
 
-async def delete_files(call: Call, asked: DeleteFilesRequest) -> dict[str, Any]:
+async def delete_files(call: Call, request: DeleteFilesRequest) -> dict[str, Any]:
     call.require_project_key()
     desk = call.desk
-    files = await desk.registry.files(call.tenant, ids=asked.file_ids)
+    files = await desk.registry.files(call.tenant, ids=request.file_ids)
     if not files:
         raise NotFound("there is no file of these ids", param="file_ids")
     for file in files:
         await desk.registry.end_file(call.tenant, file.id, DELETING)
         await desk.library.delete_file(knowledge_scope(call.tenant, file.cube_id), file.id)
-    desk.intake.wake()  # it looks once more, and then forgets the file
+    desk.intake.wake()  # ingestion checks the file once more, then drops it
     return {"success": True}
 
 
-async def _knowledge_base(call: Call, id_: str) -> Scope:
+async def _require_knowledge_base(call: Call, id_: str) -> Scope:
     if await call.desk.registry.item(call.tenant, KNOWLEDGE, id_) is None:
         raise NotFound("knowledgebase_id: there is no knowledge base of this id", param="knowledgebase_id")
     return knowledge_scope(call.tenant, id_)
 
 
-async def create_cube(call: Call, asked: CreateCubeRequest) -> dict[str, Any]:
-    owner = call.user(asked.owner_id)
-    cube_id = checked_id(asked.cube_id or asked.cube_name, "cube_id")
+async def create_cube(call: Call, request: CreateCubeRequest) -> dict[str, Any]:
+    owner = call.user(request.owner_id)
+    cube_id = checked_id(request.cube_id or request.cube_name, "cube_id")
     await call.desk.registry.add_scopes(cube_scopes(call.tenant, owner, [cube_id]))
-    return {"cube_id": cube_id, "cube_name": asked.cube_name, "owner_id": owner}
+    return {"cube_id": cube_id, "cube_name": request.cube_name, "owner_id": owner}
 
 
-async def register_cube(call: Call, asked: RegisterCubeRequest) -> dict[str, Any]:
-    cube_id = checked_id(asked.mem_cube_id or asked.mem_cube_name_or_path, "mem_cube_id")
-    if asked.user_id:
-        await call.desk.registry.add_scopes(cube_scopes(call.tenant, call.user(asked.user_id), [cube_id]))
-    return {"cube_id": cube_id, "cube_name_or_path": asked.mem_cube_name_or_path}
+async def register_cube(call: Call, request: RegisterCubeRequest) -> dict[str, Any]:
+    cube_id = checked_id(request.mem_cube_id or request.mem_cube_name_or_path, "mem_cube_id")
+    if request.user_id:
+        await call.desk.registry.add_scopes(cube_scopes(call.tenant, call.user(request.user_id), [cube_id]))
+    return {"cube_id": cube_id, "cube_name_or_path": request.mem_cube_name_or_path}
 
 
-async def exists_cube(call: Call, asked: CubeRequest) -> dict[str, bool]:
-    found = await call.desk.registry.scopes_of_cube(call.tenant, asked.mem_cube_id)
+async def exists_cube(call: Call, request: CubeRequest) -> dict[str, bool]:
+    scopes = await call.desk.registry.scopes_of_cube(call.tenant, request.mem_cube_id)
     pinned = call.principal.user
     return {
-        asked.mem_cube_id: any(
-            pinned is None or scope.owner == pinned or scope.kind is ScopeKind.KNOWLEDGE for scope in found
+        request.mem_cube_id: any(
+            pinned is None or scope.owner == pinned or scope.kind is ScopeKind.KNOWLEDGE for scope in scopes
         )
     }
 
 
-async def names_by_ids(call: Call, asked: MemoryIdsRequest) -> dict[str, str | None]:
-    found = await call.desk.library.find(call.principal, asked.memory_ids)
-    names = {record.id: record.cube_id for record in found}
-    return {id_: names.get(plain_id(id_)) for id_ in asked.memory_ids}
+async def names_by_ids(call: Call, request: MemoryIdsRequest) -> dict[str, str | None]:
+    records = await call.desk.library.find(call.principal, request.memory_ids)
+    names = {record.id: record.cube_id for record in records}
+    return {id_: names.get(plain_id(id_)) for id_ in request.memory_ids}

@@ -1,4 +1,4 @@
-"""The bodies of the MemOS routes that look after memories: reading, changing, deleting, knowledge bases, profiles."""
+"""Request bodies of the MemOS routes that manage memories: read, update, delete, knowledge bases, profiles."""
 
 from typing import Any, Literal, Self
 
@@ -48,7 +48,7 @@ class GetRequest(ScopedRequest):
     page_size: int = Field(10, ge=1, le=50, description="`size`")
 
     @model_validator(mode="after")
-    def _one_subject(self) -> Self:
+    def _check_single_subject(self) -> Self:
         if bool(self.user_id) == bool(self.agent_id):
             raise ValueError("exactly one of user_id and agent_id is needed")
         return self
@@ -65,7 +65,7 @@ class GetCubeRequest(ScopedRequest):
     page_size: int | None = Field(None, ge=1, le=10_000)
 
     @model_validator(mode="after")
-    def _some_subject(self) -> Self:
+    def _check_subject(self) -> Self:
         if not self.mem_cube_id and not self.user_id:
             raise ValueError("mem_cube_id: is needed")
         return self
@@ -98,7 +98,7 @@ class UpdateRequest(Body):
     status: _Status | None = None
 
     @model_validator(mode="after")
-    def _some_change(self) -> Self:
+    def _check_change(self) -> Self:
         if self.content is None and self.title is None and self.status is None:
             raise ValueError("at least one of content, title and status is needed")
         return self
@@ -119,7 +119,7 @@ class DeleteRequest(Body):
     memory_type: str | None = None
 
     @model_validator(mode="after")
-    def _one_mode(self) -> Self:
+    def _check_single_mode(self) -> Self:
         if self.filter == {}:
             raise ValueError("filter: an empty filter would delete everything; name what is to go")
         by_condition = bool(self.agent_id or self.session_id or self.filter or (self.user_id and not self.memory_ids))
@@ -146,7 +146,7 @@ class FeedbackRequest(ScopedRequest):
     async_mode: bool | Literal["async", "sync"] = True
 
     @model_validator(mode="after")
-    def _some_subject(self) -> Self:
+    def _check_subject(self) -> Self:
         if not self.user_id and not self.agent_id:
             raise ValueError("user_id or agent_id is needed")
         return self
@@ -167,12 +167,12 @@ class NativeFeedbackRequest(ScopedRequest):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """`info` without the names that mean something to the memory itself."""
+        """`info` without the names of built-in fields of a memory."""
         return {name: value for name, value in self.info.items() if name not in BUILT_IN}
 
     @field_validator("async_mode", mode="before")
     @classmethod
-    def _mode_name(cls, value: Any) -> Any:
+    def _normalize_mode(cls, value: Any) -> Any:
         return ("async" if value else "sync") if isinstance(value, bool) else value
 
 
@@ -208,7 +208,7 @@ class GetFilesRequest(Body):
     page_size: int = Field(10, ge=1, le=200)
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_selector(self) -> Self:
         if bool(self.file_ids) == bool(self.knowledgebase_id):
             raise ValueError("exactly one of file_ids and knowledgebase_id is needed")
         return self
@@ -245,7 +245,7 @@ class ProfileRequest(Body):
     remove_fields: Ids = Field((), max_length=200)
 
     @model_validator(mode="after")
-    def _one_subject(self) -> Self:
+    def _check_single_subject(self) -> Self:
         if bool(self.user_id) == bool(self.agent_id):
             raise ValueError("exactly one of user_id and agent_id is needed")
         return self

@@ -1,4 +1,4 @@
-"""Searching and adding memories, in both families."""
+"""Routes that search and add memories, in both route families."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_o
 from gateway.wire.dialects.calls import calls_in
 from gateway.wire.dialects.chat import text_of
 from gateway.wire.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
-from gateway.wire.memos.extracting import extracted
+from gateway.wire.memos.extracting import extract_and_store
 from gateway.wire.memos.feedback import give_feedback
 from gateway.wire.memos.items import (
     EMPTY_LISTS,
@@ -33,7 +33,7 @@ from gateway.wire.memos.models import AddRequest, SearchRequest, said_at, said_o
 
 __all__ = ["memory_operations"]
 
-_FIRST_CALL = 10_000  # place of the first call of a tool among the records of a request
+_FIRST_CALL_INDEX = 10_000  # index of the first tool call among the records of a request
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
 
@@ -46,120 +46,124 @@ def memory_operations() -> list[Operation]:
     ]
 
 
-async def search_memory(call: Call, asked: SearchRequest) -> dict[str, Any]:
-    _, memories = await _searched(call, asked)
+async def search_memory(call: Call, request: SearchRequest) -> dict[str, Any]:
+    _, memories = await _run_search(call, request)
     lists = client_lists((memory.record, memory.relativity) for memory in memories)
     data: dict[str, Any] = {**lists, **EMPTY_LISTS}
     profiles = await call.desk.registry.items(call.tenant, PROFILE)
     data["profile_detail_list"] = [
         {"id": item.id, **item.value}
         for item in profiles
-        if item.value.get("user_id") in asked.users
-        or (item.value.get("agent_id") in asked.agents and not call.principal.user)
+        if item.value.get("user_id") in request.users
+        or (item.value.get("agent_id") in request.agents and not call.principal.user)
     ]
     data["preference_note"] = PREFERENCE_NOTE if lists["preference_detail_list"] else ""
     return data
 
 
-async def search(call: Call, asked: SearchRequest) -> dict[str, Any]:
-    access, memories = await _searched(call, asked)
-    found = [(memory.record, memory.relativity) for memory in memories]
-    liked = [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
+async def search(call: Call, request: SearchRequest) -> dict[str, Any]:
+    access, memories = await _run_search(call, request)
+    rows = [(memory.record, memory.relativity) for memory in memories]
+    preferences = [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
     scopes = access.identity.reads
     data = {
-        "text_mem": native_groups(found, scopes, "text"),
-        "pref_mem": native_groups(found, scopes, "preference"),
-        "tool_mem": native_groups(found, scopes, "tool"),
-        "skill_mem": native_groups(found, scopes, "skill"),
+        "text_mem": native_groups(rows, scopes, "text"),
+        "pref_mem": native_groups(rows, scopes, "preference"),
+        "tool_mem": native_groups(rows, scopes, "tool"),
+        "skill_mem": native_groups(rows, scopes, "skill"),
         "act_mem": [],
         "para_mem": [],
-        "pref_note": PREFERENCE_NOTE if liked else "",
+        "pref_note": PREFERENCE_NOTE if preferences else "",
     }
-    return data | ({"pref_string": preference_text(liked)} if liked else {})
+    return data | ({"pref_string": preference_text(preferences)} if preferences else {})
 
 
-async def _searched(call: Call, asked: SearchRequest) -> tuple[Access, list[Memory]]:
-    access = await call.access(asked)
+async def _run_search(call: Call, request: SearchRequest) -> tuple[Access, list[Memory]]:
+    access = await call.access(request)
     defaults = await call.desk.defaults.of(call.tenant)
-    most = MOST_ON_CLIENT_ROUTES if call.is_client else 1000
-    texts = asked.top_k or call.usual_texts
-    has_tools = (not call.is_client) if asked.search_tool_memory is None else asked.search_tool_memory
-    has_skills = (not call.is_client) if asked.include_skill_memory is None else asked.include_skill_memory
-    spare = 1 if asked.dedup == "no" else 3  # as many more, so that copies leave enough
-    wanted = Wanted(
-        text=min(texts, most) * spare,
-        preference=min(asked.pref_top_k, most) * spare if asked.include_preference else 0,
-        tool=min(asked.tool_mem_top_k, most) if has_tools else 0,
-        skill=min(asked.skill_mem_top_k, most) if has_skills else 0,
-        min_relativity=defaults.relativity if asked.relativity is None else asked.relativity,
-        threshold=asked.threshold,
-        is_fine=asked.mode == "fine",
+    limit = MOST_ON_CLIENT_ROUTES if call.is_client else 1000
+    texts = request.top_k or call.usual_texts
+    has_tools = (not call.is_client) if request.search_tool_memory is None else request.search_tool_memory
+    has_skills = (not call.is_client) if request.include_skill_memory is None else request.include_skill_memory
+    oversampling = 1 if request.dedup == "no" else 3  # factor, so that enough memories are left after deduplication
+    options = Wanted(
+        text=min(texts, limit) * oversampling,
+        preference=min(request.pref_top_k, limit) * oversampling if request.include_preference else 0,
+        tool=min(request.tool_mem_top_k, limit) if has_tools else 0,
+        skill=min(request.skill_mem_top_k, limit) if has_skills else 0,
+        min_relativity=defaults.relativity if request.relativity is None else request.relativity,
+        threshold=request.threshold,
+        is_fine=request.mode == "fine",
         allows=access.by_scope,
-        now=_now(asked),
+        now=_reference_time(request),
     )
-    said = [text_of(message.get("content")) for message in asked.chat_history or () if message.get("role") == "user"]
-    if asked.search_memory_type not in _ALL_TYPES:
-        wanted = replace(wanted, allows=_of_type(access, asked.search_memory_type))
-    memories = await call.search(access, asked.query, wanted, said[-1] if said else "")
-    if asked.source == "plugin":
+    user_texts = [
+        text_of(message.get("content")) for message in request.chat_history or () if message.get("role") == "user"
+    ]
+    if request.search_memory_type not in _ALL_TYPES:
+        options = replace(options, allows=_filter_by_type(access, request.search_memory_type))
+    memories = await call.search(access, request.query, options, user_texts[-1] if user_texts else "")
+    if request.source == "plugin":
         memories = [memory for memory in memories if memory.relativity > 0]
-    if asked.dedup != "no":
-        work = distinct if asked.dedup == "equal" else without_copies
+    if request.dedup != "no":
+        deduplicate = distinct if request.dedup == "equal" else without_copies
         size = sum(len(memory.record.text) for memory in memories)
-        memories = await offload(partial(work, memories), size)
-    limits = {"text": min(texts, most), "preference": min(asked.pref_top_k, most)}
-    # ranking knows more than relevance (time, neighbours), but clients read the order by the number that they see
-    return access, sorted(_limited(memories, limits), key=lambda memory: -round(memory.relativity, 4))
+        memories = await offload(partial(deduplicate, memories), size)
+    limits = {"text": min(texts, limit), "preference": min(request.pref_top_k, limit)}
+    # ranking considers more than relevance (time, neighbours), but clients expect the order of the relevance they see
+    return access, sorted(_apply_limits(memories, limits), key=lambda memory: -round(memory.relativity, 4))
 
 
-def _now(asked: SearchRequest) -> float | None:
-    """The moment that "yesterday" is seen from. Raises BadRequest."""
+def _reference_time(request: SearchRequest) -> float | None:
+    """The time that "yesterday" in the query is relative to; None: now. Raises BadRequest."""
     try:
-        return said_at({"chat_time": asked.reference_time}, 0.0) or None
+        return said_at({"chat_time": request.reference_time}, 0.0) or None
     except ValueError as error:
         message = "reference_time: must be a time with its date, e.g. 2026-05-08T13:56:00"
         raise BadRequest(message, code="invalid_parameter", param="reference_time") from error
 
 
-def _of_type(access: Access, wanted: str) -> dict[str, Callable[[Record], bool]]:
-    """The filter of each scope, for one type of memory."""
+def _filter_by_type(access: Access, type_name: str) -> dict[str, Callable[[Record], bool]]:
+    """Restrict the filter of each scope to one type of memory."""
 
-    def both(allows: Callable[[Record], bool] | None) -> Callable[[Record], bool]:
-        return lambda record: memory_type(record) == wanted and (allows is None or allows(record))
+    def build_filter(allows: Callable[[Record], bool] | None) -> Callable[[Record], bool]:
+        return lambda record: memory_type(record) == type_name and (allows is None or allows(record))
 
-    return {scope.value: both(access.allows(scope)) for scope in access.identity.reads}
+    return {scope.value: build_filter(access.allows(scope)) for scope in access.identity.reads}
 
 
-def _limited(memories: Sequence[Memory], limits: Mapping[str, int]) -> list[Memory]:
-    """At most so many of a group; of the texts, files have half at the most where conversations could fill the rest."""
-    said = sum(group_of(one.record.kind) == "text" and one.record.kind != "document" for one in memories)
-    left = {**limits, "document": max(limits["text"] // 2, limits["text"] - said)}
-    kept = []
+def _apply_limits(memories: Sequence[Memory], limits: Mapping[str, int]) -> list[Memory]:
+    """Cut each group to its limit. Files fill at most half of the texts if conversations can fill the rest."""
+    message_count = sum(
+        group_of(memory.record.kind) == "text" and memory.record.kind != "document" for memory in memories
+    )
+    remaining = {**limits, "document": max(limits["text"] // 2, limits["text"] - message_count)}
+    selected = []
     for memory in memories:
-        names = [name for name in (group_of(memory.record.kind), memory.record.kind) if name in left]
-        if all(left[name] > 0 for name in names):
-            kept.append(memory)
+        names = [name for name in (group_of(memory.record.kind), memory.record.kind) if name in remaining]
+        if all(remaining[name] > 0 for name in names):
+            selected.append(memory)
             for name in dict.fromkeys(names):
-                left[name] -= 1
-    return kept
+                remaining[name] -= 1
+    return selected
 
 
-async def add_message(call: Call, asked: AddRequest) -> dict[str, Any]:
-    access, turn, _ = await _added(call, asked)
+async def add_message(call: Call, request: AddRequest) -> dict[str, Any]:
+    access, turn, _ = await _store_messages(call, request)
     task_id = await call.begin_task(turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
-    if asked.async_mode == "async":
+    if request.async_mode == "async":
         return {"success": True, "task_id": task_id, "status": "running"}
     await call.wait_until_found()
     return {"success": True, "task_id": task_id, "status": "completed"}
 
 
-async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
-    """Remember messages. With `async_mode: sync` they can be found when the call returns."""
-    access, turn, kept = await _added(call, asked)
-    await call.begin_task(asked.task_id or turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
-    if asked.async_mode == "sync" and asked.mode == "fine":
-        kept = [*kept, *await extracted(call, access, turn, kept)]
-    if asked.async_mode == "sync":
+async def add(call: Call, request: AddRequest) -> list[dict[str, Any]]:
+    """Store messages. With `async_mode: sync` they can be found when the call returns."""
+    access, turn, records = await _store_messages(call, request)
+    await call.begin_task(request.task_id or turn.id, access.identity.user_id, access.identity.writes[0].cube_id)
+    if request.async_mode == "sync" and request.mode == "fine":
+        records = [*records, *await extract_and_store(call, access, turn, records)]
+    if request.async_mode == "sync":
         await call.wait_until_found()
     return [
         {
@@ -168,69 +172,69 @@ async def add(call: Call, asked: AddRequest) -> list[dict[str, Any]]:
             "memory_type": memory_type(record),
             "cube_id": record.cube_id,
         }
-        for record in kept
+        for record in records
     ]
 
 
-async def _added(call: Call, asked: AddRequest) -> tuple[Access, Turn, list[Record]]:
-    access = await call.access(asked)
+async def _store_messages(call: Call, request: AddRequest) -> tuple[Access, Turn, list[Record]]:
+    access = await call.access(request)
     turn = replace(
         call.turn(access.identity),
-        tags=asked.custom_tags,
-        metadata=asked.metadata,
-        agent_id=asked.agent,
-        app_id=asked.app_id,
+        tags=request.custom_tags,
+        metadata=request.metadata,
+        agent_id=request.agent,
+        app_id=request.app_id,
     )
-    messages = asked.messages
-    if asked.is_feedback:
-        messages = await _without_feedback(call, access, asked)
+    messages = request.messages
+    if request.is_feedback:
+        messages = await _apply_feedback(call, access, request)
 
-    def make() -> list[Record]:
+    def build() -> list[Record]:
         return [
             record
             for scope in access.identity.writes
             for index, message in enumerate(messages)
-            for record in _records(call, turn, scope, asked, (index, message))
+            for record in _build_records(call, turn, scope, request, (index, message))
         ]
 
-    records = await offload(make, sum(len(text_of(message.get("content"))) for message in messages))
+    records = await offload(build, sum(len(text_of(message.get("content"))) for message in messages))
     calls = calls_in(messages)
     for scope in access.identity.writes:
-        records += call.desk.remember.calls_of(turn, scope, calls, _FIRST_CALL)
-    records += await _file_records(turn, access, asked)
+        records += call.desk.remember.calls_of(turn, scope, calls, _FIRST_CALL_INDEX)
+    records += await _build_file_records(turn, access, request)
     if not records:
-        if asked.is_feedback:
+        if request.is_feedback:
             return access, turn, []
         raise BadRequest("messages: there is no text of the user or the assistant in them", param="messages")
-    if call.is_client:  # which asks again when it is impatient
+    if call.is_client:  # the MemOS client retries after a timeout
         records = call.desk.remember.without_repeated(records)
     return access, turn, await call.keep(turn, records) if records else []
 
 
-def _records(
-    call: Call, turn: Turn, scope: Scope, asked: AddRequest, numbered: tuple[int, Mapping[str, Any]]
+def _build_records(
+    call: Call, turn: Turn, scope: Scope, request: AddRequest, indexed_message: tuple[int, Mapping[str, Any]]
 ) -> list[Record]:
-    """What a message says."""
-    index, message = numbered
+    """Build the record of a message: none for tool messages or without text."""
+    index, message = indexed_message
     if message["role"] not in ("user", "assistant"):
         return []
     offset, correction = said_offset(message, call.desk.remember.zone)
     at = said_at(message, turn.received_at) + correction
-    found = []
+    records = []
     text = text_of(message.get("content")).strip()
     if text:
-        told = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
-        info = {name: str(value) for name, value in told.items() if value}
-        made = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, offset=offset, index=index)
-        agent = scope.cube_id if scope.kind is ScopeKind.AGENT else made.agent_id
-        found.append(replace(made, user_id=scope.owner or made.user_id, agent_id=agent))
-    return found
+        fields = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
+        info = {name: str(value) for name, value in fields.items() if value}
+        record = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, offset=offset, index=index)
+        agent = scope.cube_id if scope.kind is ScopeKind.AGENT else record.agent_id
+        records.append(replace(record, user_id=scope.owner or record.user_id, agent_id=agent))
+    return records
 
 
-async def _file_records(turn: Turn, access: Access, asked: AddRequest) -> list[Record]:
-    """The files in messages, as memories in each scope that is written to."""
+async def _build_file_records(turn: Turn, access: Access, request: AddRequest) -> list[Record]:
+    """Build records from the files in messages, for each scope that is written to."""
     records: list[Record] = []
-    for index, message in enumerate(asked.messages):
+    for index, message in enumerate(request.messages):
         content = message.get("content")
         for number, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, dict) and part.get("type") == "file":
@@ -238,7 +242,7 @@ async def _file_records(turn: Turn, access: Access, asked: AddRequest) -> list[R
                 document, pieces = await _read_file(turn, part.get("file"), path)
                 for scope in access.identity.writes:
                     records += document_records(scope, document, pieces, turn.received_at)
-    return [replace(one, tags=asked.custom_tags, metadata=asked.metadata) for one in records]
+    return [replace(record, tags=request.custom_tags, metadata=request.metadata) for record in records]
 
 
 async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[Piece]]:
@@ -259,12 +263,12 @@ async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[P
     ), pieces
 
 
-async def _without_feedback(call: Call, access: Access, asked: AddRequest) -> list[dict[str, Any]]:
-    """The last user message is feedback on the ones before: it is given, the others are remembered."""
-    index = max((i for i, message in enumerate(asked.messages) if message["role"] == "user"), default=None)
+async def _apply_feedback(call: Call, access: Access, request: AddRequest) -> list[dict[str, Any]]:
+    """Apply the last user message as feedback on the messages before it. Returns those, which are to be stored."""
+    index = max((i for i, message in enumerate(request.messages) if message["role"] == "user"), default=None)
     if index is None:
         raise BadRequest("messages: feedback needs a message of the user", param="messages")
-    feedback = text_of(asked.messages[index].get("content")).strip()
-    before = asked.messages[:index]
+    feedback = text_of(request.messages[index].get("content")).strip()
+    before = request.messages[:index]
     await give_feedback(call, access, feedback, history=before)
     return before

@@ -1,5 +1,7 @@
-"""The bodies of the MemOS routes. One model an operation, both vocabularies: where a thing has two names the native
-one wins, and an explicit null counts as absent. Unknown fields are ignored, as MemOS does.
+"""Request bodies of the MemOS routes that chat, search and add.
+
+One model per operation accepts the field names of both APIs: if both are sent, the native one wins. An explicit null
+counts as absent. Unknown fields are ignored, as MemOS does.
 """
 
 import contextlib
@@ -31,14 +33,14 @@ _MAX_QUERY = 65_536
 _EARLIEST, _LATEST = -2_208_988_800, 7_258_118_400  # 1900-01-01 and 2200-01-01
 _DAYS = ("%d %B, %Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%Y/%m/%d", "%Y/%m/%d (%a)", "%Y年%m月%d日")
 _CLOCKS = ("%H:%M", "%H:%M:%S", "%I:%M %p")
-_TIME_FORMS: Final = (
+_TIME_FORMATS: Final = (
     *_DAYS,
     *(f"{day} {clock}" for day in _DAYS for clock in _CLOCKS),
     *(f"{clock} on {day}" for day in _DAYS for clock in _CLOCKS),
 )
 _B = TypeVar("_B", bound="Body")
 
-_SAME: Final = {
+_ALIASES: Final = {
     "session_id": "conversation_id",
     "top_k": "memory_limit_number",
     "pref_top_k": "preference_limit_number",
@@ -59,26 +61,26 @@ Query = Annotated[str, Field(min_length=1, max_length=_MAX_QUERY, pattern=r"\S",
 
 
 class Body(BaseModel):
-    """What all have: one vocabulary, and no nulls."""
+    """Base of all request bodies: maps client field names to native ones, and drops nulls."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod
-    def _one_vocabulary(cls, data: Any) -> Any:
+    def _unify_field_names(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValueError("the body must be a JSON object")
         if "dedup" in data and data["dedup"] is None:
-            data = {**data, "dedup": "equal"}  # the one field whose null means something
+            data = {**data, "dedup": "equal"}  # the only field whose null has a meaning
         data = {key: value for key, value in data.items() if value is not None}
-        for native, other in _SAME.items():
-            if other in data and data.get(native, "") == "":
-                data[native] = data[other]
+        for native, alias in _ALIASES.items():
+            if alias in data and data.get(native, "") == "":
+                data[native] = data[alias]
         return data
 
 
 class ScopedRequest(Body):
-    """Whose memory: a user or an agent, in which conversation; which cubes are read and written."""
+    """Base of requests with scopes: user or agent, conversation, cubes to read and to write, filter."""
 
     user_id: str | tuple[str, ...] | None = Field(None, description="The user; their own cube has the same id.")
     agent_id: str | tuple[str, ...] = Field("", description="Metadata, and the subject where no user is named.")
@@ -94,43 +96,43 @@ class ScopedRequest(Body):
 
     @field_validator("session_id", "mem_cube_id", "user_id")
     @classmethod
-    def _none_if_empty(cls, value: Any) -> Any:
+    def _empty_to_none(cls, value: Any) -> Any:
         return value or None
 
     @field_validator("user_id", "agent_id", mode="before")
     @classmethod
-    def _a_list_of_some(cls, value: Any) -> Any:
+    def _check_list_size(cls, value: Any) -> Any:
         if isinstance(value, list) and not 0 < len(value) <= 20:
             raise ValueError("a list has 1 to 20 ids")
         return value
 
     @field_validator("knowledgebase_ids", "allow_knowledgebase_ids", mode="before")
     @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
+    def _wrap_single_id(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
     @property
     def users(self) -> tuple[str, ...]:
-        return _several(self.user_id)
+        return _as_tuple(self.user_id)
 
     @property
     def agents(self) -> tuple[str, ...]:
-        return _several(self.agent_id)
+        return _as_tuple(self.agent_id)
 
     @property
     def agent(self) -> str:
-        """The agent that is noted beside a memory."""
+        """The agent that is stored with a memory."""
         return self.agents[0] if self.agents else ""
 
 
-def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _as_tuple(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if not value:
         return ()
     return (value,) if isinstance(value, str) else value
 
 
-class _Described(ScopedRequest):
-    """What is stored beside a message."""
+class _MetadataRequest(ScopedRequest):
+    """Base of requests with metadata that is stored with each message."""
 
     custom_tags: Ids = Field((), max_length=100, description="Tags of what is stored (`tags`).")
     info: dict[str, Any] = Field({}, max_length=100, description="Free metadata; every key can be filtered by.")
@@ -141,18 +143,18 @@ class _Described(ScopedRequest):
 
     @field_validator("async_mode", mode="before")
     @classmethod
-    def _mode_name(cls, value: Any) -> Any:
+    def _normalize_mode(cls, value: Any) -> Any:
         return ("async" if value else "sync") if isinstance(value, bool) else value
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """`info`, and the other fields that a memory keeps for filters."""
+        """`info` without built-in names, and the other fields that are stored for filters."""
         extra = {"manager_user_id": self.manager_user_id, "project_id": self.project_id, "source": self.source}
         free = {name: value for name, value in self.info.items() if name not in BUILT_IN}
         return {name: value for name, value in extra.items() if value} | free
 
 
-class ChatRequest(_Described):
+class ChatRequest(_MetadataRequest):
     """A chat with memory. A field that is not sent has the value of the configured defaults."""
 
     query: Query
@@ -179,20 +181,20 @@ class ChatRequest(_Described):
 
     @field_validator("user_id")
     @classmethod
-    def _one_user(cls, value: Any) -> Any:
+    def _check_single_user(cls, value: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError("a chat has one user")
         return value
 
     @field_validator("history")
     @classmethod
-    def _messages(cls, history: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    def _check_history(cls, history: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
         for index, message in enumerate(history or ()):
             _check_message(message, index)
         return history
 
     @model_validator(mode="after")
-    def _has_user(self) -> Self:
+    def _require_user(self) -> Self:
         if not self.user_id:
             raise ValueError("user_id: is needed")
         return self
@@ -227,7 +229,7 @@ class SearchRequest(ScopedRequest):
     context_format: str = "memory"
 
 
-class AddRequest(_Described):
+class AddRequest(_MetadataRequest):
     """Messages to remember, brought into one form: a list of chat messages."""
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=2048)
@@ -238,7 +240,7 @@ class AddRequest(_Described):
 
     @model_validator(mode="before")
     @classmethod
-    def _old_names(cls, data: Any) -> Any:
+    def _convert_legacy_fields(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         if data.get("is_upload_skill"):
@@ -254,7 +256,7 @@ class AddRequest(_Described):
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _one_form(cls, messages: Any) -> Any:
+    def _normalize_messages(cls, messages: Any) -> Any:
         if isinstance(messages, str):
             messages = [messages]
         if isinstance(messages, list):
@@ -262,7 +264,7 @@ class AddRequest(_Described):
         return messages
 
     @model_validator(mode="after")
-    def _speakers(self) -> Self:
+    def _check_messages(self) -> Self:
         for index, message in enumerate(self.messages):
             _check_message(message, index)
             said_at(message, 0.0)
@@ -286,7 +288,7 @@ def _check_message(message: dict[str, Any], index: int) -> None:
 
 
 def said_at(message: Mapping[str, Any], default: float) -> float:
-    """When a message was said: its `chat_time`, in the ways people write times, else `default`.
+    """The time of a message: its `chat_time`, in common ways to write times, else `default`; seconds since 1970.
 
     A time without a zone is UTC. Raises ValueError if it cannot be read, or lies outside 1900 to 2200.
     """
@@ -304,28 +306,30 @@ def said_at(message: Mapping[str, Any], default: float) -> float:
 
 
 def said_offset(message: Mapping[str, Any], zone: tzinfo) -> tuple[float, float]:
-    """The zone in which a message was said, in seconds east of UTC, and what must be added to `said_at`, which takes a
-    time without a zone for UTC."""
+    """The UTC offset of a message in seconds east, and the correction in seconds to add to its `said_at`.
+
+    The correction is needed because `said_at` reads a time without a zone as UTC.
+    """
     value = message.get("chat_time")
     if not isinstance(value, str) or not value.strip():
         return zone_offset(zone, said_at(message, time.time())), 0
-    named = _named_offset(value.strip())
-    if named is not None:
-        return named, 0
+    explicit_offset = _explicit_offset(value.strip())
+    if explicit_offset is not None:
+        return explicit_offset, 0
     offset = zone_offset(zone, said_at(message, 0.0))
     return offset, -offset
 
 
-def _named_offset(text: str) -> float | None:
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
+def _explicit_offset(text: str) -> float | None:
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
         with contextlib.suppress(ValueError, TypeError):
-            offset = read(text).utcoffset()
+            offset = parse(text).utcoffset()
             return None if offset is None else offset.total_seconds()
     return None
 
 
 def _human_time(text: str) -> float | None:
-    for form in _TIME_FORMS:
+    for form in _TIME_FORMATS:
         with contextlib.suppress(ValueError):
             return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
     with contextlib.suppress(ValueError, TypeError):
@@ -335,7 +339,7 @@ def _human_time(text: str) -> float | None:
 
 
 def checked(kind: type[_B], data: Any) -> _B:
-    """The body as a model. Raises BadRequest with the path of what is wrong."""
+    """Validate a body. Raises BadRequest with the path of the first invalid field."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -1,7 +1,7 @@
-"""The playground's chat: statuses, references, preferences, the answer with citations, times, suggestions.
+"""The playground's chat stream: statuses, references, preferences, the answer with citations, times, suggestions.
 
-Two searches, the second with the question as a model rephrases it; the answer cites memories by marks that no event
-ever cuts in two.
+It searches twice, the second time with the question as rephrased by a model. The answer cites memories by marks; an
+event never contains part of a mark.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from gateway.store.terms import is_cjk
 from gateway.turn import Memory, MemoryStatus, Recalled, group_of
 from gateway.wire.memos.chat import PreparedChat, prepare, upstream_error
 from gateway.wire.memos.envelope import Call, Operation, native
-from gateway.wire.memos.events import CHAT_HEADERS, CitationKeeper, event, said_pieces
+from gateway.wire.memos.events import CHAT_HEADERS, CitationKeeper, answer_pieces, event
 from gateway.wire.memos.items import distinct, native_item, preference_text
 from gateway.wire.memos.models import ChatRequest
 from gateway.wire.memos.prompt import Citations
@@ -27,9 +27,9 @@ __all__ = ["playground_operations"]
 
 _FIRST_SEARCH, _SECOND_SEARCH = 20, 100
 _FIRST_REFERENCES, _REFERENCES = 5, 50
-_CITED = 10
+_MAX_CITED = 10
 _WHOLE_HISTORY: Final = (
-    20_000  # characters of a prompt that would do without memory; the formula of `speed_improvement`
+    20_000  # assumed characters of a prompt with the full history instead of memories, for `speed_improvement`
 )
 
 Event = dict[str, Any]
@@ -47,33 +47,35 @@ def playground_operations() -> list[Operation]:
     ]
 
 
-async def playground(call: Call, asked: ChatRequest) -> web.StreamResponse:
-    prepared = await prepare(call, asked, stream=True, layout=Citations())  # what is refused is refused before the head
+async def playground(call: Call, request: ChatRequest) -> web.StreamResponse:
+    prepared = await prepare(
+        call, request, stream=True, layout=Citations()
+    )  # errors are raised before the head is sent
     response = web.StreamResponse(headers=CHAT_HEADERS)
     await response.prepare(call.request)
-    async with contextlib.aclosing(_events(call, asked, prepared)) as events:
-        async for one in events:
-            await response.write(event(one))
+    async with contextlib.aclosing(_events(call, request, prepared)) as events:
+        async for body in events:
+            await response.write(event(body))
     await response.write_eof()
     return response
 
 
-async def _events(call: Call, asked: ChatRequest, prepared: PreparedChat) -> AsyncGenerator[Event]:
+async def _events(call: Call, request: ChatRequest, prepared: PreparedChat) -> AsyncGenerator[Event]:
     began = time.monotonic()
     recalled = Recalled(MemoryStatus.MISS)
-    answered: list[str] = []
+    answer_texts: list[str] = []
     try:
-        async with contextlib.aclosing(_searched(call, asked, prepared)) as searched:
-            async for found in searched:
-                if isinstance(found, Recalled):
-                    recalled = found
+        async with contextlib.aclosing(_search_twice(call, request, prepared)) as search_items:
+            async for item in search_items:
+                if isinstance(item, Recalled):
+                    recalled = item
                 else:
-                    yield found
-        async with contextlib.aclosing(_answer(call, prepared, recalled)) as answer:
-            async for one in answer:
-                if one["type"] == "text":
-                    answered.append(one["data"])
-                yield one
+                    yield item
+        async with contextlib.aclosing(_stream_answer(call, prepared, recalled)) as answer:
+            async for body in answer:
+                if body["type"] == "text":
+                    answer_texts.append(body["data"])
+                yield body
     except GatewayError as error:
         yield {"type": "error", "data": error.message, "content": error.message, "code": error.status}
         yield {"type": "end"}
@@ -84,37 +86,37 @@ async def _events(call: Call, asked: ChatRequest, prepared: PreparedChat) -> Asy
         "type": "time",
         "data": {"total_time": round(time.monotonic() - began, 2), "speed_improvement": f"{gain:.1f}%"},
     }
-    yield {"type": "suggestion", "data": await _suggestions(call, asked, "".join(answered))}
+    yield {"type": "suggestion", "data": await _suggest_questions(call, request, "".join(answer_texts))}
     yield {"type": "end"}
 
 
-async def _searched(call: Call, asked: ChatRequest, prepared: PreparedChat) -> AsyncGenerator["Event | Recalled"]:
-    """The events of both searches, and at the end what goes into the prompt."""
-    wanted = replace(prepared.turn.wanted, text=_FIRST_SEARCH, threshold=0.0)
+async def _search_twice(call: Call, request: ChatRequest, prepared: PreparedChat) -> AsyncGenerator["Event | Recalled"]:
+    """Search twice: yields the events of both searches, and at last the memories for the prompt."""
+    options = replace(prepared.turn.wanted, text=_FIRST_SEARCH, threshold=0.0)
     yield {"type": "status", "data": "0"}
-    first = await call.search(prepared.access, asked.query, wanted)
+    first = await call.search(prepared.access, request.query, options)
     yield {"type": "status", "data": "1"}
-    yield {"type": "reference", "data": _references(first, _FIRST_REFERENCES)}
-    liked = [memory for memory in first if group_of(memory.record.kind) == "preference"]
-    if wanted.preference:
-        yield {"type": "pref_md_string", "data": preference_text([memory.record for memory in liked])}
+    yield {"type": "reference", "data": _format_references(first, _FIRST_REFERENCES)}
+    preferences = [memory for memory in first if group_of(memory.record.kind) == "preference"]
+    if options.preference:
+        yield {"type": "pref_md_string", "data": preference_text([memory.record for memory in preferences])}
     timeout = call.desk.config.memory.extraction.timeout
-    again = await rephrase(call.desk.asker, asked.query, timeout)
-    second = await call.search(prepared.access, again, replace(wanted, text=_SECOND_SEARCH)) if again else []
-    both = distinct([*first, *second])
-    yield {"type": "reference", "data": _references(both, _REFERENCES)}
-    texts = [memory for memory in both if group_of(memory.record.kind) != "preference"][:_CITED]
-    yield Recalled(MemoryStatus.HIT if texts or liked else MemoryStatus.MISS, (*liked, *texts))
+    rephrased = await rephrase(call.desk.asker, request.query, timeout)
+    second = await call.search(prepared.access, rephrased, replace(options, text=_SECOND_SEARCH)) if rephrased else []
+    memories = distinct([*first, *second])
+    yield {"type": "reference", "data": _format_references(memories, _REFERENCES)}
+    texts = [memory for memory in memories if group_of(memory.record.kind) != "preference"][:_MAX_CITED]
+    yield Recalled(MemoryStatus.HIT if texts or preferences else MemoryStatus.MISS, (*preferences, *texts))
 
 
-async def _answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> AsyncGenerator[Event]:
+async def _stream_answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> AsyncGenerator[Event]:
     exchange = await call.desk.pipeline.open(replace(prepared.turn, recalled=recalled))
     keeper = CitationKeeper()
     state = ""
     try:
         if exchange.status >= 400:
             raise upstream_error(exchange, await exchange.read())
-        async with contextlib.aclosing(said_pieces(exchange)) as pieces:
+        async with contextlib.aclosing(answer_pieces(exchange)) as pieces:
             async for kind, words in pieces:
                 if kind == "reasoning" and state == "":
                     state = "reasoning"
@@ -131,15 +133,15 @@ async def _answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> Asy
         exchange.close()
 
 
-def _references(memories: Sequence[Memory], most: int) -> list[dict[str, Any]]:
+def _format_references(memories: Sequence[Memory], limit: int) -> list[dict[str, Any]]:
     items = []
-    for memory in memories[:most]:
+    for memory in memories[:limit]:
         item = native_item(memory.record, memory.relativity)
         items.append({"metadata": {**item["metadata"], "ref_id": memory.record.id[:8], "embedding": [], "sources": []}})
     return items
 
 
-async def _suggestions(call: Call, asked: ChatRequest, answer: str) -> list[str]:
-    language = "zh" if is_cjk(asked.query) else "en"
+async def _suggest_questions(call: Call, request: ChatRequest, answer: str) -> list[str]:
+    language = "zh" if is_cjk(request.query) else "en"
     timeout = call.desk.config.memory.extraction.timeout
-    return await suggest(call.desk.asker, [text for text in (asked.query, answer) if text.strip()], language, timeout)
+    return await suggest(call.desk.asker, [text for text in (request.query, answer) if text.strip()], language, timeout)

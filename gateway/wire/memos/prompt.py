@@ -1,8 +1,8 @@
 """The prompt of a MemOS chat: memories in the system prompt, as MemOS does it. Pure.
 
-A custom prompt replaces the default one; its literal `{memories}` is replaced, any other brace is left alone. Without
-the placeholder the memories follow under a heading. Facts are a numbered list, preferences lists of their own with a
-note; `<` and `>` in them are replaced, so that nothing closes the tags they stand between.
+A custom prompt replaces the default one; its literal `{memories}` is replaced, other braces are unchanged. Without the
+placeholder the memories follow under a heading. Facts are a numbered list, preferences are separate lists with a note;
+`<` and `>` in them are replaced, so that no memory can close the tags around the block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,13 +62,13 @@ mark, such as [1:92ff35fb]; cite nothing else. Answer in the language of the que
 
 
 class Facts:
-    """Numbered facts, then preferences with their note, between tags."""
+    """Block layout with numbered facts, then preferences with their note, between tags."""
 
     frame = f"{_OPEN}\n\n{PREFERENCE_NOTE}\n{_CLOSE}\nExplicit Preference:\nImplicit Preference:\n"
     adds_up = False
 
     def line(self, memory: Memory) -> str:
-        return f"{_LONGEST_NUMBER}{_fact(memory)}\n"
+        return f"{_LONGEST_NUMBER}{_format_fact(memory)}\n"
 
     def heading(self, memory: Memory) -> str:
         return ""
@@ -76,7 +76,7 @@ class Facts:
     def render(self, memories: Sequence[Memory]) -> str:
         facts = [memory for memory in memories if group_of(memory.record.kind) != "preference"]
         facts.sort(key=lambda memory: (memory.record.event_time, memory.record.part))
-        lines = [f"{number}. {_fact(memory)}" for number, memory in enumerate(facts, start=1)]
+        lines = [f"{number}. {_format_fact(memory)}" for number, memory in enumerate(facts, start=1)]
         preferences = preference_text(
             [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
         )
@@ -86,37 +86,37 @@ class Facts:
 
 
 class Citations:
-    """Memories with marks that the model is asked to cite, as the playground has them."""
+    """Block layout of the playground: memories with marks that the model is asked to cite."""
 
     frame = f"{_OPEN}\n{_CLOSE}\n"
     adds_up = False
 
     def line(self, memory: Memory) -> str:
-        return f"{_cited(100, memory)}\n"
+        return f"{_format_citation(100, memory)}\n"
 
     def heading(self, memory: Memory) -> str:
         return ""
 
     def render(self, memories: Sequence[Memory]) -> str:
-        lines = [_cited(number, memory) for number, memory in enumerate(memories, start=1)]
+        lines = [_format_citation(number, memory) for number, memory in enumerate(memories, start=1)]
         return "\n".join([_OPEN, *lines, _CLOSE])
 
 
-def _cited(number: int, memory: Memory) -> str:
+def _format_citation(number: int, memory: Memory) -> str:
     record = memory.record
     text = quoted(record.text[:_CITED_CHARACTERS])
     return f"[{number}:{record.id[:8]}] :: [P] (CreatedTime: {iso(record.event_time)}) {warning_of(record)}{text}"
 
 
-def _fact(memory: Memory) -> str:
+def _format_fact(memory: Memory) -> str:
     record = memory.record
-    said_by = "" if record.source == "user" else f"{record.source}: "
+    prefix = "" if record.source == "user" else f"{record.source}: "
     day = local_time(record.event_time, record.info).date().isoformat()
-    return f"[{day}] {warning_of(record)}{said_by}{quoted(record.text)}"
+    return f"[{day}] {warning_of(record)}{prefix}{quoted(record.text)}"
 
 
 class _WithoutCitations(ChatReader):
-    """An answer as it is remembered: its marks point at memories of this one prompt."""
+    """Reader that removes citations from the remembered answer: its marks refer to memories of this prompt only."""
 
     def answer(self) -> Answer:
         answer = super().answer()
@@ -124,7 +124,7 @@ class _WithoutCitations(ChatReader):
 
 
 class MemosDialect(ChatDialect):
-    """The chat-completions format with the memories where MemOS has them. One for each chat."""
+    """The chat-completions format with memories in the system prompt, as in MemOS. One instance per chat."""
 
     placement = "system"
 
@@ -135,13 +135,15 @@ class MemosDialect(ChatDialect):
         self.layout = layout or Facts()
 
     def system_prompt(self, memories: str) -> str:
-        """The whole system prompt with these memories in it (an empty string: none)."""
+        """Build the complete system prompt with these memories (an empty string: none)."""
         if self._custom is None:
             default = _CITE if isinstance(self.layout, Citations) else _DEFAULT[self._language]
             return default.replace("{now}", self._now) + (memories.rstrip() or _NONE[self._language])
         if _PLACEHOLDER in self._custom:
             before, _, after = self._custom.partition(_PLACEHOLDER)
-            return before + memories.rstrip() + after.replace(_PLACEHOLDER, "")  # once: the budget holds once
+            return (
+                before + memories.rstrip() + after.replace(_PLACEHOLDER, "")
+            )  # insert once: the token budget counts the memories once
         return self._custom + (_HEADING + memories.rstrip() if memories else "")
 
     def reader(self) -> ChatReader:

@@ -1,4 +1,4 @@
-"""Reading memories without a question: by page, by id, by conversation, as a graph."""
+"""Routes that read memories without a query: by page, by id, by conversation, as a graph."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from gateway.wire.memos.models import checked
 
 __all__ = ["reading_operations"]
 
-_MAX_PARTS = 20  # records that one message may be stored in
+_MAX_PARTS = 20  # most chunks of one message, each a record
 
 
 def reading_operations() -> list[Operation]:
@@ -67,45 +67,45 @@ def reading_operations() -> list[Operation]:
     ]
 
 
-async def get_memory(call: Call, asked: GetRequest) -> dict[str, Any]:
-    access = await call.access(asked)
-    records = await _newest_first(call, access)
-    first, last = (asked.page - 1) * asked.page_size, asked.page * asked.page_size
-    wanted = {
+async def get_memory(call: Call, request: GetRequest) -> dict[str, Any]:
+    access = await call.access(request)
+    records = await _load_newest_first(call, access)
+    first, last = (request.page - 1) * request.page_size, request.page * request.page_size
+    groups = {
         "text": True,
-        "preference": asked.include_preference,
-        "tool": asked.include_tool_memory,
-        "skill": asked.include_skill_memory,
+        "preference": request.include_preference,
+        "tool": request.include_tool_memory,
+        "skill": request.include_skill_memory,
     }
-    shown: list[Record] = []
+    page_records: list[Record] = []
     total = 0
-    for group, is_wanted in wanted.items():
-        own = [record for record in records if group_of(record.kind) == group] if is_wanted else []
-        total = max(total, len(own))
-        shown += own[first:last]
-    data: dict[str, Any] = {**client_lists((record, None) for record in shown), **EMPTY_LISTS}
-    pages = -(-total // asked.page_size)
-    return data | {"total": total, "size": asked.page_size, "current": asked.page, "pages": pages}
+    for group, is_included in groups.items():
+        group_records = [record for record in records if group_of(record.kind) == group] if is_included else []
+        total = max(total, len(group_records))
+        page_records += group_records[first:last]
+    data: dict[str, Any] = {**client_lists((record, None) for record in page_records), **EMPTY_LISTS}
+    pages = -(-total // request.page_size)
+    return data | {"total": total, "size": request.page_size, "current": request.page, "pages": pages}
 
 
-async def _listed(call: Call, scope: Scope, allows: Callable[[Record], bool] | None) -> list[Record]:
-    """The memories of a scope, oldest first; an earlier text of one is its history, and no memory of its own."""
+async def _list_records(call: Call, scope: Scope, allows: Callable[[Record], bool] | None) -> list[Record]:
+    """The memories of a scope, oldest first, without earlier versions of edited memories (those are history)."""
     records = await call.desk.library.records(scope, allows)
     return [record for record in records if EDIT_OF not in record.info]
 
 
-async def _newest_first(call: Call, access: Access) -> list[Record]:
+async def _load_newest_first(call: Call, access: Access) -> list[Record]:
     records: list[Record] = []
     for scope in access.identity.reads:
-        records += await _listed(call, scope, access.allows(scope))
+        records += await _list_records(call, scope, access.allows(scope))
     return sorted(records, key=lambda record: (-record.event_time, -record.part))
 
 
 async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
-    found = await call.desk.library.find(call.principal, [call.request.match_info["memory_id"]])
-    if not found:
+    records = await call.desk.library.find(call.principal, [call.request.match_info["memory_id"]])
+    if not records:
         raise NotFound("there is no memory of this id")
-    record = found[0]
+    record = records[0]
     item = client_lists([(record, None)])
     detail = next(entry for entries in item.values() for entry in entries)
     return detail | {
@@ -121,16 +121,16 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
     }
 
 
-async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
-    user, session = call.user(asked.user_id), asked.session_id
-    known = await call.desk.registry.scopes_of_owner(call.tenant, user)
+async def get_message(call: Call, request: GetMessageRequest) -> dict[str, Any]:
+    user, session = call.user(request.user_id), request.session_id
+    owned_scopes = await call.desk.registry.scopes_of_owner(call.tenant, user)
     records: list[Record] = []
-    for scope in {one.value: one for one in (scope_of(call.tenant, user), *known)}.values():
+    for scope in {scope.value: scope for scope in (scope_of(call.tenant, user), *owned_scopes)}.values():
         if session:
-            most = asked.message_limit_number * _MAX_PARTS
-            records += await call.desk.library.conversation(scope, session, most)
+            limit = request.message_limit_number * _MAX_PARTS
+            records += await call.desk.library.conversation(scope, session, limit)
         else:
-            records += await _listed(call, scope, lambda record: record.kind == "turn")
+            records += await _list_records(call, scope, lambda record: record.kind == "turn")
     records.sort(key=lambda record: record.event_time)
     messages: list[dict[str, Any]] = []
     for record in records:
@@ -140,45 +140,50 @@ async def get_message(call: Call, asked: GetMessageRequest) -> dict[str, Any]:
             messages[-1]["content"] += record.text
         elif not record.part:
             messages.append(message_item(record, record.text))
-    return {"message_detail_list": messages[-asked.message_limit_number :]}
+    return {"message_detail_list": messages[-request.message_limit_number :]}
 
 
-async def get_cube(call: Call, asked: GetCubeRequest) -> dict[str, Any]:
-    return _cube_page(asked, *await _cube_records(call, asked))
+async def get_cube(call: Call, request: GetCubeRequest) -> dict[str, Any]:
+    return _cube_page(request, *await _load_cube_records(call, request))
 
 
-def _cube_page(asked: GetCubeRequest, access: Access, records: Sequence[Record]) -> dict[str, Any]:
-    begin = (asked.page - 1) * asked.page_size if asked.page_size else 0
-    wanted = {
+def _cube_page(request: GetCubeRequest, access: Access, records: Sequence[Record]) -> dict[str, Any]:
+    start = (request.page - 1) * request.page_size if request.page_size else 0
+    groups = {
         "text_mem": ("text", True),
-        "pref_mem": ("preference", asked.include_preference),
-        "tool_mem": ("tool", asked.include_tool_memory),
-        "skill_mem": ("skill", asked.include_skill_memory),
+        "pref_mem": ("preference", request.include_preference),
+        "tool_mem": ("tool", request.include_tool_memory),
+        "skill_mem": ("skill", request.include_skill_memory),
     }
     data: dict[str, Any] = {}
-    for name, (group, is_wanted) in wanted.items():
+    for name, (group, is_included) in groups.items():
         data[name] = []
-        for scope in access.identity.reads if is_wanted else ():
-            own = [one for one in records if one.scope == scope.value and group_of(one.kind) == group]
-            shown = own[begin : begin + asked.page_size] if asked.page_size else own
-            items = [native_item(record) for record in shown]
-            data[name].append({"cube_id": scope.cube_id, "memories": items, "total_nodes": len(own)})
+        for scope in access.identity.reads if is_included else ():
+            matching = [record for record in records if record.scope == scope.value and group_of(record.kind) == group]
+            page_records = matching[start : start + request.page_size] if request.page_size else matching
+            items = [native_item(record) for record in page_records]
+            data[name].append({"cube_id": scope.cube_id, "memories": items, "total_nodes": len(matching)})
     return data
 
 
-async def _cube_records(call: Call, asked: GetCubeRequest) -> tuple[Access, list[Record]]:
-    """The memories of a cube; where no user is named, of each cube of that name that the key may read."""
-    if asked.user_id:
-        access = await call.access(asked)
+async def _load_cube_records(call: Call, request: GetCubeRequest) -> tuple[Access, list[Record]]:
+    """The memories of a cube, newest first. If the request names no user, the cube's owner is looked up."""
+    if request.user_id:
+        access = await call.access(request)
     else:
-        access = await call.access(asked.model_copy(update={"user_id": await _owner_of(call, asked.mem_cube_id or "")}))
-    return access, await _newest_first(call, access)
+        access = await call.access(
+            request.model_copy(update={"user_id": await _find_owner(call, request.mem_cube_id or "")})
+        )
+    return access, await _load_newest_first(call, access)
 
 
-async def _owner_of(call: Call, cube_id: str) -> str:
-    """Whose cube this is; a cube that is its own user's, or nobody's, has its owner's name."""
-    known = await call.desk.registry.scopes_of_cube(call.tenant, cube_id)
-    owners = [scope.owner for scope in known if scope.owner and may_touch(call.principal, scope)]
+async def _find_owner(call: Call, cube_id: str) -> str:
+    """The owner of a cube: the key's user, else a registered owner.
+
+    The id of a user's own cube, and of one without a known owner, is the owner's id.
+    """
+    scopes = await call.desk.registry.scopes_of_cube(call.tenant, cube_id)
+    owners = [scope.owner for scope in scopes if scope.owner and may_touch(call.principal, scope)]
     if call.principal.user is not None:
         return call.principal.user
     return owners[0] if owners and cube_id not in owners else cube_id
@@ -186,12 +191,12 @@ async def _owner_of(call: Call, cube_id: str) -> str:
 
 async def get_cube_memory(call: Call, _: None) -> web.StreamResponse:
     memory_id = call.request.match_info["memory_id"]
-    found = await call.desk.library.find(call.principal, [memory_id])
-    if not found:
-        shown = plain_id(memory_id) if plain_id(memory_id).isalnum() else "this"
-        return call.reply(f"Memory with ID {shown} not found", None)
-    item = native_item(found[0])
-    item["metadata"]["history"] = history_of(found[0], await call.desk.library.history(found[0]))
+    records = await call.desk.library.find(call.principal, [memory_id])
+    if not records:
+        displayed_id = plain_id(memory_id) if plain_id(memory_id).isalnum() else "this"
+        return call.reply(f"Memory with ID {displayed_id} not found", None)
+    item = native_item(records[0])
+    item["metadata"]["history"] = history_of(records[0], await call.desk.library.history(records[0]))
     return call.reply("Memory retrieved successfully", item)
 
 
@@ -199,37 +204,37 @@ async def get_by_ids(call: Call, _: None) -> dict[str, Any]:
     ids = await call.json()
     if isinstance(ids, list):
         ids = {"memory_ids": ids}
-    asked = checked(MemoryIdsRequest, ids)
-    found = await call.desk.library.find(call.principal, asked.memory_ids)
-    return {"memories": [native_item(record) for record in found]}
+    request = checked(MemoryIdsRequest, ids)
+    records = await call.desk.library.find(call.principal, request.memory_ids)
+    return {"memories": [native_item(record) for record in records]}
 
 
-async def get_dashboard(call: Call, asked: DashboardRequest) -> dict[str, Any]:
-    access, records = await _cube_records(call, asked)
+async def get_dashboard(call: Call, request: DashboardRequest) -> dict[str, Any]:
+    access, records = await _load_cube_records(call, request)
     counts = Counter(map(memory_type, records))
-    return _cube_page(asked, access, records) | {"memory_statistics": {"total": len(records), "by_type": counts}}
+    return _cube_page(request, access, records) | {"memory_statistics": {"total": len(records), "by_type": counts}}
 
 
-async def get_all(call: Call, asked: GetAllRequest) -> list[dict[str, Any]]:
-    if asked.mem_cube_ids:
-        asked = asked.model_copy(update={"readable_cube_ids": asked.mem_cube_ids[:1]})
-    access = await call.access(asked)
+async def get_all(call: Call, request: GetAllRequest) -> list[dict[str, Any]]:
+    if request.mem_cube_ids:
+        request = request.model_copy(update={"readable_cube_ids": request.mem_cube_ids[:1]})
+    access = await call.access(request)
     scope = access.identity.reads[0]
-    records = [] if asked.memory_type != "text_mem" else await _listed(call, scope, access.allows(scope))
-    if asked.search_query and records:
+    records = [] if request.memory_type != "text_mem" else await _list_records(call, scope, access.allows(scope))
+    if request.search_query and records:
         allows = access.by_scope
-        wanted = Wanted(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)
-        hits = {memory.record.id for memory in await call.search(access, asked.search_query, wanted)}
+        options = Wanted(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)
+        hits = {memory.record.id for memory in await call.search(access, request.search_query, options)}
         records = [record for record in records if record.id in hits]
     counts = Counter(map(memory_type, records))
-    known = {record.id for record in records}
+    record_ids = {record.id for record in records}
     graph = {
         "nodes": [native_item(record) for record in records],
         "edges": [
             {"source": record.id, "target": link, "type": "FROM"}
             for record in records
             for link in record.links
-            if link in known
+            if link in record_ids
         ],
         "tree_structure": {
             "id": scope.cube_id,

@@ -1,4 +1,4 @@
-"""Tasks in the background: how far they are, and waiting for them."""
+"""Routes for the status of background tasks, and for waiting until they are finished."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from gateway.wire.memos.manage_models import TaskRequest
 
 __all__ = ["scheduler_operations"]
 
-_ENDED: Final = ("completed", "failed", "cancelled")
+_FINAL_STATES: Final = ("completed", "failed", "cancelled")
 _LONGEST_WAIT = 600.0
 _WAIT_QUERY: Final = {"user_name": True, "timeout_seconds": False, "poll_interval": False}
 _STATES: Final = ("waiting", "in_progress", "pending", "completed", "failed", "cancelled")
@@ -61,51 +61,51 @@ def scheduler_operations() -> list[Operation]:
     ]
 
 
-async def get_status(call: Call, asked: TaskRequest) -> list[dict[str, Any]]:
-    (task,) = await _current(call, [await _task(call, asked.task_id)])
-    shown = {"waiting": "running", "in_progress": "running", "cancelled": "failed"}.get(task.status, task.status)
-    return [{"task_id": task.id, "status": shown, "memory_views": {"added": [], "updated": [], "deleted": []}}]
+async def get_status(call: Call, request: TaskRequest) -> list[dict[str, Any]]:
+    (task,) = await _refresh_tasks(call, [await _load_task(call, request.task_id)])
+    status = {"waiting": "running", "in_progress": "running", "cancelled": "failed"}.get(task.status, task.status)
+    return [{"task_id": task.id, "status": status, "memory_views": {"added": [], "updated": [], "deleted": []}}]
 
 
-async def _task(call: Call, id_: str, user: str | None = None) -> Task:
+async def _load_task(call: Call, id_: str, user: str | None = None) -> Task:
     task = await call.desk.registry.task(call.tenant, id_, user or call.principal.user)
     if task is None:
         raise NotFound("there is no task of this id", param="task_id")
     return task
 
 
-async def _current(call: Call, tasks: Sequence[Task]) -> list[Task]:
-    """Tasks as they are now: one that waits for the store is done when the store is as far."""
-    if all(task.status in _ENDED or not task.seq for task in tasks):
+async def _refresh_tasks(call: Call, tasks: Sequence[Task]) -> list[Task]:
+    """Update the status of tasks: one is completed when the store has written the journal up to its position."""
+    if all(task.status in _FINAL_STATES or not task.seq for task in tasks):
         return list(tasks)
-    _, first = await call.desk.journal.position()
-    found = []
+    _, first_pending = await call.desk.journal.position()
+    current_tasks = []
     for task in tasks:
-        now = task
-        if task.status not in _ENDED and 0 < task.seq < first:
-            now = replace(task, status="completed")
-            await call.desk.registry.put_task(call.tenant, now)
-        found.append(now)
-    return found
+        current = task
+        if task.status not in _FINAL_STATES and 0 < task.seq < first_pending:
+            current = replace(task, status="completed")
+            await call.desk.registry.put_task(call.tenant, current)
+        current_tasks.append(current)
+    return current_tasks
 
 
 async def scheduler_status(call: Call, _: None) -> list[dict[str, Any]]:
-    user = call.user(_query(call, "user_id"))
+    user = call.user(_required_query(call, "user_id"))
     task_id = call.request.query.get("task_id")
-    tasks = [await _task(call, task_id, user)] if task_id else await call.desk.registry.tasks(call.tenant, user)
-    return [{"task_id": task.id, "status": task.status} for task in await _current(call, tasks)]
+    tasks = [await _load_task(call, task_id, user)] if task_id else await call.desk.registry.tasks(call.tenant, user)
+    return [{"task_id": task.id, "status": task.status} for task in await _refresh_tasks(call, tasks)]
 
 
 async def scheduler_all(call: Call, _: None) -> dict[str, Any]:
     tasks = await call.desk.registry.tasks(call.tenant, call.principal.user)
-    states = [task.status for task in await _current(call, tasks)]
+    states = [task.status for task in await _refresh_tasks(call, tasks)]
     counts: dict[str, int] = {state: states.count(state) for state in _STATES} | {"total": len(states)}
     return {"scheduler_summary": counts, "all_tasks_summary": counts}
 
 
 async def scheduler_queue(call: Call, _: None) -> dict[str, Any]:
-    user = call.user(_query(call, "user_id"))
-    waiting = await _waiting(call, user)
+    user = call.user(_required_query(call, "user_id"))
+    waiting = await _unfinished_tasks(call, user)
     details = [{"task_id": task.id, "status": task.status, "cube_id": task.cube_id} for task in waiting]
     return {
         "user_id": user,
@@ -120,16 +120,17 @@ async def scheduler_queue(call: Call, _: None) -> dict[str, Any]:
     }
 
 
-async def _waiting(call: Call, user: str) -> list[Task]:
-    tasks = await _current(call, await call.desk.registry.tasks(call.tenant, user))
-    return [task for task in tasks if task.status not in _ENDED]
+async def _unfinished_tasks(call: Call, user: str) -> list[Task]:
+    tasks = await _refresh_tasks(call, await call.desk.registry.tasks(call.tenant, user))
+    return [task for task in tasks if task.status not in _FINAL_STATES]
 
 
 async def scheduler_wait(call: Call, _: None) -> web.Response:
-    """Without a `code`, as MemOS answers here."""
-    user, timeout, interval = _wait_query(call)
+    """Wait until a user's tasks are finished. The response has no `code`, as in MemOS."""
+    user, timeout, interval = _parse_wait_query(call)
     began = time.monotonic()
-    while (waiting := await _waiting(call, user)) and time.monotonic() - began < timeout:  # noqa: ASYNC110 — MemOS polls
+    # MemOS polls
+    while (waiting := await _unfinished_tasks(call, user)) and time.monotonic() - began < timeout:  # noqa: ASYNC110
         await asyncio.sleep(min(interval, max(0.0, began + timeout - time.monotonic())))
     data = {
         "running_tasks": len(waiting),
@@ -141,16 +142,21 @@ async def scheduler_wait(call: Call, _: None) -> web.Response:
 
 
 async def scheduler_wait_stream(call: Call, _: None) -> web.StreamResponse:
-    user, timeout, interval = _wait_query(call)
+    user, timeout, interval = _parse_wait_query(call)
     response = web.StreamResponse(headers=CHAT_HEADERS)
     await response.prepare(call.request)
     began = time.monotonic()
     while True:
-        waiting = await _waiting(call, user)
+        waiting = await _unfinished_tasks(call, user)
         elapsed = time.monotonic() - began
         status = "idle" if not waiting else "timeout" if elapsed >= timeout else "running"
-        said = {"user_name": user, "active_tasks": len(waiting), "elapsed_seconds": round(elapsed, 3), "status": status}
-        await response.write(event({**said, "timed_out": status == "timeout", "instance_id": "gateway"}))
+        payload = {
+            "user_name": user,
+            "active_tasks": len(waiting),
+            "elapsed_seconds": round(elapsed, 3),
+            "status": status,
+        }
+        await response.write(event({**payload, "timed_out": status == "timeout", "instance_id": "gateway"}))
         if status != "running":
             break
         await asyncio.sleep(min(interval, max(0.0, timeout - elapsed)))
@@ -158,8 +164,8 @@ async def scheduler_wait_stream(call: Call, _: None) -> web.StreamResponse:
     return response
 
 
-def _wait_query(call: Call) -> tuple[str, float, float]:
-    user = call.user(_query(call, "user_name"))
+def _parse_wait_query(call: Call) -> tuple[str, float, float]:
+    user = call.user(_required_query(call, "user_name"))
     try:
         timeout = float(call.request.query.get("timeout_seconds", "120"))
         interval = float(call.request.query.get("poll_interval", "0.5"))
@@ -170,7 +176,7 @@ def _wait_query(call: Call) -> tuple[str, float, float]:
     return user, timeout, max(interval, 0.05)
 
 
-def _query(call: Call, name: str) -> str:
+def _required_query(call: Call, name: str) -> str:
     value = call.request.query.get(name)
     if not value:
         raise BadRequest(f"{name}: is needed in the query string", param=name)

@@ -23,3 +23,7 @@ def test_whole_events_never_wait() -> None:
     assert scrubber.feed(b"data: sk-secret\n\n") == b"data: sk-secret\n\n"
     assert scrubber.feed(b"data: sk-") == b"data: "
     assert scrubber.end() == b"sk-"
+
+
+def test_a_secret_that_begins_with_another_is_replaced_whole() -> None:
+    assert scrubbed(b"sk-abc and sk-abcdef", [b"sk-abc", b"sk-abcdef"]) == b"[key] and [key]"
