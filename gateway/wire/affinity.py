@@ -1,8 +1,8 @@
 """Response affinity: which upstream keeps a response or conversation, for whom, and in which session.
 
-An id of another tenant or user does not exist for the caller. An id that the gateway has never seen may be anybody's
-of the upstream's account: only a key with the right `upstream_state`, or a client that sends its own credentials to
-the upstream, reaches it.
+For the caller, an id that belongs to another tenant or user does not exist. An id unknown to the gateway may belong to
+any user of the upstream's account: it needs a key with the right `upstream_state`, or a client that sends its own
+credentials to the upstream.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ __all__ = ["Affinity", "StateGuard"]
 
 
 class Affinity:
-    """Checks ids of stored responses against their owners, which survive a restart."""
+    """Checks ids of stored responses against the registry of their owners, which survives a restart."""
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
@@ -48,11 +48,13 @@ class Affinity:
         *,
         is_own_account: bool = False,
     ) -> Owner | None:
-        """The owner of a response; None for no id, or for an unknown one that the caller may use. Raises NotFound.
+        """Return the owner of a response; None without an id, or for an unknown one that the caller may use.
 
-        `user`: whom the request names; a key that names nobody sees those of all users of its tenant. `upstreams`:
-        names of those that may be asked; an id of another upstream is unknown. `is_own_account`: the client's own
-        credentials go to these upstreams.
+        Raises NotFound.
+
+        `user`: the user that the request names; without one, a key sees the responses of all users of its tenant.
+        `upstreams`: names of the candidate upstreams; an id of another upstream is unknown. `is_own_account`: these
+        upstreams get the client's own credentials.
         """
         if not isinstance(response_id, str) or not response_id:
             return None
@@ -70,7 +72,7 @@ class Affinity:
 
 
 class StateGuard:
-    """Keeps requests from what an upstream's account keeps for others."""
+    """Access control for server-side state: refuses requests that refer to state stored for other users."""
 
     def __init__(self, affinity: Affinity, forwarder: Forwarder, users: Users) -> None:
         self.affinity = affinity
@@ -78,11 +80,11 @@ class StateGuard:
         self._users = users
 
     def is_own_account(self, request: web.Request, upstreams: Iterable[Upstream]) -> bool:
-        """True if the client's own credentials, and none of ours, go to all upstreams that may be asked."""
+        """True if the client's own credentials, and none of ours, go to all candidate upstreams."""
         return self._forwarder.is_clients_account(upstreams, request.headers)
 
     async def check_chat(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask) -> Owner | None:
-        """`check_body` for the upstreams of a model; most bodies need neither their route nor the name of a user."""
+        """Run `check_body` for the upstreams of a model. A quick scan spares most bodies routing and user lookup."""
         principal = principal_of(request)
         if Right.UPSTREAM_STATE in principal.rights:
             may_refer = bool(owned_references(body, is_strict=False))
@@ -98,15 +100,16 @@ class StateGuard:
     async def check_body(
         self, request: web.Request, raw: bytes, body: Mapping[str, Any], upstreams: Sequence[Upstream], user: str | None
     ) -> Owner | None:
-        """The owner of what a body continues; None if it continues nothing that is known. Raises BadRequest, NotFound
-        or Forbidden."""
+        """Return the owner of the response or conversation that a body continues; None if there is no known one.
+
+        Raises BadRequest, NotFound or Forbidden."""
         names = [upstream.name for upstream in upstreams]
         principal, owner = principal_of(request), None
         is_own_account = self.is_own_account(request, upstreams)
         is_shared = not is_own_account and Right.UPSTREAM_STATE not in principal.rights
         refers = is_shared and refers_to_item(body)
         if is_shared and may_refer_to_state(raw):
-            refers = await offload(partial(_refers, raw, body), len(raw)) or refers
+            refers = await offload(partial(_has_state_references, raw, body), len(raw)) or refers
         for id_ in owned_references(body, is_strict=is_shared):
             owner = await self.affinity.get(principal, id_, user, names, is_own_account=is_own_account) or owner
         if not refers:
@@ -117,7 +120,7 @@ class StateGuard:
         )
 
 
-def _refers(raw: bytes, body: Mapping[str, Any]) -> bool:
-    """Raises BadRequest if the body can be read in two ways."""
+def _has_state_references(raw: bytes, body: Mapping[str, Any]) -> bool:
+    """True if a body refers to state of the upstream. Raises BadRequest for duplicate keys, which are ambiguous."""
     check_unambiguous(raw)
     return refers_to_state(body)

@@ -1,6 +1,6 @@
-"""Comments in the silences of a stream, for proxies and clients that hang up on silent connections.
+"""Heartbeat comments for idle event streams: some proxies and clients drop silent connections.
 
-A comment is no part of any event (WHATWG HTML, 9.2.6), and stands only between two events.
+A comment is no part of any event (WHATWG HTML, 9.2.6), and is sent only between two events.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ _COMMENT = b": keep-alive\n\n"
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
-async def kept_alive(pieces: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
-    """The pieces as they come, and a comment after each so many seconds without one."""
+async def kept_alive(chunks: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
+    """Yield the chunks as they arrive, and a heartbeat comment after every `seconds` without one."""
     is_between_events = True
-    waiting: asyncio.Task[bytes | None] | None = None
+    pending: asyncio.Task[bytes | None] | None = None
     try:
         while True:
-            waiting = asyncio.create_task(_next(pieces), name="next-piece")
-            while not (await asyncio.wait({waiting}, timeout=seconds))[0]:
+            pending = asyncio.create_task(_next_chunk(chunks), name="next-piece")
+            while not (await asyncio.wait({pending}, timeout=seconds))[0]:
                 if is_between_events:
                     yield _COMMENT
-            piece = waiting.result()
-            if piece is None:
+            chunk = pending.result()
+            if chunk is None:
                 return
-            is_between_events = piece.endswith(_ENDS)
-            yield piece
+            is_between_events = chunk.endswith(_ENDS)
+            yield chunk
     finally:
-        if waiting is not None and not waiting.done():
-            waiting.cancel()
-            await asyncio.wait({waiting}, timeout=1)
-        await pieces.aclose()
+        if pending is not None and not pending.done():
+            pending.cancel()
+            await asyncio.wait({pending}, timeout=1)
+        await chunks.aclose()
 
 
-async def _next(pieces: AsyncGenerator[bytes]) -> bytes | None:
-    return await anext(pieces, None)
+async def _next_chunk(chunks: AsyncGenerator[bytes]) -> bytes | None:
+    return await anext(chunks, None)

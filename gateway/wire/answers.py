@@ -1,4 +1,4 @@
-"""Writes answers out: an exchange with its memory, or an answer that is merely passed on."""
+"""Writes responses to the client: an exchange with memory, or an upstream response relayed as it is."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -20,8 +20,10 @@ _TEXTS = ("text/", "application/json")
 
 
 async def send(request: web.Request, exchange: Exchange, keep_alive: float | None = None) -> web.StreamResponse:
-    """Write an exchange out. A stream that was cut ends with its error event and a broken connection. `keep_alive`:
-    seconds of silence after which a stream gets a comment."""
+    """Write an exchange to the client. A truncated stream ends with its error event and an aborted connection.
+
+    `keep_alive`: seconds of silence after which a stream gets a heartbeat comment.
+    """
     try:
         if not exchange.is_stream:
             body = await exchange.read()
@@ -38,7 +40,7 @@ async def send(request: web.Request, exchange: Exchange, keep_alive: float | Non
 async def relay(
     request: web.Request, incoming: Incoming, upstream: Upstream, secrets: Sequence[bytes]
 ) -> web.StreamResponse:
-    """Pass an answer on as it comes, without `secrets`; an error that is no JSON is wrapped."""
+    """Relay an upstream response without `secrets`; an error that is not JSON is wrapped."""
     try:
         headers = header_lists.down(incoming.headers)
         encoding = incoming.headers.get("content-encoding")
@@ -46,7 +48,7 @@ async def relay(
         if incoming.status >= 400 and decoder.can_decode:
             body = decoder.whole(await read_error(incoming)) or b""
             if wrap_error(incoming.status, body, upstream.name) is not None:
-                raise _no_json(incoming.status, upstream.name, headers)
+                raise _non_json_error(incoming.status, upstream.name, headers)
             return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
         if encoding:
             headers["content-encoding"] = encoding
@@ -56,47 +58,49 @@ async def relay(
             headers["content-length"] = length
         elif length is None:
             headers.update(_STREAM_HEADERS)
-        chunks = _scrubbed(incoming.chunks(), secrets) if is_text else incoming.chunks()
+        chunks = _scrub_chunks(incoming.chunks(), secrets) if is_text else incoming.chunks()
         return await _write_out(request, incoming.status, headers, chunks)
     finally:
         incoming.close()
 
 
 async def _write_out(
-    request: web.Request, status: int, headers: dict[str, str], pieces: AsyncGenerator[bytes]
+    request: web.Request, status: int, headers: dict[str, str], body_chunks: AsyncGenerator[bytes]
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
     try:
-        async with contextlib.aclosing(pieces) as chunks:
+        async with contextlib.aclosing(body_chunks) as chunks:
             async for chunk in chunks:
                 await response.write(chunk)
     except GatewayError:
-        _break_off(request)
+        _abort_connection(request)
         return response
     await response.write_eof()
     return response
 
 
-async def _scrubbed(chunks: AsyncGenerator[bytes], secrets: Sequence[bytes]) -> AsyncGenerator[bytes]:
+async def _scrub_chunks(chunks: AsyncGenerator[bytes], secrets: Sequence[bytes]) -> AsyncGenerator[bytes]:
     scrubber = Scrubber(secrets)
     async with contextlib.aclosing(chunks):
         async for chunk in chunks:
-            if passed := scrubber.feed(chunk):
-                yield passed
-    if passed := scrubber.end():
-        yield passed
+            if clean := scrubber.feed(chunk):
+                yield clean
+    if clean := scrubber.end():
+        yield clean
 
 
-def _no_json(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:
-    """An upstream's error that no client could read, as one of ours in the caller's format."""
-    kept = {name: value for name, value in headers.items() if name.startswith(("retry-after", "x-should-retry"))}
-    error = UpstreamFailed(f"the upstream {upstream} answered {status} without a JSON error", headers=kept)
+def _non_json_error(status: int, upstream: str, headers: Mapping[str, str]) -> GatewayError:
+    """Wrap an upstream error that is not JSON, which no client could parse, as a gateway error."""
+    retry_headers = {
+        name: value for name, value in headers.items() if name.startswith(("retry-after", "x-should-retry"))
+    }
+    error = UpstreamFailed(f"the upstream {upstream} answered {status} without a JSON error", headers=retry_headers)
     error.status = status
     return error
 
 
-def _break_off(request: web.Request) -> None:
-    """Send what is buffered and close without the mark of a good end, so that no client takes it for one."""
+def _abort_connection(request: web.Request) -> None:
+    """Flush the buffer and close without the end marker, so that no client takes the response for complete."""
     if request.transport is not None:
         request.transport.close()

@@ -1,4 +1,4 @@
-"""The Anthropic face: `/v1/messages` with memory, and `/v1/messages/count_tokens`."""
+"""HTTP handlers of the Anthropic API: `/v1/messages` with memory, and `/v1/messages/count_tokens`."""
 
 from functools import partial
 
@@ -39,7 +39,7 @@ class AnthropicFace:
         return await send(request, exchange, self._config.server.keep_alive)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
-        """Tokens of the request as it was sent: memories are not counted in."""
+        """Count the tokens of the request as sent, without memories."""
         raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)

@@ -1,8 +1,8 @@
-"""The outer edge: who may come in, how large a request may be, and how an error looks.
+"""The outermost layer: authentication, request limits and error responses.
 
-One middleware round every route: request id, key, rights, limits, errors in the caller's own format. Auth covers every
-route but a named list. Framework errors and broken HTTP get the same treatment; nothing answers with a traceback, and
-no log line holds the bytes of a request.
+One middleware around every route: request id, key, rights, limits, errors in the caller's own format. All routes need
+authentication except those in `_OPEN_ROUTES`. Framework errors and malformed HTTP are handled alike; no response has a
+traceback, and no log line contains the bytes of a request.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.wire")
 _OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
-_SENT = 64 * 1024  # bytes that the system may hold for one client
+_SEND_BUFFER = 64 * 1024  # bytes in the socket send buffer of one client
 _SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
@@ -64,7 +64,7 @@ _CORS_HEADERS = (
     "openai-beta, x-api-key, "
     "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
 )
-_SINGLE: Final = (
+_UNIQUE_HEADERS: Final = (
     *(
         "x-memory-user",
         "x-memory-session",
@@ -75,8 +75,8 @@ _SINGLE: Final = (
     ),
     *("x-gateway-key", "authorization", "x-api-key", "api-key"),
 )
-# a pair, or one half of it, behind all backslashes that stand before: only an odd number of them begins an escape
-_HALVES = re.compile(
+# an escaped surrogate pair, or a lone half, with all backslashes before it: only an odd number begins an escape
+_SURROGATES = re.compile(
     rb"(?P<slashes>\\+)u(?:(?P<pair>[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2})"
     rb"|\xed[\xa0-\xbf][\x80-\xbf]"
 )
@@ -94,12 +94,12 @@ def request_id_of(request: web.Request) -> str:
 
 
 def set_request_id(request: web.Request, request_id: str) -> None:
-    """Give the request the id of its turn, where that is one of its own."""
+    """Replace the request id by the id of its turn, where these differ."""
     request[_REQUEST_ID] = request_id
 
 
 class Guard:
-    """The middleware, and the signal that completes the head of each answer."""
+    """The middleware, and the signal handler that completes the headers of each response."""
 
     def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry) -> None:
         self._config = config
@@ -125,10 +125,10 @@ class Guard:
             response = error_response(_framework_error(error), face)
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except Exception:  # noqa: BLE001 — the outermost handler: a fault of ours, logged whole
+        except Exception:  # noqa: BLE001 — the outermost handler: a bug of the gateway, logged with its traceback
             _log.exception("request_failed", extra={"request": request_id})
             if request.writer.output_size > 0 and request.transport is not None:
-                request.transport.close()  # an answer was begun: only breaking it says that it is not whole
+                request.transport.close()  # response in progress: only aborting it shows it is incomplete
             response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
         finally:
             place.leave()
@@ -137,7 +137,7 @@ class Guard:
         return response
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """What stands at the head of every answer, streams included."""
+        """Set the headers that every response has, streams included."""
         request_id = request.get(_REQUEST_ID)
         if request_id is not None:
             response.headers.setdefault("x-request-id", request_id)
@@ -148,58 +148,60 @@ class Guard:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
         if request.path not in _OPEN_ROUTES:
-            self._let_in(request, face)
+            self._authenticate(request, face)
             if not self._keyring.is_open:
-                place.take_key(id(principal_of(request)))  # keyrings keep their principals: an object stands for a key
+                place.take_key(id(principal_of(request)))  # keyrings keep their principals: one object per key
         if "//" in request.path:
-            return await _with_single_slashes(request)
+            return await _handle_normalized_path(request)
         return await handler(request)
 
-    def _let_in(self, request: web.Request, face: str) -> None:
+    def _authenticate(self, request: web.Request, face: str) -> None:
         if self._keyring.is_open and not _is_local(request.host):
-            # a page of another site can reach this port under a name of its own (DNS rebinding)
+            # DNS rebinding: a page of another site can reach this port under its own host name
             raise Forbidden("without auth.keys the gateway answers to localhost and 127.0.0.1 only")
-        if self._keyring.is_open and not self._is_own_page(request):
-            # a page of another site can send, even where it cannot read: it must not write anybody's memory
+        if self._keyring.is_open and not self._is_allowed_page(request):
+            # CSRF: a page of another site can send requests, though not read responses; it must not write to a memory
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
-        _check_single(request, (*_SINGLE, *self._config.memory.user_headers))
+        _check_duplicate_headers(request, (*_UNIQUE_HEADERS, *self._config.memory.user_headers))
         principal = self._keyring.principal(request.headers)
         needed = Right.MEMORY if face == "memos" else Right.CHAT
         if needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
 
-    def _is_own_page(self, request: web.Request) -> bool:
+    def _is_allowed_page(self, request: web.Request) -> bool:
         origin = request.headers.get("origin")
-        return origin is None or origin == f"http://{request.host}" or self._is_allowed(origin)
+        return origin is None or origin == f"http://{request.host}" or self._is_allowed_origin(origin)
 
-    def _is_allowed(self, origin: str) -> bool:
+    def _is_allowed_origin(self, origin: str) -> bool:
         return not {origin, "*"}.isdisjoint(self._config.server.cors_origins)
 
     def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("origin")
-        if origin is None or not self._is_allowed(origin):
+        if origin is None or not self._is_allowed_origin(origin):
             return
         response.headers["access-control-allow-origin"] = origin
         response.headers["vary"] = "origin"
         response.headers["access-control-expose-headers"] = "*"
         if request.method == "OPTIONS":
-            asked = request.headers.get("access-control-request-headers", "")
-            stainless = [name.strip() for name in asked.split(",") if name.strip().lower().startswith("x-stainless-")]
+            requested = request.headers.get("access-control-request-headers", "")
+            stainless = [
+                name.strip() for name in requested.split(",") if name.strip().lower().startswith("x-stainless-")
+            ]
             response.headers["access-control-allow-headers"] = ", ".join([_CORS_HEADERS, *stainless])
             response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
             response.headers["access-control-max-age"] = "600"
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's connection, with errors of HTTP itself as JSON and without its log of raw bytes."""
+    """aiohttp's connection handler, with HTTP protocol errors as JSON and without logs of raw bytes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound what the system holds for a client that reads slowly: the rest waits at the upstream."""
+        """Limit the send buffer, so that a slow client throttles the upstream and does not fill memory."""
         super().connection_made(transport)
-        made = transport.get_extra_info("socket")
-        if made is not None:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT)
+        client_socket = transport.get_extra_info("socket")
+        if client_socket is not None:
+            client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def handle_error(
         self,
@@ -228,8 +230,8 @@ class Protocol(web.RequestHandler):
         return response
 
 
-def _check_single(request: web.Request, names: Iterable[str]) -> None:
-    """Raise BadRequest where a header that says who asks, or for whom, is there twice with different values."""
+def _check_duplicate_headers(request: web.Request, names: Iterable[str]) -> None:
+    """Raise BadRequest if a header that identifies the caller or user is repeated with different values."""
     headers = request.headers
     if len(set(map(str.lower, headers))) == len(headers):
         return
@@ -245,7 +247,7 @@ def _is_local(host_header: str) -> bool:
 
 
 def face_of(path: str) -> str:
-    """Whose format a path speaks: `openai`, `anthropic`, `memos` or `ops`."""
+    """Return the API format of a path: `openai`, `anthropic`, `memos` or `ops`."""
     if path.startswith(("/product", "/api/openmem")):
         return "memos"
     if path.startswith("/v1/messages"):
@@ -254,7 +256,7 @@ def face_of(path: str) -> str:
 
 
 def error_response(error: GatewayError, face: str) -> web.Response:
-    """An error in the format of a face."""
+    """Build the response for an error, in the API format `face`."""
     if face == "memos":
         body = orjson.dumps({"code": error.status, "message": error.message, "data": None})
     elif face == "anthropic":
@@ -265,32 +267,32 @@ def error_response(error: GatewayError, face: str) -> web.Response:
 
 
 def with_expectations(routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
-    """The same routes; an `Expect` header that nobody knows costs none of them its answer."""
+    """The same routes, which ignore an unknown `Expect` header instead of failing the request."""
     return [
-        web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _expected})
+        web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _handle_expect})
         if isinstance(route, web.RouteDef)
         else route
         for route in routes
     ]
 
 
-async def _expected(request: web.Request) -> None:
-    """`Expect: 100-continue` is answered; any other expectation is none that we know, and is passed over."""
+async def _handle_expect(request: web.Request) -> None:
+    """Answer `Expect: 100-continue`; ignore any other expectation."""
     if request.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it was no part of the answer
+        request.writer.output_size = 0  # not part of the response
 
 
 async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
-    """The request's body, bounded in size and time. Raises BadRequest, TooLarge or UnsupportedEncoding."""
-    most = limits.body_mb * 2**20
+    """Read the request's body, bounded in size and time. Raises BadRequest, TooLarge or UnsupportedEncoding."""
+    max_bytes = limits.body_mb * 2**20
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in _DECODED_BY_SERVER:
         raise UnsupportedEncoding(_ENCODINGS, param="content-encoding")
-    if (request.content_length or 0) > most:
+    if (request.content_length or 0) > max_bytes:
         raise _too_large(limits)
     try:
-        if request.content.is_eof():  # it came with the head, as most do: nothing to wait for
+        if request.content.is_eof():  # it arrived with the headers, as most do
             return await _read_whole(request, limits)
         async with asyncio.timeout(limits.body_timeout):
             return await _read_whole(request, limits)
@@ -303,21 +305,21 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
 
 
 async def _read_whole(request: web.Request, limits: LimitsConfig) -> bytes:
-    """The body, counted as it arrives. Raises TooLarge, Overloaded or TooManyRequests."""
-    place, most = place_of(request), limits.body_mb * 2**20
-    pieces: list[bytes] = []
+    """Read the body, counting its bytes against the limits. Raises TooLarge, Overloaded or TooManyRequests."""
+    place, max_bytes = place_of(request), limits.body_mb * 2**20
+    chunks: list[bytes] = []
     size = 0
-    while piece := await request.content.readany():
-        size += len(piece)
-        if size > most:
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > max_bytes:
             raise _too_large(limits)
-        place.take_bytes(len(piece))
-        pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        place.take_bytes(len(chunk))
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def parse_json(raw: bytes, limits: LimitsConfig) -> Any:
-    """JSON of bounded depth and number of values. Raises BadRequest."""
+    """Parse JSON of bounded depth and number of values. Raises BadRequest."""
     if raw.count(b"[") + raw.count(b"{") > limits.json_depth or raw.count(b",") > limits.json_values:
         shape = splice.structure(raw)
         if sum(map(shape.count, (b",", b"[", b"{"))) > limits.json_values:
@@ -333,39 +335,41 @@ def parse_json(raw: bytes, limits: LimitsConfig) -> Any:
 
 
 async def read_json(request: web.Request, limits: LimitsConfig) -> tuple[bytes, Any]:
-    """The body and the JSON in it. Halves of surrogate pairs, which clients make when they cut a text in the middle of
-    an emoji, are replaced, so that one damaged character does not end a conversation. Raises what `read_body` and
-    `parse_json` raise."""
+    """Read the body and parse its JSON. Raises the errors of `read_body` and `parse_json`.
+
+    Lone surrogates, which clients produce by cutting a text in the middle of an emoji, are replaced by U+FFFD, so that
+    one damaged character does not end a conversation.
+    """
     raw = await read_body(request, limits)
     try:
         return raw, parse_json(raw, limits)
     except BadRequest:
-        repaired = await offload(partial(_with_whole_characters, raw), len(raw))
+        repaired = await offload(partial(_replace_lone_surrogates, raw), len(raw))
         if repaired == raw:
             raise
         return repaired, parse_json(repaired, limits)
 
 
-def _with_whole_characters(raw: bytes) -> bytes:
-    return _HALVES.sub(_whole_character, raw)
+def _replace_lone_surrogates(raw: bytes) -> bytes:
+    return _SURROGATES.sub(_repair_surrogate, raw)
 
 
-def _whole_character(match: re.Match[bytes]) -> bytes:
+def _repair_surrogate(match: re.Match[bytes]) -> bytes:
     slashes = match["slashes"]
     if slashes is None:
         return _REPLACEMENT
     return match[0] if match["pair"] or len(slashes) % 2 == 0 else slashes[:-1] + _REPLACEMENT
 
 
-async def _with_single_slashes(request: web.Request) -> web.StreamResponse:
-    """The route that the path means: clients join a base URL that ends in a slash with a path that begins with one."""
-    clean = request.clone(
+async def _handle_normalized_path(request: web.Request) -> web.StreamResponse:
+    """Route the path with its slashes collapsed: clients join `base/` and `/path`."""
+    normalized = request.clone(
         rel_url=request.rel_url.with_path(_SLASHES.sub("/", request.rel_url.raw_path), encoded=True, keep_query=True)
     )
-    found = await request.app.router.resolve(clean)
-    found.add_app(request.app)
-    clean._match_info = found  # noqa: SLF001 — aiohttp has no public way to give a request another route
-    return await found.handler(clean)
+    match_info = await request.app.router.resolve(normalized)
+    match_info.add_app(request.app)
+    normalized._match_info = match_info  # noqa: SLF001 — aiohttp has no public way to give a request another route
+    return await match_info.handler(normalized)
 
 
 def _too_large(limits: LimitsConfig) -> TooLarge:
@@ -375,10 +379,10 @@ def _too_large(limits: LimitsConfig) -> TooLarge:
 def _framework_error(error: HTTPException) -> GatewayError:
     if error.status == 404:
         return NotFound("there is no such path here; see the README for what is")
-    made = GatewayError(error.reason or "the request cannot be served", code="http_error")
-    made.status = error.status
-    made.type = "invalid_request_error" if error.status < 500 else "internal_error"
+    gateway_error = GatewayError(error.reason or "the request cannot be served", code="http_error")
+    gateway_error.status = error.status
+    gateway_error.type = "invalid_request_error" if error.status < 500 else "internal_error"
     if error.status == 405:
-        made.code = "method_not_allowed"
-        made.headers = {"allow": error.headers.get("allow", "")}
-    return made
+        gateway_error.code = "method_not_allowed"
+        gateway_error.headers = {"allow": error.headers.get("allow", "")}
+    return gateway_error

@@ -1,4 +1,4 @@
-"""Numbers in headers of our own."""
+"""Parses numbers in the gateway's own request headers."""
 
 import contextlib
 import re
@@ -11,19 +11,19 @@ __all__ = ["header_number", "header_share"]
 _SHARE = re.compile(r"[01]?\.\d{1,20}|[01]", re.ASCII)
 
 
-def header_number(headers: Mapping[str, str], name: str, most: int) -> int | None:
-    """A whole number of a header, 0 to `most`; None if the header is not there. Raises BadRequest."""
+def header_number(headers: Mapping[str, str], name: str, maximum: int) -> int | None:
+    """Parse an integer header, 0 to `maximum`; None if the header is missing. Raises BadRequest."""
     value = headers.get(name)
     if value is None:
         return None
     with contextlib.suppress(ValueError):
-        if value.isascii() and value.isdigit() and 0 <= int(value) <= most:
+        if value.isascii() and value.isdigit() and 0 <= int(value) <= maximum:
             return int(value)
-    raise BadRequest(f"{name} must be a whole number from 0 to {most}", param=name)
+    raise BadRequest(f"{name} must be a whole number from 0 to {maximum}", param=name)
 
 
 def header_share(headers: Mapping[str, str], name: str) -> float | None:
-    """A number from 0 to 1 of a header; None if the header is not there. Raises BadRequest."""
+    """Parse a header with a number from 0 to 1; None if the header is missing. Raises BadRequest."""
     value = headers.get(name)
     if value is None:
         return None

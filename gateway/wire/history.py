@@ -1,6 +1,6 @@
-"""What was known when, and taking it back: lists, search, history and undo under `/v1/memory`.
+"""Bitemporal views of the memory and undo: list, search, history and undo under `/v1/memory`.
 
-Who asks sees the memories of the users that the key may speak for; a foreign id is answered as an unknown one.
+A caller sees the memories of the users that its key may speak for; a foreign id is answered as an unknown one.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,14 +23,14 @@ from gateway.wire.moments import moment_in
 
 __all__ = ["HistoryFace"]
 
-_WHOLE_ID = 32  # characters
-_NAMED = 4  # ids in an error
-_USUAL, _MOST = 100, 1000
+_ID_LENGTH = 32  # characters
+_MAX_IDS_IN_ERROR = 4  # ids in an error
+_DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
 _KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 
 
 class HistoryFace:
-    """`default_user` is whose memories are meant where nobody is named."""
+    """HTTP handlers for list, search, history and undo. `default_user` applies to requests that name no user."""
 
     def __init__(self, library: Library, recall: Recall, registry: Registry, default_user: str | None) -> None:
         self._library = library
@@ -40,15 +40,15 @@ class HistoryFace:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
-            web.get("/v1/memory/list", self.listed, allow_head=False),
-            web.get("/v1/memory/search", self.searched, allow_head=False),
+            web.get("/v1/memory/list", self.list_memories, allow_head=False),
+            web.get("/v1/memory/search", self.search_memories, allow_head=False),
             web.get("/v1/memory/history/{id}", self.history, allow_head=False),
             web.post("/v1/memory/undo/{id}", self.undo),
         ]
 
-    async def listed(self, request: web.Request) -> web.Response:
-        """A user's memories, the newest first: those that hold, with `archived=true` those that do not, and with
-        `as_of` those that were known and held then."""
+    async def list_memories(self, request: web.Request) -> web.Response:
+        """List a user's memories, newest first: the valid ones, with `archived=true` the archived ones, and with
+        `as_of` those that were known and valid at that time."""
         query, kinds = request.query, _kinds(request.query)
         as_of = moment_in(query["as_of"], 0.0, "as_of") if query.get("as_of") else None
         is_archived = _flag(query, "archived")
@@ -59,20 +59,22 @@ class HistoryFace:
             return holds and record.kind in kinds
 
         records: list[Record] = []
-        for scope in await self._scopes(request):
+        for scope in await self._user_scopes(request):
             records += await self._library.records(scope, allows)
         records.sort(key=lambda record: (-record.event_time, record.part))
         limit = _limit(query)
-        return _json({"object": "list", "data": [*map(_shown, records[:limit])], "has_more": len(records) > limit})
+        return _json(
+            {"object": "list", "data": [*map(_serialize_record, records[:limit])], "has_more": len(records) > limit}
+        )
 
-    async def searched(self, request: web.Request) -> web.Response:
-        """A user's memories that belong to a `query`, the best first; with `archived=true` those that hold no more."""
+    async def search_memories(self, request: web.Request) -> web.Response:
+        """Search a user's memories for a `query`, best match first; with `archived=true` the archived ones."""
         query, kinds = request.query, _kinds(request.query)
         if not query.get("query", "").strip():
             raise BadRequest("say what to search for: `query`", param="query")
-        limit, scopes = _limit(query), await self._scopes(request)
-        allows: Callable[[Record], bool] = lambda record: record.kind in kinds  # noqa: E731 — one test for all scopes
-        wanted = Wanted(
+        limit, scopes = _limit(query), await self._user_scopes(request)
+        allows: Callable[[Record], bool] = lambda record: record.kind in kinds  # noqa: E731 — shared by all scopes
+        limits = Wanted(
             text=limit,
             preference=limit,
             tool=limit,
@@ -81,51 +83,53 @@ class HistoryFace:
             allows={scope.value: allows for scope in scopes},
             is_archived=_flag(query, "archived"),
         )
-        found = await self._recall.search(scopes, query["query"], wanted)
-        if found.status is MemoryStatus.DEGRADED:
-            raise MemoryUnavailable(f"the memory cannot be searched now ({found.reason}); try again")
-        best = sorted(found.memories, key=lambda memory: -memory.relativity)[:limit]
-        status = "archived" if wanted.is_archived else "activated"
-        return _json({"object": "list", "data": [_found(memory, status) for memory in best]})
+        recalled = await self._recall.search(scopes, query["query"], limits)
+        if recalled.status is MemoryStatus.DEGRADED:
+            raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
+        best = sorted(recalled.memories, key=lambda memory: -memory.relativity)[:limit]
+        status = "archived" if limits.is_archived else "activated"
+        return _json({"object": "list", "data": [_serialize_match(memory, status) for memory in best]})
 
     async def history(self, request: web.Request) -> web.Response:
-        """A memory with all that it replaced and that replaced it, the first one first."""
-        line = await self._library.history(await self._record(request))
-        return _json({"object": "list", "data": [*map(_shown, line)]})
+        """Version history of a memory: all that it supersedes and that supersede it, oldest first."""
+        versions = await self._library.history(await self._find_record(request))
+        return _json({"object": "list", "data": [*map(_serialize_record, versions)]})
 
     async def undo(self, request: web.Request) -> web.Response:
-        """Take back the last thing that happened to a memory. What was taken back may be so again."""
-        changed = await self._library.undo(await self._record(request))
+        """Undo the last change of a memory. An undo can itself be undone."""
+        changed = await self._library.undo(await self._find_record(request))
         if not changed:
             raise BadRequest("nothing happened to this memory that could be taken back", code="nothing_to_undo")
-        return _json({"object": "list", "data": [*map(_shown, changed)]})
+        return _json({"object": "list", "data": [*map(_serialize_record, changed)]})
 
-    async def _record(self, request: web.Request) -> Record:
-        principal, id_ = _allowed(request), request.match_info["id"]
-        found = await self._library.find(principal, [id_])
-        if not found and len(id_) < _WHOLE_ID:
-            found = await self._library.beginning(principal, id_.lower())
-        if not found:
+    async def _find_record(self, request: web.Request) -> Record:
+        principal, id_ = _require_memory_right(request), request.match_info["id"]
+        records = await self._library.find(principal, [id_])
+        if not records and len(id_) < _ID_LENGTH:
+            records = await self._library.beginning(principal, id_.lower())
+        if not records:
             raise NotFound("there is no memory of this id")
-        if len(found) > 1:
-            some = ", ".join(record.id for record in found[:_NAMED])
-            raise BadRequest(f"{len(found)} memories have ids that begin so: {some}", code="ambiguous_id", param="id")
-        return found[0]
+        if len(records) > 1:
+            examples = ", ".join(record.id for record in records[:_MAX_IDS_IN_ERROR])
+            raise BadRequest(
+                f"{len(records)} memories have ids that begin so: {examples}", code="ambiguous_id", param="id"
+            )
+        return records[0]
 
-    async def _scopes(self, request: web.Request) -> list[Scope]:
-        """The cubes of the user that is asked for. Raises Forbidden or BadRequest."""
-        principal, asked = _allowed(request), request.query.get("user")
-        if principal.user is not None and asked not in (None, principal.user):
+    async def _user_scopes(self, request: web.Request) -> list[Scope]:
+        """Return the cubes of the requested user. Raises Forbidden or BadRequest."""
+        principal, requested = _require_memory_right(request), request.query.get("user")
+        if principal.user is not None and requested not in (None, principal.user):
             raise Forbidden("this key is for one user, and `user` names another")
-        user = principal.user or asked or self._default_user
+        user = principal.user or requested or self._default_user
         if not user:
             raise BadRequest("say whose memories: `user`", param="user")
-        own = scope_of(principal.tenant, checked_id(user, "user"))
-        known = await self._registry.scopes_of_owner(principal.tenant, user)
-        return list({scope.value: scope for scope in (own, *known)}.values())
+        default_scope = scope_of(principal.tenant, checked_id(user, "user"))
+        registered = await self._registry.scopes_of_owner(principal.tenant, user)
+        return list({scope.value: scope for scope in (default_scope, *registered)}.values())
 
 
-def _allowed(request: web.Request) -> Any:
+def _require_memory_right(request: web.Request) -> Any:
     principal = principal_of(request)
     if Right.MEMORY not in principal.rights:
         raise Forbidden(f"this key does not have the right `{Right.MEMORY}`")
@@ -133,17 +137,17 @@ def _allowed(request: web.Request) -> Any:
 
 
 def _kinds(query: Mapping[str, str]) -> tuple[str, ...]:
-    asked = tuple(kind for kind in query.get("kind", "").split(",") if kind)
-    unknown = [kind for kind in asked if kind not in _KINDS]
+    requested = tuple(kind for kind in query.get("kind", "").split(",") if kind)
+    unknown = [kind for kind in requested if kind not in _KINDS]
     if unknown:
         raise BadRequest(f"kind: there are {', '.join(_KINDS)}", param="kind")
-    return asked or _KINDS
+    return requested or _KINDS
 
 
 def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(_USUAL))
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST))) or not 0 < int(text) <= _MOST:
-        raise BadRequest(f"limit: a number from 1 to {_MOST}", param="limit")
+    text = query.get("limit", str(_DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_LIMIT))) or not 0 < int(text) <= _MAX_LIMIT:
+        raise BadRequest(f"limit: a number from 1 to {_MAX_LIMIT}", param="limit")
     return int(text)
 
 
@@ -154,12 +158,12 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
     return text in ("true", "1")
 
 
-def _found(memory: Memory, status: str) -> dict[str, Any]:
-    record = replace(memory.record, status=status)  # what was archived is searched as if it held
-    return {**_shown(record), "relativity": round(memory.relativity, 4)}
+def _serialize_match(memory: Memory, status: str) -> dict[str, Any]:
+    record = replace(memory.record, status=status)  # archived memories are searched as if they were valid
+    return {**_serialize_record(record), "relativity": round(memory.relativity, 4)}
 
 
-def _shown(record: Record) -> dict[str, Any]:
+def _serialize_record(record: Record) -> dict[str, Any]:
     until = held_until(record)
     return {
         "id": record.id,
@@ -180,7 +184,7 @@ def _shown(record: Record) -> dict[str, Any]:
 
 
 def _iso(at: float) -> str:
-    return when(at).isoformat()  # to the microsecond: the moment can be asked for again
+    return when(at).isoformat()  # to the microsecond: clients send the time back as `as_of`
 
 
 def _json(body: object) -> web.Response:

@@ -1,4 +1,4 @@
-"""The gateway's own routes on memory, under `/v1/memory`."""
+"""Memory management routes under `/v1/memory`: explain, reindex, forget, export, import."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from gateway.wire.guard import parse_json, principal_of, read_body
 
 __all__ = ["ForgetRequest", "MemoryFace"]
 
-_LONGEST_LINE = 2**20
+_MAX_LINE_BYTES = 2**20
 _LINE_TIMEOUT = 60.0
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -43,7 +43,11 @@ class ForgetRequest(BaseModel):
 
 
 class MemoryFace:
-    """`reindexer` gives None until the memory is loaded. `is_open`: without keys whoever asks may name any tenant."""
+    """HTTP handlers for memory management.
+
+    `reindexer` returns None until the memory is loaded. `is_open`: no keys are configured, so any caller may name any
+    tenant.
+    """
 
     def __init__(
         self,
@@ -67,67 +71,69 @@ class MemoryFace:
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
             web.get("/v1/memory/explain/{id}", self.explain, allow_head=False),
-            web.get("/v1/memory/reindex", self.reindexed, allow_head=False),
+            web.get("/v1/memory/reindex", self.reindex_progress, allow_head=False),
             web.post("/v1/memory/reindex", self.reindex),
             web.post("/v1/memory/forget", self.forget),
             web.get("/v1/memory/export", self.export, allow_head=False),
-            web.post("/v1/memory/import", self.take_in),
+            web.post("/v1/memory/import", self.import_memories),
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
-        """What was recalled for a turn and why; whoever may not see it is told the same as if it were not there."""
+        """Explain which memories a turn recalled and why. Without access, the answer is the 404 of an unknown turn."""
         _require(request, Right.MEMORY)
-        found = self._explanations.find(request.match_info["id"], principal_of(request))
-        if found is None:
+        explanation = self._explanations.find(request.match_info["id"], principal_of(request))
+        if explanation is None:
             raise NotFound(
                 "no turn of this id can be explained: take the id from the header x-gateway-request-id of an answer; "
                 "only the latest turns are kept (memory.recall.explain_turns), until a memory is changed or deleted"
             )
-        return _json(found)
+        return _json(explanation)
 
-    async def reindexed(self, request: web.Request) -> web.Response:
-        """How far the memories are made anew for the configured embedder."""
+    async def reindex_progress(self, request: web.Request) -> web.Response:
+        """Progress of re-embedding the memories with the configured embedder."""
         _require(request, Right.ADMIN)
-        return _json(asdict(self._loaded().progress))
+        return _json(asdict(self._require_loaded().progress))
 
     async def reindex(self, request: web.Request) -> web.Response:
-        """Begin to make them anew, if they are not; the gateway serves meanwhile."""
+        """Start re-embedding unless it is running; the gateway serves requests meanwhile."""
         _require(request, Right.ADMIN)
-        reindexer = self._loaded()
+        reindexer = self._require_loaded()
         reindexer.start()
         return _json(asdict(reindexer.progress), 202)
 
     async def forget(self, request: web.Request) -> web.Response:
-        """Delete memories: at once in recall; with `purge` from the disk too, before this answers."""
+        """Delete memories: recall drops them at once; with `purge` they are erased from disk before the response."""
         _require(request, Right.ADMIN)
         try:
-            asked = ForgetRequest.model_validate(parse_json(await read_body(request, self._limits), self._limits))
+            body = ForgetRequest.model_validate(parse_json(await read_body(request, self._limits), self._limits))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, problem["loc"]))
             raise BadRequest(f"`{where or 'body'}`: {problem['msg']}", param=where or None) from error
         selection = Selection(
-            tenant=self._tenant(request, asked.tenant),
-            user=asked.user,
-            session=asked.session,
-            ids=frozenset(asked.ids),
+            tenant=self._resolve_tenant(request, body.tenant),
+            user=body.user,
+            session=body.session,
+            ids=frozenset(body.ids),
         )
-        if selection.is_everything and not asked.everything:
+        if selection.is_everything and not body.everything:
             raise BadRequest("name a `user`, a `session` or `ids`, or say `everything`: true", param="user")
-        self._loaded()
-        return _json(asdict(await self._forgetter.forget(selection, purge=asked.purge)))
+        self._require_loaded()
+        return _json(asdict(await self._forgetter.forget(selection, purge=body.purge)))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        """Memories as lines of JSON."""
+        """Stream memories as JSON lines."""
         _require(request, Right.ADMIN)
-        self._loaded()
+        self._require_loaded()
         query = request.query
         selection = Selection(
-            tenant=self._tenant(request, query.get("tenant")), user=query.get("user"), session=query.get("session")
+            tenant=self._resolve_tenant(request, query.get("tenant")),
+            user=query.get("user"),
+            session=query.get("session"),
         )
         pieces = self._transfer.export(selection)
         async with contextlib.aclosing(pieces):  # type: ignore[type-var]  # it is a generator
-            first = await anext(pieces, b"")  # a failure before it is an error as any other
+            first = await anext(pieces, b"")  # a failure before the first chunk becomes an ordinary error response
             response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
             await response.prepare(request)
             await response.write(first)
@@ -136,55 +142,55 @@ class MemoryFace:
                     await response.write(piece)
             except GatewayError:
                 if request.transport is not None:
-                    request.transport.close()  # no good end: what was sent is not all
+                    request.transport.close()  # no end marker: the export is incomplete
                 return response
         await response.write_eof()
         return response
 
-    async def take_in(self, request: web.Request) -> web.Response:
-        """Store memories out of lines of JSON, as `export` writes them."""
+    async def import_memories(self, request: web.Request) -> web.Response:
+        """Import memories from JSON lines, as `export` writes them."""
         _require(request, Right.ADMIN)
-        self._loaded()
-        tenant = self._tenant(request, request.query.get("tenant"))
-        return _json(asdict(await self._transfer.take_in(_lines(request), tenant)))
+        self._require_loaded()
+        tenant = self._resolve_tenant(request, request.query.get("tenant"))
+        return _json(asdict(await self._transfer.take_in(_read_lines(request), tenant)))
 
-    def _tenant(self, request: web.Request, asked: str | None) -> str | None:
-        """The tenant of the key; without keys the one that is asked for, or all."""
-        own = principal_of(request).tenant
-        asked = asked or None
+    def _resolve_tenant(self, request: web.Request, requested: str | None) -> str | None:
+        """Return the tenant of the key; without keys the requested tenant, or None for all."""
+        key_tenant = principal_of(request).tenant
+        requested = requested or None
         if self._is_open:
-            return asked
-        if asked not in (None, own):
-            raise Forbidden(f"this key belongs to the tenant `{own}`")
-        return own
+            return requested
+        if requested not in (None, key_tenant):
+            raise Forbidden(f"this key belongs to the tenant `{key_tenant}`")
+        return key_tenant
 
-    def _loaded(self) -> Reindexer:
+    def _require_loaded(self) -> Reindexer:
         reindexer = self._reindexer()
         if reindexer is None:
             raise self._startup.error()
         return reindexer
 
 
-async def _lines(request: web.Request) -> AsyncIterator[bytes]:
-    """The lines of a body of any length, each bounded in size and time."""
-    rest = b""
-    pieces = request.content.iter_any()
+async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the lines of a body of any length, each bounded in size and time."""
+    partial_line = b""
+    chunks = request.content.iter_any()
     while True:
         try:
             async with asyncio.timeout(_LINE_TIMEOUT):
-                piece = await anext(pieces, None)
+                chunk = await anext(chunks, None)
         except TimeoutError as error:
             raise BadRequest("the body did not arrive in time", code="body_timeout") from error
         except web.RequestPayloadError as error:
             raise BadRequest("the body is not what its headers say", code="bad_body") from error
-        if piece is None:
+        if chunk is None:
             break
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, partial_line = (partial_line + chunk).split(b"\n")
         for line in lines:
             yield line
-        if len(rest) > _LONGEST_LINE:
+        if len(partial_line) > _MAX_LINE_BYTES:
             raise BadRequest("a line has more than a MiB", code="bad_body")
-    yield rest
+    yield partial_line
 
 
 def _require(request: web.Request, right: Right) -> None:

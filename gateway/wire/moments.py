@@ -1,4 +1,4 @@
-"""Moments as people write them in a query string. Pure."""
+"""Parses points in time in query strings. Pure."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ _LAST = 2**37  # the year 6325
 
 
 def moment_in(text: str | None, default: float, name: str) -> float:
-    """Seconds since 1970, or a date or time in ISO's form (UTC where it names no zone). Raises BadRequest."""
+    """Parse seconds since 1970 or an ISO 8601 date or time (UTC without a zone). Raises BadRequest."""
     if not text:
         return default
     with contextlib.suppress(ValueError):
@@ -20,7 +20,7 @@ def moment_in(text: str | None, default: float, name: str) -> float:
             return seconds
         raise BadRequest(f"{name} must be seconds since 1970", param=name)
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadRequest(f"{name} must be a date, a time or seconds since 1970", param=name) from error
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,5 +1,5 @@
-"""The OpenAI face: chat and responses with memory, completions, models, and everything else under `/v1` passed
-through."""
+"""HTTP handlers of the OpenAI API: chat and responses with memory, completions, models; everything else under `/v1` is
+passed through."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -48,10 +48,10 @@ class OpenAIFace:
         self._chat, self._responses = ChatDialect(), ResponsesDialect()
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """With and without `/v1`: base URLs come both ways."""
-        found: list[web.AbstractRouteDef] = []
+        """All routes with and without `/v1`: clients configure base URLs both ways."""
+        routes: list[web.AbstractRouteDef] = []
         for prefix in ("/v1", ""):
-            found += [
+            routes += [
                 web.post(f"{prefix}/chat/completions", self.chat),
                 web.post(f"{prefix}/responses", self.respond),
                 web.post(f"{prefix}/completions", self.completions),
@@ -59,12 +59,12 @@ class OpenAIFace:
                 web.get(f"{prefix}/models/{{id:.+}}", self.model, allow_head=False),
                 web.route("*", f"{prefix}/responses/{{tail:.+}}", self.pass_through),
             ]
-        found += [web.post(f"/{name}", self.pass_through) for name in ("embeddings", "moderations")]
-        found.append(web.route("*", "/v1/{tail:.+}", self.pass_through))
-        return found
+        routes += [web.post(f"/{name}", self.pass_through) for name in ("embeddings", "moderations")]
+        routes.append(web.route("*", "/v1/{tail:.+}", self.pass_through))
+        return routes
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        raw, body = await self._json(request)
+        raw, body = await self._read_json(request)
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
@@ -73,25 +73,27 @@ class OpenAIFace:
         return await send(request, exchange, self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
-        """The upstream may hold what was said before; which one, and in which conversation, is known by the id."""
-        raw, body = await self._json(request)
+        """Handle `/v1/responses`. The upstream may store earlier messages: their id determines upstream and session."""
+        raw, body = await self._read_json(request)
         ask = read_response(body, self._config.limits.messages)
-        before = await self._state.check_chat(request, raw, body, ask)
-        if before is not None:
-            ask = replace(ask, upstream=before.upstream, session_hint=ask.session_hint or before.session)
+        previous_owner = await self._state.check_chat(request, raw, body, ask)
+        if previous_owner is not None:
+            ask = replace(
+                ask, upstream=previous_owner.upstream, session_hint=ask.session_hint or previous_owner.session
+            )
         turn = self._turns.read(request, raw, body, ask, dialect=self._responses)
         exchange = await self._pipeline.open(turn)
-        if exchange.attempts:  # a model's answer, no plugin's
+        if exchange.attempts:  # answered by a model, not by a plugin
             session = turn.identity.session_id if turn.identity else None
             owner = Owner(turn.principal.tenant, turn.user or None, exchange.upstream, session)
             exchange.on_id = partial(self._affinity.put, owner=owner)
             conversation = conversation_of(body)
-            if conversation is not None and before is None and exchange.status < 400:
+            if conversation is not None and previous_owner is None and exchange.status < 400:
                 self._affinity.put(conversation, owner)
         return await send(request, exchange, self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
-        raw, body = await self._json(request)
+        raw, body = await self._read_json(request)
         ask = Ask(model=model_of(body), stream=bool(body.get("stream")))
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
@@ -100,60 +102,62 @@ class OpenAIFace:
         )
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        listed = await self._models.cards(request.headers)
-        return web.Response(body=orjson.dumps({"object": "list", "data": listed}), content_type=_JSON)
+        cards = await self._models.cards(request.headers)
+        return web.Response(body=orjson.dumps({"object": "list", "data": cards}), content_type=_JSON)
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         card = await self._models.card(request.match_info["id"], request.headers)
         return web.Response(body=orjson.dumps(card), content_type=_JSON)
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
-        """Everything else under `/v1`: inference freely, what an upstream keeps by its owner or by right."""
-        meaning = parse_path(request.rel_url.raw_path.removeprefix("/v1"))
-        meaning.check_method(request.method)
+        """Forward all other `/v1` paths: inference for any key, stored state for its owner or a key with the right."""
+        target_path = parse_path(request.rel_url.raw_path.removeprefix("/v1"))
+        target_path.check_method(request.method)
         pieces = Pieces(request, self._config.limits)
         body: bytes | AsyncIterator[bytes] | None = pieces.read() if request.body_exists else None
         parsed: Any = None
-        if request.body_exists and (request.content_type == _JSON or meaning.reads_json(request.headers)):
-            body, parsed = await self._json(request)
+        if request.body_exists and (request.content_type == _JSON or target_path.reads_json(request.headers)):
+            body, parsed = await self._read_json(request)
         fields = parsed if isinstance(parsed, dict) else {}
-        form = await self._form(request, pieces) if meaning.is_inference else None
+        form = await self._read_form(request, pieces) if target_path.is_inference else None
         user = named_user(principal_of(request), request.headers, Ask(model="", stream=False), self._turns.users.known)
         model = (form.model if form else fields.get("model")) if request.method == "POST" else None
         route = self._pipeline.forwarder.route(model) if isinstance(model, str) else None
         upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
         principal, is_own_account = principal_of(request), self._state.is_own_account(request, upstreams)
-        meaning.check(principal, request.method, is_own_account=is_own_account)
+        target_path.check(principal, request.method, is_own_account=is_own_account)
         all_upstreams = self._pipeline.forwarder.upstreams
         owner = await self._affinity.get(
             principal,
-            meaning.owned_id,
+            target_path.owned_id,
             user,
             [upstream.name for upstream in all_upstreams],
             is_own_account=is_own_account,
         )
-        if owner is not None:  # what is kept is asked for where it is kept, by whatever model
+        if owner is not None:  # stored state lives at one upstream, regardless of the model
             upstreams, route = [upstream for upstream in all_upstreams if upstream.name == owner.upstream], None
         if isinstance(body, bytes):
-            before = await self._state.check_body(request, body, fields, upstreams, user)
-            if route is not None and not meaning.makes_conversation:
-                return await self._passed_by_model(request, body, route.only(before.upstream) if before else route)
+            previous_owner = await self._state.check_body(request, body, fields, upstreams, user)
+            if route is not None and not target_path.makes_conversation:
+                return await self._forward_by_model(
+                    request, body, route.only(previous_owner.upstream) if previous_owner else route
+                )
         growth = 0
         if form is not None:
             name = route.targets[0].model if route is not None else None
             is_renamed = name is not None and name != form.model
             body = form.pieces(name if is_renamed else None)
             growth = form.growth(name) if name is not None and is_renamed else 0
-        return await self._passed(request, upstreams[0], body, pieces, meaning, growth=growth)
+        return await self._forward(request, upstreams[0], body, pieces, target_path, growth=growth)
 
-    async def _form(self, request: web.Request, pieces: Pieces) -> Form | None:
-        """The form that names its model, if the body is one."""
+    async def _read_form(self, request: web.Request, pieces: Pieces) -> Form | None:
+        """Read the model of a multipart form; None for other bodies."""
         if request.method != "POST" or not request.body_exists or request.content_type != "multipart/form-data":
             return None
         return await read_form(request.headers["content-type"], pieces.read(), place_of(request).take_bytes)
 
-    async def _passed_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
-        """To the upstream that has the model of the body."""
+    async def _forward_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
+        """Forward to an upstream that serves the body's model."""
         forwarder = self._pipeline.forwarder
         served = await forwarder.send_chat(
             route,
@@ -164,17 +168,17 @@ class OpenAIFace:
         )
         return await relay(request, served.incoming, served.upstream, forwarder.secrets(served.upstream))
 
-    async def _passed(
+    async def _forward(
         self,
         request: web.Request,
         upstream: Upstream,
         body: bytes | AsyncIterator[bytes] | None,
         pieces: Pieces,
-        meaning: UpstreamPath,
+        target_path: UpstreamPath,
         *,
         growth: int,
     ) -> web.StreamResponse:
-        """`growth`: bytes that the body is longer than the client's."""
+        """Forward to one upstream. `growth`: how many bytes the body is longer than the client's."""
         forwarder = self._pipeline.forwarder
         try:
             incoming = await forwarder.pass_through(
@@ -187,24 +191,24 @@ class OpenAIFace:
                 growth=growth,
             )
         except UpstreamFailed:
-            if pieces.failure is not None:  # it was the client who did not keep to the end
+            if pieces.failure is not None:  # the client's body failed, not the upstream
                 raise pieces.failure from None
             raise
-        if request.method == "POST" and meaning.makes_conversation and incoming.status < 400:
+        if request.method == "POST" and target_path.makes_conversation and incoming.status < 400:
             incoming = Replayed(incoming, await read_error(incoming))
             self._note_conversation(request, upstream, incoming)
         return await relay(request, incoming, upstream, forwarder.secrets(upstream))
 
     def _note_conversation(self, request: web.Request, upstream: Upstream, incoming: Replayed) -> None:
-        """The user who creates a conversation owns it."""
+        """Register the user who creates a conversation as its owner."""
         decoded = decoder_of(incoming.headers).whole(incoming.body)
         try:
-            made = orjson.loads(decoded or b"")
+            conversation = orjson.loads(decoded or b"")
         except orjson.JSONDecodeError:
             return
-        if isinstance(made, dict) and isinstance(made.get("id"), str):
+        if isinstance(conversation, dict) and isinstance(conversation.get("id"), str):
             user = self._turns.users.user_of(principal_of(request), request.headers, Ask(model="", stream=False))
-            self._affinity.put(made["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
+            self._affinity.put(conversation["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
 
-    async def _json(self, request: web.Request) -> tuple[bytes, Any]:
+    async def _read_json(self, request: web.Request) -> tuple[bytes, Any]:
         return await read_json(request, self._config.limits)

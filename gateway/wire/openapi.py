@@ -1,6 +1,6 @@
-"""`/openapi.json`, made from the very models that check requests, and `/docs`, a page that shows it offline.
+"""`/openapi.json`, generated from the models that validate requests, and `/docs`, a page that renders it offline.
 
-What is forwarded has no closed model (fields that nobody here knows pass); its schema says what the gateway reads.
+Forwarded bodies have an open schema (unknown fields pass through), which lists the fields that the gateway reads.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ _OPENAI_ERROR: Final = {
 
 
 class OpenAPIFace:
-    """Made when it is first asked for; both routes are open, since they tell nothing of anybody's memory."""
+    """Serves the document, built on first use. Both routes need no key: they contain no data of users."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._operations = operations
@@ -85,13 +85,13 @@ class OpenAPIFace:
 
 
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of all faces."""
+    """Build the OpenAPI 3.1 document of all faces."""
     schemas: dict[str, Any] = {"Envelope": _ENVELOPE, "OpenAIError": _OPENAI_ERROR, "ChatCompletion": _CHAT}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         for path in operation.paths:
             method = operation.method.lower()
-            paths.setdefault(path, {})[method] = _memos(operation, path, schemas)
+            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
     paths |= _openai_paths() | _ops_paths()
     return {
         "openapi": "3.1.0",
@@ -113,25 +113,25 @@ def _header_key() -> dict[str, str]:
     return {"type": "apiKey", "in": "header", "name": "x-gateway-key"}
 
 
-def _memos(operation: Operation, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+def _memos_operation(operation: Operation, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
     family = "MemOS client" if operation.is_client else "MemOS native"
-    described: dict[str, Any] = {
+    description: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [family if path.startswith("/product") else "MemOS client, code 0"],
         "operationId": f"{operation.method.lower()}{path.replace('/', '_').replace('{', '').replace('}', '')}",
-        "responses": _answers(operation),
+        "responses": _memos_responses(operation),
     }
     if "{memory_id}" in path:
-        described["parameters"] = [{"name": "memory_id", "in": "path", "required": True, "schema": _STRING}]
+        description["parameters"] = [{"name": "memory_id", "in": "path", "required": True, "schema": _STRING}]
     if operation.query:
-        described["parameters"] = [
+        description["parameters"] = [
             {"name": name, "in": "query", "required": is_needed, "schema": _STRING}
             for name, is_needed in operation.query.items()
         ]
     schema = _schema_of(operation, schemas)
     if schema is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    return described
+        description["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return description
 
 
 def _schema_of(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any] | None:
@@ -149,42 +149,42 @@ def _schema_of(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any] 
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
+def _memos_responses(operation: Operation) -> dict[str, Any]:
     if operation.data == "events":
-        good: dict[str, Any] = {"text/event-stream": {}}
+        success: dict[str, Any] = {"text/event-stream": {}}
     else:
-        good = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+        success = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
         if operation.path.startswith("/scheduler/wait"):
-            good = {"application/json": {"schema": _OBJECT}}
-    bad = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+            success = {"application/json": {"schema": _OBJECT}}
+    failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
     return {
-        "200": {"description": operation.message, "content": good},
-        "default": {"description": "An error: `code` is the HTTP status.", "content": bad},
+        "200": {"description": operation.message, "content": success},
+        "default": {"description": "An error: `code` is the HTTP status.", "content": failure},
     }
 
 
-def _asked(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
+def _query_parameter(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
 
 
-_LISTED = [
-    _asked("user", "Whose memories; else the default user's."),
-    _asked("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
-    _asked("archived", "`true`: those that hold no more."),
-    _asked("limit", "How many, 1 to 1000."),
-    _asked("as_of", "What was known and held then: a date, a time or seconds since 1970."),
+_LIST_PARAMETERS = [
+    _query_parameter("user", "Whose memories; else the default user's."),
+    _query_parameter("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
+    _query_parameter("archived", "`true`: those that hold no more."),
+    _query_parameter("limit", "How many, 1 to 1000."),
+    _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970."),
 ]
-_SEARCHED = [_asked("query", "What to search for.", is_needed=True), *_LISTED[:4]]
+_SEARCH_PARAMETERS = [_query_parameter("query", "What to search for.", is_needed=True), *_LIST_PARAMETERS[:4]]
 
 
-def _memory_paths(named: dict[str, Any]) -> dict[str, Any]:
+def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
     return {
         "/v1/memory/reindex": {
-            "get": _openai({"summary": "How far memories are made anew for the configured embedder"}),
-            "post": _openai({"summary": "Begin to make them anew"}, "202"),
+            "get": _openai_operation({"summary": "How far memories are made anew for the configured embedder"}),
+            "post": _openai_operation({"summary": "Begin to make them anew"}, "202"),
         },
         "/v1/memory/forget": {
-            "post": _openai(
+            "post": _openai_operation(
                 {
                     "summary": "Delete memories; with `purge` from the disk too",
                     "requestBody": {
@@ -195,10 +195,10 @@ def _memory_paths(named: dict[str, Any]) -> dict[str, Any]:
             )
         },
         "/v1/memory/export": {
-            "get": _openai({"summary": "Memories as lines of JSON", "parameters": _SELECTION}, kind=_LINES)
+            "get": _openai_operation({"summary": "Memories as lines of JSON", "parameters": _SELECTION}, kind=_LINES)
         },
         "/v1/memory/import": {
-            "post": _openai(
+            "post": _openai_operation(
                 {
                     "summary": "Store memories out of such lines",
                     "parameters": _SELECTION[:1],
@@ -206,17 +206,25 @@ def _memory_paths(named: dict[str, Any]) -> dict[str, Any]:
                 }
             )
         },
-        "/v1/memory/explain/{id}": {"get": _openai({"summary": "What a chat recalled, and why", **named})},
+        "/v1/memory/explain/{id}": {
+            "get": _openai_operation({"summary": "What a chat recalled, and why", **id_parameter})
+        },
         "/v1/memory/list": {
-            "get": _openai({"summary": "A user's memories, also as they were on a day", "parameters": _LISTED})
+            "get": _openai_operation(
+                {"summary": "A user's memories, also as they were on a day", "parameters": _LIST_PARAMETERS}
+            )
         },
         "/v1/memory/search": {
-            "get": _openai({"summary": "A user's memories that belong to a question", "parameters": _SEARCHED})
+            "get": _openai_operation(
+                {"summary": "A user's memories that belong to a question", "parameters": _SEARCH_PARAMETERS}
+            )
         },
         "/v1/memory/history/{id}": {
-            "get": _openai({"summary": "What a memory replaced, and what replaced it", **named})
+            "get": _openai_operation({"summary": "What a memory replaced, and what replaced it", **id_parameter})
         },
-        "/v1/memory/undo/{id}": {"post": _openai({"summary": "Take back the last thing that happened to it", **named})},
+        "/v1/memory/undo/{id}": {
+            "post": _openai_operation({"summary": "Take back the last thing that happened to it", **id_parameter})
+        },
     }
 
 
@@ -233,25 +241,27 @@ def _openai_paths() -> dict[str, Any]:
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}},
         },
     }
-    passed = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
-    named = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
+    any_object = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
+    id_parameter = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
     return {
-        "/v1/chat/completions": {"post": _openai(chat)},
-        "/v1/completions": {"post": _openai({"summary": "Passed through", **passed})},
-        "/v1/embeddings": {"post": _openai({"summary": "Passed through", **passed})},
-        "/v1/models": {"get": _openai({"summary": "The upstream's models"})},
-        "/v1/models/{id}": {"get": _openai({"summary": "One model", **named})},
-        **_memory_paths(named),
+        "/v1/chat/completions": {"post": _openai_operation(chat)},
+        "/v1/completions": {"post": _openai_operation({"summary": "Passed through", **any_object})},
+        "/v1/embeddings": {"post": _openai_operation({"summary": "Passed through", **any_object})},
+        "/v1/models": {"get": _openai_operation({"summary": "The upstream's models"})},
+        "/v1/models/{id}": {"get": _openai_operation({"summary": "One model", **id_parameter})},
+        **_memory_paths(id_parameter),
     }
 
 
-def _openai(described: Mapping[str, Any], good: str = "200", kind: str = "application/json") -> dict[str, Any]:
+def _openai_operation(
+    description: Mapping[str, Any], status: str = "200", kind: str = "application/json"
+) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
     return {
-        **described,
+        **description,
         "tags": ["OpenAI"],
         "responses": {
-            good: {
+            status: {
                 "description": "As the upstream answers",
                 "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}, "text/event-stream": {}},
             },
@@ -269,8 +279,8 @@ def _ops_paths() -> dict[str, Any]:
         "/openapi.json": "This document",
         "/docs": "This document as a page",
     }
-    described: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     for path, text in texts.items():
         answers = {"200": {"description": text}, "default": {"description": "Not now"}}
-        described[path] = {"get": {"summary": text, "tags": ["Operators"], "security": [], "responses": answers}}
-    return described
+        paths[path] = {"get": {"summary": text, "tags": ["Operators"], "security": [], "responses": answers}}
+    return paths

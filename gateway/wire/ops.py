@@ -1,4 +1,4 @@
-"""For operators: alive, ready, metrics."""
+"""Routes for operators: liveness, readiness, metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["OpsFace"]
 
 
 class OpsFace:
-    """`state` says of each part whether it works; it is asked at each call."""
+    """HTTP handlers for operators. `state` returns the health of each component, and runs on every request."""
 
     def __init__(self, telemetry: Telemetry, state: Callable[[], dict[str, Any]]) -> None:
         self._telemetry = telemetry
@@ -28,7 +28,7 @@ class OpsFace:
         ]
 
     async def about(self, request: web.Request) -> web.Response:
-        """What this is, for whoever opens it in a browser."""
+        """Describe the service to people who open it in a browser."""
         return _json(
             {
                 "name": "memory-gateway",
@@ -44,7 +44,7 @@ class OpsFace:
         return _json({"status": "healthy", "service": "memory-gateway", "version": __version__})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """200 while it serves chats, with or without memory; 503 while it stops. `memory` says how the memory is."""
+        """200 while chats are served, with or without memory; 503 during shutdown. `memory` is the memory's state."""
         state = self._state()
         return _json(state, 200 if state["ready"] else 503)
 

@@ -1,6 +1,6 @@
-"""Limits on what is in flight: requests and bytes of bodies, in all and for each key.
+"""Concurrency limiter: requests and body bytes in flight, in total and per key.
 
-A request has a place from its first byte to its end. Work that goes on after its client has left keeps the place.
+A request holds a slot from its first byte to its end. Work that continues after the client disconnects keeps the slot.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _CLOSING: Final = {"retry-after": "1", "connection": "close"}  # the rest of the
 
 
 class Places:
-    """The places of all requests; keys are told apart by a number of the caller's."""
+    """Counters of all slots in use. Keys are distinguished by a number that the caller supplies."""
 
     def __init__(self, limits: LimitsConfig) -> None:
         self.limits = limits
@@ -29,12 +29,12 @@ class Places:
         self.bytes_by_key = Counter[int]()
 
     def enter(self) -> "Place":
-        """A place for a request that has just come."""
+        """Open a slot for a new request."""
         return Place(self)
 
 
 class Place:
-    """What one request holds of the limits."""
+    """The slot of one request, and its share of the limits."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -49,7 +49,7 @@ class Place:
             raise Overloaded("the gateway has too many requests at once; try again", headers=dict(_RETRY))
 
     def take_key(self, key: int) -> None:
-        """Count the request to a key (0: none). Raises TooManyRequests."""
+        """Count the request towards a key (0: none). Raises TooManyRequests."""
         places = self._places
         if key and places.requests_by_key[key] >= places.limits.in_flight_per_key:
             raise TooManyRequests("this key has too many requests at once; try again", headers=dict(_RETRY))
@@ -69,13 +69,13 @@ class Place:
             raise TooManyRequests("this key has too many bytes in flight; try again", headers=dict(_CLOSING))
 
     def keep_for(self, task: "asyncio.Task[Any]") -> None:
-        """Keep the place until a task has ended, too."""
+        """Keep the slot until a task has ended, too."""
         if not task.done():
             self._holders += 1
             task.add_done_callback(lambda _: self.leave())
 
     def leave(self) -> None:
-        """One holder less; the last one gives the place back."""
+        """Drop one reference to the slot; the last one releases it."""
         self._holders -= 1
         if self._holders:
             return

@@ -1,9 +1,9 @@
-"""Names of conversations that have none: by how they began, and when.
+"""Derives ids for conversations without one, from their opening and start time.
 
-The format has no ids, so two chats of a user that open with the same words look alike in their first request. A first
-request opens a conversation of its own, unless the same words came a moment ago and nothing followed (a retry);
-the following ones are recognised by the first answer, which they repeat. After a restart a conversation goes on under a
-name that follows from its opening and its first answer.
+The format has no ids, so two chats of a user with the same opening look alike in their first request. A first request
+opens a new conversation, unless the same opening arrived shortly before and was not continued (a retry); later requests
+are matched by the first answer, which they repeat. After a restart a conversation continues under an id derived from
+its opening and first answer.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from gateway.identity import derived_session
 __all__ = ["Sessions"]
 
 _RETRY = 120.0  # seconds
-_OPENINGS = 10_000  # of all users
-_ALIKE = 32  # conversations of a user that open with the same words
+_MAX_OPENINGS = 10_000  # of all users
+_MAX_ALIKE = 32  # conversations of a user with the same opening
 
 
 @dataclass(slots=True)
@@ -28,49 +28,49 @@ class _Session:
 
 
 class Sessions:
-    """The known conversations, in memory and bounded; a dropped one is named again from its opening."""
+    """Bounded in-memory index of conversations; an evicted one gets its id from its opening again."""
 
     def __init__(self) -> None:
         self._openings: OrderedDict[tuple[str, str], list[_Session]] = OrderedDict()
 
     def name(self, scope: str, opening: str, first_answer: str, now: float) -> str:
-        """The name of the conversation that a request belongs to; `now` in seconds since 1970."""
+        """Return the id of the conversation that a request belongs to; `now` in seconds since 1970."""
         key = (scope, _digest(opening))
-        alike = self._openings.setdefault(key, [])
+        candidates = self._openings.setdefault(key, [])
         self._openings.move_to_end(key)
-        if len(self._openings) > _OPENINGS:
+        if len(self._openings) > _MAX_OPENINGS:
             self._openings.popitem(last=False)
-        session = _continued(alike, _digest(first_answer)) if first_answer else _retried(alike, now)
+        session = _find_continued(candidates, _digest(first_answer)) if first_answer else _find_retried(candidates, now)
         if session is None:
             name = derived_session(opening, first_answer or repr(now))
             session = _Session(name, now, _digest(first_answer) if first_answer else "", bool(first_answer))
-            alike.append(session)
-            del alike[:-_ALIKE]
+            candidates.append(session)
+            del candidates[:-_MAX_ALIKE]
         return session.name
 
     def answered(self, scope: str, opening: str, name: str, answer: str) -> None:
-        """Note how a conversation went on: what the client was answered first."""
+        """Record the first answer of a conversation."""
         for session in self._openings.get((scope, _digest(opening)), ()):
             if session.name == name and not session.answer:
                 session.answer = _digest(answer)
 
 
-def _continued(alike: list[_Session], answer: str) -> _Session | None:
-    """The newest conversation with this first answer; else the newest whose answer is not known yet."""
-    for session in reversed(alike):
+def _find_continued(candidates: list[_Session], answer: str) -> _Session | None:
+    """Return the newest conversation with this first answer, else the newest without a known answer; mark it."""
+    for session in reversed(candidates):
         if session.answer == answer:
             session.is_continued = True
             return session
-    for session in reversed(alike):
+    for session in reversed(candidates):
         if not session.answer:
             session.answer, session.is_continued = answer, True
             return session
     return None
 
 
-def _retried(alike: list[_Session], now: float) -> _Session | None:
-    """The newest conversation, if it may be the same request once more."""
-    newest = alike[-1] if alike else None
+def _find_retried(candidates: list[_Session], now: float) -> _Session | None:
+    """Return the newest conversation if the request may be a retry of its first one."""
+    newest = candidates[-1] if candidates else None
     return newest if newest is not None and not newest.is_continued and 0 <= now - newest.began < _RETRY else None
 
 

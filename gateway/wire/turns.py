@@ -1,4 +1,4 @@
-"""From a request to its turn: who asks, for whom, in which conversation, and what of memory."""
+"""Builds the turn of a request: principal, user, conversation and memory mode."""
 
 import hashlib
 import time
@@ -25,7 +25,7 @@ _MAX_BUDGET = 1_000_000
 
 
 class Turns:
-    """Makes the turn of a request."""
+    """Builds the turns of requests, and derives ids for conversations without one."""
 
     def __init__(self, config: Config, users: Users) -> None:
         self.users = users
@@ -33,14 +33,14 @@ class Turns:
         self._sessions = Sessions()
 
     def read(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask, *, dialect: Dialect) -> Turn:
-        """Raises BadRequest."""
+        """Build the turn of a request. Raises BadRequest."""
         principal, headers, now = principal_of(request), request.headers, time.time()
-        mode = _mode(principal, headers, self._config)
-        # a front end says itself that it asks on its own account, or an agent asks another one
+        mode = _memory_mode(principal, headers, self._config)
+        # a front end declares a task of its own, or an agent calls another one
         if headers.get("x-memory-task", "").strip() or any(name in headers for name in AGENT_HEADERS):
             ask = replace(ask, is_task=True)
         user = self.users.user_of(principal, headers, ask)
-        identity = None if user is None else self._identity(principal, user, headers, ask, now)
+        identity = None if user is None else self._build_identity(principal, user, headers, ask, now)
         is_ambiguous = user is None and mode is not MemoryMode.OFF and self.users.is_ambiguous(principal)
         return Turn(
             id=_turn_id(request, principal, user or "", raw),
@@ -63,27 +63,31 @@ class Turns:
         )
 
     def note_answer(self, turn: Turn, text: str | None) -> None:
-        """Tell conversations that open alike apart by their first answers."""
+        """Record the first answer, which distinguishes conversations with the same opening."""
         ask, identity = turn.ask, turn.identity
         if text and identity is not None and not identity.is_session_named and not ask.first_answer:
             self._sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
 
-    def _identity(self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float) -> Identity:
-        own = scope_of(principal.tenant, user)
-        named = named_session(headers, ask, self.users.known)
-        if named is not None:
-            session = named
-        elif ask.is_task:  # opens no conversation
+    def _build_identity(
+        self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float
+    ) -> Identity:
+        user_scope = scope_of(principal.tenant, user)
+        explicit_session = named_session(headers, ask, self.users.known)
+        if explicit_session is not None:
+            session = explicit_session
+        elif ask.is_task:  # tasks open no conversation
             session = derived_session(ask.opening, ask.first_answer)
         else:
-            session = self._sessions.name(own.value, ask.opening, ask.first_answer, now)
-        return Identity(user, session, reads=(own,), writes=(own,), is_session_named=named is not None)
+            session = self._sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
+        return Identity(
+            user, session, reads=(user_scope,), writes=(user_scope,), is_session_named=explicit_session is not None
+        )
 
 
-def _mode(principal: Principal, headers: Mapping[str, str], config: Config) -> MemoryMode:
-    asked = headers.get("x-memory-mode", MemoryMode.ON).strip().lower()
+def _memory_mode(principal: Principal, headers: Mapping[str, str], config: Config) -> MemoryMode:
+    requested = headers.get("x-memory-mode", MemoryMode.ON).strip().lower()
     try:
-        mode = MemoryMode(asked)
+        mode = MemoryMode(requested)
     except ValueError as error:
         raise BadRequest("x-memory-mode must be on, read, write or off", param="x-memory-mode") from error
     if not config.memory.enabled or Right.MEMORY not in principal.rights:
@@ -92,11 +96,11 @@ def _mode(principal: Principal, headers: Mapping[str, str], config: Config) -> M
 
 
 def _turn_id(request: web.Request, principal: Principal, user: str, raw: bytes) -> str:
-    """The request's id; with an `Idempotency-Key` the same one each time, so that a retry makes the same records."""
+    """Return the request's id, or one derived from an `Idempotency-Key`, so that a retry creates the same records."""
     key = request.headers.get("idempotency-key")
     if not key:
         return request_id_of(request)
     parts = "\0".join((principal.tenant, user, key, "")).encode("utf-8", "surrogateescape")
-    made = hashlib.sha256(parts + raw).hexdigest()[:32]
-    set_request_id(request, made)  # what the client is told is what explains the turn
-    return made
+    turn_id = hashlib.sha256(parts + raw).hexdigest()[:32]
+    set_request_id(request, turn_id)  # the client gets the id under which the turn can be explained
+    return turn_id

@@ -1,4 +1,4 @@
-"""What a path under `/v1` means at an upstream: inference, or something that its account keeps. Pure."""
+"""Classifies paths under `/v1` at an upstream: inference, or server-side state of its account. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from gateway.turn import Principal, Right
 __all__ = ["UpstreamPath", "parse_path"]
 
 _SEPARATORS = re.compile(r"[/\\]")
-_READ_HERE: Final = frozenset(("chat/completions", "completions", "responses", "messages"))
-"""Paths that the gateway reads itself, and never merely passes on when they are posted."""
+_GATEWAY_PATHS: Final = frozenset(("chat/completions", "completions", "responses", "messages"))
+"""Paths that the gateway handles itself; a POST to them is never just passed through."""
 _INFERENCE: Final = frozenset(
     (
         *("embeddings", "moderations", "rerank", "score", "classify", "pooling", "tokenize", "detokenize"),
@@ -22,17 +22,20 @@ _INFERENCE: Final = frozenset(
         *("responses/input_tokens", "responses/compact", "messages/count_tokens"),
     )
 )
-"""Paths that leave nothing behind at an upstream."""
+"""Stateless paths: they store nothing at an upstream."""
 _OWNED: Final = ("responses", "conversations")
-"""Collections whose members have owners known to the gateway."""
-_NEVER: Final = frozenset(("organization", "organizations"))
-"""The administration of an account."""
+"""Collections whose members have owners registered in the gateway."""
+_BLOCKED: Final = frozenset(("organization", "organizations"))
+"""Administration of an account, never reachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamPath:
-    """A path without `/v1`, decoded, with single slashes: `steps` in lower case, `owned_id` as it was sent: the id of a
-    stored response or conversation, or an empty string."""
+    """A path without `/v1`, decoded, with single slashes.
+
+    `steps` are in lower case. `owned_id`, as the client sent it, is the id of a stored response or conversation, or an
+    empty string.
+    """
 
     steps: tuple[str, ...]
     owned_id: str
@@ -50,20 +53,20 @@ class UpstreamPath:
         return self.steps == ("conversations",)
 
     def reads_json(self, headers: Mapping[str, str]) -> bool:
-        """True if an upstream may read a body as JSON, though its headers do not say exactly that."""
+        """True if an upstream may parse a body as JSON even without the exact content type."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_text = not kind or kind.endswith("json") or kind.startswith("text/")
         return bool(self.steps) and (self.steps[0] in _OWNED or (self.is_inference and is_text))
 
     def check_method(self, method: str) -> None:
-        """Raise NotFound for another spelling of a path that the gateway reads itself."""
-        if method == "POST" and self.plain in _READ_HERE:
+        """Raise NotFound for another spelling of a path that the gateway handles itself."""
+        if method == "POST" and self.plain in _GATEWAY_PATHS:
             raise NotFound(f"ask for /v1/{self.plain} by exactly that path")
 
     def check(self, principal: Principal, method: str, *, is_own_account: bool) -> None:
         """Raise Forbidden or NotFound if a key may not reach the path. `is_own_account`: the client's own credentials
-        go to the upstream, which keeps accounts apart itself."""
-        if self.steps and self.steps[0] in _NEVER:
+        go to the upstream, which isolates accounts itself."""
+        if self.steps and self.steps[0] in _BLOCKED:
             raise NotFound("the administration of an upstream's account is not reachable through the gateway")
         is_free = self.is_inference or self.owned_id or (method == "POST" and self.makes_conversation)
         if not (is_free or is_own_account or Right.UPSTREAM_STATE in principal.rights):
@@ -74,8 +77,10 @@ class UpstreamPath:
 
 
 def parse_path(raw: str) -> UpstreamPath:
-    """A request's path (with or without `/v1`, perhaps doubled, encoded) as an upstream may read it. Raises
-    BadRequest on dot segments."""
+    """Parse a request's path (`/v1` may be missing or doubled; encoded) as an upstream may read it.
+
+    Raises BadRequest for dot segments.
+    """
     steps = [step for step in _SEPARATORS.split(unquote(unquote(raw))) if step]
     if not {".", ".."}.isdisjoint(steps):
         raise BadRequest("a path must not have dot segments", param="path")

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what was used, by hour, key, user, model and upstream."""
+"""`GET /v1/usage`: usage by hour, key, user, model and upstream."""
 
 import time
 
@@ -17,7 +17,7 @@ _MONTH = 30 * 86_400.0
 
 
 class UsageFace:
-    """`ledger` None: nothing is kept. `is_open`: without keys whoever asks sees all tenants."""
+    """HTTP handler for usage. `ledger` None: usage is not recorded. `is_open`: no keys, so callers see all tenants."""
 
     def __init__(self, ledger: Ledger | None, *, is_open: bool) -> None:
         self._ledger = ledger
@@ -27,7 +27,7 @@ class UsageFace:
         return [web.get("/v1/usage", self.usage, allow_head=False)]
 
     async def usage(self, request: web.Request) -> web.Response:
-        """Sums of the last 30 days, or between `since` and `until`, for each value of what `by` names."""
+        """Sum usage of the last 30 days, or between `since` and `until`, grouped by the dimensions in `by`."""
         principal, query = principal_of(request), request.query
         if Right.ADMIN not in principal.rights:
             raise Forbidden("this key does not have the right `admin`")

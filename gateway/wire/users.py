@@ -1,8 +1,8 @@
-"""Whose memory a request uses that names no user: the default user's, as long as one person only stands behind a key.
+"""The user of requests that name none: the default user, as long as only one person uses a key.
 
-A front end with many users that names nobody would mix their memories. So the identities that front ends send with a
-key are counted, as digests, and at the second one the default user ends for this key, for good: chats go on without
-memory. The counts are kept in the data folder.
+A front end with many users that sends no user ids would mix their memories. So the identities that front ends send with
+a key are counted, as digests, and the second one disables the default user for this key permanently: chats continue
+without memory. The counts are stored in the data folder.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from gateway.turn import Ask, Principal
 __all__ = ["Users"]
 
 _log = logging.getLogger("gateway.users")
-_ENDED = 2  # identities of one key at which its default user ends
+_MAX_IDENTITIES = 2  # identities of one key that disable its default user
 
 
 class Users:
-    """`path`: where the identities of each key are kept."""
+    """Determines users, and counts the identities seen per key in the file `path`."""
 
     def __init__(self, default: str | None, known: FrontEndHeaders, path: Path) -> None:
         self.known = known
@@ -35,13 +35,15 @@ class Users:
         self._is_unreadable = False
 
     async def load(self) -> None:
-        """Read what is kept. While the file cannot be read the default user has ended for all keys: nobody knows whose
-        memory it would be."""
+        """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
+        the owner of the memory is unknown."""
         if self._default is None:
             return
         try:
             stored = orjson.loads(await asyncio.to_thread(self._path.read_bytes))
-            self._identities = {str(key): [str(one) for one in seen][:_ENDED] for key, seen in stored.items()}
+            self._identities = {
+                str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()
+            }
         except FileNotFoundError:
             pass
         except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -61,33 +63,35 @@ class Users:
             await asyncio.wait([self._writing], timeout=5)
 
     def user_of(self, principal: Principal, headers: Mapping[str, str], ask: Ask) -> str | None:
-        """The user of a request; None if nobody is named and there is no default user, or no longer. Raises
-        BadRequest."""
+        """Return the user of a request; None if it names none and there is no default user, or it is disabled.
+
+        Raises BadRequest.
+        """
         user = named_user(principal, headers, ask, self.known)
         if self._default is None or principal.user is not None:
             return user
         identity = foreign_user(headers, ask, self.known) or unknown_identity(headers)
         if identity is not None:
-            self._note(principal, identity)
+            self._note_identity(principal, identity)
         if user is not None or self.is_ambiguous(principal):
             return user
         return self._default
 
     def is_ambiguous(self, principal: Principal) -> bool:
-        """True if several people stand behind a key, so that the default user has ended for it."""
+        """True if several people use a key, so that the default user is disabled for it."""
         if self._default is None:
             return False
-        return self._is_unreadable or len(self._identities.get(_key(principal), ())) >= _ENDED
+        return self._is_unreadable or len(self._identities.get(_key(principal), ())) >= _MAX_IDENTITIES
 
-    def _note(self, principal: Principal, identity: str) -> None:
-        if self._is_unreadable:  # it is left as it is, to be mended
+    def _note_identity(self, principal: Principal, identity: str) -> None:
+        if self._is_unreadable:  # left unchanged, to be repaired
             return
-        seen = self._identities.setdefault(_key(principal), [])
+        digests = self._identities.setdefault(_key(principal), [])
         digest = hashlib.sha256(f"{principal.tenant}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        if len(seen) >= _ENDED or digest in seen:
+        if len(digests) >= _MAX_IDENTITIES or digest in digests:
             return
-        seen.append(digest)
-        if len(seen) == _ENDED:
+        digests.append(digest)
+        if len(digests) == _MAX_IDENTITIES:
             _log.warning(
                 "default_user_ended",
                 extra={
@@ -99,9 +103,9 @@ class Users:
             )
         self._writing = asyncio.create_task(self._write(self._writing), name="identities")
 
-    async def _write(self, before: "asyncio.Task[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait([before])
+    async def _write(self, previous: "asyncio.Task[None] | None") -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
         try:
             await asyncio.to_thread(write_whole, self._path, orjson.dumps(self._identities))
         except OSError as error:

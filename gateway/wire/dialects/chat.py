@@ -1,7 +1,8 @@
-"""The chat-completions format, read and extended. Pure; the only module that reads the fields of a body.
+"""Adapter for the chat-completions format: parses requests and injects memories. Pure; the only module
+that reads the fields of its bodies.
 
-A body is read, never modelled: fields that nobody here knows pass as they came. Injecting splices text into the
-bytes of one message; nothing else moves.
+A body is read, not validated against a model: unknown fields pass through unchanged. Injection splices text into the
+bytes of one message; all other bytes stay as they are.
 """
 
 from collections.abc import Mapping
@@ -47,9 +48,9 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 def read_chat(body: Any, max_messages: int) -> Ask:
-    """What a chat body asks. Raises BadRequest with the path of what is wrong."""
+    """Parse a chat request. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
-    messages = _checked_messages(body.get("messages"), max_messages)
+    messages = _check_messages(body.get("messages"), max_messages)
     metadata = mapping_of(body.get("metadata"))
     return Ask(
         model=model,
@@ -60,11 +61,11 @@ def read_chat(body: Any, max_messages: int) -> Ask:
             metadata.get("session_id"), metadata.get("conversation_id"), body.get("prompt_cache_key")
         ),
         max_tokens=positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens")),
-        **conversation_fields(read_conversation(messages, _entry)),
+        **conversation_fields(read_conversation(messages, _read_entry)),
     )
 
 
-def _checked_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
+def _check_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list with at least one message", param="messages")
     if len(messages) > limit:
@@ -81,7 +82,7 @@ def _checked_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
 
 
 class ChatDialect:
-    """`/v1/chat/completions`, and `/v1/completions` as far as its answers go."""
+    """The dialect of `/v1/chat/completions`, and of the responses of `/v1/completions`."""
 
     layout: Layout | None = None
     placement: str | None = None
@@ -89,7 +90,7 @@ class ChatDialect:
     messages_field = "messages"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        entries = (_entry(index, message) for index, message in enumerate(body["messages"]))
+        entries = (_read_entry(index, message) for index, message in enumerate(body["messages"]))
         return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
@@ -102,7 +103,7 @@ class ChatDialect:
             message = orjson.dumps({"role": "system", "content": block.rstrip()})
             return splice.insert_first(raw, span_of(raw, "messages"), message)
         content, text = messages[index]["content"], "\n\n" + block.rstrip()
-        parts = _texts(content) if isinstance(content, list) else []
+        parts = _text_indices(content) if isinstance(content, list) else []
         if isinstance(content, list) and not parts:
             part = orjson.dumps({"type": "text", "text": text})
             return splice.insert_first(raw, span_of(raw, "messages", index, "content"), part)
@@ -134,12 +135,15 @@ class ChatDialect:
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
         usage = usage_of(parsed)
-        text, thought = split_think(text_of(message.get("content")) or first_string(choice.get("text")) or "")
+        text, inline_reasoning = split_think(text_of(message.get("content")) or first_string(choice.get("text")) or "")
         return Answer(
             text=text or None,
             finish_reason=first_string(choice.get("finish_reason")),
             reasoning=first_string(
-                message.get("reasoning_content"), message.get("reasoning"), thoughts_in(message.get("content")), thought
+                message.get("reasoning_content"),
+                message.get("reasoning"),
+                thoughts_in(message.get("content")),
+                inline_reasoning,
             ),
             has_tool_calls=bool(message.get("tool_calls")),
             prompt_tokens=usage.prompt,
@@ -156,7 +160,7 @@ class ChatDialect:
 
 
 def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:
-    """An error as OpenAI writes it."""
+    """Serialize an error in OpenAI's format."""
     return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
 
 
@@ -164,7 +168,7 @@ def _is_system_text(message: Mapping[str, Any]) -> bool:
     return message["role"] in ("system", "developer") and isinstance(message.get("content"), str | list)
 
 
-def _entry(index: int, message: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, message: Mapping[str, Any]) -> Entry:
     role, content = message["role"], message.get("content")
     if role == "assistant":
         calls = message.get("tool_calls")
@@ -178,12 +182,12 @@ def _entry(index: int, message: Mapping[str, Any]) -> Entry:
     path = ("messages", index, "content")
     if not isinstance(content, list):
         return user_entry(read_user_text(content or ""), path)
-    parts = _texts(content)
+    parts = _text_indices(content)
     if not parts:
         return Entry(Role.USER, UserTurn("", path, 0))
     return user_entry(read_user_parts(texts_of(content)), (*path, parts[0], "text"))
 
 
-def _texts(content: list[Any]) -> list[int]:
-    """The parts that have text."""
+def _text_indices(content: list[Any]) -> list[int]:
+    """Indices of the parts that have text."""
     return [i for i, part in enumerate(content) if isinstance(part, dict) and isinstance(part.get("text"), str)]

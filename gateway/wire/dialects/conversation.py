@@ -1,5 +1,5 @@
-"""Reads the conversation of a request, for all formats: which messages are the user's, which of them are of this turn,
-and whether it is a step of a tool loop. Pure.
+"""Reads the conversation of a request, for all formats: the user's messages, those of the current turn, and whether the
+request is a step of a tool loop. Pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,16 @@ from gateway.text.user_text import Author, UserText
 __all__ = ["Conversation", "Entry", "Role", "read_conversation", "user_entry"]
 
 
-_QUERY = 3  # latest messages of a turn that are searched with
-_MOST = 32  # messages of one turn
-_ANSWER_READ = 300  # characters of the answer before a message that belong to its context
+_QUERY_MESSAGES = 3  # latest messages of a turn that form the search query
+_MAX_MESSAGES = 32  # messages of one turn
+_CONTEXT_CHARACTERS = 300  # characters of the preceding answer that belong to the context
 
 
 class Role(Enum):
-    """What a message is to a conversation. CALL: the model calls tools; OTHER: system prompts, thoughts, and what
-    programs write on their own account."""
+    """The role of a message in a conversation.
+
+    CALL: the model calls tools. OTHER: system prompts, reasoning, and texts that programs generate.
+    """
 
     USER = "user"
     ANSWER = "answer"
@@ -32,7 +34,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message. `turn` is set where the user said something; `answer` is the text of an ANSWER."""
+    """One message. `turn` is set if it is written by the user; `answer` is the text of an ANSWER."""
 
     role: Role
     turn: UserTurn | None = None
@@ -42,16 +44,16 @@ class Entry:
 _ROLES = {Author.PROGRAM: Role.PROGRAM, Author.TOOL: Role.RESULT}
 
 
-def user_entry(said: UserText, path: tuple[str | int, ...], index: int | None = None) -> Entry:
-    """The entry of a message with the role `user`, by who wrote it."""
-    if said.author is Author.USER:
-        return Entry(Role.USER, UserTurn(said.text, path, index))
-    return Entry(_ROLES[said.author])
+def user_entry(user_text: UserText, path: tuple[str | int, ...], index: int | None = None) -> Entry:
+    """Build the entry of a message with the role `user`, depending on its actual author."""
+    if user_text.author is Author.USER:
+        return Entry(Role.USER, UserTurn(user_text.text, path, index))
+    return Entry(_ROLES[user_text.author])
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """See `gateway.turn.Ask`."""
+    """The conversation of a request; for the fields see `gateway.turn.Ask`."""
 
     messages: tuple[str, ...] = ()
     context: str = ""
@@ -64,14 +66,16 @@ class Conversation:
 
     @property
     def query(self) -> str:
-        return "\n".join(self.messages[-_QUERY:])
+        return "\n".join(self.messages[-_QUERY_MESSAGES:])
 
 
 def read_conversation(
     messages: Sequence[Mapping[str, Any]], entry_of: Callable[[int, Mapping[str, Any]], Entry]
 ) -> Conversation:
-    """The conversation in the messages of a body. Only the latest turn, the message before it and the first exchange
-    are read."""
+    """Parse the conversation from the messages of a body.
+
+    Only the latest turn, the message before it and the first exchange are read.
+    """
     entries: dict[int, Entry] = {}
 
     def entry_at(index: int) -> Entry:
@@ -80,43 +84,43 @@ def read_conversation(
             entry = entries[index] = entry_of(index, messages[index])
         return entry
 
-    end, has_prefill = _without_prefill(len(messages), entry_at)
+    end, has_prefill = _strip_prefill(len(messages), entry_at)
     turns: list[UserTurn] = []
     has_result = is_step = has_program = False
-    later = Role.OTHER
+    later_role = Role.OTHER
     index = end - 1
     while index >= 0:
         entry = entry_at(index)
         role = entry.role
         if role is Role.ANSWER:
-            if later not in (Role.CALL, Role.RESULT):
+            if later_role not in (Role.CALL, Role.RESULT):
                 break
-            role = Role.CALL  # words that a call or its result follows are no answer yet
+            role = Role.CALL  # text followed by a call or its result is not yet an answer
         if entry.turn is not None:
             is_step = is_step or (not turns and has_result)
             turns.append(entry.turn)
         has_result = has_result or role is Role.RESULT
         has_program = has_program or (role is Role.PROGRAM and not turns)
-        later = later if role is Role.OTHER else role
+        later_role = later_role if role is Role.OTHER else role
         index -= 1
-    before = _latest_turn(index, entry_at)
-    answered = entry_at(index).answer[:_ANSWER_READ] if index >= 0 and before is not None else ""
+    previous_turn = _latest_turn(index, entry_at)
+    previous_answer = entry_at(index).answer[:_CONTEXT_CHARACTERS] if index >= 0 and previous_turn is not None else ""
     opening, answer = _first_exchange(end, entry_at)
-    said = tuple(turn.text for turn in reversed(turns[:_MOST]) if turn.text.strip())
+    user_messages = tuple(turn.text for turn in reversed(turns[:_MAX_MESSAGES]) if turn.text.strip())
     return Conversation(
-        messages=said,
-        context=f"{before.text}\n{answered}".strip() if before is not None else "",
+        messages=user_messages,
+        context=f"{previous_turn.text}\n{previous_answer}".strip() if previous_turn is not None else "",
         opening=opening,
         first_answer=answer,
         is_step=is_step or (not turns and has_result),
         is_repeated=has_prefill,
         is_unsaid=has_program and not turns,
-        place=turns[0] if turns else before,
+        place=turns[0] if turns else previous_turn,
     )
 
 
-def _without_prefill(count: int, entry_at: Callable[[int], Entry]) -> tuple[int, bool]:
-    """The end of the messages without words that are put into the model's mouth, and whether there were any."""
+def _strip_prefill(count: int, entry_at: Callable[[int], Entry]) -> tuple[int, bool]:
+    """Return the end of the messages without a trailing assistant prefill, and whether there is a prefill."""
     end, has_prefill = count, False
     for index in range(count - 1, -1, -1):
         role = entry_at(index).role
@@ -133,7 +137,7 @@ def _latest_turn(last: int, entry_at: Callable[[int], Entry]) -> UserTurn | None
 
 
 def _first_exchange(end: int, entry_at: Callable[[int], Entry]) -> tuple[str, str]:
-    """The user's first words, and the text of the first answer to them."""
+    """Return the text of the first user message and of the first answer to it."""
     opening: str | None = None
     for entry in map(entry_at, range(end)):
         if opening is None and entry.turn is not None:

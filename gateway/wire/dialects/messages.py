@@ -1,7 +1,7 @@
-"""Anthropic's messages format, read and extended. Pure.
+"""Adapter for Anthropic's messages format: parses requests and injects memories. Pure.
 
-A block goes into the message in which the user last spoke, behind what ends a cached prefix (`cache_control`) and
-behind what tools answered, which must come first. Thinking blocks and everything else keep their bytes.
+A memory block is inserted into the last user message, after the end of a cached prefix (`cache_control`) and after tool
+results, which must come first. Thinking blocks and everything else keep their bytes.
 """
 
 import re
@@ -37,9 +37,9 @@ from gateway.wire.dialects.think import split_think
 
 __all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
 
-_SIGNED_IN = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
-_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
-_TYPES: Final = {
+_CODE_AGENT_ID = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
+_MAX_ANSWER = 256 * 1024  # characters buffered of an answer
+_ERROR_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -53,10 +53,10 @@ _TYPES: Final = {
 
 
 def read_messages(body: Any, max_messages: int) -> Ask:
-    """What a body of `/v1/messages` asks. Raises BadRequest with the path of what is wrong."""
+    """Parse a body of `/v1/messages`. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
-    messages = _checked(body.get("messages"), max_messages)
-    user, session = _who(mapping_of(body.get("metadata")).get("user_id"))
+    messages = _check_messages(body.get("messages"), max_messages)
+    user, session = _split_user_id(mapping_of(body.get("metadata")).get("user_id"))
     return Ask(
         model=model,
         stream=stream,
@@ -64,11 +64,11 @@ def read_messages(body: Any, max_messages: int) -> Ask:
         user_hint=user,
         session_hint=session,
         max_tokens=positive(body.get("max_tokens")),
-        **conversation_fields(read_conversation(messages, _entry)),
+        **conversation_fields(read_conversation(messages, _read_entry)),
     )
 
 
-def _checked(messages: Any, limit: int) -> list[dict[str, Any]]:
+def _check_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list with at least one message", param="messages")
     if len(messages) > limit:
@@ -84,11 +84,11 @@ def _checked(messages: Any, limit: int) -> list[dict[str, Any]]:
     return messages
 
 
-def _who(user_id: Any) -> tuple[str | None, str | None]:
-    """User and conversation in `metadata.user_id`: coding agents put both in there, as one word or as JSON."""
+def _split_user_id(user_id: Any) -> tuple[str | None, str | None]:
+    """Split `metadata.user_id` into user and conversation: coding agents send both in it, as one word or as JSON."""
     if not isinstance(user_id, str) or not user_id:
         return None, None
-    match = _SIGNED_IN.match(user_id)
+    match = _CODE_AGENT_ID.match(user_id)
     if match is not None:
         return match["user"], match["session"]
     if user_id.startswith("{"):
@@ -102,14 +102,14 @@ def _who(user_id: Any) -> tuple[str | None, str | None]:
 
 
 class MessagesDialect:
-    """`/v1/messages`."""
+    """The dialect of `/v1/messages`."""
 
     layout: Layout | None = None
     placement: str | None = None
     messages_field = "messages"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        entries = (_entry(index, message) for index, message in enumerate(body["messages"]))
+        entries = (_read_entry(index, message) for index, message in enumerate(body["messages"]))
         return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
@@ -151,12 +151,12 @@ class MessagesDialect:
             return None
         blocks = [block for block in content if isinstance(block, dict)]
         thoughts = [block["thinking"] for block in blocks if isinstance(block.get("thinking"), str)]
-        text, thought = split_think(text_of(blocks))
+        text, inline_reasoning = split_think(text_of(blocks))
         usage = mapping_of(parsed.get("usage"))
         return Answer(
             text=text or None,
             finish_reason=first_string(parsed.get("stop_reason")),
-            reasoning="\n".join(thoughts) or thought,
+            reasoning="\n".join(thoughts) or inline_reasoning,
             has_tool_calls=any(block.get("type") == "tool_use" for block in blocks),
             prompt_tokens=_prompt_tokens(usage),
             completion_tokens=positive(usage.get("output_tokens")) or None,
@@ -177,16 +177,16 @@ class MessagesDialect:
 
 
 def error_body(message: str, type_: str) -> bytes:
-    """An error as Anthropic writes it."""
+    """Serialize an error in Anthropic's format."""
     return orjson.dumps({"type": "error", "error": {"type": type_, "message": message}})
 
 
 def anthropic_type(status: int) -> str:
-    """The type of an error by its status."""
-    return _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    """Return the error type for an HTTP status."""
+    return _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
-def _entry(index: int, message: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, message: Mapping[str, Any]) -> Entry:
     role, content = message["role"], message["content"]
     blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
     kinds = {str(block.get("type")) for block in blocks}
@@ -194,25 +194,25 @@ def _entry(index: int, message: Mapping[str, Any]) -> Entry:
     if role == "assistant":
         if blocks and blocks[-1].get("type") == "text" and "tool_use" not in kinds:
             return Entry(Role.ANSWER, answer=text_of(content))
-        if has_result:  # of a tool that the server runs
+        if has_result:  # result of a server-side tool
             return Entry(Role.RESULT, answer=ids_of(blocks))
         if any(kind.endswith("tool_use") for kind in kinds):
             return Entry(Role.CALL, answer=ids_of(blocks))
         return Entry(Role.ANSWER, answer=text_of(content))
     if role != "user":
         return Entry(Role.OTHER)
-    said, path = read_user_parts(texts_of(content)), ("messages", index, "content")
+    user_text, path = read_user_parts(texts_of(content)), ("messages", index, "content")
     if isinstance(content, str):
-        return user_entry(said, path)
-    if not said.text.strip():
-        if has_result or said.author is not Author.USER:
-            return Entry(Role.RESULT if has_result or said.author is Author.TOOL else Role.PROGRAM)
-        return Entry(Role.OTHER) if not blocks else Entry(Role.USER, UserTurn("", path, _behind_prefix(content)))
-    return user_entry(said, path, _behind_prefix(content))
+        return user_entry(user_text, path)
+    if not user_text.text.strip():
+        if has_result or user_text.author is not Author.USER:
+            return Entry(Role.RESULT if has_result or user_text.author is Author.TOOL else Role.PROGRAM)
+        return Entry(Role.OTHER) if not blocks else Entry(Role.USER, UserTurn("", path, _insertion_index(content)))
+    return user_entry(user_text, path, _insertion_index(content))
 
 
-def _behind_prefix(content: list[Any]) -> int:
-    """The place behind what ends a cached prefix, and behind what tools answered, which must come first."""
+def _insertion_index(content: list[Any]) -> int:
+    """Index after the last end of a cached prefix and after tool results, which must come first."""
     ends = [i for i, block in enumerate(content) if _ends_prefix(block)]
     return ends[-1] + 1 if ends else 0
 
@@ -227,13 +227,13 @@ def _prompt_tokens(usage: Mapping[str, Any]) -> int | None:
 
 
 class MessagesReader:
-    """Reads along a stream of events: the text, how it ended, its usage."""
+    """Incremental reader of an event stream: text, stop reason, usage."""
 
     def __init__(self) -> None:
         self._events = EventParser()
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._size = self._said = 0
+        self._size = self._output_size = 0
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self.id: str | None = None
@@ -247,32 +247,32 @@ class MessagesReader:
 
     def feed(self, chunk: bytes) -> None:
         for event in self._events.feed(chunk):
-            self._take(event.data)
+            self._handle_event(event.data)
 
     def end(self) -> None:
         for event in self._events.end():
-            self._take(event.data)
+            self._handle_event(event.data)
         if self._stop_reason is not None and not self.has_error:
             self.is_complete = True
 
     def answer(self) -> Answer:
-        # what is told at the beginning is not yet what was said
+        # the count in `message_start` is not yet the count of the answer
         completion = positive(self._usage.get("output_tokens")) if self._stop_reason is not None else 0
-        text, thought = split_think("".join(self._text))
+        text, inline_reasoning = split_think("".join(self._text))
         return Answer(
             text=text or None,
             finish_reason=self._stop_reason,
-            reasoning="".join(self._reasoning) or thought,
+            reasoning="".join(self._reasoning) or inline_reasoning,
             has_tool_calls=self._has_tool_calls,
             prompt_tokens=_prompt_tokens(self._usage),
             completion_tokens=completion or None,
             cached_tokens=positive(self._usage.get("cache_read_input_tokens")) or None,
             written_tokens=positive(self._usage.get("cache_creation_input_tokens")) or None,
-            size=0 if completion else self._said,
+            size=0 if completion else self._output_size,
             id=self.id,
         )
 
-    def _take(self, data: bytes) -> None:
+    def _handle_event(self, data: bytes) -> None:
         if self._is_over:
             return
         try:
@@ -289,9 +289,9 @@ class MessagesReader:
                 self._has_tool_calls |= mapping_of(event.get("content_block")).get("type") == "tool_use"
             case "content_block_delta":
                 delta = mapping_of(event.get("delta"))
-                self._keep(self._text, delta.get("text"))
-                self._keep(self._reasoning, delta.get("thinking"))
-                self._said += sum(len(part) for part in delta.values() if isinstance(part, str))
+                self._append(self._text, delta.get("text"))
+                self._append(self._reasoning, delta.get("thinking"))
+                self._output_size += sum(len(part) for part in delta.values() if isinstance(part, str))
             case "message_delta":
                 self._stop_reason = first_string(mapping_of(event.get("delta")).get("stop_reason"))
                 self._usage |= {name: count for name, count in mapping_of(event.get("usage")).items() if count}
@@ -300,7 +300,7 @@ class MessagesReader:
             case "error":
                 self.has_error = True
 
-    def _keep(self, kept: list[str], text: Any) -> None:
+    def _append(self, buffer: list[str], text: Any) -> None:
         if isinstance(text, str) and text and self._size < _MAX_ANSWER:
-            kept.append(text)
+            buffer.append(text)
             self._size += len(text)

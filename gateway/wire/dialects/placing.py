@@ -1,6 +1,6 @@
-"""What the formats have in common: reading what every body has, and putting a block where the user speaks. Pure.
+"""Helpers shared by the formats: parsing common fields, and inserting a block before the user's text. Pure.
 
-Injecting splices text into the bytes of one message; nothing else moves.
+Injection splices text into the bytes of one message; all other bytes stay as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,15 +32,15 @@ __all__ = [
     "texts_of",
 ]
 
-_TEXTS = ("text", "input_text", "output_text", None)
+_TEXT_TYPES = ("text", "input_text", "output_text", None)
 _FIELDS = ("query", *(field.name for field in fields(Conversation)))
-_LONG = 65_536  # characters of a message that is hardly stored whole
-_USERS = 3  # messages in a row of which each may show that a program asks
-_SAID = 200  # newest messages of a prompt that are looked at, so that none is injected again
+_MAX_CHARACTERS = 65_536  # characters; longer messages are rarely stored whole
+_MAX_USER_MESSAGES = 3  # consecutive user messages that are checked for texts of programs
+_MAX_MESSAGES = 200  # newest messages of a prompt that are compared, so that none is injected again
 
 
 def model_of(body: Any) -> str:
-    """The model that a body names. Raises BadRequest."""
+    """Return the model of a body. Raises BadRequest."""
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     model = body.get("model")
@@ -50,7 +50,7 @@ def model_of(body: Any) -> str:
 
 
 def stream_of(body: Mapping[str, Any]) -> bool:
-    """Whether a stream is wanted. Raises BadRequest."""
+    """True if a body requests a stream. Raises BadRequest."""
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
@@ -58,77 +58,79 @@ def stream_of(body: Mapping[str, Any]) -> bool:
 
 
 def mapping_of(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
+    """Return the value if it is an object, else an empty mapping."""
     return value if isinstance(value, dict) else {}
 
 
 def is_task(body: Mapping[str, Any], messages: Sequence[Any], *systems: str | None) -> bool:
-    """True for what programs ask on their own account: titles, probes of the context's size, repairs of JSON. Only the
-    last message with the role `user` and the first and the last system message are looked at, and `systems`."""
+    """True for requests that programs generate: titles, probes of the context size, JSON repairs.
+
+    Only the latest messages with the role `user`, the first and the last system message, and `systems` are checked.
+    """
     if "n_ctx" in body:
         return True
-    named = [*(system for system in systems if system), *_systems_in(messages)]
-    last = _last_users(messages)
-    if is_program_request(texts_of(last[0].get("content")) if last else [], named):
+    system_texts = [*(system for system in systems if system), *_system_texts(messages)]
+    latest = _latest_user_messages(messages)
+    if is_program_request(texts_of(latest[0].get("content")) if latest else [], system_texts):
         return True
-    return any(is_program_request(texts_of(message.get("content")), ()) for message in last[1:])
+    return any(is_program_request(texts_of(message.get("content")), ()) for message in latest[1:])
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list. Images and the like are passed over."""
+    """Return the text of a message's content: a string, or the text parts of a list. Images are skipped."""
     return content if isinstance(content, str) else "\n".join(texts_of(content))
 
 
 def texts_of(content: Any) -> list[str]:
-    """The same as a list, part by part. Thoughts, which some models write as parts of their own, are no text."""
+    """Return the text parts of a message's content. Reasoning parts, which some models write, are excluded."""
     if isinstance(content, str):
         return [content]
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if part.get("type") in _TEXTS]
+    texts = [part.get("text") for part in parts if part.get("type") in _TEXT_TYPES]
     return [text for text in texts if isinstance(text, str)]
 
 
 def remembered_text(message: Mapping[str, Any]) -> str:
-    """The text of a message as it is remembered. A long one is stored cut, and never equals what is remembered."""
+    """Return the text of a message as it is stored; "" for long ones, which are stored truncated and so never match."""
     content = message.get("content")
     if message.get("role") == "user":
         texts = texts_of(content)
-        return "" if sum(map(len, texts)) > _LONG else read_user_parts(texts).text
+        return "" if sum(map(len, texts)) > _MAX_CHARACTERS else read_user_parts(texts).text
     text = text_of(content)
-    return "" if len(text) > _LONG else without_media(split_think(text)[0])
+    return "" if len(text) > _MAX_CHARACTERS else without_media(split_think(text)[0])
 
 
-def _last_users(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The latest messages with the role `user`, newest first, as far as they stand in a row; a few at most."""
+def _latest_user_messages(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the latest consecutive messages with the role `user`, newest first; a few at most."""
     latest: list[Mapping[str, Any]] = []
     for message in reversed(messages):
         if message.get("role") == "user":
             latest.append(message)
         elif latest:
             break
-        if len(latest) == _USERS:
+        if len(latest) == _MAX_USER_MESSAGES:
             break
     return latest
 
 
-def _systems_in(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The texts of the first and the last system message, part by part."""
+def _system_texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the text parts of the first and the last system message."""
     systems = [message for message in messages if message.get("role") in ("system", "developer")]
     return [text for message in systems[:1] + systems[1:][-1:] for text in texts_of(message.get("content"))]
 
 
 def conversation_fields(conversation: Conversation) -> dict[str, Any]:
-    """What a conversation gives to an `Ask`."""
+    """Return the fields of an `Ask` that come from its conversation."""
     return {name: getattr(conversation, name) for name in _FIELDS}
 
 
 def said_in(texts: Sequence[str]) -> frozenset[str]:
-    """Ids of the newest of these messages, as they are remembered."""
-    return frozenset(message_id(text.strip()) for text in texts[-_SAID:])
+    """Return the ids under which the newest of these messages are stored."""
+    return frozenset(message_id(text.strip()) for text in texts[-_MAX_MESSAGES:])
 
 
 def put_before(raw: bytes, turn: UserTurn, block: str, part_type: str) -> bytes:
-    """The block before the user's words: in their string, or as a part of its own."""
+    """Insert the block before the user's text: into its string, or as a separate part."""
     span = span_of(raw, *turn.path)
     if turn.index is None:
         is_string = raw[span[0] : span[0] + 1] == b'"'
@@ -139,7 +141,7 @@ def put_before(raw: bytes, turn: UserTurn, block: str, part_type: str) -> bytes:
 
 
 def span_of(raw: bytes, *path: str | int) -> splice.Span:
-    """Where a value stands. Raises BadRequest."""
+    """Return the byte span of a value. Raises BadRequest."""
     span = splice.find(raw, path)
     if span is None:
         raise BadRequest("the body's JSON cannot be extended", param=".".join(map(str, path)))

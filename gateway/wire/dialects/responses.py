@@ -1,8 +1,8 @@
-"""OpenAI's responses format, read and extended. Pure.
+"""Adapter for OpenAI's responses format: parses requests and injects memories. Pure.
 
-`input` is a string or a list of items. With `previous_response_id` or a `conversation` the upstream holds what was said
-before: only what is new stands in the request, and a request that brings nothing of the user's (the results of tools)
-needs no memories, since those of its turn are up there already.
+`input` is a string or a list of items. With `previous_response_id` or a `conversation` the upstream stores the earlier
+messages: the request has only the new ones, and a request without a user message (tool results only) needs no memories,
+since the upstream already has those of its turn.
 """
 
 from collections.abc import Mapping
@@ -38,19 +38,19 @@ from gateway.wire.dialects.think import split_think
 
 __all__ = ["ResponsesDialect", "ResponsesReader", "conversation_of", "read_response"]
 
-_MAX_ANSWER = 256 * 1024  # characters of an answer that are kept
+_MAX_ANSWER = 256 * 1024  # characters buffered of an answer
 _CALLS: Final = frozenset(
     "function_call custom_tool_call computer_call local_shell_call shell_call apply_patch_call tool_search_call".split()
 )
-_ENDS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_END_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
 def read_response(body: Any, max_items: int) -> Ask:
-    """What a body of `/v1/responses` asks. Raises BadRequest with the path of what is wrong."""
+    """Parse a body of `/v1/responses`. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
-    items = _items(_checked(body.get("input"), max_items))
-    read = read_conversation(items, _entry)
-    place = None if read.place is None else placed(read.place, body.get("input"))
+    items = _to_items(_check_items(body.get("input"), max_items))
+    parsed = read_conversation(items, _read_entry)
+    place = None if parsed.place is None else _with_body_path(parsed.place, body.get("input"))
     metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
     client = mapping_of(body.get("client_metadata"))
     return Ask(
@@ -68,26 +68,25 @@ def read_response(body: Any, max_items: int) -> Ask:
             body.get("prompt_cache_key"),
         ),
         max_tokens=positive(body.get("max_output_tokens")),
-        **conversation_fields(replace(read, place=place)),
+        **conversation_fields(replace(parsed, place=place)),
     )
 
 
 def conversation_of(body: Any) -> str | None:
-    """The conversation that the upstream holds, if one is named."""
-    named = mapping_of(body).get("conversation")
-    return first_string(named, mapping_of(named).get("id"))
+    """Return the id of the conversation stored at the upstream, if the body has one."""
+    conversation = mapping_of(body).get("conversation")
+    return first_string(conversation, mapping_of(conversation).get("id"))
 
 
-def _items(value: Any) -> list[dict[str, Any]]:
-    """The items of an input; a string is a message of the user. None where there is no input (a stored prompt may be
-    asked)."""
+def _to_items(value: Any) -> list[dict[str, Any]]:
+    """Return the items of an input; a string becomes a user message. Empty without input (the prompt may be stored)."""
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
     return value or []
 
 
-def _checked(items: Any, limit: int) -> Any:
-    """The input as it is. Raises BadRequest."""
+def _check_items(items: Any, limit: int) -> Any:
+    """Validate the input and return it unchanged. Raises BadRequest."""
     if items is None or isinstance(items, str):
         return items
     if not isinstance(items, list):
@@ -101,17 +100,17 @@ def _checked(items: Any, limit: int) -> Any:
 
 
 class ResponsesDialect:
-    """`/v1/responses`."""
+    """The dialect of `/v1/responses`."""
 
     layout: Layout | None = None
     placement: str | None = None
     messages_field = "input"
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        given = body.get("input")
-        entries = (_entry(index, item) for index, item in enumerate(_items(given)))
+        input_value = body.get("input")
+        entries = (_read_entry(index, item) for index, item in enumerate(_to_items(input_value)))
         turns = [entry.turn for entry in entries if entry.turn is not None]
-        return [placed(turn, given) for turn in turns]
+        return [_with_body_path(turn, input_value) for turn in turns]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "input_text")
@@ -126,7 +125,7 @@ class ResponsesDialect:
         return splice.insert_member(raw, "instructions", orjson.dumps(text))
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        return said_in([remembered_text(item) for item in _items(body.get("input"))])
+        return said_in([remembered_text(item) for item in _to_items(body.get("input"))])
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
         return calls_after(self.user_turns(body), body.get(self.messages_field))
@@ -144,7 +143,7 @@ class ResponsesDialect:
             return None
         if not isinstance(parsed, dict) or not isinstance(parsed.get("output"), list):
             return None
-        return _answer(parsed, "")
+        return _read_answer(parsed, "")
 
     def error_body(self, status: int, message: str) -> bytes:
         error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}
@@ -155,14 +154,14 @@ class ResponsesDialect:
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
-def _entry(index: int, item: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, item: Mapping[str, Any]) -> Entry:
     kind, role, content = str(item.get("type", "message")), item.get("role"), item.get("content")
     if kind != "message":
         if kind.endswith("_output"):
             return Entry(Role.RESULT)
         if kind == "image_generation_call":
             return Entry(Role.ANSWER, answer=str(item.get("id") or ""))
-        is_call = kind in _CALLS  # other calls are the server's own, and an answer follows them
+        is_call = kind in _CALLS  # other calls are server-side, and an answer follows them
         return (
             Entry(Role.CALL, answer=str(item.get("call_id") or item.get("id") or "")) if is_call else Entry(Role.OTHER)
         )
@@ -180,24 +179,24 @@ def _entry(index: int, item: Mapping[str, Any]) -> Entry:
     return user_entry(read_user_parts(texts_of(content)), (*path, texts[0], "text"))
 
 
-def placed(turn: UserTurn, given: Any) -> UserTurn:
-    """A turn of `_entry` with its path in the body: an input that is a string has no items."""
-    return replace(turn, path=("input",)) if isinstance(given, str) else turn
+def _with_body_path(turn: UserTurn, input_value: Any) -> UserTurn:
+    """Return a turn of `_read_entry` with its path in the body: an input that is a string has no items."""
+    return replace(turn, path=("input",)) if isinstance(input_value, str) else turn
 
 
-def _answer(response: Mapping[str, Any], streamed: str) -> Answer:
-    """What a whole response says; what was streamed, where its output is empty (some servers leave it so)."""
+def _read_answer(response: Mapping[str, Any], streamed: str) -> Answer:
+    """Parse a complete response; its text is `streamed` if the output is empty, as some servers leave it."""
     output = response.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
-    said = [text_of(item.get("content")) for item in items if item.get("type") == "message"]
-    text, thought = split_think("\n".join(text for text in said if text) or streamed)
-    thoughts = [_thought(item) for item in items if item.get("type") == "reasoning"]
+    texts = [text_of(item.get("content")) for item in items if item.get("type") == "message"]
+    text, inline_reasoning = split_think("\n".join(text for text in texts if text) or streamed)
+    summaries = [_read_summary(item) for item in items if item.get("type") == "reasoning"]
     usage = mapping_of(response.get("usage"))
     reason = first_string(mapping_of(response.get("incomplete_details")).get("reason"), response.get("status"))
     return Answer(
         text=text or None,
         finish_reason=reason,
-        reasoning="\n".join(thoughts) or thought,
+        reasoning="\n".join(summaries) or inline_reasoning,
         has_tool_calls=any(str(item.get("type")).endswith("_call") for item in items),
         prompt_tokens=positive(usage.get("input_tokens")) or None,
         completion_tokens=positive(usage.get("output_tokens")) or None,
@@ -206,14 +205,14 @@ def _answer(response: Mapping[str, Any], streamed: str) -> Answer:
     )
 
 
-def _thought(item: Mapping[str, Any]) -> str:
+def _read_summary(item: Mapping[str, Any]) -> str:
     summary = item.get("summary")
     parts = summary if isinstance(summary, list) else []
     return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
 
 
 class ResponsesReader:
-    """Reads along a stream of events: the text, how it ended, its usage."""
+    """Incremental reader of an event stream: text, status, usage."""
 
     def __init__(self) -> None:
         self._events = EventParser()
@@ -233,16 +232,16 @@ class ResponsesReader:
 
     def feed(self, chunk: bytes) -> None:
         for event in self._events.feed(chunk):
-            self._take(event.data)
+            self._handle_event(event.data)
 
     def end(self) -> None:
         for event in self._events.end():
-            self._take(event.data)
+            self._handle_event(event.data)
 
     def answer(self) -> Answer:
-        return _answer(self._response, "".join(self._text))
+        return _read_answer(self._response, "".join(self._text))
 
-    def _take(self, data: bytes) -> None:
+    def _handle_event(self, data: bytes) -> None:
         if self._is_over:
             return
         try:
@@ -254,9 +253,9 @@ class ResponsesReader:
         if kind == "response.output_text.delta" and isinstance(delta, str) and self._size < _MAX_ANSWER:
             self._text.append(delta)
             self._size += len(delta)
-        elif kind in _ENDS or kind == "response.created":
+        elif kind in _END_EVENTS or kind == "response.created":
             self._response = mapping_of(event.get("response"))
-            self._is_over = kind in _ENDS
+            self._is_over = kind in _END_EVENTS
             self.is_complete = self._is_over and not self.has_error
         elif kind == "error":
             self.has_error = True

@@ -1,8 +1,8 @@
-"""Splits the thoughts of a model from its answer: `<think>…</think>` and the like. Pure.
+"""Separates the inline reasoning of a model from its answer: `<think>…</think>` and the like. Pure.
 
-Only a block at the very beginning counts, as reasoning models write it; the same marks later are part of the answer.
-Some servers leave out the opening mark, since it is part of their prompt: then the first closing mark that stands on a
-line's edge ends the thoughts, which can be seen in a whole answer only.
+Only a block at the very beginning counts, as reasoning models write it; the same markers later are part of the answer.
+Some servers omit the opening marker, since it is part of their prompt: then the first closing marker at the edge of a
+line ends the reasoning, which can be detected in complete answers only.
 """
 
 import re
@@ -15,72 +15,72 @@ _PAIRS: Final = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
 }
-_OPEN = re.compile("|".join(map(re.escape, _PAIRS)))
-_CLOSE_ALONE = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
+_OPEN_MARKER = re.compile("|".join(map(re.escape, _PAIRS)))
+_LONE_CLOSE = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
 
 
 def split_think(text: str) -> tuple[str, str | None]:
-    """The answer without its thinking, and the thinking (None if there is none)."""
-    begin = text.lstrip("\ufeff \t\r\n")[:20].lower()
-    mark = next((mark for mark in _PAIRS if begin.startswith(mark.lower())), None)
-    if mark is not None:
-        whole = text.lstrip("\ufeff \t\r\n")[len(mark) :]
-        thought, close, answer = whole.partition(_PAIRS[mark])
+    """Return the answer without its reasoning, and the reasoning (None if there is none)."""
+    start = text.lstrip("\ufeff \t\r\n")[:20].lower()
+    marker = next((marker for marker in _PAIRS if start.startswith(marker.lower())), None)
+    if marker is not None:
+        body = text.lstrip("\ufeff \t\r\n")[len(marker) :]
+        reasoning, close, answer = body.partition(_PAIRS[marker])
         if not close:
-            close_match = re.search(re.escape(_PAIRS[mark]), whole, re.IGNORECASE)
-            if close_match is None:  # it never ended; the longer names may be words of the answer
-                return ("", whole.strip() or None) if mark == "<think>" else (text, None)
-            thought, answer = whole[: close_match.start()], whole[close_match.end() :]
-        return (answer.lstrip() if thought.strip() else answer.lstrip("\n")), thought.strip() or None
-    for close_alone in _CLOSE_ALONE.finditer(text):
-        if _OPEN.search(text, 0, close_alone.start()) is not None:
+            close_match = re.search(re.escape(_PAIRS[marker]), body, re.IGNORECASE)
+            if close_match is None:  # never closed; the longer names may be words of the answer
+                return ("", body.strip() or None) if marker == "<think>" else (text, None)
+            reasoning, answer = body[: close_match.start()], body[close_match.end() :]
+        return (answer.lstrip() if reasoning.strip() else answer.lstrip("\n")), reasoning.strip() or None
+    for lone_close in _LONE_CLOSE.finditer(text):
+        if _OPEN_MARKER.search(text, 0, lone_close.start()) is not None:
             break
-        before, behind = text[: close_alone.start()], text[close_alone.end() :]
-        is_on_edge = before.endswith("\n") or (not before.endswith("`") and behind.lstrip(" \t")[:1] in ("\n", ""))
+        before, after = text[: lone_close.start()], text[lone_close.end() :]
+        is_on_edge = before.endswith("\n") or (not before.endswith("`") and after.lstrip(" \t")[:1] in ("\n", ""))
         if is_on_edge:
-            return behind.lstrip(), before.strip() or None
+            return after.lstrip(), before.strip() or None
         break
     return text, None
 
 
 class ThinkSplitter:
-    """The same for text that comes in pieces cut anywhere: ("reasoning" | "text", piece)."""
+    """Incremental `split_think`, for text in arbitrary pieces: yields ("reasoning" | "text", piece)."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self._buffer = ""
         self._close = ""
         self._state = "begin"
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
-        self._held += piece
-        said: list[tuple[str, str]] = []
+        self._buffer += piece
+        pieces: list[tuple[str, str]] = []
         if self._state == "begin":
-            start = self._held.lstrip()
-            mark = next((mark for mark in _PAIRS if start.startswith(mark)), None)
-            if mark is not None:
-                self._held, self._state, self._close = start[len(mark) :], "thinking", _PAIRS[mark]
-            elif not any(mark.startswith(start) for mark in _PAIRS):
+            start = self._buffer.lstrip()
+            marker = next((marker for marker in _PAIRS if start.startswith(marker)), None)
+            if marker is not None:
+                self._buffer, self._state, self._close = start[len(marker) :], "thinking", _PAIRS[marker]
+            elif not any(marker.startswith(start) for marker in _PAIRS):
                 self._state = "answer"
         if self._state == "thinking":
-            thought, mark, rest = self._held.partition(self._close)
-            if mark:
-                self._held, self._state = rest.lstrip("\n"), "answer"
+            reasoning, marker, rest = self._buffer.partition(self._close)
+            if marker:
+                self._buffer, self._state = rest.lstrip("\n"), "answer"
             else:
-                overlap = _overlap(thought, self._close)
-                thought, self._held = thought[: len(thought) - overlap], thought[len(thought) - overlap :]
-            if thought:
-                said.append(("reasoning", thought))
-        if self._state == "answer" and self._held:
-            said.append(("text", self._held))
-            self._held = ""
-        return said
+                overlap = _overlap(reasoning, self._close)
+                reasoning, self._buffer = reasoning[: len(reasoning) - overlap], reasoning[len(reasoning) - overlap :]
+            if reasoning:
+                pieces.append(("reasoning", reasoning))
+        if self._state == "answer" and self._buffer:
+            pieces.append(("text", self._buffer))
+            self._buffer = ""
+        return pieces
 
     def end(self) -> list[tuple[str, str]]:
-        """What was held back because it might have been a mark."""
-        held, self._held = self._held, ""
-        return [("reasoning" if self._state == "thinking" else "text", held)] if held else []
+        """Return the rest, which was withheld since it might have been part of a marker."""
+        rest, self._buffer = self._buffer, ""
+        return [("reasoning" if self._state == "thinking" else "text", rest)] if rest else []
 
 
 def _overlap(text: str, close: str) -> int:
-    """How many of the last characters may be the beginning of the closing mark."""
+    """Number of final characters that may be the beginning of the closing marker."""
     return next((size for size in range(len(close) - 1, 0, -1) if text.endswith(close[:size])), 0)
