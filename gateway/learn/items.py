@@ -1,8 +1,8 @@
-"""What a model finds in a window of a conversation: the question, and what of the answer holds. Pure.
+"""Items that a model extracts from a window of a conversation: the prompt, and validation of the answer. Pure.
 
-Small models miscount, leave fields out and make things up. What can be read is read; an item that does not rest on the
-messages it names, nor on any other of the window, is dropped, and so is one that reads like an instruction to a model.
-What only an assistant said, or what is concluded from how a user acts, is never in the user's voice.
+Small models miscount, omit fields and make things up. Every readable field is used; an item supported neither by the
+messages it cites nor by any other of the window is dropped, and so is one that reads like an instruction to a model.
+Statements of an assistant only, and conclusions from the user's behaviour, are never stored in the user's voice.
 """
 
 from collections import Counter
@@ -20,13 +20,13 @@ from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
 
-_MOST = 24  # items of a window
-_READ = 100  # entries of a list that are looked at
+_MOST = 24  # items per window
+_READ = 100  # entries read from a list
 _SHORTEST, _LONGEST = 4, 500  # characters of an item
-_STEPS = 12  # of a procedure
-_PATTERN_SHARE = 0.1  # of the words of an implicit preference that must have been said: it names what was not
-_CLEARLY = 0.75  # of its words, where the model names other messages
-_USUAL = 0.7  # confidence where the model gives none that can be read
+_STEPS = 12  # steps of a procedure
+_PATTERN_SHARE = 0.1  # minimum share of an implicit preference's words in its sources: a pattern is rarely spelt out
+_CLEARLY = 0.75  # minimum share of words if the cited messages do not support the item
+_USUAL = 0.7  # confidence if the model gives none that is readable
 _IMPLICIT = "implicit_preference"
 
 INSTRUCTIONS: Final = """You keep the notes of a long-term memory. Below are messages of one conversation, one line of \
@@ -68,8 +68,8 @@ _KINDS: Final = {"facts": "fact", "preferences": "preference", "tools": "tool", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """Something worth knowing. `sources` are the messages it rests on, `also` the ids of others that may have given it
-    a word; `source` is in whose voice it is: the user's only where the user's own words bear it."""
+    """An extracted item. `sources` are the messages that support it, `also` the ids of others that may have contributed
+    a word; `source` is its voice: the user's only if the user's own words support it."""
 
     kind: str
     text: str
@@ -81,117 +81,117 @@ class Item:
 
     @property
     def event_time(self) -> float:
-        """When the last of what it rests on was said."""
+        """Time of the latest source message."""
         return max(record.event_time for record in self.sources)
 
 
 _Make = Callable[[str, tuple[Record, ...], Mapping[str, Any]], Item]
-"""Makes an item of a voice, of messages, and of what else is known of it."""
+"""Builds an item from its voice, its source messages and its `info`."""
 
 
-def read_items(found: Mapping[str, Any], window: Window) -> tuple[list[Item], Counter[str]]:
-    """The items of a model's answer that hold, and how many did not, by why."""
+def read_items(answer: Mapping[str, Any], window: Window) -> tuple[list[Item], Counter[str]]:
+    """The valid items of a model's answer, and the number of dropped ones by reason."""
     items: dict[tuple[str, str], Item] = {}
     dropped: Counter[str] = Counter()
     for name, kind in _KINDS.items():
-        for entry in _entries(found.get(name)):
-            made = _item(kind, entry, window)
-            if isinstance(made, str):
-                dropped[made] += 1
+        for entry in _entries(answer.get(name)):
+            item = _read_item(kind, entry, window)
+            if isinstance(item, str):
+                dropped[item] += 1
             elif len(items) < _MOST:
-                items.setdefault((kind, made.text), made)
+                items.setdefault((kind, item.text), item)
             else:
                 dropped["too_many"] += 1
     return list(items.values()), dropped
 
 
-def _entries(found: Any) -> Iterable[Mapping[str, Any]]:
-    """The objects of a list; where a model gives bare sentences, those."""
-    for entry in found[:_READ] if isinstance(found, list) else ():
+def _entries(value: Any) -> Iterable[Mapping[str, Any]]:
+    """The objects of a list; a bare string counts as an object with that `text`."""
+    for entry in value[:_READ] if isinstance(value, list) else ():
         if isinstance(entry, str):
             yield {"text": entry}
         elif isinstance(entry, dict):
             yield entry
 
 
-def _item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | str:
-    """An item, or why it is none."""
+def _read_item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | str:
+    """An item, or the reason why the entry is dropped."""
     text = " ".join(_text(entry, "text").split())
     steps = [step for step in _texts(entry.get("steps")) if step][:_STEPS]
     if not _SHORTEST <= len(text) <= _LONGEST:
         return "unreadable"
-    whole = "\n".join([text, *steps, _text(entry, "name"), _text(entry, "tool"), _text(entry, "reason")])
-    if suspicions(whole):
+    full_text = "\n".join([text, *steps, _text(entry, "name"), _text(entry, "tool"), _text(entry, "reason")])
+    if suspicions(full_text):
         return "suspicious"
     is_implicit = kind == "preference" and "implicit" in _text(entry, "kind")
     share = _PATTERN_SHARE if is_implicit else SHARE
-    sources = _sources("\n".join([text, *steps]), share, entry.get("turns"), window)
+    sources = _find_sources("\n".join([text, *steps]), share, entry.get("turns"), window)
     if not sources:
         return "unsupported"
-    own = tuple(record for record in sources if record.source == "user")
+    user_records = tuple(record for record in sources if record.source == "user")
 
-    def made(source: str, rests_on: tuple[Record, ...], info: Mapping[str, Any]) -> Item:
-        also = tuple(record.id for record in givers(whole, rests_on, window.records))
-        sure = _confidence(entry)
-        return Item(kind=kind, text=text, source=source, sources=rests_on, confidence=sure, also=also, info=info)
+    def build(source: str, basis: tuple[Record, ...], info: Mapping[str, Any]) -> Item:
+        also = tuple(record.id for record in givers(full_text, basis, window.records))
+        confidence = _confidence(entry)
+        return Item(kind=kind, text=text, source=source, sources=basis, confidence=confidence, also=also, info=info)
 
     if kind == "preference":
-        return _preference(entry, sources, own, made)
+        return _read_preference(entry, sources, user_records, build)
     if kind == "fact":
-        is_said = bool(own) and is_supported(text, own)
-        voice, kept = ("user", own) if is_said else ("assistant", sources)
-        return made(voice, kept, _told(text, entry, kept))
+        is_said = bool(user_records) and is_supported(text, user_records)
+        voice, support = ("user", user_records) if is_said else ("assistant", sources)
+        return build(voice, support, _read_period(text, entry, support))
     if kind == "tool":
         if not any(record.kind == "tool" for record in sources):
             return "unsupported"
         worked = entry.get("worked") is not False
-        return made("tool", sources, {"used_tool": _text(entry, "tool")[:100], "worked": worked})
+        return build("tool", sources, {"used_tool": _text(entry, "tool")[:100], "worked": worked})
     if len(steps) < 2:
         return "unreadable"
     procedure = {"title": _text(entry, "name")[:100] or text[:60], "steps": steps}
-    return made("assistant", sources, procedure)
+    return build("assistant", sources, procedure)
 
 
-def _preference(
-    entry: Mapping[str, Any], sources: tuple[Record, ...], own: tuple[Record, ...], made: _Make
+def _read_preference(
+    entry: Mapping[str, Any], sources: tuple[Record, ...], user_records: tuple[Record, ...], build: _Make
 ) -> Item | str:
     reason = {"reasoning": _text(entry, "reason")[:_LONGEST]}
     if "implicit" in _text(entry, "kind"):
-        if len({record.message_id for record in own}) < 2:  # one message is no pattern
+        if len({record.message_id for record in user_records}) < 2:  # one message is no pattern
             return "unsupported"
-        return made("assistant", sources, {**reason, "preference_type": _IMPLICIT})
-    if not own or not is_supported(_text(entry, "text"), own):
+        return build("assistant", sources, {**reason, "preference_type": _IMPLICIT})
+    if not user_records or not is_supported(_text(entry, "text"), user_records):
         return "unsupported"
-    # others' wishes must not become the user's
-    is_own = all(is_whole_and_short(record) and wishes(record.text) for record in own)
-    is_standing = entry.get("always") is True and is_own
+    # other people's wishes must not become the user's
+    is_users_wish = all(is_whole_and_short(record) and wishes(record.text) for record in user_records)
+    is_standing = entry.get("always") is True and is_users_wish
     standing = {"topic": "style", "standing": True} if is_standing else {}
-    return made("user", own, {**reason, **standing, "preference_type": EXPLICIT})
+    return build("user", user_records, {**reason, **standing, "preference_type": EXPLICIT})
 
 
 def _confidence(entry: Mapping[str, Any]) -> float:
-    given = entry.get("confidence")
-    is_share = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1
-    return float(given) if is_share and given is not None else _USUAL
+    value = entry.get("confidence")
+    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return float(value) if is_share and value is not None else _USUAL
 
 
-def _told(text: str, entry: Mapping[str, Any], sources: Sequence[Record]) -> dict[str, Any]:
-    """The time that a fact tells of, where it is another than when it was said."""
+def _read_period(text: str, entry: Mapping[str, Any], sources: Sequence[Record]) -> dict[str, Any]:
+    """The period that a fact is about, if it differs from the time of the message."""
     latest = max(sources, key=lambda record: record.event_time)
     at, offset = latest.event_time, offset_in(latest.info)
-    told = told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
-    return {} if told is None else {ABOUT: list(told)}
+    period = told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
+    return {} if period is None else {ABOUT: list(period)}
 
 
-def _sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Record, ...]:
-    """The messages that an item rests on: those it names, else the first new one that clearly bears it alone; none
-    where nothing new does."""
-    listed = numbers if isinstance(numbers, list) else [numbers]
-    named = [n for n in listed if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= len(window.records)]
-    chosen = tuple(window.records[number - 1] for number in dict.fromkeys(named))
-    if any(number > window.known for number in named) and is_supported(text, chosen, share):
-        bearing = tuple(record for record in chosen if bears(text, record))
-        return bearing or chosen
+def _find_sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Record, ...]:
+    """The messages that support an item: those it cites, else the first new one that clearly supports it alone; none
+    if no new message does."""
+    values = numbers if isinstance(numbers, list) else [numbers]
+    cited = [n for n in values if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= len(window.records)]
+    records = tuple(window.records[number - 1] for number in dict.fromkeys(cited))
+    if any(number > window.known for number in cited) and is_supported(text, records, share):
+        bearing = tuple(record for record in records if bears(text, record))
+        return bearing or records
     return tuple(record for record in window.new if is_supported(text, [record], _CLEARLY))[:1]
 
 
@@ -200,6 +200,6 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _texts(found: Any) -> list[str]:
-    listed = found[:_READ] if isinstance(found, list) else ()
-    return [" ".join(one.split())[:_LONGEST] for one in listed if isinstance(one, str)]
+def _texts(value: Any) -> list[str]:
+    entries = value[:_READ] if isinstance(value, list) else ()
+    return [" ".join(entry.split())[:_LONGEST] for entry in entries if isinstance(entry, str)]

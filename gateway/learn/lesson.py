@@ -1,7 +1,7 @@
-"""From decisions to memories: what is added, and what changes of what is there. Pure.
+"""Turns decisions into memories: records to add and new versions of stored ones. Pure.
 
-Ids follow from the scope, the conversation, the text and what it rests on: the same lesson learnt twice makes nothing
-twice.
+Ids are derived from the scope, the conversation, the text and its sources, so that repeating an extraction is
+idempotent.
 """
 
 from collections.abc import Sequence
@@ -25,60 +25,63 @@ from gateway.turn import Record, Scope, derived_id, message_id
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
 
-_MOST_LINKS = 500  # messages of several windows
-_MOST_TIMES = 32  # that something was said again
+_MOST_LINKS = 500  # source messages of a memory, from several windows
+_MOST_TIMES = 32  # recorded confirmations of a memory
 _MOST_TAGS = 10
-_SURER = 0.3  # of what is missing to certainty, each time that something is said again
+_SURER = 0.3  # share of the distance to certainty that each confirmation adds
 _SUREST = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """New memories, and new versions of known ones."""
+    """New memories, and new versions of stored ones."""
 
     added: tuple[Record, ...]
     changed: tuple[Record, ...]
 
 
 def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now: float) -> Lesson:
-    """What is learnt from some decisions, in their order."""
+    """The records that result from some decisions, applied in order."""
     added: dict[str, Record] = {}
     changed: dict[str, Record] = {}
     for decision in decisions:
-        old = tuple(changed.get(one.id, one) for one in decision.old)
+        old = tuple(changed.get(record.id, record) for record in decision.old)
         if decision.relation == "same":
-            stronger = {one.id: _strengthened(one, decision.item) for one in old}
-            changed |= {one.id: stronger[one.id] for one in old if stronger[one.id] is not one}
+            stronger = {record.id: _confirm(record, decision.item) for record in old}
+            changed |= {record.id: stronger[record.id] for record in old if stronger[record.id] is not record}
         elif decision.relation != "outranked":
-            new = _record(scope, session_id, decision.item, now)
-            later = [one for one in old if _said(one) > _said(new) and decision.relation == "contradicts"]
-            if later:  # what was said before is learnt after: it was true until then
-                known = archived(new, _said(later[0]), later[0].id)
-                added.setdefault(new.id, known)
+            new = _build_record(scope, session_id, decision.item, now)
+            later = [
+                record for record in old if _stated_at(record) > _stated_at(new) and decision.relation == "contradicts"
+            ]
+            if later:  # an earlier statement extracted late: it was valid until the later one
+                outdated = archived(new, _stated_at(later[0]), later[0].id)
+                added.setdefault(new.id, outdated)
                 continue
-            held = [one for one in old if one.status == "activated"]
-            is_merged = decision.relation == "more_precise"  # has the words of all, whatever took their place meanwhile
-            if sum(len(has_words_of(one)) for one in (old if is_merged else held)) > _MOST_LINKS:
-                continue  # each message must be named, or its deletion would leave its words
-            new = _in_place_of(new, held, old if is_merged else ()) if held or is_merged else new
+            active = [record for record in old if record.status == "activated"]
+            # a merged text contains words of all old records, also of those superseded meanwhile
+            is_merged = decision.relation == "more_precise"
+            if sum(len(has_words_of(record)) for record in (old if is_merged else active)) > _MOST_LINKS:
+                continue  # all source messages must be linked, or deleting one would leave its words here
+            new = _supersede(new, active, old if is_merged else ()) if active or is_merged else new
             added.setdefault(new.id, new)
-            changed |= {one.id: archived(one, _said(new), new.id) for one in held}
+            changed |= {record.id: archived(record, _stated_at(new), new.id) for record in active}
     return Lesson(tuple(added.values()), tuple(changed.values()))
 
 
-def learnt_again(record: Record, known: Record) -> Record:
-    """A memory that is known, as it is when it is learnt once more; what it rests on is the same."""
-    again = revived(known, record.created_at)
-    told = {name: record.info[name] for name in (REPLACES, GAVE, REPLACED_BY, HELD_UNTIL) if name in record.info}
-    return replace(again, status=record.status, links=record.links, info={**again.info, **told})
+def learnt_again(record: Record, stored: Record) -> Record:
+    """A stored memory restored because it was extracted once more, from the same sources."""
+    restored = revived(stored, record.created_at)
+    lineage = {name: record.info[name] for name in (REPLACES, GAVE, REPLACED_BY, HELD_UNTIL) if name in record.info}
+    return replace(restored, status=record.status, links=record.links, info={**restored.info, **lineage})
 
 
-def _said(record: Record) -> float:
-    """When it was said, as far as that can be: nobody speaks of tomorrow's words."""
+def _stated_at(record: Record) -> float:
+    """Time of the statement, at most its creation time: an event time in the future is not when it was stated."""
     return min(record.event_time, record.created_at)
 
 
-def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
+def _build_record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     last = item.sources[-1]
     sources = tuple(dict.fromkeys(source.id for source in item.sources))
     name = derived_id(scope.value, session_id, item.kind, item.text, *sorted(sources))
@@ -104,23 +107,27 @@ def _record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     )
 
 
-def _in_place_of(new: Record, held: Sequence[Record], old: Sequence[Record]) -> Record:
-    """It takes their place. A text that has their words rests on what they rest on."""
-    links = (*new.links, *(link for one in old for link in one.links))
-    given = [id_ for one in (new, *old) for id_ in has_words_of(one) if id_ not in links] if old else []
-    gave = {GAVE: list(dict.fromkeys(given))} if given else {}
-    replaced = [one.id for one in held if one.id != new.id]
-    return replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, **gave, REPLACES: replaced})
+def _supersede(new: Record, active: Sequence[Record], merged: Sequence[Record]) -> Record:
+    """Let a record supersede the `active` ones; a text merged from `merged` also links their sources."""
+    links = (*new.links, *(link for record in merged for link in record.links))
+    contributors = (
+        [id_ for record in (new, *merged) for id_ in has_words_of(record) if id_ not in links] if merged else []
+    )
+    gave_info = {GAVE: list(dict.fromkeys(contributors))} if contributors else {}
+    superseded = [record.id for record in active if record.id != new.id]
+    return replace(
+        new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, **gave_info, REPLACES: superseded}
+    )
 
 
-def _strengthened(old: Record, item: Item) -> Record:
-    """The same memory, said once more; its text is as it was."""
-    before = said_again(old)
-    new = [source.id for source in item.sources if source.id not in (*old.links, *before)]
+def _confirm(old: Record, item: Item) -> Record:
+    """A memory confirmed by an item: more confidence, the same text."""
+    confirmations = said_again(old)
+    new = [source.id for source in item.sources if source.id not in (*old.links, *confirmations)]
     if not new:
         return old
     return replace(
         old,
         confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER),
-        info={**old.info, SAID_AGAIN: [*before, *new][-_MOST_TIMES:]},
+        info={**old.info, SAID_AGAIN: [*confirmations, *new][-_MOST_TIMES:]},
     )

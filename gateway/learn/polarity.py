@@ -1,6 +1,6 @@
 """Polarity of sentences: the terms that a text affirms and denies, and whether another text agrees. Pure.
 
-The analysis is rough and cautious: it only serves to reject what a model wrote.
+The analysis is rough and cautious: it is only used to reject text written by a model.
 """
 
 import re
@@ -39,12 +39,12 @@ def read_statement(text: str) -> Statement:
     affirmed: set[str] = set()
     for clause in _CLAUSE_END.split(text):
         negation = _NEGATION.search(clause)
-        before = clause if negation is None else clause[: negation.start()]
-        after = "" if negation is None else clause[negation.end() :]
+        affirmed_part = clause if negation is None else clause[: negation.start()]
+        denied_part = "" if negation is None else clause[negation.end() :]
         content = content_words(clause)
-        order += [term for term in terms(before) + terms(after) if term in content]
-        affirmed |= content_words(before)
-        denied |= content_words(after)
+        order += [term for term in terms(affirmed_part) + terms(denied_part) if term in content]
+        affirmed |= content_words(affirmed_part)
+        denied |= content_words(denied_part)
     return Statement(tuple(order), frozenset(denied - affirmed), frozenset(affirmed))
 
 
@@ -54,13 +54,17 @@ def is_faithful(text: str, comment: str, note: str = "") -> bool:
     It denies nothing that the comment affirms and affirms nothing that it denies, and words of the comment follow each
     other as they do there: "my boss is Bob and my assistant is Anna" does not say that the boss is Anna.
     """
-    said, told, known = read_statement(comment), read_statement(text), read_statement(note)
-    if told.affirmed & said.denied or told.denied & said.affirmed:
+    comment_statement, statement, note_statement = read_statement(comment), read_statement(text), read_statement(note)
+    if statement.affirmed & comment_statement.denied or statement.denied & comment_statement.affirmed:
         return False
-    words, said_pairs, known_pairs = set(said.order), said.pairs, known.pairs
-    for first, second in told.pairs:
-        if first in words and second in words and (first, second) not in said_pairs:
+    comment_words, comment_pairs, note_pairs = (
+        set(comment_statement.order),
+        comment_statement.pairs,
+        note_statement.pairs,
+    )
+    for first, second in statement.pairs:
+        if first in comment_words and second in comment_words and (first, second) not in comment_pairs:
             return False
-        if first not in words and second not in words and (first, second) not in known_pairs:
+        if first not in comment_words and second not in comment_words and (first, second) not in note_pairs:
             return False
     return True

@@ -1,8 +1,8 @@
-"""What a new item does to what is known: the same, more precise, a contradiction, or something new. Pure but for the
+"""Compares new items with stored memories: the same, more precise, contradicting or unrelated. Pure but for the
 question to a model.
 
-What is plainly the same is known without a model. Without an answer an item is new. What is concluded never replaces
-what the user said, and of two that contradict each other the one that was said later holds.
+Identical notes are recognised without a model. Without an answer an item counts as new. A conclusion never supersedes
+a statement of the user, and of two contradicting notes the one stated later stays valid.
 """
 
 import re
@@ -22,8 +22,8 @@ from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same", "shares_content"]
 
-_LONGEST = 500  # characters of a merged text, and of a note that a model is shown
-_SHOWN = 16_000  # characters of a question
+_LONGEST = 500  # characters of a merged text, and of a note in a question
+_SHOWN = 16_000  # characters per question
 _NEGATION = re.compile(r"\b(?:not|no|never|n't|without|stopped|quit)\b|n['’]t\b|不|没|別|别|无")
 _RELATIONS: Final = ("same", "more_precise", "contradicts", "unrelated")
 
@@ -45,13 +45,13 @@ SCHEMA: Final[Mapping[str, Any]] = object_of(
 )
 
 Ask = Callable[[str], Awaitable[Mapping[str, Any] | None]]
-"""Shows a model the material under INSTRUCTIONS, and gives its answer."""
+"""Sends the material with INSTRUCTIONS to a model and returns its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an item is to what is known. `old`: the memories that it strengthens (same), is one with (more_precise:
-    `item` has their common text) or replaces (contradicts). `outranked`: it is not to be kept."""
+    """The relation of an item to stored memories. `old`: the memories that it confirms (same), is merged with
+    (more_precise: `item` has the common text) or supersedes (contradicts). `outranked`: the item is not stored."""
 
     item: Item
     relation: str
@@ -59,7 +59,7 @@ class Decision:
 
 
 async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: Ask) -> list[Decision]:
-    """One decision for each item; each comes with the known memories nearest to it."""
+    """One decision for each item; each item comes with the stored memories nearest to it."""
     decisions: dict[int, Decision] = {}
     open_: list[int] = []
     for index, (item, near) in enumerate(items):
@@ -70,15 +70,15 @@ async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: Ask) -> li
             open_.append(index)
         else:
             decisions[index] = Decision(item, "unrelated")
-    for places in _questions(items, open_):
-        asked = [items[index] for index in places]
-        answer = await ask(_material(asked))
-        decisions |= {places[place]: decision for place, decision in _read(answer, asked).items()}
+    for places in _group_questions(items, open_):
+        batch = [items[index] for index in places]
+        answer = await ask(_build_material(batch))
+        decisions |= {places[place]: decision for place, decision in _read_decisions(answer, batch).items()}
     return [decisions.get(index, Decision(item, "unrelated")) for index, (item, _) in enumerate(items)]
 
 
 def is_same(item: Item, old: Record) -> bool:
-    """True for what needs no model: the same words in the same order, both said or both denied."""
+    """True if no model is needed: the same words in the same order, both affirmed or both denied."""
     return (
         item.kind == old.kind
         and item.source == old.source
@@ -87,41 +87,41 @@ def is_same(item: Item, old: Record) -> bool:
     )
 
 
-def _joined(records: Sequence[Record]) -> str:
+def _join_texts(records: Sequence[Record]) -> str:
     return "\n".join(record.text for record in records)
 
 
 def _says_nothing_new(item: Item, old: Record) -> bool:
-    """True if an older note has all content words of an item, and affirms and denies the same."""
-    new, known = read_statement(item.text), read_statement(old.text)
-    return set(new.order) <= set(known.order) and not (new.denied & known.affirmed or new.affirmed & known.denied)
+    """True if an older note has all content words of an item, with the same polarity."""
+    new, stored = read_statement(item.text), read_statement(old.text)
+    return set(new.order) <= set(stored.order) and not (new.denied & stored.affirmed or new.affirmed & stored.denied)
 
 
 def _is_of_same_tool(item: Item, old: Record) -> bool:
-    """True unless two lessons are of different tools."""
+    """True unless the two notes are about different tools."""
     return bool(item.info.get("used_tool") == old.info.get("used_tool"))
 
 
 def shares_content(item: Item, old: Record) -> bool:
-    """True if two notes share a content word, the user's name aside."""
+    """True if two notes share a content word other than the user's name."""
     return bool(content_words(item.text) & content_words(old.text) - content_words(old.user_id))
 
 
-def _questions(items: Sequence[tuple[Item, Sequence[Record]]], places: Sequence[int]) -> list[list[int]]:
-    """The places of items, as many as one question may hold at a time."""
-    found: list[list[int]] = []
-    left = 0
+def _group_questions(items: Sequence[tuple[Item, Sequence[Record]]], places: Sequence[int]) -> list[list[int]]:
+    """Groups the places of items into questions of at most `_SHOWN` characters."""
+    groups: list[list[int]] = []
+    room = 0
     for place in places:
-        size = len(_material([items[place]]))
-        if not found or size > left:
-            found.append([])
-            left = _SHOWN
-        found[-1].append(place)
-        left -= size
-    return found
+        size = len(_build_material([items[place]]))
+        if not groups or size > room:
+            groups.append([])
+            room = _SHOWN
+        groups[-1].append(place)
+        room -= size
+    return groups
 
 
-def _material(items: Sequence[tuple[Item, Sequence[Record]]]) -> str:
+def _build_material(items: Sequence[tuple[Item, Sequence[Record]]]) -> str:
     lines = []
     for number, (item, near) in enumerate(items, start=1):
         older = [{"number": place, "note": old.text[:_LONGEST]} for place, old in enumerate(near, start=1)]
@@ -129,55 +129,59 @@ def _material(items: Sequence[tuple[Item, Sequence[Record]]]) -> str:
     return "\n".join(lines)
 
 
-def _read(answer: Mapping[str, Any] | None, items: Sequence[tuple[Item, Sequence[Record]]]) -> dict[int, Decision]:
-    """By place in `items`; what cannot be read is left out."""
-    found = (answer or {}).get("decisions")
+def _read_decisions(
+    answer: Mapping[str, Any] | None, items: Sequence[tuple[Item, Sequence[Record]]]
+) -> dict[int, Decision]:
+    """The decisions by place in `items`; unreadable entries are left out."""
+    entries = (answer or {}).get("decisions")
     decisions: dict[int, Decision] = {}
-    shown = [record for item, near in items for record in (*item.sources, *near)]
-    for entry in found if isinstance(found, list) else ():
+    visible = [record for item, near in items for record in (*item.sources, *near)]
+    for entry in entries if isinstance(entries, list) else ():
         number = entry.get("new") if isinstance(entry, dict) else None
         if not isinstance(number, int) or not 0 < number <= len(items):
             continue
         item, near = items[number - 1]
-        listed = entry.get("old")
-        numbers = [one for one in listed if isinstance(one, int)] if isinstance(listed, list) else []
-        old = tuple(near[one - 1] for one in dict.fromkeys(numbers) if 0 < one <= len(near))
-        decision = _checked(item, str(entry.get("relation")), old, _merged(entry.get("text"), item, old, shown))
+        values = entry.get("old")
+        numbers = [value for value in values if isinstance(value, int)] if isinstance(values, list) else []
+        old = tuple(near[value - 1] for value in dict.fromkeys(numbers) if 0 < value <= len(near))
+        decision = _check_decision(
+            item, str(entry.get("relation")), old, _merge_item(entry.get("text"), item, old, visible)
+        )
         if decision is not None:
             decisions.setdefault(number - 1, decision)
     return decisions
 
 
-def _checked(item: Item, relation: str, old: tuple[Record, ...], merged: Item | None) -> Decision | None:
-    """The decision as far as it may be taken. `merged`: the item with the common text, if that holds."""
+def _check_decision(item: Item, relation: str, old: tuple[Record, ...], merged: Item | None) -> Decision | None:
+    """The decision, if it is admissible. `merged`: the item with the common text, if that is valid."""
     if not old or relation not in _RELATIONS or relation == "unrelated":
         return Decision(item, "unrelated") if relation == "unrelated" else None
-    if any(one.kind != item.kind for one in old):
+    if any(record.kind != item.kind for record in old):
         return None
     if relation == "contradicts":
-        old = tuple(one for one in old if _is_of_same_tool(item, one))
+        old = tuple(record for record in old if _is_of_same_tool(item, record))
         if not old:
             return Decision(item, "unrelated")
-    is_concluded = item.source != "user" and any(one.source == "user" for one in old)
+    is_concluded = item.source != "user" and any(record.source == "user" for record in old)
     if relation == "same":
         return Decision(item, "same", old[:1]) if _says_nothing_new(item, old[0]) else None
     if is_concluded:
         return Decision(item, "outranked", old)
     if relation == "contradicts":
         return Decision(item, "contradicts", old)
-    if merged is None or any(one.source != item.source for one in old):  # one text would have two voices
+    if merged is None or any(record.source != item.source for record in old):  # one text cannot have two voices
         return None
     return Decision(merged, "more_precise", old)
 
 
-def _merged(text: Any, item: Item, old: tuple[Record, ...], shown: Sequence[Record]) -> Item | None:
-    """An item with a text that has what the older ones say, too; with the messages of whatever note gave it a word."""
+def _merge_item(text: Any, item: Item, old: tuple[Record, ...], visible: Sequence[Record]) -> Item | None:
+    """An item with a text that also covers the older notes, linked to the messages of each note that contributed."""
     merged = " ".join(text.split()) if isinstance(text, str) else ""
-    rests_on = (*item.sources, *old)
-    if not 0 < len(merged) <= _LONGEST or suspicions(merged) or not is_supported(merged, rests_on):
+    basis = (*item.sources, *old)
+    if not 0 < len(merged) <= _LONGEST or suspicions(merged) or not is_supported(merged, basis):
         return None
-    both = content_words(item.text).union(*(content_words(one.text) for one in old))
-    if not both <= content_words(merged) or not is_faithful(merged, item.text, _joined(old)):
+    all_words = content_words(item.text).union(*(content_words(record.text) for record in old))
+    if not all_words <= content_words(merged) or not is_faithful(merged, item.text, _join_texts(old)):
         return None
-    also = [link for one in givers(merged, rests_on, shown) for link in one.links or (one.id,)]
+    also = [link for record in givers(merged, basis, visible) for link in record.links or (record.id,)]
     return replace(item, text=merged, also=tuple(dict.fromkeys((*item.also, *also))))

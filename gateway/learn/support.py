@@ -1,7 +1,7 @@
-"""Does an item that a model made rest on what was said? Pure.
+"""Checks that an extracted item is supported by its source messages. Pure.
 
-Its words must stand in the messages that it names, most of them, and each of its numbers and names. What a model adds
-of its own is no memory of anybody.
+Most of its words must occur in the messages it cites, and all of its numbers and names. Content that a model adds by
+itself is not remembered.
 """
 
 import re
@@ -15,9 +15,9 @@ from gateway.turn import Record
 __all__ = ["SHARE", "bears", "content_words", "givers", "is_supported", "wishes"]
 
 SHARE = 0.5
-"""Of the words of an item, the part that must have been said."""
+"""Minimum share of an item's words that must occur in its sources."""
 
-_MORE_CJK = 0.1  # so much more of its characters, where they are Chinese, Japanese or Korean
+_MORE_CJK = 0.1  # added to the share for Chinese, Japanese and Korean, which are compared by character
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 _NUMBER = re.compile(r"\d+")
 _NAME = re.compile(r"(?<![.!?。！？:：]\s)(?<!^)\b[A-ZÀ-Þ][\w'-]{2,}")
@@ -33,7 +33,7 @@ _STARTS_LIKE_A_NAME = re.compile(
     r"|Where|Each|Every|Everyone|Everything|Nothing|Nobody|Today|Yesterday|Tomorrow)\b)"
     r"([A-ZÀ-Þ][\w-]{2,})(?=['’]s\b|,|\s+(?:is|are|was|were|has|had|lives|works|likes|and\s+[A-ZÀ-Þ])\b)"
 )
-# what a summary is written with, whoever speaks
+# words that summaries add, independent of the speaker
 _SPEAKING = frozenset(
     terms(
         "user users person someone said says mentioned states prefers prefer preference likes like wants want would "
@@ -52,59 +52,65 @@ _NEUTRAL_CJK = frozenset(
 
 
 def is_supported(text: str, sources: Sequence[Record], share: float = SHARE) -> bool:
-    """True if an item's words were said in these messages: this share of them, and all numbers and names."""
-    said = "\n".join(record.text for record in sources)
-    if not _has_all_numbers(text, said, sources) or not _has_all_names(text, said):
+    """True if this share of an item's words, and all its numbers and names, occur in these messages."""
+    source_text = "\n".join(record.text for record in sources)
+    if not _has_all_numbers(text, source_text, sources) or not _has_all_names(text, source_text):
         return False
-    own, found = _words(text, said)
-    return bool(own) and len(found) >= (share + _MORE_CJK if is_cjk(text) and is_cjk(said) else share) * len(own)
+    words, matches = _words(text, source_text)
+    return bool(words) and len(matches) >= (share + _MORE_CJK if is_cjk(text) and is_cjk(source_text) else share) * len(
+        words
+    )
 
 
 def bears(text: str, record: Record) -> bool:
-    """True if a message has any of an item's words."""
+    """True if a message contains any word of an item."""
     return bool(_words(text, record.text)[1])
 
 
 def givers(text: str, sources: Sequence[Record], others: Sequence[Record]) -> list[Record]:
-    """Those of the others that have a word of a text which its sources do not have: it may be theirs."""
-    own, said = _words(text, "\n".join(record.text for record in sources))
-    left = own - said
-    known = {record.id for record in sources}
-    return [one for one in others if left and one.id not in known and left & _words(text, one.text)[1]]
+    """Other messages that may have contributed to a text: they contain a word of it that its sources lack."""
+    words, source_words = _words(text, "\n".join(record.text for record in sources))
+    unexplained = words - source_words
+    source_ids = {record.id for record in sources}
+    return [
+        record
+        for record in others
+        if unexplained and record.id not in source_ids and unexplained & _words(text, record.text)[1]
+    ]
 
 
 def content_words(text: str) -> set[str]:
-    """The search terms of a text that tell something: pairs of characters in Chinese, Japanese and Korean."""
+    """The search terms of a text that carry content: pairs of characters in Chinese, Japanese and Korean."""
     return set(terms(text)) - _SPEAKING
 
 
 def wishes(text: str) -> bool:
-    """True if a message has a word with which people say how things should be, or who they are."""
+    """True if a message contains a word that people use to state wishes or who they are."""
     return _WISHING.search(text) is not None
 
 
-def _words(text: str, said: str) -> tuple[set[str], set[str]]:
-    """The words of a text that tell something, and those of them that were said; characters where both are Chinese,
+def _words(text: str, source_text: str) -> tuple[set[str], set[str]]:
+    """The content words of a text, and those of them that occur in its sources; characters if both are Chinese,
     Japanese or Korean."""
-    if is_cjk(text) and is_cjk(said):
-        own = set(_HAN.findall(text)) - _NEUTRAL_CJK
-        return own, own & set(_HAN.findall(said))
-    own = set(terms(text)) - _NEUTRAL
-    return own, own & set(terms(said))
+    if is_cjk(text) and is_cjk(source_text):
+        words = set(_HAN.findall(text)) - _NEUTRAL_CJK
+        return words, words & set(_HAN.findall(source_text))
+    words = set(terms(text)) - _NEUTRAL
+    return words, words & set(terms(source_text))
 
 
-def _has_all_numbers(text: str, said: str, sources: Sequence[Record]) -> bool:
-    known = set(_NUMBER.findall(said))
-    for record in sources:  # a date may be worked out of "yesterday"
+def _has_all_numbers(text: str, source_text: str, sources: Sequence[Record]) -> bool:
+    allowed = set(_NUMBER.findall(source_text))
+    for record in sources:  # a date may be derived from "yesterday"
         at = local_time(record.event_time, record.info)
         for days in (-2, -1, 0, 1):
             day = at + timedelta(days=days)
-            known |= {str(day.year), str(day.month), f"{day.month:02}", str(day.day), f"{day.day:02}"}
-        known.add(str(at.year - 1))
-    return known.issuperset(_NUMBER.findall(text))
+            allowed |= {str(day.year), str(day.month), f"{day.month:02}", str(day.day), f"{day.day:02}"}
+        allowed.add(str(at.year - 1))
+    return allowed.issuperset(_NUMBER.findall(text))
 
 
-def _has_all_names(text: str, said: str) -> bool:
-    """Names in Latin letters: words with a capital that do not begin a sentence, or begin one as names do."""
-    known = set(terms(said)) | _NEUTRAL
-    return all(known.issuperset(terms(name)) for name in (*_NAME.findall(text), *_STARTS_LIKE_A_NAME.findall(text)))
+def _has_all_names(text: str, source_text: str) -> bool:
+    """True if all names in Latin letters occur: capitalised words within a sentence, or beginning one as names do."""
+    allowed = set(terms(source_text)) | _NEUTRAL
+    return all(allowed.issuperset(terms(name)) for name in (*_NAME.findall(text), *_STARTS_LIKE_A_NAME.findall(text)))

@@ -1,7 +1,7 @@
-"""What a model is shown of a conversation: numbered messages, a window at a time. Pure.
+"""Windows of a conversation as a model reads them: numbered messages. Pure.
 
-Each message is one line of JSON: nothing in it can pass for another one. What reads like an instruction to a model is
-left out; long answers and pastes are cut.
+Each message is one line of JSON, so that its content cannot pass for another message. Context messages that read like
+instructions to a model are left out; long answers and pastes are truncated.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from gateway.turn import Record
 
 __all__ = ["Window", "window_of"]
 
-_BEFORE = 2  # messages shown again, so that what follows can be understood
+_BEFORE = 2  # messages repeated as context for the new ones
 _LONGEST = {"user": 2000}
-_LONGEST_OTHER = 800  # characters of what an assistant or a tool said
+_LONGEST_OTHER = 800  # characters of a message of an assistant or a tool
 _MOST = 60  # messages
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Messages by number, from 1; the first `known` were in the window before. `tokens`: of the new ones."""
+    """Messages numbered from 1; the first `known` were in an earlier window. `tokens`: the size of the new ones."""
 
     records: tuple[Record, ...]
     known: int
@@ -51,14 +51,14 @@ class Window:
 
 
 def window_of(before: Sequence[Record], waiting: Sequence[Record], most: int, count: Callable[[str], int]) -> Window:
-    """The first of the waiting messages that fit into `most` tokens, at least one, after the last of those before."""
-    taken: list[Record] = []
+    """The first waiting messages that fit into `most` tokens, at least one, preceded by the last of those before."""
+    new: list[Record] = []
     tokens = 0
     for record in waiting:
         cost = count(record.text[: _LONGEST.get(record.source, _LONGEST_OTHER)])
-        if taken and (tokens + cost > most or len(taken) == _MOST):
+        if new and (tokens + cost > most or len(new) == _MOST):
             break
-        taken.append(record)
+        new.append(record)
         tokens += cost
-    shown = [record for record in before[-_BEFORE:] if SUSPICIOUS not in record.info]
-    return Window((*shown, *taken), len(shown), tokens)
+    context = [record for record in before[-_BEFORE:] if SUSPICIOUS not in record.info]
+    return Window((*context, *new), len(context), tokens)

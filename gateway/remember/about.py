@@ -1,8 +1,8 @@
-"""What users say of who they are: where they live, what they do, where they are from, their first language; recognised
-by patterns in English and Chinese, without a model. Pure.
+"""Detects users' statements about themselves: home, occupation, origin and first language. Uses patterns in English and
+Chinese, without a model. Pure.
 
-Only plain sentences at the beginning of which the user says it of themselves; no draft, no translation, no "imagine".
-What is missed here is still remembered as what was said.
+Only plain sentences that begin with a first-person statement count; no draft, no translation, no "imagine". A statement
+that is missed here is still remembered as part of its message.
 """
 
 import re
@@ -16,7 +16,7 @@ _FOREIGN = re.compile(
     r"|假如|假设|如果我|想象|扮演|假装|翻译|[写改]一?[封个篇首段份]|润色|故事|小说|台词|造句|歌词|游戏",
     re.IGNORECASE,
 )
-# others' words, and questions
+# other people's words, and questions
 _NOT_SAID = re.compile(
     r"\b(?:said|says|say|asked|replied|told|tells|wrote|writes|claims?|you are|you['’]re)\b"
     r"|[说說问問]|告诉|听[说見到]|什么|是不是|哪|谁",
@@ -107,14 +107,14 @@ _HINT = re.compile(r"\b[Ii]\b|\b[Mm]y\b|\bi['’]?m\b|\bI['’]?m\b|我")
 
 
 def is_fiction(message: str) -> bool:
-    """True if a message asks to write, to translate or to pretend: its sentences may be about somebody else. Time in
-    proportion to the message: ask once for all its sentences."""
+    """True if a message asks to write, to translate or to pretend: its sentences may be about another person. Takes
+    time in proportion to the message: call once for all its sentences."""
     return _FOREIGN.search(message) is not None
 
 
 def trait_of(sentence: str) -> str:
-    """What its user says of themselves in a sentence: home, work, origin or language; "" for nothing. Each has one
-    value. Nothing counts in a message that `is_fiction`."""
+    """The trait that a user states in a sentence: home, work, origin or language; "" for none. Each trait has one value
+    per user. Do not call for sentences of a message that `is_fiction`."""
     if _HINT.search(sentence) is None:
         return ""
     trait = next((trait for trait, pattern in _PATTERNS if pattern.search(sentence)), "")

@@ -1,7 +1,7 @@
-"""Files to pieces of text with their provenance: page or heading. Pure: bytes in, pieces out.
+"""Splits files into chunks of text with their page or heading. Pure: bytes in, chunks out.
 
-Reading is left to pypdf, python-docx and lxml, each kept from the network, from entities and from bombs. A file that
-cannot be read raises `Unreadable` with a sentence for its owner.
+Files are parsed by pypdf, python-docx and lxml, without network access and protected from entity expansion and
+decompression bombs. A file that cannot be read raises `Unreadable` with a sentence for its owner.
 """
 
 import io
@@ -17,21 +17,21 @@ from gateway.remember.pieces import PASSAGE, pieces, weight
 __all__ = ["SUFFIXES", "Piece", "Unreadable", "read_pieces", "suffix_of"]
 
 _MAX_PAGES = 500
-_MAX_TEXT = 20_000_000  # characters that one file may have
+_MAX_TEXT = 20_000_000  # characters per file
 _MAX_UNPACKED = 200 * 2**20
-_HEADING_CHARACTERS = 200  # of the path that stands before each of its pieces
+_HEADING_CHARACTERS = 200  # of the heading path that precedes each chunk
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _PATH_DEPTH = 32
 _BLOCKS = "p,li,pre,blockquote,td,th,dt,dd,h1,h2,h3,h4,h5,h6,caption,figcaption,title"
 
 
 class Unreadable(Exception):
-    """The message says why, without the file's content."""
+    """A file cannot be read; the message says why, without the file's content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`text` begins with its heading, if there is one, so that it can be found by it."""
+    """A chunk of a file. `text` begins with its heading, if there is one, so that a search for the heading finds it."""
 
     text: str
     heading: str = ""
@@ -50,25 +50,25 @@ def suffix_of(name: str) -> str:
 
 
 def read_pieces(name: str, content: bytes) -> list[Piece]:
-    """The pieces of a file, in order. Raises Unreadable."""
+    """The chunks of a file, in order. Raises Unreadable."""
     reader = _READERS.get(suffix_of(name))
     if reader is None:
         raise Unreadable(f"files of this kind cannot be read; can be: {', '.join(sorted(SUFFIXES))}")
     try:
-        blocks = list(_bounded(reader(content)))
+        blocks = list(_limit_size(reader(content)))
     except Unreadable:
         raise
     except ImportError as error:
         raise Unreadable("the gateway was installed without its `documents` extra, which reads such files") from error
     except Exception as error:
         raise Unreadable(f"the file is broken, or not what its name says ({type(error).__name__})") from error
-    found = list(_merged(blocks))
-    if not found:
+    chunks = list(_merge_blocks(blocks))
+    if not chunks:
         raise Unreadable("there is no text in this file")
-    return found
+    return chunks
 
 
-def _bounded(blocks: Iterable[_Block]) -> Iterator[_Block]:
+def _limit_size(blocks: Iterable[_Block]) -> Iterator[_Block]:
     size = 0
     for block in blocks:
         text = _clean(block.text).strip()
@@ -82,12 +82,12 @@ def _bounded(blocks: Iterable[_Block]) -> Iterator[_Block]:
 
 
 def _clean(text: str) -> str:
-    """Without what no table can hold."""
+    """Remove NUL characters and lone surrogates, which no table can store."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def _merged(blocks: Iterable[_Block]) -> Iterator[Piece]:
-    """Short neighbours of one heading and page together, long blocks in pieces."""
+def _merge_blocks(blocks: Iterable[_Block]) -> Iterator[Piece]:
+    """Merge short neighbouring blocks of one heading and page, and split long ones into chunks."""
     current: list[str] = []
     place = ("", 0)
 
@@ -202,11 +202,11 @@ def _read_xml(content: bytes) -> Iterator[_Block]:
             continue
         path = [etree.QName(parent).localname for parent in reversed(list(node.iterancestors()))]
         name = etree.QName(node).localname
-        said = [f"{etree.QName(key).localname}: {value}" for key, value in node.attrib.items()]
+        attributes = [f"{etree.QName(key).localname}: {value}" for key, value in node.attrib.items()]
         text = (node.text or "").strip()
         tail = (node.tail or "").strip()
-        if text or said:
-            yield _Block(", ".join([*said, f"{name}: {text}"] if text else said), " > ".join(path))
+        if text or attributes:
+            yield _Block(", ".join([*attributes, f"{name}: {text}"] if text else attributes), " > ".join(path))
         if tail:
             yield _Block(tail, " > ".join(path))
 

@@ -1,12 +1,12 @@
-"""Recognises exports of other products, so that a file that cannot be imported is called by its name. Pure."""
+"""Detects exports of other products, so that the error for a file that cannot be imported names its format. Pure."""
 
 import re
 from typing import Final
 
 __all__ = ["foreign_format"]
 
-_READ = 65_536  # bytes of a file that are looked at
-# name, marks that must all be there, how its content comes in
+_READ = 65_536  # bytes of a file that are examined
+# name, patterns that must all match, how to import the content
 _ADD: Final = "send its messages to POST /product/add, each with its `chat_time`"
 _FORMATS: Final = (
     (
@@ -39,8 +39,8 @@ _ZIP, _SQLITE, _GZIP = b"PK\x03\x04", b"SQLite format 3\0", b"\x1f\x8b"
 
 
 def foreign_format(head: bytes) -> str:
-    """What the beginning of a file shows it to be, and what can be done with it, as the end of a sentence; empty for
-    an export of a gateway, and for what is not known."""
+    """The format of a file, detected from its beginning, and how to import it, as the end of a sentence; empty for an
+    export of a gateway, and for unknown formats."""
     head = head[:_READ]
     if head.startswith(_ZIP):
         return "a ZIP archive: unpack it first"

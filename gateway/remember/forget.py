@@ -1,8 +1,8 @@
-"""Forgetting: at once in recall, then, where that is asked for, on the disk too.
+"""Deletion of memories: at once in recall, then, on request, on the disk too.
 
-A deletion is a new version of a memory without its text; the old text leaves the tables when they are next written
-anew. `purge` does that now: the buckets of what was deleted are rewritten, their old files taken away, the journal and
-the registry scrubbed, and what was set aside as damaged thrown away.
+A deletion is a new version of a memory without its text (a tombstone); the old text leaves the tables when they are
+next rewritten. `purge` does that now: it rewrites the buckets of deleted memories and removes their old files, scrubs
+the journal and the registry, and removes files that were set aside as damaged.
 """
 
 import asyncio
@@ -25,15 +25,18 @@ __all__ = ["Forgetter", "Forgotten"]
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How many memories are gone, and whether from the disk as well."""
+    """The number of deleted memories, and whether they were purged from the disk as well."""
 
     deleted: int
     purged: bool
 
 
 class Forgetter:
-    """`delete` deletes records as everywhere; `settled` waits until all that was written is stored and on the disk;
-    `drop` lets working sets go."""
+    """Deletes selected memories, and purges them from the disk.
+
+    `delete` deletes records and those derived from them; `settled` waits until all writes are stored and on the disk;
+    `drop` drops cached working sets.
+    """
 
     def __init__(
         self,
@@ -53,25 +56,25 @@ class Forgetter:
         self._store = store
         self._registry = registry
         self._delete = delete
-        self._settled = settled
+        self._wait_settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
-        # others that know scopes' conversations, all or one of them. They raise MemoryUnavailable
+        # called with scopes and one of their sessions (None: all of them). They raise MemoryUnavailable
         self.on_scopes: list[Callable[[Sequence[str], str | None], Awaitable[None]]] = []
-        # others that know a tenant's user by name; None: every tenant, every user. They raise MemoryUnavailable
+        # called with a tenant and a user (None: every tenant, every user). They raise MemoryUnavailable
         self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[Forgotten]] = set()
 
     async def stop(self) -> None:
-        """Break off what is being forgotten; what was deleted stays deleted."""
+        """Cancel running requests; memories deleted so far stay deleted."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
 
     async def forget(self, selection: Selection, *, purge: bool) -> Forgotten:
-        """Delete what is selected. It goes on when whoever asked has left. Raises MemoryUnavailable; what was deleted
-        until then stays deleted."""
+        """Delete the selected memories; goes on if the caller is cancelled. Raises MemoryUnavailable; memories deleted
+        until then stay deleted."""
         task = asyncio.create_task(self._forget(selection, purge=purge), name="forget")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -79,13 +82,13 @@ class Forgetter:
 
     async def _forget(self, selection: Selection, *, purge: bool) -> Forgotten:
         try:
-            known = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
+            scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
             newest, _ = await self._journal.position()
-            await self._settled()
-            deleted = await self._give_up(selection, known, newest)
-            own = [one.value for one in known.values() if selection.user in (None, one.owner)]
+            await self._wait_settled()
+            deleted = await self._discard_pending(selection, scopes, newest)
+            owned = [scope.value for scope in scopes.values() if selection.user in (None, scope.owner)]
             for listener in self.on_scopes if not selection.ids else ():
-                await listener(own, selection.session)
+                await listener(owned, selection.session)
             async for _, records in chosen(selection, self._store, self._registry):
                 deleted += await self._delete(records)
             if purge:
@@ -95,23 +98,23 @@ class Forgetter:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
-    async def _give_up(self, selection: Selection, known: Mapping[str, Scope], newest: int) -> int:
-        """What waits for another try, or went aside, must not come back. Returns how many memories that were."""
-        doomed = [
+    async def _discard_pending(self, selection: Selection, scopes: Mapping[str, Scope], newest: int) -> int:
+        """Discard journal entries that wait for a retry or are dead letters. Returns the number of their memories."""
+        pending = [
             entry
             for entry in await self._journal.unstored(newest)
             if entry.record.status != "deleted"
-            and entry.record.scope in known
-            and selection.takes(known[entry.record.scope], entry.record)
+            and entry.record.scope in scopes
+            and selection.takes(scopes[entry.record.scope], entry.record)
         ]
-        await self._journal.discard(doomed)
-        return len({entry.record.id for entry in doomed})
+        await self._journal.discard(pending)
+        return len({entry.record.id for entry in pending})
 
     async def _purge(self, selection: Selection) -> None:
         newest, _ = await self._journal.position()
-        await self._settled()
-        found = await scopes_of(selection, self._registry)
-        scopes = {scope.value for scope in found}
+        await self._wait_settled()
+        selected = await scopes_of(selection, self._registry)
+        scopes = {scope.value for scope in selected}
         if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
             raise MemoryUnavailable("not every deletion is stored yet; try again")
         for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
@@ -120,27 +123,27 @@ class Forgetter:
         await self._blocks.purge(scopes)
         self._drop(scopes)
         if selection.is_whole:
-            await self._forget_names(selection, found)
-        await asyncio.to_thread(_throw_away_damaged, self._folder)
+            await self._forget_names(selection, selected)
+        await asyncio.to_thread(_remove_damaged_files, self._folder)
 
-    async def _forget_names(self, selection: Selection, found: Sequence[Scope]) -> None:
-        """Leave nothing that names whose memories are gone; somebody who spoke meanwhile is there again."""
+    async def _forget_names(self, selection: Selection, scopes: Sequence[Scope]) -> None:
+        """Remove the names of purged owners from the registry; scopes that have new messages are added again."""
         if selection.user is None:
             await self._registry.forget_all(selection.tenant)
         else:
-            named = {scope.tenant for scope in found} if selection.tenant is None else {selection.tenant}
-            for tenant in named:
+            tenants = {scope.tenant for scope in scopes} if selection.tenant is None else {selection.tenant}
+            for tenant in tenants:
                 await self._registry.forget_owner(tenant, selection.user)
         for listener in self.on_owner:
             await listener(selection.tenant, selection.user)
-        await self._settled()
-        left: set[str] = set()
-        for bucket in {self._store.bucket_of(scope.value) for scope in found}:
-            left |= await self._store.scopes_in(bucket)
-        await self._registry.add_scopes([scope for scope in found if scope.value in left])
+        await self._wait_settled()
+        remaining: set[str] = set()
+        for bucket in {self._store.bucket_of(scope.value) for scope in scopes}:
+            remaining |= await self._store.scopes_in(bucket)
+        await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])
 
 
-def _throw_away_damaged(folder: Path) -> None:
+def _remove_damaged_files(folder: Path) -> None:
     shutil.rmtree(folder / "broken", ignore_errors=True)
     for path in folder.glob("*.broken-*"):
         path.unlink(missing_ok=True)

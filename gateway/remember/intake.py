@@ -1,7 +1,7 @@
-"""The intake: files of knowledge bases become memories, in the background, one after the other.
+"""Background ingestion of knowledge-base files as memories, one file at a time.
 
-A file is in the registry with its content before its upload is answered; what a stop leaves undone the next start
-finishes. Ids follow from the file's, so doing it twice makes nothing twice.
+A file is in the registry with its content before its upload is answered; files left unfinished at a stop are finished
+after the next start. Ids are derived from the file's id, so that a repeated ingestion is idempotent.
 """
 
 import asyncio
@@ -23,13 +23,16 @@ __all__ = ["Intake", "background_turn", "document_records"]
 
 _log = logging.getLogger("gateway.intake")
 _PAUSE = 5.0
-_TIME = 120.0  # seconds that reading one file may take
+_TIME = 120.0  # seconds: timeout of reading one file
 _BATCH = 200
 
 
 class Intake:
-    """`drained` waits until what was written can be found: only then a file is `completed`. `discard` deletes what came
-    of a file, by its scope and id."""
+    """Background worker that ingests uploaded files.
+
+    `drained` waits until all writes can be found: only then a file is `completed`. `discard` deletes the memories of a
+    file, by its scope and id.
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Intake:
         self._registry = registry
         self._remember = remember
         self._dialect = dialect
-        self._drained = drained
+        self._wait_drained = drained
         self._discard = discard
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +55,7 @@ class Intake:
         self._wake.set()
 
     def screened(self, scope: Scope, records: Sequence[Record]) -> Awaitable[Sequence[Record]]:
-        """Memories that come without a chat, as plugins let them be stored. Raises PluginUnavailable."""
+        """Pass memories that come without a chat through the plugins' store hook. Raises PluginUnavailable."""
         turn = background_turn(scope, self._dialect, records[0].session_id, records[0].created_at)
         return self._remember.screened(turn, records)
 
@@ -69,23 +72,23 @@ class Intake:
             try:
                 self._wake.clear()
                 for tenant, id_ in await self._registry.unfinished_files():
-                    await self._guarded(tenant, id_)
+                    await self._ingest_safely(tenant, id_)
                 await self._wake.wait()
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
                 _log.exception("intake_rests", extra={"cause": type(error).__name__})
                 await asyncio.sleep(_PAUSE)
 
-    async def _guarded(self, tenant: str, id_: str) -> None:
-        """One file that cannot be taken in does not keep the next ones waiting."""
+    async def _ingest_safely(self, tenant: str, id_: str) -> None:
+        """Ingest one file; if it fails, the next ones are not blocked."""
         try:
-            await self._take_in(tenant, id_)
+            await self._ingest(tenant, id_)
         except (RegistryFailed, MemoryUnavailable):
             raise
         except Exception:  # noqa: BLE001 — the worker's loop: one bad file must not stop the others; logged whole
             _log.exception("document_failed", extra={"file": id_})
             await self._registry.end_file(tenant, id_, "failed", "the file could not be taken in")
 
-    async def _take_in(self, tenant: str, id_: str) -> None:
+    async def _ingest(self, tenant: str, id_: str) -> None:
         files = await self._registry.files(tenant, ids=[id_], with_deleting=True)
         content = await self._registry.file_content(tenant, id_)
         if not files:
@@ -97,7 +100,7 @@ class Intake:
             return
         try:
             async with asyncio.timeout(_TIME):
-                found = await asyncio.to_thread(read_pieces, file.name, content)
+                chunks = await asyncio.to_thread(read_pieces, file.name, content)
         except Unreadable as error:
             await self._registry.end_file(tenant, id_, "failed", str(error))
             return
@@ -105,16 +108,16 @@ class Intake:
             await self._registry.end_file(tenant, id_, "failed", "reading the file took too long")
             return
         scope = knowledge_scope(tenant, file.cube_id)
-        if await self._store(scope, file, found):
+        if await self._store(scope, file, chunks):
             await self._registry.end_file(tenant, id_, "completed")
         else:
             await self._discard(scope, id_)
             await self._registry.drop_files(tenant, [id_])
 
-    async def _store(self, scope: Scope, file: Document, found: Sequence[Piece]) -> bool:
-        """False if the file was deleted meanwhile. Batch after batch: what others say comes in between."""
+    async def _store(self, scope: Scope, file: Document, chunks: Sequence[Piece]) -> bool:
+        """Store the chunks of a file in batches, so that chats are not delayed. False if it was deleted meanwhile."""
         turn = background_turn(scope, self._dialect, file.id, file.at)
-        records = document_records(scope, file, found, turn.received_at)
+        records = document_records(scope, file, chunks, turn.received_at)
         for begin in range(0, len(records), _BATCH):
             while True:
                 try:
@@ -124,7 +127,7 @@ class Intake:
                     await asyncio.sleep(_PAUSE)
                 else:
                     break
-            while not await self._drained(_TIME):
+            while not await self._wait_drained(_TIME):
                 _log.warning("document_waits", extra={"cause": "store"})
             if not await self._registry.files(scope.tenant, ids=[file.id]):
                 return False
@@ -132,7 +135,7 @@ class Intake:
 
 
 def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn:
-    """What plugins see of memories that come into the store without a chat: documents, imports, what is learnt."""
+    """The turn that plugins see for memories stored without a chat: documents, imports, extracted items."""
     return Turn(
         id=id_,
         started=time.perf_counter(),
@@ -148,13 +151,13 @@ def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn
     )
 
 
-def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: float) -> list[Record]:
-    """The memories of a file, in order; they know the file, the page and the heading that they come from."""
+def document_records(scope: Scope, file: Document, chunks: Sequence[Piece], now: float) -> list[Record]:
+    """The memories of a file, in order, with the file, page and heading that they come from."""
     records = []
-    for index, piece in enumerate(found):
-        text = without_media(piece.text)
-        place = {"page": piece.page} if piece.page else {}
-        heading = {"heading": piece.heading} if piece.heading else {}
+    for index, chunk in enumerate(chunks):
+        text = without_media(chunk.text)
+        page = {"page": chunk.page} if chunk.page else {}
+        heading = {"heading": chunk.heading} if chunk.heading else {}
         records.append(
             Record(
                 id=derived_id(scope.value, file.id, str(index)),
@@ -169,7 +172,7 @@ def document_records(scope: Scope, file: Document, found: Sequence[Piece], now: 
                 created_at=now,
                 updated_at=now,
                 message_id=message_id(text),
-                info={"file_ids": [file.id], "file_name": file.name, "chunk": index, **place, **heading},
+                info={"file_ids": [file.id], "file_name": file.name, "chunk": index, **page, **heading},
             )
         )
     return records

@@ -1,7 +1,7 @@
-"""Turns that the journal did not take: tried again until it does, some of them, while the process lives.
+"""In-memory retry queue of turns that the journal did not accept; retried while the process lives.
 
-Their clients have had their answers; nothing was acknowledged to be kept but what `x-memory-status` says. So what does
-not fit here is given up, and counted.
+Their clients already have their answers, and durability was acknowledged only as far as `x-memory-status` says. So
+turns that exceed the queue's size are dropped, and counted.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _PAUSE = 1.0
 
 
 class Late:
-    """`commit` is what failed, and is tried again."""
+    """The retry queue. `commit` is the call that failed and is retried."""
 
     def __init__(self, commit: Callable[[Turn, Sequence[Record]], Awaitable[Any]], telemetry: Telemetry) -> None:
         self._commit = commit
@@ -37,38 +37,38 @@ class Late:
         return bool(self._waiting)
 
     def put(self, turn: Turn, records: Sequence[Record]) -> None:
-        """Keep these for later; the oldest go where there are too many."""
+        """Queue these for a retry; the oldest ones are dropped if there are too many."""
         size = sum(len(record.text) for record in records) + 1_000
         self._telemetry.bound("remembered", "late").inc(len(records))
         self._waiting.append((turn, records, size))
         self._size += size
         while self._size > _MOST:
-            _, lost, size = self._waiting.popleft()
+            _, dropped, size = self._waiting.popleft()
             self._size -= size
-            self._telemetry.bound("remembered", "failed").inc(len(lost))
+            self._telemetry.bound("remembered", "failed").inc(len(dropped))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name="late-turns")
 
     async def stop(self) -> None:
-        """Try once more, and give up what is left."""
+        """Retry once more, and drop the rest."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=5)
-        while self._waiting and await self._tried():
+        while self._waiting and await self._retry_oldest():
             pass
         if self._waiting:
-            lost = sum(len(records) for _, records, _ in self._waiting)
-            self._telemetry.bound("remembered", "failed").inc(lost)
+            dropped_count = sum(len(records) for _, records, _ in self._waiting)
+            self._telemetry.bound("remembered", "failed").inc(dropped_count)
             _log.error("turns_not_remembered", extra={"count": len(self._waiting)})
 
     async def _work(self) -> None:
         while self._waiting:
             await asyncio.sleep(_PAUSE)
-            while self._waiting and await self._tried():
+            while self._waiting and await self._retry_oldest():
                 pass
 
-    async def _tried(self) -> bool:
-        """True if the oldest one is dealt with."""
+    async def _retry_oldest(self) -> bool:
+        """Retry the oldest turn. True if it was stored or dropped."""
         turn, records, size = self._waiting[0]
         try:
             await self._commit(turn, records)

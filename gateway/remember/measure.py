@@ -1,4 +1,4 @@
-"""What is stored of a text beside its vector: its search terms, its length in tokens, its form and its worth."""
+"""Computes the values stored with a text besides its vector: search terms, length in tokens, form and worth."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """See `gateway.store.loaded.Row`."""
+    """Derived values of a text; see `gateway.store.loaded.Row`."""
 
     terms: tuple[str, ...]
     tokens: int
@@ -38,7 +38,7 @@ def measure(record: Record, count: Callable[[str], int]) -> Measures:
 
 
 def _form_of(record: Record) -> Form | None:
-    """The form of a record's text; None where reading it fails, since no memory may be lost for its form."""
+    """The form of a record's text; None if reading it fails, since no memory may be lost for its form."""
     try:
         return read_form(record.text)
     except Exception:  # noqa: BLE001 — any fault; it is logged whole

@@ -1,8 +1,8 @@
-"""Tells a user's own wish to the assistant from the same sentence inside text that they paste, quote or ask for. Pure.
+"""Distinguishes a user's own wish from the same sentence in text that they paste, quote or ask for. Pure.
 
-A standing preference stands in every later prompt, so a false one is worse than a missed one: whatever shows that a
-message holds, or is about, other people's text keeps all of its sentences out. Other languages have other words, but
-the same signs: quotes, headings, names before colons, signatures, code.
+A standing preference is part of every later prompt, so a false positive is worse than a miss: any sign that a message
+contains, or is about, other people's text excludes all of its sentences. Languages without word lists share the
+structural signs: quotes, headings, names before colons, signatures, code.
 """
 
 import re
@@ -17,9 +17,9 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-_LINES = 3  # lines of a message in which people tell of themselves; lists of wishes have more
+_LINES = 3  # lines of a message with a wish in prose; lists of wishes have more
 _WISH_LINES = 12
-# what people ask of a text that is not their own: English, then German, Spanish and Japanese
+# operations on text that is not the user's own, in English; for other languages see _ZH and _OTHER_LANGUAGES
 _OPERATIONS = (
     r"translat(?:e[ds]?|ing|ions?)|summari[sz]\w*|paraphras\w*|rephras\w*|rewrit\w*|reword\w*|proofread\w*",
     r"polish (?:this|it|my|the|up)|correct (?:this|these|it|my|the|me|english|grammar|sentence)",
@@ -58,7 +58,7 @@ _OPERATIONS = (
     r"|profile|manual|contract|syllabus|sign|poster|ad|advert|ticket|notes|minutes|statement"
     r"|statements|examples?|lines|lyrics|dialogue|survey)\b",
 )
-# what others said, or is said to many
+# reported speech, and speech to an audience
 _REPORTED = (
     r"\bAI (?:agents?|assistants?|models?|systems?)\b",
     r"\b(?:readers?|visitors?|guests?|members?|employees|students|tenants|users?|customers?) (?:should|must|may|are)\b",
@@ -77,7 +77,7 @@ _REPORTED = (
     r"|original message|fwd|fw:|re:|user story|test case|customer feedback|her words|his words"
     r"|their words|goes like|reads:|says:|called it|chorus|q:|a:)",
 )
-# both of it in Chinese
+# both of these in Chinese
 _ZH = (
     r"大家好|各位|同学们|家人们|亲们",
     r"翻译|翻譯|译成|译为|翻成|润色|改写|改寫|改成|改一下|改错|改錯|病句|语法|語法|错别字|錯別字|通顺|总结",
@@ -108,7 +108,7 @@ _OTHER_LANGUAGES = (
     r"次の(?:文|文章|メール)|この(?:文|文章|メール|英文)",
 )
 _ABOUT_TEXT = _any(rf"\b(?:{'|'.join(_OPERATIONS)})", *_REPORTED, *_ZH, rf"\b(?:{'|'.join(_OTHER_LANGUAGES)})")
-# code, markup, mail, logs, headings, lists of others, tables, quotes
+# code, markup, mail, logs, headings, numbered lists, tables, quotes
 _STRUCTURE = _any(
     r"```|~~~|(?m:^[ \t]*(?://|/\*|\*/|--[ \t-]|#|>|<|\||\{|\}|\[|@|={3,}|-{3,}|\*{3,}|_{3,}|\$ |%))",
     r"(?m:[;{}][ \t]*$)|</?[a-z一-龥][^<>\n]{0,60}>|\w\(|\(\x22|[\x22'][,\]}]|\x22\s*:|==|=>|->|&&|\|\||\\n",
@@ -134,7 +134,7 @@ _QUOTED = re.compile(
 _NAME_WORDS, _NAME_CHARACTERS = 2, 5  # words, or characters of Chinese and the like, that a quoted name may have
 _CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 _COLON = re.compile(r"(?<!\d)[:：](?!//|\)|\(|-?[DPO)]\b)|(?<=\d)：")
-# what people say before a colon when they speak to the assistant
+# phrases before a colon that introduce a wish to the assistant
 _OWN_INTRODUCTION = _any(
     r"(?:.{0,60}\b(?:one|another|some|few|two|three|small|quick|last|more|general|important|my|these"
     r"|following|the|please)\s+)?(?:things?|requests?|note|rules?|reminders?|wish|wishes|preferences?"
@@ -154,12 +154,12 @@ _THEIRS: Final = re.compile(
     r"\w['’]s\s|\b(?:his|her|their|its|our|from|by)\b|[^我]{0,10}(?:客人|客户|患者|用户|顾客|老板|学生|公司|孩子)",
     re.IGNORECASE,
 )
-# rules as house rules, recipes and manuals have them, too
+# imperative rules, which also occur in house rules, recipes and manuals
 _RULE = _any(
     r"\W*(?:please |and |so |but )*(?:always|never|do not|don't|stop|from now on|going forward|in (?:the )?future)\b",
     r"\W*(?:请|請)?(?:以后|今后|从现在|始终|永远|务必|每次|不要|别|一直|总是)",
 )
-# what answers are made of
+# words about answers: their language, format, tone and content
 _ABOUT_ANSWERS = _any(
     r"\b(?:answer|repl(?:y|ies)|respon|expla|language|english|german|french|spanish|chinese|italian|dutch|portuguese|japanese"
     r"|korean|russian|latin|arabic|emoji|bullet|lists?\b|table|code|snippet|unit|celsius|metric|format|short|brief|concise"
@@ -174,8 +174,8 @@ _LIST_LINE = re.compile(r"[ \t]*(?:[-*•·]|\d{1,2}[.)、:：]|[a-z]\)|[一二�
 
 
 def is_pasted(message: str, sentence: str) -> bool:
-    """True if a sentence of a message may be another's: the message holds another text, or is about one, or the
-    sentence stands behind a name, a heading or an announcement, or is a rule that is not about answers."""
+    """True if a sentence of a message may not be the user's own: the message contains another text, or is about one, or
+    the sentence follows a name, a heading or an announcement, or is a rule that is not about answers."""
     text = message.strip()
     if _RULE.match(sentence) and not _ABOUT_ANSWERS.search(sentence):
         return True
@@ -184,17 +184,17 @@ def is_pasted(message: str, sentence: str) -> bool:
     if _ABOUT_TEXT.search(text):
         return True
     lines = [line.strip() for line in text.splitlines()]
-    listed = [line for line in lines if _LIST_LINE.match(line)]
-    if len(lines) > (_WISH_LINES if listed else _LINES) or ("" in lines and not listed):
+    list_lines = [line for line in lines if _LIST_LINE.match(line)]
+    if len(lines) > (_WISH_LINES if list_lines else _LINES) or ("" in lines and not list_lines):
         return True
-    if listed and not (lines[0] not in listed and _introduces_wishes(lines[0])):
+    if list_lines and not (lines[0] not in list_lines and _introduces_wishes(lines[0])):
         return True
     place = text.find(sentence)
     return any(not _is_own_colon(line) for line in text[: place + len(sentence)].splitlines())
 
 
 def _quotes(text: str) -> bool:
-    """True if more than a name stands between quotation marks, or a mark has no counterpart on its line."""
+    """True if quotation marks enclose more than a name, or one has no counterpart on its line."""
     quoted = [match[match.lastindex or 0] for match in _QUOTED.finditer(text)]
     if any(_is_sentence(words) for words in quoted):
         return True
@@ -211,16 +211,16 @@ def _without_list_marks(text: str) -> str:
 
 
 def _introduces_wishes(line: str) -> bool:
-    head, colon, rest = _parted(line)
+    head, colon, rest = _split_at_colon(line)
     return bool(colon) and not rest and _is_introduction(head)
 
 
 def _is_own_colon(line: str) -> bool:
-    head, colon, _ = _parted(line)
+    head, colon, _ = _split_at_colon(line)
     return not colon or _is_introduction(head)
 
 
-def _parted(line: str) -> tuple[str, str, str]:
+def _split_at_colon(line: str) -> tuple[str, str, str]:
     match = _COLON.search(line)
     if match is None:
         return line, "", ""

@@ -1,9 +1,9 @@
-"""Long messages into pieces that are worth recalling one by one. Pure.
+"""Chunking of long messages into parts that can be recalled one by one. Pure.
 
-A text up to the size of a piece stays whole. A longer one is cut at paragraph ends, else at sentence ends, else at
-spaces, else anywhere. Joined in order the pieces are the text again, to the character. What a user says is cut late:
-half a message is half a thought, and a long one costs its place only where it is worth it. Answers and documents are
-cut early: they are long by nature, and a passage of them is what is wanted.
+A text up to the size of a chunk stays whole. A longer one is split at paragraph ends, else at sentence ends, else at
+spaces, else anywhere. The concatenation of the chunks is exactly the text. The limit for users' messages is high: half
+a message is half a thought, and a long one takes its tokens only if it is relevant. The limit for answers and documents
+is low: they are long by nature, and usually one passage is relevant.
 """
 
 import re
@@ -22,12 +22,12 @@ _ENDS = (
 
 
 def pieces(text: str, most: int = PASSAGE) -> list[str]:
-    """The pieces of a text of a weight of `most` at most, in order; their concatenation is `text`."""
+    """The chunks of a text, each of a weight of at most `most`, in order; their concatenation is `text`."""
     return _cut(text, most, 0) if text else []
 
 
 def weight(text: str) -> int:
-    """About how long a text is in Latin characters, by the tokens it takes."""
+    """Approximate length of a text in tokens, expressed in Latin characters."""
     return len(text) + (0 if text.isascii() else (_CJK_WEIGHT - 1) * len(_CJK.findall(text)))
 
 
@@ -37,20 +37,20 @@ def _cut(text: str, most: int, level: int) -> list[str]:
     if level == len(_ENDS):
         size = most // _CJK_WEIGHT
         return [text[begin : begin + size] for begin in range(0, len(text), size)]
-    found: list[str] = []
-    current, filled = "", 0
+    chunks: list[str] = []
+    current, current_weight = "", 0
     for part in _parts(text, level):
-        heavy = weight(part)
-        if current and filled + heavy > most:
-            found.append(current)
-            current, filled = "", 0
-        if heavy > most:
-            found.extend(_cut(part, most, level + 1))
+        part_weight = weight(part)
+        if current and current_weight + part_weight > most:
+            chunks.append(current)
+            current, current_weight = "", 0
+        if part_weight > most:
+            chunks.extend(_cut(part, most, level + 1))
         else:
-            current, filled = current + part, filled + heavy
+            current, current_weight = current + part, current_weight + part_weight
     if current:
-        found.append(current)
-    return found
+        chunks.append(current)
+    return chunks
 
 
 def _parts(text: str, level: int) -> list[str]:

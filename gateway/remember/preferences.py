@@ -1,8 +1,7 @@
-"""Explicit preferences of a user, and who they are, recognised by patterns in English and Chinese, without a model.
-Pure.
+"""Detects explicit preferences and traits of a user by patterns in English and Chinese, without a model. Pure.
 
-A preference is a sentence in which the user says of themselves what they like or never want, how to call them, or how
-answers should be. One sentence is enough; questions and one-off wishes ("this time", "这次") are none.
+A preference is a first-person sentence that states likes and dislikes, how to address the user, or how answers should
+be. One sentence is enough; questions and one-off wishes ("this time", "这次") do not count.
 """
 
 import re
@@ -17,12 +16,12 @@ __all__ = ["ABOUT_ONESELF", "EXPLICIT", "Preference", "is_whole_and_short", "pre
 
 EXPLICIT: Final = "explicit_preference"
 ABOUT_ONESELF: Final = "about"
-"""The topic of what users say of who they are."""
-_OWN_WORDS = 600  # characters of a message that is hardly a paste
-_LONGEST = 300  # characters of a sentence that can be one
+"""The topic of users' statements about who they are."""
+_OWN_WORDS = 600  # characters up to which a message is hardly a paste
+_LONGEST = 300  # characters of a preference
 _SHORTEST = 3
 _MOST = 8  # preferences of one message
-_READ = 3000  # characters of a message that are looked at: a paste is no preference
+_READ = 3000  # characters of a message that are searched: a paste is no preference
 _SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
 _ONCE = re.compile(
     r"\b(this (time|once)|just (this )?once|for (now|today|once)|right now|today|tonight|temporarily"
@@ -70,7 +69,7 @@ _OF_ILLNESS = (
     r"[\w-]+\s+"
 )
 _ZH_END = r"(?=[，。！；、,.!;\s]|$)"
-# topic, pattern; the first that matches names the topic
+# topic, pattern; the first match determines the topic
 _PATTERNS: Final = (
     ("address", rf"(?<!n't )(?<!not )(?<!never )\b(?:call me\s+(?!{_LATER})|address me as|refer to me as"
      r"|my pronouns are|i go by)\s*\w"),
@@ -121,7 +120,7 @@ _PATTERNS: Final = (
      r"|从不|从来不|不吃|不喝|习惯(?:用|于|在))"),
     ("taste", r"我(?:的)?(?:最爱|偏好|首选|最喜欢的.{1,20})(?:是|为)"),
 )  # fmt: skip
-# a word without which none of the patterns matches: most sentences end here
+# words of which every pattern needs one: a prefilter that rejects most sentences
 _TRIGGER = re.compile(
     r"\b(?:prefer|hate|dislike|detest|adore|stand|bear|avoid|like|love|enjoy|want|eat|drink|favou?rite|never|always|call"
     r"|address|refer|pronouns|go by|vegetarian|vegan|pescatarian|allerg|intoleran|colou?r|left-handed|diabet"
@@ -129,7 +128,7 @@ _TRIGGER = re.compile(
     r"|forward|stop|don't|not|need|expect)|[我以今从每永请叫称一总始务不别]",
     re.IGNORECASE,
 )
-# a pattern that tells names from other words says itself where case does not matter
+# patterns that recognise names by capitals mark case-insensitive parts themselves
 _COMPILED = tuple(
     (topic, re.compile(pattern, re.NOFLAG if "(?i:" in pattern else re.IGNORECASE)) for topic, pattern in _PATTERNS
 )
@@ -138,8 +137,8 @@ _NOT_ONES_OWN = re.compile(r"\bI(?:'d| would) (?:like|love|prefer) to\b|我(?:�
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """`text` is the user's own sentence; `topic` one of address, health, style, taste, and about: who they are, of
-    which `trait` tells what."""
+    """A preference or trait. `text` is the user's own sentence; `topic` is address, health, style, taste, or about (who
+    they are), for which `trait` names the trait."""
 
     text: str
     topic: str
@@ -147,35 +146,35 @@ class Preference:
 
 
 def is_whole_and_short(record: Record) -> bool:
-    """True for a message that is no piece of a longer one, and hardly a paste: what stands in it is the user's own."""
+    """True for a whole, short message: not a chunk of a longer one, and hardly a paste, so its words are the user's."""
     return len(record.text) <= _OWN_WORDS and not record.part and record.message_id == message_id(record.text)
 
 
 def preferences(message: str) -> list[Preference]:
-    """The explicit preferences that a user's message states, and what it says of who they are, in order; of the first
-    `_READ` characters, `_MOST` at most."""
-    found: list[Preference] = []
-    read = message[:_READ]
+    """The explicit preferences and traits that a user's message states, in order; at most `_MOST`, from the first
+    `_READ` characters."""
+    results: list[Preference] = []
+    excerpt = message[:_READ]
     is_own: bool | None = None
-    for match in _SENTENCE.finditer(read):
+    for match in _SENTENCE.finditer(excerpt):
         sentence = match.group().strip()
-        topic, trait = _topic(sentence), ""
-        if topic is None and is_own is not False and (trait := _trait(sentence)):
-            is_own = not is_fiction(read) if is_own is None else is_own
+        topic, trait = _find_topic(sentence), ""
+        if topic is None and is_own is not False and (trait := _find_trait(sentence)):
+            is_own = not is_fiction(excerpt) if is_own is None else is_own
             topic = ABOUT_ONESELF if is_own else None
         if topic is not None:
-            found.append(Preference(sentence, topic, trait))
-            if len(found) == _MOST:
+            results.append(Preference(sentence, topic, trait))
+            if len(results) == _MOST:
                 break
-    return found
+    return results
 
 
-def _trait(sentence: str) -> str:
+def _find_trait(sentence: str) -> str:
     is_statement = _SHORTEST <= len(sentence) <= _LONGEST and not is_question(sentence)
     return trait_of(sentence) if is_statement and not _ONCE.search(sentence) else ""
 
 
-def _topic(sentence: str) -> str | None:
+def _find_topic(sentence: str) -> str | None:
     sentence = sentence.replace("’", "'")
     if not _SHORTEST <= len(sentence) <= _LONGEST or not _TRIGGER.search(sentence):
         return None

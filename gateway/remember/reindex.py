@@ -1,7 +1,7 @@
-"""Making all memories anew for another embedder, or for other search terms, while the gateway serves.
+"""Online reindexing: rebuilds all memories for another embedder, or for another version of the search terms.
 
-Bucket by bucket: what is done stays done, so a job that was broken off goes on where it was, at the bucket's begin.
-Until a bucket is done its memories are found by the vectors of the embedder that made them.
+Buckets are rebuilt one by one and completed ones are kept, so an interrupted job continues at the start of its bucket.
+Until a bucket is rebuilt, its memories are found by the vectors of the embedder that it was built with.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`state`: done (nothing to do), needed, running. `rows` of `of` are made anew; `reason` is the last failure."""
+    """Progress of reindexing. `state`: done (nothing to do), needed, running. `rows` of `of` are rebuilt; `reason` is
+    the last failure."""
 
     state: str
     rows: int = 0
@@ -34,7 +35,7 @@ class Progress:
 
 
 class Reindexer:
-    """`on_rebuilt` is told the scopes of each bucket that is done."""
+    """Background job that rebuilds outdated buckets. `on_rebuilt` is called with the scopes of each rebuilt bucket."""
 
     def __init__(
         self,
@@ -60,12 +61,12 @@ class Reindexer:
 
     @property
     def is_free(self) -> bool:
-        """True if no vector has to be made anew: only search terms are of an earlier version."""
+        """True if no text needs embedding: only the search terms are of an earlier version."""
         name = self._embedders.current.name
-        return all(made.embedder == name for made in self._store.outdated().values())
+        return all(row_format.embedder == name for row_format in self._store.outdated().values())
 
     def start(self) -> None:
-        """Begin, unless it runs already or there is nothing to do."""
+        """Start the job, unless it is running or there is nothing to do."""
         if self._store.outdated() and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._run(), name="reindex")
 
@@ -83,7 +84,7 @@ class Reindexer:
             self._of = self._rows
             with contextlib.suppress(StoreFailed):
                 self._of += sum([await self._store.count(bucket) for bucket in outdated])
-            failures = [reason for bucket in outdated if (reason := await self._tried(bucket))]
+            failures = [reason for bucket in outdated if (reason := await self._rebuild(bucket))]
             self._reason = failures[0] if failures else ""
             if failures:
                 _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
@@ -93,35 +94,35 @@ class Reindexer:
                 pause = _FIRST_PAUSE
         _log.info("reindex_done", extra={"rows": self._rows})
 
-    async def _tried(self, bucket: int) -> str:
-        """Make a bucket anew. Returns why not, or an empty string."""
-        before = self._rows
+    async def _rebuild(self, bucket: int) -> str:
+        """Rebuild a bucket. Returns the reason of a failure, or an empty string."""
+        previous_rows = self._rows
         try:
             await self._embedders.current.embed_documents([_PROBE])
             self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
         except (StoreFailed, EmbedFailed) as error:
-            self._rows = before
+            self._rows = previous_rows
             return str(error)
         except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
             _log.exception("reindex_fault")
-            self._rows = before
+            self._rows = previous_rows
             return type(error).__name__
         return ""
 
     async def _prepare(self, rows: list[Row]) -> list[Row]:
-        made: list[Row] = []
+        rebuilt: list[Row] = []
         for begin in range(0, len(rows), _AT_ONCE):
-            made += await self._made(rows[begin : begin + _AT_ONCE])
-        return made
+            rebuilt += await self._rebuild_rows(rows[begin : begin + _AT_ONCE])
+        return rebuilt
 
-    async def _made(self, rows: list[Row]) -> list[Row]:
+    async def _rebuild_rows(self, rows: list[Row]) -> list[Row]:
         embedder = self._embedders.current
-        missing = [row for row in rows if row.embedder != embedder.name or row.vector is None]
-        vectors = await embedder.embed_documents([row.record.text for row in missing])
-        by_id = {row.record.id: vector for row, vector in zip(missing, vectors, strict=True)}
+        unembedded = [row for row in rows if row.embedder != embedder.name or row.vector is None]
+        vectors = await embedder.embed_documents([row.record.text for row in unembedded])
+        by_id = {row.record.id: vector for row, vector in zip(unembedded, vectors, strict=True)}
 
         def finish() -> list[Row]:
-            measured = [measure(row.record, self._count) for row in rows]
+            all_measures = [measure(row.record, self._count) for row in rows]
             return [
                 replace(
                     row,
@@ -132,9 +133,9 @@ class Reindexer:
                     form=measures.form,
                     worth=measures.worth,
                 )
-                for row, measures in zip(rows, measured, strict=True)
+                for row, measures in zip(rows, all_measures, strict=True)
             ]
 
-        finished = await asyncio.to_thread(finish)
+        rebuilt = await asyncio.to_thread(finish)
         self._rows += len(rows)
-        return finished
+        return rebuilt

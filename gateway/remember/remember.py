@@ -1,9 +1,9 @@
-"""Remembering: from a finished turn to records in the journal, durable before the client sees the end.
+"""Turns finished exchanges into records in the journal, durable before the client sees the end.
 
-What is kept: the user's messages of the turn, and the answer's text if it is whole. Reasoning and tool calls are no
-words of anybody and stay out, and so is what programs write in the user's name; a step of a tool loop adds only its
-final answer. The same message again within two minutes (clients retry) is kept once, one that a request repeats as
-part of its turn once in a conversation. Ids follow from the turn's id, so that replaying a turn makes nothing twice.
+Stored are the user's messages of the turn, and the answer's text if it is complete. Reasoning and text that programs
+write in the user's name are left out, and so are tool calls unless `keeps_calls`; a step of a tool loop adds only its
+final answer. A message repeated within two minutes (client retries) is stored once; one that a request repeats as part
+of its turn, once per conversation. Ids are derived from the turn's id, so that replaying a turn is idempotent.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ StoreHook = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 _log = logging.getLogger("gateway.remember")
 _SAME_WITHIN = 120.0  # seconds
-_CONVERSATIONS = 10_000  # whose last journal number is kept
-_RECENT = 50_000  # messages whose repetition is recognised
+_CONVERSATIONS = 10_000  # conversations whose last journal number is kept
+_RECENT = 50_000  # messages that are recognised if repeated
 _COMMIT_TIMEOUT = 5.0
 _TOOL_NAME = 100  # characters
 
 
 class Remember:
-    """`hook` is where plugins see records before the journal does."""
+    """Writes the records of turns to the journal. `hook` passes records to plugins before the journal."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class Remember:
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
         self._first: OrderedDict[str, int] = OrderedDict()  # journal numbers by scope
         self._last: OrderedDict[tuple[str, str], int] = OrderedDict()  # journal numbers by scope and session
-        self.keeps_calls = False  # of tools: somebody learns from them
+        self.keeps_calls = False  # store tool calls, because extraction from them is enabled
 
     async def remember(self, turn: Turn, answer: Answer) -> bool:
-        """Commit a turn. False if it could not be kept now: it is tried again, and no reason to fail the chat."""
+        """Commit a turn. False if it could not be stored now: it is retried, and the chat does not fail."""
         records = self.records_of(turn, answer)
         if not records:
             return True
@@ -79,7 +79,7 @@ class Remember:
         except (JournalFailed, TimeoutError) as error:
             _log.error("turn_waits", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             self._late.put(turn, records)
-            self._note(records)  # the client's retry is a repetition all the same
+            self._note_recent(records)  # a retry by the client still counts as a repetition
             return False
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
@@ -89,66 +89,66 @@ class Remember:
 
     @property
     def is_late(self) -> bool:
-        """True while the journal takes nothing and turns wait for it."""
+        """True while turns wait for the journal to accept them."""
         return self._late.is_waiting
 
     async def stop(self) -> None:
         await self._late.stop()
 
     async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
-        """Commit records that a client asked to keep, and return what was kept. Raises JournalFailed, TimeoutError or
-        PluginUnavailable."""
+        """Commit records that a client asked to store, and return the stored ones. Raises JournalFailed, TimeoutError
+        or PluginUnavailable."""
         return await self._commit(turn, records)
 
     async def change(self, records: Sequence[Record]) -> None:
-        """Commit new versions of records that are there. Raises JournalFailed or TimeoutError."""
+        """Commit new versions of stored records. Raises JournalFailed or TimeoutError."""
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(records)
         self._telemetry.bound("remembered", "changed").inc(len(records))
         scopes = {record.scope for record in records if record.status == "deleted"}
         for name in [name for name in self._recent if name[0] in scopes]:
-            del self._recent[name]  # what was deleted may be said again
+            del self._recent[name]  # a deleted message may be sent again
 
     async def screened(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
-        """Records as plugins let them be stored. Raises PluginUnavailable."""
+        """The records to store after the plugins' store hook. Raises PluginUnavailable."""
         return await self._hook(turn, records)
 
     async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         try:
-            kept = await self._committed(turn, records)
+            stored = await self._screen_and_append(turn, records)
         except BaseException:
             for record in records:
-                self._recent.pop(_fingerprint(record), None)  # it was not kept: asking again is no repetition
+                self._recent.pop(_fingerprint(record), None)  # it was not stored: a retry is no repetition
             raise
-        self._note(records)
+        self._note_recent(records)
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
-        return kept
+        return stored
 
-    async def _committed(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+    async def _screen_and_append(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         began = time.perf_counter()
         screened = await self._hook(turn, records)
         size = sum(len(record.text) for record in screened)
-        kept, pasted = await offload(partial(_analyse, screened, self._config.preferences), size)
-        if pasted:
-            self._telemetry.bound("suspicious", "pasted_preference").inc(pasted)
-        for record in kept:
+        stored, pasted_count = await offload(partial(_analyse, screened, self._config.preferences), size)
+        if pasted_count:
+            self._telemetry.bound("suspicious", "pasted_preference").inc(pasted_count)
+        for record in stored:
             for kind in record.info.get(SUSPICIOUS, ()) if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
         new = await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
-            await self._journal.append(kept)
+            await self._journal.append(stored)
         self._note_last(turn, new)
-        self._telemetry.bound("remembered", "kept").inc(len(kept))
+        self._telemetry.bound("remembered", "kept").inc(len(stored))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
-        return kept
+        return stored
 
     def last_of(self, identity: Identity) -> int:
-        """The journal number of what was remembered last of a conversation; 0 if that was long ago."""
+        """The journal number of the last record of a conversation; 0 if that was long ago."""
         return max((self._last.get((scope.value, identity.session_id), 0) for scope in identity.writes), default=0)
 
     def first_of(self, scope: Scope) -> int:
-        """The journal number of the first that this process remembered of a scope; 0 if it did not, or long ago."""
+        """The journal number of the first record of a scope that this process created; 0 if it did not, or long ago."""
         return self._first.get(scope.value, 0)
 
     def _note_last(self, turn: Turn, new: Sequence[Scope]) -> None:
@@ -161,7 +161,7 @@ class Remember:
             self._last.popitem(last=False)
 
     async def _note_scopes(self, turn: Turn) -> list[Scope]:
-        """Note that scopes exist, which is no reason to lose a memory. Returns those that did not exist before."""
+        """Register new scopes and return them. A failure is only logged: no memory is lost for it."""
         scopes = turn.identity.writes if turn.identity else ()
         unknown = [scope for scope in scopes if not self._registry.knows(scope)]
         if not unknown:
@@ -175,7 +175,7 @@ class Remember:
         return new
 
     def records_of(self, turn: Turn, answer: Answer) -> list[Record]:
-        """The records of a turn, without those that were kept a moment ago."""
+        """The records of a turn, without those stored a moment ago."""
         ask = turn.ask
         if turn.identity is None or not turn.mode.writes or ask.is_task or (ask.is_unsaid and not ask.is_step):
             return []
@@ -186,8 +186,12 @@ class Remember:
         last = len(messages) - (0 if ask.is_repeated else 1)
         records = []
         for scope in turn.identity.writes:
-            said = [self.make(turn, scope, "user", text, {}, index=index) for index, text in enumerate(messages)]
-            records += [record for index, record in enumerate(said) if index >= last or not self._is_known(record)]
+            user_records = [
+                self.make(turn, scope, "user", text, {}, index=index) for index, text in enumerate(messages)
+            ]
+            records += [
+                record for index, record in enumerate(user_records) if index >= last or not self._is_known(record)
+            ]
             if has_answer:
                 records.append(self.make(turn, scope, "assistant", answer.text or "", partial_answer))
         if self.keeps_calls and turn.ask.is_step and not answer.has_tool_calls:
@@ -196,8 +200,8 @@ class Remember:
         return self.without_repeated(records)
 
     def calls_of(self, turn: Turn, scope: Scope, calls: Sequence[ToolCall], first: int = 0) -> list[Record]:
-        """The records of calls of tools: which call with which arguments, and what came of it. `first`: the place of
-        the first among several records."""
+        """The records of tool calls: name, arguments and result. `first`: the index of the first among several
+        records."""
         return [
             replace(
                 self.make(
@@ -214,9 +218,9 @@ class Remember:
         ]
 
     def without_repeated(self, records: Sequence[Record]) -> list[Record]:
-        """Without messages that were kept a moment ago: clients ask again, also before the first answer."""
+        """Drop messages stored within the last two minutes: clients retry, also before the first answer."""
         new = [record for record in records if not self._is_repeated(record)]
-        self._note(new)
+        self._note_recent(new)
         return new
 
     def make(
@@ -231,8 +235,8 @@ class Remember:
         offset: float | None = None,
         index: int = 0,
     ) -> Record:
-        """The record of one message, with the metadata of its turn. `info` is what the gateway notes of it, `at` the
-        moment it was said (else now), `offset` the zone in which (seconds east of UTC; else the configured one),
+        """The record of one message, with the metadata of its turn. `info` holds the gateway's own fields, `at` is the
+        time of the message (default: now), `offset` its time zone (seconds east of UTC; default: the configured one),
         `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         raw = without_media(text).encode("utf-8", "replace")[: self._config.max_message_bytes]
@@ -261,12 +265,12 @@ class Remember:
             metadata=turn.metadata,
         )
 
-    def _note(self, records: Sequence[Record]) -> None:
-        """What is said once more within a short time is a repetition of these."""
+    def _note_recent(self, records: Sequence[Record]) -> None:
+        """Remember the fingerprints of these records, to recognise repetitions."""
         self._recent.update((_fingerprint(record), record.created_at) for record in records)
 
     def _is_known(self, record: Record) -> bool:
-        """True for a message of this conversation that was kept before, however long ago."""
+        """True for a message of this conversation that was stored before: one of the last `_RECENT`, of any age."""
         return _fingerprint(record) in self._recent
 
     def _is_repeated(self, record: Record) -> bool:
@@ -280,25 +284,26 @@ def _fingerprint(record: Record) -> tuple[str, str, str, str]:
 
 
 def _analyse(records: Sequence[Record], with_preferences: bool) -> tuple[list[Record], int]:
-    """Records as they are stored: marked where they read like instructions, in pieces, then the preferences that they
-    state; and how many preferences were left out, since they may be others'. Time in proportion to their text."""
+    """The records to store: marked if they read like instructions, split into chunks, followed by the preferences that
+    they state; and the number of preferences left out as possibly not the user's. Takes time in proportion to the
+    text."""
     marked = [
         replace(record, info={**record.info, SUSPICIOUS: list(kinds)}) if kinds else record
         for record, kinds in ((record, suspicions(record.text)) for record in records)
     ]
-    stored = [piece for record in marked for piece in _pieces_of(record)]
+    stored = [piece for record in marked for piece in _split_record(record)]
     if not with_preferences:
         return stored, 0
-    stated = [(record, preference) for record in stored for preference in _preferences_of(record)]
-    own = [preference for record, preference in stated if not is_pasted(record.text, preference.text)]
-    return [*stored, *own], len(stated) - len(own)
+    stated = [(record, preference) for record in stored for preference in _build_preferences(record)]
+    accepted = [preference for record, preference in stated if not is_pasted(record.text, preference.text)]
+    return [*stored, *accepted], len(stated) - len(accepted)
 
 
-def _pieces_of(record: Record) -> list[Record]:
-    """A message as it is stored: in pieces worth recalling; its id is that of the text that is left."""
-    parts = pieces(record.text, USER_MESSAGE if record.source == "user" else PASSAGE)
+def _split_record(record: Record) -> list[Record]:
+    """A message split into chunks for recall; its message id is that of the text as stored."""
+    chunks = pieces(record.text, USER_MESSAGE if record.source == "user" else PASSAGE)
     name = message_id(record.text)
-    if parts == [record.text] and record.message_id == name and not record.part:
+    if chunks == [record.text] and record.message_id == name and not record.part:
         return [record]
     return [
         replace(
@@ -308,15 +313,15 @@ def _pieces_of(record: Record) -> list[Record]:
             part=part,
             message_id=name,
         )
-        for part, text in enumerate(parts)
+        for part, text in enumerate(chunks)
     ]
 
 
-def _preferences_of(record: Record) -> list[Record]:
-    """What a user's message says of their preferences, linked to the message."""
+def _build_preferences(record: Record) -> list[Record]:
+    """Records of the preferences and traits that a user's message states, linked to the message."""
     if record.kind != "turn" or record.source != "user":
         return []
-    # what stands in a long message may be pasted, and others' wishes must not become the user's
+    # a long message may be pasted, and other people's wishes must not become the user's
     is_own = is_whole_and_short(record)
     return [
         replace(

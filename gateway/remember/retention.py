@@ -1,7 +1,7 @@
-"""Retention: memories go when their time is over, and the oldest ones of a cube that holds too many.
+"""Retention: deletes memories past their maximum age, and the oldest ones of cubes over their limit.
 
-Looked after now and then, some hundreds at a time, beside everything else. What goes is deleted as by hand: at once in
-recall. What was deleted, by whomever, leaves the files too after a while: their tables are written anew.
+A background sweep runs at intervals, some hundreds of records at a time. Expired memories are deleted as by hand: at
+once in recall. Some time later, texts of all deleted memories also leave the files: their tables are rewritten.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _DAY = 86_400.0
 
 
 class Retention:
-    """`expire` deletes records; `scrub` leaves nothing of deleted texts in the journal's files."""
+    """The retention worker. `expire` deletes records; `scrub` removes deleted texts from the journal's files."""
 
     def __init__(
         self,
@@ -65,26 +65,26 @@ class Retention:
             await asyncio.sleep(self._config.every_minutes * 60)
 
     async def sweep(self, now: float) -> int:
-        """Delete all that is over its limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
+        """Delete all memories over their limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
         expired = 0
         for kind, days in self._config.max_age_days.items():
-            while found := await older(self._store, kind, now - days * _DAY, _AT_ONCE):
-                expired += await self._gone(found)
+            while records := await older(self._store, kind, now - days * _DAY, _AT_ONCE):
+                expired += await self._expire_counted(records)
         if self._config.max_per_cube is not None:
-            while found := await crowded(self._store, self._config.max_per_cube, _AT_ONCE):
-                expired += await self._gone(found)
+            while records := await crowded(self._store, self._config.max_per_cube, _AT_ONCE):
+                expired += await self._expire_counted(records)
         return expired
 
     async def purge(self, now: float) -> int:
-        """Write those tables anew that hold what was deleted or changed long enough ago. Returns how many buckets.
-        Raises StoreFailed or JournalFailed."""
-        found = await stale(self._store, now - self._config.purge_after_hours * 3600)
-        for bucket in found:
+        """Rewrite the tables with memories deleted or changed long enough ago. Returns how many buckets. Raises
+        StoreFailed or JournalFailed."""
+        buckets = await stale(self._store, now - self._config.purge_after_hours * 3600)
+        for bucket in buckets:
             await self._store.purge(bucket)
         await self._scrub()
-        return len(found)
+        return len(buckets)
 
-    async def _gone(self, records: Sequence[Record]) -> int:
+    async def _expire_counted(self, records: Sequence[Record]) -> int:
         count = await self._expire(records)
         self._telemetry.bound("remembered", "expired").inc(count)
         return count

@@ -1,4 +1,4 @@
-"""Which memories somebody means: a tenant's, a user's, a conversation's, or some by their ids."""
+"""Selects memories for deletion and export: by tenant, user, conversation or id."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,12 +10,12 @@ from gateway.turn import Record, Scope, ScopeKind
 
 __all__ = ["Selection", "chosen", "scopes_of"]
 
-_SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC)  # hold copies of what users said
+_SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC)  # may contain copies of users' messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What is None or empty does not narrow it. `tenant` None: all tenants."""
+    """Criteria of a selection; None or empty does not restrict it. `tenant` None: all tenants."""
 
     tenant: str | None = None
     user: str | None = None
@@ -24,12 +24,12 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """True if it is a whole tenant, or all."""
+        """True for a whole tenant, or all tenants."""
         return not (self.user or self.session or self.ids)
 
     @property
     def is_whole(self) -> bool:
-        """True if it is all of somebody's, whoever that is: no single conversation and no single memories."""
+        """True for all memories of a user, a tenant or everything: no single conversation and no single memories."""
         return not (self.session or self.ids)
 
     def takes(self, scope: Scope, record: Record) -> bool:
@@ -41,21 +41,21 @@ class Selection:
 
 
 async def scopes_of(selection: Selection, registry: Registry) -> list[Scope]:
-    """Where to look: a user's own scopes, and those that may hold copies of what the user said. Raises
+    """The scopes to search: a user's own, and those that may contain copies of the user's messages. Raises
     RegistryFailed."""
-    known = await registry.all_scopes(selection.tenant)
+    scopes = await registry.all_scopes(selection.tenant)
     if selection.user is None:
-        return known
-    return [scope for scope in known if scope.owner == selection.user or scope.kind in _SHARED]
+        return scopes
+    return [scope for scope in scopes if scope.owner == selection.user or scope.kind in _SHARED]
 
 
 async def chosen(
     selection: Selection, store: MemoryStore, registry: Registry
 ) -> AsyncIterator[tuple[Scope, list[Record]]]:
-    """The memories, scope by scope, each in the order it was remembered. Raises RegistryFailed or StoreFailed."""
+    """The selected memories by scope, each in the order of storage. Raises RegistryFailed or StoreFailed."""
     for scope in await scopes_of(selection, registry):
         loaded = await store.load(scope)
         records = await asyncio.to_thread(loaded.records)
-        wanted = [record for record in records if selection.takes(scope, record)]
-        if wanted:
-            yield scope, wanted
+        selected = [record for record in records if selection.takes(scope, record)]
+        if selected:
+            yield scope, selected

@@ -1,8 +1,8 @@
-"""Memories that read like instructions to a model, or like a way out for data. Pure.
+"""Injection heuristics: detects memories that read like instructions to a model, or like data exfiltration. Pure.
 
-No list of patterns is complete, so nothing rests on this one: every memory is fenced, escaped and labelled as data.
-What is recognised is marked, ranked down and counted, never thrown away, and never hidden from its user. What people
-ask of an assistant for themselves ("always answer in German") is none of it. Every pattern takes time in proportion to
+No list of patterns is complete, so security does not depend on this one: every memory is fenced, escaped and labelled
+as data. Matching memories are marked, ranked down and counted, never dropped, and never hidden from their user.
+Ordinary requests to an assistant ("always answer in German") do not match. Every pattern takes time in proportion to
 the text.
 """
 
@@ -40,7 +40,7 @@ _PATTERNS = {
 }
 _WINDOW = 4096  # characters
 _LONGEST_MATCH = 768  # characters; no pattern matches more
-# words of which one stands in whatever the patterns can find: most texts are done with after looking for these
+# every match of the patterns contains one of these: a prefilter that rejects most texts
 _HINT = re.compile(
     r"instruction|prompt|\brules?\b|direction|guideline|guardrail|override|you\s{1,4}are\s|the\s{1,4}user|https?://"
     r"|<[|</a-z]|\[/?INST|指令|提示|规则|限制|消息|用户",
@@ -49,8 +49,8 @@ _HINT = re.compile(
 
 
 def suspicions(text: str) -> tuple[str, ...]:
-    """What a text looks like: `instruction`, `exfiltration`, `markup`; usually nothing. A long text is searched in
-    windows, so that no single search holds the interpreter for long."""
+    """The kinds of suspicious content in a text: `instruction`, `exfiltration`, `markup`; usually none. A long text is
+    searched in windows, so that no single search blocks the interpreter for long."""
     marks: set[str] = set()
     for begin in range(0, len(text), _WINDOW):
         end = begin + _WINDOW + _LONGEST_MATCH

@@ -1,8 +1,8 @@
-"""The writer: one worker that drains the journal into the store, in order, in batches.
+"""Background worker that drains the journal into the store, in order, in batches.
 
-Of a batch that fails the entries are tried one by one. Where some pass, or store and embedder prove to work, the others
-are at fault: they are due again later, and aside after five tries. Else something is out: nobody is blamed, and the
-worker rests. Nothing leaves the journal before the store's files are synced.
+The entries of a failed batch are retried one by one. If some succeed, or store and embedder prove to work, the others
+are poison records: they are retried later, and become dead letters after five tries. Otherwise it is an outage: no
+try is counted, and the worker backs off. Entries leave the journal only after the store's files are synced.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 
 
 class Writer:
-    """`count` counts tokens; `on_rows` is told of each batch that the store has."""
+    """Drains the journal into the store. `count` counts tokens; `on_rows` is called with each batch that was stored."""
 
     def __init__(
         self,
@@ -60,21 +60,21 @@ class Writer:
         self._on_rows = on_rows
         self._batch_window = batch_window
         self._wake = asyncio.Event()
-        self._reached = 0  # all entries up to this number were dealt with
+        self._reached = 0  # all entries up to this number were stored or failed
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._maintenance: asyncio.Task[None] | None = None
         self._is_dirty = False
-        self._is_wanted = False  # somebody waits for the sync
+        self._is_sync_requested = False  # a caller waits for the sync
         self._next_sync = self._next_maintenance = 0.0
         self._clean = asyncio.Event()
 
     def wake(self) -> None:
-        """The journal has something new."""
+        """Signal that the journal has new entries."""
         self._wake.set()
 
     async def start(self) -> None:
-        """Begin with what earlier processes left."""
+        """Start the worker, with the entries that earlier processes left."""
         self.wake()
         self._task = asyncio.create_task(self._work(), name="writer")
 
@@ -85,36 +85,36 @@ class Writer:
         if tasks:
             await asyncio.wait(tasks, timeout=10)
         self._task = self._maintenance = None
-        if self._is_dirty:  # so that the next start has nothing to store again
+        if self._is_dirty:  # so that the next start need not store entries again
             with contextlib.suppress(*_FAILURES, TimeoutError):
                 async with asyncio.timeout(_LAST_SYNC):
                     await self._sync()
 
     async def drained(self, timeout: float, seq: int | None = None) -> bool:
-        """Wait until all that is in the journal now (or up to a number) can be found; what comes meanwhile is not
-        waited for. False if it took longer."""
-        wanted = self._journal.last_seq if seq is None else seq
-        if self._reached >= wanted:
+        """Wait until all current entries of the journal (or those up to a number) can be found, not for later ones.
+        False after the timeout."""
+        target = self._journal.last_seq if seq is None else seq
+        if self._reached >= target:
             return True
-        reached = asyncio.get_running_loop().create_future()
-        self._waiters.append((wanted, reached))
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append((target, future))
         try:
             async with asyncio.timeout(timeout):
-                await reached
+                await future
         except TimeoutError:
             return False
         finally:
-            self._waiters.remove((wanted, reached))
+            self._waiters.remove((target, future))
         return True
 
     async def synced(self, timeout: float) -> bool:
-        """Wait until all that is in the journal now is stored and on the disk. False if it took longer."""
+        """Wait until all current entries of the journal are stored and synced to disk. False after the timeout."""
         if not await self.drained(timeout):
             return False
         if not self._is_dirty:
             return True
         self._clean.clear()
-        self._is_wanted = True
+        self._is_sync_requested = True
         self._wake.set()
         try:
             async with asyncio.timeout(timeout):
@@ -130,26 +130,26 @@ class Writer:
                 await self._wait_for_work()
                 await self._drain()
                 pause = _FIRST_PAUSE
-                await self._tidy()
+                await self._sync_and_maintain()
             except _FAILURES as error:
-                pause = await self._rest(pause, type(error).__name__, str(error))
+                pause = await self._back_off(pause, type(error).__name__, str(error))
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
                 _log.exception("writer_fault")
-                pause = await self._rest(pause, "fault", type(error).__name__)
+                pause = await self._back_off(pause, "fault", type(error).__name__)
 
-    async def _tidy(self) -> None:
-        """Now and then, also in the midst of a long backlog: sync what was stored, and put the tables in order."""
+    async def _sync_and_maintain(self) -> None:
+        """Sync stored rows and maintain the tables at intervals, also during a long backlog."""
         now = time.monotonic()
-        if not self._is_dirty or (now < self._next_sync and not self._is_wanted):
+        if not self._is_dirty or (now < self._next_sync and not self._is_sync_requested):
             return
         self._next_sync = now + _SYNC_EVERY
         await self._sync()
         if now >= self._next_maintenance:
             self._next_maintenance = now + _MAINTAIN_EVERY
-            self._maintain()
+            self._start_maintenance()
 
-    def _maintain(self) -> None:
-        """Put the tables in order beside the writing: a large one takes seconds, and nobody waits for it."""
+    def _start_maintenance(self) -> None:
+        """Maintain the tables in the background, concurrently with writing: a large one takes seconds."""
         if self._maintenance is not None and not self._maintenance.done():
             return
 
@@ -157,7 +157,7 @@ class Writer:
             try:
                 for bucket in self._store.buckets:
                     if await self._store.maintain(bucket):
-                        await asyncio.to_thread(heap.trim)  # each leaves some megabytes that nobody needs
+                        await asyncio.to_thread(heap.trim)  # each leaves some megabytes of free heap
             except StoreFailed as error:
                 _log.warning("maintenance_failed", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — as the worker's own loop
@@ -166,7 +166,7 @@ class Writer:
         self._maintenance = asyncio.create_task(work(), name="maintenance")
 
     async def _wait_for_work(self) -> None:
-        """Until the journal has something new, a failed entry is due, or files are to be synced."""
+        """Wait until the journal has new entries, a failed entry is due, or files are to be synced."""
         limits = [_SYNC_EVERY] if self._is_dirty else []
         due = await self._journal.next_due()
         if due is not None:
@@ -179,7 +179,7 @@ class Writer:
         await asyncio.sleep(self._batch_window)
 
     async def _drain(self) -> None:
-        """Store all that waits and is due."""
+        """Store all waiting entries that are due."""
         while True:
             self._wake.clear()
             newest = self._journal.last_seq
@@ -187,24 +187,24 @@ class Writer:
             self._telemetry.backlog.set(self._journal.backlog_entries)
             self._telemetry.aside.set(self._journal.aside_entries)
             if not entries:
-                self._has_reached(newest)
+                self._advance(newest)
                 return
             try:
                 await self._store_entries(entries)
-            except Exception as error:  # noqa: BLE001 — whatever it is, it must not stop the entries of others
+            except Exception as error:  # noqa: BLE001 — one bad entry must not stop the others
                 self._telemetry.drain_failures.labels(type(error).__name__).inc()
                 await self._store_one_by_one(entries)
-            self._has_reached(entries[-1].seq)
-            await self._tidy()
+            self._advance(entries[-1].seq)
+            await self._sync_and_maintain()
 
-    def _has_reached(self, seq: int) -> None:
+    def _advance(self, seq: int) -> None:
         self._reached = max(self._reached, seq)
-        for wanted, reached in self._waiters:
-            if wanted <= self._reached and not reached.done():
-                reached.set_result(None)
+        for target, future in self._waiters:
+            if target <= self._reached and not future.done():
+                future.set_result(None)
 
     async def _store_one_by_one(self, entries: Sequence[Entry]) -> None:
-        """Store what can be stored and blame the rest. Raises what failed if something is out and nobody to blame."""
+        """Store the entries that can be stored and mark the others failed. Raises the error of an outage."""
         failed: list[Entry] = []
         has_passed = False
         for entry in entries:
@@ -215,21 +215,21 @@ class Writer:
                 _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": type(error).__name__})
                 failed.append(entry)
                 if isinstance(error, StoreFailed) and error.is_outage:
-                    raise  # nobody's fault, and the next one's neither
+                    raise  # an outage, not a poison record: stop here
                 if not has_passed:
                     await self._check_parts(entry.record.scope)
                     has_passed = True
-        given_up = await self._journal.mark_failed(failed)
-        if given_up:
-            _log.error("records_put_aside", extra={"count": given_up})
+        dead_letters = await self._journal.mark_failed(failed)
+        if dead_letters:
+            _log.error("records_put_aside", extra={"count": dead_letters})
 
     async def _check_parts(self, scope: str) -> None:
-        """Raises StoreFailed or EmbedFailed if a part is out that this scope's records need."""
+        """Check the store and the embedder. Raises StoreFailed or EmbedFailed if one that this scope needs is out."""
         await self._store.probe(scope)
         await self._embedders.current.embed_documents([_PROBE])
 
     async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:
-        rows = await self._rows(entries)
+        rows = await self._build_rows(entries)
         if may_exist or any(entry.is_replay for entry in entries):
             rows = await self._store.put(rows)
         else:
@@ -239,10 +239,10 @@ class Writer:
         await self._on_rows(rows)
         self._telemetry.drained.inc(len(rows))
 
-    async def _rows(self, entries: Sequence[Entry]) -> list[Row]:
+    async def _build_rows(self, entries: Sequence[Entry]) -> list[Row]:
         records = [entry.record for entry in entries]
-        vectors = await self._vectors(records)
-        measured = await asyncio.to_thread(lambda: [measure(record, self._count) for record in records])
+        vectors = await self._embed_records(records)
+        all_measures = await asyncio.to_thread(lambda: [measure(record, self._count) for record in records])
         return [
             Row(
                 record=record,
@@ -254,32 +254,34 @@ class Writer:
                 form=measures.form,
                 worth=measures.worth,
             )
-            for entry, record, (name, vector), measures in zip(entries, records, vectors, measured, strict=True)
+            for entry, record, (name, vector), measures in zip(entries, records, vectors, all_measures, strict=True)
         ]
 
-    async def _vectors(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
-        """The vector of each record with its embedder's name: the one that its bucket is made with."""
-        # a deletion has no text, and embedders refuse what has none
-        found: dict[str, tuple[str, Vectors | None]] = {one.id: ("", None) for one in records if not one.text.strip()}
-        said = [record for record in records if record.id not in found]
-        names = {record.id: self._store.made_of(record.scope).embedder for record in said}
+    async def _embed_records(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
+        """The vector of each record with the name of its embedder, which is the one of its bucket."""
+        # a deletion has no text, and embedders reject empty texts
+        by_id: dict[str, tuple[str, Vectors | None]] = {
+            record.id: ("", None) for record in records if not record.text.strip()
+        }
+        with_text = [record for record in records if record.id not in by_id]
+        names = {record.id: self._store.made_of(record.scope).embedder for record in with_text}
         for name in set(names.values()):
             embedder = self._embedders.named(name)
-            members = [record for record in said if names[record.id] == name]
-            if embedder is None:  # of an earlier configuration: found by words until it is made anew
-                found |= {record.id: ("", None) for record in members}
+            members = [record for record in with_text if names[record.id] == name]
+            if embedder is None:  # of an earlier configuration: lexical search only, until rebuilt
+                by_id |= {record.id: ("", None) for record in members}
                 continue
             vectors = await embedder.embed_documents([record.text for record in members])
-            found |= {record.id: (name, vector) for record, vector in zip(members, vectors, strict=True)}
-        return [found[record.id] for record in records]
+            by_id |= {record.id: (name, vector) for record, vector in zip(members, vectors, strict=True)}
+        return [by_id[record.id] for record in records]
 
     async def _sync(self) -> None:
         await self._store.sync()
         await self._journal.mark_synced()
-        self._is_dirty = self._is_wanted = False
+        self._is_dirty = self._is_sync_requested = False
         self._clean.set()
 
-    async def _rest(self, pause: float, cause: str, detail: str) -> float:
+    async def _back_off(self, pause: float, cause: str, detail: str) -> float:
         _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": pause})
         await asyncio.sleep(pause)
         self._wake.set()
