@@ -10,8 +10,11 @@ MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .v
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
-.PHONY: run fit environments test test-clients test-long soak bench bench-scale lock clean install
+.PHONY: help run fit environments test test-clients test-long soak bench bench-scale lock clean install
 .DEFAULT_GOAL := run
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install  ## run the gateway with the shipped config.yaml
 	@$(BIN)/gateway serve --config config.yaml
@@ -55,7 +58,7 @@ fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to t
 		$$(.venvs/fit/bin/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
 
-lock:  ## make the lock files anew (needs uv)
+lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock

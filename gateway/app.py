@@ -1,4 +1,4 @@
-"""Joins the parts and does nothing else: what is made from the configuration, in which order it starts and stops."""
+"""Composition root: builds the parts from the configuration, joins them, and starts and stops them in order."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ _STOP_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a person wants to know after the start."""
+    """Facts to show to the operator after the start."""
 
     url: str
     upstreams: tuple[UpstreamConfig, ...]
@@ -70,7 +70,7 @@ class Started:
 
 
 class Gateway:
-    """One gateway in one process. Make it before the loop runs (it reads plugins), then `start`, then `stop`."""
+    """One gateway in one process. Construct it before the loop runs (it imports plugins), then `start`, then `stop`."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -87,7 +87,7 @@ class Gateway:
         self._stops = AsyncExitStack()
 
     async def start(self) -> Started:
-        """Listen. Raises ConfigError, FolderRefused or OSError (the port is taken), and leaves nothing behind then."""
+        """Start and listen. Raises ConfigError, FolderRefused or OSError (port in use), after cleaning up."""
         try:
             return await self._start()
         except BaseException:
@@ -95,7 +95,7 @@ class Gateway:
             raise
 
     async def stop(self) -> None:
-        """Refuse new requests, let running ones end, bring the journal to the disk."""
+        """Refuse new requests, let running ones end, and flush the journal to disk."""
         self._is_stopping = True
         await self._stops.aclose()
 
@@ -114,7 +114,7 @@ class Gateway:
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
-        desk = self._desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
+        desk = self._build_desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
         self._stops.push_async_callback(self.memory.stop)
         self._stops.push_async_callback(self._pipeline.stop, _STOP_TIMEOUT)
         port = await self._listen(desk)
@@ -129,8 +129,8 @@ class Gateway:
             data_folder=self.memory.folder if config.memory.enabled else None,
         )
 
-    def _desk(self, forwarder: Forwarder, prices: Prices) -> Desk:
-        """The stages of the way, and what stands beside it, joined."""
+    def _build_desk(self, forwarder: Forwarder, prices: Prices) -> Desk:
+        """Build the pipeline from its stages, and the services that request handlers use."""
         config, memory = self._config.memory, self.memory
         meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
         learning = config.extraction.learner
@@ -172,34 +172,34 @@ class Gateway:
         if self._ledger is None:
             return
         self._stops.push_async_callback(self._close_ledger, self._ledger)
-        self.memory.forgetter.on_owner.append(self._forget_used)
+        self.memory.forgetter.on_owner.append(self._forget_usage)
         try:
             await self._ledger.open()
-        except LedgerFailed as error:  # nobody's chat depends on it
+        except LedgerFailed as error:  # chats do not depend on it
             _log.error("ledger_failed", extra={"cause": str(error)})
 
     async def _open_owners(self) -> None:
         self._stops.push_async_callback(self._close_owners)
-        self.memory.forgetter.on_owner.append(self._forget_owned)
+        self.memory.forgetter.on_owner.append(self._forget_response_owners)
         try:
             await self._owners.open()
-        except OwnersFailed as error:  # known in RAM then
+        except OwnersFailed as error:  # owners are then kept in RAM only
             _log.error("response_owners_failed", extra={"cause": str(error)})
 
     async def _close_owners(self) -> None:
         with contextlib.suppress(OwnersFailed):
             await self._owners.close()
 
-    async def _forget_owned(self, tenant: str | None, user: str | None) -> None:
+    async def _forget_response_owners(self, tenant: str | None, user: str | None) -> None:
         """Raises MemoryUnavailable."""
         try:
             await self._owners.forget(tenant, user)
         except OwnersFailed as error:
             raise MemoryUnavailable(f"owners of responses still name the user ({error}); try again") from error
 
-    async def _forget_used(self, tenant: str | None, user: str | None) -> None:
+    async def _forget_usage(self, tenant: str | None, user: str | None) -> None:
         """Raises MemoryUnavailable."""
-        assert self._ledger is not None  # noqa: S101 — only then it is listening
+        assert self._ledger is not None  # noqa: S101 — registered only if there is a ledger
         try:
             await self._ledger.forget(tenant, user)
         except LedgerFailed as error:
@@ -212,11 +212,11 @@ class Gateway:
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config
         if config.upstreams == "auto":
-            found = await detect(self._session, config.server.port)
-            upstreams = await asyncio.to_thread(lambda: [self._upstream(one) for one in found.upstreams])
-            return upstreams, found.reason, found.default_model or config.models.default
-        listed = config.upstreams
-        upstreams = await asyncio.to_thread(lambda: [self._upstream(one) for one in listed])
+            detection = await detect(self._session, config.server.port)
+            upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in detection.upstreams])
+            return upstreams, detection.reason, detection.default_model or config.models.default
+        entries = config.upstreams
+        upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in entries])
         return upstreams, "as configured", config.models.default
 
     def _upstream(self, config: UpstreamConfig) -> Upstream:
@@ -224,15 +224,15 @@ class Gateway:
         if config.kind == "offline":
             return ChatSpeaker(OfflineUpstream(config), count)
         if config.kind == "any-llm":
-            asked = AnyLlmUpstream(config)
-            self._stops.push_async_callback(asked.close)
-            return ChatSpeaker(asked, count)
+            sdk_upstream = AnyLlmUpstream(config)
+            self._stops.push_async_callback(sdk_upstream.close)
+            return ChatSpeaker(sdk_upstream, count)
         upstream = HttpUpstream(config, self._session, self._config.folder)
         if config.kind == "anthropic":
             return MessagesSpeaker(upstream)
         return upstream if config.native_messages else ChatSpeaker(upstream, count)
 
-    def _routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
+    def _build_routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
         operations = memos_operations(self._chats)
         memory = MemoryFace(
             self._pipeline.explanations,
@@ -264,20 +264,20 @@ class Gateway:
         guard = Guard(config, self._keyring, self._telemetry)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
-        app.add_routes(with_expectations(self._routes(desk)))
+        app.add_routes(with_expectations(self._build_routes(desk)))
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
         )
         await self._runner.setup()
         self._stops.push_async_callback(self._runner.cleanup)
         manager = self._runner.server
-        assert manager is not None  # noqa: S101 — set-up makes it
+        assert manager is not None  # noqa: S101 — created by `setup`
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: Protocol(
                 manager,
                 loop=loop,
-                access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told to keep none
+                access_log=None,  # type: ignore[arg-type]  # None disables it
                 keepalive_timeout=_KEEP_ALIVE,
                 max_line_size=_MAX_HEADER,
                 max_field_size=_MAX_HEADER,
@@ -299,6 +299,6 @@ class Gateway:
 
 
 def _plugin_folders(config_folder: Path) -> list[Path]:
-    """Where plain plugin names are looked for: beside the configuration, then the house's own."""
+    """Folders to search for plain plugin names: beside the configuration file, then those shipped with the gateway."""
     package = Path(__file__).parent
     return [config_folder / "plugins", package / "plugins", package.parent / "plugins"]

@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: after the start, and from `gateway check`."""
+"""Terminal output for the operator: after the start, and of `gateway check`."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ __all__ = ["announce", "describe"]
 
 
 def announce(started: Started, config: Config, console: Console | None = None) -> None:
-    """Where it listens, which model it talks to and why, where the memory lies, and what to paste."""
+    """Print the address, the model and why it was selected, the data folder, and commands to paste."""
     console = console or Console()
-    upstream = ", ".join(f"{one.name} ({one.base_url or 'embedded stand-in'})" for one in started.upstreams)
+    upstream = ", ".join(f"{entry.name} ({entry.base_url or 'embedded stand-in'})" for entry in started.upstreams)
     table = Table.grid(padding=(0, 2))
     table.add_row("listening", Text.assemble((f"{started.url}/v1", "bold"), f"  MemOS: {started.url}/product"))
     table.add_row("upstream", Text(f"{upstream}: {started.reason}"))
@@ -34,17 +34,17 @@ def announce(started: Started, config: Config, console: Console | None = None) -
 
 
 def describe(config: Config, file: Path, console: Console | None = None) -> None:
-    """A valid configuration in a few lines; `file` is where it was read."""
+    """Print a summary of a valid configuration; `file` is its path."""
     console = console or Console()
     upstreams = config.upstreams if config.upstreams != "auto" else ()
     table = Table.grid(padding=(0, 2))
     table.add_row("file", Text(str(file.resolve())))
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
-    table.add_row("upstreams", ", ".join(f"{one.name} ({one.kind})" for one in upstreams) or "auto")
+    table.add_row("upstreams", ", ".join(f"{entry.name} ({entry.kind})" for entry in upstreams) or "auto")
     table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))
     table.add_row("learning", Text(_learning(config)))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
-    table.add_row("plugins", ", ".join(one.use for one in config.plugins if one.enabled) or "none")
+    table.add_row("plugins", ", ".join(entry.use for entry in config.plugins if entry.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
 
 

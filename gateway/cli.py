@@ -33,10 +33,10 @@ def main() -> None:
     """The console script."""
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: None)  # by default it kills the process until `_run` handles it
-    # one thread a matrix product: the products are small, and threads that spin cost more than they bring
+    # one thread for a matrix product: the products are small, and spinning threads cost more than they gain
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # its own pool keeps what threads free, a hundred megabytes after an hour; what malloc keeps can be given back
+    # Arrow's own pool retains memory that threads free, 100 MB after an hour; malloc's pools can be trimmed
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     heap.few_pools()
     # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     reindex.set_defaults(run=_reindex)
     for command in add_commands(in_memory):
         command.set_defaults(run=_history)
-    _add_keeping(in_memory)
+    _add_transfer_commands(in_memory)
     usage = commands.add_parser("usage", help="requests and tokens, by model, key, user, upstream or hour")
     usage.add_argument("--by", default="model", metavar="NAME,NAME", help="any of hour, key, user, model, upstream")
     for name in ("since", "until"):
@@ -89,12 +89,12 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_explain)
 
 
-def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Taking memories out, in, and away."""
+def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands `export`, `import` and `forget`."""
     export = commands.add_parser("export", help="memories into a file: JSON lines, or Parquet")
     export.add_argument("file", metavar="FILE", help="by its ending .parquet, else JSON lines; - is standard output")
-    taken_in = commands.add_parser("import", help="memories out of such a file; doing it twice changes nothing")
-    taken_in.add_argument("file", type=Path, metavar="FILE")
+    import_ = commands.add_parser("import", help="memories out of such a file; doing it twice changes nothing")
+    import_.add_argument("file", type=Path, metavar="FILE")
     forget = commands.add_parser("forget", help="delete memories; --purge also from the disk, with a proof")
     forget.add_argument(
         "--id",
@@ -110,7 +110,7 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for command in (export, forget):
         command.add_argument("--user", help="only of this user")
         command.add_argument("--session", help="only of this conversation")
-    for command, run in ((export, _export), (taken_in, _import), (forget, _forget)):
+    for command, run in ((export, _export), (import_, _import), (forget, _forget)):
         command.add_argument("--tenant", help="only of this tenant; a key of the gateway sees its own")
         add_address(command)
         command.set_defaults(run=run)
@@ -151,28 +151,28 @@ def _folder(text: str) -> Path:
 
 def _budgets(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(sorted({int(part) for part in text.split(",")}))
+        budgets = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        found = ()
-    if not found or found[0] < 1 or found[-1] > _MAX_BUDGET:
+        budgets = ()
+    if not budgets or budgets[0] < 1 or budgets[-1] > _MAX_BUDGET:
         raise argparse.ArgumentTypeError(f"token budgets are numbers from 1 to {_MAX_BUDGET}, separated by commas")
-    return found
+    return budgets
 
 
 _SHIPPED = Path(__file__).parent / "config.yaml"
 
 
-def _config_path(given: Path | None) -> Path:
-    if given is not None:
-        return given
+def _config_path(path: Path | None) -> Path:
+    if path is not None:
+        return path
     here = Path("config.yaml")
     return here if here.exists() else _SHIPPED
 
 
-def _data_path(given: Path | None, config: Path) -> Path | None:
-    """The data folder that overrides `memory.uri`; the shipped configuration has no place of its own for one."""
-    named = os.environ.get(DATA_VARIABLE) or None if given is None else given
-    return Path(named) if named is not None else default_folder() if config == _SHIPPED else None
+def _data_path(path: Path | None, config: Path) -> Path | None:
+    """The data folder that overrides `memory.uri`; with the shipped configuration, the default folder."""
+    folder = os.environ.get(DATA_VARIABLE) or None if path is None else path
+    return Path(folder) if folder is not None else default_folder() if config == _SHIPPED else None
 
 
 def _load(arguments: argparse.Namespace) -> Config:
@@ -217,15 +217,15 @@ def _usage(arguments: argparse.Namespace) -> int:
     from gateway.commands.usage import show  # noqa: PLC0415
 
     url, key = address_of(arguments, _load(arguments))
-    asked = {"by": arguments.by, "since": arguments.since, "until": arguments.until}
+    parameters = {"by": arguments.by, "since": arguments.since, "until": arguments.until}
     try:
-        found = ask(f"{url}/v1/usage?{urlencode({name: text for name, text in asked.items() if text})}", key)
+        usage = ask(f"{url}/v1/usage?{urlencode({name: text for name, text in parameters.items() if text})}", key)
     except NotAnswered as error:
         _fail(str(error), 1)
     if arguments.json:
-        Console().print_json(data=found)
+        Console().print_json(data=usage)
     else:
-        show(found, arguments.by.split(","), Console())
+        show(usage, arguments.by.split(","), Console())
     return 0
 
 
@@ -250,7 +250,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _history(arguments: argparse.Namespace) -> int:
     from gateway.commands import history  # noqa: PLC0415 — not needed by `serve`
 
-    return _asked(arguments, lambda url, key, _: history.run(arguments, url, key))
+    return _run_with_gateway(arguments, lambda url, key, _: history.run(arguments, url, key))
 
 
 def _reindex(arguments: argparse.Namespace) -> int:
@@ -268,25 +268,25 @@ def _export(arguments: argparse.Namespace) -> int:
     from gateway.commands.transfer import exported, save  # noqa: PLC0415 — not needed by `serve`
 
     def work(url: str, key: str, console: "Console") -> int:
-        chosen = {name: getattr(arguments, name) for name in ("tenant", "user", "session")}
-        count = save(exported(url, key, chosen), arguments.file, console)
+        selection = {name: getattr(arguments, name) for name in ("tenant", "user", "session")}
+        count = save(exported(url, key, selection), arguments.file, console)
         console.print(f"{count} memories exported" + ("" if arguments.file == "-" else f" to {arguments.file}"))
         return 0
 
-    return _asked(arguments, work)
+    return _run_with_gateway(arguments, work)
 
 
 def _import(arguments: argparse.Namespace) -> int:
     from gateway.commands.transfer import load as import_file  # noqa: PLC0415 — as above
 
     def work(url: str, key: str, console: "Console") -> int:
-        found = import_file(arguments.file, url, key, arguments.tenant, console)
-        console.print(f"{found['imported']} memories imported, {found['unchanged']} were there already")
+        result = import_file(arguments.file, url, key, arguments.tenant, console)
+        console.print(f"{result['imported']} memories imported, {result['unchanged']} were there already")
         return 0
 
     if not arguments.file.is_file():
         _fail(f"there is no file {arguments.file}", 2)
-    return _asked(arguments, work)
+    return _run_with_gateway(arguments, work)
 
 
 def _forget(arguments: argparse.Namespace) -> int:
@@ -298,7 +298,7 @@ def _forget(arguments: argparse.Namespace) -> int:
         **{"ids": arguments.id, "everything": arguments.everything, "purge": arguments.purge},
     }
     folder = config.data_folder if arguments.url is None else None
-    return _asked(
+    return _run_with_gateway(
         arguments,
         lambda url, key, console: forget.run(
             url, key, forget.checked(body), console, folder=folder, is_sure=arguments.yes
@@ -306,8 +306,8 @@ def _forget(arguments: argparse.Namespace) -> int:
     )
 
 
-def _asked(arguments: argparse.Namespace, work: "Callable[[str, str, Console], int]") -> int:
-    """Do something with the gateway that runs, or with one on the data folder."""
+def _run_with_gateway(arguments: argparse.Namespace, work: "Callable[[str, str, Console], int]") -> int:
+    """Run `work` against the running gateway, or a temporary one on the data folder."""
     from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
 
     from gateway.commands.serving import serving  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""What a wire format is to the pipeline: how a body is read and extended, an answer read along, a block laid out.
+"""The interface between a wire format and the pipeline: read and extend request bodies, parse answers, lay out blocks.
 
-The formats themselves stand in `wire/`; everything here is pure.
+The formats themselves are in `wire/`; everything here is pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,10 @@ __all__ = ["Dialect", "Layout", "Reader", "ToolCall", "UserTurn"]
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """The user's own words in a message of a request, and where text can be put before it: `path` leads to a string,
-    or, with `index`, to an array that takes a part there."""
+    """The text a user wrote in one message of a request, and the position where text can be inserted before it.
+
+    `path` leads to a string, or, with `index`, to an array that takes a part at that index.
+    """
 
     text: str
     path: tuple[str | int, ...]
@@ -25,7 +27,7 @@ class UserTurn:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool: its arguments as JSON, and what came of it, "" if nothing did."""
+    """A tool call: its arguments as JSON, and its result, "" if there is none."""
 
     name: str
     arguments: str
@@ -33,10 +35,10 @@ class ToolCall:
 
 
 class Reader(Protocol):
-    """Reads along a stream. Never raises on odd input: what it cannot read it skips.
+    """Incremental parser of a streamed answer. Never raises on malformed input: it skips unreadable parts.
 
-    `has_events`: something was said at all; `has_error`: the upstream reported one in mid-stream; `id`: its own name
-    for the answer, once it is known.
+    `has_events`: at least one event was read; `has_error`: the upstream reported an error in mid-stream; `id`: the
+    upstream's id of the answer, once it is known.
     """
 
     @property
@@ -50,89 +52,92 @@ class Reader(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """True when the end that the format promises was seen."""
+        """True once the end marker that the format requires was read."""
         ...
 
     @property
     def is_mid_event(self) -> bool:
-        """True if the last bytes were not the end of an event."""
+        """True if the last bytes did not complete an event."""
         ...
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of a stream, cut anywhere."""
+        """Parse the next bytes of a stream, cut anywhere."""
         ...
 
     def end(self) -> None:
-        """The bytes are over: read what is left without a closing newline."""
+        """Signal the end of the bytes: parse a last line without a closing newline."""
         ...
 
     def answer(self) -> "Answer": ...
 
 
 class Layout(Protocol):
-    """How memories look in the prompt. `frame` is the text without any memory, for the budget. `adds_up`: the tokens of
-    frame, headings and lines are those of the block, which need not be counted again. Pure."""
+    """The text form of memories in the prompt. Pure.
+
+    `frame` is the text without any memory, for the budget. `adds_up`: the tokens of frame, headings and lines sum to
+    those of the block, which need not be counted again.
+    """
 
     frame: str
     adds_up: bool
 
     def line(self, memory: "Memory") -> str:
-        """What one memory adds to the block, its line break included, for the budget."""
+        """The text that one memory adds to the block, with its line break, for the budget."""
         ...
 
     def heading(self, memory: "Memory") -> str:
-        """What stands once over all memories of its kind, say of a day; empty if nothing does."""
+        """The heading over all memories of the same group, such as a day; empty if there is none."""
         ...
 
     def render(self, memories: "Sequence[Memory]") -> str:
-        """The block as it is sent, for memories in the order of their worth."""
+        """The block as it is sent; `memories` are in order of relevance."""
         ...
 
 
 class Dialect(Protocol):
-    """One wire format, as the pipeline sees it. Pure."""
+    """A wire format as the pipeline uses it. Pure."""
 
     @property
     def layout(self) -> Layout | None:
-        """How memories look in this format; None for the house's own way."""
+        """The layout of memories in this format; None for the default layout."""
         ...
 
     @property
     def placement(self) -> str | None:
-        """Where the block goes; None: where the configuration says."""
+        """The placement of the block; None: as configured."""
         ...
 
     @property
     def messages_field(self) -> str:
-        """The field of a body that holds its messages."""
+        """The name of the body field that contains the messages."""
         ...
 
     def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        """The messages with words of the user, oldest first; not those of programs and tools."""
+        """The messages that the user wrote, oldest first; without those of programs and tools."""
         ...
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
-        """The request body with the block before what the user said there."""
+        """The request body with the block inserted before the text of the user turn."""
         ...
 
     def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
-        """The request body with the block in its system prompt."""
+        """The request body with the block inserted in its system prompt."""
         ...
 
     def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        """Ids of the messages up to the last user message: what the model sees anyway."""
+        """Ids of the messages up to the last user message, which the model sees anyway."""
         ...
 
     def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
-        """The calls of tools since the user last spoke."""
+        """The tool calls since the user's last message."""
         ...
 
     def reader(self) -> Reader:
-        """Reads what the answer says, and its end."""
+        """A parser that reads the text of the answer, and its end."""
         ...
 
     def end_reader(self) -> Reader:
-        """Reads only whether it ended well, at a fraction of the cost."""
+        """A parser that only detects whether the answer is complete, at a fraction of the cost."""
         ...
 
     def read_plain(self, body: bytes) -> "Answer | None":
@@ -140,9 +145,9 @@ class Dialect(Protocol):
         ...
 
     def error_body(self, status: int, message: str) -> bytes:
-        """An error of an upstream's that was no JSON, as this format writes one."""
+        """The body of an upstream error in this format, where the upstream sent no JSON."""
         ...
 
     def error_event(self, message: str, code: str) -> bytes:
-        """The event that tells a client in mid-stream that the answer was cut."""
+        """The event that reports to the client in mid-stream that the answer was cut."""
         ...

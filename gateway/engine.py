@@ -1,7 +1,7 @@
-"""The memory's own parts: what is opened before the port, loaded behind it, and closed in order.
+"""Lifecycle of the memory subsystem: opens its parts before the port, loads heavy ones after it, closes in order.
 
-Heavy things (LanceDB, embedder, tokenizer) are loaded behind the open port; until then chats are served without
-memory. Every part may be missing at the start and is tried again until it is there.
+Heavy parts (LanceDB, embedder, tokenizer) are loaded after the port is open; until then chats are served without
+memory. A part that fails to start is retried until it succeeds.
 """
 
 import asyncio
@@ -51,13 +51,16 @@ __all__ = ["MemoryEngine"]
 _log = logging.getLogger("gateway.memory")
 _STOP_TIMEOUT = 10.0
 _RETRY_PAUSE = 2.0
-_FIRST_MEMORIES = 1.0  # seconds that a user's second request waits for what the first one said
-_SETTLING = 60.0  # seconds that taking memories out, in or away waits for what was written before
+_FIRST_MEMORIES_TIMEOUT = 1.0  # seconds that a user's second request waits for the first one to be stored
+_SETTLE_TIMEOUT = 60.0  # seconds that export, import and forget wait for earlier writes
 
 
 class MemoryEngine:
-    """`open` before the port, `load` behind it, `stop` and `close` after it. `on_change` are called with the
-    scopes of memories that were changed or deleted. `dialect` reads files of knowledge bases."""
+    """The memory subsystem: owns its parts, background workers and files.
+
+    Call `open` before listening, `load` after it, then `stop` and `close` at the end. `on_change` callbacks get the
+    scopes of memories that were changed or deleted. `dialect` reads files of knowledge bases.
+    """
 
     def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, dialect: Dialect) -> None:
         memory = config.memory
@@ -83,8 +86,8 @@ class MemoryEngine:
         self._stops = AsyncExitStack()
 
     async def open(self, embedders: Callable[[Scales], Embedders]) -> None:
-        """What the first client's words need. Raises FolderRefused; a journal that does not open is tried again by
-        `load`."""
+        """Open the parts that the first request needs. Raises FolderRefused; `load` retries a journal that fails to
+        open."""
         memory = self._config.memory
         self._stops.callback(self._data.close)
         await asyncio.to_thread(self._scales.read)
@@ -96,7 +99,7 @@ class MemoryEngine:
         if memory.enabled:
             await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
         self._stops.push_async_callback(self._close_journal)
-        self._join()
+        self._build_parts()
         if not memory.enabled:
             return
         try:
@@ -106,10 +109,10 @@ class MemoryEngine:
             _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
         try:
             await self.blocks.open()
-        except BlocksFailed as error:  # prompts are as with placement `tail` then
+        except BlocksFailed as error:  # prompts are then as with placement `tail`
             _log.error("memory_part_failed", extra={"part": "blocks", "cause": str(error)})
 
-    def _join(self) -> None:
+    def _build_parts(self) -> None:
         memory = self._config.memory
         self.recall = Recall(
             self._embedders, memory.recall, self._telemetry, self.startup, self._await_first, zone=memory.zone
@@ -125,18 +128,18 @@ class MemoryEngine:
         self.on_change.append(self.sticky.forget)
         self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
         parts = (self.journal, self._store, self.registry)
-        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settled, on_change=self.on_change)
+        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(
             *parts,
             folder=self.folder,
             delete=self.library.delete,
-            settled=self._settled,
+            settled=self._settle,
             drop=self._drop_sets,
             blocks=self.blocks,
         )
 
     def learn(self, asker: Asker) -> None:
-        """Learn from conversations by asking a model. Before `load`."""
+        """Set up extraction of facts from conversations with a model. Call it before `load`."""
         self._learner = Learner(
             agenda=Agenda(self.folder / "learning.sqlite"),
             library=self.library,
@@ -152,14 +155,14 @@ class MemoryEngine:
         self.remember.keeps_calls = self._config.memory.extraction.tools
 
     def load(self) -> None:
-        """Begin to load what is heavy."""
+        """Start loading the heavy parts in the background."""
         if self._config.memory.enabled:
             self._loading = asyncio.create_task(self._load(), name="loading")
         else:
             heap.settle()
 
     async def stop(self) -> None:
-        """Let what works in the background end; what was said is in the journal."""
+        """Stop the background workers; all messages are already in the journal."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading], timeout=_STOP_TIMEOUT)
@@ -178,7 +181,7 @@ class MemoryEngine:
             await self._sets.stop()
 
     async def close(self) -> None:
-        """Close the files, in the order opposite to that in which they were opened."""
+        """Close the files, in reverse order of opening."""
         await self._stops.aclose()
 
     async def _close_journal(self) -> None:
@@ -196,19 +199,19 @@ class MemoryEngine:
         return self.state in ("ready", "off")
 
     async def _load(self) -> None:
-        """Load what is heavy, and again whatever fails, until all is there."""
-        await self._retried("journal", self.journal.open)  # at once if it is open
-        await self._retried("registry", self.registry.open)
+        """Load the heavy parts, retrying each until it succeeds, then start the workers."""
+        await self._retry_until_started("journal", self.journal.open)  # returns at once if it is open
+        await self._retry_until_started("registry", self.registry.open)
         await asyncio.gather(
-            self._retried("tokenizer", lambda: asyncio.to_thread(self.tokenizer.load)),
-            self._retried("embedder", self._embedders.current.start),
-            self._retried("store", self._store.open),
+            self._retry_until_started("tokenizer", lambda: asyncio.to_thread(self.tokenizer.load)),
+            self._retry_until_started("embedder", self._embedders.current.start),
+            self._retry_until_started("store", self._store.open),
         )
-        for name in {made.embedder for made in self._store.outdated().values()}:
+        for name in {row_format.embedder for row_format in self._store.outdated().values()}:
             earlier = self._embedders.named(name)
             if earlier is not None:
-                await self._retried("embedder", earlier.start)
-        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — numpy: loaded behind the open port
+                await self._retry_until_started("embedder", earlier.start)
+        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — imports numpy: after the port is open
 
         recall, remember = self._config.memory.recall, self._config.memory.remember
         self._sets = WorkingSets(
@@ -227,7 +230,7 @@ class MemoryEngine:
             on_rows=self._apply,
             batch_window=remember.batch_window_ms / 1000,
         )
-        await self._retried("store", lambda: recover(self.journal, self._store))
+        await self._retry_until_started("store", lambda: recover(self.journal, self._store))
         await self._sets.strike(await self.journal.deleted())
         await self._writer.start()
         self.recall.ready(self._sets)
@@ -235,13 +238,13 @@ class MemoryEngine:
         self.intake.start()
         if self._learner is not None:
             self._learner.start()
-        self._keep_in_order()
+        self._start_maintenance()
         self.state = "ready"
         self.startup.end()
         heap.settle()
         _log.info("memory_ready")
 
-    def _keep_in_order(self) -> None:
+    def _start_maintenance(self) -> None:
         self._retention = Retention(
             self._store,
             self._config.memory.retention,
@@ -256,7 +259,7 @@ class MemoryEngine:
         else:
             _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
 
-    async def _retried(self, part: str, start: Any) -> None:
+    async def _retry_until_started(self, part: str, start: Any) -> None:
         while True:
             try:
                 await start()
@@ -284,31 +287,31 @@ class MemoryEngine:
             self._writer.wake()
 
     async def drained(self, timeout: float) -> bool:
-        """Wait until all that was written before can be found. False if it took longer."""
+        """Wait until all earlier writes are searchable. False on time-out."""
         if self._writer is None:
             await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
 
     async def caught_up(self, identity: Identity, timeout: float) -> None:
-        """Wait until what was remembered of a conversation can be found, but not for long."""
+        """Wait, at most `timeout` seconds, until the last write of a conversation is searchable."""
         seq = self.remember.last_of(identity)
         if seq and self._writer is not None:
             await self._writer.drained(timeout, seq)
 
     async def _await_first(self, scopes: Sequence[Scope]) -> None:
-        """Wait for the first memories of a user while they are on their way: a newcomer asks at once."""
+        """Wait until the first memories of a new user are searchable: new users often ask about them at once."""
         seq = max(map(self.remember.first_of, scopes), default=0)
         if seq and self._writer is not None:
-            await self._writer.drained(_FIRST_MEMORIES, seq)
+            await self._writer.drained(_FIRST_MEMORIES_TIMEOUT, seq)
 
-    async def _settled(self) -> None:
-        """Wait until all that was written before is stored and on the disk. Raises MemoryUnavailable."""
-        is_settled = await self.drained(_SETTLING) and self._writer is not None
-        if not is_settled or self._writer is None or not await self._writer.synced(_SETTLING):
+    async def _settle(self) -> None:
+        """Wait until all earlier writes are stored and synced to disk. Raises MemoryUnavailable."""
+        is_settled = await self.drained(_SETTLE_TIMEOUT) and self._writer is not None
+        if not is_settled or self._writer is None or not await self._writer.synced(_SETTLE_TIMEOUT):
             raise MemoryUnavailable("what was written before is not stored yet; try again")
 
     def report(self) -> dict[str, Any]:
-        """How the memory is, for `/ready`."""
+        """The state of the memory, for `/ready`."""
         learner = self._learner
         learning = {} if learner is None else {"learning": {"waiting": learner.waiting, "aside": learner.aside}}
         return {

@@ -1,4 +1,4 @@
-"""Every error a client can meet, with its HTTP status, OpenAI `type` and `code`.
+"""Every error that a client can get, with its HTTP status, OpenAI `type` and `code`.
 
     GatewayError
     ├── BadRequest            400  invalid_request_error
@@ -18,7 +18,7 @@
         └── ConnectTimedOut   504  timeout (likewise)
     ConfigError               (not for clients: stops the start)
 
-A message says what was wrong, where, and what would be right. It never holds a key, a prompt, a path on
+A message names the problem, its place, and a valid alternative. It never contains a key, a prompt, a path on
 this machine or a traceback. Each face writes these errors in its own format; this module knows no format.
 """
 
@@ -99,7 +99,7 @@ class PluginUnavailable(Overloaded):
 
 
 class MemoryUnavailable(GatewayError):
-    """Only where memory was the whole point (search, add). A chat never raises it."""
+    """Memory cannot serve a request that needs it (search, add). Never raised for a chat."""
 
     status = 503
     type = "memory_unavailable"
@@ -113,7 +113,7 @@ class UpstreamFailed(GatewayError):
 
 
 class UpstreamUnreachable(UpstreamFailed):
-    """It cannot be reached, or broke the connection before it answered."""
+    """The upstream cannot be reached, or closed the connection before it answered."""
 
 
 class StreamCut(UpstreamFailed):
@@ -127,7 +127,7 @@ class UpstreamTimedOut(GatewayError):
 
 
 class ConnectTimedOut(UpstreamTimedOut):
-    """It could not be reached in time."""
+    """The connection to the upstream was not established in time."""
 
 
 class ConfigError(Exception):

@@ -1,7 +1,8 @@
-"""An answer on its way to the client: passed on as it comes, read along, remembered before its end is handed out.
+"""An upstream's answer in transit to the client: forwarded as it arrives, parsed in parallel, remembered before its
+last chunk is handed out.
 
-Whoever iterates `chunks` (or calls `read`) writes them out. An exchange that is closed before its end means that the
-client is gone: the upstream is cancelled first, then what the user said is remembered.
+The consumer of `chunks` (or `read`) writes them to the client. Closing an exchange before its end means that the
+client disconnected: the upstream is cancelled first, then the user's message is remembered.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ _MAX_PLAIN_BODY = 1 << 26
 
 
 class Exchange:
-    """An answer on its way. `status` and `headers` are what the client gets; take `chunks` of a stream or `read` a
+    """An answer in transit. `status` and `headers` are those for the client; iterate `chunks` of a stream or `read` a
     plain answer, then `close`."""
 
     def __init__(
@@ -65,32 +66,32 @@ class Exchange:
         self._ending: tuple[Turn, Answer, BaseException | None] | None = None
         self._tee: Tee | None = None
         self._is_reply = isinstance(incoming, ReplyBody)
-        # a stream as it was sent, for plugins; None: nobody wants it, it is too long, or compressed
-        self._room = pipeline.plugins.body_bytes
-        is_wanted = self._room and not incoming.headers.get("content-encoding")
-        self._kept: list[bytes] | None = [] if is_wanted else None
-        self.on_id: Callable[[str], None] | None = None  # called once the answer's own id is known
-        self.on_answer: Callable[[str | None], None] | None = None  # called with the text of a whole answer
+        # the bytes of a stream as sent, for plugins; None: not needed by a plugin, too long, or compressed
+        self._bytes_left = pipeline.plugins.body_bytes
+        is_wanted = self._bytes_left and not incoming.headers.get("content-encoding")
+        self._sent_chunks: list[bytes] | None = [] if is_wanted else None
+        self.on_id: Callable[[str], None] | None = None  # called once with the upstream's id of the answer
+        self.on_answer: Callable[[str | None], None] | None = None  # called with the text of a complete answer
         content_type = incoming.headers.get("content-type", "").lower()
         self.is_stream = incoming.status < 400 and content_type.startswith("text/event-stream")
 
     def close(self) -> None:
-        """Call it always, at the end. Before the end was reached it means that the client is gone."""
+        """Release the upstream; always call it. Before the end of the answer it means that the client disconnected."""
         self._incoming.close()
         if self._ending is not None:
             turn, answer, error = self._ending
-            if self._kept and answer.body is None:
-                answer = replace(answer, body=b"".join(self._kept))
+            if self._sent_chunks and answer.body is None:
+                answer = replace(answer, body=b"".join(self._sent_chunks))
             self._observe(turn, answer, error)
         if self._is_finished:
             return
         self._is_finished = True
         seen = self._tee.answer() if self._tee is not None else Answer(None)
-        self._pipeline.afterwards(self._conclude(replace(seen, outcome=Outcome.CLIENT_GONE)))
+        self._pipeline.afterwards(self._conclude_hang_up(replace(seen, outcome=Outcome.CLIENT_GONE)))
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """A stream as it came, read by read. One that breaks off ends with an error event, and raises StreamCut or
-        UpstreamTimedOut after it."""
+        """The chunks of a stream as they arrive. A stream that breaks off gets an error event as its last chunk; then
+        StreamCut or UpstreamTimedOut is raised."""
         dialect = self.turn.dialect
         is_kept = self.turn.identity is not None and self.turn.mode.writes
         reader = dialect.reader() if is_kept else dialect.end_reader()
@@ -99,7 +100,7 @@ class Exchange:
         hooks = self._pipeline.plugins.stream(self.turn) if self._pipeline.plugins.reads_stream else None
         try:
             async for chunk in self._incoming.chunks():
-                chunk = scrubber.feed(chunk)  # noqa: PLW2901 — the same bytes, but for a key of ours
+                chunk = scrubber.feed(chunk)  # noqa: PLW2901 — the same bytes, except the gateway's keys
                 tee.feed(chunk)
                 if self.on_id is not None and tee.id is not None:
                     self.on_id(tee.id)
@@ -109,10 +110,10 @@ class Exchange:
                 if tee.is_complete and not self._is_finished:
                     await self._finish(tee.answer())
                 if chunk:
-                    if self._kept is not None:
-                        self._keep(self._kept, chunk)
+                    if self._sent_chunks is not None:
+                        self._record_chunk(self._sent_chunks, chunk)
                     yield chunk
-            if rest := self._rest(scrubber.end(), tee, hooks):
+            if rest := self._flush(scrubber.end(), tee, hooks):
                 yield rest
             if not tee.is_complete:
                 raise StreamCut(
@@ -122,7 +123,7 @@ class Exchange:
                 await self._finish(tee.answer())
         except (GatewayError, ValueError) as error:
             if self._is_finished:
-                return  # the end was seen: what breaks after it is nobody's loss
+                return  # the stream is already complete: ignore errors after its end
             failure = error if isinstance(error, GatewayError) else StreamCut("the upstream's answer cannot be read")
             await self._finish(replace(tee.answer(), outcome=Outcome.CUT), failure)
             if not tee.has_error and "content-encoding" not in self.headers:  # plain text would damage the rest
@@ -130,30 +131,30 @@ class Exchange:
                 yield mark + self.turn.dialect.error_event(failure.message, failure.code or "stream_interrupted")
             raise failure from error
 
-    def _rest(self, rest: bytes, tee: Tee, hooks: StreamHooks | None) -> bytes:
-        """What is still to be passed on when the upstream has ended."""
+    def _flush(self, rest: bytes, tee: Tee, hooks: StreamHooks | None) -> bytes:
+        """Feed the last bytes to the parser and the hooks; return those still to be sent."""
         tee.feed(rest)
         tee.end()
         if hooks is not None:
             rest = hooks.feed(rest) + hooks.end()
-        if self._kept is not None:
-            self._keep(self._kept, rest)
+        if self._sent_chunks is not None:
+            self._record_chunk(self._sent_chunks, rest)
         return rest
 
-    def _keep(self, kept: list[bytes], chunk: bytes) -> None:
-        kept.append(chunk)
-        self._room -= len(chunk)
-        if self._room < 0:
-            self._kept = None
+    def _record_chunk(self, chunks: list[bytes], chunk: bytes) -> None:
+        chunks.append(chunk)
+        self._bytes_left -= len(chunk)
+        if self._bytes_left < 0:
+            self._sent_chunks = None
 
     def decoder(self) -> Decoder:
-        """What undoes the content encoding of `chunks`, for those who read them."""
+        """A decoder for the content encoding of `chunks`."""
         return decoder_of(self._incoming.headers)
 
     async def read(self) -> bytes:
-        """A plain answer. Raises UpstreamFailed or UpstreamTimedOut if it is none; then `headers` do not count."""
+        """The body of a plain answer. Raises UpstreamFailed or UpstreamTimedOut; `headers` are invalid then."""
         try:
-            body = scrubbed(await self._whole(), self._secrets)
+            body = scrubbed(await self._read_body(), self._secrets)
         except GatewayError as error:
             await self._finish(Answer(None, outcome=Outcome.CUT), error)
             raise
@@ -181,8 +182,8 @@ class Exchange:
             self.on_id(answer.id)
         return body
 
-    async def _whole(self) -> bytes:
-        """Raises UpstreamFailed if it is too long to be held."""
+    async def _read_body(self) -> bytes:
+        """The undecoded body. Raises UpstreamFailed if it exceeds the size limit."""
         if self.status >= 400:
             return await read_error(self._incoming)
         pieces: list[bytes] = []
@@ -195,7 +196,7 @@ class Exchange:
         return b"".join(pieces)
 
     def _error_body(self, body: bytes, decoded: bytes | None) -> bytes:
-        """The upstream's error as it is, if it is JSON; our key, should it stand in there, is taken out."""
+        """The upstream's error body: unchanged if it is JSON, else converted; the gateway's key is removed."""
         if decoded is None:
             return body
         message = complaint(self.status, decoded, self.upstream)
@@ -208,7 +209,7 @@ class Exchange:
         return changed
 
     async def _finish(self, answer: Answer, error: BaseException | None = None) -> None:
-        """The end is known: remember now, before the client knows it; the rest afterwards."""
+        """Remember the turn now that the answer has ended, before the client gets the end; observers run afterwards."""
         self._is_finished = True
         self.answer = answer = replace(answer, is_reply=True) if self._is_reply else answer
         turn = self.turn
@@ -216,14 +217,16 @@ class Exchange:
             self.on_answer(answer.text)
         self._ending = (turn, answer, error)
         if answer.outcome is not Outcome.REFUSED and turn.identity is not None:
-            # shielded: a client that leaves now has been answered, and must not cost the memory
-            said = replace(answer, text=None) if self._is_stand_in else answer  # a stand-in's words are nobody's
-            is_kept = await asyncio.shield(self._pipeline.owned(self._pipeline.remember.remember(turn, said)))
+            # the text of the offline model is not remembered
+            recorded = replace(answer, text=None) if self._is_stand_in else answer
+            # shielded: a client that disconnects now has its answer, and its turn must still be remembered
+            is_kept = await asyncio.shield(self._pipeline.owned(self._pipeline.remember.remember(turn, recorded)))
             if not is_kept:
-                self.headers["x-memory-status"] = MemoryStatus.DEGRADED.value  # told where the head is still to be sent
+                # reaches the client only if the headers are not sent yet
+                self.headers["x-memory-status"] = MemoryStatus.DEGRADED.value
 
-    async def _conclude(self, answer: Answer) -> None:
-        """After a hang-up: what was said of the answer is nobody's memory."""
+    async def _conclude_hang_up(self, answer: Answer) -> None:
+        """Remember a turn whose client disconnected, without the partial answer."""
         await self._pipeline.remember.remember(self.turn, Answer(None, outcome=answer.outcome))
         self._observe(self.turn, answer, None)
 
@@ -235,11 +238,11 @@ class Exchange:
         pipeline.log(turn, answer.outcome, self.status, self.upstream)
         has_observers = pipeline.plugins.has("on_response" if error is None else "on_error")
         if has_observers or (self._model and not pipeline.meter.is_counted(answer)):
-            pipeline.afterwards(self._told(turn, answer, error))
+            pipeline.afterwards(self._notify_observers(turn, answer, error))
         elif self._model:
             pipeline.meter.note(turn, answer, upstream=self.upstream, model=self._model)
 
-    async def _told(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
+    async def _notify_observers(self, turn: Turn, answer: Answer, error: BaseException | None) -> None:
         pipeline = self._pipeline
         if self._model:
             counted = await pipeline.meter.counted(turn, answer)
@@ -260,7 +263,7 @@ def _headers(turn: Turn, incoming: Incoming, overhead: float) -> dict[str, str]:
 
 
 def _memory_headers(turn: Turn) -> dict[str, str]:
-    """What memory did, as the client is told."""
+    """The headers that report the effect of memory to the client."""
     block = turn.block
     headers = {
         "x-memory-status": turn.status.value,
@@ -273,7 +276,7 @@ def _memory_headers(turn: Turn) -> dict[str, str]:
 
 
 class ReplyBody:
-    """A plugin's own answer, as if an upstream had sent it."""
+    """A plugin's reply with the interface of an upstream's answer."""
 
     def __init__(self, reply: Reply) -> None:
         self.status = reply.status
@@ -284,11 +287,11 @@ class ReplyBody:
         yield self._body
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 class Replayed:
-    """An answer whose body was read already."""
+    """An upstream's answer whose body was already read."""
 
     def __init__(self, incoming: Incoming, body: bytes) -> None:
         self.status = incoming.status
@@ -304,7 +307,7 @@ class Replayed:
 
 
 async def read_error(incoming: Incoming) -> bytes:
-    """The body of an error, cut where it passes a megabyte."""
+    """The body of an error, truncated after a megabyte."""
     body = bytearray()
     async for chunk in incoming.chunks():
         body += chunk

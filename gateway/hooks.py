@@ -1,7 +1,7 @@
-"""The plugin interface: the whole of what a plugin may import, besides `gateway.turn`.
+"""The plugin interface: the only module that a plugin may import, besides `gateway.turn`.
 
-A plugin is one class derived from `Plugin` with the hooks it needs. What a hook gets is frozen; to change something,
-return a new value. Order, time limits, isolation and what happens on failure are the host's (`plugin_host.py`).
+A plugin is one class derived from `Plugin` with the hooks it needs. Arguments of hooks are frozen; to change something,
+return a new value. Order, time limits, isolation and failure handling are the host's task (`plugin_host.py`).
 """
 
 import logging
@@ -37,13 +37,13 @@ class _Drop:
 
 
 DROP: Final = _Drop()
-"""What `on_stream_event` returns to leave an event out."""
+"""Return value of `on_stream_event` to leave an event out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer instead of the upstream's; `body` is JSON in the client's own format, or the bytes of an answer (of a
-    stream, where `content_type` says so)."""
+    """An answer instead of the upstream's; `body` is JSON in the client's own format, or the bytes of an answer (a
+    stream if `content_type` is that of one)."""
 
     body: Mapping[str, Any] | bytes
     status: int = 200
@@ -69,7 +69,7 @@ class Reject(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a plugin gets at its start. `count(kind)` adds one to a counter of the plugin's on the metrics page."""
+    """Services passed to a plugin at its start. `count(kind)` increments a counter on the metrics page."""
 
     logger: logging.Logger
     folder: Path
@@ -78,7 +78,7 @@ class Services:
 
 
 class PluginConfigModel(BaseModel):
-    """The parent of a plugin's `Config`: unknown keys are refused."""
+    """Base class of a plugin's `Config`: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,52 +89,53 @@ class PluginConfigModel(BaseModel):
 
 
 class Plugin:
-    """The parent of all plugins. Override what is needed; every hook is optional."""
+    """Base class of all plugins. Every hook is optional."""
 
     Config: ClassVar[type[BaseModel]] = PluginConfigModel
     critical: ClassVar[bool] = False
     reads_stream: ClassVar[bool] = False
     body_bytes: int = 0
-    """Streams up to this size are in `answer.body` whole, as they were sent, when `on_response` is called."""
+    """Maximum size of a stream that `on_response` gets complete, as sent, in `answer.body`."""
     rewrites_stream: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     async def start(self, services: Services) -> None:
-        """Before the first request. An exception stops the start of the gateway."""
+        """Called before the first request. An exception stops the start of the gateway."""
 
     async def stop(self) -> None:
-        """After the last request."""
+        """Called after the last request."""
 
     async def on_request(self, turn: Turn) -> Reply | None:
-        """The turn is identified; nothing is recalled yet. May answer itself, or raise `Reject`."""
+        """Called when the turn is identified, before recall. May return a reply instead of the upstream's, or raise
+        `Reject`."""
         return None
 
     async def on_recall(self, turn: Turn, memories: Sequence[Memory]) -> Sequence[Memory] | None:
-        """After the search, before the budget. May return other memories; its own with `trust="plugin"`."""
+        """Called after the search, before the budget. May return other memories; new ones with `trust="plugin"`."""
         return None
 
     async def on_messages(
         self, turn: Turn, messages: Sequence[Mapping[str, Any]]
     ) -> Sequence[Mapping[str, Any]] | None:
-        """The prompt as it will go up, memories in it. May return other messages, or raise `Reject`."""
+        """Called with the prompt for the upstream, memories included. May return other messages, or raise `Reject`."""
         return None
 
     def on_stream_event(self, turn: Turn, event: Event) -> Event | object | None:
-        """Each event of a stream, only with `reads_stream`. With `rewrites_stream`: a new event, or `DROP`."""
+        """Called for each event if `reads_stream`. With `rewrites_stream`: may return a new event, or `DROP`."""
         return None
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
-        """After the last byte was sent. Only observes."""
+        """Called after the last byte was sent. Only observes."""
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
-        """Before the journal. May return other records."""
+        """Called before records are written to the journal. May return other records."""
         return None
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
-        """Instead of `on_response` when the turn failed."""
+        """Called instead of `on_response` when the turn failed."""
 
     def on_memory_change(self, scopes: Collection[str]) -> None:
-        """Memories of these scopes (`Scope.value`) were changed or deleted: what was made of them is outdated. Only
-        observes, and must return at once."""
+        """Called when memories of these scopes (`Scope.value`) were changed or deleted; data derived from them is
+        outdated. Only observes, and must return at once."""

@@ -1,6 +1,6 @@
-"""Who is asking, and whose memory that is. Pure; the only place that makes a `Scope`.
+"""Authentication, identity and memory scopes of requests. Pure; the only place that makes a `Scope`.
 
-Keys are held as sha256 digests and compared as such; no lookup by a raw key, no key in an error.
+Keys are stored and compared as sha256 digests; no lookup by a raw key, no key in an error.
 """
 
 import base64
@@ -45,14 +45,14 @@ _OPEN = Principal("default", frozenset(Right))
 
 
 class Keyring:
-    """The keys of the configuration. Without any, everybody on this machine is let in."""
+    """The keys of the configuration. Without any, every request from this machine is accepted."""
 
     def __init__(self, keys: Sequence[KeyConfig]) -> None:
         self._principals: dict[bytes, Principal] = {}
         is_shared = len({(key.tenant, key.user) for key in keys}) > 1
         for number, key in enumerate(keys, start=1):
             rights = set(key.rights)
-            if not is_shared:  # there is nobody to keep apart from
+            if not is_shared:  # no other tenant or user to protect
                 rights.add(Right.UPSTREAM_STATE)
             if key.user is None:  # it acts for all users of its tenant anyway
                 rights.add(Right.PUBLIC)
@@ -64,10 +64,10 @@ class Keyring:
         return not self._principals
 
     def has(self, value: str) -> bool:
-        """True if a key of the gateway stands in a header's value, in whatever form."""
+        """True if a header's value contains a key of the gateway, in any form."""
         if not self._principals:
             return False
-        parts = [_bare(value), *_KEY_PARTS.split(value), *(piece for piece in value.split() if piece)]
+        parts = [_strip_scheme(value), *_KEY_PARTS.split(value), *(piece for piece in value.split() if piece)]
         for piece in value.split():  # `Basic`: user and password
             with contextlib.suppress(ValueError):
                 plain = base64.b64decode(piece, validate=True).decode("utf-8", "replace")
@@ -75,13 +75,13 @@ class Keyring:
         return any(_digest(part) in self._principals for part in parts)
 
     def principal(self, headers: Mapping[str, str]) -> Principal:
-        """Who holds the key of a request. Raises Unauthenticated."""
+        """The principal of the key in a request. Raises Unauthenticated."""
         if self.is_open:
             return _OPEN
         key = key_of(headers)
         if not key:
             raise Unauthenticated("send the gateway's key as `Authorization: Bearer KEY` or in `x-gateway-key`")
-        # a digest tells nothing of a key: how long this look-up takes is no secret
+        # a digest reveals nothing of a key: the duration of this lookup is no secret
         principal = self._principals.get(_digest(key))
         if principal is None:
             raise Unauthenticated("this key is not known to the gateway")
@@ -91,13 +91,13 @@ class Keyring:
 def key_of(headers: Mapping[str, str]) -> str:
     """The gateway's key in a request, or an empty string."""
     for name in ("x-gateway-key", "authorization", "x-api-key", "api-key"):
-        key = _bare(headers.get(name, ""))
+        key = _strip_scheme(headers.get(name, ""))
         if key:
             return key
     return ""
 
 
-def _bare(value: str) -> str:
+def _strip_scheme(value: str) -> str:
     value = value.strip()
     while True:
         scheme, _, rest = value.partition(" ")
@@ -108,7 +108,7 @@ def _bare(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndHeaders:
-    """Headers by which front ends name the user and the conversation, in lower case, the first that is there counts."""
+    """Headers in which front ends send the ids of user and conversation, in lower case; the first present counts."""
 
     user: tuple[str, ...] = ()
     session: tuple[str, ...] = ()
@@ -121,19 +121,19 @@ def identify(
     default_user: str | None,
     known: FrontEndHeaders = FrontEndHeaders(),
 ) -> Identity | None:
-    """The user and the conversation of a turn; None if no user is known. Raises BadRequest on a bad id in a header of
-    the gateway's own."""
+    """The user and the conversation of a turn; None if no user is known. Raises BadRequest on an invalid id in an
+    `x-memory-…` header."""
     user = named_user(principal, headers, ask, known) or default_user
     if not user:
         return None
-    named = named_session(headers, ask, known)
-    session = named or derived_session(ask.opening, ask.first_answer)
-    own = scope_of(principal.tenant, user)
-    return Identity(user, session, reads=(own,), writes=(own,), is_session_named=named is not None)
+    session_name = named_session(headers, ask, known)
+    session = session_name or derived_session(ask.opening, ask.first_answer)
+    scope = scope_of(principal.tenant, user)
+    return Identity(user, session, reads=(scope,), writes=(scope,), is_session_named=session_name is not None)
 
 
 def named_user(principal: Principal, headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
-    """The user that the key, a header or the body names. Raises BadRequest."""
+    """The user named by the key, a header or the body. Raises BadRequest."""
     if principal.user is not None:
         return principal.user
     if "x-memory-user" in headers:
@@ -142,21 +142,21 @@ def named_user(principal: Principal, headers: Mapping[str, str], ask: Ask, known
 
 
 def foreign_user(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
-    """The user that a front end names in its own way."""
-    named = (headers.get(name) for name in known.user)
-    return next((user for value in (*named, ask.user_hint) if value and (user := usable_id(value))), None)
+    """The user named by a header of a front end, or by the body."""
+    values = (headers.get(name) for name in known.user)
+    return next((user for value in (*values, ask.user_hint) if value and (user := usable_id(value))), None)
 
 
 def named_session(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
-    """The conversation that a header or the body names. Raises BadRequest."""
+    """The conversation named by a header or the body. Raises BadRequest."""
     if headers.get("x-memory-session"):
         return checked_id(headers["x-memory-session"], "x-memory-session")
-    named = (headers.get(name) for name in known.session)
-    return next((session for value in (ask.session_hint, *named) if value and (session := usable_id(value))), None)
+    values = (headers.get(name) for name in known.session)
+    return next((session for value in (ask.session_hint, *values) if value and (session := usable_id(value))), None)
 
 
 def unknown_identity(headers: Mapping[str, str]) -> str | None:
-    """What stands in a header that looks as if it named a user, although no front end is known to send it."""
+    """The first header, with its value, that appears to name a user but is not one of a known front end."""
     for name, value in headers.items():
         if _IDENTITY_HEADER.search(name) and name.lower() not in _NO_IDENTITY and value.strip():
             return f"{name.lower()}: {value.strip()}"
@@ -164,13 +164,13 @@ def unknown_identity(headers: Mapping[str, str]) -> str | None:
 
 
 def scope_of(tenant: str, user: str) -> Scope:
-    """The scope of a user's own cube, whose id is the user's."""
+    """The scope of a user's default cube, whose id is the user's."""
     return _scope(tenant, user, user, ScopeKind.USER, user)
 
 
 def cube_scopes(tenant: str, user: str, cube_ids: Sequence[str]) -> tuple[Scope, ...]:
-    """The scopes of cubes that a user names, each once. A cube other than the user's own is one of this user all the
-    same: naming another's cube reaches nothing of theirs."""
+    """The scopes of cubes that a user names, without duplicates. Cubes other than the default one belong to this user
+    too: naming the cube of another user gives no access to it."""
     scopes = [
         scope_of(tenant, user) if cube == user else _scope(tenant, f"{user}\0{cube}", cube, ScopeKind.CUBE, user)
         for cube in cube_ids
@@ -179,46 +179,46 @@ def cube_scopes(tenant: str, user: str, cube_ids: Sequence[str]) -> tuple[Scope,
 
 
 def agent_scope(tenant: str, agent: str) -> Scope:
-    """What was said to an agent, whoever said it."""
+    """The scope of messages to an agent, of all users."""
     return _scope(tenant, f"\0agent\0{agent}", agent, ScopeKind.AGENT, "")
 
 
 def knowledge_scope(tenant: str, cube_id: str) -> Scope:
-    """A knowledge base: readable by all users of the tenant that name it."""
+    """The scope of a knowledge base: readable by all users of the tenant that name it."""
     return _scope(tenant, f"\0knowledge\0{cube_id}", cube_id, ScopeKind.KNOWLEDGE, "")
 
 
 def public_scope(tenant: str) -> Scope:
-    """What users of a tenant allowed to be public within it."""
+    """The scope of memories that users of a tenant made public within it."""
     return _scope(tenant, "\0public", "public", ScopeKind.PUBLIC, "")
 
 
 def named_scope(tenant: str, kind: ScopeKind, cube_id: str, owner: str) -> Scope:
-    """The scope that was made of these names once."""
-    made = {
+    """Rebuild a scope from its kind and names."""
+    builders = {
         ScopeKind.USER: lambda: scope_of(tenant, owner),
         ScopeKind.CUBE: lambda: cube_scopes(tenant, owner, [cube_id])[0],
         ScopeKind.AGENT: lambda: agent_scope(tenant, cube_id),
         ScopeKind.KNOWLEDGE: lambda: knowledge_scope(tenant, cube_id),
         ScopeKind.PUBLIC: lambda: public_scope(tenant),
     }
-    return made[kind]()
+    return builders[kind]()
 
 
 def may_touch(principal: Principal, scope: Scope) -> bool:
-    """True if a memory of this scope is one that the holder of the key may read, change and delete by its id."""
+    """True if the principal may read, change and delete memories of this scope by id."""
     if scope.tenant != principal.tenant:
         return False
     return principal.user is None or scope.owner == principal.user
 
 
 def _scope(tenant: str, name: str, cube_id: str, kind: ScopeKind, owner: str) -> Scope:
-    # no id holds a 0 (see `checked_id`), so no name of one kind can be one of another
+    # no id contains NUL (see `checked_id`), so names of different kinds never collide
     return Scope(hashlib.sha256(f"{tenant}\0{name}".encode()).hexdigest(), tenant, cube_id, kind, owner)
 
 
 def checked_id(value: str, name: str) -> str:
-    """An id as a client may send it. Raises BadRequest."""
+    """Validate an id sent by a client. Raises BadRequest."""
     problem = problem_of_id(value)
     if problem:
         raise BadRequest(f"{name} {problem}", code="invalid_id", param=name)
@@ -226,7 +226,7 @@ def checked_id(value: str, name: str) -> str:
 
 
 def derived_session(opening: str, first_answer: str) -> str:
-    """The name of a conversation that has none, by how it began."""
+    """Derive an id for a conversation without one, from its first messages."""
     beginning = f"{opening}\0{first_answer}" if first_answer else opening
     return "s-" + hashlib.sha256(beginning.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 

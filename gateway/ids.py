@@ -1,4 +1,4 @@
-"""Ids of users, tenants, conversations and cubes: two that look alike must not be two. Pure."""
+"""Validation of ids of users, tenants, conversations and cubes: two different ids must not look alike. Pure."""
 
 import hashlib
 import unicodedata
@@ -30,8 +30,8 @@ def problem_of_id(value: str) -> str:
 
 
 def usable_id(value: str) -> str:
-    """An id that a front end sends for its own purposes, as one that can be used here: in normal form, or its digest
-    where it is too long or holds invisible characters. Empty if there is nothing in it."""
+    """Convert an id sent by a front end to a valid one: in normal form, or its digest where it is too long or contains
+    invisible characters. Empty for a blank id."""
     normal = unicodedata.normalize("NFC", value).strip()
     if not normal or not problem_of_id(normal):
         return normal
@@ -39,7 +39,7 @@ def usable_id(value: str) -> str:
 
 
 def _is_invisible(character: str) -> bool:
-    """True for what is shown as nothing, or as a space: two ids that differ by it look alike."""
+    """True for a character rendered as nothing or as a space: ids that differ only by it look alike."""
     code = ord(character)
     is_ignorable = any(first <= code <= last for first, last in _IGNORABLE)
     category = unicodedata.category(character)

@@ -1,4 +1,4 @@
-"""Runs work off the event loop where its size says that it may take more than a few milliseconds."""
+"""Runs CPU work in a thread if its size suggests that it takes more than a few milliseconds."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import TypeVar
 __all__ = ["offload"]
 
 _T = TypeVar("_T")
-_SMALL = 2048  # characters; text analysis of so many takes a millisecond or two at the most
+_SMALL = 2048  # characters; analysing that much text takes at most one or two milliseconds
 
 
 async def offload(job: Callable[[], _T], size: int) -> _T:
-    """What `job` returns; `size` is the number of characters that it reads."""
+    """Run `job` and return its result; `size` is the number of characters that it reads."""
     return job() if size <= _SMALL else await asyncio.to_thread(job)

@@ -1,8 +1,8 @@
-"""One request on its way: recall → assemble → forward → tee → remember.
+"""The stages of a request: recall → assemble → forward → tee → remember.
 
-`Pipeline.open` does what comes before the first byte and returns an `Exchange`; whoever iterates its chunks writes
-them out as they come. The turn is in the journal before the last chunk is handed out. An exchange that is closed
-before its end cancels the upstream first and remembers afterwards. Memory never takes a chat down.
+`Pipeline.open` runs the stages before the first byte and returns an `Exchange`; its consumer writes the chunks to the
+client as they arrive. The turn is in the journal before the last chunk is handed out. An exchange that is closed
+before its end cancels the upstream first and remembers afterwards. A failure of memory never fails a chat.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ from gateway.usage import Meter
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("gateway.turn")
-_PLENTY = 2**31
-_ERROR_READ = 4096  # bytes of an error in which its words are looked for
-_MAX_BUDGET = 8192  # a larger one is counted against the window in any case
-_BYTES_OF_A_TOKEN = 32  # more than a text's tokens have on average
-_COUNTED_AT_ONCE = 4096  # bytes
+_UNLIMITED = 2**31
+_MAX_ERROR_TEXT = 4096  # bytes of an error body that are searched for the pattern
+_MAX_BUDGET = 8192  # a larger budget is always counted against the window
+_MAX_BYTES_PER_TOKEN = 32  # more than the average of any text
+_MAX_COUNTED_INLINE = 4096  # bytes; more are counted in a thread
 _REFUSED = (400, 413, 422)
-_FAILED = (500,)  # with this some servers say that a prompt is too long
-# as OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers say it
+_FAILED = (500,)  # used by some servers for a prompt that is too long
+# wordings of OpenAI, Anthropic, Gemini, vLLM, llama.cpp, Ollama, SGLang, Mistral, Bedrock and Chinese providers
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|context (?:length|window|size|limit)|maximum context|contextwindow|"
     r"(?:prompt|input|request|message|conversation)s?(?: is| are| was)? too (?:long|large|big)|"
@@ -63,7 +63,7 @@ _TOO_LONG = re.compile(
 
 
 class Pipeline:
-    """Joins the stages. Tasks that outlive a request (remembering after a hang-up, observers) are owned here."""
+    """Runs the stages of a turn, and owns tasks that outlive a request (remembering after a hang-up, observers)."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Pipeline:
         self._afterwards: set[asyncio.Task[Any]] = set()
 
     async def open(self, turn: Turn) -> Exchange:
-        """Everything before the first byte of the answer. Raises GatewayError; then nobody was answered."""
+        """Run all stages before the first byte of the answer. Raises GatewayError if there is no answer to send."""
         route: Route | None = None
         is_sent = False
         try:
@@ -108,7 +108,7 @@ class Pipeline:
             route = self.forwarder.route(turn.ask.model)
             if turn.ask.upstream:
                 route = route.only(turn.ask.upstream)
-            turn, raw = await self._prompt(turn, route)
+            turn, raw = await self._build_prompt(turn, route)
             if self.remember.is_late and turn.identity is not None and turn.mode.writes:
                 turn = replace(turn, recalled=replace(turn.recalled, status=MemoryStatus.DEGRADED, reason="journal"))
             self.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
@@ -117,10 +117,10 @@ class Pipeline:
             is_sent = True
             served, turn = await self._forward(turn, route, raw)
         except asyncio.CancelledError:
-            self.afterwards(self._left(turn, route if is_sent else None))
+            self.afterwards(self._finish_client_gone(turn, route if is_sent else None))
             raise
         except Exception as error:
-            self.afterwards(self._lost(turn, error))
+            self.afterwards(self._finish_failed(turn, error))
             raise
         upstream = served.upstream.config
         return Exchange(
@@ -136,86 +136,89 @@ class Pipeline:
         )
 
     def count(self, text: str) -> int:
-        """Tokens of a text in the default encoding."""
+        """Count the tokens of a text in the default encoding."""
         return self._tokenizer.count(text)
 
     def afterwards(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something that a request's end must not cut off."""
+        """Run work in the background, not cancelled with the request."""
         _ = self.owned(work)
 
     def owned(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """A task that lives on when its request is cancelled; `stop` waits for it."""
+        """Start a task that survives cancellation of its request; `stop` waits for it."""
         task = asyncio.create_task(work, name="afterwards")
         self._afterwards.add(task)
         task.add_done_callback(self._afterwards.discard)
         return task
 
     async def stop(self, timeout: float) -> None:
-        """Wait for what still has to be remembered."""
+        """Wait, at most `timeout` seconds, for background tasks such as remembering."""
         deadline = time.monotonic() + timeout
-        while self._afterwards and (left := deadline - time.monotonic()) > 0:  # one thing brings the next
-            await asyncio.wait(self._afterwards, timeout=left)
+        while self._afterwards and (remaining := deadline - time.monotonic()) > 0:  # a task may start another
+            await asyncio.wait(self._afterwards, timeout=remaining)
 
-    async def _prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
+    async def _build_prompt(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         raw = turn.raw
         identity = turn.identity
         if identity is not None and turn.mode.reads and not turn.ask.is_task:
             if self._placement(turn) == "sticky":
-                turn, raw = await self._prompt_with_history(turn, identity, route)
+                turn, raw = await self._build_sticky_prompt(turn, identity, route)
             else:
-                turn = await self._with_block(turn, route, raw)
-                raw = self._placed(turn, raw)
+                turn = await self._add_block(turn, route, raw)
+                raw = self._place_block(turn, raw)
             block = turn.block or NO_BLOCK
             self.telemetry.recalled_tokens.observe(block.tokens)
             content = "none" if not block.text else "memories" if len(block.ids) > block.standing else "standing"
             self.telemetry.bound("blocks", content).inc()
-            kept = self._prefixes.share((identity.reads[0].value, identity.session_id), turn.raw, raw)
-            if kept is not None:
-                self.telemetry.prefix_kept.observe(kept)
-        return turn, await self._changed_by_plugins(turn, raw)
+            share = self._prefixes.share((identity.reads[0].value, identity.session_id), turn.raw, raw)
+            if share is not None:
+                self.telemetry.prefix_kept.observe(share)
+        return turn, await self._apply_message_hooks(turn, raw)
 
-    async def _prompt_with_history(self, turn: Turn, identity: Identity, route: Route) -> tuple[Turn, bytes]:
-        """The block before what the user says now, and those of earlier messages where they stood before."""
+    async def _build_sticky_prompt(self, turn: Turn, identity: Identity, route: Route) -> tuple[Turn, bytes]:
+        """Build a prompt with a block before the last user message and the pinned blocks of earlier ones."""
         turns = turn.dialect.user_turns(turn.body)
         keys = turn_keys(turns)
-        kept = await self._sticky.kept(identity)
-        earlier = {key: said for key, said in zip(keys[:-1], turns[:-1], strict=True) if key in kept}  # each once
-        raw = with_blocks(turn.raw, turn.dialect, [(said, kept[key].text) for key, said in earlier.items()])
-        if await self._room(turn, route, raw) < 0:
+        earlier_blocks = await self._sticky.kept(identity)
+        # a mapping: a repeated message gets its block only once
+        earlier = {key: turn_ for key, turn_ in zip(keys[:-1], turns[:-1], strict=True) if key in earlier_blocks}
+        raw = with_blocks(
+            turn.raw, turn.dialect, [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
+        )
+        if await self._context_room(turn, route, raw) < 0:
             raw = turn.raw
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        # an opening without a name may be that of another conversation
+        # the first message of an unnamed conversation may belong to another conversation
         is_opening = len(keys) == 1 and not identity.is_session_named
-        same = kept.get(keys[-1]) if keys and not is_opening else None
-        if same is not None and same.tokens <= budget:
+        block_now = earlier_blocks.get(keys[-1]) if keys and not is_opening else None
+        if block_now is not None and block_now.tokens <= budget:
             recalled = Recalled(MemoryStatus.HIT, reason="kept")
-            block = Block(same.text, (), same.tokens, tuple(same.memories))
+            block = Block(block_now.text, (), block_now.tokens, tuple(block_now.memories))
             turn = replace(turn, recalled=recalled, block=block)
         else:
-            shown = frozenset(id_ for key in keys if key in kept for id_ in kept[key].memories)
-            turn = await self._with_block(turn, route, raw, shown)
+            shown_ids = frozenset(id_ for key in keys if key in earlier_blocks for id_ in earlier_blocks[key].memories)
+            turn = await self._add_block(turn, route, raw, shown_ids)
             if keys and turn.block is not None and turn.block.text:
                 await self._sticky.keep(identity, keys[-1], turn.block)
-        return turn, self._placed(turn, raw)
+        return turn, self._place_block(turn, raw)
 
-    async def _with_block(self, turn: Turn, route: Route, raw: bytes, shown: frozenset[str] = frozenset()) -> Turn:
-        """What is recalled for a turn, as it will stand in the prompt; `shown` stands there already."""
-        found = recalled = await self._recalled(turn)
+    async def _add_block(self, turn: Turn, route: Route, raw: bytes, shown_ids: frozenset[str] = frozenset()) -> Turn:
+        """Recall memories for a turn and assemble its block, without `shown_ids`, which are in the prompt already."""
+        unfiltered = recalled = await self._recall_memories(turn)
         if self.plugins.has("on_recall"):
-            memories = await self.plugins.on_recall(turn, found.memories)
-            recalled = replace(found, memories=tuple(memories))
-        if shown:
-            left = tuple(memory for memory in recalled.memories if memory.record.id not in shown)
-            recalled = replace(recalled, memories=left)
+            memories = await self.plugins.on_recall(turn, unfiltered.memories)
+            recalled = replace(unfiltered, memories=tuple(memories))
+        if shown_ids:
+            unseen = tuple(memory for memory in recalled.memories if memory.record.id not in shown_ids)
+            recalled = replace(recalled, memories=unseen)
         began = time.perf_counter()
-        turn = await self._assembled(replace(turn, recalled=recalled), route, found, raw)
+        turn = await self._assemble_block(replace(turn, recalled=recalled), route, unfiltered, raw)
         self.telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
         return turn
 
     def _placement(self, turn: Turn) -> str:
         return turn.dialect.placement or self._config.placement
 
-    def _placed(self, turn: Turn, raw: bytes) -> bytes:
+    def _place_block(self, turn: Turn, raw: bytes) -> bytes:
         dialect, block = turn.dialect, turn.block
         if block is None or not block.text:
             return raw
@@ -223,8 +226,8 @@ class Pipeline:
             return dialect.put_into_system(raw, turn.body, block.text)
         return raw if turn.ask.place is None else dialect.put(raw, turn.ask.place, block.text)
 
-    async def _recalled(self, turn: Turn) -> Recalled:
-        """What a face found already, else what recall finds; as a model picks it, where that is asked for."""
+    async def _recall_memories(self, turn: Turn) -> Recalled:
+        """The memories that a face recalled already, else run recall; re-ranked by a model if the turn asks for it."""
         if turn.recalled.status is not MemoryStatus.OFF:
             return turn.recalled
         recalled = await self.recall.recall(turn)
@@ -233,48 +236,48 @@ class Pipeline:
             recalled = replace(recalled, memories=memories)
         return recalled
 
-    async def _assembled(self, turn: Turn, route: Route, found: Recalled, raw: bytes) -> Turn:
-        """The turn with its block, and how it came about."""
+    async def _assemble_block(self, turn: Turn, route: Route, unfiltered: Recalled, raw: bytes) -> Turn:
+        """Assemble the block of a turn, and store the explanation of its recall."""
         memories = turn.recalled.memories
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        most = self._config.top_k if turn.wanted.text is None else len(memories)
-        said = frozenset[str]()
+        max_memories = self._config.top_k if turn.wanted.text is None else len(memories)
+        visible_ids = frozenset[str]()
         block = NO_BLOCK
         if memories or turn.recalled.profile:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
-            budget, said = min(budget, await self._room(turn, route, raw)), turn.dialect.said(turn.body)
+            budget, visible_ids = min(budget, await self._context_room(turn, route, raw)), turn.dialect.said(turn.body)
             layout = turn.dialect.layout or NOTES
             block = assemble(
                 memories,
                 budget,
                 partial(self._tokenizer.count, encoding=encoding),
-                said,
-                most,
+                visible_ids,
+                max_memories,
                 layout=layout,
                 profile=turn.recalled.profile,
                 profile_budget=self._config.profile_budget,
             )
         turn = replace(turn, block=block)
-        self.explanations.keep(turn, found, budget=budget, most=most, said=said)
+        self.explanations.keep(turn, unfiltered, budget=budget, most=max_memories, said=visible_ids)
         return turn
 
-    async def _room(self, turn: Turn, route: Route, raw: bytes) -> int:
-        """Tokens that the model's context window leaves beside a request; many where it is not known. A long request is
-        counted in a thread."""
+    async def _context_room(self, turn: Turn, route: Route, raw: bytes) -> int:
+        """Tokens left in the model's context window besides a request; a large number if the window is unknown. A long
+        request is counted in a thread."""
         window = route.upstream.config.context_window
         if window is None:
-            return _PLENTY
+            return _UNLIMITED
         room = window - turn.ask.max_tokens - 64
-        if len(raw) + _MAX_BUDGET <= room:  # a token is a byte at least: only else is counting worth it
-            return _PLENTY
+        if len(raw) + _MAX_BUDGET <= room:  # a token is at least a byte, so this fits without counting
+            return _UNLIMITED
         encoding = route.upstream.config.encoding or encoding_of(route.model)
-        if len(raw) > _BYTES_OF_A_TOKEN * max(room, 0):
+        if len(raw) > _MAX_BYTES_PER_TOKEN * max(room, 0):
             return 0
         text = raw.decode("utf-8", "replace")
         count = partial(self._tokenizer.count, text, encoding)
-        return room - (await asyncio.to_thread(count) if len(raw) > _COUNTED_AT_ONCE else count())
+        return room - (await asyncio.to_thread(count) if len(raw) > _MAX_COUNTED_INLINE else count())
 
-    async def _changed_by_plugins(self, turn: Turn, raw: bytes) -> bytes:
+    async def _apply_message_hooks(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):
             return raw
         span = splice.find(raw, (turn.dialect.messages_field,))
@@ -287,45 +290,45 @@ class Pipeline:
         return raw if changed is None else splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> tuple[Served, Turn]:
-        """The answer, and the turn as it was answered: without its block where the prompt was too long with it."""
+        """Send the prompt; if it is too long, retry without the block, or with a larger context window."""
         served, has_block = await self._send(turn, route, raw), True
         if raw is not turn.raw and turn.block is not None and turn.block.text:
-            served, is_refused = await self._looked_at(served, has_block=True)
+            served, is_refused = await self._inspect_refusal(served, has_block=True)
             if is_refused:
                 _log.info("retried_without_memory", extra={"turn": turn.id})
                 served.incoming.close()
-                bare = await self._changed_by_plugins(turn, turn.raw)
-                # another body: under the same key an upstream may refuse it
-                others = {name: value for name, value in turn.headers.items() if name.lower() != "idempotency-key"}
-                again = replace(turn, headers=others)
-                served, has_block = await self._send(again, route.only(served.upstream.name), bare), False
+                bare = await self._apply_message_hooks(turn, turn.raw)
+                # an upstream may refuse another body under the same idempotency key
+                headers = {name: value for name, value in turn.headers.items() if name.lower() != "idempotency-key"}
+                bare_turn = replace(turn, headers=headers)
+                served, has_block = await self._send(bare_turn, route.only(served.upstream.name), bare), False
         roomier = route.roomier(served.target)
         if roomier is not None:
-            served, is_too_long = await self._looked_at(served)
+            served, is_too_long = await self._inspect_refusal(served)
             if is_too_long:
                 _log.info("sent_where_there_is_room", extra={"turn": turn.id, "upstream": roomier.upstream.name})
                 served.incoming.close()
                 served, has_block = await self._send(turn, roomier, raw), True
-        return served, turn if has_block else await self._withheld(turn)
+        return served, turn if has_block else await self._withdraw_block(turn)
 
-    async def _withheld(self, turn: Turn) -> Turn:
-        """A turn whose block did not reach the model; nothing says afterwards that it did."""
+    async def _withdraw_block(self, turn: Turn) -> Turn:
+        """Remove the block from a turn, its explanation and its pin, since it did not reach the model."""
         turns = turn.dialect.user_turns(turn.body)
         if turn.identity is not None and turns and self._placement(turn) == "sticky":
             await self._sticky.discard(turn.identity, turn_keys(turns)[-1])
         self.explanations.withhold(turn.id)
         return replace(turn, recalled=Recalled(MemoryStatus.DEGRADED, reason="context"), block=NO_BLOCK)
 
-    async def _looked_at(self, served: Served, *, has_block: bool = False) -> tuple[Served, bool]:
-        """The same answer, still whole, and whether it says that the prompt is too long for the model. With a block of
-        ours any refusal may mean that: each server has words of its own."""
+    async def _inspect_refusal(self, served: Served, *, has_block: bool = False) -> tuple[Served, bool]:
+        """Read an error answer. Returns it replayable, and True if the prompt is too long for the model. With a block,
+        any refusal may mean that, since the wording differs between servers."""
         status = served.incoming.status
         if status not in _REFUSED and status not in _FAILED:
             return served, False
         try:
             body = await read_error(served.incoming)
         except BaseException:
-            served.incoming.close()  # nobody else will
+            served.incoming.close()  # no other owner closes it
             raise
         is_too_long = (has_block and status in _REFUSED) or _TOO_LONG.search(_error_text(body)) is not None
         return replace(served, incoming=Replayed(served.incoming, body)), is_too_long
@@ -336,8 +339,8 @@ class Pipeline:
         )
         return replace(served, incoming=await recognised(served.incoming)) if turn.ask.stream else served
 
-    async def _left(self, turn: Turn, route: Route | None) -> None:
-        """The client is gone before an answer began; `route`: the model has read the prompt, perhaps."""
+    async def _finish_client_gone(self, turn: Turn, route: Route | None) -> None:
+        """Finish a turn whose client disconnected early; `route`: the one it was sent to, None if it was not sent."""
         answer = Answer(None, outcome=Outcome.CLIENT_GONE)
         await self.remember.remember(turn, answer)
         if route is not None:
@@ -346,14 +349,14 @@ class Pipeline:
         await self.plugins.on_response(turn, answer)
         self.log(turn, Outcome.CLIENT_GONE, 0, "")
 
-    async def _lost(self, turn: Turn, error: Exception) -> None:
+    async def _finish_failed(self, turn: Turn, error: Exception) -> None:
         if isinstance(error, GatewayError) and error.status >= 500:
             await self.remember.remember(turn, Answer(None, outcome=Outcome.CUT))
         await self.plugins.on_error(turn, error)
         self.log(turn, Outcome.REFUSED, getattr(error, "status", 500), "")
 
     def log(self, turn: Turn, outcome: Outcome, status: int, upstream: str) -> None:
-        """The one line of a turn."""
+        """Write the log line of a turn."""
         self.telemetry.bound("outcomes", outcome.value).inc()
         if not _log.isEnabledFor(logging.INFO):
             return
@@ -375,7 +378,7 @@ class Pipeline:
 
 
 def _error_text(body: bytes) -> str:
-    """The beginning of an error, its escapes undone where it is JSON."""
+    """The beginning of an error body, with JSON escapes decoded."""
     with contextlib.suppress(orjson.JSONDecodeError):
         body = orjson.dumps(orjson.loads(body))
-    return body[:_ERROR_READ].decode("utf-8", "replace")
+    return body[:_MAX_ERROR_TEXT].decode("utf-8", "replace")

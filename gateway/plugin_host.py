@@ -1,8 +1,9 @@
 """Loads the plugins of the configuration and runs their hooks: in order, timed, isolated.
 
-The one place where code of others runs. An exception, a time-out or a wrong type is the plugin's failure: logged with
-the plugin's own frames, counted, and then `on_failure` decides: `open` goes on as if it had said nothing, `closed`
-refuses the turn. After five failures in a row a plugin's hook rests for 30 seconds. `Reject` is no failure.
+The only place where third-party code runs. An exception, a time-out or a wrong type is the plugin's failure: it is
+logged with the plugin's own stack frames, and counted. Then `on_failure` decides: `open` continues as if the hook had
+returned None, `closed` refuses the turn. After five failures in a row a plugin's hook is disabled for 30 seconds.
+`Reject` is no failure.
 """
 
 import asyncio
@@ -33,15 +34,15 @@ from gateway.turn import Answer, Memory, Record, Turn
 __all__ = ["Loaded", "PluginHost", "StreamHooks", "freeze", "load_plugins", "thaw"]
 
 _log = logging.getLogger("gateway.plugins")
-_FAILURES_IN_A_ROW = 5
-_REST = 30.0
+_MAX_FAILURES = 5
+_BACKOFF = 30.0
 _EVENT_BUDGET = 0.001
-_OVERRUNS = 3
+_MAX_OVERRUNS = 3
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A plugin with its hooks, and of each hook the failures in a row and until when it rests."""
+    """A loaded plugin with its hooks; for each hook, the failures in a row and the end of its back-off."""
 
     name: str
     plugin: Plugin
@@ -53,7 +54,7 @@ class Loaded:
 
 
 def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> list[Loaded]:
-    """The enabled plugins, checked. `folders` are searched for plain names. Raises ConfigError with the YAML path."""
+    """Load and check the enabled plugins. `folders` are searched for plain names. Raises ConfigError."""
     loaded = []
     for index, config in enumerate(configs):
         if config.enabled:
@@ -65,7 +66,7 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
     module_name, _, class_name = config.use.partition(":")
     module = _module(module_name, path, folders)
     kind = _plugin_class(module, class_name, path)
-    hooks = _checked_hooks(kind, path)
+    hooks = _read_hooks(kind, path)
     try:
         settings = kind.Config.model_validate(config.config)
     except ValidationError as error:
@@ -74,7 +75,7 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("\n".join(lines)) from error
-    except Exception as error:  # a class that pydantic cannot build, or that is none of pydantic's
+    except Exception as error:  # a class that pydantic cannot build, or one that is no model
         raise ConfigError(
             f"{path}.use: the Config of {config.use} cannot be used: {type(error).__name__}: {error}"
         ) from error
@@ -107,25 +108,25 @@ def _module(name: str, path: str, folders: Sequence[Path]) -> ModuleType:
                 return module
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}.use: {name} cannot be imported: {type(error).__name__}: {error}") from error
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem != "__init__"})
-    raise ConfigError(f"{path}.use: there is no plugin {name!r}; there are: {', '.join(known) or 'none'}")
+    available = sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem != "__init__"})
+    raise ConfigError(f"{path}.use: there is no plugin {name!r}; there are: {', '.join(available) or 'none'}")
 
 
 def _plugin_class(module: ModuleType, name: str, path: str) -> type[Plugin]:
-    own = [
+    classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
     ]
     if name:
-        own = [value for value in own if value.__name__ == name]
-    if len(own) != 1:
-        raise ConfigError(f"{path}.use: expected one class derived from gateway.hooks.Plugin, found {len(own)}")
-    return own[0]
+        classes = [value for value in classes if value.__name__ == name]
+    if len(classes) != 1:
+        raise ConfigError(f"{path}.use: expected one class derived from gateway.hooks.Plugin, found {len(classes)}")
+    return classes[0]
 
 
-def _checked_hooks(kind: type[Plugin], path: str) -> frozenset[str]:
-    found = set()
+def _read_hooks(kind: type[Plugin], path: str) -> frozenset[str]:
+    hooks = set()
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if not name.startswith("on_"):
             continue
@@ -137,33 +138,35 @@ def _checked_hooks(kind: type[Plugin], path: str) -> frozenset[str]:
         if len(inspect.signature(method).parameters) != len(inspect.signature(declared).parameters):
             raise ConfigError(f"{path}.use: {kind.__name__}.{name} must be {name}{inspect.signature(declared)}")
         if inspect.iscoroutinefunction(method) != inspect.iscoroutinefunction(declared):
-            wanted = "`async def`" if inspect.iscoroutinefunction(declared) else "plain `def`"
-            raise ConfigError(f"{path}.use: {kind.__name__}.{name} must be {wanted}")
-        found.add(name)
-    return frozenset(found)
+            form = "`async def`" if inspect.iscoroutinefunction(declared) else "plain `def`"
+            raise ConfigError(f"{path}.use: {kind.__name__}.{name} must be {form}")
+        hooks.add(name)
+    return frozenset(hooks)
 
 
 class PluginHost:
-    """Runs the hooks. Plugins that do not have a hook cost nothing at it."""
+    """Runs the hooks of all plugins. A hook costs nothing for plugins without it."""
 
     def __init__(self, loaded: Sequence[Loaded], telemetry: Telemetry) -> None:
         self._loaded = list(loaded)
         self._telemetry = telemetry
-        self._with = {hook: [(index, one) for index, one in enumerate(loaded) if hook in one.hooks] for hook in HOOKS}
+        self._with = {
+            hook: [(index, entry) for index, entry in enumerate(loaded) if hook in entry.hooks] for hook in HOOKS
+        }
         self._stream = [
-            (index, one)
-            for index, one in self._with["on_stream_event"]
-            if one.plugin.reads_stream or one.plugin.rewrites_stream
+            (index, entry)
+            for index, entry in self._with["on_stream_event"]
+            if entry.plugin.reads_stream or entry.plugin.rewrites_stream
         ]
 
     def has(self, hook: str) -> bool:
-        """True if some plugin has this hook."""
+        """True if any plugin has this hook."""
         return bool(self._with[hook])
 
     @property
     def body_bytes(self) -> int:
-        """How much of a stream some plugin wants to see as a whole."""
-        return max((one.plugin.body_bytes for one in self._loaded), default=0)
+        """Maximum size of a stream that a plugin asks to see as a whole."""
+        return max((entry.plugin.body_bytes for entry in self._loaded), default=0)
 
     @property
     def reads_stream(self) -> bool:
@@ -171,149 +174,151 @@ class PluginHost:
 
     @property
     def rewrites_stream(self) -> bool:
-        return any(one.plugin.rewrites_stream for _, one in self._stream)
+        return any(entry.plugin.rewrites_stream for _, entry in self._stream)
 
     async def start(self, folder: Path) -> None:
-        """Start all, in order. Raises ConfigError if one cannot."""
-        for one in self._loaded:
-            own = folder / "plugins" / one.name.replace(":", ".")
+        """Start all plugins, in order. Raises ConfigError if a plugin fails to start."""
+        for entry in self._loaded:
+            plugin_folder = folder / "plugins" / entry.name.replace(":", ".")
             services = Services(
-                logger=logging.getLogger(f"gateway.plugin.{one.name}"),
-                folder=own,
+                logger=logging.getLogger(f"gateway.plugin.{entry.name}"),
+                folder=plugin_folder,
                 clock=time.time,
-                count=partial(self._count, one.name),
+                count=partial(self._count, entry.name),
             )
             try:
-                await one.plugin.start(services)
+                await entry.plugin.start(services)
             except Exception as error:
-                raise ConfigError(f"plugin {one.name} does not start: {type(error).__name__}: {error}") from error
+                raise ConfigError(f"plugin {entry.name} does not start: {type(error).__name__}: {error}") from error
 
     async def stop(self) -> None:
-        """Stop all, last first; one that fails does not keep the others from stopping."""
-        for one in reversed(self._loaded):
+        """Stop all plugins, last first; a failure does not prevent the others from stopping."""
+        for entry in reversed(self._loaded):
             try:
                 async with asyncio.timeout(10):
-                    await one.plugin.stop()
+                    await entry.plugin.stop()
             except Exception as error:  # noqa: BLE001 — the plugin host isolates
-                self._failed(one, "stop", error)
+                self._record_failure(entry, "stop", error)
 
     async def on_request(self, turn: Turn) -> tuple[Turn, Reply | None]:
-        """The turn with the number of plugins reached, and a reply if one answered itself."""
-        for index, one in self._with["on_request"]:
-            reply = await self._call(one, "on_request", turn)
+        """The turn with the number of plugins reached, and the reply if a plugin gave one."""
+        for index, entry in self._with["on_request"]:
+            reply = await self._call(entry, "on_request", turn)
             if reply is None:
                 continue
             if isinstance(reply, Reply):
                 return replace(turn, plugins_reached=index + 1), reply
-            self._wrong_type(one, "on_request", reply)
+            self._handle_wrong_type(entry, "on_request", reply)
         return turn, None
 
     async def on_recall(self, turn: Turn, memories: Sequence[Memory]) -> Sequence[Memory]:
-        for _, one in self._reached("on_recall", turn):
-            result = await self._call(one, "on_recall", turn, memories)
-            memories = self._checked(one, "on_recall", result, Memory, memories)
+        for _, entry in self._plugins_reached("on_recall", turn):
+            result = await self._call(entry, "on_recall", turn, memories)
+            memories = self._validate_result(entry, "on_recall", result, Memory, memories)
         return memories
 
     async def on_messages(self, turn: Turn, messages: Sequence[Any]) -> Sequence[Any] | None:
-        """New messages, or None if no plugin changed them."""
+        """The changed messages, or None if no plugin changed them."""
         changed = None
-        for _, one in self._reached("on_messages", turn):
+        for _, entry in self._plugins_reached("on_messages", turn):
             current = messages if changed is None else changed
-            result = await self._call(one, "on_messages", turn, freeze(current))
+            result = await self._call(entry, "on_messages", turn, freeze(current))
             if result is not None:
-                changed = self._checked(one, "on_messages", result, Mapping, current)
+                changed = self._validate_result(entry, "on_messages", result, Mapping, current)
         return changed
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
-        """The records to keep. Raises PluginUnavailable if a closed plugin failed: then nothing may be kept."""
-        for index, one in reversed(self._with["on_store"]):
+        """The records to store. Raises PluginUnavailable if a closed plugin failed: then none may be stored."""
+        for index, entry in reversed(self._with["on_store"]):
             if not _was_reached(index, turn):
                 continue
-            result = await self._call(one, "on_store", turn, tuple(records))
-            records = self._checked(one, "on_store", result, Record, records)
+            result = await self._call(entry, "on_store", turn, tuple(records))
+            records = self._validate_result(entry, "on_store", result, Record, records)
         return records
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
-        for _, one in reversed(self._reached("on_response", turn)):
-            await self._observe(one, "on_response", turn, answer)
+        for _, entry in reversed(self._plugins_reached("on_response", turn)):
+            await self._observe(entry, "on_response", turn, answer)
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
-        for _, one in reversed(self._reached("on_error", turn)):
-            await self._observe(one, "on_error", turn, error)
+        for _, entry in reversed(self._plugins_reached("on_error", turn)):
+            await self._observe(entry, "on_error", turn, error)
 
     def on_memory_change(self, scopes: Collection[str]) -> None:
-        """Memories of these scopes were changed or deleted."""
-        for _, one in self._with["on_memory_change"]:
+        """Notify plugins that memories of these scopes were changed or deleted."""
+        for _, entry in self._with["on_memory_change"]:
             try:
-                one.plugin.on_memory_change(frozenset(scopes))
+                entry.plugin.on_memory_change(frozenset(scopes))
             except Exception as error:  # noqa: BLE001 — the plugin host isolates
-                self._failed(one, "on_memory_change", error)
+                self._record_failure(entry, "on_memory_change", error)
 
     def stream(self, turn: Turn) -> "StreamHooks":
         """The stream hooks of one turn, last plugin first."""
-        return StreamHooks(turn, [one for index, one in reversed(self._stream) if _was_reached(index, turn)], self)
+        return StreamHooks(turn, [entry for index, entry in reversed(self._stream) if _was_reached(index, turn)], self)
 
     def _count(self, plugin: str, kind: str) -> None:
         self._telemetry.bound("plugin_counts", plugin, kind[:64]).inc()
 
-    def _reached(self, hook: str, turn: Turn) -> list[tuple[int, Loaded]]:
-        return [(index, one) for index, one in self._with[hook] if _was_reached(index, turn)]
+    def _plugins_reached(self, hook: str, turn: Turn) -> list[tuple[int, Loaded]]:
+        return [(index, entry) for index, entry in self._with[hook] if _was_reached(index, turn)]
 
-    async def _observe(self, one: Loaded, hook: str, *arguments: Any) -> None:
+    async def _observe(self, entry: Loaded, hook: str, *arguments: Any) -> None:
         try:
-            await self._call(one, hook, *arguments)
+            await self._call(entry, hook, *arguments)
         except (PluginUnavailable, Reject):
-            return  # the answer has gone out: there is nothing left to refuse
+            return  # the answer is already sent and cannot be refused
 
-    async def _call(self, one: Loaded, hook: str, *arguments: Any) -> Any:
-        """What the hook returns; None after a failure of an open plugin. Raises Reject or PluginUnavailable."""
-        if time.monotonic() < one.rests_until.get(hook, 0.0):
-            return self._decide(one)
+    async def _call(self, entry: Loaded, hook: str, *arguments: Any) -> Any:
+        """The result of a hook; None after a failure of an open plugin. Raises Reject or PluginUnavailable."""
+        if time.monotonic() < entry.rests_until.get(hook, 0.0):
+            return self._refuse_if_closed(entry)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(one.timeout):
-                result = await getattr(one.plugin, hook)(*arguments)
-            if time.perf_counter() - began > one.timeout:
+            async with asyncio.timeout(entry.timeout):
+                result = await getattr(entry.plugin, hook)(*arguments)
+            if time.perf_counter() - began > entry.timeout:
                 raise TimeoutError("it blocked the loop for longer than its time limit")
         except Reject:
-            one.failures[hook] = 0
+            entry.failures[hook] = 0
             raise
         except Exception as error:  # noqa: BLE001 — the plugin host isolates
-            return self._failed_call(one, hook, error)
+            return self._handle_failure(entry, hook, error)
         finally:
-            self._telemetry.bound("plugin_seconds", one.name, hook).observe(time.perf_counter() - began)
-        one.failures[hook] = 0
+            self._telemetry.bound("plugin_seconds", entry.name, hook).observe(time.perf_counter() - began)
+        entry.failures[hook] = 0
         return result
 
-    def _failed_call(self, one: Loaded, hook: str, error: BaseException) -> None:
-        self._failed(one, hook, error)
-        self._decide(one)
+    def _handle_failure(self, entry: Loaded, hook: str, error: BaseException) -> None:
+        self._record_failure(entry, hook, error)
+        self._refuse_if_closed(entry)
 
-    def _failed(self, one: Loaded, hook: str, error: BaseException) -> None:
-        one.failures[hook] += 1
-        if one.failures[hook] >= _FAILURES_IN_A_ROW:
-            one.rests_until[hook] = time.monotonic() + _REST
-        self._telemetry.bound("plugin_failures", one.name, hook).inc()
+    def _record_failure(self, entry: Loaded, hook: str, error: BaseException) -> None:
+        entry.failures[hook] += 1
+        if entry.failures[hook] >= _MAX_FAILURES:
+            entry.rests_until[hook] = time.monotonic() + _BACKOFF
+        self._telemetry.bound("plugin_failures", entry.name, hook).inc()
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[1:]]
+        plugin_frames = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[1:]]
         _log.error(
             "plugin_failed",
-            extra={"plugin": one.name, "hook": hook, "cause": type(error).__name__, "frames": own},
+            extra={"plugin": entry.name, "hook": hook, "cause": type(error).__name__, "frames": plugin_frames},
         )
 
-    def _decide(self, one: Loaded) -> None:
-        if one.is_closed:
-            raise PluginUnavailable(f"the plugin {one.name} did not do its work, and nothing passes without it")
+    def _refuse_if_closed(self, entry: Loaded) -> None:
+        if entry.is_closed:
+            raise PluginUnavailable(f"the plugin {entry.name} did not do its work, and nothing passes without it")
 
-    def _wrong_type(self, one: Loaded, hook: str, value: object) -> None:
-        self._failed_call(one, hook, TypeError(f"{hook} returned {type(value).__name__}"))
+    def _handle_wrong_type(self, entry: Loaded, hook: str, value: object) -> None:
+        self._handle_failure(entry, hook, TypeError(f"{hook} returned {type(value).__name__}"))
 
-    def _checked(self, one: Loaded, hook: str, result: Any, kind: type, unchanged: Sequence[Any]) -> Sequence[Any]:
+    def _validate_result(
+        self, entry: Loaded, hook: str, result: Any, kind: type, unchanged: Sequence[Any]
+    ) -> Sequence[Any]:
         if result is None:
             return unchanged
         if isinstance(result, list | tuple) and all(isinstance(item, kind) for item in result):
             return result
-        self._wrong_type(one, hook, result)
+        self._handle_wrong_type(entry, hook, result)
         return unchanged
 
 
@@ -326,13 +331,13 @@ class StreamHooks:
 
     def __init__(self, turn: Turn, plugins: Sequence[Loaded], host: PluginHost) -> None:
         self._turn = turn
-        self._active: dict[int, tuple[Loaded, int]] = {id(one): (one, 0) for one in plugins}
+        self._active: dict[int, tuple[Loaded, int]] = {id(entry): (entry, 0) for entry in plugins}
         self._host = host
         self._parser = EventParser()
 
     def feed(self, chunk: bytes) -> bytes:
-        """The bytes that go out for these. The same object unless a rewriter is configured; then whole events only,
-        and comments (keep-alives) where a read held nothing else. Raises StreamCut if a closed plugin failed."""
+        """Run the hooks; return the bytes to send. The same object unless a rewriter is configured; then only whole
+        events, and comments (keep-alives) if the chunk has nothing else. Raises StreamCut if a closed plugin failed."""
         events = self._parser.feed(chunk)
         if not self._host.rewrites_stream:
             for event in events:
@@ -340,41 +345,41 @@ class StreamHooks:
             return chunk
         if not events and chunk.startswith(b":") and not self._parser.is_mid_event:
             return chunk
-        kept = [after for event in events if (after := self._event(event)) is not None]
-        return b"".join(map(bytes, kept))
+        outgoing = [result_event for event in events if (result_event := self._event(event)) is not None]
+        return b"".join(map(bytes, outgoing))
 
     def end(self) -> bytes:
-        """The bytes of a last event whose empty line never came; only a rewriter owes them."""
-        events = [after for event in self._parser.end() if (after := self._event(event)) is not None]
+        """The bytes of a last event without its empty line; empty unless a rewriter is configured."""
+        events = [result_event for event in self._parser.end() if (result_event := self._event(event)) is not None]
         return b"".join(map(bytes, events)) if self._host.rewrites_stream else b""
 
     def _event(self, event: Event) -> Event | None:
-        """The event as it goes out; None: left out."""
-        for one, overruns in list(self._active.values()):
+        """Run the hooks on an event; return the event to send, None to drop it."""
+        for entry, overruns in list(self._active.values()):
             began = time.perf_counter()
             try:
-                result = one.plugin.on_stream_event(self._turn, event)
+                result = entry.plugin.on_stream_event(self._turn, event)
                 if result is not None and result is not DROP and not isinstance(result, Event):
                     raise TypeError(f"on_stream_event returned {type(result).__name__}")
             except Exception as error:
-                self._host._failed(one, "on_stream_event", error)  # noqa: SLF001 — the host's other half
-                del self._active[id(one)]
-                if one.is_closed:
-                    raise StreamCut(f"the plugin {one.name} failed, and nothing passes without it") from error
+                self._host._record_failure(entry, "on_stream_event", error)  # noqa: SLF001 — the host's other half
+                del self._active[id(entry)]
+                if entry.is_closed:
+                    raise StreamCut(f"the plugin {entry.name} failed, and nothing passes without it") from error
                 continue
             if time.perf_counter() - began > _EVENT_BUDGET:
-                self._overran(one, overruns + 1)
-            if one.plugin.rewrites_stream and result is DROP:
+                self._count_overrun(entry, overruns + 1)
+            if entry.plugin.rewrites_stream and result is DROP:
                 return None
-            if one.plugin.rewrites_stream and isinstance(result, Event):
+            if entry.plugin.rewrites_stream and isinstance(result, Event):
                 event = result
         return event
 
-    def _overran(self, one: Loaded, overruns: int) -> None:
-        self._active[id(one)] = (one, overruns)
-        if overruns >= _OVERRUNS:
-            del self._active[id(one)]
-            self._host._failed(one, "on_stream_event", TimeoutError("three overruns"))  # noqa: SLF001
+    def _count_overrun(self, entry: Loaded, overruns: int) -> None:
+        self._active[id(entry)] = (entry, overruns)
+        if overruns >= _MAX_OVERRUNS:
+            del self._active[id(entry)]
+            self._host._record_failure(entry, "on_stream_event", TimeoutError("three overruns"))  # noqa: SLF001
 
 
 def freeze(value: Any) -> Any:
@@ -387,7 +392,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """`default` of a JSON writer for what `freeze` made."""
+    """The `default` function for a JSON writer of values from `freeze`."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")

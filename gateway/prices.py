@@ -1,6 +1,6 @@
-"""What tokens cost, in US dollars: as the configuration says, else as `genai-prices` knows (the extra `prices`).
+"""Prices of tokens in US dollars: from the configuration, else from `genai-prices` (the extra `prices`).
 
-A model of an upstream that no price list knows (a server of one's own) has no price, and that is not the same as none.
+A model of an upstream that is in no price list (such as a local server) has an unknown price, which differs from zero.
 """
 
 import logging
@@ -14,20 +14,20 @@ __all__ = ["Prices"]
 
 _log = logging.getLogger("gateway.usage")
 _MILLION: Final = 1_000_000
-_UNKNOWN = 10_000  # pairs of upstream and model that are remembered to have no price
+_MAX_UNKNOWN = 10_000  # maximum of cached pairs of upstream and model without a price
 
 
 class Prices:
-    """`configured`: prices by pattern of a model's name, the first that matches counts."""
+    """Price lookup. `configured`: prices by pattern of model name; the first match counts."""
 
     def __init__(self, configured: Mapping[str, PriceConfig], upstreams: Sequence[UpstreamConfig]) -> None:
         self._configured = configured
-        self._providers = {one.name: _provider(one) for one in upstreams}
+        self._providers = {upstream.name: _provider(upstream) for upstream in upstreams}
         self._unknown: set[tuple[str, str]] = set()
         self._list: Any = None
 
     def load(self) -> None:
-        """Load the price list, if there is one. Takes a third of a second: not for the loop."""
+        """Load the price list, if installed. Takes a third of a second: call it in a thread."""
         try:
             import genai_prices  # noqa: PLC0415 — an extra
         except ImportError:
@@ -37,8 +37,8 @@ class Prices:
     def cost(
         self, upstream: str, model: str, *, prompt: int, cached: int, completion: int, written: int = 0
     ) -> float | None:
-        """US dollars for an answer; None where no price is known. `cached` (read from a cache) and `written` (into one)
-        are parts of `prompt`."""
+        """The cost of an answer in US dollars; None if no price is known. `cached` (read from a cache) and `written`
+        (into one) are parts of `prompt`."""
         for pattern, price in self._configured.items():
             if fnmatchcase(model, pattern):
                 from_cache = price.prompt if price.cached is None else price.cached
@@ -55,13 +55,13 @@ class Prices:
             return float(self._list.calc_price(usage, model, **provider).total_price)
         except (LookupError, ValueError) as error:
             _log.info("no_price", extra={"upstream": upstream, "model": model[:100], "cause": str(error)[:200]})
-            if len(self._unknown) < _UNKNOWN:
+            if len(self._unknown) < _MAX_UNKNOWN:
                 self._unknown.add((upstream, model))
             return None
 
 
 def _provider(upstream: UpstreamConfig) -> dict[str, str]:
-    """Whose prices count: what the upstream is called, or where it is."""
+    """The provider arguments of the price list for an upstream: its name, or its address."""
     if upstream.provider is not None:
         return {"provider_id": upstream.provider}
     return {"provider_api_url": upstream.base_url} if upstream.base_url else {}

@@ -1,4 +1,4 @@
-"""JSON schemas of what a model is to answer. Pure."""
+"""JSON schemas for structured answers of a model. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["list_of", "object_of"]
 
 
 def object_of(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """An object that has all of these and nothing else."""
+    """Schema of an object with exactly these properties, all required."""
     return {
         "type": "object",
         "properties": properties,
@@ -17,5 +17,5 @@ def object_of(**properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_of(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A list of such objects."""
+    """Schema of a list of such objects."""
     return {"type": "array", "items": object_of(**properties)}

@@ -1,7 +1,7 @@
-"""Where a value stands in JSON bytes, so that a request can be changed without re-serialising it. Pure.
+"""Edits of JSON bytes in place: locates values, so that a request can be changed without re-serialising it. Pure.
 
-Everything else keeps its bytes: numbers, escapes, white space, doubled names, order; and so do the provider's prompt
-caches. The bytes must be valid JSON (orjson has read them before).
+All other bytes are unchanged (numbers, escapes, white space, duplicate names, order), so prompt caches of providers
+still match. The bytes must be valid JSON (orjson has parsed them before).
 """
 
 import re
@@ -34,7 +34,7 @@ Span = tuple[int, int]
 
 
 def find(raw: bytes, path: Sequence[str | int]) -> Span | None:
-    """Begin and end of the value at `path` (names and indexes); the last one where a name stands twice."""
+    """Start and end of the value at `path` (names and indexes); the last one of a duplicate name."""
     span: Span | None = (_skip_space(raw, 0), len(raw))
     for step in path:
         if span is None:
@@ -44,7 +44,7 @@ def find(raw: bytes, path: Sequence[str | int]) -> Span | None:
 
 
 def elements(raw: bytes, span: Span) -> list[Span]:
-    """Where the elements of the array at `span` stand."""
+    """The spans of the elements of the array at `span`."""
     return list(_elements(raw, span[0]))
 
 
@@ -53,21 +53,21 @@ def replace(raw: bytes, span: Span, value: bytes) -> bytes:
 
 
 def insert_into_string(raw: bytes, span: Span, text: str, *, at_end: bool = False) -> bytes:
-    """`text` put at the beginning (or end) of the string that stands at `span`."""
+    """Insert `text` at the beginning (or end) of the string at `span`."""
     inner = orjson.dumps(text)[1:-1]
     place = span[1] - 1 if at_end else span[0] + 1
     return raw[:place] + inner + raw[place:]
 
 
 def insert_first(raw: bytes, span: Span, value: bytes) -> bytes:
-    """`value` put before the first element of the array at `span`."""
+    """Insert `value` before the first element of the array at `span`."""
     place = span[0] + 1
     is_empty = raw[_skip_space(raw, place)] == 0x5D
     return raw[:place] + value + (b"" if is_empty else b",") + raw[place:]
 
 
 def insert_element(raw: bytes, span: Span, index: int, value: bytes) -> bytes:
-    """`value` put into the array at `span`, so that it stands at `index`; there must be as many elements before it."""
+    """Insert `value` at `index` into the array at `span`, which must have `index` elements or more."""
     if index == 0:
         return insert_first(raw, span, value)
     before = _element(raw, span[0], index - 1)
@@ -77,27 +77,27 @@ def insert_element(raw: bytes, span: Span, index: int, value: bytes) -> bytes:
 
 
 def insert_member(raw: bytes, name: str, value: bytes) -> bytes:
-    """A member put at the beginning of the object that `raw` is."""
+    """Insert a member at the beginning of the object `raw`."""
     place = _skip_space(raw, 0) + 1
     is_empty = raw[_skip_space(raw, place)] == 0x7D
     return raw[:place] + orjson.dumps(name) + b":" + value + (b"" if is_empty else b",") + raw[place:]
 
 
 def structure(raw: bytes) -> bytes:
-    """The brackets, braces and commas of JSON, in order, without what stands in strings. Some hundred megabytes a
-    second; of what is no JSON it gives something or other."""
+    """The brackets, braces and commas of JSON, in order, without those in strings. Some hundred megabytes a second;
+    for invalid JSON the result is arbitrary."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
     return b"".join(unescaped.split(b'"')[::2]).translate(None, _NO_STRUCTURE)
 
 
 def is_deeper(shape: bytes, most: int) -> bool:
-    """True if a `structure` is nested deeper than `most` levels: each pass takes the innermost level away."""
+    """True if a `structure` is nested deeper than `most` levels: each pass removes the innermost level."""
     brackets = shape.translate(_ONE_KIND, b",")
     for _ in range(most):
-        left = brackets.replace(b"[]", b"")
-        if not left or len(left) == len(brackets):
-            return bool(left)
-        brackets = left
+        outer = brackets.replace(b"[]", b"")
+        if not outer or len(outer) == len(brackets):
+            return bool(outer)
+        brackets = outer
     return bool(brackets)
 
 
@@ -126,7 +126,7 @@ def _skip_value(raw: bytes, place: int) -> int:
 def _member(raw: bytes, place: int, name: str) -> Span | None:
     if raw[place] != 0x7B:
         return None
-    found = None
+    span = None
     place = _skip_space(raw, place + 1)
     while raw[place] != 0x7D:
         key_end = _skip_value(raw, place)
@@ -134,9 +134,9 @@ def _member(raw: bytes, place: int, name: str) -> Span | None:
         begin = _skip_space(raw, _skip_space(raw, key_end) + 1)
         end = _skip_value(raw, begin)
         if key == name:
-            found = (begin, end)
+            span = (begin, end)
         place = _next(raw, end)
-    return found
+    return span
 
 
 def _element(raw: bytes, place: int, index: int) -> Span | None:
@@ -152,6 +152,6 @@ def _elements(raw: bytes, place: int) -> Iterator[Span]:
 
 
 def _next(raw: bytes, end: int) -> int:
-    """Where the next member begins, or the closing bracket stands."""
+    """Position of the next member or element, or of the closing bracket."""
     place = _skip_space(raw, end)
     return _skip_space(raw, place + 1) if raw[place] == 0x2C else place

@@ -1,8 +1,7 @@
-"""Server-sent events out of a byte stream cut anywhere. Sans I/O.
+"""Parser of server-sent events from a byte stream cut anywhere. Sans I/O.
 
-A line ends in LF, CRLF or CR; several `data:` lines of one event join with LF; comments and unknown fields are passed
-over (WHATWG HTML, 9.2.6). A line over `max_line` bytes is dropped
-as a whole and reported by `has_overflow`.
+A line ends in LF, CRLF or CR; several `data:` lines of one event join with LF; comments and unknown fields are ignored
+(WHATWG HTML, 9.2.6). A line over `max_line` bytes is dropped as a whole and reported by `has_overflow`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ class Event:
     data: bytes
 
     def __bytes__(self) -> bytes:
-        """The event as it is sent."""
+        """The event in wire format."""
         name = b"event: " + self.name + b"\n" if self.name else b""
         return name + b"".join(b"data: " + line + b"\n" for line in self.data.split(b"\n")) + b"\n"
 
@@ -37,27 +36,27 @@ class EventParser:
 
     @property
     def is_mid_event(self) -> bool:
-        """True if bytes of an event were seen whose end was not."""
+        """True if the last event is incomplete."""
         return bool(self._rest or self._data or self._name or self._drops_line)
 
     def feed_data(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that these bytes complete; for whoever needs no names. The usual form, one `data: `
-        line an event and LF, is taken apart in one go."""
+        """The data of the events that these bytes complete, without their names. Fast for the usual form: LF, and one
+        `data: ` line in each event."""
         if b"\r" in chunk or self._data or self._name or self._drops_line or self._skips_lf or self._is_first:
             return [event.data for event in self.feed(chunk)]
         parts = (self._rest + chunk if self._rest else chunk).split(b"\n\n")
         self._rest = parts.pop()
-        found: list[bytes] = []
+        data: list[bytes] = []
         for part in parts:
             if part.startswith(b"data: ") and b"\n" not in part:
-                found.append(part[6:])
+                data.append(part[6:])
             else:
-                found += [event.data for event in self._whole(part)]
+                data += [event.data for event in self._parse_events(part)]
         if len(self._rest) > self._max_line:
             self._rest, self._drops_line, self.has_overflow = b"", True, True
-        return found
+        return data
 
-    def _whole(self, part: bytes) -> list[Event]:
+    def _parse_events(self, part: bytes) -> list[Event]:
         events: list[Event] = []
         for line in [*part.split(b"\n"), b""]:
             self._take(line, events)
@@ -83,9 +82,9 @@ class EventParser:
         return events
 
     def end(self) -> list[Event]:
-        """The stream is over: a last event without its empty line counts, as clients count it."""
+        """The last event if its empty line is missing; clients accept such an event too."""
         rest, self._rest = self._rest, b""
-        return self._whole(rest)
+        return self._parse_events(rest)
 
     def _take(self, line: bytes, events: list[Event]) -> None:
         if self._drops_line:
@@ -102,7 +101,7 @@ class EventParser:
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data_size += len(value)
-            if self._data_size > self._max_line:  # many lines can be as long as one
+            if self._data_size > self._max_line:  # many lines together count like one long line
                 self._data, self.has_overflow = [], True
             self._data.append(value.removeprefix(b" "))
         elif field == b"event":

@@ -1,7 +1,7 @@
-"""What can be seen from outside: Prometheus metrics and JSON log lines.
+"""Prometheus metrics and JSON log lines.
 
-A log line holds what happened, ids and numbers; never a prompt, an answer or a key, and user ids only as digests.
-Labels are few and bounded: nothing that a client sends becomes a label.
+A log line contains an event, ids and numbers; never a prompt, an answer or a key, and user ids only as digests.
+Labels are few and bounded: no value from a client becomes a label.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class Telemetry:
-    """All metrics of one gateway, in a registry of its own."""
+    """All metrics of one gateway, in a separate registry."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
@@ -103,11 +103,11 @@ class Telemetry:
 
     @lru_cache(maxsize=512)  # noqa: B019 — one telemetry a process; labels are few and bounded
     def bound(self, metric: str, *labels: str) -> Any:
-        """The child of a labelled metric: looking it up each time costs more than counting."""
+        """The child of a labelled metric, cached, since the lookup costs more than counting."""
         return getattr(self, metric).labels(*labels)
 
     def exposition(self) -> bytes:
-        """The metrics page."""
+        """The metrics page in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
@@ -118,7 +118,7 @@ class Telemetry:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what `extra` brought stands beside `event`."""
+    """Formats a log record as one JSON object on a line, with the fields of `extra` at the top level."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -133,7 +133,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
-    """JSON lines of our own loggers to `stream`; aiohttp's, which would log raw request bytes, stay silent."""
+    """Write JSON lines of the gateway's loggers to `stream`; silence aiohttp's, which would log raw request bytes."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger("gateway")
@@ -145,5 +145,5 @@ def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
 
 
 def short_digest(value: str) -> str:
-    """How an id of a user appears in logs: 12 hex characters."""
+    """The form of a user id in logs: 12 hex characters of its digest."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]

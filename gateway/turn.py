@@ -1,8 +1,8 @@
-"""The values that travel: one `Turn`, filled stage by stage, and what its stages put into it.
+"""The data types of a request: one `Turn`, filled stage by stage, and the values that its stages add.
 
 Everything here is frozen; a stage returns a new turn (`dataclasses.replace`). The request body is the one
-exception to typed values: it stays a dict, so that fields that nobody here knows survive.
-A `Scope` is made by `identity.py` only. This module imports nothing of the gateway but what a dialect is.
+exception to typed values: it stays a dict, so that unknown fields survive.
+A `Scope` is made by `identity.py` only. This module imports nothing of the gateway but `gateway.dialect`.
 """
 
 import hashlib
@@ -39,8 +39,9 @@ __all__ = [
 
 
 class Right(StrEnum):
-    """What a key may do: talk to models, use memory, change defaults at run time, reach what upstreams keep for the
-    whole account (files, batches, fine-tuning), and write what all users of the tenant can read."""
+    """A permission of a key: chat with models, use memory, change defaults at run time, access resources that upstreams
+    keep for the whole account (files, batches, fine-tuning), and write memories that all users of the tenant can
+    read."""
 
     CHAT = "chat"
     MEMORY = "memory"
@@ -50,7 +51,7 @@ class Right(StrEnum):
 
 
 class MemoryMode(StrEnum):
-    """What a request asks of memory (`x-memory-mode`): recall and remember, one of them, or neither."""
+    """Use of memory by a request (`x-memory-mode`): recall and remember, one of them, or neither."""
 
     ON = "on"
     READ = "read"
@@ -67,7 +68,7 @@ class MemoryMode(StrEnum):
 
 
 class MemoryStatus(StrEnum):
-    """What memory did for a turn (`x-memory-status`)."""
+    """Result of memory for a turn (`x-memory-status`)."""
 
     HIT = "hit"
     MISS = "miss"
@@ -78,7 +79,7 @@ class MemoryStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a turn ended."""
+    """The end state of a turn."""
 
     COMPLETE = "complete"
     CUT = "cut"
@@ -88,7 +89,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who holds the key of a request. `user` is set when the key is pinned to one user; `name` is the key's."""
+    """The authenticated owner of a key. `user` is set when the key is pinned to one user; `name` is the key's."""
 
     tenant: str
     rights: frozenset[Right]
@@ -97,7 +98,7 @@ class Principal:
 
 
 class ScopeKind(StrEnum):
-    """What kind of cube a scope is: a user's own, one more of a user, an agent's, one shared within the tenant."""
+    """The kind of a scope: a user's default cube, another of a user, an agent's, or one shared within the tenant."""
 
     USER = "user"
     CUBE = "cube"
@@ -108,7 +109,7 @@ class ScopeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose memory: `value` is a sha256 in hex, 64 characters; the plain ids are for display.
+    """An isolated set of memories. `value` is a sha256 in hex, 64 characters; the plain ids are for display.
 
     `owner` is the user of a USER or CUBE scope; the others belong to the whole tenant.
     """
@@ -122,8 +123,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks, in which conversation, and whose memories are read and written. `is_session_named`: the client
-    named the conversation; otherwise its name follows from how it began."""
+    """The user and conversation of a turn, and the scopes that it reads and writes. `is_session_named`: the client
+    named the conversation; otherwise its id is derived from its first messages."""
 
     user_id: str
     session_id: str
@@ -134,14 +135,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One memory as it is stored. Times are seconds since 1970 UTC; `id` is 32 hex characters, made by us.
+    """One memory as it is stored. Times are seconds since 1970 UTC; `id` is 32 hex characters, generated here.
 
-    `kind`: turn, fact, preference, profile (who the user is), tool, skill, document. `source`: who said it (user,
-    assistant, document, tool). `message_id` and `part` tell the pieces of one long message apart: joined in order they
+    `kind`: turn, fact, preference, profile (who the user is), tool, skill, document. `source`: its author (user,
+    assistant, document, tool). `message_id` and `part` identify the chunks of one long message: joined in order they
     are its text.
-    `info` holds what the gateway itself notes of a memory. `metadata` is the client's alone: filters and faces read it,
-    and no name in it means anything to the gateway.
-    `status`: activated, resolving, archived, deleted (its text is gone then). `version` grows with each change.
+    `info` contains the gateway's own annotations. `metadata` belongs to the client: filters and faces read it, and the
+    gateway interprets no name in it.
+    `status`: activated, resolving, archived, deleted (a tombstone, without text). `version` grows with each change.
     """
 
     id: str
@@ -172,22 +173,21 @@ _GROUPS = {"preference": "preference", "tool": "tool", "skill": "skill", "profil
 
 
 def group_of(kind: str) -> str:
-    """The group of a record's kind that is searched together: text, preference, tool or skill; and profile, which is
-    not searched."""
+    """The search group of a record's kind: text, preference, tool or skill; or profile, which is not searched."""
     return _GROUPS.get(kind, "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a turn wants of recall beyond its query: how many memories of each group (`text` None: as configured).
+    """Options of recall beyond the query: the number of memories of each group (`text` None: as configured).
 
-    `min_relativity` is a hard floor (None: as configured; a number: memories are asked for, so that `selectivity` does
-    not apply). `threshold` is a second floor that the three
-    best texts pass anyway. `allows` holds a filter by scope value. `profile`: with the wishes that always hold.
-    `keeps_standing`: the floor does not cut preferences that always hold. `is_mixed`: preferences that a model learnt
-    are among the texts. `is_archived`: what was archived, instead. `now` is the moment from which "yesterday" is a day
-    away (seconds since 1970; None: the turn's). `selectivity`: how sure it must be that a memory
-    helps, 0–1; 0: whatever fits is wanted.
+    `min_relativity` is a hard relevance threshold (None: as configured; a number: memories are requested explicitly, so
+    `selectivity` does not apply). `threshold` is a second one, from which the three best texts are exempt. `allows`
+    maps scope values to filters. `is_fine`: a model re-ranks the result. `profile`: include standing preferences.
+    `keeps_standing`: the threshold does not apply to standing preferences. `is_mixed`: preferences extracted by a model
+    are among the texts. `is_archived`: search archived memories instead. `now` is the query time for relative dates
+    such as "yesterday" (seconds since 1970; None: the turn's). `selectivity`: required certainty that a memory helps,
+    0–1; 0: all that fit into the budget.
     """
 
     text: int | None = None
@@ -207,16 +207,16 @@ class Wanted:
 
 
 SCORE_PARTS = ("words", "meaning", "stretch", "neighbours", "best of stretch", "own words", "length", "doubt", "date")
-"""What a memory's score is made of, in the order of `Memory.parts`."""
+"""The components of a memory's score, in the order of `Memory.parts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """A stored record as recall returns it. `relativity` is 0–1 (relevant from 0.45), `score` orders one recall.
 
-    `tokens` is the price of its text in o200k_base tokens. `trust` is `stored`, or `plugin` for what a plugin added.
-    `parts` are what `score` is made of (see SCORE_PARTS). `probability`: that it is part of the answer, 0–1; None where
-    that was not estimated.
+    `tokens` is the size of its text in o200k_base tokens. `trust` is `stored`, or `plugin` for a memory that a plugin
+    added. `parts` are the components of `score` (see SCORE_PARTS). `probability`: that it is part of the answer, 0–1;
+    None if not estimated.
     """
 
     record: Record
@@ -230,8 +230,8 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How likely a request needs memory, 0–1; what that is made of: log-odds by name, which add up; and the probability
-    below which nothing is injected."""
+    """The probability that a request needs memory, 0–1; its components as additive log-odds by name; and the threshold
+    below which no memory is injected."""
 
     probability: float
     parts: tuple[tuple[str, float], ...] = ()
@@ -240,10 +240,10 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What recall found, best first, and how it went (`reason` is a short word for logs and metrics).
+    """The result of recall: memories, best first, and the status (`reason` is a short word for logs and metrics).
 
-    `passed_over` was found, and is not relevant enough. `profile` are the user's wishes that hold whatever is asked.
-    `need`: of memory, where it was estimated.
+    `passed_over` are candidates that are not relevant enough. `profile` are the user's standing preferences, which
+    apply to any query. `need`: the need of memory, if estimated.
     """
 
     status: MemoryStatus
@@ -256,9 +256,9 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding. Of a text
-    that is injected again only the ids of its memories are known (`kept_ids`). The first `standing` memories hold
-    whatever is asked; a block of these alone would have `standing_tokens`."""
+    """The text that goes into the prompt, the memories in it, and its size in tokens of the model's encoding. For a
+    text that is injected again only the ids of its memories are known (`kept_ids`). The first `standing` memories are
+    standing preferences; a block of these alone would have `standing_tokens`."""
 
     text: str
     memories: tuple[Memory, ...]
@@ -274,17 +274,17 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a dialect read out of a request body.
+    """A request body as parsed by a dialect.
 
-    `messages` are the user's words of this turn, message by message: all since the last answer; `query` is the same in
-    one text, `context` the message before them with the beginning of its answer. `opening` is the first message of the
-    conversation in which the user said something, and `first_answer` what was answered to it, empty where there is none
-    yet; together they tell conversations apart that have no name.
-    `is_step` marks a step of a tool loop, which brings results of tools and no new message; `is_repeated` a request
-    that brings none either, such as one that continues an answer; `is_task` a request of a program on its own account
-    (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the
-    body's own names for them. `upstream` is set where only one upstream can answer, since it holds what was said
-    before. `place` is where the block goes that is put into a message.
+    `messages` are the user's messages of this turn: all since the last answer; `query` is the same as one text,
+    `context` the message before them with the beginning of its answer. `opening` is the first user message of the
+    conversation, and `first_answer` the answer to it, empty if there is none yet; together they identify conversations
+    without an id.
+    `is_step` marks a step of a tool loop, with results of tools and no new message; `is_repeated` another request
+    without a new message, such as one that continues an answer; `is_task` a request that a program makes for itself
+    (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the ids
+    in the body. `upstream` is set if only one upstream can answer, since it stores the conversation. `place` is the
+    position for a block that is inserted into a message.
     """
 
     model: str
@@ -307,14 +307,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
-    upstream's name of it. `cached_tokens` (read from a cache) and `written_tokens` (into one) are part of
-    `prompt_tokens`. `body` are the bytes of a plain answer, and of a stream where a plugin asks for them.
+    """The answer of a model. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
+    upstream's id. `cached_tokens` (read from a cache) and `written_tokens` (into one) are part of `prompt_tokens`.
+    `body` are the bytes of a plain answer, and of a stream if a plugin asks for them.
 
-    Of a stream that reported no usage, `size` is how many characters were said, of all choices, with thoughts and
-    arguments of tools; `events` how many events there were, where it was not read. `is_reply`: a plugin made it, no
-    model. When an observer sees it, tokens that no upstream reported are counted here (`estimated_tokens`), and `cost`
-    is what is paid for it in US dollars, None where no price is known.
+    For a stream without reported usage, `size` is the number of characters of all choices, with reasoning and
+    arguments of tools; `events` the number of events, if the stream was not parsed. `is_reply`: made by a plugin, not a
+    model. Before observers get it, tokens that no upstream reported are counted (`estimated_tokens`), and `cost` is set
+    to its price in US dollars, None if unknown.
     """
 
     text: str | None
@@ -337,11 +337,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One request with its answer. Stages fill it from left to right; `raw` are the bytes that came.
+    """One request with its answer. Stages fill it in order; `raw` are the bytes of the request body.
 
     `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
-    plugins that saw it, -1 means all. `user` is who asks, also where memory is off and there is no `identity`.
-    `answer` is set for `on_error` where part of an answer had come.
+    plugins that saw it, -1 means all. `user` is the id of the user, also if memory is off and there is no `identity`.
+    `answer` is set for `on_error` if part of an answer was received.
     """
 
     id: str
@@ -372,17 +372,17 @@ class Turn:
 
     @property
     def status(self) -> MemoryStatus:
-        """What memory did, as the client is told."""
+        """The status of memory that is reported to the client."""
         if self.recalled.status is MemoryStatus.HIT and (self.block is None or not self.block.ids):
             return MemoryStatus.MISS
         return self.recalled.status
 
 
 def message_id(text: str) -> str:
-    """The id of a message by what it says: 32 hex characters."""
+    """The id of a message, derived from its text: 32 hex characters."""
     return derived_id(text)
 
 
 def derived_id(*parts: str) -> str:
-    """An id that follows from others: the same parts give the same one. 32 hex characters."""
+    """An id derived from other ids: equal parts give the same id. 32 hex characters."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""What answers cost in tokens, as upstreams report it, else counted here, and in money where a price is known. Metrics
-know at once, the ledger soon.
+"""Accounting of answers: tokens, as reported by upstreams or else counted here, and money if a price is known.
 
-Labels of metrics are bounded: the first models and users that come have their own, all others share `other`.
+Metrics are updated at once, the ledger with a delay. Labels of metrics are bounded: the first models and users get
+their own, all others share `other`.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from gateway.turn import Answer, Outcome, Turn
 
 __all__ = ["Meter", "without_pictures"]
 
-_MODELS, _USERS = 100, 200
+_MAX_MODELS, _MAX_USERS = 100, 200
 _OTHER, _OWN = "other", "(gateway)"
 _BASE64_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
-_SHORTEST_PICTURE = 1000  # bytes of base64
+_MIN_PICTURE_BYTES = 1000  # bytes of base64
 _PICTURE_START = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{1000}")
-_PICTURE_REST = re.compile(rb"[A-Za-z0-9+/=_-]*")  # matched, a tenth of the time of a search for its end
-_WINDOW = 1 << 18  # bytes that are searched without a break for other threads
-_PICTURE = 1000  # tokens: about what the providers take for one
-_CHARACTERS = 4  # of a token
-_LONGEST = 100  # characters of a model's name
+_PICTURE_REST = re.compile(rb"[A-Za-z0-9+/=_-]*")  # a match takes a tenth of the time of a search
+_WINDOW = 1 << 18  # bytes searched before other threads can run
+_PICTURE_TOKENS = 1000  # about the charge of providers for one picture
+_CHARACTERS_PER_TOKEN = 4
+_MAX_MODEL_NAME = 100  # characters of a model's name
 
 
 class Meter:
-    """`ledger` None: metrics only. `count` counts tokens of a text."""
+    """Records the usage of answers in metrics and ledger. `ledger` None: metrics only. `count` counts tokens."""
 
     def __init__(
         self, ledger: Ledger | None, telemetry: Telemetry, count: Callable[[str], int], prices: Prices
@@ -42,7 +42,7 @@ class Meter:
         self._users: set[str] = set()
 
     def is_counted(self, answer: Answer) -> bool:
-        """True if the upstream said what it used, or used nothing that is paid for."""
+        """True if the upstream reported the usage, or there is nothing to pay for."""
         return (
             answer.outcome is Outcome.REFUSED
             or answer.is_reply
@@ -50,27 +50,27 @@ class Meter:
         )
 
     async def counted(self, turn: Turn, answer: Answer) -> Answer:
-        """The answer with the tokens that nobody reported."""
+        """Complete an answer with the token counts that the upstream did not report."""
         if self.is_counted(answer):
             return answer
 
         def work() -> Answer:
-            prompt = answer.prompt_tokens or self._prompt(turn)
-            said = max(self._count(answer.text or ""), answer.size // _CHARACTERS, answer.events)
-            completion = answer.completion_tokens or said
+            prompt = answer.prompt_tokens or self._count_prompt(turn)
+            counted_tokens = max(self._count(answer.text or ""), answer.size // _CHARACTERS_PER_TOKEN, answer.events)
+            completion = answer.completion_tokens or counted_tokens
             estimated = (0 if answer.prompt_tokens else prompt) + (0 if answer.completion_tokens else completion)
             return replace(answer, prompt_tokens=prompt, completion_tokens=completion, estimated_tokens=estimated)
 
         return await asyncio.to_thread(work)
 
-    def _prompt(self, turn: Turn) -> int:
-        """Tokens of a request: its JSON, and what was recalled; base64 in it counts as a picture."""
+    def _count_prompt(self, turn: Turn) -> int:
+        """Tokens of a request: its JSON and the recalled block; a long run of base64 counts as a picture."""
         text, pictures = without_pictures(turn.raw)
         recalled = turn.block.tokens if turn.block else 0
-        return self._count(text.decode("utf-8", "replace")) + pictures * _PICTURE + recalled
+        return self._count(text.decode("utf-8", "replace")) + pictures * _PICTURE_TOKENS + recalled
 
     def note(self, turn: Turn, answer: Answer, *, upstream: str, model: str) -> Answer:
-        """Note what a counted answer used; the answer with its cost."""
+        """Record the usage of a counted answer; return the answer with its cost."""
         if answer.outcome is Outcome.REFUSED or answer.is_reply:
             return answer
         prompt, completion = answer.prompt_tokens or 0, answer.completion_tokens or 0
@@ -82,8 +82,8 @@ class Meter:
         return answer if cost is None else replace(answer, cost=cost)
 
     def note_own(self, upstream: str, model: str, prompt: int, completion: int) -> float | None:
-        """Note what the gateway asked on its own account, and say what it cost; the key is `(gateway)`, the tenant
-        none."""
+        """Record the usage of a request of the gateway itself and return its cost; the key is `(gateway)`, the tenant
+        empty."""
         return self._note(
             Used(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream
         )
@@ -91,18 +91,18 @@ class Meter:
     def _note(
         self, used: Used, written: int, *, tenant: str, key: str, user: str, model: str, upstream: str
     ) -> float | None:
-        """Put it into the metrics and the ledger; its cost, where there is a price."""
-        model = model[:_LONGEST]
+        """Update the metrics and the ledger; return the cost, None without a price."""
+        model = model[:_MAX_MODEL_NAME]
         prompt, completion = used.prompt_tokens, used.completion_tokens
         cost = self._prices.cost(
             upstream, model, prompt=prompt, cached=used.cached_tokens, written=written, completion=completion
         )
-        labels = (key, _bounded(model, self._models, _MODELS))
-        shown = _bounded(short_digest(user), self._users, _USERS) if user else ""
+        labels = (key, _limit_label(model, self._models, _MAX_MODELS))
+        user_label = _limit_label(short_digest(user), self._users, _MAX_USERS) if user else ""
         for kind, tokens in (("prompt", prompt), ("completion", completion)):
             self._telemetry.bound("used_tokens", *labels, kind).inc(tokens)
-            if shown:
-                self._telemetry.bound("user_tokens", shown, kind).inc(tokens)
+            if user_label:
+                self._telemetry.bound("user_tokens", user_label, kind).inc(tokens)
         if cost:
             self._telemetry.bound("used_money", *labels).inc(cost)
         if self._ledger is not None:
@@ -113,7 +113,7 @@ class Meter:
 
 
 def _end_of_picture(raw: bytes, begin: int) -> int:
-    """The end of the run of base64 that goes on at `begin`."""
+    """The end of the run of base64 that continues at `begin`."""
     while begin < len(raw):
         limit = min(begin + _WINDOW, len(raw))
         rest = _PICTURE_REST.match(raw, begin, limit)
@@ -124,28 +124,28 @@ def _end_of_picture(raw: bytes, begin: int) -> int:
 
 
 def without_pictures(raw: bytes) -> tuple[bytes, int]:
-    """A body without its runs of base64, and how many those were. Time in proportion to the body; searched in windows,
-    since a search holds the interpreter."""
+    """Remove long runs of base64 from a body; also return their number. Takes linear time; works in windows, since a
+    search holds the interpreter lock."""
     parts: list[bytes] = []
-    pictures = begin = done = 0
+    pictures = begin = copied = 0
     while begin < len(raw):
         end = min(begin + _WINDOW, len(raw))
         start = _PICTURE_START.search(raw, begin, end)
         if start is not None:
-            parts.append(raw[done : start.start()])
+            parts.append(raw[copied : start.start()])
             pictures += 1
-            begin = done = _end_of_picture(raw, start.end())
+            begin = copied = _end_of_picture(raw, start.end())
         elif end == len(raw):
             break
-        else:  # a run may begin in this window and go on in the next
-            tail = raw[end - _SHORTEST_PICTURE : end]
+        else:  # a run may begin in this window and continue in the next
+            tail = raw[end - _MIN_PICTURE_BYTES : end]
             begin = end - (len(tail) - len(tail.rstrip(_BASE64_CHARACTERS)))
-    return b"".join([*parts, raw[done:]]), pictures
+    return b"".join([*parts, raw[copied:]]), pictures
 
 
-def _bounded(value: str, known: set[str], most: int) -> str:
-    if value not in known:
-        if len(known) >= most:
+def _limit_label(value: str, seen: set[str], limit: int) -> str:
+    if value not in seen:
+        if len(seen) >= limit:
             return _OTHER
-        known.add(value)
+        seen.add(value)
     return value

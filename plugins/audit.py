@@ -1,6 +1,6 @@
-"""One JSON line a turn: who, when, which model, what memory did, how it ended. No prompt, no answer, no key.
+"""Audit log with a JSON line for each turn: user, time, model, memory status, outcome. No prompt, no answer, no key.
 
-Lines go to a file in the plugin's own folder, written by a thread of its own; the chat never waits for the disk.
+A separate thread writes the lines to a file in the plugin's own folder; a chat never waits for the disk.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""Limits how much one key and one user may ask: requests and tokens a minute, tokens and US dollars a day, US dollars
-in thirty days. In this process only.
+"""Rate limits and quotas for keys and users: requests and tokens a minute, tokens and US dollars a day, US dollars in
+thirty days. Within this process only.
 
-A minute slides: what the last minute counted counts by the part of it that still lies within sixty seconds. Tokens
-are known when an answer has ended (as the upstream reports them, else counted), so a limit of tokens or money is passed
-by the answers that are under way; what has no price costs nothing. Counts of days are kept over a restart.
+Minutes use a sliding-window counter: the count of the previous minute is weighted by its share of the last sixty
+seconds. Tokens are known when an answer has ended (reported by the upstream, else counted), so answers in progress can
+exceed a limit of tokens or money; answers without a price cost nothing. Counts of days survive a restart.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ _Money = Annotated[float | None, Field(gt=0)]
 _MINUTE, _DAY = 60.0, 86_400.0
 _QUOTAS = {"tokens_per_day": _DAY, "dollars_per_day": _DAY, "dollars_per_30_days": 30 * _DAY}
 _SAVE_EVERY = 30.0
-_MOST = 100_000  # keys and users that are counted of each kind; who has not been seen for longest is forgotten
+_MAX_WINDOWS = 100_000  # counted keys and users of each kind; the least recently used is dropped
 
 
 @dataclass(slots=True)
 class Window:
-    """What was counted in a stretch of time that began at `begin`, and in the one before it."""
+    """Counters of the current interval, which began at `begin`, and of the one before it."""
 
     begin: float
     now: float = 0.0
@@ -44,11 +44,11 @@ class Window:
             self.now, self.begin = 0.0, self.begin + passed * length
 
     def used(self, moment: float, length: float) -> float:
-        """The estimate for the stretch that ends now."""
+        """The estimate for the interval that ends at `moment`."""
         return self.before * (1 - (moment - self.begin) / length) + self.now
 
     def wait(self, moment: float, length: float, limit: float) -> float:
-        """Seconds until `used` is under a limit that it has reached, if nothing is added."""
+        """Seconds until `used` falls below the reached limit, if nothing is added."""
         end = self.begin + length
         if self.now >= limit:
             return end - moment + length * (1 - limit / self.now)
@@ -56,7 +56,7 @@ class Window:
 
 
 class RateLimit(Plugin):
-    """Refuses with 429 what is over a limit; `Retry-After` says when to come again."""
+    """Refuses requests over a limit with 429 and `Retry-After`."""
 
     class Config(PluginConfigModel):
         requests_per_minute_per_key: _Limit = None
@@ -97,14 +97,14 @@ class RateLimit(Plugin):
         if answer.outcome is Outcome.REFUSED or answer.is_reply:
             return
         tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0)
-        await self._used(turn, tokens, answer.cost or 0.0)
+        await self._add_usage(turn, tokens, answer.cost or 0.0)
 
     async def on_error(self, turn: Turn, error: BaseException) -> None:
-        if turn.answer is not None:  # the prompt was read, and some was said
+        if turn.answer is not None:  # the prompt was processed, and part of the answer generated
             tokens = (turn.answer.prompt_tokens or 0) + (turn.answer.completion_tokens or 0)
-            await self._used(turn, tokens, turn.answer.cost or 0.0)
+            await self._add_usage(turn, tokens, turn.answer.cost or 0.0)
 
-    async def _used(self, turn: Turn, tokens: int, cost: float) -> None:
+    async def _add_usage(self, turn: Turn, tokens: int, cost: float) -> None:
         names, moment = _names(turn), self._clock()
         self._add("tokens_per_minute", names, moment, _MINUTE, tokens)
         for kind, length in _QUOTAS.items():
@@ -119,7 +119,7 @@ class RateLimit(Plugin):
             if limit is None or window is None:
                 continue
             window.slide(moment, length)
-            used = window.now if is_quota else window.used(moment, length)  # a day is a day, and does not slide
+            used = window.now if is_quota else window.used(moment, length)  # days do not slide
             if used < limit:
                 continue
             seconds = window.begin + length - moment if is_quota else window.wait(moment, length, limit)
@@ -140,18 +140,22 @@ class RateLimit(Plugin):
             windows.move_to_end((whose, name))
             window.slide(moment, length)
             window.now += amount
-            if len(windows) > _MOST:
+            if len(windows) > _MAX_WINDOWS:
                 windows.popitem(last=False)
 
     async def _save(self) -> None:
         self._saved_at = time.monotonic()
-        days = [(kind, *key, one.begin, one.now) for kind in _QUOTAS for key, one in list(self._windows[kind].items())]
+        days = [
+            (kind, *key, window.begin, window.now)
+            for kind in _QUOTAS
+            for key, window in list(self._windows[kind].items())
+        ]
         if days:
             await asyncio.to_thread(_write, self._file, days)
 
 
 def _names(turn: Turn) -> dict[str, str]:
-    """Digests: what is kept on the disk names nobody."""
+    """Digests of key and user, so that the file on disk contains no names."""
     names = {"key": turn.principal.name, **({"user": turn.user} if turn.user else {})}
     tenant = turn.principal.tenant
     return {whose: hashlib.sha256(f"{tenant}\0{name}".encode()).hexdigest()[:24] for whose, name in names.items()}
@@ -161,7 +165,7 @@ def _read(file: Path) -> list[tuple[str, str, str, float, float]]:
     try:
         return [(str(a), str(b), str(c), float(d), float(e)) for a, b, c, d, e in orjson.loads(file.read_bytes())]
     except (OSError, ValueError, TypeError):
-        return []  # nothing was counted, or nothing that can be read
+        return []  # no file, or an unreadable one
 
 
 def _write(file: Path, days: list[tuple[str, str, str, float, float]]) -> None:

@@ -1,8 +1,8 @@
-"""Keeps secrets out of the memory: what is stored has them replaced, before the journal sees it.
+"""Redacts secrets in records before they are written to the journal.
 
-It looks for secrets with a form of their own: keys of known makers, bearer and JSON web tokens, private keys, named
-passwords, and card numbers that pass the Luhn check. They are counted by kind, never logged. All patterns take time in
-proportion to the text.
+Detects secrets with a recognisable form: keys of known vendors, bearer and JSON web tokens, private keys, named
+passwords, and card numbers that pass the Luhn check. They are counted by kind, never logged. All patterns take linear
+time.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from gateway.turn import Record, Turn
 Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
 
 _QUOTE = r"['\"`*_\s]{0,8}"
-"""Quotes, marks of Markdown and spaces between a name, its separator and the secret."""
+"""Quotes, Markdown markers and spaces between a name, its separator and the secret."""
 _LOGIN = (
     r"(?i:(?<![A-Za-z])(?:(?:pg|db|mysql_?|redis_?)?passw(?:or)?ds?|pwd|passphrase)(?:['’]s)?(?![A-Za-z])"
     r"(?!\s(?:manager|hash|field|polic|reset|protected|less|length|strength))"
@@ -28,10 +28,10 @@ _KEY = (
     r"|client[_ -]?secret)(?![A-Za-z])|密钥)"
 )
 _ANY_KEY = r"(?i:(?<![A-Za-z])(?:secrets?|tokens?|credentials?|keys?)(?![A-Za-z_])|密钥|令牌)"
-# without quotes, an expression that makes or names a secret is none
+# an unquoted expression that computes or references a secret is not itself one
 _NO_EXPRESSION = r"(?![A-Za-z_][\w.]{0,128}[(\[]|(?:process\.env|os\.environ|env|self|cls)\.|\$?\{|<)"
 _VALUE = r"[^\s'\"`,;，。；|\u3000-\u9fff\uff00-\uffef]"
-"""A character of a password. Chinese text runs on without a space after it."""
+"""A character of a password. Excludes Chinese characters, since Chinese text follows without a space."""
 _AFTER_COLON = (
     rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+]|[A-Za-z]{{1,64}}(?:-[A-Za-z]{{1,64}}){{2}})(?P<value>{_VALUE}{{6,256}})"
 )
@@ -63,7 +63,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
             rf"(?:{_LOGIN}|{_KEY})['\"`]?(?:\s{{1,8}}(?:is|was)\s{{1,8}}|\s?[是为]\s?[:：]?\s?)['\"`]?{_NO_EXPRESSION}"
             rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+])(?P<value>{_VALUE}{{6,256}})"
         ),
-        # some words or none between the name and a value, which then must look like a password
+        # optional words between the name and the value, which must then look like a password
         re.compile(
             rf"{_LOGIN}(?:[^\n:=：|→]{{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为))?{_QUOTE}"
             rf"(?!{_EMAIL}){_NO_EXPRESSION}(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[a-z])(?={_STRICT}{{0,64}}[A-Z!@#$%^&*+])"
@@ -74,7 +74,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
             rf"(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[A-Za-z])(?={_STRICT}{{0,64}}[!@#$%^&*])"
             rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
         ),
-        # a long random value near the name: 40 characters as AWS has them, 24 mixed ones or 32 hexadecimal digits
+        # a long random value near the name: 40 characters as in AWS keys, 24 mixed ones or 32 hexadecimal digits
         re.compile(
             rf"{_ANY_KEY}[^\n]{{0,80}}?(?<![A-Za-z0-9/+_.-])(?=[A-Za-z/+]{{0,39}}[0-9])(?=[a-z0-9/+]{{0,39}}[A-Z])"
             r"(?=[A-Z0-9/+]{0,39}[a-z])(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+_.-])"
@@ -95,8 +95,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)"),
     ),
 }
-_SMALL = 4096  # characters that are looked through at once; more are in a thread
-# digits in the midst of Latin letters are part of a name or of a hexadecimal id; an expiry date may follow
+_SMALL = 4096  # characters that are scanned on the loop; more are scanned in a thread
+# digits surrounded by Latin letters are part of a name or of a hexadecimal id; an expiry date may follow
 _CARD = re.compile(
     r"(?:(?<![A-Za-z0-9.-])|(?i:(?<=card)|(?<=visa)|(?<=amex)))"
     r"(?:\d[ -]?){12,18}\d(?![A-Za-z0-9]|/\d\d|-(?!\d\d/\d\d)[A-Za-z0-9])"
@@ -104,7 +104,7 @@ _CARD = re.compile(
 
 
 class Redact(Plugin):
-    """Replaces secrets in what is about to be stored."""
+    """Replaces secrets in records that are about to be stored."""
 
     critical = True
 
@@ -127,13 +127,13 @@ class Redact(Plugin):
         size = sum(len(record.text) + 100 * len(record.info) + 100 * len(record.metadata) for record in records)
         clean = self._clean_all
         cleaned = clean(records) if size < _SMALL else await asyncio.to_thread(clean, records)
-        return cleaned if any(one is not record for one, record in zip(cleaned, records, strict=True)) else None
+        return cleaned if any(new is not record for new, record in zip(cleaned, records, strict=True)) else None
 
     def _clean_all(self, records: Sequence[Record]) -> list[Record]:
         return [self._clean_record(record) for record in records]
 
     def _clean_record(self, record: Record) -> Record:
-        """The record itself if there is nothing to hide in it."""
+        """A copy of the record without secrets; the record itself if it has none."""
         text, tags = self._clean(record.text), tuple(map(self._clean, record.tags))
         info, metadata = self._clean_value(record.info), self._clean_value(record.metadata)
         if (text, tags, info, metadata) == (record.text, record.tags, record.info, record.metadata):
@@ -157,7 +157,7 @@ class Redact(Plugin):
         return text
 
     def _hide(self, match: re.Match[str]) -> str:
-        """What is replaced is the secret, not its name."""
+        """Replace the secret, but not the name before it."""
         start, end = match.span("value" if "value" in match.re.groupindex else 0)
         before, after = match.string[match.start() : start], match.string[end : match.end()]
         return f"{before}{self.config.replace_with}{after}"
@@ -171,6 +171,6 @@ class Redact(Plugin):
 
 
 def _passes_luhn(digits: list[int]) -> bool:
-    """ISO/IEC 7812-1, annex B."""
+    """The Luhn check, ISO/IEC 7812-1, annex B."""
     doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]
     return sum(digits[-1::-2] + doubled) % 10 == 0

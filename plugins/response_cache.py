@@ -1,9 +1,9 @@
-"""Answers the same request of the same user again without asking a model: exact, in RAM, for a while.
+"""Exact-match response cache: answers a repeated request of the same user without a model. In RAM, with expiry.
 
-The same request: the same bytes, of the same tenant, key and user, on the same path, for the same memories. What a
-model was given of them is not compared: who wants an answer of their newest memories says `cache-control: no-cache`. An
-answer goes when memories of its user are changed or deleted. Only whole answers are kept, as they were sent; MemOS'
-chats, whose wishes do not all stand in their bytes, are not.
+A request matches if its bytes, tenant, key, user, path and memory scopes are equal. The recalled memories are not
+compared: clients that need an answer from the newest memories send `cache-control: no-cache`. Entries are invalidated
+when memories of their user are changed or deleted. Only complete answers are cached, as sent; answers to MemOS chats
+are not, since their bytes do not contain all options.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from gateway.hooks import Plugin, PluginConfigModel, Reply, Services
 from gateway.turn import Answer, Outcome, Turn
 
-_GOOD = frozenset(
+_CACHED_REASONS = frozenset(
     """stop length tool_calls function_call end_turn max_tokens tool_use stop_sequence completed""".split()
-)  # how answers end that are answers, in all formats
-_SCOPES = 10_000  # whose last change is known
+)  # finish reasons of valid answers, in all formats
+_MAX_SCOPES = 10_000  # scopes with a recorded last change
 _STREAM = "text/event-stream; charset=utf-8"
 
 
 @dataclass(slots=True)
-class Kept:
-    """An answer as it was sent."""
+class CachedAnswer:
+    """A cached answer, as it was sent."""
 
     body: bytes
     content_type: str
@@ -32,7 +32,7 @@ class Kept:
 
 
 class ResponseCache(Plugin):
-    """Keeps answers up to `max_mb` in all; the least used leaves first."""
+    """Caches answers up to `max_mb` in total; evicts the least recently used first."""
 
     class Config(PluginConfigModel):
         ttl_seconds: float = 300.0
@@ -45,62 +45,62 @@ class ResponseCache(Plugin):
         self.body_bytes = self.config.max_answer_kb * 1024
         self._clock = services.clock
         self._count = services.count
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._size = 0
-        self._changed: OrderedDict[str, float] = OrderedDict()  # when memories of a scope were changed last
-        self._changed_before = 0.0  # the last change of a scope that is not in there
+        self._changed: OrderedDict[str, float] = OrderedDict()  # time of the last change in a scope
+        self._changed_before = 0.0  # upper bound of that time for scopes not in `_changed`
 
     async def on_request(self, turn: Turn) -> Reply | None:
         if _is_unwanted(turn):
             return None
         key = _key(turn)
-        kept = self._kept.get(key)
-        if kept is not None and not 0 <= self._clock() - kept.at < self.config.ttl_seconds:
+        entry = self._entries.get(key)
+        if entry is not None and not 0 <= self._clock() - entry.at < self.config.ttl_seconds:
             self._drop(key)
-            kept = None
-        self._count("miss" if kept is None else "hit")
-        if kept is None:
+            entry = None
+        self._count("miss" if entry is None else "hit")
+        if entry is None:
             return None
-        self._kept.move_to_end(key)
-        return Reply(kept.body, headers={"x-gateway-cache": "hit"}, content_type=kept.content_type)
+        self._entries.move_to_end(key)
+        return Reply(entry.body, headers={"x-gateway-cache": "hit"}, content_type=entry.content_type)
 
     async def on_response(self, turn: Turn, answer: Answer) -> None:
         if answer.is_reply or answer.outcome is not Outcome.COMPLETE or answer.body is None or _is_unwanted(turn):
             return
-        if answer.finish_reason in _GOOD:
-            self._keep(turn, answer.body)
+        if answer.finish_reason in _CACHED_REASONS:
+            self._store(turn, answer.body)
 
     def on_memory_change(self, scopes: Collection[str]) -> None:
-        """An answer may rest on what was changed or deleted, also one that is still on its way."""
+        """Invalidate answers that may depend on the changed memories, including those still in transit."""
         for scope in scopes:
             self._changed[scope] = self._clock()
             self._changed.move_to_end(scope)
-        while len(self._changed) > _SCOPES:
+        while len(self._changed) > _MAX_SCOPES:
             _, self._changed_before = self._changed.popitem(last=False)
-        for key in [key for key, kept in self._kept.items() if not kept.scopes.isdisjoint(scopes)]:
+        for key in [key for key, entry in self._entries.items() if not entry.scopes.isdisjoint(scopes)]:
             self._drop(key)
 
-    def _keep(self, turn: Turn, body: bytes) -> None:
+    def _store(self, turn: Turn, body: bytes) -> None:
         scopes = _scopes(turn)
         changed = max((self._changed.get(scope, self._changed_before) for scope in scopes), default=0.0)
         if len(body) > self.config.max_answer_kb * 1024 or turn.received_at <= changed:
             return
         key, content_type = _key(turn), _STREAM if turn.ask.stream else "application/json"
         self._drop(key)
-        self._kept[key] = Kept(body, content_type, self._clock(), scopes)
+        self._entries[key] = CachedAnswer(body, content_type, self._clock(), scopes)
         self._size += len(body)
         while self._size > self.config.max_mb * 2**20:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, key: bytes) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self._size -= len(kept.body)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._size -= len(entry.body)
 
 
 def _is_unwanted(turn: Turn) -> bool:
-    asked = turn.headers.get("cache-control", "").lower()
-    return "no-cache" in asked or "no-store" in asked or turn.dialect.layout is not None
+    cache_control = turn.headers.get("cache-control", "").lower()
+    return "no-cache" in cache_control or "no-store" in cache_control or turn.dialect.layout is not None
 
 
 def _scopes(turn: Turn) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""How a command of the command line asks a gateway that runs."""
+"""HTTP client of the command line for a running gateway."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 class NotAnswered(Exception):
-    """The gateway did not answer as asked; the message says why and what to do."""
+    """The gateway gave no usable answer; the message contains the reason and a remedy."""
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +26,15 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 
 
 def address_of(arguments: argparse.Namespace, config: Config) -> tuple[str, str]:
-    """The base URL and the key (or an empty string)."""
+    """The base URL and the key (empty if none) of the gateway."""
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    host = "127.0.0.1" if host in ("0.0.0.0", "[::]") else host  # noqa: S104 — where it listens is not where one asks
+    host = "127.0.0.1" if host in ("0.0.0.0", "[::]") else host  # noqa: S104 — a wildcard address is no target for requests
     url = arguments.url or f"http://{host}:{config.server.port}"
     return url.rstrip("/"), arguments.key or os.environ.get("GATEWAY_KEY", "")
 
 
 def ask(url: str, key: str, body: Any = None, timeout: float = _TIMEOUT) -> Any:
-    """GET, or POST where there is a body. Raises NotAnswered."""
+    """Send a GET, or a POST if there is a body; return the parsed JSON. Raises NotAnswered."""
     headers = {"content-type": "application/json"} | ({"x-gateway-key": key} if key else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers)  # noqa: S310 — the operator's own address
@@ -49,22 +49,21 @@ def ask(url: str, key: str, body: Any = None, timeout: float = _TIMEOUT) -> Any:
 
 
 def memory_id(text: str) -> str:
-    """The type of an argument that is an id of a memory, or a prefix of one; an empty one would name all."""
+    """Argument type: an id of a memory, or a prefix of one, but not empty, which would match all."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an id, or the beginning of one, is needed")
     return text.strip()
 
 
 def readable(text: str) -> str:
-    """A text of somebody's as it may be printed: no character in it moves the cursor or colours the terminal, and
-    nothing in it is markup."""
+    """Escape untrusted text for the terminal: control characters, which move the cursor or set colours, and markup."""
     from rich.markup import escape  # noqa: PLC0415 — not needed by `serve`
 
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def message_of(error: urllib.error.HTTPError) -> str:
-    """What a gateway says in an error."""
+    """The status and message of an error answer."""
     try:
         return f"{error.code}: {json.loads(error.read())['error']['message']}"
     except (ValueError, KeyError, TypeError):

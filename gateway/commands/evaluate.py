@@ -1,4 +1,4 @@
-"""`gateway eval`: how much of what matters is recalled, on conversations of one's own."""
+"""`gateway eval`: measures recall of evidence on conversations from files."""
 
 import argparse
 import asyncio
@@ -19,11 +19,11 @@ __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace, configs: dict[str, Config]) -> int:
-    """Raises Unreadable, Failed, ConfigError or OSError."""
+    """Evaluate the configurations and print tables. Raises Unreadable, Failed, ConfigError or OSError."""
     console = Console()
     set_up_logging("error")
     sets = [read(path) for path in arguments.files]
-    runs = {name: _measured(config, sets, arguments, name, console) for name, config in configs.items()}
+    runs = {name: _measure(config, sets, arguments, name, console) for name, config in configs.items()}
     names = list(runs)
     others = runs[names[1]] if len(names) > 1 else None
     for table in tables(runs[names[0]], others, (names[0], names[-1])):
@@ -40,14 +40,14 @@ def run(arguments: argparse.Namespace, configs: dict[str, Config]) -> int:
     return 0
 
 
-def _measured(
+def _measure(
     config: Config, sets: Sequence[Conversations], arguments: argparse.Namespace, name: str, console: Console
 ) -> Sequence[Score]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         total = steps(sets, arguments.budgets, everything=arguments.all)
         task = bar.add_task(f"{name}: telling and asking", total=total)
-        measured = evaluate(
+        scores = evaluate(
             config, sets, arguments.budgets, lambda done: bar.advance(task, done), everything=arguments.all
         )
-        return asyncio.run(measured)
+        return asyncio.run(scores)

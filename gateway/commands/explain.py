@@ -1,4 +1,4 @@
-"""`gateway memory explain`: what a turn recalled, and why."""
+"""`gateway memory explain`: prints the recall of a turn, with the reasons."""
 
 from collections import Counter
 from typing import Any
@@ -19,7 +19,7 @@ _COLUMNS = {"best of stretch": "best"}
 
 
 def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> None:
-    """Print an explanation as the route gives it."""
+    """Print an explanation from the route `/v1/memory/explain`."""
     injected, candidates = explanation["injected"], explanation["candidates"]
     console.print(f"[bold]{readable(explanation['query'])}[/bold]")
     console.print(
@@ -28,10 +28,10 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
     )
     if explanation["need"] is not None:
         parts = list(explanation["need"]["parts"].items())[:_NEED_PARTS]
-        told = ", ".join(f"{name} {log_odds:+.1f}" for name, log_odds in parts)
+        parts_text = ", ".join(f"{name} {log_odds:+.1f}" for name, log_odds in parts)
         need = explanation["need"]
         console.print(
-            f"needs memory with a probability of {need['probability']:.2f} ({told}); "
+            f"needs memory with a probability of {need['probability']:.2f} ({parts_text}); "
             f"from {need['threshold']:.2f} on memories are injected (memory.recall.selectivity)"
         )
     chosen = sum(candidate["outcome"] == "injected" for candidate in candidates)
@@ -47,14 +47,14 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
     if not candidates:
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
         return
-    shown = candidates if everything else candidates[:_SHOWN]
-    console.print(_table(shown, console.width))
+    rows = candidates if everything else candidates[:_SHOWN]
+    console.print(_table(rows, console.width))
     if console.width < _WIDE:
         console.print(f"a terminal of {_WIDE} columns shows the parts of the scores; --json has them too")
-    if len(shown) < len(candidates):
-        outcomes = Counter(candidate["outcome"] for candidate in candidates[len(shown) :])
+    if len(rows) < len(candidates):
+        outcomes = Counter(candidate["outcome"] for candidate in candidates[len(rows) :])
         rest = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-        console.print(f"and {len(candidates) - len(shown)} more ({rest}); --all shows them")
+        console.print(f"and {len(candidates) - len(rows)} more ({rest}); --all shows them")
 
 
 def _table(candidates: list[dict[str, Any]], width: int) -> Table:
@@ -65,13 +65,23 @@ def _table(candidates: list[dict[str, Any]], width: int) -> Table:
     parts_shown = SCORE_PARTS if width >= _WIDE else ()
     for name in ("tokens", "probable", "relevant", "score", *(_COLUMNS.get(part, part) for part in parts_shown)):
         table.add_column(name, justify="right")
-    for number, one in enumerate(candidates, start=1):
-        style = "green" if one["outcome"] == "injected" else "dim"
-        text = " ".join(one["text"].split())[:_CHARACTERS]
-        parts = [f"{one['parts'].get(part, 0.0):.1f}" for part in parts_shown]
-        head = [str(number), one["outcome"], readable(f"{one['event_time'][:10]} {one['source']}: {text}")]
-        probable = "" if one["probability"] is None else f"{one['probability']:.3f}"
+    for number, candidate in enumerate(candidates, start=1):
+        style = "green" if candidate["outcome"] == "injected" else "dim"
+        text = " ".join(candidate["text"].split())[:_CHARACTERS]
+        parts = [f"{candidate['parts'].get(part, 0.0):.1f}" for part in parts_shown]
+        head = [
+            str(number),
+            candidate["outcome"],
+            readable(f"{candidate['event_time'][:10]} {candidate['source']}: {text}"),
+        ]
+        probable = "" if candidate["probability"] is None else f"{candidate['probability']:.3f}"
         table.add_row(
-            *head, str(one["tokens"]), probable, f"{one['relativity']:.2f}", f"{one['score']:.1f}", *parts, style=style
+            *head,
+            str(candidate["tokens"]),
+            probable,
+            f"{candidate['relativity']:.2f}",
+            f"{candidate['score']:.1f}",
+            *parts,
+            style=style,
         )
     return table

@@ -1,4 +1,4 @@
-"""`gateway memory list`, `search`, `history` and `undo`: what is known, what was, and taking it back."""
+"""`gateway memory list`, `search`, `history` and `undo`: current and past memories, and undoing changes."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "run", "show"]
 
 _CHARACTERS = 200
-_NARROW = 60  # columns of a terminal below which a text has lines of its own
+_NARROW = 60  # columns of a terminal below which a text is on separate lines
 _SHORT_ID = 8
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> "list[argparse.ArgumentParser]":
-    """The four commands; whoever calls sets what they run."""
+    """Add the four commands; the caller sets their `run` function."""
     listed = commands.add_parser("list", help="a user's memories, the newest first, also as they were on a day")
     listed.add_argument("--as-of", metavar="TIME", help="what was known and held then: a date, or a time")
     search = commands.add_parser("search", help="a user's memories that belong to a question")
@@ -42,28 +42,28 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(arguments: argparse.Namespace, url: str, key: str) -> int:
-    """Ask, and print. Raises NotAnswered."""
+    """Send the request and print the answer. Raises NotAnswered."""
     from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
 
     console = Console()
-    asked: Callable[[], Any] = {
+    requests: Callable[[], Any] = {
         "list": lambda: ask(f"{url}/v1/memory/list?{_query(arguments)}", key),
         "search": lambda: ask(f"{url}/v1/memory/search?{_query(arguments)}", key),
         "history": lambda: ask(f"{url}/v1/memory/history/{quote(arguments.id, safe='')}", key),
         "undo": lambda: ask(f"{url}/v1/memory/undo/{quote(arguments.id, safe='')}", key, {}),
     }[arguments.what]
-    found = asked()
+    reply = requests()
     if arguments.json:
-        console.print_json(data=found)
+        console.print_json(data=reply)
     else:
-        show(found["data"], console)
-        if found.get("has_more"):
+        show(reply["data"], console)
+        if reply.get("has_more"):
             console.print(f"and more; --limit shows more than {arguments.limit}")
     return 0
 
 
 def _query(arguments: argparse.Namespace) -> str:
-    asked = {
+    parameters = {
         "query": getattr(arguments, "query", None),
         "as_of": getattr(arguments, "as_of", None),
         "user": arguments.user,
@@ -71,11 +71,11 @@ def _query(arguments: argparse.Namespace) -> str:
         "archived": "true" if arguments.archived else None,
         "limit": str(arguments.limit),
     }
-    return urlencode({name: text for name, text in asked.items() if text})
+    return urlencode({name: text for name, text in parameters.items() if text})
 
 
 def show(memories: list[dict[str, Any]], console: "Console") -> None:
-    """Print memories as the routes give them; ids by their beginnings, which the commands take."""
+    """Print memories from the routes, with the prefixes of their ids, which the commands accept."""
     from rich.table import Table  # noqa: PLC0415
 
     if not memories:

@@ -1,4 +1,4 @@
-"""`gateway memory reindex`: make all memories anew for the configured embedder, and show how far it is."""
+"""`gateway memory reindex`: re-embeds all memories with the configured embedder, and shows the progress."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ from gateway.telemetry import set_up_logging
 
 __all__ = ["run"]
 
-_LOADING = 120.0
-_LOOK_EVERY = 0.5
+_LOAD_TIMEOUT = 120.0
+_POLL_INTERVAL = 0.5
 
 
 def run(config: Config, url: str, key: str, *, may_be_alone: bool) -> int:
-    """By the gateway that runs; `may_be_alone`: else by one that is started for this. Raises NotAnswered,
+    """Reindex in the running gateway; `may_be_alone`: if none runs, in a temporary one. Raises NotAnswered,
     FolderRefused or OSError."""
     console = Console()
     try:
@@ -43,7 +43,7 @@ def _watch(look: Callable[[], dict[str, Any]], console: Console) -> None:
         task = bar.add_task("making memories anew", total=None)
         while (now := look())["state"] == "running":
             _show(bar, task, now)
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_INTERVAL)
     _conclude(now, console)
 
 
@@ -51,14 +51,14 @@ async def _alone(config: Config, console: Console) -> int:
     gateway = await asyncio.to_thread(Gateway, config.alone())
     await gateway.start()
     try:
-        if not await gateway.memory.ready(_LOADING) or gateway.memory.reindexer is None:
+        if not await gateway.memory.ready(_LOAD_TIMEOUT) or gateway.memory.reindexer is None:
             raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
         gateway.memory.reindexer.start()
         with _bar(console) as bar:
             task = bar.add_task("making memories anew", total=None)
             while (now := gateway.memory.reindexer.progress).state == "running":
                 _show(bar, task, {"rows": now.rows, "of": now.of, "reason": now.reason})
-                await asyncio.sleep(_LOOK_EVERY)
+                await asyncio.sleep(_POLL_INTERVAL)
         _conclude({"state": now.state, "rows": now.rows, "reason": now.reason}, console)
     finally:
         await gateway.stop()

@@ -1,4 +1,4 @@
-"""Where a command finds a gateway to ask: the one that runs, or one of its own on the data folder."""
+"""The gateway for a command: the running one, or a temporary one on the data folder."""
 
 import asyncio
 import threading
@@ -13,13 +13,13 @@ from gateway.config import Config
 
 __all__ = ["serving"]
 
-_LOADING = 120.0
-_STOPPING = 60.0
+_LOAD_TIMEOUT = 120.0
+_STOP_TIMEOUT = 60.0
 
 
 @contextmanager
 def serving(config: Config, url: str, key: str, console: Console, *, may_be_alone: bool) -> Iterator[tuple[str, str]]:
-    """The URL and key to ask with. `may_be_alone`: where none runs, one is started for this command. Raises
+    """Yield the URL and key for requests. `may_be_alone`: if no gateway runs, start one for this command. Raises
     NotAnswered, FolderRefused, ConfigError or OSError."""
     try:
         ask(f"{url}/health", key)
@@ -31,13 +31,13 @@ def serving(config: Config, url: str, key: str, console: Console, *, may_be_alon
         return
     recover_stranded(config)
     console.print(f"no gateway runs at {url}: doing it here, on {config.data_folder}")
-    with _alone(config) as own:
-        yield own, ""
+    with _alone(config) as local_url:
+        yield local_url, ""
 
 
 @contextmanager
 def _alone(config: Config) -> Iterator[str]:
-    from gateway.app import Gateway  # noqa: PLC0415 — seconds that asking another gateway does not need
+    from gateway.app import Gateway  # noqa: PLC0415 — takes seconds, not needed with a running gateway
     from gateway.telemetry import set_up_logging  # noqa: PLC0415
 
     set_up_logging("error")
@@ -46,14 +46,16 @@ def _alone(config: Config) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
     thread.start()
     try:
-        started = asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(_LOADING)
+        started = asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(_LOAD_TIMEOUT)
         try:
-            if not asyncio.run_coroutine_threadsafe(gateway.memory.ready(_LOADING), loop).result(_LOADING + 5):
+            if not asyncio.run_coroutine_threadsafe(gateway.memory.ready(_LOAD_TIMEOUT), loop).result(
+                _LOAD_TIMEOUT + 5
+            ):
                 raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
             yield started.url
         finally:
-            asyncio.run_coroutine_threadsafe(gateway.stop(), loop).result(_STOPPING)
+            asyncio.run_coroutine_threadsafe(gateway.stop(), loop).result(_STOP_TIMEOUT)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_STOPPING)
+        thread.join(_STOP_TIMEOUT)
         loop.close()

@@ -1,4 +1,4 @@
-"""Moves a memory that an earlier version kept inside its own package to the platform's data folder."""
+"""Moves a data folder that an earlier version created inside its own package to the platform's data folder."""
 
 import sys
 
@@ -10,7 +10,7 @@ __all__ = ["recover_stranded"]
 
 
 def recover_stranded(config: Config) -> None:
-    """Move the most recently used one, if the platform's folder is used and empty; else only report it. Raises
+    """Move the most recently used one, if the platform's folder is configured and empty; else only report it. Raises
     ConfigError."""
     target = config.data_folder
     if (target / "meta.json").exists():

@@ -1,4 +1,4 @@
-"""`gateway memory export` and `import`: memories as files, JSON lines or Parquet."""
+"""`gateway memory export` and `import`: memories to and from files, as JSON lines or Parquet."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from gateway.remember.foreign import foreign_format
 
 __all__ = ["exported", "load", "save"]
 
-_HEAD = 65_536  # bytes of a file that show what it is
+_HEAD = 65_536  # bytes of a file from which its format is detected
 _TIMEOUT = 600.0
 _ROWS_AT_ONCE = 2_000
 _NESTED = ("tags", "links", "info", "metadata")  # JSON text in a column of Parquet
@@ -27,10 +27,10 @@ _WHOLE = ("part", "version")
 
 
 def exported(url: str, key: str, selection: Mapping[str, str | None]) -> Iterator[bytes]:
-    """The lines of an export. Raises NotAnswered."""
+    """Stream the lines of an export. Raises NotAnswered."""
     query = urlencode({name: value for name, value in selection.items() if value})
     try:
-        with _opened(f"{url}/v1/memory/export?{query}", key) as response:
+        with _open_request(f"{url}/v1/memory/export?{query}", key) as response:
             yield from response
     except urllib.error.HTTPError as error:
         raise NotAnswered(message_of(error)) from error
@@ -39,8 +39,8 @@ def exported(url: str, key: str, selection: Mapping[str, str | None]) -> Iterato
 
 
 def save(lines: Iterable[bytes], target: str, console: Console) -> int:
-    """Write an export to a file (by its ending: .parquet, else JSON lines), or to standard output (`-`). Returns how
-    many memories."""
+    """Write an export to a file (by its ending: .parquet, else JSON lines), or to standard output (`-`). Returns the
+    number of memories."""
     count = 0
 
     def counted(step: Callable[[], None]) -> Iterator[bytes]:
@@ -58,18 +58,18 @@ def save(lines: Iterable[bytes], target: str, console: Console) -> int:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed} memories"))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("exporting", total=None)
-        shown = counted(lambda: bar.advance(task))
+        counted_lines = counted(lambda: bar.advance(task))
         if path.suffix == ".parquet":
-            _write_parquet(shown, unfinished)
+            _write_parquet(counted_lines, unfinished)
         else:
             with unfinished.open("wb") as file:
-                _write_lines(shown, file)
+                _write_lines(counted_lines, file)
     unfinished.replace(path)
     return count
 
 
 def load(path: Path, url: str, key: str, tenant: str | None, console: Console) -> dict[str, Any]:
-    """Import a file. Returns what the gateway says. Raises NotAnswered or OSError."""
+    """Import a file. Returns the answer of the gateway. Raises NotAnswered or OSError."""
     with path.open("rb") as file:
         kind = foreign_format(file.read(_HEAD))
     if kind and path.suffix != ".parquet":
@@ -80,16 +80,16 @@ def load(path: Path, url: str, key: str, tenant: str | None, console: Console) -
         task = bar.add_task("importing", total=path.stat().st_size)
         lines = _parquet_lines(path, bar, task) if path.suffix == ".parquet" else _plain_lines(path, bar, task)
         try:
-            with _opened(f"{url}/v1/memory/import?{query}", key, lines) as response:
-                found: dict[str, Any] = json.loads(response.read())
-                return found
+            with _open_request(f"{url}/v1/memory/import?{query}", key, lines) as response:
+                result: dict[str, Any] = json.loads(response.read())
+                return result
         except urllib.error.HTTPError as error:
             raise NotAnswered(message_of(error)) from error
         except OSError as error:
             raise NotAnswered(f"the import broke off: {error}; run it again, nothing is stored twice") from error
 
 
-def _opened(url: str, key: str, data: Iterable[bytes] | None = None) -> Any:
+def _open_request(url: str, key: str, data: Iterable[bytes] | None = None) -> Any:
     headers = {"content-type": "application/x-ndjson"} | ({"x-gateway-key": key} if key else {})
     request = urllib.request.Request(url, data, headers)  # noqa: S310 — the operator's own address
     return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 — as above
@@ -109,20 +109,20 @@ def _write_parquet(lines: Iterator[bytes], path: Path) -> None:
     kinds = {name: pa.float64() for name in _FRACTIONS} | {name: pa.int64() for name in _WHOLE}
     schema = pa.schema([pa.field(name, kinds.get(name, pa.utf8())) for name in COLUMNS])
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while batch := [_flat(json.loads(line)) for line in islice(lines, _ROWS_AT_ONCE)]:
+        while batch := [_flatten(json.loads(line)) for line in islice(lines, _ROWS_AT_ONCE)]:
             writer.write_table(pa.Table.from_pylist(batch, schema))
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
     return row | {name: json.dumps(row[name], ensure_ascii=False) for name in _NESTED}
 
 
 def _plain_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from _advancing(file, bar, task)
+        yield from _advance_lines(file, bar, task)
 
 
-def _advancing(file: IO[bytes], bar: Progress, task: Any) -> Iterator[bytes]:
+def _advance_lines(file: IO[bytes], bar: Progress, task: Any) -> Iterator[bytes]:
     for line in file:
         bar.advance(task, len(line))
         yield line
@@ -139,5 +139,5 @@ def _parquet_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
                 plain = {name: json.loads(value) if name in _NESTED and value else value for name, value in row.items()}
                 bar.advance(task, share)
                 yield json.dumps(plain, ensure_ascii=False).encode() + b"\n"
-    except (ValueError, TypeError) as error:  # what pyarrow and json raise on what is no export
+    except (ValueError, TypeError) as error:  # raised by pyarrow and json for files of other formats
         raise NotAnswered(f"{path} is no export of a gateway: {str(error).splitlines()[0][:200]}") from error

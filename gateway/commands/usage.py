@@ -1,4 +1,4 @@
-"""`gateway usage`: what was used, as a table."""
+"""`gateway usage`: prints requests, tokens and cost as a table."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,7 @@ def show(found: dict[str, Any], by: list[str], console: Console) -> None:
 
 
 def _money(row: dict[str, Any]) -> str:
-    """The cost; marked where some requests have no price."""
+    """The cost; marked if some requests have no price."""
     if not row["priced"]:
         return "-"
     return f"{row['cost']:,.4f}" + ("" if row["priced"] == row["requests"] else " +?")

@@ -1,6 +1,6 @@
-"""The configuration: one YAML file, checked as a whole before anything starts.
+"""The configuration: one YAML file, validated as a whole before the start.
 
-Every key has a default that works. Unknown keys, wrong types and environment variables that are not set stop the
+Every key has a working default. Unknown keys, wrong types and unset environment variables stop the
 start with the path of the key. `${NAME}` and `${NAME:-default}` are replaced in string values only, after parsing,
 so that a value from the environment can never change the shape of the file. Relative paths are relative to the file.
 """

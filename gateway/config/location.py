@@ -1,5 +1,5 @@
-"""The place of the data folder: the platform's own, checks of a configured one, and memories that earlier versions
-left inside the installed package."""
+"""Location of the data folder: the platform's default, checks of a configured one, and recovery of folders that
+earlier versions created inside the installed package."""
 
 import os
 import shutil
@@ -13,22 +13,22 @@ from gateway.errors import ConfigError
 __all__ = ["DATA_VARIABLE", "check_location", "default_folder", "find_stranded", "move_stranded"]
 
 DATA_VARIABLE = "GATEWAY_DATA"
-"""Environment variable that names the data folder, before the configuration and after `--data`."""
+"""Environment variable with the data folder; overrides the configuration, overridden by `--data`."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PACKAGE_FOLDERS = frozenset(("site-packages", "dist-packages"))
 _CACHE_VARIABLES = ("UV_CACHE_DIR", "PIP_CACHE_DIR", "XDG_CACHE_HOME")
-_CACHE_TAG = "CACHEDIR.TAG"  # the mark of a cache, which uv sets too: https://bford.info/cachedir/
+_CACHE_TAG = "CACHEDIR.TAG"  # marks a cache folder, also written by uv: https://bford.info/cachedir/
 _TOOL = "memory-gateway"
 _UV_KINDS = ("archive", "environments", "builds")
 
 
 def default_folder() -> Path:
-    """The data folder where neither a configuration nor a person names one, e.g. `~/.local/share/memory-gateway`."""
+    """The data folder if none is configured or given, e.g. `~/.local/share/memory-gateway`."""
     return user_data_path("memory-gateway", appauthor=False)
 
 
 def check_location(folder: Path) -> None:
-    """Raise ConfigError if a data folder lies where a package manager deletes files: an installed package, or a
+    """Raise ConfigError if a data folder is where a package manager deletes files: an installed package, or a
     cache."""
     path = folder.resolve()
     reason = ""
@@ -46,13 +46,13 @@ def check_location(folder: Path) -> None:
 
 
 def find_stranded() -> list[Path]:
-    """Data folders that an earlier version made inside its own package, the last used first."""
+    """Data folders that an earlier version created inside its own package, most recently used first."""
     folders = {path.parent.resolve() for path in _candidates() if path.is_file()}
     return sorted(folders, key=_last_used, reverse=True)
 
 
 def move_stranded(source: Path, target: Path) -> None:
-    """Move a data folder. A crash leaves it where it was, or has moved it whole. Raises OSError."""
+    """Move a data folder atomically: after a crash it is either unmoved or moved completely. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         _clear(target)
@@ -67,20 +67,20 @@ def move_stranded(source: Path, target: Path) -> None:
 
 
 def _clear(target: Path) -> None:
-    """Remove an empty folder, which a rename onto it would refuse on Windows."""
+    """Remove an empty folder, since Windows refuses a rename onto it."""
     if target.is_dir() and not any(target.iterdir()):
         target.rmdir()
 
 
 def _caches() -> list[Path]:
-    named = [Path(value) for name in _CACHE_VARIABLES if (value := os.environ.get(name))]
-    caches = [path.expanduser().resolve() for path in (*named, user_cache_path("uv", appauthor=False).parent)]
-    default = default_folder().resolve()  # a cache that holds this one is named by mistake
+    configured = [Path(value) for name in _CACHE_VARIABLES if (value := os.environ.get(name))]
+    caches = [path.expanduser().resolve() for path in (*configured, user_cache_path("uv", appauthor=False).parent)]
+    default = default_folder().resolve()  # a cache that contains the default folder is a misconfiguration
     return [path for path in caches if path != Path(path.anchor) and not default.is_relative_to(path)]
 
 
 def _candidates() -> Iterator[Path]:
-    """Where `meta.json` of such a folder can be: this package, environments in uv's cache, tools of uv and pipx."""
+    """Possible paths of `meta.json` in such folders: this package, environments in uv's cache, tools of uv and pipx."""
     yield _PACKAGE / "data" / "meta.json"
     home = Path.home()  # uv and pipx use the same folders on Linux and macOS
     uv_caches = {Path(os.environ.get("UV_CACHE_DIR") or home / ".cache/uv"), user_cache_path("uv", appauthor=False)}

@@ -1,4 +1,4 @@
-"""The parts of the configuration that are about the memory."""
+"""Configuration sections of the memory."""
 
 import os
 from datetime import UTC, tzinfo
@@ -116,7 +116,7 @@ class ExtractionConfig(Section):
 
     @property
     def learner(self) -> str | None:
-        """The model that learns: as configured, else as MemOS' own server is told."""
+        """The model for extraction: as configured, else the environment variable of MemOS' own server."""
         return self.model or os.environ.get("MEMRADER_MODEL") or None
 
 
@@ -149,7 +149,7 @@ class MemoryConfig(Section):
 
     @field_validator("time_zone")
     @classmethod
-    def _known_zone(cls, name: str | None) -> str | None:
+    def _check_zone(cls, name: str | None) -> str | None:
         try:
             ZoneInfo(name or "UTC")
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -158,5 +158,5 @@ class MemoryConfig(Section):
 
     @property
     def zone(self) -> tzinfo:
-        """The zone of clients that send none."""
+        """The time zone for clients that send none."""
         return UTC if self.time_zone is None else ZoneInfo(self.time_zone)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationInfo
 __all__ = ["FromEnvironment", "check_numbers"]
 
 _EXPONENT = re.compile(r"[-+]?\d{1,20}(?:\.\d{0,20})?[eE][-+]?\d{1,3}")
-"""Numbers such as 1e3, which YAML 1.1 reads as text."""
+"""Numbers such as 1e3, which YAML 1.1 parses as text."""
 _MAPPINGS = (dict, Mapping)
 _LISTS = (list, tuple, set, frozenset, Sequence)
 _UNIONS = (Union, UnionType)
@@ -19,7 +19,7 @@ _NUMBERS = (int, float)
 
 
 class FromEnvironment(str):
-    """Text from an environment variable: the only text that may hold a number."""
+    """Text from an environment variable: the only text that is accepted as a number."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ def _check(annotation: Any, value: Any) -> Any:
 def _check_number(value: Any) -> Any:
     """The value, if it is a finite number or text of an environment variable. Raises ValueError.
 
-    Pydantic alone takes `true` for 1, quoted text for numbers, and infinity for seconds.
+    Pydantic alone accepts `true` as 1, quoted text as numbers, and infinity as seconds.
     """
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")
@@ -68,7 +68,7 @@ def _is_finite(value: float | str) -> bool:
     try:
         return math.isfinite(float(value))
     except (ValueError, OverflowError):
-        return not isinstance(value, int)  # text that is no number: pydantic says so
+        return not isinstance(value, int)  # text that is no number: pydantic reports it
 
 
 def _without_metadata(annotation: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Keys as people paste them: with a line end, a `Bearer `, or a blank of another script around them. Pure."""
+"""Cleaning of pasted keys: surrounding line ends, `Bearer `, and Unicode white space are removed. Pure."""
 
 import re
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, SecretStr
 
 __all__ = ["HeaderValue", "OptionalKey", "RequiredKey", "clean_key"]
 
-# white space of all scripts, and what is shown as nothing
+# Unicode white space and invisible characters
 _BLANKS = (
     " \t\r\n\v\f\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u200b\u200c\u200d\u2028\u2029\u202f\u205f\u2060\u3000\ufeff"
@@ -18,7 +18,7 @@ _UNSENDABLE_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def clean_key(value: str) -> str:
-    """A key without what was copied along with it. Raises ValueError if it cannot be sent in a header."""
+    """Strip white space and a `Bearer ` prefix from a key. Raises ValueError if it cannot be sent in a header."""
     key = value.strip(_BLANKS)
     if scheme := _BEARER.match(key):
         key = key[scheme.end() :].strip(_BLANKS)
@@ -38,8 +38,8 @@ def _clean_or_none(value: Any) -> Any:
     return _clean(value) or None
 
 
-def _sendable(value: Any) -> Any:
-    """The value of a header without blanks at its ends. Raises ValueError if no header can carry it."""
+def _clean_header(value: Any) -> Any:
+    """Strip white space from a header value. Raises ValueError if it cannot be sent in a header."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str):
         return value
@@ -52,4 +52,4 @@ def _sendable(value: Any) -> Any:
 
 RequiredKey = Annotated[SecretStr, BeforeValidator(_clean)]
 OptionalKey = Annotated[SecretStr | None, BeforeValidator(_clean_or_none)]
-HeaderValue = Annotated[SecretStr, BeforeValidator(_sendable)]
+HeaderValue = Annotated[SecretStr, BeforeValidator(_clean_header)]

@@ -1,4 +1,4 @@
-"""The parts of the configuration that are about the process itself: where it listens, who may use it, its limits."""
+"""Configuration sections of the process: server, authentication, limits, logging, usage, plugins."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -89,13 +89,13 @@ class KeyConfig(Section):
 
     @field_validator("key")
     @classmethod
-    def _long_enough(cls, key: SecretStr) -> SecretStr:
+    def _check_length(cls, key: SecretStr) -> SecretStr:
         if len(key.get_secret_value()) < 8:
             raise ValueError("a key has at least 8 characters")
         return key
 
     @model_validator(mode="after")
-    def _whole_tenant(self) -> Self:
+    def _check_rights(self) -> Self:
         if self.user is not None and Right.ADMIN in self.rights:
             raise ValueError("the right `admin` is over a whole tenant: a key that is pinned to a user cannot have it")
         return self
@@ -106,7 +106,7 @@ class AuthConfig(Section):
 
     @field_validator("keys")
     @classmethod
-    def _distinct(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
+    def _check_distinct(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
         if len({key.key.get_secret_value() for key in keys}) < len(keys):
             raise ValueError("two entries have the same key")
         return keys

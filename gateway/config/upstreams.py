@@ -1,4 +1,4 @@
-"""The parts of the configuration that are about models: which upstreams there are, and what models are called."""
+"""Configuration sections of upstreams and model names."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -68,7 +68,7 @@ class UpstreamConfig(Section):
 
     @field_validator("forward_headers")
     @classmethod
-    def _no_keys_up(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_forwarded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         refused = {name for name in names if name.lower() in _NEVER_FORWARDED}
         if refused:
             raise ValueError(f"never forwarded: {', '.join(sorted(refused))}")
@@ -76,20 +76,20 @@ class UpstreamConfig(Section):
 
     @field_validator("proxy")
     @classmethod
-    def _http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+    def _check_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
         if proxy is not None and not re.match(r"^https?://[^/\s?#]+/?$", proxy.get_secret_value()):
             raise ValueError("a proxy is http://host:port, with user:password@ if it asks for them")
         return proxy
 
     @model_validator(mode="before")
     @classmethod
-    def _known_address(cls, values: Any) -> Any:
+    def _set_default_address(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("kind") == "anthropic":
             return {"base_url": _ANTHROPIC, **values}
         return values
 
     @model_validator(mode="after")
-    def _address(self) -> Self:
+    def _check_address(self) -> Self:
         if (self.kind == "any-llm") != (self.provider is not None):
             raise ValueError("kind any-llm needs a provider, and no other kind has one")
         if self.kind == "any-llm" and (self.headers or self.query or self.proxy or self.tls != TlsConfig()):

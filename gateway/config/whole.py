@@ -1,4 +1,4 @@
-"""The whole configuration file: its sections joined, read and checked before anything starts."""
+"""The root of the configuration: joins the sections, reads the file and validates it."""
 
 import os
 import re
@@ -33,7 +33,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class Config(Section):
-    """The whole file."""
+    """The whole configuration file."""
 
     server: ServerConfig = Field(ServerConfig(), description="Where it listens.")
     auth: AuthConfig = Field(AuthConfig(), description="Who may use it.")
@@ -52,7 +52,7 @@ class Config(Section):
 
     @field_validator("upstreams")
     @classmethod
-    def _upstream_names(cls, value: Any) -> Any:
+    def _check_upstreams(cls, value: Any) -> Any:
         if value != "auto":
             if not value:
                 raise ValueError("name at least one upstream, or write `auto`")
@@ -61,7 +61,7 @@ class Config(Section):
         return value
 
     @model_validator(mode="after")
-    def _open_only_on_loopback(self) -> Self:
+    def _check_open_host(self) -> Self:
         if not self.auth.keys and not is_loopback(self.server.host):
             raise ValueError(
                 f"server.host is {self.server.host}, which others can reach, but auth.keys is empty: "
@@ -70,8 +70,8 @@ class Config(Section):
         return self
 
     def alone(self, **memory: Any) -> "Config":
-        """The same for a gateway of one command's own: a free port of this machine, no keys, the stand-in for a model.
-        `memory` are changes of that section."""
+        """The configuration of a temporary gateway for one command: a free loopback port, no keys, the offline model.
+        `memory` overrides keys of that section."""
         changed = {
             "server": ServerConfig(port=0),
             "auth": AuthConfig(),
@@ -82,7 +82,7 @@ class Config(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder that relative paths are relative to."""
+        """The base folder of relative paths."""
         return self._folder
 
     @property
@@ -102,7 +102,7 @@ def is_loopback(host: str) -> bool:
 
 def load(path: Path, *, host: str | None = None, port: int | None = None, data: Path | None = None) -> Config:
     """Read and check a configuration file; `host`, `port` and `data` (the data folder) override it. Raises
-    `ConfigError` with the path of what is wrong."""
+    `ConfigError` with the path of the invalid key."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -111,7 +111,7 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
         raise ConfigError(f"{path} is not UTF-8: save it in that encoding") from error
     try:
         raw = read_yaml(text)
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two of dates and numbers that are none
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # the latter two for invalid dates and numbers
         raise ConfigError(f"{path} is no valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply") from error
@@ -126,7 +126,7 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    config._folder = path.resolve().parent  # noqa: SLF001 — its maker
+    config._folder = path.resolve().parent  # noqa: SLF001 — set by its factory
     try:
         check_location(config.data_folder)
     except (OSError, ValueError) as error:
@@ -142,24 +142,24 @@ def _absolute(folder: Path) -> str:
 
 
 def _override(values: dict[str, Any], section: str, **overrides: Any) -> None:
-    given = {key: value for key, value in overrides.items() if value is not None}
-    if given and isinstance(values.get(section) or {}, dict):
-        values[section] = {**(values.get(section) or {}), **given}
+    changes = {key: value for key, value in overrides.items() if value is not None}
+    if changes and isinstance(values.get(section) or {}, dict):
+        values[section] = {**(values.get(section) or {}), **changes}
 
 
 class _Expander:
-    """Replaces environment variables in the strings of a file, bounded: aliases of YAML can refer to themselves, or
-    multiply a small file."""
+    """Replaces environment variables in the strings of a file. Depth and count are limited: YAML aliases can refer to
+    themselves, or multiply a small file."""
 
     def __init__(self) -> None:
-        self._left = _MAX_VALUES
+        self._remaining = _MAX_VALUES
 
     def expand(self, value: Any, path: str, depth: int = 0) -> Any:
-        """The value with its variables replaced. Raises ConfigError."""
-        self._left -= 1
+        """Replace the variables in a value. Raises ConfigError."""
+        self._remaining -= 1
         if depth > _MAX_DEPTH:
             raise ConfigError(f"{path[:200]}: is nested too deeply (does an alias refer to itself?)")
-        if self._left < 0:
+        if self._remaining < 0:
             raise ConfigError(f"{path[:200]}: there are more than {_MAX_VALUES} values (do aliases multiply them?)")
         if isinstance(value, str):
             expanded, count = _VARIABLE.subn(lambda match: _variable(match, path), value)
@@ -184,7 +184,7 @@ def _variable(match: re.Match[str], path: str) -> str:
 
 
 _NO_COMPACTION = "; compaction was removed: memory.retention.max_age_days can name `task` instead"
-_REPLACED = {
+_REMOVED_KEYS = {
     "memory.recall.gate": "; memory.recall.selectivity replaces it",
     "memory.retention.condense_over": _NO_COMPACTION,
     "memory.retention.condense_after_days": _NO_COMPACTION,
@@ -202,6 +202,6 @@ def _explain(error: ValidationError) -> str:
                 path += f".{part}" if path else part
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_REPLACED.get(path, '')}"
+            message = f"unknown key{_REMOVED_KEYS.get(path, '')}"
         lines.append(f"{path or 'config'}: {message}")
     return "\n".join(dict.fromkeys(lines))

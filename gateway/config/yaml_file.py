@@ -1,4 +1,4 @@
-"""Reads YAML as the safe loader does, but for a key that stands twice in a mapping: that is an error. Pure."""
+"""A safe YAML loader that rejects duplicate keys in a mapping. Pure."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ __all__ = ["read_yaml"]
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a document. Raises yaml.YAMLError, and ValueError or TypeError for dates and numbers that are none;
-    the message of a key that stands twice names both lines."""
+    """Parse a document. Raises yaml.YAMLError, and ValueError or TypeError for invalid dates and numbers; the message
+    for a duplicate key names both lines."""
     return yaml.load(text, _Loader)  # noqa: S506 — a safe loader
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation reads: conversations of users, with questions and where their answers were said.
+"""Input of an evaluation: conversations of users, with questions and the passages that answer them.
 
     {"dataset": "...", "users": [{"user_id": "...",
        "sessions":  [{"session_id": "...", "turns": [{"id", "role", "speaker", "content", "time"}]}],
@@ -6,10 +6,10 @@
                       "evidence": [passages], "outdated": [passages], "headline": true}]}]}
 
 A passage is the id of a turn, `{"turn": id, "quote": "words of it that answer"}`, or a list of such alternatives of
-which one is enough. `evidence` names all that is needed; none means that nothing said answers the question, and that
-nothing should be injected. `outdated` names what the evidence replaces: it must not be all that is recalled, and not
-the last word. `before` are messages of the question's own conversation. Questions that are not `headline` are left out
-unless asked for. Unknown fields are passed over.
+which one is enough. `evidence` lists all passages needed for the answer; empty means that no turn answers the question,
+and that nothing should be injected. `outdated` lists the passages that the evidence supersedes: they must not be
+recalled alone, or after it. `before` are earlier messages of the question's own conversation. Questions that are not
+`headline` are skipped by default. Unknown fields are ignored.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ __all__ = ["Alternatives", "Conversations", "Passage", "Person", "Question", "Sa
 
 
 class Unreadable(Exception):
-    """A file is not of this form; the message names the place."""
+    """A file cannot be read or has another format; the message names the place."""
 
 
 class _Part(BaseModel):
@@ -34,18 +34,18 @@ class _Part(BaseModel):
 class Said(_Part):
     id: str
     role: Literal["user", "assistant"]
-    content: str = Field(pattern=r"\w")  # letters or digits: what is looked for in the block
+    content: str = Field(pattern=r"\w")  # letters or digits, which are searched for in the block
     time: datetime
     speaker: str = ""
 
     @property
     def text(self) -> str:
-        """What is remembered: with the speaker's name, where there is one."""
+        """The text to remember: with the speaker's name, if there is one."""
         return f"{self.speaker}: {self.content}" if self.speaker else self.content
 
     @property
     def chunks(self) -> list[str]:
-        """The pieces in which it is stored, without the speaker's name."""
+        """The chunks in which it is stored, without the speaker's name."""
         chunks = pieces(self.text, USER_MESSAGE if self.role == "user" else PASSAGE)
         return [chunks[0].removeprefix(f"{self.speaker}: ") if self.speaker else chunks[0], *chunks[1:]]
 
@@ -56,21 +56,21 @@ class Session(_Part):
 
 
 class Passage(_Part):
-    """A turn, or the words of it that answer."""
+    """A turn, or a quote from it, that answers the question."""
 
     turn: str
     quote: str = ""
 
 
 class Earlier(_Part):
-    """A message of the conversation in which a question is asked."""
+    """An earlier message in the conversation of a question."""
 
     role: Literal["user", "assistant"]
     content: str
 
 
 def _as_alternatives(value: Any) -> Any:
-    """An id or a passage as a list of one; ids in a list as passages."""
+    """Normalise an id, a passage, or a list of them to a list of passages."""
     members = value if isinstance(value, list) else [value]
     return [{"turn": member} if isinstance(member, str) else member for member in members]
 
@@ -89,7 +89,7 @@ class Question(_Part):
 
     @property
     def passages(self) -> list[Passage]:
-        """All that it names."""
+        """All passages of the evidence and the outdated evidence."""
         return [passage for group in (*self.evidence, *self.outdated) for passage in group]
 
 
@@ -99,10 +99,10 @@ class Person(_Part):
     questions: tuple[Question, ...]
 
     @model_validator(mode="after")
-    def _evidence_was_said(self) -> Self:
-        said = {turn.id for session in self.sessions for turn in session.turns}
+    def _check_turn_ids(self) -> Self:
+        turn_ids = {turn.id for session in self.sessions for turn in session.turns}
         for question in self.questions:
-            unknown = [passage.turn for passage in question.passages if passage.turn not in said]
+            unknown = [passage.turn for passage in question.passages if passage.turn not in turn_ids]
             if question.outdated and not question.evidence:
                 raise ValueError(f"question {question.id}: `outdated` needs `evidence`: what it was replaced by")
             if unknown:
@@ -116,7 +116,7 @@ class Conversations(_Part):
 
 
 def read(path: Path) -> Conversations:
-    """Raises Unreadable."""
+    """Read and validate a file. Raises Unreadable."""
     try:
         return Conversations.model_validate_json(path.read_bytes())
     except OSError as error:

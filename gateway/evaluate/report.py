@@ -1,4 +1,4 @@
-"""An evaluation as a table, as JSON and as a picture."""
+"""Output of an evaluation: tables, JSON and a plot."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -17,18 +17,18 @@ _ALL = "all"
 
 
 def tables(scores: Sequence[Score], others: Sequence[Score] | None, names: tuple[str, str]) -> list[Table]:
-    """Recall by dataset, category and budget with the tokens it took; then what is replaced; then the noise of
-    questions that nothing answers."""
-    made = [_recall_table(scores, others, names)]
+    """Tables of recall and tokens by dataset, category and budget; of superseded statements; and of the noise for
+    questions without an answer."""
+    result = [_recall_table(scores, others, names)]
     if any(score.current is not None for score in scores):
-        made.append(_current_table(scores, others))
+        result.append(_current_table(scores, others))
     if any(score.recall is None for score in scores):
-        made.append(_noise_table(scores, others))
-    return made
+        result.append(_noise_table(scores, others))
+    return result
 
 
 def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
-    """Everything that was measured, by configuration."""
+    """All measurements, by configuration."""
     return {
         "gateway": __version__,
         "runs": [
@@ -40,7 +40,7 @@ def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
                     | {"tokens": _mean(score.tokens for score in chosen)}
                     for dataset, category in _groups(scores, is_answered=True)
                     for budget in _budgets(scores)
-                    if (chosen := _chosen(scores, dataset, category, budget, is_answered=True))
+                    if (chosen := _select(scores, dataset, category, budget, is_answered=True))
                 ],
                 "noise": [
                     {
@@ -53,7 +53,7 @@ def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
                     }
                     for dataset, category in _groups(scores, is_answered=False)
                     for budget in _budgets(scores)
-                    if (chosen := _chosen(scores, dataset, category, budget, is_answered=False))
+                    if (chosen := _select(scores, dataset, category, budget, is_answered=False))
                 ],
                 "questions": [asdict(score) for score in scores],
             }
@@ -63,8 +63,8 @@ def as_json(runs: dict[str, Sequence[Score]]) -> dict[str, Any]:
 
 
 def draw(runs: dict[str, Sequence[Score]], path: Path) -> None:
-    """Recall against the mean tokens it took, one line a dataset and configuration, one point a budget, as PNG. Raises
-    ImportError without matplotlib."""
+    """Plot recall against mean tokens as PNG: a line for each dataset and configuration, a point for each budget.
+    Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure  # noqa: PLC0415 — an extra
 
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
@@ -74,7 +74,7 @@ def draw(runs: dict[str, Sequence[Score]], path: Path) -> None:
             points = [
                 chosen
                 for budget in _budgets(scores)
-                if (chosen := _chosen(scores, dataset, _ALL, budget, is_answered=True))
+                if (chosen := _select(scores, dataset, _ALL, budget, is_answered=True))
             ]
             if not points:
                 continue
@@ -146,7 +146,7 @@ def _table(
     *,
     is_answered: bool,
 ) -> Table:
-    """One row a dataset and category, one column a budget."""
+    """A table with a row for each dataset and category, and a column for each budget."""
     table = Table(title=title, title_justify="left")
     for name in ("dataset", "category"):
         table.add_column(name)
@@ -158,8 +158,8 @@ def _table(
         cells: list[str] = []
         count = 0
         for budget in _budgets(scores):
-            chosen = _chosen(scores, dataset, category, budget, is_answered=is_answered)
-            theirs = others and _chosen(others, dataset, category, budget, is_answered=is_answered)
+            chosen = _select(scores, dataset, category, budget, is_answered=is_answered)
+            theirs = others and _select(others, dataset, category, budget, is_answered=is_answered)
             cells.append(cell(chosen, theirs or None))
             count = len(chosen)
         if last not in (None, dataset):
@@ -171,7 +171,7 @@ def _table(
 
 
 def _groups(scores: Sequence[Score], *, is_answered: bool) -> list[tuple[str, str]]:
-    """Datasets in their order, each as a whole and then by category."""
+    """Pairs of dataset and category, in order; each dataset first as a whole, then by category."""
     relevant = [score for score in scores if (score.recall is not None) is is_answered]
     groups: list[tuple[str, str]] = []
     for dataset in dict.fromkeys(score.dataset for score in relevant):
@@ -184,7 +184,7 @@ def _budgets(scores: Sequence[Score]) -> list[int]:
     return sorted({score.budget for score in scores})
 
 
-def _chosen(scores: Sequence[Score], dataset: str, category: str, budget: int, *, is_answered: bool) -> list[Score]:
+def _select(scores: Sequence[Score], dataset: str, category: str, budget: int, *, is_answered: bool) -> list[Score]:
     return [
         score
         for score in scores
@@ -208,7 +208,7 @@ def _share(value: Interval) -> str:
 
 
 def _difference(differences: Sequence[float]) -> str:
-    """The mean difference to the other configuration; green or red if it is more than chance."""
+    """The mean difference to the other configuration; green or red if significant."""
     value = interval(differences)
     style = "green" if value.low > 0 else "red" if value.high < 0 else "dim"
     return f"[{style}]{100 * value.mean:+.1f} ±{50 * (value.high - value.low):.0f}[/{style}]"

@@ -1,4 +1,4 @@
-"""The columns of a working set: what filters and ranking need of each row, as arrays that grow."""
+"""The columns of a working set: the values of each row that filters and ranking need, as growing arrays."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -28,8 +28,8 @@ GROUP_CODES: Final = {
     "chat": (0, 4),
     "profile": (5,),
 }
-"""The codes of the rows that are searched together. A preference that a model learnt (4) competes with what was said in
-a chat; one that is a sentence of a message (1) does not: the message does."""
+"""The codes of the rows that are searched together. A preference that a model extracted (4) competes with the messages
+of a chat; one that is a sentence of a message (1) does not, since its message does."""
 LEARNT_PREFERENCE: Final = 4
 PROFILE_CODES: Final = (*GROUP_CODES["preference"], *GROUP_CODES["profile"])
 _FIRST_CAPACITY: Final = 64
@@ -55,7 +55,7 @@ _NEIGHBOURS: Final = ("before", "after")  # row numbers; -1 where there is none
 
 @dataclass(slots=True)
 class SessionEnd:
-    """The end of a conversation: its newest row, its newest stretch, and how many messages that has."""
+    """The end of a conversation: its newest row, its newest segment (`stretch`), and how many messages that has."""
 
     last: int = -1
     stretch: int = -1
@@ -64,7 +64,7 @@ class SessionEnd:
 
 
 class PlacedRow(NamedTuple):
-    """What decides where in its conversation a row stands."""
+    """The values of a row that determine its place in its conversation."""
 
     row: int
     session_id: str
@@ -81,7 +81,7 @@ def make_columns() -> Columns:
 
 
 def grow_columns(columns: Columns, count: int, used: int) -> None:
-    """Make room for `count` rows; the first `used` are kept."""
+    """Make room for `count` rows; the first `used` are copied."""
     capacity = len(columns["tokens"])
     if count <= capacity:
         return

@@ -1,4 +1,4 @@
-"""Which memories belong to the time that a question names. Pure: arrays in, arrays out."""
+"""Finds the memories of the period that a question names. Pure: arrays in, arrays out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,11 +13,11 @@ __all__ = ["said_within"]
 def said_within(
     moments: NDArray[np.float64], about: Mapping[int, Period], periods: Sequence[Period]
 ) -> NDArray[np.float32] | None:
-    """1 for each row that was said in one of the periods, or tells of it, else 0; None where there are no periods."""
+    """1 for each row that was written in one of the periods, or is about it, else 0; None if there are no periods."""
     if not periods:
         return None
     inside = np.zeros(len(moments), np.bool_)
     for period in periods:
         inside |= (moments >= period.begin) & (moments < period.end)
-        inside[[row for row, told in about.items() if told.begin < period.end and period.begin < told.end]] = True
+        inside[[row for row, span in about.items() if span.begin < period.end and period.begin < span.end]] = True
     return inside.astype(np.float32)

@@ -1,7 +1,7 @@
-"""The library: memories looked up, not searched: by id, by conversation, by filter; and taken out or changed.
+"""The library: looks up memories by id, conversation or filter (no search), and updates and deletes them.
 
-Reading waits until what was written before can be found. By id a memory is found in whatever scope; who asks is told
-only of those that are theirs, and a foreign id is answered as an unknown one.
+Reads wait until all earlier writes can be found. A look-up by id covers all scopes; callers get only memories that
+their key may touch, and a foreign id is answered as an unknown one.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.recall.cascade import Fallen, fallen, followed, next_version, to_be_learnt_from
+from gateway.recall.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
 from gateway.recall.startup import Startup
 from gateway.store.filters import file_ids, plain_id
 from gateway.store.journal import JournalFailed
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Library", "Outdated"]
 
-_PATIENCE = 5.0  # seconds that a look-up waits for what was written before
+_PATIENCE = 5.0  # seconds that a look-up waits for earlier writes
 _MAX_BEGINNING = 200  # ids that a prefix is compared with
 _AT_ONCE = 500  # changes of one journal entry group
 
@@ -50,15 +50,15 @@ Change = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class Outdated(Exception):
-    """Something that a change rests on is another now; nothing was changed."""
+    """Raised when a record that a change rests on has a newer version; nothing was changed."""
 
 
 class Library:
-    """`ready` is called when the store is loaded; before, every method waits as `startup` says, and then raises
-    MemoryUnavailable.
+    """Reads and changes of stored memories.
 
-    `change` commits new versions of records; `drained` waits until they can be found; `on_change` are called
-    with the scopes then.
+    `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
+    MemoryUnavailable. `change` commits new versions of records; `drained` waits until they can be found; `on_change`
+    are called with the scopes then.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Library:
         self._drained = drained
         self._on_change = on_change
         self._sets: WorkingSets | None = None
-        self._changing = asyncio.Lock()  # an update and a deletion of one memory come one after the other
+        self._change_lock = asyncio.Lock()  # serialises updates and deletions of one memory
 
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
@@ -89,32 +89,31 @@ class Library:
 
     async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
         """Those of a scope's memories that have these ids, in their order. Raises MemoryUnavailable."""
-        found = await self._by_ids(await self._current(), memory_ids)
-        return [record for record in found.values() if record.scope == scope.value]
+        records = await self._by_ids(await self._current(), memory_ids)
+        return [record for record in records.values() if record.scope == scope.value]
 
     async def _by_ids(self, sets: "WorkingSets", memory_ids: Iterable[str]) -> dict[str, Record]:
-        """Memories of these ids, in their order and in whatever scope, without what is deleted. Raises
-        MemoryUnavailable."""
-        wanted = list(dict.fromkeys(memory_ids))
-        found = await sets.find(wanted)
-        found |= {record.id: record for record in await self._stored([one for one in wanted if one not in found])}
-        held = {id_: found[id_] for id_ in wanted if id_ in found}
-        return {id_: one for id_, one in held.items() if one.status != "deleted" and not sets.is_struck(one)}
+        """Memories of these ids, in their order and from all scopes, without deleted ones. Raises MemoryUnavailable."""
+        ids = list(dict.fromkeys(memory_ids))
+        by_id = await sets.find(ids)
+        by_id |= {record.id: record for record in await self._load_records([id_ for id_ in ids if id_ not in by_id])}
+        records = [by_id[id_] for id_ in ids if id_ in by_id]
+        return {record.id: record for record in records if record.status != "deleted" and not sets.is_struck(record)}
 
-    async def _stored(self, memory_ids: Sequence[str]) -> list[Record]:
+    async def _load_records(self, memory_ids: Sequence[str]) -> list[Record]:
         try:
             return await self._store.find(memory_ids)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
     async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
-        """The ids of those that were deleted: the version of that, and whether somebody did it, or they went with a
-        message. Raises MemoryUnavailable."""
+        """By the id of each deleted one of these records: the version of the deletion, and True if it was deleted
+        directly, False if along with a message. Raises MemoryUnavailable."""
         try:
-            found = await self._store.deleted(records)
+            deletions = await self._store.deleted(records)
         except StoreFailed as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
-        return {id_: (version, bool(links)) for id_, (version, links) in found.items()}
+        return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -131,16 +130,16 @@ class Library:
     async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by id that the holder of the key may touch, in the order of the ids."""
         sets = await self._current()
-        found = await self._by_ids(sets, map(plain_id, memory_ids))
-        scopes = [await self._registry.scope(record.scope) for record in found.values()]
+        records = (await self._by_ids(sets, map(plain_id, memory_ids))).values()
+        scopes = [await self._registry.scope(record.scope) for record in records]
         return [
             record
-            for record, scope in zip(found.values(), scopes, strict=True)
+            for record, scope in zip(records, scopes, strict=True)
             if scope is not None and may_touch(principal, scope)
         ]
 
     async def beginning(self, principal: Principal, prefix: str) -> list[Record]:
-        """Some memories whose ids begin so, of those that the holder of the key may touch. Raises MemoryUnavailable."""
+        """Some memories whose ids have a prefix, of those that the key may touch. Raises MemoryUnavailable."""
         await self._current()
         try:
             ids = await ids_beginning(self._store, prefix, _MAX_BEGINNING)
@@ -149,52 +148,53 @@ class Library:
         return await self.find(principal, ids)
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
-        """The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
-        found = await self._by_ids(await self._loaded(), memory_ids)
-        return {id_: record.version for id_, record in found.items()}
+        """The current versions of memories, without deleted ones. Raises MemoryUnavailable."""
+        records = await self._by_ids(await self._loaded(), memory_ids)
+        return {id_: record.version for id_, record in records.items()}
 
     async def delete(self, records: Iterable[Record]) -> int:
-        """Delete memories, with what was concluded from them; at once in recall. Returns how many."""
-        async with self._changing:
+        """Delete memories and the records derived from them. Recall omits them at once. Returns how many."""
+        async with self._change_lock:
             return await self._delete(await self._current(is_change=True), records)
 
     async def delete_file(self, scope: Scope, file_id: str) -> int:
-        """Delete what came of a file."""
+        """Delete the memories of a file."""
         return await self.delete(await self.records(scope, lambda record: file_id in file_ids(record)))
 
     async def expire(self, records: Sequence[Record]) -> int:
-        """Delete memories whose time is over, and nothing else. Returns how many."""
-        async with self._changing:
+        """Delete expired memories, without a cascade. Returns how many."""
+        async with self._change_lock:
             count = await self._erase(await self._current(is_change=True), records, [])
-        await self._drained(_PATIENCE)  # so that who asks for the next ones does not get these again
+        await self._drained(_PATIENCE)  # so that a caller that asks for the next ones does not get these again
         return count
 
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
         by_scope: dict[str, list[Record]] = {}
         for record in records:
             by_scope.setdefault(record.scope, []).append(record)
-        now, changed, gone = time.time(), list[Record](), list[Record]()
+        now, updated, deleted = time.time(), list[Record](), list[Record]()
         for value, members in by_scope.items():
-            is_of_files = all(record.kind == "document" for record in members)  # nothing is made of those
-            found = Fallen((), tuple(members))
+            is_of_files = all(record.kind == "document" for record in members)  # no records are derived from those
+            cascade = Cascade((), tuple(members))
             if not is_of_files:
-                found = await asyncio.to_thread(fallen, members, await self._all(value), now)
-            changed += found.changed
-            gone += found.gone
-        return await self._erase(sets, gone, changed)
+                cascade = await asyncio.to_thread(cascade_delete, members, await self._all(value), now)
+            updated += cascade.updated
+            deleted += cascade.deleted
+        return await self._erase(sets, deleted, updated)
 
     async def _all(self, value: str) -> list[Record]:
         scope = await self._registry.scope(value)
         return [] if scope is None else await self.records(scope)
 
-    async def _erase(self, sets: "WorkingSets", members: Sequence[Record], again: Sequence[Record]) -> int:
-        """Delete these, in this order, after what holds again does: whenever this is cut off, it can be done again."""
+    async def _erase(self, sets: "WorkingSets", members: Sequence[Record], updated: Sequence[Record]) -> int:
+        """Commit the updates, then delete the members in this order, so that an interrupted deletion can be repeated.
+        Returns how many were deleted."""
         now = time.time()
-        changes = [*again, *(_deleted(record, now) for record in members)]
+        changes = [*updated, *(_tombstone(record, now) for record in members)]
         for begin in range(0, len(changes), _AT_ONCE):
             await self._commit(changes[begin : begin + _AT_ONCE])
         await sets.strike(members)
-        self._tell(changes)
+        self._notify(changes)
         return len(members)
 
     async def update(
@@ -206,12 +206,12 @@ class Library:
         title: str | None = None,
         by: str = "",
     ) -> Record:
-        """A new version of a memory; it can be found when this returns. Its earlier text is kept, archived, and so is
-        what was concluded from that. `by`: the id of what takes the place of one that is archived. Raises NotFound if
-        it was deleted meanwhile."""
-        async with self._changing:
+        """Write a new version of a memory; it can be found when this returns. Its earlier text is archived, and so are
+        the records derived from that. `by`: the id of the record that supersedes an archived one. Raises NotFound if
+        the memory was deleted meanwhile."""
+        async with self._change_lock:
             sets = await self._current(is_change=True)
-            record = await self._fresh(sets, record)
+            record = await self._reload(sets, record)
             now = time.time()
             changed = replace(
                 record,
@@ -226,83 +226,83 @@ class Library:
             changed = replace(changed, version=record.version + 1, updated_at=now)
             before = [edited(record, now)] if changed.text != record.text else []
             if held_since(record) > (held_until(record) or 0.0) > 0 and changed.status == "activated":
-                changed = to_be_learnt_from(changed)  # its text was changed while it did not hold
+                changed = mark_for_extraction(changed)  # its text was changed while it was archived
             if before:
-                kept = {name: value for name, value in changed.info.items() if name != HELD}
-                changed = replace(changed, info={**kept, HELD_SINCE: now, EDITED: changed.version})
-            made = await asyncio.to_thread(followed, record, changed, await self._all(record.scope), now)
-            await self._committed([changed, *before, *made])
+                info = {name: value for name, value in changed.info.items() if name != HELD}
+                changed = replace(changed, info={**info, HELD_SINCE: now, EDITED: changed.version})
+            derived = await asyncio.to_thread(cascade_update, record, changed, await self._all(record.scope), now)
+            await self._commit_all([changed, *before, *derived])
             return changed
 
     async def history(self, record: Record) -> list[Record]:
-        """A memory with all that it replaced and that replaced it, the first one first."""
+        """A memory with all that it superseded and that superseded it, oldest first."""
         return await asyncio.to_thread(chain, record.id, await self._all(record.scope))
 
     async def undo(self, record: Record) -> list[Record]:
-        """Take back the last thing that happened to a memory. Returns what changed; nothing if nothing did."""
-        async with self._changing:
+        """Undo the last change of a memory. Returns the changed records; none if there was nothing to undo."""
+        async with self._change_lock:
             sets = await self._current(is_change=True)
             now, records = time.time(), await self._all(record.scope)
-            line = {one.id: one for one in await asyncio.to_thread(chain, record.id, records)}
-            changed = undone(line[record.id], list(line.values()), now) if record.id in line else []
-            changed = [next_version(one, now) for one in changed if not sets.is_struck(one)]
-            changed = [to_be_learnt_from(one) if one.text != line[one.id].text else one for one in changed]
+            line = {member.id: member for member in await asyncio.to_thread(chain, record.id, records)}
+            undo = undone(line[record.id], list(line.values()), now) if record.id in line else []
+            changed = [next_version(member, now) for member in undo if not sets.is_struck(member)]
+            changed = [mark_for_extraction(new) if new.text != line[new.id].text else new for new in changed]
             edits = {
-                one.info[EDIT_OF]: held_until(line[one.id]) for one in changed if isinstance(one.info.get(EDIT_OF), str)
+                new.info[EDIT_OF]: held_until(line[new.id]) for new in changed if isinstance(new.info.get(EDIT_OF), str)
             }
-            made: dict[str, Record] = {}
-            for one in changed:
-                found = await asyncio.to_thread(followed, line[one.id], one, records, now, edits.get(one.id))
-                made |= {other.id: other for other in found if other.id not in line}
-            await self._committed([*changed, *made.values()])
+            derived: dict[str, Record] = {}
+            for new in changed:
+                updates = await asyncio.to_thread(cascade_update, line[new.id], new, records, now, edits.get(new.id))
+                derived |= {update.id: update for update in updates if update.id not in line}
+            await self._commit_all([*changed, *derived.values()])
             return changed
 
     async def revise(
         self, records: Sequence[Record], added: Sequence[Record] = (), seen: Mapping[str, int] | None = None
     ) -> list[Record]:
-        """New versions of memories, and new ones with them; what somebody else changed or deleted meanwhile is left
-        out. With `seen` (ids and versions of all that it rests on) all is done or nothing: raises Outdated if any of
-        these is another now. They can be found when this returns. Raises MemoryUnavailable."""
-        async with self._changing:
+        """Write new versions of memories, and new ones with them; memories that were changed or deleted meanwhile are
+        left out. With `seen` (ids and versions of the records that the change rests on) all is done or nothing: raises
+        Outdated if any of these has changed. They can be found when this returns. Raises MemoryUnavailable."""
+        async with self._change_lock:
             sets = await self._current(is_change=True)
-            there = await self.versions([*(record.id for record in records), *(seen or ())])
+            versions = await self.versions([*(record.id for record in records), *(seen or ())])
             now = time.time()
             changed = [
                 next_version(record, now)
                 for record in records
-                if there.get(record.id) == record.version and not sets.is_struck(record)
+                if versions.get(record.id) == record.version and not sets.is_struck(record)
             ]
-            is_same = all(there.get(id_) == version for id_, version in (seen or {}).items())
+            is_same = all(versions.get(id_) == version for id_, version in (seen or {}).items())
             if seen is not None and (not is_same or len(changed) < len(records)):
                 raise Outdated
-            await self._committed([*added, *changed])
+            await self._commit_all([*added, *changed])
             return changed
 
     @asynccontextmanager
     async def unchanged(self, seen: Sequence[Record]) -> AsyncIterator[None]:
-        """What is written within rests on these: raises Outdated if any of them is another now, and nobody changes one
-        meanwhile. Raises MemoryUnavailable."""
-        async with self._changing:
+        """Blocks changes while the body writes records that rest on these; raises Outdated if any of them has changed
+        already. Raises MemoryUnavailable."""
+        async with self._change_lock:
             await self._current(is_change=True)
-            there = await self.versions([record.id for record in seen])
-            if any(there.get(record.id) != record.version for record in seen):
+            versions = await self.versions([record.id for record in seen])
+            if any(versions.get(record.id) != record.version for record in seen):
                 raise Outdated
             yield
 
-    async def _fresh(self, sets: "WorkingSets", record: Record) -> Record:
-        """The record as it is now. Raises NotFound if it was deleted."""
-        found = (await self._by_ids(sets, [record.id])).get(record.id)
-        if found is None:
+    async def _reload(self, sets: "WorkingSets", record: Record) -> Record:
+        """The current version of a record. Raises NotFound if it was deleted."""
+        current = (await self._by_ids(sets, [record.id])).get(record.id)
+        if current is None:
             raise NotFound("there is no memory of this id")
-        return found
+        return current
 
-    async def _committed(self, records: Sequence[Record]) -> None:
+    async def _commit_all(self, records: Sequence[Record]) -> None:
         for begin in range(0, len(records), _AT_ONCE):
             await self._commit(records[begin : begin + _AT_ONCE])
         await self._drained(_PATIENCE)
-        self._tell(records)
+        self._notify(records)
 
-    def _tell(self, records: Iterable[Record]) -> None:
+    def _notify(self, records: Iterable[Record]) -> None:
         scopes = {record.scope for record in records}
         for listener in self._on_change:
             listener(scopes)
@@ -316,22 +316,22 @@ class Library:
             raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
 
     async def _loaded(self) -> "WorkingSets":
-        """The working sets, which are there soon after a start. Raises MemoryUnavailable."""
+        """The working sets, once the store is loaded. Raises MemoryUnavailable."""
         await self._startup.wait()
         if self._sets is None:
             raise self._startup.error()
         return self._sets
 
     async def _current(self, *, is_change: bool = False) -> "WorkingSets":
-        """The working sets, with all that was written before now; a change is not made on less than that."""
+        """The working sets with all earlier writes. For a change, raises MemoryUnavailable if some are missing."""
         sets = await self._loaded()
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets
 
 
-def _deleted(record: Record, now: float) -> Record:
-    """What is left of a deleted memory: its ids."""
+def _tombstone(record: Record, now: float) -> Record:
+    """The tombstone of a deleted memory: its ids without contents."""
     return replace(
         record,
         status="deleted",

@@ -1,7 +1,8 @@
-"""How much of a prompt's beginning stays what it was in the request before, with memories in it and without.
+"""Monitors prompt caching: how much of a prompt's beginning is unchanged since the request before, with injected
+memories and without.
 
-Providers keep the prompts they have seen and charge less for a beginning that they know. Compared are kilobytes of the
-request bodies. Pure but for its memory of the newest conversations.
+Providers cache prompts and charge less for a cached beginning. Request bodies are compared by the kilobyte. Pure except
+for its state, the newest conversations.
 """
 
 import zlib
@@ -11,17 +12,19 @@ from itertools import takewhile
 __all__ = ["PrefixWatch"]
 
 _PIECE = 1024  # bytes
-_MOST = 512  # pieces of a body that are looked at
+_MOST = 512  # pieces of a body that are compared
 _CONVERSATIONS = 2000
 
 
 class PrefixWatch:
+    """The newest request bodies by conversation, as checksums."""
+
     def __init__(self) -> None:
         self._bodies: OrderedDict[tuple[str, str], tuple[list[int], list[int]]] = OrderedDict()
 
     def share(self, conversation: tuple[str, str], came: bytes, sent: bytes) -> float | None:
-        """Of the beginning that the client's request has in common with its request before, the share that what goes
-        up has in common with what went up before: 0 to 1. None where there is nothing to compare."""
+        """How much of the beginning that two consecutive requests of the client share is also shared by the requests
+        sent upstream: 0 to 1. None if there is nothing to compare."""
         now = (_pieces(came), _pieces(sent))
         before = self._bodies.pop(conversation, None)
         self._bodies[conversation] = now

@@ -1,8 +1,8 @@
-"""The profile of a user: the wishes that hold whatever is asked (how to call them, what they must not eat, how answers
-should be) and who they are, only what is in force, in a fixed order. Pure.
+"""The profile of a user: standing preferences, which apply to every request (form of address, allergies, style of
+answers), and facts about the user, only those in force, in a fixed order. Pure.
 
-A newer wish about the same thing replaces an older one: the same words, the same condition, or a subject that can have
-one value only (the language of answers, say). What is replaced stays a memory; it is only not in force.
+A newer preference about the same subject replaces an older one: the same words, the same condition, or a subject that
+can have one value only (such as the language of answers). A replaced preference remains a memory, but is not in force.
 """
 
 import re
@@ -18,19 +18,19 @@ from gateway.turn import Record
 __all__ = ["MAX_STANDING_OF_TOPIC", "PROFILE_KINDS", "beyond_cap", "in_force", "is_about_oneself", "of_profile"]
 
 PROFILE_KINDS: Final = ("preference", "profile")
-"""Kinds of memories that may be of a profile."""
+"""Kinds of memories that may belong to a profile."""
 MAX_STANDING_OF_TOPIC: Final = 100
 """Standing preferences of one topic that can be in force; older ones are archived."""
-_ABOUT: Final = "about"  # who the user is
+_ABOUT: Final = "about"  # facts about the user
 _TOPICS: Final = ("address", "health", "style", _ABOUT)
-# said of oneself and of nothing else: what is told by the way is recalled where it matters
+# about oneself and nothing else: a fact mentioned in passing is recalled where it matters
 _OWN_HEALTH: Final = re.compile(
     r"^(?:\W*(?:\w+:\s*)?(?:I['’]m|I am|I (?:also )?have|I['’]ve|I can['’]?t|I cannot|I can not|I can no longer"
     r"|I suffer from|I was diagnosed with|I must not|I mustn['’]t"
     r"|I may not|Remember)\b[^,;:]{3,50}|.{0,6}我[^，；：,]{2,24})$",
     re.IGNORECASE,
 )
-_SAME: Final = 0.6  # likeness of words from which on two wishes are about the same thing
+_SAME: Final = 0.6  # likeness of words from which on two preferences are about the same subject
 _ADDRESS: Final = re.compile(r"\b(?:call(?:ing)?|address(?:ing)?)\s+me\b|叫我|称呼我", re.IGNORECASE)
 _HARM: Final = re.compile(
     r"\b(?:allerg|intoleran|diabet|coeliac|celiac|epilep|asthma)"
@@ -62,12 +62,12 @@ _SUBJECTS: Final = tuple(
 
 
 def is_about_oneself(record: Record) -> bool:
-    """True for what says who the user is, and wishes for nothing."""
+    """True for a fact about the user, False for a preference."""
     return record.info.get("topic") == _ABOUT
 
 
 def of_profile(record: Record) -> bool:
-    """True for a wish that the user said in so many words and that holds whatever is asked."""
+    """True for a standing preference or fact that the user stated literally and that applies to every request."""
     return (
         record.status == "activated"
         and record.kind in PROFILE_KINDS
@@ -80,8 +80,8 @@ def of_profile(record: Record) -> bool:
 
 
 def in_force(records: Iterable[Record]) -> list[Record]:
-    """The wishes that nothing newer replaces: by topic, and within one the newest first. Of a topic the newest
-    `MAX_STANDING_OF_TOPIC` are looked at, so the time that this takes is bounded."""
+    """The entries that no newer one replaces: by topic, and within a topic the newest first. Of each topic the newest
+    `MAX_STANDING_OF_TOPIC` are compared, which bounds the time."""
     marks = _Marks()
     valid: list[tuple[Record, _Traits]] = []
     for record in _newest(records)[0]:
@@ -101,7 +101,7 @@ def _newest(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     counts = Counter[str]()
     newest: list[Record] = []
     others: list[Record] = []
-    for record in sorted(filter(of_profile, records), key=lambda one: (one.event_time, one.id), reverse=True):
+    for record in sorted(filter(of_profile, records), key=lambda record: (record.event_time, record.id), reverse=True):
         topic = record.info["topic"]
         counts[topic] += 1
         (newest if counts[topic] <= MAX_STANDING_OF_TOPIC else others).append(record)
@@ -109,7 +109,7 @@ def _newest(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 
 class _Traits(NamedTuple):
-    """What decides whether one wish replaces another; sets are bits of whole numbers, which compare fast."""
+    """The traits by which one entry replaces another; sets are bits of integers, which compare fast."""
 
     is_harm: bool
     is_address: bool
@@ -119,25 +119,25 @@ class _Traits(NamedTuple):
 
 
 class _Marks:
-    """Gives each term a bit."""
+    """Assigns a bit to each term."""
 
     def __init__(self) -> None:
         self._bits: dict[str, int] = {}
 
     def traits_of(self, record: Record) -> _Traits:
         is_harm, is_address, subjects, condition, words = _read(record.text)
-        return _Traits(is_harm, is_address, subjects, self._set(condition), self._set(words))
+        return _Traits(is_harm, is_address, subjects, self._to_bits(condition), self._to_bits(words))
 
-    def _set(self, words: Iterable[str]) -> int:
-        found = 0
+    def _to_bits(self, words: Iterable[str]) -> int:
+        bits = 0
         for word in words:
-            found |= 1 << self._bits.setdefault(word, len(self._bits))
-        return found
+            bits |= 1 << self._bits.setdefault(word, len(self._bits))
+        return bits
 
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> tuple[bool, bool, int, frozenset[str], frozenset[str]]:
-    """The traits of a text before they are bits. Cached: all wishes of a user are compared after each new one."""
+    """The traits of a text before they become bits. Cached: all entries of a user are compared after each new one."""
     subjects = sum(1 << bit for bit, subject in enumerate(_SUBJECTS) if subject.search(text))
     condition = _CONDITION.search(text)
     return (
@@ -158,14 +158,14 @@ def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits
         return False  # nor does another allergy
     if of_newer.is_address and of_older.is_address:
         return True
-    if (of_newer.condition or of_older.condition) and _alike(of_newer.condition, of_older.condition) < _SAME:
-        return False  # each holds where its condition does
+    if (of_newer.condition or of_older.condition) and _similarity(of_newer.condition, of_older.condition) < _SAME:
+        return False  # each applies under its own condition
     if newer.info["topic"] == older.info["topic"] and of_newer.subjects & of_older.subjects:
         return True
-    return _alike(of_newer.terms, of_older.terms) >= _SAME
+    return _similarity(of_newer.terms, of_older.terms) >= _SAME
 
 
-def _alike(first: int, second: int) -> float:
+def _similarity(first: int, second: int) -> float:
     """Dice's coefficient of two sets of terms, as `likeness`."""
     common = (first & second).bit_count()
     return 2 * common / (first.bit_count() + second.bit_count()) if common else 0.0

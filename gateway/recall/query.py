@@ -1,7 +1,7 @@
-"""What is searched for: the user's last message, without what is no question. Pure.
+"""Builds the search query from the user's last message. Pure.
 
-Code blocks and long pastes are cut. A message that makes sense only after another ("and for her?") is searched with
-what was said before it; one that only reacts ("thanks, that works") is not searched with at all.
+Code blocks and long pastes are cut. For a message that makes sense only after another ("and for her?"), the query
+includes the message before; for one that only reacts ("thanks, that works"), it is empty.
 """
 
 import re
@@ -15,7 +15,7 @@ from gateway.text.form import Form, read_form
 __all__ = ["Query", "make_query"]
 
 _CODE = re.compile(r"```.*?(```|\Z)", re.DOTALL)
-# said to the assistant, about nothing
+# said to the assistant, without content
 _PLEASANTRY = re.compile(
     r"(?:(?:hi|hello|hey|good (?:morning|evening|afternoon|night)|thanks?|thank you|ok(?:ay)?|yes|no|great|bye"
     r"|there|so much|very much|a lot|again|please"
@@ -25,7 +25,7 @@ _PLEASANTRY = re.compile(
 )
 # "give me" and "帮我" ask for something, and are not about the user
 _PERSONAL = re.compile(r"\b(?:i|my|mine|myself|we|our|ours)\b|(?<![帮给告诉教让替为])我", re.IGNORECASE)
-# what Chinese asks with; English question words are stop words anyway
+# question words of Chinese; English ones are stop words anyway
 _ASKING = frozenset(
     "多少 是多 少钱 哪里 在哪 是哪 哪儿 哪个 哪家 哪些 是谁 怎么 么样 怎样 如何 请问 一下 是什 为什 有什 么时 几点 "
     "告诉 诉我".split()
@@ -77,8 +77,8 @@ _READ = 20_000  # characters at either end of a message in which code blocks are
 class Query:
     """`text` is embedded, `terms` are looked up. `is_personal`: it speaks of the user, so memory is likely wanted.
     `periods`: the time that it asks about; `form`: of the message; `tokens`: about how many it has.
-    `is_about_questions`: it asks for what the user asked before; `is_about_memory`: for what is known of the user, or
-    what the conversations were about; `is_about_answers`: for an earlier answer of the assistant."""
+    `is_about_questions`: it asks for earlier questions of the user; `is_about_memory`: for facts about the user, or
+    for topics of earlier conversations; `is_about_answers`: for an earlier answer of the assistant."""
 
     text: str
     terms: tuple[str, ...]
@@ -92,23 +92,23 @@ class Query:
 
     @property
     def is_self_contained(self) -> bool:
-        """True if it speaks of nothing that was before, and of nobody's own."""
+        """True if it refers neither to the user nor to earlier messages."""
         return not (self.form.has_self or self.form.refers_back)
 
 
 def make_query(message: str, context: str, now: float, offset: float = 0) -> Query:
-    """The query of a turn that is said `now` (seconds since 1970) in a zone so many seconds east of UTC; an empty one
-    if there is nothing to look for."""
-    text = _short(message)
+    """The query of a message that is sent `now` (seconds since 1970); empty if there is nothing to search for.
+    `offset`: of the time zone, in seconds east of UTC."""
+    text = _shorten(message)
     if _PLEASANTRY.fullmatch(text):
         return Query("", ())
     form = read_form(message)
     if form.reaction == 1:
         return Query("", ())
     words = [term for term in terms(text) if term not in _ASKING]
-    spoken_of = periods(text, now, offset)
-    if context and _follows(text, words):
-        before = _short(context)
+    named_periods = periods(text, now, offset)
+    if context and _needs_context(text, words):
+        before = _shorten(context)
         text = f"{before}\n{text}"
         words, form = words + terms(before), read_form(text)
     is_personal = _PERSONAL.search(text) is not None
@@ -118,7 +118,7 @@ def make_query(message: str, context: str, now: float, offset: float = 0) -> Que
         text,
         tuple(words),
         is_personal,
-        spoken_of,
+        named_periods,
         form,
         tokens,
         is_about_questions,
@@ -127,12 +127,12 @@ def make_query(message: str, context: str, now: float, offset: float = 0) -> Que
     )
 
 
-def _follows(text: str, words: Sequence[str]) -> bool:
+def _needs_context(text: str, words: Sequence[str]) -> bool:
     """True for a message that needs the one before it to make sense."""
     return len(words) < _FEW_TERMS or (len(text) <= _SHORT_MESSAGE and _DEPENDENT.search(text) is not None)
 
 
-def _short(message: str) -> str:
+def _shorten(message: str) -> str:
     if len(message) > 2 * _READ:
         message = message[:_READ] + "\n" + message[-_READ:]
     if "```" in message:

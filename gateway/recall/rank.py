@@ -1,9 +1,9 @@
-"""From scores of single memories to an order. Pure: arrays in, arrays out.
+"""Scores and ranks the rows of a working set. Pure: arrays in, arrays out.
 
-The method, in the order of its steps: BM25 (words, and pairs of words that stand side by side) and cosine, each
-standardised over the whole set and added (fusing ranks would throw the gaps between scores away); what the stretch of
-conversation round a memory says of the query's words, all together; the memory's neighbours, and the best of its
-stretch; then a memory pays for its length. Long answers stand alone, since they are neighbours of everything.
+The steps, in order: BM25 (words, and pairs of adjacent words) and cosine, each standardised over the whole set and
+added (rank fusion would discard the gaps between scores); BM25 of the segment of conversation (`stretch`) round the
+memory; the scores of the memory's neighbours, and of the best one in its segment; a penalty for length. Long answers
+get a penalty instead of a neighbours' bonus, since they match everything near them.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,31 @@ from numpy.typing import NDArray
 from gateway.store.scale import Scale
 from gateway.turn import SCORE_PARTS
 
-__all__ = ["Found", "Posting", "RankWeights", "Ranked", "Scores", "SetArrays", "bm25", "rank", "relativity", "score"]
+__all__ = [
+    "Posting",
+    "RankWeights",
+    "Ranked",
+    "RawScores",
+    "Scores",
+    "SetArrays",
+    "bm25",
+    "rank",
+    "relativity",
+    "score",
+]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
 _K1 = 1.2  # Robertson & Zaragoza 2009, the usual value
-_B = 0.9  # above the usual 0.75: what is remembered is short, and a long text is rarely to the point
+_B = 0.9  # above the usual 0.75: memories are short, and a long text is rarely to the point
 _RARITY = 1.5  # power of the inverse frequency: in one person's memory the rare word decides
 _NOTHING, _SAID, _MEANT = 3.4, 5.6, 4.4  # see `relativity`
-_USUAL_MEANING = 0.3  # of memories that share the query's words, where no vector tells
-# Most rows share no word with a query. Were all of them counted, the same match would weigh more the larger the memory.
+_USUAL_MEANING = 0.3  # usual cosine, on the scale, of memories that share the query's words; used without a vector
+# Most rows share no word with a query. If all of them counted, the same match would weigh more in a larger memory.
 _BEST_ROWS, _BEST_STRETCHES = 600, 120
-_CLEARLY = 0.01  # by which what corrects a memory stands before it
+_CLEARLY = 0.01  # by which a correction scores higher than the row that it corrects
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,9 @@ class SetArrays:
     """The columns of a working set that ranking needs; all of length n.
 
     `price` is ln(tokens / 30). `from_user` is 1 for the user's own words, else 0. `before` and `after` are row numbers
-    of the neighbours within the session, -1 where there is none. `is_long` marks what belongs to a long answer.
-    `stretch` numbers the stretches of conversation. `dated` is 1 for what was said in the time that is asked about
-    (None: none is). `doubt` is 1 for what reads like an instruction to a model, else 0.
+    of the neighbours within the session, -1 where there is none. `is_long` marks rows of a long answer. `stretch`
+    numbers the segments of conversation. `dated` is 1 for rows of the period that the query names (None: it names
+    none). `doubt` is 1 for a text that reads like an instruction to a model, else 0.
     `outranks` holds pairs of rows, of shape (m, 2): the first corrects the second. `conclusions` too: the first was
     concluded from the second, and is never before all that it was concluded from.
     """
@@ -78,9 +89,9 @@ Posting = tuple[Ints, Floats]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a query's words and vector give: BM25 of words and of pairs by row, of words by stretch; cosine by row.
-    `most`: what all words together could give a row."""
+class RawScores:
+    """Raw scores of a query: BM25 of words and of pairs by row, of words by segment; cosine by row. `most`: the highest
+    BM25 of words that a row could reach."""
 
     words: Floats
     pairs: Floats
@@ -89,12 +100,12 @@ class Found:
     most: float = 0.0
 
 
-def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, held: int) -> tuple[Floats, float]:
-    """BM25 of each row, and the most that any could reach. `held`: how many rows count for the inverse frequencies."""
+def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, row_count: int) -> tuple[Floats, float]:
+    """BM25 of each row, and the most that any could reach. `row_count`: of rows for the inverse frequencies."""
     if not postings:
         return np.zeros(len(lengths), np.float32), 0.0
-    frequencies = [min(len(rows), held) for rows, _ in postings]
-    rarities = np.log(1 + (held - np.asarray(frequencies) + 0.5) / (np.asarray(frequencies) + 0.5)) ** _RARITY
+    frequencies = [min(len(rows), row_count) for rows, _ in postings]
+    rarities = np.log(1 + (row_count - np.asarray(frequencies) + 0.5) / (np.asarray(frequencies) + 0.5)) ** _RARITY
     worths = (rarities * (_K1 + 1)).astype(np.float32)
     rows = np.concatenate([rows for rows, _ in postings])
     counts = np.concatenate([counts for _, counts in postings])
@@ -107,16 +118,17 @@ def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, he
 def relativity(words: Floats, most: float, cosine: Floats | None, scale: Scale) -> Floats:
     """Relevance, 0–1: from 0.45 on a person would say "relevant".
 
-    Logistic regression on the share of what the query's words could score at most, and on where the cosine lies on the
-    embedder's scale (0: unrelated, 1: as a question and its answer). Fitted to turns that answer a question against
-    turns that do not and against questions that nothing said answers, in English and Chinese, sets weighing alike.
+    Logistic regression on the BM25 score of the query's words as a share of the highest possible one, and on the cosine
+    on the embedder's scale (0: unrelated, 1: as a question and its answer). Fitted to turns that answer a question
+    against turns that do not and against questions that no turn answers, in English and Chinese, with equal weight for
+    each set.
     """
-    said = np.sqrt(np.clip(words / most, 0, 1)) if most > 0 else np.zeros_like(words)
+    share = np.sqrt(np.clip(words / most, 0, 1)) if most > 0 else np.zeros_like(words)
     if cosine is None:
         meaning: Floats | float = _USUAL_MEANING
     else:
         meaning = scale.place(cosine)
-    return np.asarray(1 / (1 + np.exp(_NOTHING - _SAID * said - _MEANT * meaning)), np.float32)
+    return np.asarray(1 / (1 + np.exp(_NOTHING - _SAID * share - _MEANT * meaning)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,40 +163,42 @@ class Scores:
         return Ranked(rows, self.totals[rows].astype(np.float32), parts)
 
 
-def rank(arrays: SetArrays, found: Found, weights: RankWeights, limit: int) -> Ranked:
+def rank(arrays: SetArrays, raw: RawScores, weights: RankWeights, limit: int) -> Ranked:
     """The best `limit` allowed rows."""
     if not arrays.allowed.any():
         return Ranked(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, len(SCORE_PARTS)), np.float32))
-    scores = score(arrays, found, weights)
+    scores = score(arrays, raw, weights)
     return scores.ranked(scores.best(limit))
 
 
-def score(arrays: SetArrays, found: Found, weights: RankWeights) -> Scores:
+def score(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> Scores:
     """Scores of all rows; at least one must be allowed."""
     count = int(arrays.allowed.sum())
-    words = _standardised(found.words + np.float32(weights.pair) * found.pairs, arrays.allowed, count, _BEST_ROWS)
+    words = _standardise(raw.words + np.float32(weights.pair) * raw.pairs, arrays.allowed, count, _BEST_ROWS)
     meaning = np.zeros_like(words)
-    if found.cosine is not None:
-        meaning = np.float32(weights.cosine) * _standardised(found.cosine, arrays.allowed, count)
-    deviation = float(_highest(found.stretches, _BEST_STRETCHES).std()) or 1.0
-    by_stretch = np.float32(weights.stretch_words / deviation) * (found.stretches - found.stretches.mean())
+    if raw.cosine is not None:
+        meaning = np.float32(weights.cosine) * _standardise(raw.cosine, arrays.allowed, count)
+    deviation = float(_highest(raw.stretches, _BEST_STRETCHES).std()) or 1.0
+    by_stretch = np.float32(weights.stretch_words / deviation) * (raw.stretches - raw.stretches.mean())
     stretch = by_stretch[arrays.stretch]
     alone = words + meaning + stretch
     joined = _with_neighbours(alone, arrays, weights)
     best_of_stretch = np.float32(weights.stretch_best) * _best_of_stretch(joined, arrays)
-    own = np.float32(weights.from_user) * arrays.from_user
+    from_user = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
     doubt = np.float32(-weights.doubt) * arrays.doubt
     date = np.zeros_like(doubt) if arrays.dated is None else np.float32(weights.date) * arrays.dated
-    scores = joined + best_of_stretch + own + length + doubt + date
+    scores = joined + best_of_stretch + from_user + length + doubt + date
     scores[~arrays.allowed] = -np.inf
-    _put_before(scores, arrays)
-    _put_back(scores, arrays)
-    return Scores(scores, (words, meaning, stretch, joined - alone, best_of_stretch, own, length, doubt, date), count)
+    _raise_corrections(scores, arrays)
+    _lower_conclusions(scores, arrays)
+    return Scores(
+        scores, (words, meaning, stretch, joined - alone, best_of_stretch, from_user, length, doubt, date), count
+    )
 
 
-def _put_before(scores: Floats, arrays: SetArrays) -> None:
-    """Corrections before what they correct, where that is found."""
+def _raise_corrections(scores: Floats, arrays: SetArrays) -> None:
+    """Score each correction above the row that it corrects, where both are allowed."""
     if arrays.outranks is None or not len(arrays.outranks):
         return
     correction, corrected = arrays.outranks.T
@@ -192,19 +206,19 @@ def _put_before(scores: Floats, arrays: SetArrays) -> None:
     np.maximum.at(scores, correction, needed)
 
 
-def _put_back(scores: Floats, arrays: SetArrays) -> None:
-    """Conclusions behind the best of what they were concluded from."""
+def _lower_conclusions(scores: Floats, arrays: SetArrays) -> None:
+    """Score each conclusion below the best of its premises."""
     if arrays.conclusions is None or not len(arrays.conclusions):
         return
-    concluded, said = arrays.conclusions.T
+    conclusion, premise = arrays.conclusions.T
     best = np.full(len(scores), -np.inf, np.float32)
-    np.maximum.at(best, concluded, np.where(arrays.allowed[said], scores[said], np.float32(-np.inf)))
+    np.maximum.at(best, conclusion, np.where(arrays.allowed[premise], scores[premise], np.float32(-np.inf)))
     behind = np.isfinite(best) & arrays.allowed
     scores[behind] = np.minimum(scores[behind], best[behind] - np.float32(_CLEARLY))
 
 
-def _standardised(values: Floats, allowed: Bools, count: int, best: int | None = None) -> Floats:
-    """Values less their mean, in standard deviations; `best`: mean and deviation of so many of the highest."""
+def _standardise(values: Floats, allowed: Bools, count: int, best: int | None = None) -> Floats:
+    """Standard scores of values; `best`: with mean and deviation of this many of the highest."""
     chosen = values if count == len(values) else values[allowed]
     chosen = chosen if best is None else _highest(chosen, best)
     deviation = float(chosen.std())
@@ -214,16 +228,16 @@ def _standardised(values: Floats, allowed: Bools, count: int, best: int | None =
 
 
 def _highest(values: Floats, count: int) -> Floats:
-    """At most so many of the highest values, in no order."""
+    """At most `count` of the highest values, in no order."""
     return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]
 
 
 def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) -> Floats:
     takes_part = arrays.allowed & ~arrays.is_long
-    given = np.append(np.where(takes_part, scores, np.float32(0)), np.float32(0))  # row -1: nobody
+    shares = np.append(np.where(takes_part, scores, np.float32(0)), np.float32(0))  # row -1: no neighbour
     before, after = np.append(arrays.before, np.int32(-1)), np.append(arrays.after, np.int32(-1))
-    gained = np.float32(weights.neighbour) * (given[arrays.before] + given[arrays.after])
-    gained += np.float32(weights.second_neighbour) * (given[before[arrays.before]] + given[after[arrays.after]])
+    gained = np.float32(weights.neighbour) * (shares[arrays.before] + shares[arrays.after])
+    gained += np.float32(weights.second_neighbour) * (shares[before[arrays.before]] + shares[after[arrays.after]])
     return np.asarray(scores + np.where(takes_part, gained, np.float32(-weights.alone_penalty)), np.float32)
 
 

@@ -1,6 +1,6 @@
-"""Recall: from a turn to the memories that belong to it, under a deadline. Never raises, tells what it did.
+"""Recall: finds the memories for a turn, under a deadline. Never raises; the result carries a status and a reason.
 
-Vectors are the part that may fail or be late: then words alone are searched and the result is `partial`.
+If the query's vector fails or is late, the search is lexical only and the result is `partial`.
 """
 
 import asyncio
@@ -40,22 +40,24 @@ if TYPE_CHECKING:
 __all__ = ["Recall"]
 
 AwaitFirst = Callable[[Sequence[Scope]], Awaitable[None]]
-"""Waits for the first memories of scopes while they are on their way."""
+"""Waits for the first memories of scopes while these are being written."""
 
 _log = logging.getLogger("gateway.recall")
 
-_SEARCH_DEADLINE = 6.0  # seconds for those who ask for memories and nothing else
+_SEARCH_DEADLINE = 6.0  # seconds for requests that are nothing but a search
 _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _TOOLS = frozenset(("tools", "functions"))  # fields of a body: without any there is no tool loop
 _STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
 _CLEARLY_NOT = 0.005  # need below which a request is not embedded
-_SPARE = 64  # candidates more, for those that are too long for what is left of the budget
+_SPARE = 64  # additional candidates, since some may be too long for the rest of the budget
 
 
 class Recall:
-    """`ready` is called when store, embedder and tokenizer are loaded; who comes before waits for that as `startup`
-    says, and then every answer is `degraded`."""
+    """Searches the working sets for turns and searches.
+
+    `ready` is called when store, embedder and tokenizer are loaded; earlier requests wait for that as `startup` says,
+    and then get the status `degraded`."""
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Recall:
         self._sets = sets
 
     async def recall(self, turn: Turn) -> Recalled:
-        """What is known for this turn, best first. A step of a tool loop gets what its turn got."""
+        """The memories for this turn, best first. A step of a tool loop gets the result of its turn."""
         if turn.identity is None or not turn.mode.reads:
             return Recalled(MemoryStatus.OFF)
         await self._startup.wait()
@@ -92,13 +94,15 @@ class Recall:
         query = self._query(turn.ask.query, turn.ask.context, now)
         if query is None:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
-        wanted = self._limited(turn)
-        if not query.text and (self._sets is None or not wanted.profile):
+        request = self._complete_request(turn)
+        if not query.text and (self._sets is None or not request.profile):
             return Recalled(MemoryStatus.MISS, reason="no_query")
         began = time.perf_counter()
-        recalled = await self._bounded(turn.identity.reads, query, wanted, self._deadline(turn.identity.reads))
+        recalled = await self._search_within_deadline(
+            turn.identity.reads, query, request, self._deadline(turn.identity.reads)
+        )
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
-        if turn.wanted.min_relativity is None and not wanted.selectivity:
+        if turn.wanted.min_relativity is None and not request.selectivity:
             recalled = without_noise(recalled, is_personal=query.is_personal)
         if recalled.profile and recalled.status is MemoryStatus.MISS:
             recalled = replace(recalled, status=MemoryStatus.HIT)
@@ -107,15 +111,15 @@ class Recall:
         return recalled
 
     async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
-        """The same search for those who ask for memories themselves. `context` is what was said before."""
+        """The same search for requests that are nothing but a search. `context`: the messages before."""
         await self._startup.wait()
         query = self._query(text, context, wanted.now or time.time())
         if query is None:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
-        return await self._bounded(scopes, query, wanted, _SEARCH_DEADLINE)
+        return await self._search_within_deadline(scopes, query, wanted, _SEARCH_DEADLINE)
 
     def _query(self, text: str, context: str, now: float) -> Query | None:
-        """See `make_query`; None where that fails: no chat fails for the sake of memory."""
+        """See `make_query`; None where that fails, since a fault of the memory must not fail a chat."""
         try:
             return make_query(text, context, now, zone_offset(self._zone, now))
         except Exception:  # noqa: BLE001 — any fault; it is logged whole
@@ -128,36 +132,36 @@ class Recall:
         is_warm = self._sets is None or all(map(self._sets.has, scopes))
         return (config.deadline_ms if is_warm else max(config.deadline_ms, config.cold_deadline_ms)) / 1000
 
-    def _limited(self, turn: Turn) -> Wanted:
-        """What a turn wants, with the configuration's numbers where it has none of its own."""
-        wanted = turn.wanted
-        if wanted.text is None:
+    def _complete_request(self, turn: Turn) -> Wanted:
+        """The limits of a turn's search, completed from the configuration."""
+        request = turn.wanted
+        if request.text is None:
             budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-            wanted = replace(wanted, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
-        if wanted.min_relativity is None:  # else they ask for memories, whether or not the request needs any
+            request = replace(request, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
+        if request.min_relativity is None:  # else the client asks for memories, whether or not the request needs any
             selectivity = self._config.selectivity if turn.selectivity is None else turn.selectivity
-            wanted = replace(wanted, min_relativity=self._config.min_relativity, selectivity=selectivity)
+            request = replace(request, min_relativity=self._config.min_relativity, selectivity=selectivity)
         is_ours = turn.dialect.layout is None
-        return replace(wanted, profile=self._config.profile_budget > 0 and is_ours, is_mixed=is_ours)
+        return replace(request, profile=self._config.profile_budget > 0 and is_ours, is_mixed=is_ours)
 
     async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""
         await self._startup.wait()
         if self._sets is None:
             raise self._startup.error()
-        asked = make_query(query, "", time.time())
+        parsed = make_query(query, "", time.time())
         try:
             vectors = await self._embedders.current.embed_documents([query, *texts])
         except EmbedFailed as error:
             raise MemoryUnavailable(f"the embedder does not answer now ({error}); try again") from error
-        return await self._sets.run(lambda: _relevance(asked, texts, vectors, self._embedders.current.scale))
+        return await self._sets.run(lambda: _rank_texts(parsed, texts, vectors, self._embedders.current.scale))
 
     def forget_steps(self, scopes: Collection[str]) -> None:
-        """Something of these scopes was changed or deleted: no tool loop goes on with what it recalled before."""
+        """Drop the results kept for tool loops, since memories of these scopes were changed or deleted."""
         self._steps.clear()
 
     async def conversation(self, identity: Identity, limit: int) -> list[dict[str, str]]:
-        """The newest messages of a conversation as chat messages, oldest first; none if memory cannot tell now."""
+        """The newest messages of a conversation as chat messages, oldest first; none if memory is unavailable."""
         if self._sets is None:
             return []
         try:
@@ -165,19 +169,23 @@ class Recall:
                 records: list[Record] = []
                 for scope in dict.fromkeys([*identity.writes, *identity.reads]):
                     working_set = await self._sets.whole(scope)
-                    records = await self._sets.run(lambda held=working_set: held.latest(identity.session_id, limit))  # type: ignore[misc]  # mypy cannot infer it
+                    records = await self._sets.run(
+                        lambda loaded=working_set: loaded.latest(identity.session_id, limit)  # type: ignore[misc]  # mypy cannot infer it
+                    )
                     if records:
                         break
         except (TimeoutError, StoreFailed):
             return []
         return _messages(records)[-limit:]
 
-    async def _bounded(self, scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float) -> Recalled:
+    async def _search_within_deadline(
+        self, scopes: Sequence[Scope], query: Query, request: Wanted, deadline: float
+    ) -> Recalled:
         if self._sets is None:
             return Recalled(MemoryStatus.DEGRADED, reason=self._startup.reason)
         try:
             async with asyncio.timeout(deadline):
-                return await self._search(self._sets, scopes, query, wanted, deadline)
+                return await self._search(self._sets, scopes, query, request, deadline)
         except TimeoutError:
             return Recalled(MemoryStatus.DEGRADED, reason="deadline")
         except StoreFailed as error:
@@ -188,40 +196,42 @@ class Recall:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
 
     async def _search(
-        self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, wanted: Wanted, deadline: float
+        self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, request: Wanted, deadline: float
     ) -> Recalled:
-        load = sets.archived if wanted.is_archived else sets.for_recall
+        load = sets.archived if request.is_archived else sets.for_recall
         loads = [asyncio.ensure_future(load(scope)) for scope in scopes]
-        if wanted.profile and not query.text:  # a greeting asks for nothing, but is answered as the user wishes
-            held = await asyncio.gather(*loads)
-            return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: profile_of(held)))
-        if wanted.selectivity and query.is_self_contained:
-            held = await asyncio.gather(*loads)
-            selected = await self._without_vector(sets, scopes, held, query, wanted)
+        if request.profile and not query.text:  # a greeting needs no memories, but an answer in the user's style
+            handles = await asyncio.gather(*loads)
+            return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: profile_of(handles)))
+        if request.selectivity and query.is_self_contained:
+            handles = await asyncio.gather(*loads)
+            selected = await self._without_vector(sets, scopes, handles, query, request)
             if selected is not None:
                 return selected
-        current = await self._meant(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
-        held = await asyncio.gather(*loads)
-        meant = {self._embedders.current.name: current}
-        for name in {one.embedder for one in held} - meant.keys():
-            meant[name] = await self._meant(self._embedders.named(name), query.text, deadline * _SHARE_FOR_VECTOR)
+        current = await self._embed_query(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
+        handles = await asyncio.gather(*loads)
+        meanings = {self._embedders.current.name: current}
+        for name in {handle.embedder for handle in handles} - meanings.keys():
+            embedder = self._embedders.named(name)
+            meanings[name] = await self._embed_query(embedder, query.text, deadline * _SHARE_FOR_VECTOR)
         loaded = [
-            (scope, await around(one, query, meant[one.embedder])) for scope, one in zip(scopes, held, strict=True)
+            (scope, await around(handle, query, meanings[handle.embedder]))
+            for scope, handle in zip(scopes, handles, strict=True)
         ]
 
         def job() -> Recalled:
-            profile = profile_of(held) if wanted.profile else ()
-            if wanted.selectivity:
-                return replace(select_memories(loaded, query, meant, wanted), profile=profile)
-            found = find_memories(loaded, query, meant, wanted)
-            return Recalled(MemoryStatus.HIT if found else MemoryStatus.MISS, found, profile=profile)
+            profile = profile_of(handles) if request.profile else ()
+            if request.selectivity:
+                return replace(select_memories(loaded, query, meanings, request), profile=profile)
+            memories = find_memories(loaded, query, meanings, request)
+            return Recalled(MemoryStatus.HIT if memories else MemoryStatus.MISS, memories, profile=profile)
 
         is_profile_new = len(loaded) > 1 or not all(working_set.has_profile for _, working_set in loaded)
-        if wanted.allows or (wanted.profile and is_profile_new):  # asked of each row; wishes to be compared
+        if request.allows or (request.profile and is_profile_new):  # filters read each row; preferences are compared
             recalled = await sets.run(job)
         else:
             recalled = await sets.search(job, [working_set for _, working_set in loaded])
-        if any(meant[working_set.embedder] is None for _, working_set in loaded):
+        if any(meanings[working_set.embedder] is None for _, working_set in loaded):
             return replace(recalled, status=MemoryStatus.PARTIAL, reason="embedder")
         return recalled
 
@@ -229,21 +239,23 @@ class Recall:
         self,
         sets: "WorkingSets",
         scopes: Sequence[Scope],
-        held: "Sequence[WorkingSet | LargeScope]",
+        handles: "Sequence[WorkingSet | LargeScope]",
         query: Query,
-        wanted: Wanted,
+        request: Wanted,
     ) -> Recalled | None:
-        """The result for a request that by its form and its words clearly needs no memory, so that it costs no vector;
-        None if it may need some."""
+        """The result for a request that clearly needs no memory by its form and its words, which saves embedding it;
+        None if it may need memory."""
         from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
 
-        loaded = [(scope, one) for scope, one in zip(scopes, held, strict=True) if not isinstance(one, LargeScope)]
-        if len(loaded) < len(held):
+        loaded = [
+            (scope, handle) for scope, handle in zip(scopes, handles, strict=True) if not isinstance(handle, LargeScope)
+        ]
+        if len(loaded) < len(handles):
             return None
         nothing: dict[str, Meaning | None] = {}
 
         def job() -> Recalled | None:
-            selected = select_memories(loaded, query, nothing, wanted)
+            selected = select_memories(loaded, query, nothing, request)
             if selected.need is None or selected.need.probability > _CLEARLY_NOT:
                 return None
             return replace(
@@ -252,12 +264,12 @@ class Recall:
                 reason="not_needed",
                 memories=(),
                 passed_over=(*selected.memories, *selected.passed_over),
-                profile=profile_of(held) if wanted.profile else (),
+                profile=profile_of(handles) if request.profile else (),
             )
 
         return await sets.search(job, [working_set for _, working_set in loaded])
 
-    async def _meant(self, embedder: Embedder | None, text: str, timeout: float) -> "Meaning | None":
+    async def _embed_query(self, embedder: Embedder | None, text: str, timeout: float) -> "Meaning | None":
         if embedder is None:
             return None
         try:
@@ -274,7 +286,7 @@ class Recall:
             self._steps.popitem(last=False)
 
 
-def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:
+def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
@@ -289,7 +301,7 @@ def _relevance(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Sc
 
 
 def _messages(records: Sequence[Record]) -> list[dict[str, str]]:
-    """Records of one conversation, in order, as messages; the pieces of one message are one again."""
+    """Records of one conversation, in order, as messages; the chunks of a message are joined."""
     messages: list[dict[str, str]] = []
     for record in records:
         if record.source not in ("user", "assistant"):

@@ -1,4 +1,4 @@
-"""Relevance of rows to a query, and which rows say nothing that a query does not say itself. Pure."""
+"""Relevance of rows to a query, and rows that add nothing to the query. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.recall.columns import Columns
-from gateway.recall.rank import Found, Posting, SetArrays, bm25, relativity
+from gateway.recall.rank import Posting, RawScores, SetArrays, bm25, relativity
 from gateway.recall.signals import Evidence, form_feature
 from gateway.recall.term_index import TermIndex
 from gateway.store.scale import Scale
@@ -36,7 +36,7 @@ _SHORT_ANSWER = 40  # tokens of an answer that says no more than that it does no
 
 
 class Coverage(NamedTuple):
-    """What rows have of a query's distinct terms; arrays of length n. See `Evidence`."""
+    """The matches of rows with a query's distinct terms; arrays of length n. See `Evidence`."""
 
     terms: int
     matched: Floats
@@ -44,22 +44,22 @@ class Coverage(NamedTuple):
     opens: NDArray[np.bool_]
 
 
-def relevance_of(rows: NDArray[np.int32], found: Found, scale: Scale, dated: Floats | None) -> Floats:
-    """0 to 1 for each row; half way to 1 where it was said in the time that is asked about."""
-    relevance = relativity(found.words[rows], found.most, None if found.cosine is None else found.cosine[rows], scale)
+def relevance_of(rows: NDArray[np.int32], raw: RawScores, scale: Scale, dated: Floats | None) -> Floats:
+    """0 to 1 for each row; raised half way to 1 for rows of the period that the query names."""
+    relevance = relativity(raw.words[rows], raw.most, None if raw.cosine is None else raw.cosine[rows], scale)
     if dated is not None:
         relevance += dated[rows] * (1 - relevance) / 2
     return relevance
 
 
-def measure_evidence(columns: Columns, arrays: SetArrays, found: Found, coverage: Coverage, scale: Scale) -> Evidence:
-    """See `Evidence`; rows that are not allowed have none."""
+def measure_evidence(columns: Columns, arrays: SetArrays, raw: RawScores, coverage: Coverage, scale: Scale) -> Evidence:
+    """See `Evidence`; zeros for rows that are not allowed."""
     allowed, cosine = arrays.allowed, None
-    if found.cosine is not None:
-        cosine = np.where(allowed, scale.place(found.cosine), np.float32(0))
-    share = np.sqrt(np.clip(found.words / found.most, 0, 1)) if found.most > 0 else np.zeros_like(found.words)
+    if raw.cosine is not None:
+        cosine = np.where(allowed, scale.place(raw.cosine), np.float32(0))
+    share = np.sqrt(np.clip(raw.words / raw.most, 0, 1)) if raw.most > 0 else np.zeros_like(raw.words)
     return Evidence(
-        relevance=allowed * relevance_of(np.arange(len(allowed), dtype=np.int32), found, scale, arrays.dated),
+        relevance=allowed * relevance_of(np.arange(len(allowed), dtype=np.int32), raw, scale, arrays.dated),
         words_share=allowed * share,
         cosine=cosine,
         forms=columns["form"],
@@ -73,8 +73,8 @@ def measure_evidence(columns: Columns, arrays: SetArrays, found: Found, coverage
 
 
 def lift(relevance: Floats, rows: NDArray[np.int32], outranks: NDArray[np.int32] | None) -> Floats:
-    """A correction is at least as relevant as what it corrects. Shapes (n,), (n,) and (m, 2): the first of a pair
-    stands before the second."""
+    """Make each correction at least as relevant as the row that it corrects. Shapes (n,), (n,) and (m, 2): the first of
+    a pair ranks before the second."""
     if outranks is None or not len(outranks):
         return relevance
     place = {row: index for index, row in enumerate(rows.tolist())}
@@ -112,7 +112,7 @@ def is_superfluous(columns: Columns, coverage: Coverage, *, keeps_questions: boo
 
 
 def is_stated(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) -> bool:
-    """True if a short statement of the user has all terms of a query: it is about what was told."""
+    """True if a short statement of the user has all terms of a query: the query is about that statement."""
     if coverage.terms < _TERMS_OF_A_SUBJECT:
         return False
     is_short = columns["tokens"] <= _SHORT_STATEMENT
@@ -122,8 +122,8 @@ def is_stated(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) 
 
 
 def score_stretches(words: Sequence[Posting], stretch: NDArray[np.int32], lengths: Floats) -> Floats:
-    """BM25 of each stretch of conversation, as if it were one text. `stretch`: the number of each row's; `lengths`: the
-    terms of each."""
+    """BM25 of each stretch of conversation, as if it were one text. `stretch`: the segment number of each row;
+    `lengths`: the number of terms of each segment."""
     postings: list[Posting] = []
     for rows, counts in words:
         by_stretch = np.bincount(stretch[rows], counts, len(lengths))

@@ -1,4 +1,4 @@
-"""Searches in loaded sets: what is found in them, and what of it goes into a prompt."""
+"""Searches loaded working sets, and selects the memories that go into a prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,19 +26,19 @@ __all__ = [
     "without_noise",
 ]
 
-_KEPT_ANYWAY = 3  # texts that pass the second floor in any case: MemOS' users judge by it
-_UNFLOORED = ("tool", "skill")  # groups that relevance does not cut
-_RELEVANT = 0.3  # relevance below which a memory is there by chance
-_DOUBTFUL = 0.45  # below it the best memory may be there by chance
+_KEPT_ANYWAY = 3  # texts that pass the second threshold in any case: MemOS' users judge by it
+_UNFILTERED = ("tool", "skill")  # groups without a relevance threshold
+_RELEVANT = 0.3  # relevance below which a memory matches by chance
+_DOUBTFUL = 0.45  # below it the best memory may match by chance
 _PERSONAL_DIVISOR = 3.0  # so much lower is that for a question about the user
 CANDIDATES = 144  # rows that are considered for a prompt
 _SHOWN = 20  # candidates that are not injected, and explained
-_FEW = 4  # memories that go in on doubt
+_FEW = 4  # memories that are injected where the best is doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A query's vector, and what cosines with it mean."""
+    """A query's vector, and the scale of its embedder's cosines."""
 
     vector: "Vectors | None"
     scale: Scale
@@ -47,18 +47,19 @@ class Meaning:
 UNKNOWN_MEANING: Final = Meaning(None, Scale(unrelated=0, related=1))
 
 
-async def around(held: "WorkingSet | LargeScope", query: Query, meaning: Meaning | None) -> "WorkingSet":
+async def around(handle: "WorkingSet | LargeScope", query: Query, meaning: Meaning | None) -> "WorkingSet":
+    """The working set to search: of a large scope the candidates only. Raises StoreFailed."""
     from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
 
-    if isinstance(held, LargeScope):
-        return await held.around(query.terms, (meaning or UNKNOWN_MEANING).vector)
-    return held
+    if isinstance(handle, LargeScope):
+        return await handle.around(query.terms, (meaning or UNKNOWN_MEANING).vector)
+    return handle
 
 
 def find_memories(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meant: "Mapping[str, Meaning | None]", wanted: Wanted
+    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meanings: "Mapping[str, Meaning | None]", wanted: Wanted
 ) -> tuple[Memory, ...]:
-    """Preferences, tools and skills, then texts; each group best first over all sets. Runs where the sets say."""
+    """Preferences, tools and skills, then texts; each group best first over all sets. Runs in `WorkingSets.run`."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
 
     weights, floor = RankWeights(), wanted.min_relativity or 0.0
@@ -72,11 +73,11 @@ def find_memories(
     for group, limit in groups:
         if limit <= 0:
             continue
-        found: list[Memory] = []
+        memories: list[Memory] = []
         for scope, working_set in loaded:
             allows = wanted.allows.get(scope.value)
-            meaning = meant.get(working_set.embedder) or UNKNOWN_MEANING
-            found += working_set.search(
+            meaning = meanings.get(working_set.embedder) or UNKNOWN_MEANING
+            memories += working_set.search(
                 query.terms,
                 meaning.vector,
                 limit,
@@ -87,19 +88,19 @@ def find_memories(
                 periods=query.periods,
             )
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
-            found.sort(key=lambda memory: -memory.relativity)
-        is_kept = partial(_passes, floor=floor, group=group, keeps_standing=wanted.keeps_standing)
-        found = [memory for memory in found if is_kept(memory)][:limit]
+            memories.sort(key=lambda memory: -memory.relativity)
+        passes = partial(_passes, floor=floor, group=group, keeps_standing=wanted.keeps_standing)
+        memories = [memory for memory in memories if passes(memory)][:limit]
         if group in ("text", "chat") and wanted.threshold:
-            found = _over_threshold(found, wanted.threshold)
-        chosen += found
+            memories = _over_threshold(memories, wanted.threshold)
+        chosen += memories
     return tuple(chosen)
 
 
 def select_memories(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meant: "Mapping[str, Meaning | None]", wanted: Wanted
+    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meanings: "Mapping[str, Meaning | None]", wanted: Wanted
 ) -> Recalled:
-    """What is worth its tokens in the prompt of a request. Runs where the sets say."""
+    """The memories worth their tokens in the prompt of a request. Runs in `WorkingSets.run`."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
     from gateway.recall.selection import select, thresholds  # noqa: PLC0415
 
@@ -108,7 +109,7 @@ def select_memories(
     passed_over: list[Memory] = []
     needs: list[Need] = []
     for scope, working_set in loaded:
-        meaning = meant.get(working_set.embedder) or UNKNOWN_MEANING
+        meaning = meanings.get(working_set.embedder) or UNKNOWN_MEANING
         candidates = working_set.candidates(
             query,
             meaning.vector,
@@ -137,42 +138,43 @@ def _reason(need: Need | None, threshold: float) -> str:
 
 
 def _passes(memory: Memory, *, floor: float, group: str, keeps_standing: bool) -> bool:
-    """True for a memory that the floor of relevance lets pass: "I am allergic to peanuts" has hardly a word in common
-    with "What should I not cook?"."""
+    """True for a memory over the relevance threshold, or exempt from it. Standing preferences can be exempt: "I am
+    allergic to peanuts" has hardly a word in common with "What should I not cook?"."""
     is_standing = keeps_standing and group == "preference" and of_profile(memory.record)
-    return memory.relativity >= floor or group in _UNFLOORED or is_standing
+    return memory.relativity >= floor or group in _UNFILTERED or is_standing
 
 
-def profile_of(held: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
-    """The wishes in force in all scopes, then who the user is; what is not held whole cannot tell which those are."""
+def profile_of(handles: "Sequence[WorkingSet | LargeScope]") -> tuple[Memory, ...]:
+    """The standing preferences in force in all scopes, then the facts about the user. Large scopes give none: they are
+    not in RAM as a whole, and which preferences are in force depends on all of them."""
     from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — as above
 
-    found = [memory for one in held if not isinstance(one, LargeScope) for memory in one.profile()]
-    if len(held) < 2:
-        return tuple(found)
-    by_id = {memory.record.id: memory for memory in found}
-    return tuple(by_id[record.id] for record in in_force(memory.record for memory in found))
+    memories = [memory for handle in handles if not isinstance(handle, LargeScope) for memory in handle.profile()]
+    if len(handles) < 2:
+        return tuple(memories)
+    by_id = {memory.record.id: memory for memory in memories}
+    return tuple(by_id[record.id] for record in in_force(memory.record for memory in memories))
 
 
 def without_noise(recalled: Recalled, *, is_personal: bool) -> Recalled:
-    """What is injected without selectivity: all that fits, unless nothing is relevant at all. Neighbours and sessions
-    carry weak memories along with a strong one; without one there is only noise. Where the best is doubtful, the few
-    that pass by themselves are worth their tokens; sooner so where the user asks about themselves."""
+    """The result without selectivity: all memories if the best one is clearly relevant. Else at most four that are
+    relevant on their own, with a lower threshold for questions about the user; a miss if there are none. Neighbours and
+    sessions raise weak memories along with a strong one; without a strong one they are noise."""
     best = max((memory.relativity for memory in recalled.memories), default=1.0)
     if best >= _DOUBTFUL:
         return recalled
     floor = _RELEVANT / _PERSONAL_DIVISOR if is_personal else _RELEVANT
-    kept = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
-    known = {memory.record.id for memory in kept}
-    over = tuple(memory for memory in recalled.memories if memory.record.id not in known)
-    if kept:
-        return replace(recalled, memories=kept, passed_over=over)
-    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=over, profile=recalled.profile)
+    selected = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
+    ids = {memory.record.id for memory in selected}
+    others = tuple(memory for memory in recalled.memories if memory.record.id not in ids)
+    if selected:
+        return replace(recalled, memories=selected, passed_over=others)
+    return Recalled(MemoryStatus.MISS, reason="irrelevant", passed_over=others, profile=recalled.profile)
 
 
 def _over_threshold(memories: Sequence[Memory], threshold: float) -> list[Memory]:
-    """Those over the second floor, or the three most relevant ones if fewer are."""
+    """The memories over the second threshold, at least the three most relevant ones."""
     best = sorted(memories, key=lambda memory: -memory.relativity)
-    kept = {memory.record.id for memory in best[:_KEPT_ANYWAY]}
-    kept |= {memory.record.id for memory in best if memory.relativity >= threshold}
-    return [memory for memory in memories if memory.record.id in kept]
+    ids = {memory.record.id for memory in best[:_KEPT_ANYWAY]}
+    ids |= {memory.record.id for memory in best if memory.relativity >= threshold}
+    return [memory for memory in memories if memory.record.id in ids]

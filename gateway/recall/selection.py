@@ -1,8 +1,8 @@
-"""Which candidates go into a prompt: does the request need memory, and which memories answer it. Pure.
+"""Selects the candidates that go into a prompt: does the request need memory, and which memories answer it. Pure.
 
-`need` is the probability that a request needs memory at all, from its form, its meaning and how it matches the memory;
-below a threshold nothing is injected. Else candidates are injected by falling probability of being part of the answer,
-as long as that is above a floor and they have not taken more tokens than a question usually needs.
+`need` is the probability that a request needs memory at all, from its form, its meaning and its match with the memory;
+below a threshold nothing is injected. Else candidates are injected by descending probability of being part of the
+answer, while that is above a threshold and they have not taken more tokens than a question usually needs.
 """
 
 import math
@@ -47,8 +47,8 @@ _FLOOR_AT_HALF: Final = 0.002
 _SHARE_AT_HALF: Final = 0.02
 _DOUBT_AT_HALF: Final = 0.08
 TOKENS_OF_A_LINE: Final = 6
-"""Of a memory in a block, beside its text."""
-_ALWAYS = 3  # best memories that need not pass a floor: their order is surer than the level of a probability
+"""Tokens of a memory's line in a block, without its text."""
+_ALWAYS = 3  # best memories exempt from the threshold: their order is surer than the level of a probability
 _MAX_LOG_ODDS = 30.0
 _SUBNORMAL = 1e-6
 _STATED_BONUS = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
@@ -63,15 +63,15 @@ _RELEVANT = 0.5  # relevance of a request that surely matches
 _SURELY = 0.999
 _RELEVANCE, _DATE = SIGNALS.index("relevance"), SIGNALS.index("date")
 _SHORT_REQUEST = 40  # tokens
-_PRECEDENCE = np.float32(1.001)  # factor by which a correction is more probable than what it corrects
+_PRECEDENCE = np.float32(1.001)  # factor by which a correction is more probable than the corrected memory
 _SHOWN_PART = 0.05  # log-odds
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """`need`: the probability that a request must reach; `each`: that a memory must; `share`: the same, as a share of
-    the best memory's; `doubt`: the same for a request that certainly needs none, and so much less the surer it does;
-    `tokens`: that memories take before no more are added."""
+    """Minimum probabilities. `need`: of a request's need; `each`: of a memory; `share`: of a memory, as a share of the
+    best one's; `doubt`: of a memory where the request certainly needs none, falling to 0 as the need rises to 1.
+    `tokens`: of the memories after which no more are added."""
 
     need: float
     each: float
@@ -81,8 +81,8 @@ class Thresholds:
 
 
 def thresholds(selectivity: float) -> Thresholds:
-    """Of a selectivity over 0 (whatever may help) to 1 (only what surely does). At 0 nothing is estimated, see
-    `search.find_memories`."""
+    """The thresholds of a selectivity over 0 (inject all memories that may help) to 1 (only those that surely do). At 0
+    nothing is estimated, see `search.find_memories`."""
     above = max(0.0, 2 * selectivity - 1)
     return Thresholds(
         need=min(1.0, 2 * selectivity) * _NEED_AT_HALF + above * (_NEED_AT_ONE - _NEED_AT_HALF),
@@ -94,7 +94,7 @@ def thresholds(selectivity: float) -> Thresholds:
 
 
 class _Order:
-    """A network as arrays."""
+    """The fitted network of the order, as arrays."""
 
     def __init__(self, network: Network) -> None:
         if network.inputs != list(SIGNALS):
@@ -109,8 +109,8 @@ class _Order:
         self._bias = np.float32(network.bias)
 
     def log_odds(self, signals: Floats) -> Floats:
-        known = np.where(np.isnan(signals), self._means, signals)
-        inputs = np.clip((known - self._means) / self._scales, -_CLIPPED, _CLIPPED)
+        values = np.where(np.isnan(signals), self._means, signals)
+        inputs = np.clip((values - self._means) / self._scales, -_CLIPPED, _CLIPPED)
         hidden = np.maximum(inputs @ self._hidden + self._hidden_bias, 0)
         return np.asarray(hidden @ self._output + inputs @ self._linear + self._bias, np.float32)
 
@@ -162,7 +162,7 @@ def form_inputs(query: Query) -> dict[str, float]:
 
 
 def _is_about_answers(query: Query) -> bool:
-    """True for a short question about what was answered before."""
+    """True for a short question about an earlier answer."""
     form = query.form
     return _is_short(query) and form.refers_back > 0 and form.addresses > 0
 
@@ -178,7 +178,7 @@ def _is_short(query: Query) -> bool:
 
 
 def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
-    """How likely a request needs memory, and why."""
+    """The probability that a request needs memory, and its parts."""
     model = POLICY.need_without_probes if match.request is None else POLICY.need
     inputs = need_inputs(query, match, chances)
     parts = {name: model.weights.get(name, 0.0) * value for name, value in inputs.items()}
@@ -189,24 +189,24 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     if query.is_about_memory:
         parts["form about memory"] = _MEMORY_BONUS
     parts["base"] = model.bias
-    shown = ((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART)
-    return Need(_sigmoid(sum(parts.values())), tuple(shown))
+    reported = ((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART)
+    return Need(_sigmoid(sum(parts.values())), tuple(reported))
 
 
 def _with_earlier(need: Need, candidates: Candidates, earlier: float) -> Need:
-    """A request for an earlier answer needs memory as surely as one is asked for and a request that was answered
-    matches; tasks count for nothing else in the need. `earlier`: the probability that an answer is asked for."""
+    """Raise the need of a request for an earlier answer: by the probability that it asks for one (`earlier`), times the
+    relevance of the best matching request that was answered. Tasks do not count elsewhere in the need."""
     if earlier < _LEAST_EARLIER or not len(candidates.answers):
         return need
     match = _sigmoid(float(candidates.signals[candidates.answers[:, 1], _RELEVANCE].max()))
-    known = min(1.0, _EARLIER_NEED_BOOST * earlier) * min(1.0, match / _RELEVANT)
-    probability = min(_SURELY, 1 - (1 - need.probability) * (1 - known))
+    answered = min(1.0, _EARLIER_NEED_BOOST * earlier) * min(1.0, match / _RELEVANT)
+    probability = min(_SURELY, 1 - (1 - need.probability) * (1 - answered))
     gained = _logit(probability) - _logit(min(_SURELY, max(1 - _SURELY, need.probability)))
     return replace(need, probability=probability, parts=(*need.parts, ("earlier answer", gained)))
 
 
 def asks_for_answer(query: Query, match: Match) -> float:
-    """The probability that a request asks for an answer that was given before."""
+    """The probability that a request asks for an earlier answer."""
     model = POLICY.earlier_without_probes if match.request is None else POLICY.earlier
     total = model.bias + sum(model.weights[name] * value for name, value in form_inputs(query).items())
     probability = _sigmoid(total + (0.0 if match.request is None else match.request.earlier))
@@ -233,7 +233,7 @@ def _with_answers(chances: Floats, candidates: Candidates, share: float) -> Floa
 
 
 def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
-    """Corrections are at least as probable as what they correct, and conclusions no more than what they rest on."""
+    """Make corrections at least as probable as the corrected memories, and conclusions less than their premises."""
     if len(candidates.corrections):
         correction, corrected = candidates.corrections.T
         np.maximum.at(chances, correction, np.minimum(chances[corrected] * _PRECEDENCE, 1))
@@ -248,8 +248,8 @@ def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Places of candidates: those to inject, best first, and those that are not worth their tokens; the probability of
-    each candidate; and the need of the request."""
+    """Places of candidates: those to inject, best first, and the others; the probability of each candidate; and the
+    need of the request."""
 
     chosen: Places
     left: Places
@@ -258,14 +258,14 @@ class Selection:
 
 
 def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selection:
-    """What to inject of the candidates of a query."""
-    log_odds = order_log_odds(candidates.signals) + _DATED_BONUS * (candidates.signals[:, _DATE] > 0)
-    chances = probabilities(log_odds)
+    """Select the candidates of a query that are injected."""
+    dated_bonus = np.where(candidates.signals[:, _DATE] > 0, _DATED_BONUS, np.float32(0))
+    chances = probabilities(order_log_odds(candidates.signals) + dated_bonus)
     earlier = asks_for_answer(query, candidates.match)
     chances = _in_precedence(_with_answers(chances, candidates, earlier), candidates)
     need = _with_earlier(estimate_need(query, candidates.match, chances), candidates, earlier)
-    chosen, left = choose(chances, candidates.tokens, need.probability, limits)
-    return Selection(chosen, left, chances, replace(need, threshold=limits.need))
+    chosen, rest = choose(chances, candidates.tokens, need.probability, limits)
+    return Selection(chosen, rest, chances, replace(need, threshold=limits.need))
 
 
 def choose(chances: Floats, tokens: NDArray[np.int32], need: float, limits: Thresholds) -> tuple[Places, Places]:

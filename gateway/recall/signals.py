@@ -1,6 +1,6 @@
-"""What is known of each candidate of a search, as one row of numbers: the input of the learned order. Pure.
+"""The signals of each candidate of a search, as one row of numbers: the input of the learned order. Pure.
 
-All of it comes from arrays that the search has anyway: parts of the score, relevance of the memory and of its
+All of them come from arrays that the search has anyway: parts of the score, relevance of the memory and of its
 neighbours, forms of the texts, worth, lengths and places.
 """
 
@@ -57,7 +57,7 @@ _UNSURE = FEATURES.index("is_unsure")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of each row of a set beside its score; arrays of length n, the number of rows.
+    """The evidence for each row of a set beside its score; arrays of length n, the number of rows.
 
     `relevance`: 0–1. `words_share`: BM25 of the words, as a share of the most. `cosine`: on the embedder's scale, 0
     unrelated, 1 related (None without a vector). `forms`: packed. `matched`: how many of the query's distinct terms a
@@ -173,9 +173,9 @@ def measure_match(
 
 def form_matrix(packed: NDArray[np.int64]) -> Floats:
     """Packed forms as features, shape (n, features); zeros where a form is not known."""
-    known = np.where(packed < 0, 0, packed)
+    forms = np.where(packed < 0, 0, packed)
     shifts = np.arange(len(FEATURES), dtype=np.int64) * FORM_BITS
-    return ((known[:, None] >> shifts) & 15).astype(np.float32) * np.float32(1 / _LEVELS)
+    return ((forms[:, None] >> shifts) & 15).astype(np.float32) * np.float32(1 / _LEVELS)
 
 
 def form_feature(packed: NDArray[np.int64], name: str) -> Floats:
@@ -192,7 +192,7 @@ def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, que
     has_before, has_after = before >= 0, after >= 0
     logits = _logit(evidence.relevance)
     context = _context(logits, rows, before, after)
-    own = form_matrix(evidence.forms[rows])
+    current = form_matrix(evidence.forms[rows])
     earlier = form_matrix(evidence.forms[before]) * has_before[:, None]
     later = form_matrix(evidence.forms[after]) * has_after[:, None]
     cosine = np.zeros(len(logits), np.float32) if evidence.cosine is None else evidence.cosine
@@ -225,8 +225,8 @@ def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, que
         cosine[requests],
     )
     columns = np.stack([np.asarray(column, np.float32) for column in single], axis=1)
-    asked = np.broadcast_to(_query_signals(query, terms), (count, len(_QUERY)))
-    return np.concatenate([ranked.parts, columns, own, earlier[:, _ASKED_PLACES], asked], axis=1)
+    repeated = np.broadcast_to(_query_signals(query, terms), (count, len(_QUERY)))
+    return np.concatenate([ranked.parts, columns, current, earlier[:, _ASKED_PLACES], repeated], axis=1)
 
 
 def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
@@ -239,7 +239,7 @@ def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
 
 
 def _context(logits: Floats, rows: Ints, before: Ints, after: Ints) -> Floats:
-    """The relevance of each row or of its neighbours, whichever is greater."""
+    """The greater of the relevance of each row and of its neighbours, as log-odds."""
     of_neighbours = np.maximum(
         np.where(before >= 0, logits[before], -_LOGIT_LIMIT), np.where(after >= 0, logits[after], -_LOGIT_LIMIT)
     )

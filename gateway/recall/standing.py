@@ -1,4 +1,4 @@
-"""Archives the oldest standing preferences of a scope that has more than can be in force."""
+"""Archives the oldest standing preferences of a scope that has more of them than can be in force."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ _log = logging.getLogger("gateway.recall")
 
 
 class StandingLimit:
-    """Background worker: `note` what was stored; scopes in RAM with too many standing preferences are trimmed."""
+    """Background worker that trims the standing preferences of scopes in RAM; `note` tells it of stored rows."""
 
     def __init__(self, library: Library, sets: "WorkingSets") -> None:
         self._library = library
@@ -30,7 +30,7 @@ class StandingLimit:
         self._task: asyncio.Task[None] | None = None
 
     def note(self, rows: Sequence[Row]) -> None:
-        """Look at the scopes of new preferences, beside whatever goes on."""
+        """Check the scopes of new preferences in the background."""
         self._scopes |= {row.record.scope for row in rows if row.record.kind in PROFILE_KINDS}
         if self._scopes and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._work(), name="standing-limit")

@@ -1,4 +1,4 @@
-"""The start of the memory: waits until it is loaded, and gives the reason while it is not."""
+"""Startup of the memory: waits until it is loaded, and gives the reason while it is not."""
 
 import asyncio
 import time
@@ -22,11 +22,11 @@ class Startup:
         self._is_over = asyncio.Event()
 
     def end(self) -> None:
-        """The memory is loaded."""
+        """Note that the memory is loaded."""
         self._is_over.set()
 
     async def wait(self) -> None:
-        """Wait until the memory is loaded, but not for long, and not while a part of it fails."""
+        """Wait until the memory is loaded, for at most `wait_limit`, and not while a part of it fails."""
         deadline = time.monotonic() + self._wait_limit
         while not self._is_over.is_set() and self._state() == _LOADING and time.monotonic() < deadline:
             try:

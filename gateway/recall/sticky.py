@@ -1,7 +1,8 @@
-"""Placement `sticky`: a block that was injected for a user's message is injected again, the same, when that message
-comes back as history. So the prompt only grows at its end, and a provider's prompt cache holds over a conversation.
+"""Placement `sticky`: a block that was injected for a user's message is injected again unchanged when that message
+comes back as history. So the prompt only grows at its end, and a provider's prompt cache stays valid over a
+conversation.
 
-A block goes when a memory in it was changed or deleted, and after a day. What fails here is as if nothing were kept.
+A block is dropped when a memory in it was changed or deleted, and after a day. Failures count as no stored block.
 """
 
 import asyncio
@@ -25,55 +26,56 @@ _OF_A_SESSION = 256  # blocks, the newest
 _MOST = 20_000  # blocks in all
 
 Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
-"""The versions of memories as they are now; what is deleted is left out. Raises MemoryUnavailable."""
+"""Returns the current versions of memories, without deleted ones. Raises MemoryUnavailable."""
 
 
 class Sticky:
-    """`deadline`: seconds that a turn may wait for what was kept."""
+    """The blocks of conversations, in RAM and in the store. `deadline`: seconds that a turn may wait for the store."""
 
     def __init__(self, blocks: Blocks, versions: Versions, deadline: float) -> None:
         self._blocks = blocks
         self._versions = versions
         self._deadline = deadline
         self._sessions: OrderedDict[tuple[str, str], dict[str, KeptBlock]] = OrderedDict()
-        self._changes = 0  # of memories: what was read before one may tell what is no more
+        self._changes = 0  # count of changes to memories: blocks read before a change may be outdated
 
     async def kept(self, identity: Identity) -> Mapping[str, KeptBlock]:
-        """The blocks of a conversation by turn key, none of which tells what is no more."""
+        """The blocks of a conversation by turn key, without outdated ones."""
         place = (identity.reads[0].value, identity.session_id)
-        held = self._sessions.get(place)
-        if held is None:
+        blocks = self._sessions.get(place)
+        if blocks is None:
             changes = self._changes
             try:
                 async with asyncio.timeout(self._deadline):
-                    held = await self._current(place)
+                    blocks = await self._load_current(place)
             except (BlocksFailed, MemoryUnavailable, TimeoutError) as error:
                 _log.warning("blocks_not_read", extra={"cause": str(error)})
                 return {}
             if changes != self._changes:
                 return {}
-            self._sessions[place] = held
-            self._bound()
+            self._sessions[place] = blocks
+            self._evict()
         self._sessions.move_to_end(place)
-        return held
+        return blocks
 
     async def keep(self, identity: Identity, key: str, block: Block) -> None:
-        """What was injected for a turn just now."""
+        """Store the block that was injected for a turn."""
         place = (identity.reads[0].value, identity.session_id)
-        kept = KeptBlock(block.text, block.tokens, {one.record.id: one.record.version for one in block.memories})
-        held = self._sessions.get(place)
-        if held is not None:
-            held[key] = kept
-            if len(held) > _OF_A_SESSION:
-                del held[next(iter(held))]
-            self._bound()
+        versions = {memory.record.id: memory.record.version for memory in block.memories}
+        entry = KeptBlock(block.text, block.tokens, versions)
+        blocks = self._sessions.get(place)
+        if blocks is not None:
+            blocks[key] = entry
+            if len(blocks) > _OF_A_SESSION:
+                del blocks[next(iter(blocks))]
+            self._evict()
         try:
-            await self._blocks.put(*place, key, kept)
+            await self._blocks.put(*place, key, entry)
         except BlocksFailed as error:
             _log.warning("block_not_kept", extra={"cause": str(error)})
 
     async def discard(self, identity: Identity, key: str) -> None:
-        """A block did not reach the model."""
+        """Drop a block that did not reach the model."""
         place = (identity.reads[0].value, identity.session_id)
         self._sessions.get(place, {}).pop(key, None)
         try:
@@ -82,24 +84,29 @@ class Sticky:
             _log.warning("block_not_dropped", extra={"cause": str(error)})
 
     def forget(self, scopes: Collection[str]) -> None:
-        """Memories were changed or deleted: look again which blocks still hold."""
+        """Drop the blocks in RAM, since memories were changed or deleted; they are checked when read again."""
         self._changes += 1
         self._sessions.clear()
 
-    def _bound(self) -> None:
-        """Whose conversation rests for longest leaves RAM; the disk still knows."""
+    def _evict(self) -> None:
+        """Drop the least recently used conversations from RAM; their blocks remain on disk."""
         blocks = sum(map(len, self._sessions.values())) if len(self._sessions) * _OF_A_SESSION > _MOST else 0
         while len(self._sessions) > _SESSIONS or (blocks > _MOST and len(self._sessions) > 1):
             blocks -= len(self._sessions.popitem(last=False)[1])
 
-    async def _current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:
-        found = await self._blocks.of(*place)
-        ids = {id_ for block in found.values() for id_ in block.memories}
+    async def _load_current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:
+        """The stored blocks of a conversation; outdated ones are dropped from the store."""
+        stored = await self._blocks.of(*place)
+        ids = {id_ for block in stored.values() for id_ in block.memories}
         now = await self._versions(sorted(ids)) if ids else {}
-        gone = [key for key, one in found.items() if any(now.get(id_) != at for id_, at in one.memories.items())]
-        if gone:
-            await self._blocks.drop(*place, gone)
-        return {key: block for key, block in found.items() if key not in gone}
+        outdated = [
+            key
+            for key, block in stored.items()
+            if any(now.get(id_) != version for id_, version in block.memories.items())
+        ]
+        if outdated:
+            await self._blocks.drop(*place, outdated)
+        return {key: block for key, block in stored.items() if key not in outdated}
 
 
 def with_blocks(raw: bytes, dialect: Dialect, blocks: Sequence[tuple[UserTurn, str]]) -> bytes:
@@ -109,20 +116,20 @@ def with_blocks(raw: bytes, dialect: Dialect, blocks: Sequence[tuple[UserTurn, s
         return raw
     spans = splice.elements(raw, span)
     pieces, place = [], 0
-    for said, text in sorted(blocks, key=lambda pair: pair[0].path[1]):
-        field, index, *rest = said.path
+    for turn, text in sorted(blocks, key=lambda pair: pair[0].path[1]):
+        field, index, *rest = turn.path
         begin, end = spans[int(index)]
         alone = b'{"' + str(field).encode() + b'":[' + raw[begin:end] + b"]}"
         head, tail = alone.index(b"[") + 1, 2
-        put = dialect.put(alone, replace(said, path=(field, 0, *rest)), text)
+        put = dialect.put(alone, replace(turn, path=(field, 0, *rest)), text)
         pieces += [raw[place:begin], put[head : len(put) - tail]]
         place = end
     return b"".join([*pieces, raw[place:]])
 
 
 def turn_keys(turns: Sequence[UserTurn]) -> list[str]:
-    """A key for each message of the user: what it says, after what was said before. A history that a client has cut
-    at its beginning has the same keys, but for its first."""
+    """A key for each message of the user: a hash of its text and of the user's message before it. A history that a
+    client has truncated at its beginning has the same keys, except for its first."""
     before = ["", *(turn.text for turn in turns)]
     return [_digest(f"{earlier}\0{turn.text}") for earlier, turn in zip(before, turns, strict=False)]
 

@@ -1,8 +1,8 @@
-"""An inverted index that grows: which rows hold a term and how often, and which hold two terms side by side.
+"""An inverted index that grows: rows and counts of a term, and of two adjacent terms.
 
-All terms of all rows stand one after the other as numbers; a second array holds their positions ordered by term. What
-was added since that order was made is short and simply scanned. So building is a few array operations, and a phrase
-costs no more than a look at the position after each. One thread at a time.
+One array has the terms of all rows in sequence, as numbers; a second one has their positions ordered by term. Terms
+added since the last ordering are few and are scanned. So building takes a few array operations, and a phrase costs no
+more than a look at the position after each term. One thread at a time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ _NOTHING = np.empty(0, np.int32)
 
 
 class TermIndex:
-    """Rows are numbered by the caller, each added once, in rising order."""
+    """An index of terms by row. Rows are numbered by the caller, each added once, in rising order."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -34,7 +34,7 @@ class TermIndex:
 
     @property
     def nbytes(self) -> int:
-        words = _WORD_BYTES * len(self._numbers)  # not looked at one by one: other threads ask while this one adds
+        words = _WORD_BYTES * len(self._numbers)  # an estimate, since other threads read the size while this one adds
         return self._terms.nbytes + self._rows.nbytes + self._by_term.nbytes + self._starts.nbytes + words
 
     def add(self, first_row: int, texts: Sequence[Iterable[str]]) -> Ints:
@@ -54,9 +54,9 @@ class TermIndex:
         return lengths
 
     def add_numbered(self, first_row: int, words: Sequence[str], numbers: Ints, lengths: Ints) -> None:
-        """The same for terms that come as numbers of `words`."""
-        known = self._numbers
-        ours = np.asarray([known.setdefault(word, len(known)) for word in words], np.int32)
+        """Add terms that are numbers of `words`; `lengths`: how many terms each row has."""
+        vocabulary = self._numbers
+        ours = np.asarray([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int32)
         self._extend(first_row, ours[numbers] if len(words) else numbers, lengths)
 
     def _extend(self, first_row: int, numbers: Ints, lengths: Ints) -> None:
@@ -69,21 +69,21 @@ class TermIndex:
 
     def rows_of(self, term: str) -> tuple[Ints, Floats]:
         """The rows that hold a term, rising, and how often each does."""
-        return _counted(self._rows[self._positions(term)])
+        return _count_runs(self._rows[self._positions(term)])
 
     def postings(self, terms: Iterable[str]) -> list[tuple[Ints, Floats]]:
         """The rows of each term."""
         return [self.rows_of(term) for term in terms]
 
     def rows_opening_with(self, term: str) -> Ints:
-        """The rows that begin with a term, rising: what a person of that name said, where names precede messages."""
+        """The rows that begin with a term, rising: a person's messages, where names precede messages."""
         positions = self._positions(term)
         rows: Ints = self._rows[positions]
         is_first: NDArray[np.bool_] = (positions == 0) | (self._rows[positions - 1] != rows)
         return rows[is_first]
 
     def rows_of_pair(self, first: str, second: str) -> tuple[Ints, Floats]:
-        """The rows that hold two terms side by side in this order, rising, and how often each does."""
+        """The rows that hold two adjacent terms in this order, rising, and how often each does."""
         before, after = self._positions(first), self._positions(second)
         if len(before) <= len(after):
             after = before[: np.searchsorted(before, self._count - 1)] + 1
@@ -92,7 +92,7 @@ class TermIndex:
             before = after[np.searchsorted(after, 1) :] - 1
             before = before[self._terms[before] == self._numbers.get(first, -1)]
         rows = self._rows[before]
-        return _counted(rows[rows == self._rows[before + 1]])
+        return _count_runs(rows[rows == self._rows[before + 1]])
 
     def _positions(self, term: str) -> NDArray[np.integer]:
         number = self._numbers.get(term)
@@ -102,13 +102,13 @@ class TermIndex:
         if self._count - ordered > max(_SCANNED_AT_LEAST, ordered // _SCANNED_SHARE):
             self._order()
             ordered = self._count
-        known = _NOTHING
+        positions = _NOTHING
         if number + 1 < len(self._starts):
-            known = self._by_term[self._starts[number] : self._starts[number + 1]]
+            positions = self._by_term[self._starts[number] : self._starts[number + 1]]
         if ordered == self._count:
-            return known
+            return positions
         late = np.flatnonzero(self._terms[ordered : self._count] == number)
-        return np.concatenate([known, late + ordered]) if len(late) else known
+        return np.concatenate([positions, late + ordered]) if len(late) else positions
 
     def _order(self) -> None:
         terms = self._terms[: self._count]
@@ -122,8 +122,8 @@ class TermIndex:
             self._rows = np.concatenate([self._rows, np.empty(capacity - len(self._rows), np.int32)])
 
 
-def _counted(rows: Ints) -> tuple[Ints, Floats]:
-    """Rising numbers, each once, and how often each came."""
+def _count_runs(rows: Ints) -> tuple[Ints, Floats]:
+    """The distinct ones of rising numbers, and how often each occurs."""
     is_first = np.empty(len(rows), np.bool_)
     is_first[:1] = True
     np.not_equal(rows[1:], rows[:-1], out=is_first[1:])

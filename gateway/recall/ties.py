@@ -1,8 +1,8 @@
-"""Which rows of a working set stand before which, since one took the place of the other.
+"""Ordering constraints between the rows of a working set.
 
-What corrects stands before what it corrects; what the user said and holds now before the messages of what it replaced;
-what was concluded behind the best of what it was concluded from. Ties name ids; they are looked up once, and again
-after each change.
+A correction ranks before the memories that it corrects. A fact that the user stated and that is valid ranks before the
+messages of the facts that it superseded. A conclusion of a model ranks behind the best of its premises. Records name
+ids; these are resolved to row numbers once, and again after each change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ _Ids = tuple[str, ...]
 
 
 class Ties:
-    """Of the rows of one working set, by row number. Rows that are archived count only for what they rest on."""
+    """The constraints of one working set, by row number. Archived rows count only with the messages of their facts."""
 
     def __init__(self) -> None:
         self._corrections: dict[int, _Ids] = {}
         self._conclusions: dict[int, _Ids] = {}
-        self._successors: set[int] = set()  # of what was replaced
-        self._learnt: dict[int, _Ids] = {}  # the messages that each rests on
+        self._successors: set[int] = set()  # rows that superseded others
+        self._learnt: dict[int, _Ids] = {}  # the messages that each was extracted from
         self._replaced: dict[int, _Ids] = {}
-        self._outranks: Pairs | None = None  # None: to be looked up
+        self._outranks: Pairs | None = None  # None: not resolved yet
         self._concluded: Pairs | None = None
 
     def fill(self, loaded: Loaded, is_active: NDArray[np.bool_]) -> None:
-        """Take what was loaded; there must be none yet."""
+        """Add all rows of loaded tables; there must be no rows yet."""
         self.changed()
         self._learnt = loaded.links(LEARNT)
         self._replaced = {row: ids for row, info in loaded.infos(REPLACES).items() if (ids := replaced_ids(info))}
@@ -60,41 +60,41 @@ class Ties:
 
     def remove(self, row: int) -> None:
         self.changed()
-        for kept in (self._corrections, self._conclusions, self._learnt, self._replaced):
-            kept.pop(row, None)
+        for constraints in (self._corrections, self._conclusions, self._learnt, self._replaced):
+            constraints.pop(row, None)
         self._successors.discard(row)
 
     def changed(self) -> None:
-        """Rows came or went: what the ids are is to be looked up anew."""
+        """Resolve ids again on next use, since rows were added or removed."""
         self._outranks = self._concluded = None
 
     def is_learnt(self, row: int) -> bool:
         return row in self._learnt
 
     def outranks(self, row_of: Mapping[str, int]) -> Pairs:
-        """Shape (m, 2): the first stands before the second, where that is found."""
+        """Shape (m, 2): the first ranks before the second, where both are found."""
         if self._outranks is None:
-            outdated = {row: self._outdated(row, row_of) for row in self._successors}
+            outdated = {row: self._find_outdated(row, row_of) for row in self._successors}
             self._outranks = np.concatenate([_pairs(self._corrections, row_of), _pairs(outdated, row_of)])
         return self._outranks
 
     def conclusions(self, row_of: Mapping[str, int]) -> Pairs:
-        """Shape (m, 2): the first was concluded from the second, and is never before all that it was concluded from."""
+        """Shape (m, 2): the first was concluded from the second, and never ranks before all of its premises."""
         if self._concluded is None:
             self._concluded = _pairs(self._conclusions, row_of)
         return self._concluded
 
-    def _outdated(self, row: int, row_of: Mapping[str, int]) -> list[str]:
-        """The messages of all that this one replaced, and of what that had replaced, but for its own."""
-        own, found, waiting, seen = set(self._learnt.get(row, ())), dict[str, None](), [row], {row}
+    def _find_outdated(self, row: int, row_of: Mapping[str, int]) -> list[str]:
+        """The messages of all rows that this one superseded, directly or not, without its own messages."""
+        current, outdated, waiting, seen = set(self._learnt.get(row, ())), dict[str, None](), [row], {row}
         while waiting:
             for id_ in self._replaced.get(waiting.pop(), ()):
                 before = row_of.get(id_, -1)
                 if before >= 0 and before not in seen:
                     seen.add(before)
                     waiting.append(before)
-                    found |= dict.fromkeys(link for link in self._learnt.get(before, ()) if link not in own)
-        return list(found)
+                    outdated |= dict.fromkeys(link for link in self._learnt.get(before, ()) if link not in current)
+        return list(outdated)
 
 
 def _pairs(linked: Mapping[int, Sequence[str]], row_of: Mapping[str, int]) -> Pairs:

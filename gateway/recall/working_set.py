@@ -1,9 +1,8 @@
 """A working set: the memories of one scope in RAM, laid out for ranking.
 
-Vectors stand in one matrix, words in an inverted index, what filters and ranking need in columns. Rows are appended
-and struck out, never moved. A conversation is cut into stretches of some messages: what belongs together. Archived
-memories are held too, to be listed, but are never ranked. A set is touched by one thread at a time (`WorkingSets` sees
-to that); it knows neither clock nor store.
+Vectors are in one matrix, words in an inverted index, the values for filters and ranking in columns. Rows are appended
+and marked as removed, never moved. A conversation is divided into segments (`stretch`) of a few messages. Archived
+memories are listed, but never ranked. One thread at a time (see `WorkingSets`); uses neither clock nor store.
 """
 
 import math
@@ -30,7 +29,7 @@ from gateway.recall.dated import said_within
 from gateway.recall.probes import probe, probe_request
 from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.query import Query
-from gateway.recall.rank import Found, Posting, Ranked, RankWeights, SetArrays, bm25, rank, score
+from gateway.recall.rank import Posting, Ranked, RankWeights, RawScores, SetArrays, bm25, rank, score
 from gateway.recall.relevance import (
     is_stated,
     is_superfluous,
@@ -62,24 +61,24 @@ __all__ = ["WorkingSet"]
 Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
-_IN_CONVERSATION = ("turn", "document")  # kinds with neighbours: what comes before and after
+_IN_CONVERSATION = ("turn", "document")  # kinds with neighbours before and after them
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
 _STRETCH = 16  # messages
-_LONG_ANSWER = 100  # tokens; a neighbour of everything that was said round it
-_FREE_TOKENS = 30  # the length at which a memory costs nothing in its score
+_LONG_ANSWER = 100  # tokens; a longer answer would be a neighbour of all messages near it
+_FREE_TOKENS = 30  # the length at which the score has no penalty
 _NO_SCALE = Scale(unrelated=0.0, related=1.0)
-_WASTE_ALLOWED = 1000  # rows that are struck out and still take room
+_WASTE_ALLOWED = 1000  # removed rows that still take memory
 
 
 class WorkingSet:
-    """The memories of one scope. Vectors are of the embedder of that name; `nbytes` is an estimate of what it takes."""
+    """The memories of one scope. `embedder`: the name of the vectors' embedder; `nbytes` estimates the size in RAM."""
 
     def __init__(self, dimensions: int, embedder: str) -> None:
         self.embedder = embedder
-        self._records: list[Record | None] = []  # None: still in what was loaded, where it takes a third of the room
+        self._records: list[Record | None] = []  # None: still in `_loaded`, where it takes a third of the memory
         self._loaded: Loaded | None = None
-        self._loaded_bytes = self._record_bytes = 0  # kept: other threads ask for the size
+        self._loaded_bytes = self._record_bytes = 0  # stored, since other threads read the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
         self._sessions: dict[str, SessionEnd] = {}
@@ -87,8 +86,8 @@ class WorkingSet:
         self._vectors = RowVectors(dimensions)
         self._columns = make_columns()
         self._ties = Ties()
-        self._about: dict[int, Period] = {}  # rows that tell of another time than theirs
-        self._profile: tuple[Memory, ...] | None = None  # None: to be looked for
+        self._about: dict[int, Period] = {}  # rows about another time than their own
+        self._profile: tuple[Memory, ...] | None = None  # None: not computed yet
         self._alive = 0
         self._total_length = 0.0
 
@@ -97,16 +96,16 @@ class WorkingSet:
 
     @property
     def nbytes(self) -> int:
-        held = len(self._records) * _ROW_BYTES + self._record_bytes + self._loaded_bytes
-        return self._vectors.nbytes + self._index.nbytes + held
+        records = len(self._records) * _ROW_BYTES + self._record_bytes + self._loaded_bytes
+        return self._vectors.nbytes + self._index.nbytes + records
 
     @property
     def is_wasteful(self) -> bool:
-        """True if more is struck out than held: it is worth loading anew."""
+        """True if more rows are removed than in use, so that reloading is worth it."""
         return len(self._records) - len(self._row_of) > len(self._row_of) + _WASTE_ALLOWED
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Add rows; one whose id is there replaces it."""
+        """Add rows; a row with a known id replaces the earlier one."""
         latest = {row.record.id: row for row in rows}
         for memory_id in latest:
             self.remove(memory_id)
@@ -118,7 +117,7 @@ class WorkingSet:
             self._append(index, row, length)
 
     def fill(self, loaded: Loaded) -> None:
-        """Take what was loaded; the set must be empty. Records are made when they are looked at."""
+        """Add all rows of loaded tables; the set must be empty. Records are built on first use."""
         count = len(loaded)
         if not count:
             return
@@ -157,7 +156,7 @@ class WorkingSet:
             self.remove(memory_id)
 
     def remove(self, memory_id: str) -> None:
-        """Strike a memory out; unknown ids are no error."""
+        """Remove a memory; unknown ids are ignored."""
         index = self._row_of.pop(memory_id, None)
         if index is None:
             return
@@ -192,15 +191,15 @@ class WorkingSet:
         periods: Sequence[Period] = (),
     ) -> list[Memory]:
         """The best `limit` memories of a group, best first. Filters apply before ranking. `scale`: the embedder's.
-        What was said in one of `periods` is more relevant."""
+        Memories of one of `periods` are more relevant."""
         columns = self._current_columns()
         allowed = self._allowed(columns, group, allows)
         if not allowed.any():
             return []
-        found = self._found(terms, self._index.postings(dict.fromkeys(terms)), vector, columns)
+        raw = self._raw_scores(terms, self._index.postings(dict.fromkeys(terms)), vector, columns)
         arrays = self._arrays(columns, allowed, periods)
-        ranked = rank(arrays, found, weights, limit)
-        relevance = relevance_of(ranked.rows, found, scale, arrays.dated)
+        ranked = rank(arrays, raw, weights, limit)
+        relevance = relevance_of(ranked.rows, raw, scale, arrays.dated)
         return self._memories(ranked, lift(relevance, ranked.rows, arrays.outranks))
 
     def candidates(
@@ -213,8 +212,8 @@ class WorkingSet:
         scale: Scale = _NO_SCALE,
         allows: Filter | None = None,
     ) -> Candidates:
-        """What may be injected for a query, best first, with the signals that decide on it. The user's earlier
-        questions that repeat the query, and answers that know nothing, are left out."""
+        """The memories that may be injected for a query, best first, with the signals for the decision. Without the
+        user's earlier questions that repeat the query, and without answers that know nothing."""
         columns = self._current_columns()
         allowed = self._allowed(columns, "chat", allows)
         distinct = list(dict.fromkeys(query.terms))
@@ -224,10 +223,10 @@ class WorkingSet:
         allowed &= ~is_superfluous(columns, coverage, keeps_questions=asks_for_questions)
         if not allowed.any():
             return NO_CANDIDATES
-        found = self._found(query.terms, postings, vector, columns)
+        raw = self._raw_scores(query.terms, postings, vector, columns)
         arrays = self._arrays(columns, allowed, query.periods)
-        evidence = measure_evidence(columns, arrays, found, coverage, scale)
-        scores = score(arrays, found, weights)
+        evidence = measure_evidence(columns, arrays, raw, coverage, scale)
+        scores = score(arrays, raw, weights)
         ranked = scores.ranked(pool(scores, arrays, evidence, limit))
         rows, requests = ranked.rows, requests_of(ranked.rows, arrays)
         is_known = is_stated(columns, allowed, coverage)
@@ -255,8 +254,8 @@ class WorkingSet:
         """The rows of a group that a filter allows."""
         allowed: NDArray[np.bool_] = columns["alive"] & is_of(columns["group"], group)
         if allows is not None:
-            asked = np.flatnonzero(allowed)
-            allowed[asked] = [allows(record) for record in self._at(asked.tolist())]
+            rows = np.flatnonzero(allowed)
+            allowed[rows] = [allows(record) for record in self._at(rows.tolist())]
         return allowed
 
     def _arrays(self, columns: Columns, allowed: NDArray[np.bool_], periods: Sequence[Period]) -> SetArrays:
@@ -285,11 +284,11 @@ class WorkingSet:
 
     @property
     def has_profile(self) -> bool:
-        """True if `profile` is ready; else it takes some tens of milliseconds."""
+        """True if `profile` is computed; else that takes some tens of milliseconds."""
         return self._profile is not None
 
     def beyond_cap(self) -> list[Record]:
-        """Standing preferences that are too many to be in force."""
+        """Standing preferences beyond the number that can be in force."""
         return beyond_cap(self._standing())
 
     def _standing(self) -> list[Record]:
@@ -297,17 +296,17 @@ class WorkingSet:
         return self._at(np.flatnonzero(columns["alive"] & np.isin(columns["group"], PROFILE_CODES)).tolist())
 
     def profile(self) -> tuple[Memory, ...]:
-        """The wishes that are in force, as `recall/profile.py` says."""
+        """The preferences and facts that are in force, see `recall/profile.py`."""
         if self._profile is None:
-            wishes = in_force(self._standing())
-            tokens = [int(self._columns["tokens"][self._row_of[record.id]]) for record in wishes]
-            self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(wishes, tokens, strict=True))
+            entries = in_force(self._standing())
+            tokens = [int(self._columns["tokens"][self._row_of[record.id]]) for record in entries]
+            self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(entries, tokens, strict=True))
         return self._profile
 
     def records(self, allows: Filter | None = None) -> list[Record]:
         """All memories that a filter allows, archived ones included, oldest first."""
-        held = self._at(sorted(self._row_of.values()))
-        return [record for record in held if allows is None or allows(record)]
+        records = self._at(sorted(self._row_of.values()))
+        return [record for record in records if allows is None or allows(record)]
 
     def find(self, memory_id: str) -> Record | None:
         row = self._row_of.get(memory_id)
@@ -316,24 +315,26 @@ class WorkingSet:
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
         session = self._sessions.get(session_id)
-        index, found = -1 if session is None else session.last, list[int]()
-        while index >= 0 and len(found) < limit:
-            found.append(index)
+        index, rows = -1 if session is None else session.last, list[int]()
+        while index >= 0 and len(rows) < limit:
+            rows.append(index)
             index = int(self._columns["before"][index])
-        return self._at(found[::-1])
+        return self._at(rows[::-1])
 
     def _at(self, rows: Sequence[int]) -> list[Record]:
         """The records of these rows."""
         records = self._records
         missing = [row for row in rows if records[row] is None]
         if missing and self._loaded is not None:
-            for row, made in zip(missing, self._loaded.records(missing), strict=True):
-                records[row] = made
-                self._record_bytes += _RECORD_BYTES + 2 * len(made.text)
-        return [record for row in rows if (record := records[row]) is not None]
+            for row, record in zip(missing, self._loaded.records(missing), strict=True):
+                records[row] = record
+                self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
+        return [entry for row in rows if (entry := records[row]) is not None]
 
-    def _found(self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns) -> Found:
-        """What the postings and the vector of a query give."""
+    def _raw_scores(
+        self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns
+    ) -> RawScores:
+        """The raw scores of a query's terms and vector."""
         pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
         average = self._total_length / self._alive
         by_words, most = bm25(words, columns["length"], average, self._alive)
@@ -341,7 +342,7 @@ class WorkingSet:
         cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
         lengths = np.asarray(self._stretch_lengths, np.float32)
         stretches = score_stretches(words, columns["stretch"], lengths)
-        return Found(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine, most=most)
+        return RawScores(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine, most=most)
 
     def _append(self, index: int, row: Row, length: int) -> None:
         record, columns = row.record, self._columns
@@ -361,8 +362,8 @@ class WorkingSet:
         columns["form"][index] = row.form
         columns["worth"][index] = row.worth
         columns["at"][index] = record.event_time
-        if ABOUT in record.info and (told := period_of(record.info)) is not None:
-            self._about[index] = told
+        if ABOUT in record.info and (period := period_of(record.info)) is not None:
+            self._about[index] = period
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         names = record.session_id, record.message_id, record.kind, record.source
@@ -371,7 +372,7 @@ class WorkingSet:
         self._total_length += length
 
     def _place(self, placed: "PlacedRow", length: int) -> None:
-        """Put a row at the end of its conversation; what was said are neighbours."""
+        """Put a row at the end of its conversation; messages and documents become neighbours."""
         columns, group = self._columns, group_of(placed.kind)
         session = self._sessions.setdefault(placed.session_id, SessionEnd())
         if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):

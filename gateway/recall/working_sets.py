@@ -1,7 +1,8 @@
-"""All working sets of this process: loaded on first use, kept current, dropped least recently used.
+"""All working sets of this process: loaded on first use, kept current, evicted least recently used.
 
-One at a time searches and changes the sets: a thread of their own, or the loop itself where the work is short.
-Loading happens beside that. What is written while a set loads is kept and added when it is there, so no row is missed.
+Searches and changes of the sets are serialised: they run in a thread of their own, or in the event loop where the work
+is short. Loading runs concurrently. Rows written while a set loads are collected and added to it then, so none is
+missed.
 """
 
 import asyncio
@@ -33,28 +34,28 @@ _log = logging.getLogger("gateway.recall")
 
 
 class LargeScope:
-    """A scope that is not held: what may belong to a query is fetched for each query."""
+    """A scope too large for RAM: candidates are fetched from the store for each query."""
 
     def __init__(self, scope: Scope, store: MemoryStore, struck: Callable[[], Iterable[str]]) -> None:
         self._scope = scope
         self._store = store
         self._struck = struck
-        self._made = store.made_of(scope.value)
+        self._format = store.made_of(scope.value)
 
     @property
     def embedder(self) -> str:
-        return self._made.embedder
+        return self._format.embedder
 
     async def around(self, words: Sequence[str], vector: "NDArray[np.float32] | None") -> WorkingSet:
         """A working set of the candidates. Raises StoreFailed."""
-        found = WorkingSet(self._made.dimensions, self._made.embedder)
-        await asyncio.to_thread(found.fill, await self._store.near(self._scope, words, vector))
-        found.remove_all(self._struck())
-        return found
+        working_set = WorkingSet(self._format.dimensions, self._format.embedder)
+        await asyncio.to_thread(working_set.fill, await self._store.near(self._scope, words, vector))
+        working_set.remove_all(self._struck())
+        return working_set
 
 
 class WorkingSets:
-    """`max_rows` of one scope are held, `max_bytes` in all."""
+    """The working sets by scope: at most `max_rows` of one scope are in RAM, and `max_bytes` in all."""
 
     def __init__(self, store: MemoryStore, telemetry: Telemetry, *, max_rows: int, max_bytes: int) -> None:
         self._store = store
@@ -64,9 +65,11 @@ class WorkingSets:
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
         self._missed: dict[str, list[Row]] = {}
-        self._struck: dict[str, set[str]] = defaultdict(set)  # ids by scope: deleted, and in the store perhaps still
+        self._struck: dict[str, set[str]] = defaultdict(
+            set
+        )  # tombstones, ids by scope: deleted, but perhaps still in the store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
-        self._taken = threading.Lock()
+        self._run_lock = threading.Lock()
 
     async def stop(self) -> None:
         tasks = list(self._loading.values())
@@ -77,52 +80,51 @@ class WorkingSets:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, scope: Scope) -> WorkingSet:
-        """The working set of a scope that can be held. A load goes on when its first caller has given up. Raises
+        """The working set of a scope that fits into RAM. A load continues when its first caller has given up. Raises
         StoreFailed."""
-        found = self._sets.get(scope.value)
-        if found is not None:
+        working_set = self._sets.get(scope.value)
+        if working_set is not None:
             self._sets.move_to_end(scope.value)
-            return found
+            return working_set
         task = self._loading.get(scope.value)
         if task is None:
             self._missed[scope.value] = []
             task = asyncio.create_task(self._load(scope), name="load-working-set")
-            task.add_done_callback(_retrieve)
+            task.add_done_callback(_log_failure)
             self._loading[scope.value] = task
         return await asyncio.shield(task)
 
     async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
-        """The working set of a scope, or, where it has more memories than are held, its large form. Raises
-        StoreFailed."""
+        """The working set of a scope, or a `LargeScope` if it has more than `max_rows` memories. Raises StoreFailed."""
         if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
             return LargeScope(scope, self._store, lambda: self._struck.get(scope.value, ()))
         return await self.get(scope)
 
     async def whole(self, scope: Scope) -> WorkingSet:
-        """All memories of a scope, however many: for those who look up, list and delete. Raises StoreFailed."""
-        held = await self.for_recall(scope)
-        if isinstance(held, WorkingSet):
-            return held
-        found, _ = await self._loaded(scope)
-        found.remove_all(self._struck.get(scope.value, ()))
-        return found
+        """All memories of a scope, however many: to look up, list and delete them. Raises StoreFailed."""
+        handle = await self.for_recall(scope)
+        if isinstance(handle, WorkingSet):
+            return handle
+        working_set, _ = await self._read_store(scope)
+        working_set.remove_all(self._struck.get(scope.value, ()))
+        return working_set
 
     async def archived(self, scope: Scope) -> WorkingSet:
-        """What was archived of a scope, to be searched as if it were not. Raises StoreFailed."""
-        made = self._store.made_of(scope.value)
+        """The archived memories of a scope, searchable as if they were active. Raises StoreFailed."""
+        row_format = self._store.made_of(scope.value)
         loaded = await self._store.load(scope)
-        found = WorkingSet(made.dimensions, made.embedder)
+        working_set = WorkingSet(row_format.dimensions, row_format.embedder)
 
         def work() -> None:
             rows = [row for row in loaded.rows() if row.record.status == "archived"]
-            found.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
+            working_set.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
 
         await asyncio.to_thread(work)
-        found.remove_all(self._struck.get(scope.value, ()))
-        return found
+        working_set.remove_all(self._struck.get(scope.value, ()))
+        return working_set
 
     async def strike(self, records: Iterable[Record]) -> None:
-        """What was deleted is gone from recall at once, before the store knows."""
+        """Remove deleted memories from recall at once, before the store has the deletion."""
         ids: dict[str, set[str]] = defaultdict(set)
         for record in records:
             ids[record.scope].add(record.id)
@@ -133,7 +135,7 @@ class WorkingSets:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
 
     def drop(self, scopes: Iterable[str]) -> None:
-        """Load these anew when they are next asked for."""
+        """Drop the sets of these scopes; they are reloaded on next use."""
         for scope in scopes:
             self._sets.pop(scope, None)
 
@@ -145,41 +147,41 @@ class WorkingSets:
         return record.id in self._struck.get(record.scope, ())
 
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
-        """Memories of these ids, as far as their working sets are here."""
-        wanted, sets = list(memory_ids), list(self._sets.values())
+        """Memories of these ids, as far as their working sets are in RAM."""
+        ids, sets = list(memory_ids), list(self._sets.values())
 
         def look() -> dict[str, Record]:
-            found = ((id_, working_set.find(id_)) for id_ in wanted for working_set in sets)
-            return {id_: record for id_, record in found if record is not None}
+            records = ((id_, working_set.find(id_)) for id_ in ids for working_set in sets)
+            return {id_: record for id_, record in records if record is not None}
 
         return await self.run(look)
 
     async def beyond_cap(self, scope: str) -> list[Record]:
-        """Standing preferences that are too many to be in force; none of a scope that is not in RAM."""
+        """Standing preferences beyond the number that can be in force; none if the scope is not in RAM."""
         working_set = self._sets.get(scope)
         return [] if working_set is None else await self.run(working_set.beyond_cap)
 
     async def run(self, job: Callable[[], _T], *, is_short: bool = False) -> _T:
-        """Do something with sets. Short work is done in the loop, if nobody is at the sets: handing it to the thread,
-        and the two then waiting for each other's interpreter lock, costs more than the work (measured: a sixth of the
-        CPU of a chat)."""
-        if is_short and self._taken.acquire(blocking=False):
+        """Run a job on sets, one at a time. A short job runs in the event loop if the sets are idle: the handover to
+        the thread, and the contention for the interpreter lock, cost more than the job (measured: a sixth of the CPU of
+        a chat)."""
+        if is_short and self._run_lock.acquire(blocking=False):
             try:
                 return job()
             finally:
-                self._taken.release()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_turn, job)
+                self._run_lock.release()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run_locked, job)
 
     async def search(self, job: Callable[[], _T], sets: "Iterable[WorkingSet]") -> _T:
-        """Look something up in all rows of some sets."""
+        """Run a job that scans all rows of some sets."""
         return await self.run(job, is_short=sum(map(len, sets)) <= _AT_ONCE)
 
-    def _in_turn(self, job: Callable[[], _T]) -> _T:
-        with self._taken:
+    def _run_locked(self, job: Callable[[], _T]) -> _T:
+        with self._run_lock:
             return job()
 
     async def apply(self, rows: Sequence[Row]) -> None:
-        """Rows that the store has now: into the sets that are there or on their way."""
+        """Add rows that the store has now to the sets that are loaded or loading."""
         by_scope: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_scope[row.record.scope].append(row)
@@ -197,14 +199,14 @@ class WorkingSets:
                     is_short=is_short,
                 )
                 if working_set.is_wasteful or len(working_set) > self._max_rows:
-                    self._sets.pop(scope, None)  # the next one who asks loads it anew, or finds it too large
+                    self._sets.pop(scope, None)  # the next use reloads it, or finds it too large
         self._shrink()
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
-            working_set, made = await self._loaded(scope)
-            while self._store.made_of(scope.value) != made:  # made anew meanwhile
-                working_set, made = await self._loaded(scope)
+            working_set, row_format = await self._read_store(scope)
+            while self._store.made_of(scope.value) != row_format:  # the table was rebuilt meanwhile
+                working_set, row_format = await self._read_store(scope)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._struck.get(scope.value, ()))
             self._sets[scope.value] = working_set
@@ -214,11 +216,12 @@ class WorkingSets:
             self._missed.pop(scope.value, None)
             self._loading.pop(scope.value, None)
 
-    async def _loaded(self, scope: Scope) -> tuple[WorkingSet, Made]:
-        made = self._store.made_of(scope.value)
-        working_set = WorkingSet(made.dimensions, made.embedder)
+    async def _read_store(self, scope: Scope) -> tuple[WorkingSet, Made]:
+        """A new working set of all rows of a scope, and the format of its rows."""
+        row_format = self._store.made_of(scope.value)
+        working_set = WorkingSet(row_format.dimensions, row_format.embedder)
         await asyncio.to_thread(working_set.fill, await self._store.load(scope))
-        return working_set, made
+        return working_set, row_format
 
     def _shrink(self) -> None:
         total = sum(working_set.nbytes for working_set in self._sets.values())
@@ -229,7 +232,7 @@ class WorkingSets:
         self._telemetry.working_set_bytes.set(total)
 
 
-def _retrieve(task: "asyncio.Task[WorkingSet]") -> None:
-    """A failed load that nobody waits for any more is logged, not raised at the interpreter's end."""
+def _log_failure(task: "asyncio.Task[WorkingSet]") -> None:
+    """Log a failed load without a waiting caller, so that asyncio does not report it at the interpreter's end."""
     if not task.cancelled() and task.exception() is not None:
         _log.warning("working_set_not_loaded", extra={"cause": type(task.exception()).__name__})

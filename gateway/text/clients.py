@@ -1,4 +1,4 @@
-"""The table of front ends and agents (`clients.toml`): what they write into messages that is not the user's."""
+"""The table of front ends and agents (`clients.toml`): marks of the text that they add to the user's messages."""
 
 import tomllib
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ AGENT_HEADERS: Final = (
     "x-parent-session-id",
     "x-codex-parent-thread-id",
 )
-"""Headers of requests that an agent makes for another agent: their user is no person."""
+"""Headers of requests that an agent makes for another agent, so that their user is not a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A user message that holds material and a question: `begin` is its beginning; the question stands behind the last
-    `before`, up to the last `after` behind it, or the end."""
+    """The marks of a user message with material and a question: `begin` is its beginning; the question comes after the
+    last `before`, and ends at the first `after` behind that, or at the end."""
 
     begin: str
     before: str
@@ -30,13 +30,13 @@ class Document:
 class Client:
     """The marks of one client.
 
-    `cut_tags`: tags whose content a program put in. `kept_tags`: tags of which only the content is the user's words.
-    `cut_spans`: beginnings and ends of what a program put in without tags; without an end it goes on to the text's end.
-    `quoted`: what stands before and behind the user's words inside of what is cut.
-    `program_messages`: beginnings of user messages, or of their parts, that a program wrote; the conversation goes on.
+    `cut_tags`: tags whose content a program inserted. `kept_tags`: tags whose content alone is the user's words.
+    `cut_spans`: beginnings and ends of inserted text without tags; without an end it reaches to the end of the message.
+    `quoted`: marks before and behind the user's words within inserted text.
+    `program_messages`: beginnings of user messages, or of their parts, that a program wrote in a conversation.
     `tool_results`: the same for results of tools, as regular expressions.
-    `tasks`: beginnings of last messages with which a program asks on its own account; `task_texts` are whole ones,
-    `task_marks` stand anywhere in them, `task_systems` are beginnings of system prompts.
+    `tasks`: beginnings of last messages in which a program makes a request of its own; `task_texts`: whole messages;
+    `task_marks`: marks anywhere in the message; `task_systems`: beginnings of system prompts.
     """
 
     name: str
@@ -53,18 +53,20 @@ class Client:
     documents: tuple[Document, ...] = ()
 
 
-def _client(entry: dict[str, Any]) -> Client:
+def _read_client(entry: dict[str, Any]) -> Client:
     fields = dict(entry)
     fields["documents"] = tuple(Document(**document) for document in fields.pop("documents", ()))
     for name in ("cut_spans", "quoted"):
         fields[name] = tuple((begin, end) for begin, end in fields.pop(name, ()))
-    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Client(**given)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Client(**values)
 
 
-def _table() -> tuple[Client, ...]:
+def _read_table() -> tuple[Client, ...]:
     text = resources.files("gateway.text").joinpath("clients.toml").read_text(encoding="utf-8")
-    return tuple(map(_client, tomllib.loads(text)["client"]))
+    return tuple(map(_read_client, tomllib.loads(text)["client"]))
 
 
-CLIENTS: Final = _table()
+CLIENTS: Final = _read_table()

@@ -1,9 +1,9 @@
-"""The form of a text: whether it asks, orders or tells, of oneself or of a matter, in words or in code. Pure.
+"""Reads the form of a text: whether it asks, orders or tells, of oneself or of a matter, in words or in code. Pure.
 
-Form separates what a person says of their life from the tasks they hand over, without a model: "translate this" and
-"my sister moved to York" differ in their sentences, whatever they are about. English and Chinese have word lists, some
-other languages first persons and the commonest orders; for all others the marks are left: question marks, code, lists.
-A form is stored with each memory as one number.
+Form separates personal statements from tasks without a model: "translate this" and "my sister moved to York" differ in
+their sentences, independently of the subject. English and Chinese have word lists; some other languages have first
+persons and the commonest orders; all others have only marks: question marks, code, lists. A form is stored with each
+memory as one number.
 """
 
 import re
@@ -17,7 +17,7 @@ _LEVELS = 15  # of a feature: four bits
 FORM_BITS: Final = 4
 """Bits of each feature in a packed form."""
 UNKNOWN_FORM: Final = -1
-"""A packed form that was never read: of rows written by earlier versions."""
+"""The packed form of rows that earlier versions wrote without one."""
 
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CODE_LINE = re.compile(
@@ -75,7 +75,7 @@ _ORDER = re.compile(
     r"|напиши|переведи|объясни|составь|сделай|scrivi|traduci|spiega|escreva|traduza|explique)\b",
     re.IGNORECASE,
 )
-# requests in the first person that tell nothing of the person
+# requests in the first person that say nothing about the person
 _ERRAND = re.compile(
     r"\b(?:give|tell|show|help|write|send|make|get|let|teach|remind|ask|find|explain to|bring|walk|draft|do)s?\s+me\b"
     r"|\bhow\b[^.?!\n]{0,24}?\b(?:do|can|could|would|should|might)\s+i\b"
@@ -247,7 +247,7 @@ def read_form(text: str) -> Form:
     asks = [_QUESTION.search(sentence) is not None for sentence in sentences]
     orders = [_ORDER.search(sentence) is not None for sentence in sentences]
     selves = [_SELF.search(sentence) is not None for sentence in plain]
-    tells = [own and not ask and not order for own, ask, order in zip(selves, asks, orders, strict=True)]
+    tells = [has_self and not ask and not order for has_self, ask, order in zip(selves, asks, orders, strict=True)]
     joined = "\n".join(plain)
     return Form(
         asks=sum(asks) / count,
@@ -268,7 +268,7 @@ def read_form(text: str) -> Form:
 
 
 def _line_counts(text: str) -> tuple[int, int, int]:
-    """Lines that look like code, lines of lists and tables, and all that are not empty."""
+    """Counts of lines that look like code, of lines of lists and tables, and of all lines that are not empty."""
     lines = [line[:200] for line in text.split("\n") if line.strip()]
     code = sum(_CODE_LINE.match(line) is not None for line in lines)
     listing = sum(_LIST_LINE.match(line) is not None for line in lines) if len(lines) > 1 else 0

@@ -1,4 +1,4 @@
-"""Removes from a text what is no language: data URLs, base64, hex dumps, minified code. Pure.
+"""Removes encoded data from a text: data URLs, base64, hex dumps, minified code. Pure.
 
 Encoded bytes and generated code cannot be recalled by a question, and cost thousands of tokens in a prompt. Each is
 replaced by a short label. All searches take time in proportion to the text.
@@ -42,8 +42,7 @@ _CODE_MARKS = re.compile(r"[{}()\[\];:=,.<>&|!?\"'/+*\\-]")
 
 
 def without_media(text: str) -> str:
-    """The text with `[image]`, `[audio]`, `[file]` or `[data]` instead of what is no language; most texts as they
-    are."""
+    """The text with `[image]`, `[audio]`, `[file]` or `[data]` in place of encoded data; most texts unchanged."""
     if "ata:" in text or "ATA:" in text:
         text = _DATA_URL.sub(lambda match: _LABELS.get(match["kind"].lower(), "[file]"), text)
     if len(text) < _LONG_WORD // 2:

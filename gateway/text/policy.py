@@ -38,9 +38,9 @@ class Network:
 class Probes:
     """Directions in the space of an embedder's vectors, each of its length.
 
-    `metric` weighs the products of a query's and a memory's numbers, as a cosine weighs them all alike; `memory` tells
-    by its vector alone whether a memory is one that answers; `request` whether a request needs memory, and `earlier`
-    whether it asks for an earlier answer. `embedder`: the name of the embedder that they are of.
+    `metric` weights the products of a query's and a memory's numbers, which a cosine weights equally; `memory` predicts
+    from its vector alone whether a memory answers something; `request` whether a request needs memory, and `earlier`
+    whether it asks for an earlier answer. `embedder`: the name of the vectors' embedder.
     """
 
     embedder: str
@@ -52,9 +52,9 @@ class Probes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """`worth`: of a text as a memory; `order`: is a candidate part of the answer; `need`: does a request need memory,
-    by its form, its match and `probes`; `earlier`: does it ask for an earlier answer, by its form and `probes`; the two
-    `without_probes`: the same for other embedders."""
+    """The fitted models. `worth`: of a text as a memory; `order`: is a candidate part of the answer; `need`: does a
+    request need memory, by its form, its match and `probes`; `earlier`: does it ask for an earlier answer, by its form
+    and `probes`; the two `without_probes`: the same for other embedders."""
 
     version: int
     worth: Linear

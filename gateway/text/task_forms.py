@@ -1,7 +1,7 @@
-"""Forms of requests that programs make on their own account, in the words of no client in particular: patterns for the
+"""Patterns of requests that programs make on their own (titles, tags, summaries), independent of the client: for the
 beginning of the last user message, and of the system prompt. Pure data.
 
-Each one speaks of this very conversation: users ask for titles and summaries of other things, and of their chats.
+Each pattern refers to the current conversation, since users ask for titles and summaries of other things.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
-"""Tells a user's own words from what front ends and agents write into the same messages. Pure.
+"""Separates a user's own words from the text that front ends and agents write into the same messages. Pure.
 
-The marks of known clients are data (`clients.toml`); beside them the structure decides: tags that only programs write,
-requests for titles and the like, messages that repeat a conversation line by line. All of it takes time in proportion
-to the text.
+The marks of known clients are data (`clients.toml`); for others the structure decides: tags that only programs write,
+requests for titles and the like, messages that repeat a conversation line by line. The time is linear in the length of
+the text.
 """
 
 import re
@@ -20,12 +20,12 @@ from gateway.text.task_forms import TASK_FORMS, TASK_SYSTEM_FORMS
 
 __all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_user_text"]
 
-_READ = 4000  # characters of a message or system prompt in which the beginning is looked at
+_READ = 4000  # characters of a message or system prompt that patterns of beginnings are matched with
 _COMPARED = 300  # characters of a text that are compared with literal marks
-_EDGE = 20_000  # characters at either end of a last message in which the marks of a task are looked for
+_EDGE = 20_000  # characters at either end of a last message that are searched for marks of a task
 _LONGEST = 131_072  # characters of a message that are read; twice as many as are stored
-_TAIL = 16_384  # characters of these at the end, where a question may stand behind a document
-_INDENT = 200  # characters before a tag in which its line is looked at
+_TAIL = 16_384  # characters of these at the end, where a question may follow a document
+_INDENT = 200  # characters before a tag that are searched for the beginning of its line
 _SHORT = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
 
@@ -40,7 +40,7 @@ class Author(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UserText:
-    """What the user said in a message, and who wrote it. `text` is empty where a program or a tool did."""
+    """The user's words in a message, and its author. `text` is empty where a program or a tool wrote it."""
 
     text: str
     author: Author = Author.USER
@@ -50,7 +50,7 @@ def _all(field: str) -> list[str]:
     return [mark for client in CLIENTS for mark in getattr(client, field)]
 
 
-def _normal(text: str) -> str:
+def _normalise(text: str) -> str:
     """The beginning of a text for comparison with literal marks: in lower case, white space as single blanks."""
     return " ".join(text[:_COMPARED].split()).lower()
 
@@ -60,14 +60,14 @@ def _beginning(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 # literal marks are compared, which takes a hundredth of the time of a pattern with as many alternatives
-_PROGRAMS = tuple(map(_normal, _all("program_messages")))
-_DOCUMENTS = tuple((_normal(one.begin), one) for client in CLIENTS for one in client.documents)
+_PROGRAMS = tuple(map(_normalise, _all("program_messages")))
+_DOCUMENTS = tuple((_normalise(document.begin), document) for client in CLIENTS for document in client.documents)
 _TOOL_RESULT = _beginning(_all("tool_results"))
-_TASKS = tuple(map(_normal, _all("tasks")))
+_TASKS = tuple(map(_normalise, _all("tasks")))
 _TASK_FORM = _beginning(TASK_FORMS)
 _TASK_MARKS = tuple(_all("task_marks"))
 _TASK_TEXTS = frozenset(text.lower() for text in _all("task_texts"))
-_TASK_SYSTEMS = tuple(map(_normal, _all("task_systems"))) + _TASKS
+_TASK_SYSTEMS = tuple(map(_normalise, _all("task_systems"))) + _TASKS
 _TASK_SYSTEM_FORM = _beginning([*TASK_SYSTEM_FORMS, *TASK_FORMS])
 _MARKED = (*_PROGRAMS, *(begin for begin, _ in _DOCUMENTS), "{")
 _SPANS = tuple(span for client in CLIENTS for span in client.cut_spans)
@@ -75,7 +75,7 @@ _QUOTED = tuple(pair for client in CLIENTS for pair in client.quoted)
 # words of a user in the envelope of a server that keeps its messages as JSON
 _ENVELOPE = re.compile(r'\s*\{\s*"type"\s*:\s*"user_message"\s*,\s*"message"\s*:\s*"(?P<words>(?:[^"\\]|\\.)*+)"')
 _KEPT = frozenset(name for client in CLIENTS for name in client.kept_tags)
-# tags that hold material, also where a user wrote them; cut if something else is said
+# tags of material, also where a user wrote them; cut if the message has other words
 _MATERIAL = frozenset(
     "context document documents source sources file files attachment attachments attached_files search_results "
     "knowledge memory memories history chat_history conversation transcript webpage article".split()
@@ -83,7 +83,7 @@ _MATERIAL = frozenset(
 _CUT = frozenset(name for client in CLIENTS for name in client.cut_tags) - _MATERIAL
 _TAG = re.compile(r"<([A-Za-z][\w-]{0,60}(?: instructions)?)(?:\s[^<>]{0,1000})?>")
 _CLOSING = re.compile(r"</([A-Za-z][\w-]{0,60}(?: instructions)?)>")
-# names of several words, one of which programs use for what they put in; others are those of web components
+# names of several words, one of which programs use for inserted text; others are those of web components
 _PROGRAM_NAME = re.compile(r"[a-z]+(?:[-_][a-z]+)+\Z|[a-z]+(?:[A-Z][a-z]+)+\Z")
 _PROGRAM_WORD = re.compile(
     r"environment|context|reminder|notification|system|session|state|status|info|details?|metadata|config|tools?|command|"
@@ -109,29 +109,28 @@ _JSON_BEGINNING = re.compile(r"\s*[\[{]")
 
 
 def read_user_text(text: str) -> UserText:
-    """What the user said in a message that has the role `user`. Of a very long one the beginning and the end are
-    read."""
+    """The user's words in a message with the role `user`. Of a very long one the beginning and the end are read."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - _TAIL]}\n{text[-_TAIL:]}"
     is_empty = not text.strip()
-    text = _without_spans(text)
-    begin = _normal(text)
+    text = _remove_spans(text)
+    begin = _normalise(text)
     is_result = _TOOL_RESULT.match(text[:_READ]) is not None
     if "<" not in text and not is_result and not begin.startswith(_MARKED):
         return UserText(without_media(text), Author.USER if begin or is_empty else Author.PROGRAM)
     if begin.startswith(_PROGRAMS):
-        words = _kept(list(_parts(text)))  # some programs announce what the user said
+        words = _inner_words(list(_parts(text)))  # some programs introduce the user's words
         return UserText(without_media(words), Author.USER if words else Author.PROGRAM)
     envelope = _ENVELOPE.match(text)
-    text = _unescaped(envelope["words"]) if envelope is not None else _question(text, begin)
+    text = _unescape(envelope["words"]) if envelope is not None else _question(text, begin)
     parts = list(_parts(text))
     if is_result:
-        words = _kept(parts)
+        words = _inner_words(parts)
         return UserText(without_media(words), Author.USER if words else Author.TOOL)
     if len(parts) == 1:
         return UserText(without_media(text))
     words = _words(parts)
-    if not words or _normal(words).startswith(_PROGRAMS):
+    if not words or _normalise(words).startswith(_PROGRAMS):
         return UserText("", Author.PROGRAM)
     if _TOOL_RESULT.match(words[:_READ]):
         return UserText("", Author.TOOL)
@@ -139,12 +138,12 @@ def read_user_text(text: str) -> UserText:
 
 
 def read_user_parts(texts: Sequence[str]) -> UserText:
-    """What the user said in a message of several parts, which may have several authors. Behind the head of a tool's
-    result all parts belong to it."""
+    """The user's words in a message of several parts, which may have several authors. All parts after the head of a
+    tool's result belong to that result."""
     if len(texts) == 1:
         return read_user_text(texts[0])
     if any(begin in text for text in texts for begin, _ in _SPANS):  # they may reach over several parts
-        texts = [_without_spans("\n".join(texts))]
+        texts = [_remove_spans("\n".join(texts))]
     first = next((i for i, text in enumerate(texts) if _TOOL_RESULT.match(text[:_READ])), len(texts))
     read = [read_user_text(text) for text in texts[:first]]
     if first < len(texts):
@@ -157,17 +156,19 @@ def read_user_parts(texts: Sequence[str]) -> UserText:
 
 
 def is_program_request(texts: Sequence[str], systems: Sequence[str]) -> bool:
-    """True where a program asks on its own account: by its last message, whose parts are `texts`, by a system prompt,
-    or by repeating the conversation in the message."""
-    if any(_normal(system).startswith(_TASK_SYSTEMS) or _TASK_SYSTEM_FORM.match(system[:_READ]) for system in systems):
+    """True if a program makes a request of its own: by the last message, whose parts are `texts`, by a system prompt,
+    or because the message repeats the conversation."""
+    if any(
+        _normalise(system).startswith(_TASK_SYSTEMS) or _TASK_SYSTEM_FORM.match(system[:_READ]) for system in systems
+    ):
         return True
     message = "\n".join(texts)
     edges = _edges(message)
     if _begins_task(message) or any(mark in edges for mark in _TASK_MARKS):
         return True
-    said = read_user_parts(texts)
-    words = said.text
-    if said.author is not Author.USER or not words:
+    user_text = read_user_parts(texts)
+    words = user_text.text
+    if user_text.author is not Author.USER or not words:
         return False
     if words != message and _begins_task(words):
         return True
@@ -182,7 +183,7 @@ def _edges(text: str) -> str:
 
 
 def _begins_task(message: str) -> bool:
-    begin = _normal(message)
+    begin = _normalise(message)
     if begin.startswith(_TASKS) or (len(message) <= _SHORT and begin in _TASK_TEXTS):
         return True
     return _TASK_FORM.match(message[:_READ]) is not None
@@ -199,33 +200,33 @@ def _repeats_conversation(pattern: re.Pattern[str], message: str) -> bool:
 
 
 def _question(text: str, begin: str) -> str:
-    """The question of a message that holds material as well; the whole text of any other message."""
+    """The question of a message that contains material too; the whole text of any other message."""
     for mark, document in _DOCUMENTS:
         if not begin.startswith(mark):
             continue
-        _, found, question = text.rpartition(document.before)
-        if found and document.after:
+        _, separator, question = text.rpartition(document.before)
+        if separator and document.after:
             question = question.partition(document.after)[0]
-        return question.strip() if found else text
+        return question.strip() if separator else text
     return text
 
 
-def _without_spans(text: str) -> str:
-    """The text without what programs put in between marks that are no tags."""
+def _remove_spans(text: str) -> str:
+    """The text without spans that programs inserted between marks other than tags."""
     for begin, end in _SPANS:
         if begin not in text:
             continue
-        kept: list[str] = []
+        pieces: list[str] = []
         place = 0
         while (start := text.find(begin, place)) >= 0:
-            kept.append(text[place:start])
+            pieces.append(text[place:start])
             stop = text.find(end, start + len(begin)) if end else -1
             place = stop + len(end) if stop >= 0 else len(text)
-        text = "".join([*kept, text[place:]]).strip()
+        text = "".join([*pieces, text[place:]]).strip()
     return text
 
 
-def _unescaped(words: str) -> str:
+def _unescape(words: str) -> str:
     try:
         value = orjson.loads(f'"{words}"')
     except orjson.JSONDecodeError:
@@ -268,7 +269,7 @@ def _parts(text: str) -> Iterator[_Part]:
 
 
 def _quoted_words(inside: str) -> str:
-    """The user's words inside of what a program put in."""
+    """The user's words within text that a program inserted."""
     for before, behind in _QUOTED:
         _, mark, words = inside.partition(before)
         if mark:
@@ -292,24 +293,24 @@ def _kind_of(name: str, text: str, begin: int) -> _Kind:
     return _Kind.CUT if is_first and not is_code else _Kind.WORDS
 
 
-def _kept(parts: Sequence[_Part]) -> str:
+def _inner_words(parts: Sequence[_Part]) -> str:
     return "\n".join(part.inside.strip() for part in parts if part.kind is _Kind.KEPT)
 
 
 def _words(parts: Sequence[_Part]) -> str:
-    """The user's words. An element whose content they may be counts where a message begins with it; elsewhere the user
-    wrote it. Material counts where nothing else was said."""
-    said = [part for part in parts if part.kind is not _Kind.CUT and part.raw.strip()]
-    first = next((part.kind for part in said if part.kind is not _Kind.MATERIAL), _Kind.MATERIAL)
+    """The user's words. An element with a tag for the user's words is unwrapped where a message begins with it;
+    elsewhere the user wrote the tag. Material counts only in a message without other words."""
+    content = [part for part in parts if part.kind is not _Kind.CUT and part.raw.strip()]
+    first = next((part.kind for part in content if part.kind is not _Kind.MATERIAL), _Kind.MATERIAL)
     if first is _Kind.KEPT and _is_wrapped(parts):
-        return _kept(parts)
+        return _inner_words(parts)
     dropped = (_Kind.CUT,) if first is _Kind.MATERIAL else (_Kind.CUT, _Kind.MATERIAL)
     runs = groupby(parts, key=lambda part: part.kind in dropped)
     return "\n".join("".join(part.raw for part in run).strip() for is_dropped, run in runs if not is_dropped).strip()
 
 
 def _is_wrapped(parts: Sequence[_Part]) -> bool:
-    """True if a program put the elements there: nothing else is said beside them, or it put in other things, too."""
+    """True if a program wrote the elements: there are no words beside them, or it inserted other elements, too."""
     outside = "".join(part.raw for part in parts if part.kind is _Kind.WORDS).strip()
     has_more = any(part.kind in (_Kind.CUT, _Kind.MATERIAL) for part in parts)
-    return not outside or has_more or _normal(outside).startswith(_PROGRAMS)
+    return not outside or has_more or _normalise(outside).startswith(_PROGRAMS)

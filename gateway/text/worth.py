@@ -1,4 +1,4 @@
-"""The worth of a text as a memory, by its form alone: what a person says of their life against tasks and the generic
+"""Estimates the worth of a text as a memory from its form alone: personal statements against tasks and the generic
 answers to them. Pure.
 
 Logistic regression over the features of the form, fitted to texts of the project's corpus that answer questions about
@@ -32,7 +32,7 @@ def worth_inputs(form: Form, tokens: int, *, is_from_user: bool) -> dict[str, fl
 
 
 def estimate_worth(form: Form, tokens: int, *, is_from_user: bool) -> float:
-    """Log-odds that a text is worth recalling without being asked for; 0 is even."""
+    """Log-odds that a text is worth recalling without an explicit question for it; 0 is even."""
     inputs = worth_inputs(form, tokens, is_from_user=is_from_user)
     weights = POLICY.worth.weights
     total = POLICY.worth.bias + sum(weights.get(name, 0.0) * value for name, value in inputs.items())

@@ -79,7 +79,7 @@ async def test_a_stream_that_is_too_long_is_not_kept_and_a_doubled_one_is_whole(
         upstream.reply = "word " * 5000
         await gateway.chat("long", stream=True)
         await gateway.settled()
-        assert not one.plugin._kept
+        assert not one.plugin._entries
         upstream.reply = "short"
         same = {"headers": {"idempotency-key": "k"}, "stream": True}
         await asyncio.gather(*(gateway.chat("twice", **same) for _ in range(3)))
@@ -102,7 +102,7 @@ async def test_a_retry_that_is_refused_leaves_the_stream_whole(tmp_path: Path, u
         whole = (await first).body
         await gateway.settled()
         cache: Any = gateway.gateway._plugins._loaded[1].plugin
-        assert [kept.body for kept in cache._kept.values()] == [whole]
+        assert [entry.body for entry in cache._entries.values()] == [whole]
 
 
 async def test_nobody_gets_anothers_answer_with_memory_off(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.recall.rank import Found, RankWeights, SetArrays, bm25, rank, relativity
+from gateway.recall.rank import RankWeights, RawScores, SetArrays, bm25, rank, relativity
 from gateway.store.scale import Scale
 
 Floats = NDArray[np.float32]
@@ -32,9 +32,9 @@ def floats(*values: float) -> Floats:
     return np.asarray(values, np.float32)
 
 
-def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> Found:
+def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> RawScores:
     pairs, stretches = parts.get("pairs", np.zeros_like(words)), parts.get("stretches", floats(0, 0))
-    return Found(words=words, cosine=cosine, pairs=pairs, stretches=stretches)
+    return RawScores(words=words, cosine=cosine, pairs=pairs, stretches=stretches)
 
 
 def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half() -> None:

@@ -1,0 +1,29 @@
+"""The language of the code stays plain: the figures of `tests/docs/prose.py` have limits."""
+
+import pytest
+
+from tests.docs.prose import PHRASES, ROOT, measure
+
+GATEWAY = sorted((ROOT / "gateway").rglob("*.py"))
+MOST_ODD = 0.04  # share of the assignments of local variables
+MOST = {"what + verb": 15.0, "nobody": 3.0, "whoever": 3.0, "stands": 3.0, "anew": 3.0}  # per 10 000 words
+
+
+def test_variables_are_named_for_what_they_hold() -> None:
+    figures = measure(GATEWAY)
+    assert figures.assignments > 1000
+    assert figures.odd_share <= MOST_ODD, figures.odd.most_common()
+
+
+@pytest.mark.parametrize("phrase", sorted(PHRASES))
+def test_docstrings_and_comments_are_plain(phrase: str) -> None:
+    figures = measure(GATEWAY)
+    assert figures.words > 10_000
+    places = [place for place in figures.places if PHRASES[phrase].search(place.split(": ", 1)[1])]
+    assert figures.per_10_000(phrase) <= MOST[phrase], places
+
+
+def test_every_folder_is_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = {path.name for path in (ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {name for name in folders if f"| `{name}` |" not in page} == set()
