@@ -1,6 +1,6 @@
-"""Blocks of memories as they were injected, so that they can be injected again: SQLite, one file, a day at most.
+"""Injected memory blocks, kept for a day so that later turns repeat them byte for byte. SQLite, one file.
 
-What is lost here costs a provider's prompt cache once, nothing else.
+A lost block costs one miss of a provider's prompt cache, nothing else.
 """
 
 import time
@@ -21,18 +21,18 @@ CREATE TABLE IF NOT EXISTS blocks (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blocks_by_age ON blocks (at);
 """
-_KEPT_FOR = 86_400.0  # seconds: longer than any provider keeps a prompt, and what was deleted leaves in time
-_OF_A_SESSION = 256
-_BETWEEN_SWEEPS = 600.0
+_TTL = 86_400.0  # seconds: longer than any provider caches a prompt, and texts of deleted memories expire in time
+_MAX_BLOCKS_PER_SESSION = 256
+_SWEEP_INTERVAL = 600.0
 
 
 class BlocksFailed(Exception):
-    """Nothing was written or read: the disk is full, or the file is broken."""
+    """Reading or writing failed: the disk is full, or the file is broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptBlock:
-    """The text that was injected, its tokens, and the memories in it with the version of each."""
+    """An injected text, its length in tokens, and the ids of its memories with the version of each."""
 
     text: str
     tokens: int
@@ -40,7 +40,7 @@ class KeptBlock:
 
 
 class Blocks:
-    """Everything runs in a thread of its own. Raises BlocksFailed."""
+    """Table of injected blocks by scope, session and turn. Runs in a thread of its own. Raises BlocksFailed."""
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, _SCHEMA, "blocks", BlocksFailed)
@@ -59,7 +59,7 @@ class Blocks:
             lambda: self._file.connection.execute(
                 "SELECT turn, text, tokens, memories FROM blocks WHERE scope=? AND session=? AND at>? "
                 "ORDER BY at DESC LIMIT ?",
-                (scope, session, time.time() - _KEPT_FOR, _OF_A_SESSION),
+                (scope, session, time.time() - _TTL, _MAX_BLOCKS_PER_SESSION),
             ).fetchall()
         )
         return {
@@ -70,15 +70,15 @@ class Blocks:
         now = time.time()
         row = (scope, session, turn, now, orjson.dumps(block.memories), block.tokens, block.text)
         await self._file.write("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
-        if not 0 <= now - self._swept_at < _BETWEEN_SWEEPS:
+        if not 0 <= now - self._swept_at < _SWEEP_INTERVAL:
             self._swept_at = now
-            await self._file.write("DELETE FROM blocks WHERE at<?", [(now - _KEPT_FOR,)])
+            await self._file.write("DELETE FROM blocks WHERE at<?", [(now - _TTL,)])
 
     async def drop(self, scope: str, session: str, turns: Iterable[str]) -> None:
         rows = [(scope, session, turn) for turn in turns]
         await self._file.write("DELETE FROM blocks WHERE scope=? AND session=? AND turn=?", rows)
 
     async def purge(self, scopes: Iterable[str]) -> None:
-        """Leave nothing of these scopes, on the disk neither."""
+        """Erase all blocks of these scopes, from the file and from the disk."""
         await self._file.write("DELETE FROM blocks WHERE scope=?", [(scope,) for scope in scopes])
         await self._file.scrub()

@@ -1,8 +1,8 @@
-"""Which tables hold a bucket, and how the rows in them were made.
+"""The catalog: which LanceDB tables each bucket consists of, and the row format of each table.
 
-A bucket has one table that grows, and before it those that are settled: sorted by scope, never written again. When a
-bucket is rebuilt its settled tables become one. The catalog is a small file that is replaced as a whole, so a rebuild
-takes place or it does not; tables that it does not name are leftovers.
+A bucket has one growing (active) table, and before it the settled (sealed) ones: sorted by scope, never written again.
+A rebuild merges the settled tables of a bucket into one. The catalog is a small file that is replaced atomically, so a
+rebuild takes effect completely or not at all; tables that are missing from the catalog are leftovers.
 """
 
 import logging
@@ -21,7 +21,7 @@ __all__ = ["Catalog", "Made", "TableEntry", "bucket_of", "number_of"]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How rows are made: which embedder's vectors, how long, and which version of search terms."""
+    """The format of rows: the embedder of their vectors, the vectors' length, and the version of their search terms."""
 
     embedder: str
     dimensions: int
@@ -30,7 +30,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """`rows`: of a settled table when it was made; -1: not known."""
+    """A table in the catalog. `rows`: count of a settled table when it was built; -1: unknown."""
 
     name: str
     made: Made
@@ -39,16 +39,16 @@ class TableEntry:
 
 
 class Catalog:
-    """`read` before use; `put` is durable when it returns. Files: call both in a thread."""
+    """The catalog file. Call `read` before use; `put` is durable when it returns. Both block on files: use a thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._buckets: dict[int, tuple[TableEntry, ...]] = {}
 
     def read(self, names: Sequence[str], first: Made) -> bool:
-        """Read the file. Without one: take the tables of these names that have no number, one a bucket, made as
-        `first`. Returns False if numbered tables are there without a file that can be read: a crash came before it was
-        written, or it was lost, and the caller rebuilds it from the tables. Raises OSError."""
+        """Read the file. Without one: adopt the unnumbered tables among `names`, one per bucket, in the format `first`.
+        Returns False if numbered tables exist without a readable file: a crash came before it was written, or it was
+        lost, and the caller rebuilds it from the tables. Raises OSError."""
         if self._path.exists():
             try:
                 self._buckets = _parse(self._path.read_bytes())
@@ -64,7 +64,7 @@ class Catalog:
         return not any(number_of(name) for name in names)
 
     def tables(self, bucket: int) -> tuple[TableEntry, ...]:
-        """The settled ones first, the growing one last; empty if nothing was written to the bucket."""
+        """The tables of a bucket: settled ones first, the growing one last; empty if the bucket was never written."""
         return self._buckets.get(bucket, ())
 
     @property
@@ -72,25 +72,25 @@ class Catalog:
         return {entry.name for entries in self._buckets.values() for entry in entries}
 
     def put(self, bucket: int, entries: Sequence[TableEntry]) -> None:
-        """From now on these tables hold the bucket. Raises OSError."""
+        """Replace the list of tables of a bucket. Raises OSError."""
         self.put_all({bucket: entries})
 
     def put_all(self, buckets: Mapping[int, Sequence[TableEntry]]) -> None:
-        """The same for several buckets, all or none. Raises OSError."""
+        """Replace the lists of tables of several buckets, all or none. Raises OSError."""
         changed = self._buckets | {bucket: tuple(entries) for bucket, entries in buckets.items()}
-        body = {str(number): [asdict(entry) for entry in held] for number, held in sorted(changed.items())}
+        body = {str(number): [asdict(entry) for entry in entries] for number, entries in sorted(changed.items())}
         write_whole(self._path, orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
         fsync(self._path.parent)
         self._buckets = changed
 
     def new_name(self, bucket: int, taken: Iterable[TableEntry] = ()) -> str:
-        """A name that no table of the bucket has."""
+        """An unused name for a table of the bucket."""
         entries = (*self.tables(bucket), *taken)
         return f"memories_{bucket:03d}_{max((number_of(entry.name) for entry in entries), default=0) + 1}"
 
 
 def _parse(content: bytes) -> dict[int, tuple[TableEntry, ...]]:
-    """Raises ValueError, KeyError, TypeError or AttributeError."""
+    """Parse the file. Raises ValueError, KeyError, TypeError or AttributeError."""
     return {
         int(bucket): tuple(
             TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
@@ -101,12 +101,12 @@ def _parse(content: bytes) -> dict[int, tuple[TableEntry, ...]]:
 
 
 def bucket_of(name: str) -> int:
-    """The bucket that a table is of; -1 if it is none of ours."""
+    """The bucket of a table by the table's name; -1 if it is not a table of memories."""
     parts = name.split("_")
     return int(parts[1]) if len(parts) > 1 and parts[0] == "memories" and parts[1].isdigit() else -1
 
 
 def number_of(name: str) -> int:
-    """The number of a table within its bucket; later ones have larger ones."""
+    """The number of a table within its bucket; later tables have larger numbers."""
     parts = name.split("_")
     return int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 0

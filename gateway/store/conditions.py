@@ -1,6 +1,6 @@
-"""Conditions and errors of LanceDB.
+"""SQL conditions for LanceDB, and the error that its failures are raised as.
 
-No text of a user ever becomes part of a condition: a scope is 64 hex characters, an id is 32.
+User text never becomes part of a condition: a scope is 64 hex characters, an id is 32.
 """
 
 import re
@@ -15,8 +15,8 @@ _ID = re.compile(r"^[0-9a-f]{32}\Z")
 
 
 class StoreFailed(Exception):
-    """LanceDB did not do it. The journal keeps what was to be written. `is_outage`: it would not have done anything
-    else either."""
+    """An operation of LanceDB failed. Rows to write stay in the journal. `is_outage`: the whole store is unavailable,
+    so that any other operation would have failed too."""
 
     def __init__(self, message: str, *, is_outage: bool = False) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ def is_of(scope: str) -> str:
 
 
 def has_id(memory_ids: Iterable[str]) -> str:
-    """The condition for rows of these ids; what is no id is passed over, and of none there is no condition."""
+    """The condition for rows with these ids; malformed ids are skipped. Empty if no id is left."""
     ids = [f"'{id_}'" for id_ in memory_ids if _ID.match(id_)]
     return f"id IN ({','.join(ids)})" if ids else ""
 

@@ -1,4 +1,4 @@
-"""Connects to the LanceDB database in a folder, with small caches."""
+"""Connections to the LanceDB database in a folder, with small caches."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ _METADATA_CACHE_BYTES = 32 * 2**20
 
 
 def connecting(path: Path) -> Any:
-    """A function that connects to the database in a folder when called in the event loop. Importing LanceDB takes two
-    seconds: call this in a thread."""
+    """Build a function that connects to the database in a folder; call that function in the event loop. Importing
+    LanceDB takes two seconds: call this one in a thread."""
     import lancedb  # noqa: PLC0415 — loaded behind the open port
 
     path.mkdir(parents=True, exist_ok=True)

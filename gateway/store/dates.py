@@ -1,8 +1,8 @@
-"""Which stretches of time a question names, in English and Chinese: "last May", "two weeks ago", "2023年5月". Pure.
+"""Extraction of time periods from text, in English and Chinese: "last May", "two weeks ago", "2023年5月". Pure.
 
-Libraries read such words as moments; a question means the whole month, season or week. Days are those of the zone in
-which something was said (see `OFFSET`), with half a day to spare on either side. What may be no date ("may I", "march
-on") is none.
+Date libraries parse such words as moments; a question means the whole month, season or week. Days are those of the time
+zone of the message (see `OFFSET`), with half a day of tolerance on either side. Ambiguous words ("may I", "march on")
+are not taken for dates.
 """
 
 import calendar
@@ -16,14 +16,14 @@ from gateway.store.terms import is_question
 __all__ = ["ABOUT", "OFFSET", "Period", "local_time", "offset_in", "period_of", "periods", "told_of", "zone_offset"]
 
 ABOUT: Final = "about_time"
-"""The name in a record's `info` for the time that it tells of: begin and end in seconds since 1970."""
+"""Key in a record's `info` for the period that its text refers to: begin and end in seconds since 1970."""
 
 OFFSET: Final = "utc_offset"
-"""The name in a record's `info` for the zone in which it was said: seconds east of UTC; not there for UTC."""
+"""Key in a record's `info` for the time zone of the message: seconds east of UTC; absent for UTC."""
 
-_LONGEST_OFFSET = 86_400
-_MOST = 4
-_READ = 1000  # characters of a question
+_MAX_OFFSET = 86_400
+_MAX_PERIODS = 4
+_MAX_QUESTION = 1000  # characters of a question that are read
 _SPARE = timedelta(hours=12)
 _MONTHS: Final = {
     **{name.lower(): number for number, name in enumerate(calendar.month_name) if name},
@@ -56,7 +56,7 @@ _NUMBER = r"\d{1,3}|a couple of|a few|an?|several|one|two|three|four|five|six|se
 _ZH_NUMBER = r"\d{1,3}|十[一二]?|[一二两三四五六七八九几]"
 
 
-# without one of these there is none: most questions are done with after looking for them
+# a text without a match has no period: this cheap test settles most questions
 _HINT = re.compile(
     rf"\d\d|\d[天年月周]|[年月周昨前今][天年月日末份]?|星期|礼拜|\b(?:{_MONTH})\b|(?i:\b(?:ago|back|last|past|previous|this|today|yesterday"
     r"|spring|summer|autumn|fall|winter)\b)"
@@ -64,20 +64,20 @@ _HINT = re.compile(
 
 
 class Period(NamedTuple):
-    """From `begin` to `end`, in seconds since 1970."""
+    """A span of time from `begin` to `end`, in seconds since 1970."""
 
     begin: float
     end: float
 
 
 def offset_in(info: Mapping[str, Any]) -> float:
-    """Seconds east of UTC of the zone in which a record was said."""
+    """The UTC offset (seconds east) of a record's message."""
     offset = info.get(OFFSET, 0)
-    return offset if type(offset) in (int, float) and abs(offset) < _LONGEST_OFFSET else 0
+    return offset if type(offset) in (int, float) and abs(offset) < _MAX_OFFSET else 0
 
 
 def zone_offset(zone: tzinfo, at: float) -> float:
-    """Seconds east of UTC of a zone at a moment (seconds since 1970); 0 for a moment that no calendar has."""
+    """The UTC offset (seconds east) of a zone at a moment (seconds since 1970); 0 for a moment out of range."""
     try:
         offset = datetime.fromtimestamp(at, zone).utcoffset()
     except (ValueError, OverflowError, OSError):
@@ -86,8 +86,8 @@ def zone_offset(zone: tzinfo, at: float) -> float:
 
 
 def local_time(at: float, info: Mapping[str, Any]) -> datetime:
-    """The moment as the clock showed it where a record was said, with UTC as its nominal zone; 1970 for what is no
-    moment."""
+    """The local time of a record's message at a moment, with UTC as its nominal zone; 1970 for a moment out of
+    range."""
     try:
         return datetime.fromtimestamp(at + offset_in(info), UTC)
     except (ValueError, OverflowError, OSError):
@@ -95,41 +95,41 @@ def local_time(at: float, info: Mapping[str, Any]) -> datetime:
 
 
 def periods(question: str, now: float, offset: float = 0) -> tuple[Period, ...]:
-    """The stretches of time that a question names, seen from `now` (seconds since 1970) in a zone so many seconds east
-    of UTC; usually none."""
-    if not _HINT.search(question[:_READ]):
+    """The time periods that a question names, seen from `now` (seconds since 1970) in a zone `offset` seconds east of
+    UTC; usually none."""
+    if not _HINT.search(question[:_MAX_QUESTION]):
         return ()
-    text, today = question[:_READ], datetime.fromtimestamp(now + offset, UTC)
-    found: list[Period] = []
+    text, today = question[:_MAX_QUESTION], datetime.fromtimestamp(now + offset, UTC)
+    matches: list[Period] = []
     for pattern, read in _READERS:
         for match in pattern.finditer(text):
             try:
                 begin, end = read(match, today)
-                found.append(Period((begin - _SPARE).timestamp() - offset, (end + _SPARE).timestamp() - offset))
+                matches.append(Period((begin - _SPARE).timestamp() - offset, (end + _SPARE).timestamp() - offset))
             except (ValueError, OverflowError):  # the 31st of June, the year 0
                 continue
         text = pattern.sub(" ", text)  # "8 May 2023" is not May 2023 once more
-    return tuple(dict.fromkeys(found))[:_MOST]
+    return tuple(dict.fromkeys(matches))[:_MAX_PERIODS]
 
 
 def told_of(text: str, said_at: float, offset: float = 0) -> Period | None:
-    """The one time that a message tells of, other than when it was said; None for a question, or for several times."""
-    found = () if is_question(text) else periods(text, said_at, offset)
-    return found[0] if len(found) == 1 and not (found[0].begin <= said_at < found[0].end) else None
+    """The one period that a message refers to, other than its own time; None for a question, or for several periods."""
+    spans = () if is_question(text) else periods(text, said_at, offset)
+    return spans[0] if len(spans) == 1 and not (spans[0].begin <= said_at < spans[0].end) else None
 
 
 def period_of(info: Mapping[str, Any]) -> Period | None:
-    """The time that a record tells of; None if its `info` has none that can be read (it may come from anywhere)."""
-    told = info.get(ABOUT)
-    if not isinstance(told, list) or len(told) != 2 or not all(type(one) in (int, float) for one in told):
+    """The period that a record refers to; None if its `info` has no valid one (imported data may hold anything)."""
+    pair = info.get(ABOUT)
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(moment) in (int, float) for moment in pair):
         return None
-    return Period(*told) if told[0] < told[1] else None
+    return Period(*pair) if pair[0] < pair[1] else None
 
 
 _Span = tuple[datetime, datetime]
 
 
-def _date(year: int, month: int, day: int | None = None) -> _Span:
+def _date_span(year: int, month: int, day: int | None = None) -> _Span:
     if day is not None:
         begin = datetime(year, month, day, tzinfo=UTC)
         return begin, begin + timedelta(days=1)
@@ -137,34 +137,34 @@ def _date(year: int, month: int, day: int | None = None) -> _Span:
     return begin, (begin + timedelta(days=32)).replace(day=1)
 
 
-def _written(match: re.Match[str], today: datetime) -> _Span:
-    """A month with a day, a year, or "last" and the like before it; without a year the latest that is not to come."""
+def _read_month(match: re.Match[str], today: datetime) -> _Span:
+    """A month with a day, a year, or "last" and the like before it; without a year the latest past or current one."""
     month, day = _MONTHS[match["month"].lower()], match["day"] or match["day_after"]
     number = int(re.sub(r"\D", "", day)) if day else None
     if match["year"]:
-        return _date(int(match["year"]), month, number)
-    span = _date(today.year, month, number)
-    return _date(today.year - 1, month, number) if span[0] > today else span
+        return _date_span(int(match["year"]), month, number)
+    span = _date_span(today.year, month, number)
+    return _date_span(today.year - 1, month, number) if span[0] > today else span
 
 
-def _numbers(match: re.Match[str], today: datetime) -> _Span:
-    return _date(int(match["year"]), int(match["month"]), int(match["day"]) if match["day"] else None)
+def _read_numeric_date(match: re.Match[str], today: datetime) -> _Span:
+    return _date_span(int(match["year"]), int(match["month"]), int(match["day"]) if match["day"] else None)
 
 
-def _year(match: re.Match[str], today: datetime) -> _Span:
+def _read_year(match: re.Match[str], today: datetime) -> _Span:
     year = int(match["year"])
     return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
 
 
-def _chinese(match: re.Match[str], today: datetime) -> _Span:
-    named, month = match["named"], _number(match["month"])
-    year = int(match["year"]) if match["year"] else today.year - _YEARS_BACK.get(named or "今年", 0)
+def _read_chinese_month(match: re.Match[str], today: datetime) -> _Span:
+    year_word, month = match["named"], _number(match["month"])
+    year = int(match["year"]) if match["year"] else today.year - _YEARS_BACK.get(year_word or "今年", 0)
     day = int(match["day"]) if match["day"] else None
-    span = _date(year, month, day)
-    return _date(year - 1, month, day) if span[0] > today and not match["year"] and not named else span
+    span = _date_span(year, month, day)
+    return _date_span(year - 1, month, day) if span[0] > today and not match["year"] and not year_word else span
 
 
-def _season(match: re.Match[str], today: datetime) -> _Span:
+def _read_season(match: re.Match[str], today: datetime) -> _Span:
     month, is_last = _SEASONS[match["season"].lower()], (match["which"] or "").lower() in ("last", "去年")
     year = int(match["year"]) if match["year"] else today.year
     begin = datetime(year, month, 1, tzinfo=UTC)
@@ -176,7 +176,7 @@ def _season(match: re.Match[str], today: datetime) -> _Span:
     return begin, begin + timedelta(days=92)
 
 
-def _back(match: re.Match[str], today: datetime) -> _Span:
+def _read_units_ago(match: re.Match[str], today: datetime) -> _Span:
     """A number of days, weeks, months or years ago; as exact as the unit is."""
     length = _UNITS[match["unit"].lower()]
     begin = _midnight(today) - timedelta(days=length * _number(match["number"]))
@@ -184,12 +184,12 @@ def _back(match: re.Match[str], today: datetime) -> _Span:
     return begin - spare, begin + spare + timedelta(days=1)
 
 
-def _day_back(match: re.Match[str], today: datetime) -> _Span:
+def _read_day_ago(match: re.Match[str], today: datetime) -> _Span:
     begin = _midnight(today) - timedelta(days=_DAYS_BACK[match[0].lower()])
     return begin, begin + timedelta(days=1)
 
 
-def _last(match: re.Match[str], today: datetime) -> _Span:
+def _read_last(match: re.Match[str], today: datetime) -> _Span:
     """The last (or this) week, weekend, month, year or day of the week."""
     unit, back = match["unit"].lower(), int(match["which"].lower() in ("last", "past", "previous", "上"))
     monday = _midnight(today) - timedelta(days=today.weekday())
@@ -200,20 +200,20 @@ def _last(match: re.Match[str], today: datetime) -> _Span:
         return saturday, saturday + timedelta(days=2)
     if unit in ("month", "月"):
         first = today.replace(day=1) - timedelta(days=back)
-        return _date(first.year, first.month)
+        return _date_span(first.year, first.month)
     if unit == "year":
         return datetime(today.year - back, 1, 1, tzinfo=UTC), datetime(today.year - back + 1, 1, 1, tzinfo=UTC)
     day = _midnight(today) - timedelta(days=(today.weekday() - _WEEKDAYS[unit]) % 7 or 7)
     return day, day + timedelta(days=1)
 
 
-def _chinese_weekday(match: re.Match[str], today: datetime) -> _Span:
+def _read_chinese_weekday(match: re.Match[str], today: datetime) -> _Span:
     monday = _midnight(today) - timedelta(days=today.weekday())
     day = monday + timedelta(days="一二三四五六日".index(match["day"].replace("天", "日")) - 7 * len(match["which"]))
     return day, day + timedelta(days=1)
 
 
-def _chinese_year(match: re.Match[str], today: datetime) -> _Span:
+def _read_chinese_year(match: re.Match[str], today: datetime) -> _Span:
     year = today.year - _YEARS_BACK[match[0]]
     return datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
 
@@ -227,56 +227,59 @@ def _number(word: str) -> int:
 
 
 def _readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]]:
-    """Patterns, the more exact before the less."""
+    """Patterns with their readers, the more exact before the less."""
     year = r"(?P<year>(?:19|20)\d\d)"
-    # a month alone is one after a word that wants a time: "in May", "last March"
+    # a bare month counts only after a word that introduces a time: "in May", "last March"
     yield (
         re.compile(
             rf"\b(?:(?:(?P<day>{_DAY})\s+(?:of\s+)?)|(?:(?i:in|on|since|during|last|this|of|from|until|till|around|early|late|mid)\s+))"
             rf"(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b)?(?:,?\s+{year}\b)?"
         ),
-        _written,
+        _read_month,
     )
     yield (
         re.compile(
             rf"\b(?P<day>)(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b(?:,?\s+{year}\b)?|,?\s+(?P<only>(?:19|20)\d\d)\b)"
         ),
-        _written_after,
+        _read_month_before_day,
     )
-    yield re.compile(rf"\b{year}[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?\b"), _numbers
+    yield re.compile(rf"\b{year}[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?\b"), _read_numeric_date
     yield (
         re.compile(
             rf"(?:{year}年|(?P<named>去年|前年|今年))?的?(?P<month>1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月(?:份|(?P<day>\d{{1,2}})[日号])?(?!前|以前|之前|后)"
         ),
-        _chinese,
+        _read_chinese_month,
     )
     yield (
         re.compile(
             rf"\b(?:(?P<which>(?i:last|this|the))\s+)(?P<season>(?i:spring|summer|autumn|fall|winter))\b(?:\s+(?:of\s+)?{year})?"
         ),
-        _season,
+        _read_season,
     )
-    yield re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _season
-    yield re.compile(rf"\b(?P<number>(?i:{_NUMBER}))\s+(?P<unit>(?i:day|week|month|year))s?\s+(?i:ago|back)\b"), _back
-    yield re.compile(rf"(?P<number>{_ZH_NUMBER})个?(?P<unit>天|周|星期|月|年)(?:以前|之前|前)"), _back
-    yield re.compile(r"\b(?i:the day before yesterday|yesterday|today)\b|大前天|前天|昨天|今天"), _day_back
-    yield re.compile(r"(?P<which>上{1,2})个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])"), _chinese_weekday
+    yield re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _read_season
+    yield (
+        re.compile(rf"\b(?P<number>(?i:{_NUMBER}))\s+(?P<unit>(?i:day|week|month|year))s?\s+(?i:ago|back)\b"),
+        _read_units_ago,
+    )
+    yield re.compile(rf"(?P<number>{_ZH_NUMBER})个?(?P<unit>天|周|星期|月|年)(?:以前|之前|前)"), _read_units_ago
+    yield re.compile(r"\b(?i:the day before yesterday|yesterday|today)\b|大前天|前天|昨天|今天"), _read_day_ago
+    yield re.compile(r"(?P<which>上{1,2})个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])"), _read_chinese_weekday
     yield (
         re.compile(
             r"\b(?P<which>(?i:last|past|previous|this))\s+"
             r"(?P<unit>(?i:weekend|week|month|year|monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b"
         ),
-        _last,
+        _read_last,
     )
-    yield re.compile(r"(?P<which>上|这|本)个?(?P<unit>周末|周|星期|礼拜|月)"), _last
-    yield re.compile("大前年|前年|去年|今年"), _chinese_year
-    yield re.compile(rf"(?:\b(?i:in|during|since|of|from)\s+|(?<![\d./-])(?=\d{{4}}年)){year}(?:年|\b)"), _year
+    yield re.compile(r"(?P<which>上|这|本)个?(?P<unit>周末|周|星期|礼拜|月)"), _read_last
+    yield re.compile("大前年|前年|去年|今年"), _read_chinese_year
+    yield re.compile(rf"(?:\b(?i:in|during|since|of|from)\s+|(?<![\d./-])(?=\d{{4}}年)){year}(?:年|\b)"), _read_year
 
 
-def _written_after(match: re.Match[str], today: datetime) -> _Span:
+def _read_month_before_day(match: re.Match[str], today: datetime) -> _Span:
     if match["only"]:
-        return _date(int(match["only"]), _MONTHS[match["month"].lower()])
-    return _written(match, today)
+        return _date_span(int(match["only"]), _MONTHS[match["month"].lower()])
+    return _read_month(match, today)
 
 
 _READERS: Final = tuple(_readers())

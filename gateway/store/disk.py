@@ -1,4 +1,4 @@
-"""Bringing files to the disk, and asking whether it takes them."""
+"""Syncing files to the disk, and probing whether the disk accepts writes."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ _PROBE_BYTES = 2**20
 
 
 def probe_disk(path: Path) -> None:
-    """Write a file, sync it and take it away. Raises OSError."""
+    """Write a file, sync it and delete it. Raises OSError."""
     path.write_bytes(bytes(_PROBE_BYTES))
     fsync(path)
     path.unlink()
 
 
 def sync_tree(root: Path, since: float) -> None:
-    """fsync files changed since then, and the folders that name them, up to the root."""
+    """fsync files changed since a moment (seconds since 1970), and their parent folders up to the root."""
     folders: set[Path] = set()
     for folder, _, files in os.walk(root):
         paths = [os.path.join(folder, name) for name in files]
@@ -28,8 +28,8 @@ def sync_tree(root: Path, since: float) -> None:
         if changed:
             here = Path(folder)
             folders |= {here, *(parent for parent in here.parents if parent.is_relative_to(root))}
-    for named in folders:
-        fsync(named)
+    for parent in folders:
+        fsync(parent)
 
 
 def _modified(path: str) -> float:

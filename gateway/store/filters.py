@@ -1,8 +1,8 @@
-"""Filters on memories: MemOS' tree of conditions, checked on the way in and evaluated on records. Pure.
+"""Filters on memories: MemOS' tree of conditions, validated on input and evaluated on records. Pure.
 
-A tree never becomes query text: it is compiled to a predicate, which both the working set and what comes from LanceDB
-are asked with. Field names are those of MemOS' two vocabularies; any other name is looked up in the client's
-metadata, then in what the gateway notes of a memory.
+A tree never becomes query text: it is compiled to a predicate, which is applied both to the working set and to rows
+from LanceDB. Field names are those of MemOS' two vocabularies; any other name is looked up in the client's metadata,
+then in the gateway's own notes on a memory (`info`).
 """
 
 import re
@@ -15,10 +15,10 @@ from gateway.turn import Record, group_of
 
 __all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
 
-_DEPTH = 8
-_CONDITIONS = 200
-_LIST = 1000
-_VALUES = 2000  # in all lists together
+_MAX_DEPTH = 8
+_MAX_CONDITIONS = 200
+_MAX_LIST = 1000
+_MAX_VALUES = 2000  # in all lists together
 _JOINS: Final = ("and", "or")
 _OPERATORS: Final = frozenset(("=", "eq", "gt", "gte", "lt", "lte", "contains", "in", "like", "nolike"))
 _BARE_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
@@ -28,59 +28,60 @@ Predicate = Callable[[Record], bool]
 
 
 def plain_id(memory_id: str) -> str:
-    """A memory's id as it is stored: clients may write it as a UUID with hyphens."""
+    """Normalise a memory id to its stored form: clients may write it as a UUID with hyphens."""
     return memory_id.strip().lower().replace("-", "") if len(memory_id) == 36 else memory_id.strip()
 
 
 def file_ids(record: Record) -> tuple[str, ...]:
     """The files that a memory comes from."""
-    found = record.info.get("file_ids")
-    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list | tuple) else ()
+    ids = record.info.get("file_ids")
+    return tuple(id_ for id_ in ids if isinstance(id_, str)) if isinstance(ids, list | tuple) else ()
 
 
 def memory_type(record: Record) -> str:
-    """MemOS' name for what a memory is."""
-    named = {"preference": "PreferenceMemory", "tool": "ToolTrajectoryMemory", "skill": "SkillMemory"}
+    """MemOS' name for the type of a memory."""
+    types = {"preference": "PreferenceMemory", "tool": "ToolTrajectoryMemory", "skill": "SkillMemory"}
     if record.kind == "document":
         return "RawFileMemory"
-    return named.get(group_of(record.kind)) or ("UserMemory" if record.source == "user" else "LongTermMemory")
+    return types.get(group_of(record.kind)) or ("UserMemory" if record.source == "user" else "LongTermMemory")
 
 
 class BadFilter(ValueError):
-    """The message names the path of what is wrong."""
+    """A filter is invalid; the message names the path of the faulty part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`allows` says whether a record passes. `by_source` holds what applies to one cube or one kind of source only."""
+    """A compiled filter: one predicate for all sources, or `by_source` with those of single cubes or kinds of source. A
+    missing predicate allows everything."""
 
     everywhere: Predicate | None = None
     by_source: Mapping[str, Predicate] | None = None
 
     def of(self, cube_id: str, source: str) -> Predicate | None:
-        """What applies to a cube; `source` is one of user, agent, public, knowledgebase."""
+        """The predicate that applies to a cube; `source` is one of user, agent, public, knowledgebase."""
         if self.by_source is None:
             return self.everywhere
         return self.by_source.get(cube_id, self.by_source.get(source))
 
 
 def parse_filter(data: Any, path: str = "filter") -> Filter:
-    """A filter as a client sent it; none and `{}` allow everything. Raises BadFilter."""
+    """Parse a filter from a client's JSON; None and `{}` allow everything. Raises BadFilter."""
     if data is None or data == {}:
         return Filter()
     if not isinstance(data, dict):
         raise BadFilter(f"{path}: must be an object")
     budget = _Budget()
     if not any(key not in _JOINS and _is_tree(value) for key, value in data.items()):
-        return Filter(_tree(data, path, 1, budget))
+        return Filter(_compile_tree(data, path, 1, budget))
     if not all(key not in _JOINS and (_is_tree(value) or value == {}) for key, value in data.items()):
         raise BadFilter(f"{path}: conditions and filters of single cubes cannot stand side by side")
-    trees = {key: _tree(value, f"{path}.{key}", 2, budget) for key, value in data.items() if value}
+    trees = {key: _compile_tree(value, f"{path}.{key}", 2, budget) for key, value in data.items() if value}
     return Filter(by_source=trees)
 
 
 def parse_time(value: Any) -> float | None:
-    """A moment in seconds since 1970: ISO 8601 with or without a zone (then UTC), or seconds, or milliseconds."""
+    """Parse a time to seconds since 1970: ISO 8601 (UTC if it has no zone), or seconds, or milliseconds."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -96,98 +97,98 @@ def parse_time(value: Any) -> float | None:
 
 class _Budget:
     def __init__(self) -> None:
-        self._conditions = _CONDITIONS
-        self._values = _VALUES
+        self._conditions = _MAX_CONDITIONS
+        self._values = _MAX_VALUES
 
     def take(self, path: str, values: int = 0) -> None:
-        """One more condition, or so many values of a list."""
+        """Spend one condition, or the `values` of a list. Raises BadFilter if the budget is exceeded."""
         self._conditions -= not values
         self._values -= values
         if self._conditions < 0:
-            raise BadFilter(f"{path}: a filter has at most {_CONDITIONS} conditions")
+            raise BadFilter(f"{path}: a filter has at most {_MAX_CONDITIONS} conditions")
         if self._values < 0:
-            raise BadFilter(f"{path}: the lists of a filter have at most {_VALUES} values together")
+            raise BadFilter(f"{path}: the lists of a filter have at most {_MAX_VALUES} values together")
 
 
 def _is_tree(value: Any) -> bool:
-    """True for `{"and": …}` and `{"or": …}`: beside a name that is the filter of one cube, not a condition."""
+    """True for `{"and": …}` and `{"or": …}`: under a name, such a tree is the filter of one cube, not a condition."""
     return isinstance(value, dict) and any(key in _JOINS for key in value)
 
 
-def _tree(data: Any, path: str, depth: int, budget: _Budget) -> Predicate:
+def _compile_tree(data: Any, path: str, depth: int, budget: _Budget) -> Predicate:
     if not isinstance(data, dict) or not data:
         raise BadFilter(f"{path}: must be an object with at least one condition")
-    if depth > _DEPTH:
-        raise BadFilter(f"{path}: nested deeper than {_DEPTH} levels")
+    if depth > _MAX_DEPTH:
+        raise BadFilter(f"{path}: nested deeper than {_MAX_DEPTH} levels")
     parts = [
-        _join(key, value, f"{path}.{key}", depth, budget)
+        _compile_join(key, value, f"{path}.{key}", depth, budget)
         if key in _JOINS
-        else _condition(str(key), value, f"{path}.{key}", budget)
+        else _compile_condition(str(key), value, f"{path}.{key}", budget)
         for key, value in data.items()
     ]
     return parts[0] if len(parts) == 1 else lambda record: all(part(record) for part in parts)
 
 
-def _join(kind: str, data: Any, path: str, depth: int, budget: _Budget) -> Predicate:
+def _compile_join(kind: str, data: Any, path: str, depth: int, budget: _Budget) -> Predicate:
     if not isinstance(data, list) or not data:
         raise BadFilter(f"{path}: must be a list with at least one condition")
-    parts = [_tree(item, f"{path}[{index}]", depth + 1, budget) for index, item in enumerate(data)]
+    parts = [_compile_tree(item, f"{path}[{index}]", depth + 1, budget) for index, item in enumerate(data)]
     if kind == "and":
         return lambda record: all(part(record) for part in parts)
     return lambda record: any(part(record) for part in parts)
 
 
-def _condition(field: str, data: Any, path: str, budget: _Budget) -> Predicate:
+def _compile_condition(field: str, data: Any, path: str, budget: _Budget) -> Predicate:
     if not isinstance(data, dict):
         if isinstance(data, list):  # a list is "any of", as `related_id` has it
-            return _test(field, "in", data, path, budget)
-        return _test(field, "=", data, path, budget)
+            return _compile_test(field, "in", data, path, budget)
+        return _compile_test(field, "=", data, path, budget)
     if not data:
         raise BadFilter(f"{path}: needs an operator: {', '.join(sorted(_OPERATORS))}")
-    tests = [_test(field, operator, value, f"{path}.{operator}", budget) for operator, value in data.items()]
+    tests = [_compile_test(field, operator, value, f"{path}.{operator}", budget) for operator, value in data.items()]
     return lambda record: all(test(record) for test in tests)
 
 
-def _test(field: str, operator: str, wanted: Any, path: str, budget: _Budget) -> Predicate:
+def _compile_test(field: str, operator: str, operand: Any, path: str, budget: _Budget) -> Predicate:
     budget.take(path)
     if operator not in _OPERATORS:
         raise BadFilter(f"{path}: unknown operator; known are {', '.join(sorted(_OPERATORS))}")
-    _check_operand(operator, wanted, path, budget)
-    read = _FIELDS.get(field) or _in_info(field)
+    _check_operand(operator, operand, path, budget)
+    read = _FIELDS.get(field) or _read_from_info(field)
     if field in _TIMES:
-        return _time_test(read, operator, wanted, path)
+        return _compile_time_test(read, operator, operand, path)
     if field in _IDS:
-        wanted = _plain_ids(wanted)
+        operand = _plain_ids(operand)
     compare = _COMPARISONS[operator]
 
     def test(record: Record) -> bool:
-        found = read(record)
-        return found is not None and compare(found, wanted)
+        value = read(record)
+        return value is not None and compare(value, operand)
 
     if operator == "nolike":
-        return lambda record: not _like(read(record) or "", wanted)
+        return lambda record: not _like(read(record) or "", operand)
     return test
 
 
-def _check_operand(operator: str, wanted: Any, path: str, budget: _Budget) -> None:
+def _check_operand(operator: str, operand: Any, path: str, budget: _Budget) -> None:
     if operator == "in":
-        if not isinstance(wanted, list) or not wanted or len(wanted) > _LIST:
-            raise BadFilter(f"{path}: must be a list of 1 to {_LIST} values")
-        budget.take(path, len(wanted))
-        if any(isinstance(value, dict | list) for value in wanted):
+        if not isinstance(operand, list) or not operand or len(operand) > _MAX_LIST:
+            raise BadFilter(f"{path}: must be a list of 1 to {_MAX_LIST} values")
+        budget.take(path, len(operand))
+        if any(isinstance(value, dict | list) for value in operand):
             raise BadFilter(f"{path}: must be a list of plain values")
-    elif isinstance(wanted, dict | list) or wanted is None:
+    elif isinstance(operand, dict | list) or operand is None:
         raise BadFilter(f"{path}: must be a string, a number or a boolean")
-    elif operator in ("like", "nolike") and not isinstance(wanted, str):
+    elif operator in ("like", "nolike") and not isinstance(operand, str):
         raise BadFilter(f"{path}: must be a string")
 
 
-def _time_test(read: Callable[[Record], Any], operator: str, wanted: Any, path: str) -> Predicate:
-    """Times compare as moments. A bare date is its first moment; for `lte` its last, for `=` the whole day."""
+def _compile_time_test(read: Callable[[Record], Any], operator: str, operand: Any, path: str) -> Predicate:
+    """Compile a comparison of times. A bare date is its first moment; for `lte` its last, for `=` the whole day."""
     if operator in ("contains", "like", "nolike"):
         raise BadFilter(f"{path}: a time is compared with =, in, gt, gte, lt or lte")
     moments = []
-    for value in wanted if operator == "in" else [wanted]:
+    for value in operand if operator == "in" else [operand]:
         moment = parse_time(value)
         if moment is None:
             raise BadFilter(f"{path}: must be a time such as 2026-05-08 or 2026-05-08T13:56:00Z")
@@ -203,18 +204,18 @@ def _time_test(read: Callable[[Record], Any], operator: str, wanted: Any, path: 
     return tests.get(operator) or (lambda record: any(low <= read(record) <= high for low, high in moments))
 
 
-def _in_info(field: str) -> Callable[[Record], Any]:
+def _read_from_info(field: str) -> Callable[[Record], Any]:
     names = field.removeprefix("info.").split(".")
 
     def read(record: Record) -> Any:
-        value = _at(record.metadata, names)
-        return _at(record.info, names) if value is None else value
+        value = _resolve(record.metadata, names)
+        return _resolve(record.info, names) if value is None else value
 
     return read
 
 
-def _at(values: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The value of a dotted name, in so many words or step by step."""
+def _resolve(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Look up a dotted name: as one key, else step by step through nested objects."""
     value: Any = values.get(".".join(names))
     if value is not None:
         return value
@@ -225,10 +226,10 @@ def _at(values: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _sources(record: Record) -> tuple[str, ...]:
-    """Who said it, MemOS' word for where it is from, and what the client said of that."""
-    named = {"document": "file", "tool": "system"}.get(record.source, "conversation")
-    told = record.metadata.get("source") or record.info.get("source")  # earlier versions kept it there
-    return (record.source, named, told) if isinstance(told, str) else (record.source, named)
+    """The author's role, MemOS' word for the origin, and the client's own `source` if it sent one."""
+    origin = {"document": "file", "tool": "system"}.get(record.source, "conversation")
+    label = record.metadata.get("source") or record.info.get("source")  # earlier versions stored it in `info`
+    return (record.source, origin, label) if isinstance(label, str) else (record.source, origin)
 
 
 _IDS: Final = frozenset(("id", "memory_id", "related_id"))
@@ -267,61 +268,61 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
 }
 
 
-# names that a client's metadata cannot take: a filter on them means a memory's own fields
+# reserved names: a filter on them reads a memory's own fields, never the client's metadata
 BUILT_IN: Final = frozenset(_FIELDS) - {"source", "type", "role", "content", "key"}
 
 
-def _equals(found: Any, wanted: Any) -> bool:
-    if isinstance(found, list | tuple):
-        return any(_equals(item, wanted) for item in found)
-    if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted
-    return bool(found == wanted)
+def _equals(value: Any, operand: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_equals(item, operand) for item in value)
+    if isinstance(value, bool) or isinstance(operand, bool):
+        return value is operand
+    return bool(value == operand)
 
 
-def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """Numbers with numbers, text with text; anything else is not comparable and does not pass."""
+def _compare_ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Compare numbers with numbers and text with text; anything else is not comparable and does not pass."""
 
-    def test(found: Any, wanted: Any) -> bool:
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (found, wanted))
-        texts = isinstance(found, str) and isinstance(wanted, str)
-        return (numbers or texts) and compare(found, wanted)
+    def test(value: Any, operand: Any) -> bool:
+        numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (value, operand))
+        texts = isinstance(value, str) and isinstance(operand, str)
+        return (numbers or texts) and compare(value, operand)
 
     return test
 
 
-def _contains(found: Any, wanted: Any) -> bool:
-    if isinstance(found, str):
-        return isinstance(wanted, str) and wanted.casefold() in found.casefold()
-    return isinstance(found, list | tuple) and any(_equals(item, wanted) for item in found)
+def _contains(value: Any, operand: Any) -> bool:
+    if isinstance(value, str):
+        return isinstance(operand, str) and operand.casefold() in value.casefold()
+    return isinstance(value, list | tuple) and any(_equals(item, operand) for item in value)
 
 
-def _plain_ids(wanted: Any) -> Any:
-    if isinstance(wanted, list):
-        return [_plain_ids(one) for one in wanted]
-    return plain_id(wanted) if isinstance(wanted, str) and len(wanted) == 36 else wanted
+def _plain_ids(operand: Any) -> Any:
+    if isinstance(operand, list):
+        return [_plain_ids(item) for item in operand]
+    return plain_id(operand) if isinstance(operand, str) and len(operand) == 36 else operand
 
 
-def _is_in(found: Any, wanted: Any) -> bool:
-    if isinstance(found, str):
-        return found in wanted
-    return any(_equals(found, value) for value in wanted)
+def _is_in(value: Any, operand: Any) -> bool:
+    if isinstance(value, str):
+        return value in operand
+    return any(_equals(value, item) for item in operand)
 
 
-def _like(found: Any, wanted: str) -> bool:
-    texts: Sequence[Any] = found if isinstance(found, list | tuple) else (found,)
-    return any(wanted.casefold() in str(text).casefold() for text in texts)
+def _like(value: Any, operand: str) -> bool:
+    texts: Sequence[Any] = value if isinstance(value, list | tuple) else (value,)
+    return any(operand.casefold() in str(text).casefold() for text in texts)
 
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": _equals,
     "eq": _equals,
-    "gt": _ordered(lambda found, wanted: found > wanted),
-    "gte": _ordered(lambda found, wanted: found >= wanted),
-    "lt": _ordered(lambda found, wanted: found < wanted),
-    "lte": _ordered(lambda found, wanted: found <= wanted),
+    "gt": _compare_ordered(lambda value, operand: value > operand),
+    "gte": _compare_ordered(lambda value, operand: value >= operand),
+    "lt": _compare_ordered(lambda value, operand: value < operand),
+    "lte": _compare_ordered(lambda value, operand: value <= operand),
     "contains": _contains,
     "in": _is_in,
     "like": _like,
-    "nolike": lambda found, wanted: not _like(found, wanted),
+    "nolike": lambda value, operand: not _like(value, operand),
 }

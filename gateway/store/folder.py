@@ -1,7 +1,7 @@
-"""The data folder: its lock, and what was fixed when it was made.
+"""The data folder: its lock and its fixed settings.
 
-One process owns a folder; the lock is the operating system's and dies with its holder, so nothing stale stays behind.
-`meta.json` holds what was fixed when it was made: the format, the number of buckets, the first embedder.
+One process owns a folder; the lock is the operating system's and is released when its process dies, so it never goes
+stale. `meta.json` holds the settings fixed at creation: the format, the number of buckets, the first embedder.
 """
 
 import os
@@ -21,7 +21,7 @@ class FolderRefused(Exception):
 
 
 class DataFolder:
-    """The folder of one memory: its lock, and what was fixed when it was made (`meta.json`)."""
+    """The folder of one memory: its lock, and the settings fixed at creation (`meta.json`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,29 +30,29 @@ class DataFolder:
         self._lock: int | None = None
 
     def open(self, buckets: int, embedder: str, dimensions: int) -> None:
-        """Make or reopen it, and hold its lock. Raises FolderRefused."""
+        """Create or reopen the folder, and take its lock. Raises FolderRefused."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise self._not_written(error) from error
+            raise self._write_error(error) from error
         try:
-            _lock_whole(self._lock)
+            _lock_exclusively(self._lock)
         except OSError as error:
             self.close()
             raise FolderRefused(
                 f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
             ) from error
         try:
-            self._check(buckets, embedder, dimensions)
+            self._load_meta(buckets, embedder, dimensions)
         except OSError as error:
             self.close()
-            raise self._not_written(error) from error
+            raise self._write_error(error) from error
         except BaseException:
             self.close()
             raise
 
-    def _not_written(self, error: OSError) -> FolderRefused:
+    def _write_error(self, error: OSError) -> FolderRefused:
         return FolderRefused(
             f"cannot write to the data folder {self.path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri "
             "names another"
@@ -63,7 +63,7 @@ class DataFolder:
             os.close(self._lock)
             self._lock = None
 
-    def _check(self, buckets: int, embedder: str, dimensions: int) -> None:
+    def _load_meta(self, buckets: int, embedder: str, dimensions: int) -> None:
         meta_path = self.path / "meta.json"
         if not meta_path.exists():
             meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
@@ -72,18 +72,18 @@ class DataFolder:
         try:
             stored: Any = orjson.loads(meta_path.read_bytes())
         except orjson.JSONDecodeError as error:
-            raise self._not_understood(meta_path) from error
+            raise self._format_error(meta_path) from error
         if not isinstance(stored, dict):
-            raise self._not_understood(meta_path)
+            raise self._format_error(meta_path)
         if stored.get("format") != _FORMAT:
             raise FolderRefused(f"{self.path} has format {stored.get('format')}; this version reads {_FORMAT}")
         name, length, tables = stored.get("embedder"), stored.get("dimensions"), stored.get("buckets")
         if not isinstance(name, str) or not (_is_count(length) and _is_count(tables)):
-            raise self._not_understood(meta_path)
+            raise self._format_error(meta_path)
         self.embedder, self.dimensions, self.buckets = name, length, tables
 
     @staticmethod
-    def _not_understood(path: Path) -> FolderRefused:
+    def _format_error(path: Path) -> FolderRefused:
         return FolderRefused(f"{path} is not the description of a data folder: restore it from a back-up of the folder")
 
 
@@ -98,7 +98,7 @@ def is_in_use(path: Path) -> bool:
     except OSError:
         return False
     try:
-        _lock_whole(handle)
+        _lock_exclusively(handle)
     except OSError:
         return True
     finally:
@@ -109,18 +109,18 @@ def is_in_use(path: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock_whole(handle: int) -> None:
+    def _lock_exclusively(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock_whole(handle: int) -> None:
+    def _lock_exclusively(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file by one with this content: after a crash it is the old one or the new one. Raises OSError."""
+    """Replace a file atomically: after a crash it has the old content or the new one. Raises OSError."""
     unfinished = path.with_suffix(".tmp")
     unfinished.write_bytes(content)
     fsync(unfinished)
@@ -128,9 +128,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk; one that is gone meanwhile is no error."""
+    """fsync a file or folder; a missing path is ignored."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows has no such thing for folders
+        return  # Windows cannot sync folders
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

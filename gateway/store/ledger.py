@@ -1,6 +1,6 @@
-"""What was used: requests, tokens and money by hour, key, user, model and upstream. SQLite, one file, one thread.
+"""Usage ledger: requests, tokens and cost by hour, key, user, model and upstream. SQLite, one file, one thread.
 
-Counts gather in RAM and are written every few seconds: what a killed process had not written yet is not counted.
+Counts gather in RAM and are written every few seconds; a killed process loses its unwritten counts.
 """
 
 import asyncio
@@ -24,25 +24,25 @@ CREATE TABLE IF NOT EXISTS used (
 ) WITHOUT ROWID;
 """
 _HOUR = 3600
-_FLUSH_EVERY = 5.0  # seconds
-_MOST = 50_000  # rows that gather before they are written
+_FLUSH_INTERVAL = 5.0  # seconds
+_MAX_GATHERED = 50_000  # rows in RAM before a flush; further new ones are not counted
 
 MOST = 10_000
-"""Rows that one question gets; the largest ones."""
+"""Maximum number of rows in the result of one query; the largest sums come first."""
 
 DIMENSIONS = ("hour", "key", "user", "model", "upstream")
-"""By what use can be asked for."""
+"""Dimensions that usage can be grouped and filtered by."""
 
 _log = logging.getLogger("gateway.usage")
 
 
 class LedgerFailed(Exception):
-    """Nothing was written or read: the disk is full, or the file is broken."""
+    """Reading or writing failed: the disk is full, or the file is broken."""
 
 
 @dataclass(slots=True)
 class Used:
-    """Counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
+    """Usage counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
     upstream reported, and part of the other two. `cost`: US dollars of those requests that have a price (`priced`)."""
 
     requests: int = 0
@@ -54,18 +54,18 @@ class Used:
     priced: int = 0
 
     def __iadd__(self, other: "Used") -> "Used":
-        for one in _COUNTS:
-            setattr(self, one, getattr(self, one) + getattr(other, one))
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
 
-_COUNTS = tuple(one.name for one in fields(Used))
-_ADDING = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
-_ADDED = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # columns that came later
+_COUNTS = tuple(field.name for field in fields(Used))
+_ADD_COUNTS = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
+_LATER_COLUMNS = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # added by later versions
 
 
 class Ledger:
-    """`open` before the first request; raises LedgerFailed where something is asked for."""
+    """Counts usage. Call `open` before the first request; methods that read the file raise LedgerFailed."""
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, _SCHEMA, "usage", LedgerFailed)
@@ -73,20 +73,20 @@ class Ledger:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Raises LedgerFailed; it is tried again until it can be opened."""
+        """Open the file and start the flush task, which retries opening until it works. Raises LedgerFailed."""
         if self._task is None:
-            self._task = asyncio.create_task(self._work(), name="usage")
+            self._task = asyncio.create_task(self._flush_periodically(), name="usage")
         await self._open()
 
     async def _open(self) -> None:
         if not self._file.is_open:
             await self._file.open()
-            await self._file.run(self._widen)
+            await self._file.run(self._add_missing_columns)
 
-    def _widen(self) -> None:
-        has = {row[1] for row in self._file.connection.execute("PRAGMA table_info(used)")}
-        for column in _ADDED:
-            if column.split()[0] not in has:
+    def _add_missing_columns(self) -> None:
+        present = {row[1] for row in self._file.connection.execute("PRAGMA table_info(used)")}
+        for column in _LATER_COLUMNS:
+            if column.split()[0] not in present:
                 self._file.connection.execute(f"ALTER TABLE used ADD COLUMN {column}")
 
     async def close(self) -> None:
@@ -97,37 +97,40 @@ class Ledger:
         await self._file.close()
 
     def note(self, used: Used, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
-        """Add what one request used. Costs nothing now."""
-        place = (int(time.time()) // _HOUR * _HOUR, tenant, key, user, model, upstream)
-        if place in self._gathered or len(self._gathered) < _MOST:
-            self._gathered.setdefault(place, Used()).__iadd__(used)
+        """Add the usage of one request, in RAM only."""
+        key_columns = (int(time.time()) // _HOUR * _HOUR, tenant, key, user, model, upstream)
+        if key_columns in self._gathered or len(self._gathered) < _MAX_GATHERED:
+            self._gathered.setdefault(key_columns, Used()).__iadd__(used)
 
     async def flush(self) -> None:
-        """Write what gathered."""
+        """Write the gathered counts. Raises LedgerFailed, and then keeps them for the next flush."""
         gathered, self._gathered = self._gathered, {}
         if not gathered:
             return
-        rows = [(*place, *(getattr(used, name) for name in _COUNTS)) for place, used in gathered.items()]
-        places = ",".join("?" * len(rows[0]))
+        rows = [(*key_columns, *(getattr(used, name) for name in _COUNTS)) for key_columns, used in gathered.items()]
+        placeholders = ",".join("?" * len(rows[0]))
         try:
-            await self._file.write(f"INSERT INTO used VALUES ({places}) ON CONFLICT DO UPDATE SET {_ADDING}", rows)  # noqa: S608 — ours
-        except BaseException:  # a caller who leaves takes nothing along
-            for place, used in gathered.items():
-                self._gathered.setdefault(place, Used()).__iadd__(used)
+            await self._file.write(
+                f"INSERT INTO used VALUES ({placeholders}) ON CONFLICT DO UPDATE SET {_ADD_COUNTS}",  # noqa: S608 — ours
+                rows,
+            )
+        except BaseException:  # also for a cancelled caller: no count is lost
+            for key_columns, used in gathered.items():
+                self._gathered.setdefault(key_columns, Used()).__iadd__(used)
             raise
 
     async def read(
         self, by: Sequence[str], *, tenant: str | None, since: float, until: float, only: Mapping[str, str]
     ) -> list[dict[str, Any]]:
-        """The sums for each combination of some of DIMENSIONS, between two moments (seconds since 1970), the largest
-        first. `only`: dimensions that must have a value. Raises LedgerFailed; ValueError for an unknown dimension."""
+        """Sum usage by each combination of some of DIMENSIONS, between two moments (seconds since 1970), the largest
+        first. `only`: required values of dimensions. Raises LedgerFailed; ValueError for an unknown dimension."""
         unknown = {*by, *only} - set(DIMENSIONS)
         if unknown:
             raise ValueError(f"there is no {min(unknown)!r} to ask by; there are {', '.join(DIMENSIONS)}")
         await self.flush()
         conditions, values = ["hour>=?", "hour<?"], [since - since % _HOUR, until]
-        narrowed = dict(only) if tenant is None else {"tenant": tenant, **only}
-        conditions += [f"{name}=?" for name in narrowed]
+        filters = dict(only) if tenant is None else {"tenant": tenant, **only}
+        conditions += [f"{name}=?" for name in filters]
         sums = ", ".join(f"sum({name})" for name in _COUNTS)
         names = ", ".join(by)
         statement = (
@@ -135,32 +138,32 @@ class Ledger:
             f"{'GROUP BY ' + names if by else ''} ORDER BY sum(prompt_tokens)+sum(completion_tokens) DESC LIMIT {MOST}"
         )
         rows = await self._file.run(
-            lambda: self._file.connection.execute(statement, (*values, *narrowed.values())).fetchall()
+            lambda: self._file.connection.execute(statement, (*values, *filters.values())).fetchall()
         )
         return [dict(zip((*by, *_COUNTS), row, strict=True)) for row in rows if row[-1] is not None]
 
     async def forget(self, tenant: str | None, user: str | None) -> None:
-        """Count what a user used as nobody's, and leave no name on the disk (None: of all). Without a ledger that
-        works: nothing. Raises LedgerFailed."""
+        """Anonymise the usage of a user (None: of all users), and erase the name from the disk. Does nothing if the
+        ledger is not open. Raises LedgerFailed."""
         if not self._file.is_open:
             return
         await self.flush()
-        named = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
-        whose, values = " AND ".join([f"{name}=?" for name in named] or ["1"]), tuple(named.values())
-        # summed first: the rows of several users become one
+        filters = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
+        condition, values = " AND ".join([f"{name}=?" for name in filters] or ["1"]), tuple(filters.values())
+        # sum before inserting: the rows of several users become one
         sums = ", ".join(f"sum({name})" for name in _COUNTS)
         await self._file.write(
             f"INSERT INTO used SELECT hour, tenant, key, '', model, upstream, {sums} FROM used "  # noqa: S608 — ours
-            f"WHERE {whose} AND user!='' GROUP BY hour, tenant, key, model, upstream "
-            f"ON CONFLICT DO UPDATE SET {_ADDING}",
+            f"WHERE {condition} AND user!='' GROUP BY hour, tenant, key, model, upstream "
+            f"ON CONFLICT DO UPDATE SET {_ADD_COUNTS}",
             [values],
         )
-        await self._file.write(f"DELETE FROM used WHERE {whose} AND user!=''", [values])  # noqa: S608 — ours
+        await self._file.write(f"DELETE FROM used WHERE {condition} AND user!=''", [values])  # noqa: S608 — ours
         await self._file.scrub()
 
-    async def _work(self) -> None:
+    async def _flush_periodically(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_EVERY)
+            await asyncio.sleep(_FLUSH_INTERVAL)
             try:
                 await self._open()
                 await self.flush()

@@ -1,4 +1,4 @@
-"""Finding memories by the beginning of their ids, as people type them. Raises StoreFailed."""
+"""Look up memories by the first digits of their ids, as people type them. Raises StoreFailed."""
 
 from gateway.store.conditions import begins_with
 from gateway.store.memories import MemoryStore
@@ -7,7 +7,7 @@ __all__ = ["ids_beginning"]
 
 
 async def ids_beginning(store: MemoryStore, prefix: str, limit: int) -> list[str]:
-    """Some ids in whatever scope that begin with these hexadecimal digits: who asks checks whose they are."""
+    """Up to `limit` ids of all scopes that begin with these hexadecimal digits; the caller checks their owner."""
     condition = begins_with(prefix)
     ids: set[str] = set()
     for number in store.buckets if condition else ():

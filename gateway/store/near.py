@@ -1,4 +1,4 @@
-"""Candidates out of a scope that is too large to be held in RAM, through LanceDB's indexes."""
+"""Candidate search with LanceDB's indexes, for scopes that are too large for RAM."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 __all__ = ["WordIndexes", "index_keys", "near"]
 
-_NEAREST = 300  # rows by vector, and as many by words
-_BACKGROUND = 1_000  # rows against which scores are standardised
-_SOON = 0.1  # seconds
+_MAX_NEAREST = 300  # rows by vector, and as many by words
+_BACKGROUND_ROWS = 1_000  # rows against which scores are standardised
+_INDEX_WAIT = 0.1  # seconds
 _TIMEOUT = timedelta(seconds=10)
 
 
 async def near(table: Any, condition: str, words: Sequence[str], vector: "NDArray[np.float32] | None") -> list[Any]:
-    """Rows of a table that are nearest by vector and by words, and some others, as Arrow tables of its columns. Words
-    need the table's index."""
+    """Rows of a table that are nearest by vector and by words, and a background sample, as Arrow tables of its columns.
+    A search by words needs the table's index."""
     names = (await table.schema()).names
-    queries = [table.query().where(condition).limit(_BACKGROUND)]
+    queries = [table.query().where(condition).limit(_BACKGROUND_ROWS)]
     if vector is not None:
-        queries.append(table.query().nearest_to(vector).distance_type("cosine").where(condition).limit(_NEAREST))
+        queries.append(table.query().nearest_to(vector).distance_type("cosine").where(condition).limit(_MAX_NEAREST))
     if words:
-        queries.append(_by_words(table, words).where(condition).limit(_NEAREST))
-    found = await asyncio.gather(*(query.to_arrow(timeout=_TIMEOUT) for query in queries))
-    return [rows.select(names) for rows in found]
+        queries.append(_query_words(table, words).where(condition).limit(_MAX_NEAREST))
+    results = await asyncio.gather(*(query.to_arrow(timeout=_TIMEOUT) for query in queries))
+    return [rows.select(names) for rows in results]
 
 
-def _by_words(table: Any, words: Sequence[str]) -> Any:
+def _query_words(table: Any, words: Sequence[str]) -> Any:
     from lancedb.query import MatchQuery  # noqa: PLC0415 — heavy: loaded behind the open port
 
     query = MatchQuery(" ".join(dict.fromkeys(words)), "fts")  # type: ignore[call-arg]  # the others have defaults
@@ -38,17 +38,17 @@ def _by_words(table: Any, words: Sequence[str]) -> Any:
 
 
 class WordIndexes:
-    """Makes the index of words of a table when it is first wanted, once, beside whoever wants it."""
+    """Builds the full-text index of a table in the background, once, on its first use."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def is_there(self, name: str, table: Any) -> bool:
-        """True if words can be looked up in this table by now; a small table's index is soon made."""
+        """True if the table's index is ready; waits a moment, which suffices for a small table."""
         task = self._tasks.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._tasks[name] = asyncio.create_task(_index_words(table), name="index-words")
-        await asyncio.wait([task], timeout=_SOON)
+        await asyncio.wait([task], timeout=_INDEX_WAIT)
         return task.done() and not task.cancelled() and task.exception() is None
 
     async def stop(self) -> None:
@@ -60,8 +60,8 @@ class WordIndexes:
 
 
 async def _index_words(table: Any) -> None:
-    """Search terms stand in their column as they are looked up, joined by spaces; rows that came after the index was
-    made are searched all the same."""
+    """Build the full-text index. The column holds search terms, normalised and joined by spaces; rows added after the
+    index was built are searched too."""
     from lancedb.index import FTS  # noqa: PLC0415
 
     if any("fts" in index.columns for index in await table.list_indices()):
@@ -79,7 +79,7 @@ async def _index_words(table: Any) -> None:
 
 
 async def index_keys(table: Any) -> None:
-    """Make scopes and ids quick to find in a table that is not written to any more."""
+    """Index the scopes and ids of a table that is no longer written to."""
     from lancedb.index import BTree  # noqa: PLC0415
 
     for column in ("scope", "id"):

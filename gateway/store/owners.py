@@ -1,6 +1,6 @@
-"""Owners of what upstreams keep for the gateway's users: responses and conversations, by id. SQLite, one file.
+"""Owners of the responses and conversations that upstreams store for the gateway's users, by id. SQLite, one file.
 
-Without a file that works, owners are known in RAM, for this process only.
+Without a working file, owners are held in RAM, for this process only.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ _log = logging.getLogger("gateway.store")
 
 
 class OwnersFailed(Exception):
-    """Nothing was written or read: the disk is full, or the file is broken."""
+    """Reading or writing failed: the disk is full, or the file is broken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a response is (`user` None: of no user in particular), which upstream keeps it, and its session."""
+    """The owner of a response (`user` None: no particular user), the upstream that stores it, and its session."""
 
     tenant: str
     user: str | None
@@ -54,7 +54,7 @@ class Owners:
         self._writes = 0
 
     async def open(self) -> None:
-        """Raises OwnersFailed."""
+        """Open the file. Raises OwnersFailed."""
         await self._file.open()
 
     async def close(self) -> None:
@@ -63,7 +63,7 @@ class Owners:
         await self._file.close()
 
     def put(self, id_: str, owner: Owner) -> None:
-        """Note an owner; on the disk a moment later."""
+        """Set an owner; it is written to the disk in the background."""
         if len(id_) > _MAX_ID:
             return
         self._remember(id_, owner)
@@ -86,7 +86,7 @@ class Owners:
         return owner
 
     async def forget(self, tenant: str | None, user: str | None) -> None:
-        """Drop what names a user (None: all of them). Raises OwnersFailed."""
+        """Erase all entries of a user (None: of all users). Raises OwnersFailed."""
         for entries in (self._recent, self._unwritten):
             for id_ in [id_ for id_, owner in entries.items() if _is_of(owner, tenant, user)]:
                 del entries[id_]
@@ -94,9 +94,9 @@ class Owners:
             return
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=5)
-        named = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
-        where = " AND ".join([f"{name}=?" for name in named] or ["1"])
-        await self._file.write(f"DELETE FROM owners WHERE {where}", [tuple(named.values())])  # noqa: S608 — ours
+        filters = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
+        where = " AND ".join([f"{name}=?" for name in filters] or ["1"])
+        await self._file.write(f"DELETE FROM owners WHERE {where}", [tuple(filters.values())])  # noqa: S608 — ours
         await self._file.scrub()
 
     def _remember(self, id_: str, owner: Owner) -> None:
@@ -115,14 +115,14 @@ class Owners:
         while self._unwritten:
             batch, self._unwritten = self._unwritten, {}
             now = time.time()
-            rows = [(id_, one.tenant, one.user, one.upstream, one.session, now) for id_, one in batch.items()]
+            rows = [(id_, owner.tenant, owner.user, owner.upstream, owner.session, now) for id_, owner in batch.items()]
             try:
                 await self._file.write("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?)", rows)
                 self._writes += len(rows)
                 if self._writes >= _WRITES_BETWEEN_SWEEPS:
                     self._writes = 0
                     await self._sweep(now)
-            except OwnersFailed as error:  # known in RAM
+            except OwnersFailed as error:  # still held in RAM
                 _log.warning("response_owners_not_written", extra={"cause": str(error)})
                 return
 

@@ -1,8 +1,7 @@
-"""The registry: what is known beside memories. SQLite, one file, one thread.
+"""The registry: metadata beside memories. SQLite, one file, one thread.
 
-Scopes (which exist, whose they are), knowledge bases and their files, tasks, profiles, and settings that were changed
-at run time. Every method takes a tenant first, and rows of another one are never seen. Values of a row that only its
-reader understands are JSON.
+Scopes with their owners, knowledge bases and their files, tasks, profiles, and settings that were changed at run time.
+Methods take a tenant first, and never see rows of another one. Free-form values are JSON.
 """
 
 import asyncio
@@ -41,14 +40,14 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
 PROFILE, SETTINGS = "profile", "settings"  # kinds of items
-DELETING = "deleting"  # a file whose memories are on their way out
-_TASKS_KEPT = 86_400.0 * 7
+DELETING = "deleting"  # status of a file whose memories are being deleted
+_TASK_RETENTION = 86_400.0 * 7
 _TASKS_BETWEEN_SWEEPS = 256
-_KNOWN = 100_000  # scopes that need not be written again
+_MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
 
 
 class RegistryFailed(Exception):
-    """Nothing was written or read: the disk is full, or the file is broken."""
+    """Reading or writing failed: the disk is full, or the file is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Work in the background. One with a `seq` is done when the journal is drained up to it."""
+    """A background task. One with a `seq` is done when the journal is drained up to that number."""
 
     id: str
     user: str
@@ -87,19 +86,19 @@ class Task:
 
 
 class Registry:
-    """Opened before the port; everything runs in a thread of its own. Raises RegistryFailed."""
+    """The registry's file. It is opened before the port; all runs in a thread of its own. Raises RegistryFailed."""
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, _SCHEMA, "registry", RegistryFailed)
         self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
-        self._known: dict[str, Scope] = {}
+        self._scope_cache: dict[str, Scope] = {}
         self._tasks_put = 0
 
     async def open(self) -> None:
         if self._file.is_open:
             return
         await self._file.open()
-        # what was asked of a model when the last process ended: nobody works on it any more
+        # model calls that the last process left unfinished: no worker will continue them
         await self._file.write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
 
     async def close(self) -> None:
@@ -108,65 +107,67 @@ class Registry:
     # scopes
 
     def knows(self, scope: Scope) -> bool:
-        return scope.value in self._known
+        return scope.value in self._scope_cache
 
     async def add_scopes(self, scopes: Iterable[Scope]) -> None:
-        """Note that these exist. Free for those that were noted a moment ago."""
-        new = [scope for scope in scopes if scope.value not in self._known]
+        """Register scopes. Recently registered ones cost no write."""
+        new = [scope for scope in scopes if scope.value not in self._scope_cache]
         if not new:
             return
         rows = [(scope.value, scope.tenant, scope.cube_id, scope.kind.value, scope.owner) for scope in new]
         await self._file.write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
-        if len(self._known) > _KNOWN:
-            self._known.clear()
-        self._known |= {scope.value: scope for scope in new}
+        if len(self._scope_cache) > _MAX_CACHED_SCOPES:
+            self._scope_cache.clear()
+        self._scope_cache |= {scope.value: scope for scope in new}
 
     async def drop_scope(self, scope: Scope) -> None:
         await self._file.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
-        self._known.pop(scope.value, None)
+        self._scope_cache.pop(scope.value, None)
 
     async def scope(self, value: str) -> Scope | None:
-        found = self._known.get(value)
-        if found is None:
-            found = next(iter(_scopes(await self._read("SELECT * FROM scopes WHERE value=?", value))), None)
-        return found
+        scope = self._scope_cache.get(value)
+        if scope is None:
+            scope = next(iter(_build_scopes(await self._read("SELECT * FROM scopes WHERE value=?", value))), None)
+        return scope
 
     async def scopes(self, tenant: str) -> list[Scope]:
         """All scopes of a tenant."""
-        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=?", tenant))
+        return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=?", tenant))
 
     async def scopes_of_cube(self, tenant: str, cube_id: str) -> list[Scope]:
-        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND cube_id=?", tenant, cube_id))
+        return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND cube_id=?", tenant, cube_id))
 
     async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]:
-        return _scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
+        return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
 
     async def all_scopes(self, tenant: str | None = None) -> list[Scope]:
-        """The scopes of a tenant, or of all tenants: for those who keep the memory in order."""
+        """The scopes of a tenant, or of all tenants: for maintenance."""
         if tenant is not None:
             return await self.scopes(tenant)
-        return _scopes(await self._read("SELECT * FROM scopes ORDER BY tenant, cube_id"))
+        return _build_scopes(await self._read("SELECT * FROM scopes ORDER BY tenant, cube_id"))
 
     async def forget_owner(self, tenant: str, owner: str) -> None:
-        """Leave nothing that names this user, on the disk neither."""
+        """Erase all rows that name a user, from the file and from the disk."""
         await self._file.write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
         await self._file.write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
         profiles = [item.id for item in await self.items(tenant, PROFILE) if item.value.get("user_id") == owner]
         await self._file.write(
             "DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, PROFILE, id_) for id_ in profiles]
         )
-        self._known = {
-            value: scope for value, scope in self._known.items() if (scope.tenant, scope.owner) != (tenant, owner)
+        self._scope_cache = {
+            value: scope for value, scope in self._scope_cache.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
         await self._file.scrub()
 
     async def forget_all(self, tenant: str | None) -> None:
-        """Leave nothing of a tenant (None: of all) but settings that were changed at run time."""
+        """Erase all rows of a tenant (None: of all tenants) but settings that were changed at run time."""
         condition, values = ("tenant=?", (tenant,)) if tenant is not None else ("1", ())
         for table in ("scopes", "tasks", "files"):
             await self._file.write(f"DELETE FROM {table} WHERE {condition}", [values])  # noqa: S608 — ours
         await self._file.write(f"DELETE FROM items WHERE kind!=? AND {condition}", [(SETTINGS, *values)])  # noqa: S608 — ours
-        self._known = {value: scope for value, scope in self._known.items() if tenant not in (None, scope.tenant)}
+        self._scope_cache = {
+            value: scope for value, scope in self._scope_cache.items() if tenant not in (None, scope.tenant)
+        }
         await self._file.scrub()
 
     # items
@@ -191,7 +192,7 @@ class Registry:
     # files of knowledge bases
 
     async def put_files(self, tenant: str, files: Sequence[tuple[Document, bytes]]) -> None:
-        """Keep files with their content until `end_file` says what became of them."""
+        """Store files with their content, until `end_file` sets their final status."""
         rows = [
             (tenant, file.id, file.cube_id, file.name, file.size, file.kind, file.status, file.error, file.at, content)
             for file, content in files
@@ -208,19 +209,19 @@ class Registry:
     ) -> list[Document]:
         """The files of a knowledge base, or those of these ids, oldest first."""
         column, values = ("cube_id", [cube_id]) if cube_id is not None else ("id", list(ids))
-        places = ",".join("?" * len(values))  # only question marks go into the statement
+        placeholders = ",".join("?" * len(values))  # only question marks go into the statement
         rows = await self._read(
             f"SELECT id, cube_id, name, size, kind, status, error, at FROM files "  # noqa: S608
-            f"WHERE tenant=? AND {column} IN ({places}) ORDER BY at, rowid",
+            f"WHERE tenant=? AND {column} IN ({placeholders}) ORDER BY at, rowid",
             tenant,
             *values,
         )
         names = ("id", "cube_id", "name", "size", "kind", "status", "error", "at")
-        found = [Document(**dict(zip(names, row, strict=True))) for row in rows]
-        return [one for one in found if with_deleting or one.status != DELETING]
+        documents = [Document(**dict(zip(names, row, strict=True))) for row in rows]
+        return [document for document in documents if with_deleting or document.status != DELETING]
 
     async def unfinished_files(self) -> list[tuple[str, str]]:
-        """Tenant and id of files that are still to be read, oldest first."""
+        """Tenant and id of files that are not processed yet, oldest first."""
         return await self._read(
             "SELECT tenant, id FROM files WHERE status IN ('running', 'deleting') ORDER BY at, rowid"
         )
@@ -243,7 +244,7 @@ class Registry:
         )
         self._tasks_put += 1
         if self._tasks_put % _TASKS_BETWEEN_SWEEPS == 0:
-            await self._file.write("DELETE FROM tasks WHERE at<?", [(now - _TASKS_KEPT,)])
+            await self._file.write("DELETE FROM tasks WHERE at<?", [(now - _TASK_RETENTION,)])
 
     async def task(self, tenant: str, id_: str, user: str | None = None) -> Task | None:
         """A task by its id, which is unique to a user; the newest of the tenant if no user is named."""
@@ -269,5 +270,5 @@ class Registry:
         return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())
 
 
-def _scopes(rows: Sequence[tuple[Any, ...]]) -> list[Scope]:
+def _build_scopes(rows: Sequence[tuple[Any, ...]]) -> list[Scope]:
     return [Scope(value, tenant, cube_id, ScopeKind(kind), owner) for value, tenant, cube_id, kind, owner in rows]

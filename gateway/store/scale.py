@@ -1,8 +1,8 @@
-"""What the cosines of an embedder mean.
+"""Calibration of an embedder's cosines.
 
-Each model has a scale of its own: 0.35 is a close match for one and less than chance for another. So a scale is told
-by two anchors: the mean cosine of questions with sentences that have nothing to do with them, and with sentences that
-answer them, both over the pairs below, each within its language. What was measured is kept in the data folder.
+Each model has a scale of its own: 0.35 is a close match for one and less than chance for another. So a scale is defined
+by two anchors: the mean cosine of questions with unrelated sentences, and with sentences that answer them, both over
+the pairs below, each within its language. Measured scales are stored in the data folder.
 """
 
 import contextlib
@@ -48,13 +48,13 @@ PAIRS = (*_ENGLISH, *_CHINESE)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Mean cosine of what has nothing to do with each other, and of a question and its answer."""
+    """Mean cosine of unrelated sentences, and of a question and its answer."""
 
     unrelated: float
     related: float
 
     def place(self, cosines: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Cosines on this scale: 0 unrelated, 1 as a question and its answer."""
+        """Map cosines to this scale: 0 unrelated, 1 as a question and its answer."""
         return (cosines - self.unrelated) / (self.related - self.unrelated)
 
 
@@ -63,28 +63,28 @@ class Scales:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, Scale] = {}
+        self._by_name: dict[str, Scale] = {}
 
     def read(self) -> None:
-        """What was measured before; call it in a thread."""
+        """Load the stored scales; call it in a thread."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             stored = orjson.loads(self._path.read_bytes())
-            self._known = {name: Scale(**scale) for name, scale in stored.items()}
+            self._by_name = {name: Scale(**scale) for name, scale in stored.items()}
 
     def get(self, name: str) -> Scale | None:
-        return self._known.get(name)
+        return self._by_name.get(name)
 
     def put(self, name: str, scale: Scale) -> None:
-        """Keep what was measured; call it in a thread."""
-        self._known[name] = scale
+        """Store a measured scale; call it in a thread."""
+        self._by_name[name] = scale
         with contextlib.suppress(OSError):
-            body = {known: asdict(one) for known, one in self._known.items()}
+            body = {embedder: asdict(measured) for embedder, measured in self._by_name.items()}
             self._path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
 def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") -> Scale:
-    """The scale of an embedder from its vectors of PAIRS, each of shape (pairs, dimensions). Raises ValueError if it
-    tells answers from other sentences no better than chance."""
+    """Compute the scale of an embedder from its vectors of PAIRS, each of shape (pairs, dimensions). Raises ValueError
+    if it tells answers from other sentences no better than chance."""
     count = len(_ENGLISH)
     related = unrelated = 0.0
     for begin in (0, count):

@@ -1,4 +1,4 @@
-"""The columns of a table of memories, and rows as Arrow."""
+"""The Arrow schema of a table of memories, and conversion of rows to it."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ def _schema(dimensions: int) -> Any:
 
 
 def to_arrow(rows: Sequence[Row], dimensions: int) -> Any:
-    """Rows as a table; a vector of another length than `dimensions` is left out."""
+    """Convert rows to an Arrow table; a vector of another length than `dimensions` is left out."""
     import pyarrow as pa  # noqa: PLC0415
 
     columns: dict[str, list[Any]] = {name: [getattr(row.record, name) for row in rows] for name in RECORD_FIELDS}
@@ -67,8 +67,8 @@ def to_arrow(rows: Sequence[Row], dimensions: int) -> Any:
     columns["worth"] = [row.worth for row in rows]
     columns["seq"] = [row.seq for row in rows]
     fits = [row.vector is not None and len(row.vector) == dimensions for row in rows]
-    nothing = [0.0] * dimensions  # LanceDB's upsert takes no missing vectors; such a row has no embedder
+    zeros = [0.0] * dimensions  # LanceDB's upsert accepts no missing vectors; such a row has no embedder
     columns["embedder"] = [row.embedder if is_fit else "" for row, is_fit in zip(rows, fits, strict=True)]
-    columns["vector"] = [row.vector if is_fit else nothing for row, is_fit in zip(rows, fits, strict=True)]
+    columns["vector"] = [row.vector if is_fit else zeros for row, is_fit in zip(rows, fits, strict=True)]
     schema = _schema(dimensions)
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in schema}, schema=schema)

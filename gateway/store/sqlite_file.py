@@ -1,8 +1,8 @@
-"""One SQLite file with one thread that owns its connection: what the journal and the registry stand on.
+"""One SQLite file with one thread that owns its connection: the base of the journal, the registry and others.
 
-WAL mode with `synchronous=FULL`: what was committed survives a power cut. A transaction that fails is rolled back,
-whatever the reason, so that the next one can begin. What is deleted is overwritten on the disk. A file that is damaged
-is moved aside, and what can still be read of it goes into a new one.
+WAL mode with `synchronous=FULL`: commits survive a power cut. A transaction that fails for any reason is rolled back,
+so that the next one can begin. Deleted rows are overwritten on the disk. A damaged file is moved aside, and its
+readable rows are copied into a new one.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ __all__ = ["SqliteFile"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.store")
-_LAST = 2**62
-_CHECKED = 64 * 2**20  # bytes of a file that is looked through whole when it is opened
+_MAX_ROWID = 2**62
+_MAX_CHECKED = 64 * 2**20  # bytes; smaller files are checked completely when they are opened
 
 
 class SqliteFile:
-    """`name` is for threads and messages; `failure` is what every fault of SQLite or the disk is raised as.
+    """A SQLite file. `name` is for threads and messages; faults of SQLite or the disk are raised as `failure`.
 
     `run` and `write` are called in the loop, `connection` and `transaction` in the thread.
     """
@@ -55,37 +55,37 @@ class SqliteFile:
         self._thread.shutdown(wait=False)  # its last job is done
 
     async def run(self, job: Callable[[], _T]) -> _T:
-        """Do something in the thread that owns the connection."""
+        """Run a function in the thread that owns the connection. Raises `failure`."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, job)
         except (sqlite3.Error, OSError, RuntimeError, OverflowError) as error:
             raise self._failure(str(error)) from error
 
     def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do all of it or nothing. What `work` returns leaves the thread: never a cursor."""
+        """Run `work` in a transaction. Its result leaves the thread, and must never be a cursor."""
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            made = work(connection)
+            result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return made
+        return result
 
     async def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Do one statement for each row, for all or none."""
+        """Execute a statement for each row, all or none."""
 
         def work(connection: sqlite3.Connection) -> None:
-            # the cursor ends here, in the connection's thread: one that ended elsewhere would reset the statement
+            # the cursor is closed here, in the connection's thread: closed in another one, it would reset the statement
             # while the next caller binds its values to it
             connection.executemany(statement, rows)
 
         await self.run(lambda: self.transaction(work))
 
     async def scrub(self) -> None:
-        """Leave nothing of what was deleted in the files."""
+        """Erase remains of deleted rows from the files, also from the WAL."""
         await self.run(self._scrub)
 
     def _scrub(self) -> None:
@@ -96,35 +96,35 @@ class SqliteFile:
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = self._connected()
+            self._connection = self._connect()
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # locked, or the disk: the file itself may be whole
-            self._connection = self._begun_anew(str(error))
+            self._connection = self._replace_damaged(str(error))
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
             connection.executescript(self._schema)
-            if self._path.stat().st_size <= _CHECKED:
-                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if found != "ok":
-                    raise sqlite3.DatabaseError(found)
+            if self._path.stat().st_size <= _MAX_CHECKED:
+                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _begun_anew(self, cause: str) -> sqlite3.Connection:
+    def _replace_damaged(self, cause: str) -> sqlite3.Connection:
         aside = self._path.with_name(f"{self._path.name}.broken-{int(time.time())}")
-        for ending in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
-                Path(f"{self._path}{ending}").replace(f"{aside}{ending}")
-        connection = self._connected()
-        saved = _copied(aside, connection)
+                Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
+        connection = self._connect()
+        saved = _copy_rows(aside, connection)
         _log.error(
             "damaged_file_replaced", extra={"part": self._name, "aside": aside.name, "saved": saved, "cause": cause}
         )
@@ -136,8 +136,8 @@ class SqliteFile:
             self._connection = None
 
 
-def _copied(damaged: Path, connection: sqlite3.Connection) -> int:
-    """Copy the rows that can be read. Returns how many."""
+def _copy_rows(damaged: Path, connection: sqlite3.Connection) -> int:
+    """Copy the readable rows of a damaged file. Returns how many."""
     saved = 0
     source = sqlite3.connect(damaged)
     connection.execute("BEGIN")
@@ -145,9 +145,9 @@ def _copied(damaged: Path, connection: sqlite3.Connection) -> int:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()]
         for name in names:
             if not name.startswith("sqlite_"):
-                for row in _readable(source, name):
-                    places = ",".join("?" * len(row))
-                    connection.execute(f"INSERT OR IGNORE INTO {name} VALUES ({places})", row)  # noqa: S608 — a name of our own schema
+                for row in _read_rows(source, name):
+                    placeholders = ",".join("?" * len(row))
+                    connection.execute(f"INSERT OR IGNORE INTO {name} VALUES ({placeholders})", row)  # noqa: S608 — a name of our own schema
                     saved += 1
     finally:
         connection.execute("COMMIT")
@@ -155,10 +155,10 @@ def _copied(damaged: Path, connection: sqlite3.Connection) -> int:
     return saved
 
 
-def _readable(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table that can be read: from the front, from the back, and, where rows have numbers, what stands
-    between. Some may come twice."""
-    first, last = 0, _LAST
+def _read_rows(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """Read the readable rows of a table: from the front, from the back, and, where rows have numbers, between the two.
+    Some rows may come twice."""
+    first, last = 0, _MAX_ROWID
     for order in ("", "ORDER BY 1 DESC"):
         try:
             for row in source.execute(f"SELECT * FROM {table} {order}"):  # noqa: S608 — a name of our own schema
@@ -168,12 +168,12 @@ def _readable(source: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...
         except sqlite3.DatabaseError:
             continue
         return
-    if last < _LAST:
-        yield from _between(source, table, first + 1, last)
+    if last < _MAX_ROWID:
+        yield from _read_range(source, table, first + 1, last)
 
 
-def _between(source: sqlite3.Connection, table: str, first: int, end: int) -> Iterator[tuple[Any, ...]]:
-    """The readable rows numbered from `first` to before `end`: where a part cannot be read, its halves are tried."""
+def _read_range(source: sqlite3.Connection, table: str, first: int, end: int) -> Iterator[tuple[Any, ...]]:
+    """Read the readable rows numbered from `first` to before `end`: halves of an unreadable part are tried in turn."""
     if first >= end:
         return
     try:
@@ -184,5 +184,5 @@ def _between(source: sqlite3.Connection, table: str, first: int, end: int) -> It
     except sqlite3.DatabaseError:
         if end - first > 1:
             middle = (first + end) // 2
-            yield from _between(source, table, first, middle)
-            yield from _between(source, table, middle, end)
+            yield from _read_range(source, table, first, middle)
+            yield from _read_range(source, table, middle, end)

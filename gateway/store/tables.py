@@ -1,6 +1,6 @@
-"""The tables of all buckets: opened, made, entered in the catalog, dropped when no read can be on them any more.
+"""Lifecycle of the LanceDB tables of all buckets: open, repair, create, enter in the catalog, drop.
 
-Whoever reads takes the tables of a bucket with `reading`; a table that a rebuild has replaced stays until its last
+Readers take the tables of a bucket with `reading`; a table that a rebuild has replaced is dropped only after its last
 read has ended.
 """
 
@@ -30,13 +30,13 @@ _ADDED_COLUMNS = {
     "form": f"CAST({UNKNOWN_FORM} AS BIGINT)",
     "worth": "CAST(0 AS FLOAT)",
 }
-"""Columns that tables of earlier versions lack, with the value of their rows."""
+"""Columns that tables of earlier versions lack, with the default for their rows (SQL)."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """The tables of a bucket, the growing one last; `leftovers` are dropped when no read is on them and a moment of
-    `time.monotonic` has come."""
+    """The tables of a bucket, the growing one last. `leftovers`: replaced tables with their time to be dropped (of
+    `time.monotonic`), which happens when no read uses them."""
 
     entries: tuple[TableEntry, ...] = ()
     handles: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Bucket:
 
     @contextmanager
     def reading(self) -> Iterator[list[tuple[TableEntry, Any]]]:
-        """The tables as they are now; none of them is dropped meanwhile."""
+        """The current tables, protected from being dropped inside the context."""
         tables = self.tables
         names = [entry.name for entry, _ in tables]
         self.readers.update(names)
@@ -60,42 +60,42 @@ class Bucket:
 
 
 class Tables:
-    """LanceDB's tables in `folder`, and the file that names them. Errors are LanceDB's own, OSError or ValueError."""
+    """LanceDB's tables in `folder`, and their catalog. Errors are LanceDB's own, OSError or ValueError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.catalog = Catalog(folder / "tables.json")
-        self.mended: list[str] = []  # tables that were damaged, by name
+        self.mended: list[str] = []  # names of tables that were damaged
         self._database: Any = None
-        self._place = (0, 0)  # device and number of the folder
+        self._identity = (0, 0)  # device and inode of the folder
 
     @property
     def is_open(self) -> bool:
         return self._database is not None
 
     def is_in_place(self) -> bool:
-        """True if the folder is still the one that was opened. A file: call it in a thread."""
+        """True if the folder is still the one that was opened. Blocks on a file: call it in a thread."""
         try:
-            found = (self._folder / "lance").stat()
+            status = (self._folder / "lance").stat()
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self._place
+        return (status.st_dev, status.st_ino) == self._identity
 
     async def open(self, buckets: int, first: Made) -> dict[int, Bucket]:
-        """What is there, by bucket; `first`: how rows of a folder without a catalog are made."""
+        """Open all tables, by bucket. `first`: the row format of a folder without a catalog."""
         lance = self._folder / "lance"
         await asyncio.to_thread(lance.mkdir, parents=True, exist_ok=True)
-        self._place = await asyncio.to_thread(_place_of, lance)
+        self._identity = await asyncio.to_thread(_folder_identity, lance)
         connect = await asyncio.to_thread(connecting, lance)
         self._database = await connect()
         try:
             names = (await self._database.list_tables()).tables
-            is_whole = await asyncio.to_thread(self.catalog.read, names, first)
-            opened = {bucket: await self._opened(bucket, names) for bucket in range(buckets)}
-            if not is_whole:
+            has_catalog = await asyncio.to_thread(self.catalog.read, names, first)
+            opened = {bucket: await self._open_bucket(bucket, names) for bucket in range(buckets)}
+            if not has_catalog:
                 await self._rebuild_catalog(opened, names, first)
             for name in set(names) - self.catalog.names:
-                # of a rebuild that did not come to its end, or replaced by one
+                # left by an aborted rebuild, or replaced by one
                 await self._database.drop_table(name, ignore_missing=True)
             return opened
         except BaseException:
@@ -111,7 +111,7 @@ class Tables:
             self._database = None
 
     async def create(self, entry: TableEntry) -> Any:
-        """A new and empty table."""
+        """Create an empty table."""
         schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
         await self._database.drop_table(entry.name, ignore_missing=True)  # overwriting would keep its earlier versions
         table = await self._database.create_table(entry.name, schema=schema)
@@ -119,31 +119,31 @@ class Tables:
         return table
 
     async def enter(self, number: int, bucket: Bucket, entries: Sequence[TableEntry]) -> None:
-        """From now on these tables hold the bucket; durable."""
+        """Set the tables of a bucket in the catalog; durable."""
         await asyncio.to_thread(self.catalog.put, number, entries)
         bucket.entries = tuple(entries)
 
     async def drop(self, bucket: Bucket, name: str) -> None:
-        """Drop a table that does not hold the bucket."""
+        """Drop a table that is no longer part of the bucket."""
         await self._database.drop_table(name, ignore_missing=True)
         handle = bucket.handles.pop(name, None)
         if handle is not None:
             handle.close()
 
     async def drop_leftovers(self, bucket: Bucket) -> None:
-        """Drop tables whose time has come and that no read is on."""
+        """Drop the leftovers that are due and have no readers."""
         now = time.monotonic()
         for name in [name for name, due in bucket.leftovers.items() if due <= now and not bucket.readers[name]]:
             if bucket.leftovers.pop(name, None) is not None:
                 await self.drop(bucket, name)
 
-    async def _opened(self, number: int, names: Sequence[str]) -> Bucket:
+    async def _open_bucket(self, number: int, names: Sequence[str]) -> Bucket:
         bucket = Bucket(self.catalog.tables(number))
-        lost = [entry for entry in bucket.entries if not await self._open_whole(bucket, entry, names)]
+        lost = [entry for entry in bucket.entries if not await self._open_complete(bucket, entry, names)]
         if lost:
             unknown = [name for name in names if bucket_of(name) == number and name not in self.catalog.names]
-            made = bucket.entries[0].made
-            entries = await self._recover_entries(bucket, lost, [TableEntry(name, made) for name in unknown])
+            row_format = bucket.entries[0].made
+            entries = await self._recover_entries(bucket, lost, [TableEntry(name, row_format) for name in unknown])
             await self.enter(number, bucket, entries)
         for table in bucket.handles.values():
             names = (await table.schema()).names
@@ -152,16 +152,16 @@ class Tables:
                 await table.add_columns(missing)
         return bucket
 
-    async def _open_whole(self, bucket: Bucket, entry: TableEntry, names: Sequence[str]) -> bool:
-        """Open a table. False if it is not there, or holds less than it should."""
-        handle = await self._opened_table(entry, names)
+    async def _open_complete(self, bucket: Bucket, entry: TableEntry, names: Sequence[str]) -> bool:
+        """Open a table. False if it is missing, or has fewer rows than it should."""
+        handle = await self._open_table(entry, names)
         if handle is None:
             return False
         bucket.handles[entry.name] = handle
         return entry.rows < 0 or await handle.count_rows() >= entry.rows
 
     async def _rebuild_catalog(self, buckets: dict[int, Bucket], names: Sequence[str], first: Made) -> None:
-        """Enter the numbered tables that no catalog names, in one step: a table that is not entered is dropped."""
+        """Enter the numbered tables without a catalog in one step: a table that is not entered is dropped."""
         recovered: dict[int, Sequence[TableEntry]] = {}
         for number, bucket in buckets.items():
             numbered = [name for name in names if bucket_of(name) == number and number_of(name)]
@@ -174,32 +174,32 @@ class Tables:
                 buckets[number].entries = tuple(entries)
 
     async def _candidate(self, name: str, first: Made) -> TableEntry | None:
-        """The entry of a table that no catalog names; None for an empty one. It was made, and the crash came before it
-        was entered: nothing is written to a table before."""
-        handle = await self._opened_table(TableEntry(name, first), [name])
+        """The entry of a table that is missing from the catalog; None for an empty one, which a crash left before it
+        was entered: no rows are written to a table before that."""
+        handle = await self._open_table(TableEntry(name, first), [name])
         if handle is None:
             return None
         try:
-            return TableEntry(name, await _made_of(handle, first)) if await handle.count_rows() else None
+            return TableEntry(name, await _detect_format(handle, first)) if await handle.count_rows() else None
         finally:
             handle.close()
 
     async def _recover_entries(
         self, bucket: Bucket, lost: Sequence[TableEntry], candidates: Sequence[TableEntry]
     ) -> list[TableEntry]:
-        """The tables of a bucket that are there, opened. The catalog is of another moment than the tables (a copy of
-        the folder that was made while tables were replaced), or a power cut took some. The newest table that is known
-        to be whole counts, with those after it and the one that grew beside it; without one, all."""
+        """Open the existing tables of a bucket and list them. Needed if the catalog is older or newer than the tables
+        (a copy of the folder made while tables were replaced), or a power cut lost some. The newest table marked as
+        complete counts, with those after it and the growing one created just before it; without one, all count."""
         present = {entry.name: entry for entry in bucket.entries if entry.name in bucket.handles}
-        whole = -1
+        complete = -1
         for candidate in sorted(candidates, key=lambda entry: number_of(entry.name)):
             rows = await asyncio.to_thread(marked_rows, self._folder / "lance" / f"{candidate.name}.lance")
             entry = replace(candidate, is_settled=rows >= 0, rows=rows)
-            is_whole = await self._open_whole(bucket, entry, [entry.name])
+            is_complete = await self._open_complete(bucket, entry, [entry.name])
             if entry.name in bucket.handles:
                 present[entry.name] = entry
-                whole = number_of(entry.name) if rows >= 0 and is_whole else whole
-        entries = [entry for name, entry in present.items() if number_of(name) >= whole - 1]
+                complete = number_of(entry.name) if rows >= 0 and is_complete else complete
+        entries = [entry for name, entry in present.items() if number_of(name) >= complete - 1]
         settled = [entry for entry in entries if entry.is_settled]
         growing = sorted((entry for entry in entries if not entry.is_settled), key=lambda entry: number_of(entry.name))
         self.mended.extend(entry.name for entry in lost)
@@ -211,8 +211,8 @@ class Tables:
             bucket.handles.pop(name).close()
         return [*settled, *growing]
 
-    async def _opened_table(self, entry: TableEntry, names: Sequence[str]) -> Any | None:
-        """None if it is not there, or nothing can be read of it."""
+    async def _open_table(self, entry: TableEntry, names: Sequence[str]) -> Any | None:
+        """Open a table, repaired if it is damaged. None if it is missing, or no version can be read."""
         if entry.name not in names:
             return None
         path = self._folder / "lance" / f"{entry.name}.lance"
@@ -220,7 +220,7 @@ class Tables:
             if not await asyncio.to_thread(is_torn, path):
                 table = await self._database.open_table(entry.name)
                 if await asyncio.to_thread(has_torn_index, path):
-                    await self._indexed_anew(table, entry.name)
+                    await self._rebuild_indexes(table, entry.name)
                 return table
             cause = "torn"
         except (RuntimeError, ValueError) as error:
@@ -230,8 +230,8 @@ class Tables:
         aside = self._folder / "broken" / f"{entry.name}-{int(time.time())}"
         return await mended(lambda: self._database.open_table(entry.name), path, aside, asyncio.to_thread)
 
-    async def _indexed_anew(self, table: Any, name: str) -> None:
-        """Indexes hold nothing of their own: damaged ones are made anew."""
+    async def _rebuild_indexes(self, table: Any, name: str) -> None:
+        """Replace damaged indexes, which can be rebuilt from the rows."""
         _log.error("index_damaged", extra={"table": name})
         self.mended.append(name)
         for index in await table.list_indices():
@@ -240,21 +240,21 @@ class Tables:
         await asyncio.to_thread(drop_torn_indexes, self._folder / "lance" / f"{name}.lance")
 
 
-async def _made_of(table: Any, first: Made) -> Made:
-    """How the rows of a table were made, as far as they tell; their terms count as outdated, so that all are remade."""
+async def _detect_format(table: Any, first: Made) -> Made:
+    """Detect the format of a table's rows; their terms count as outdated, so that all rows are rebuilt."""
     dimensions = (await table.schema()).field("vector").type.list_size
     rows = await table.query().where("embedder != ''").select(["embedder"]).limit(1).to_arrow()
     names = rows.column("embedder").to_pylist()
     return Made(names[0] if names else first.embedder, dimensions, first.terms)
 
 
-def _place_of(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+def _folder_identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def scope_groups(counts: Counter[str], most: int) -> Iterator[list[str]]:
-    """Scopes in order, of so many rows at a time; a larger one stands alone."""
+    """Sorted scopes in groups of at most `most` rows; a larger scope is a group of its own."""
     group: list[str] = []
     size = 0
     for scope in sorted(counts):

@@ -1,8 +1,8 @@
-"""Text to search terms: the same for what is stored, what is asked, and both search ways.
+"""Search terms of a text: the same for stored texts and queries, and for both search paths.
 
 English and other spaced scripts: lower-case words, stop words out, light stemming. Chinese, Japanese, Korean:
-character bigrams (better than a word segmenter on our sets, and no dictionary). A lone CJK character stands for
-itself. Pure; terms hold no white space, so a text's terms can be stored joined by spaces.
+character bigrams (better than a word segmenter on our sets, and no dictionary). A lone CJK character is
+a term of its own. Pure; terms contain no white space, so a text's terms can be stored joined by spaces.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 __all__ = ["TERMS_VERSION", "is_cjk", "is_question", "likeness", "stored_terms", "terms"]
 
-TERMS_VERSION = 3  # raised with each change of what is stored of a text beside its vector: rows are updated then
+TERMS_VERSION = 3  # increase it with each change of the data stored beside a text's vector: rows are updated then
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:['’][^\W\d_]{{1,3}}\b)?")
@@ -23,7 +23,7 @@ _EPOCH = date(1970, 1, 1)
 _CJK_MONTHS = "一 二 三 四 五 六 七 八 九 十 十一 十二".split()
 _MONTHS = "January February March April May June July August September October November December".split()
 
-# Few: in one person's memory "would" and "over" still tell texts apart; only what all texts hold is left out.
+# Few: in one person's memory "would" and "over" still tell texts apart; only words of nearly all texts are dropped.
 _STOP_WORDS = frozenset(
     """
     a an the and or but if of at by for with about to from in on is are was were be been am do does did has have had i
@@ -43,31 +43,31 @@ def is_cjk(text: str) -> bool:
 
 
 def is_question(text: str) -> bool:
-    """True if a text ends as questions end, in English and Chinese. Looks at its end only, however long it is."""
+    """True if a text ends like a question, in English or Chinese. Reads only the end of the text."""
     end = text.rstrip()
     return end.endswith(("?", "？")) or end.removesuffix("。").rstrip().endswith(("吗", "呢"))
 
 
 def terms(text: str) -> list[str]:
     """The search terms of a text, in order, with repetitions."""
-    found: list[str] = []
+    result: list[str] = []
     for match in _PIECE.finditer(unicodedata.normalize("NFKC", text).casefold()):
         piece = match.group()
         if _IS_CJK.match(piece):
-            _add_bigrams(piece, found)
+            _add_bigrams(piece, result)
         elif _CLITIC.sub("", piece) not in _STOP_WORDS:
-            found.append(_stem(piece))
-    return found
+            result.append(_stem(piece))
+    return result
 
 
 def likeness(one: Set[str], other: Set[str]) -> float:
-    """How much two texts' terms are the same, 0 to 1 (Dice's coefficient): twice those in common, of all."""
+    """Similarity of two texts' terms, 0 to 1 (Dice's coefficient): twice the common terms, divided by all terms."""
     return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
 
 
 def stored_terms(text: str, event_time: float) -> list[str]:
     """The search terms of a memory: those of its text, then those of its day, so that "in May" finds it. `event_time`:
-    by the clock where it was said."""
+    local time of the message, in seconds since 1970."""
     return terms(text) + _day_terms(int(event_time // 86_400), is_cjk(text))
 
 
@@ -81,19 +81,19 @@ def _day_terms(day: int, in_cjk: bool) -> list[str]:
     )
 
 
-def _add_bigrams(run: str, found: list[str]) -> None:
+def _add_bigrams(run: str, result: list[str]) -> None:
     if len(run) == 1:
         if run not in _CJK_STOP:
-            found.append(run)
+            result.append(run)
         return
     for first, second in itertools.pairwise(run):
         if not (first in _CJK_STOP and second in _CJK_STOP):
-            found.append(first + second)
+            result.append(first + second)
 
 
 @lru_cache(maxsize=65_536)
 def _stem(word: str) -> str:
-    """Bring the commonest English endings together; a rough form of Porter's steps 1a, 1b and 5a."""
+    """Strip the commonest English endings; a rough form of Porter's steps 1a, 1b and 5a."""
     if len(word) > 2 and word[-2] in "'’":
         word = word[:-2]
     if len(word) < 4 or not word.isascii() or not word.isalpha():

@@ -1,4 +1,4 @@
-"""Looks for texts in every version of every table: what is compressed, a search through files does not find."""
+"""Full scan for texts in every version of every table; the files are compressed, so that grep does not find them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ async def tables_with(lance: Path, texts: Sequence[str]) -> dict[str, list[str]]
     LanceDB raises on a table that cannot be read."""
     connect = await asyncio.to_thread(connecting, lance)
     database = await connect()
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     try:
         for name in (await database.list_tables()).tables:
             table = await database.open_table(name)
-            held: set[str] = set()
+            present: set[str] = set()
             for version in await table.list_versions():
                 await table.checkout(int(version["version"]))
                 rows = await table.query().select(["text"]).to_arrow()
                 everything = "\n".join(rows.column("text").to_pylist())
-                held.update(text for text in texts if text in everything)
+                present.update(text for text in texts if text in everything)
             table.close()
-            if held:
-                found[f"lance/{name}"] = sorted(held)
+            if present:
+                matches[f"lance/{name}"] = sorted(present)
     finally:
         database.close()
-    return found
+    return matches

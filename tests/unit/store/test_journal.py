@@ -70,7 +70,7 @@ async def stored(journal: Journal) -> None:
 async def test_old_texts_leave_after_the_sync_and_the_newest_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.journal._NEWEST_TEXTS", 2)
+    monkeypatch.setattr("gateway.store.journal._MIN_RETAINED_TEXTS", 2)
     now = 1000.0
     monkeypatch.setattr("gateway.store.journal.time.time", lambda: now)
     journal = await opened(tmp_path)

@@ -301,7 +301,7 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
 async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
     store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memories, "_GROWN", 60)
+    monkeypatch.setattr(memories, "_REBUILD_ROWS", 60)
     monkeypatch.setattr(memories, "_FRAGMENTS_BEFORE_COMPACTION", 6)
     held: list[tuple[int, int, int]] = []
     for round_ in range(50):
