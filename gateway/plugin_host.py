@@ -31,7 +31,7 @@ from gateway.sse import Event, EventParser
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, Memory, Record, Turn
 
-__all__ = ["Loaded", "PluginHost", "StreamHooks", "freeze", "load_plugins", "thaw"]
+__all__ = ["LoadedPlugin", "PluginHost", "StreamHooks", "freeze", "load_plugins", "thaw"]
 
 _log = logging.getLogger("gateway.plugins")
 _MAX_FAILURES = 5
@@ -41,7 +41,7 @@ _MAX_OVERRUNS = 3
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedPlugin:
     """A loaded plugin with its hooks; for each hook, the failures in a row and the end of its back-off."""
 
     name: str
@@ -53,7 +53,7 @@ class Loaded:
     rests_until: dict[str, float] = field(default_factory=dict)
 
 
-def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> list[Loaded]:
+def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> list[LoadedPlugin]:
     """Load and check the enabled plugins. `folders` are searched for plain names. Raises ConfigError."""
     loaded = []
     for index, config in enumerate(configs):
@@ -62,7 +62,7 @@ def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> li
     return loaded
 
 
-def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
+def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> LoadedPlugin:
     module_name, _, class_name = config.use.partition(":")
     module = _module(module_name, path, folders)
     kind = _plugin_class(module, class_name, path)
@@ -84,7 +84,7 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> Loaded:
     except Exception as error:
         raise ConfigError(f"{path}.use: {config.use} cannot be made: {type(error).__name__}: {error}") from error
     is_closed = kind.critical if config.on_failure is None else config.on_failure == "closed"
-    return Loaded(config.use, plugin, is_closed, config.timeout_ms / 1000, hooks)
+    return LoadedPlugin(config.use, plugin, is_closed, config.timeout_ms / 1000, hooks)
 
 
 def _module(name: str, path: str, folders: Sequence[Path]) -> ModuleType:
@@ -147,7 +147,7 @@ def _read_hooks(kind: type[Plugin], path: str) -> frozenset[str]:
 class PluginHost:
     """Runs the hooks of all plugins. A hook costs nothing for plugins without it."""
 
-    def __init__(self, loaded: Sequence[Loaded], telemetry: Telemetry) -> None:
+    def __init__(self, loaded: Sequence[LoadedPlugin], telemetry: Telemetry) -> None:
         self._loaded = list(loaded)
         self._telemetry = telemetry
         self._with = {
@@ -259,16 +259,16 @@ class PluginHost:
     def _count(self, plugin: str, kind: str) -> None:
         self._telemetry.bound("plugin_counts", plugin, kind[:64]).inc()
 
-    def _plugins_reached(self, hook: str, turn: Turn) -> list[tuple[int, Loaded]]:
+    def _plugins_reached(self, hook: str, turn: Turn) -> list[tuple[int, LoadedPlugin]]:
         return [(index, entry) for index, entry in self._with[hook] if _was_reached(index, turn)]
 
-    async def _observe(self, entry: Loaded, hook: str, *arguments: Any) -> None:
+    async def _observe(self, entry: LoadedPlugin, hook: str, *arguments: Any) -> None:
         try:
             await self._call(entry, hook, *arguments)
         except (PluginUnavailable, Reject):
             return  # the answer is already sent and cannot be refused
 
-    async def _call(self, entry: Loaded, hook: str, *arguments: Any) -> Any:
+    async def _call(self, entry: LoadedPlugin, hook: str, *arguments: Any) -> Any:
         """The result of a hook; None after a failure of an open plugin. Raises Reject or PluginUnavailable."""
         if time.monotonic() < entry.rests_until.get(hook, 0.0):
             return self._refuse_if_closed(entry)
@@ -288,11 +288,11 @@ class PluginHost:
         entry.failures[hook] = 0
         return result
 
-    def _handle_failure(self, entry: Loaded, hook: str, error: BaseException) -> None:
+    def _handle_failure(self, entry: LoadedPlugin, hook: str, error: BaseException) -> None:
         self._record_failure(entry, hook, error)
         self._refuse_if_closed(entry)
 
-    def _record_failure(self, entry: Loaded, hook: str, error: BaseException) -> None:
+    def _record_failure(self, entry: LoadedPlugin, hook: str, error: BaseException) -> None:
         entry.failures[hook] += 1
         if entry.failures[hook] >= _MAX_FAILURES:
             entry.rests_until[hook] = time.monotonic() + _BACKOFF
@@ -304,15 +304,15 @@ class PluginHost:
             extra={"plugin": entry.name, "hook": hook, "cause": type(error).__name__, "frames": plugin_frames},
         )
 
-    def _refuse_if_closed(self, entry: Loaded) -> None:
+    def _refuse_if_closed(self, entry: LoadedPlugin) -> None:
         if entry.is_closed:
             raise PluginUnavailable(f"the plugin {entry.name} did not do its work, and nothing passes without it")
 
-    def _handle_wrong_type(self, entry: Loaded, hook: str, value: object) -> None:
+    def _handle_wrong_type(self, entry: LoadedPlugin, hook: str, value: object) -> None:
         self._handle_failure(entry, hook, TypeError(f"{hook} returned {type(value).__name__}"))
 
     def _validate_result(
-        self, entry: Loaded, hook: str, result: Any, kind: type, unchanged: Sequence[Any]
+        self, entry: LoadedPlugin, hook: str, result: Any, kind: type, unchanged: Sequence[Any]
     ) -> Sequence[Any]:
         if result is None:
             return unchanged
@@ -329,9 +329,9 @@ def _was_reached(index: int, turn: Turn) -> bool:
 class StreamHooks:
     """The stream hooks of one turn: sync, timed; three overruns switch a plugin's hook off for the turn."""
 
-    def __init__(self, turn: Turn, plugins: Sequence[Loaded], host: PluginHost) -> None:
+    def __init__(self, turn: Turn, plugins: Sequence[LoadedPlugin], host: PluginHost) -> None:
         self._turn = turn
-        self._active: dict[int, tuple[Loaded, int]] = {id(entry): (entry, 0) for entry in plugins}
+        self._active: dict[int, tuple[LoadedPlugin, int]] = {id(entry): (entry, 0) for entry in plugins}
         self._host = host
         self._parser = EventParser()
 
@@ -375,7 +375,7 @@ class StreamHooks:
                 event = result
         return event
 
-    def _count_overrun(self, entry: Loaded, overruns: int) -> None:
+    def _count_overrun(self, entry: LoadedPlugin, overruns: int) -> None:
         self._active[id(entry)] = (entry, overruns)
         if overruns >= _MAX_OVERRUNS:
             del self._active[id(entry)]

@@ -1,7 +1,7 @@
 """Prometheus metrics and JSON log lines.
 
 A log line contains an event, ids and numbers; never a prompt, an answer or a key, and user ids only as digests.
-Labels are few and bounded: no value from a client becomes a label.
+Labels are few and bounded: of values from clients only the first 100 models and 200 users (as digests) become one.
 """
 
 import hashlib

@@ -20,9 +20,9 @@ from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
 
-_MOST = 24  # items per window
+_MAX_ITEMS = 24  # items per window
 _READ = 100  # entries read from a list
-_SHORTEST, _LONGEST = 4, 500  # characters of an item
+_MIN_CHARACTERS, _MAX_CHARACTERS = 4, 500  # characters of an item
 _STEPS = 12  # steps of a procedure
 _PATTERN_SHARE = 0.1  # minimum share of an implicit preference's words in its sources: a pattern is rarely spelt out
 _CLEARLY = 0.75  # minimum share of words if the cited messages do not support the item
@@ -98,7 +98,7 @@ def read_items(answer: Mapping[str, Any], window: Window) -> tuple[list[Item], C
             item = _read_item(kind, entry, window)
             if isinstance(item, str):
                 dropped[item] += 1
-            elif len(items) < _MOST:
+            elif len(items) < _MAX_ITEMS:
                 items.setdefault((kind, item.text), item)
             else:
                 dropped["too_many"] += 1
@@ -118,7 +118,7 @@ def _read_item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | st
     """An item, or the reason why the entry is dropped."""
     text = " ".join(_text(entry, "text").split())
     steps = [step for step in _texts(entry.get("steps")) if step][:_STEPS]
-    if not _SHORTEST <= len(text) <= _LONGEST:
+    if not _MIN_CHARACTERS <= len(text) <= _MAX_CHARACTERS:
         return "unreadable"
     full_text = "\n".join([text, *steps, _text(entry, "name"), _text(entry, "tool"), _text(entry, "reason")])
     if suspicions(full_text):
@@ -155,7 +155,7 @@ def _read_item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | st
 def _read_preference(
     entry: Mapping[str, Any], sources: tuple[Record, ...], user_records: tuple[Record, ...], build: _Make
 ) -> Item | str:
-    reason = {"reasoning": _text(entry, "reason")[:_LONGEST]}
+    reason = {"reasoning": _text(entry, "reason")[:_MAX_CHARACTERS]}
     if "implicit" in _text(entry, "kind"):
         if len({record.message_id for record in user_records}) < 2:  # one message is no pattern
             return "unsupported"
@@ -202,4 +202,4 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
 
 def _texts(value: Any) -> list[str]:
     entries = value[:_READ] if isinstance(value, list) else ()
-    return [" ".join(entry.split())[:_LONGEST] for entry in entries if isinstance(entry, str)]
+    return [" ".join(entry.split())[:_MAX_CHARACTERS] for entry in entries if isinstance(entry, str)]

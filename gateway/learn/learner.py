@@ -32,7 +32,7 @@ from gateway.upstream.asker import Asked, Asker
 __all__ = ["Learner"]
 
 _log = logging.getLogger("gateway.learner")
-_AT_ONCE = 4  # conversations
+_MAX_PARALLEL_CONVERSATIONS = 4  # conversations
 _WINDOWS = 8  # of one conversation, before other conversations are processed
 _GATHERING = 1.0  # seconds in which messages are collected before they are queued
 _NOTED = 50_000  # messages collected in memory
@@ -145,11 +145,11 @@ class Learner:
                 await self._flush()
                 now = time.time()
                 await self._check_clock(now)
-                due = await self._agenda.due(now, _AT_ONCE) if now >= self._outage_until else []
+                due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
                 if due:
                     await asyncio.gather(*map(self._process_safely, due))
                 await self._update_metrics()
-                await self._wait(is_busy=len(due) == _AT_ONCE)
+                await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
             except (AgendaFailed, JournalFailed) as error:
                 _log.warning("learner_rests", extra={"cause": str(error)})
                 await asyncio.sleep(_REST)

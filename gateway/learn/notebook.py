@@ -38,7 +38,7 @@ class Notebook:
         self._search = search
         self._screen = screen
 
-    async def keep(self, scope: Scope, window: Window, answer: Mapping[str, Any], ask: reconcile.Ask) -> None:
+    async def keep(self, scope: Scope, window: Window, answer: Mapping[str, Any], ask: reconcile.AskModel) -> None:
         """Store the items of a model's answer to a window. `ask` sends new notes with similar old ones to a model.
 
         Raises Outdated if a source has changed meanwhile; NotNow, MemoryUnavailable or PluginUnavailable.

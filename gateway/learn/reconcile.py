@@ -22,7 +22,7 @@ from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same", "shares_content"]
 
-_LONGEST = 500  # characters of a merged text, and of a note in a question
+_MAX_TEXT_CHARACTERS = 500  # characters of a merged text, and of a note in a question
 _SHOWN = 16_000  # characters per question
 _NEGATION = re.compile(r"\b(?:not|no|never|n't|without|stopped|quit)\b|n['’]t\b|不|没|別|别|无")
 _RELATIONS: Final = ("same", "more_precise", "contradicts", "unrelated")
@@ -44,7 +44,7 @@ SCHEMA: Final[Mapping[str, Any]] = object_of(
     )
 )
 
-Ask = Callable[[str], Awaitable[Mapping[str, Any] | None]]
+AskModel = Callable[[str], Awaitable[Mapping[str, Any] | None]]
 """Sends the material with INSTRUCTIONS to a model and returns its answer."""
 
 
@@ -58,7 +58,7 @@ class Decision:
     old: tuple[Record, ...] = ()
 
 
-async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: Ask) -> list[Decision]:
+async def decide(items: Sequence[tuple[Item, Sequence[Record]]], ask: AskModel) -> list[Decision]:
     """One decision for each item; each item comes with the stored memories nearest to it."""
     decisions: dict[int, Decision] = {}
     open_: list[int] = []
@@ -124,7 +124,7 @@ def _group_questions(items: Sequence[tuple[Item, Sequence[Record]]], places: Seq
 def _build_material(items: Sequence[tuple[Item, Sequence[Record]]]) -> str:
     lines = []
     for number, (item, near) in enumerate(items, start=1):
-        older = [{"number": place, "note": old.text[:_LONGEST]} for place, old in enumerate(near, start=1)]
+        older = [{"number": place, "note": old.text[:_MAX_TEXT_CHARACTERS]} for place, old in enumerate(near, start=1)]
         lines.append(orjson.dumps({"new": number, "note": item.text, "older": older}).decode())
     return "\n".join(lines)
 
@@ -178,7 +178,7 @@ def _merge_item(text: Any, item: Item, old: tuple[Record, ...], visible: Sequenc
     """An item with a text that also covers the older notes, linked to the messages of each note that contributed."""
     merged = " ".join(text.split()) if isinstance(text, str) else ""
     basis = (*item.sources, *old)
-    if not 0 < len(merged) <= _LONGEST or suspicions(merged) or not is_supported(merged, basis):
+    if not 0 < len(merged) <= _MAX_TEXT_CHARACTERS or suspicions(merged) or not is_supported(merged, basis):
         return None
     all_words = content_words(item.text).union(*(content_words(record.text) for record in old))
     if not all_words <= content_words(merged) or not is_faithful(merged, item.text, _join_texts(old)):

@@ -16,9 +16,9 @@ from gateway.turn import Record
 __all__ = ["Window", "window_of"]
 
 _BEFORE = 2  # messages repeated as context for the new ones
-_LONGEST = {"user": 2000}
+_MAX_MESSAGE_CHARACTERS = {"user": 2000}
 _LONGEST_OTHER = 800  # characters of a message of an assistant or a tool
-_MOST = 60  # messages
+_MAX_MESSAGES = 60  # messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Window:
                     "number": number,
                     "who": record.source,
                     "when": local_time(record.event_time, record.info).strftime("%Y-%m-%d %a"),
-                    "said": record.text[: _LONGEST.get(record.source, _LONGEST_OTHER)],
+                    "said": record.text[: _MAX_MESSAGE_CHARACTERS.get(record.source, _LONGEST_OTHER)],
                     **({"seen": True} if number <= self.known else {}),
                 }
             ).decode()
@@ -55,8 +55,8 @@ def window_of(before: Sequence[Record], waiting: Sequence[Record], most: int, co
     new: list[Record] = []
     tokens = 0
     for record in waiting:
-        cost = count(record.text[: _LONGEST.get(record.source, _LONGEST_OTHER)])
-        if new and (tokens + cost > most or len(new) == _MOST):
+        cost = count(record.text[: _MAX_MESSAGE_CHARACTERS.get(record.source, _LONGEST_OTHER)])
+        if new and (tokens + cost > most or len(new) == _MAX_MESSAGES):
             break
         new.append(record)
         tokens += cost

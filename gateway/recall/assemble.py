@@ -29,7 +29,7 @@ _SHARE = 4  # of a budget, the part that the profile may take at most
 _SMALLEST_ITEM = 5  # tokens
 _OF_THE_WEEK = ("day", "week", "周", "星期", "礼拜", "禮拜", "週", "曜")  # in a memory that speaks of days of the week
 _LONGER = 3  # times as many tokens as a fact: a longer message says more than the fact
-_SHORT = 512  # characters of a memory whose line is cached: the same ones are rendered repeatedly
+_MAX_CACHED_CHARACTERS = 512  # characters of a memory whose line is cached: the same ones are rendered repeatedly
 _CACHED_LINES = 4096
 
 NO_BLOCK = Block("", (), 0)
@@ -67,7 +67,7 @@ class Notes:
         said_by = "" if source == "user" else f"{source}: "
         said_by = warning_of(memory.record) + said_by
         text = memory.record.text
-        return _cached_line(said_by, text) if len(text) <= _SHORT else _line(said_by, text)
+        return _cached_line(said_by, text) if len(text) <= _MAX_CACHED_CHARACTERS else _line(said_by, text)
 
     def heading(self, memory: Memory) -> str:
         return _heading(_day(memory.record), _speaks_of_weekdays(memory.record.text))

@@ -43,7 +43,7 @@ __all__ = ["Library", "Outdated"]
 
 _PATIENCE = 5.0  # seconds that a look-up waits for earlier writes
 _MAX_BEGINNING = 200  # ids that a prefix is compared with
-_AT_ONCE = 500  # changes of one journal entry group
+_MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
 Filter = Callable[[Record], bool]
 Change = Callable[[Sequence[Record]], Awaitable[None]]
@@ -191,8 +191,8 @@ class Library:
         Returns how many were deleted."""
         now = time.time()
         changes = [*updated, *(_tombstone(record, now) for record in members)]
-        for begin in range(0, len(changes), _AT_ONCE):
-            await self._commit(changes[begin : begin + _AT_ONCE])
+        for begin in range(0, len(changes), _MAX_GROUPED_CHANGES):
+            await self._commit(changes[begin : begin + _MAX_GROUPED_CHANGES])
         await sets.strike(members)
         self._notify(changes)
         return len(members)
@@ -297,8 +297,8 @@ class Library:
         return current
 
     async def _commit_all(self, records: Sequence[Record]) -> None:
-        for begin in range(0, len(records), _AT_ONCE):
-            await self._commit(records[begin : begin + _AT_ONCE])
+        for begin in range(0, len(records), _MAX_GROUPED_CHANGES):
+            await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
         await self._drained(_PATIENCE)
         self._notify(records)
 

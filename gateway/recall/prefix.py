@@ -12,7 +12,7 @@ from itertools import takewhile
 __all__ = ["PrefixWatch"]
 
 _PIECE = 1024  # bytes
-_MOST = 512  # pieces of a body that are compared
+_MAX_COMPARED_PIECES = 512  # pieces of a body that are compared
 _CONVERSATIONS = 2000
 
 
@@ -37,7 +37,7 @@ class PrefixWatch:
 
 
 def _pieces(body: bytes) -> list[int]:
-    end = min(len(body) // _PIECE, _MOST) * _PIECE
+    end = min(len(body) // _PIECE, _MAX_COMPARED_PIECES) * _PIECE
     return [zlib.crc32(body[begin : begin + _PIECE]) for begin in range(0, end, _PIECE)]
 
 

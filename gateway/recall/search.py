@@ -33,7 +33,7 @@ _DOUBTFUL = 0.45  # below it the best memory may match by chance
 _PERSONAL_DIVISOR = 3.0  # so much lower is that for a question about the user
 CANDIDATES = 144  # rows that are considered for a prompt
 _SHOWN = 20  # candidates that are not injected, and explained
-_FEW = 4  # memories that are injected where the best is doubtful
+_MAX_DOUBTFUL = 4  # memories that are injected where the best is doubtful
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def without_noise(recalled: Recalled, *, is_personal: bool) -> Recalled:
     if best >= _DOUBTFUL:
         return recalled
     floor = _RELEVANT / _PERSONAL_DIVISOR if is_personal else _RELEVANT
-    selected = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_FEW]
+    selected = tuple(memory for memory in recalled.memories if memory.relativity >= floor)[:_MAX_DOUBTFUL]
     ids = {memory.record.id for memory in selected}
     others = tuple(memory for memory in recalled.memories if memory.record.id not in ids)
     if selected:

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Places = NDArray[np.intp]
+Positions = NDArray[np.intp]
 
 _CLIPPED = 4.0  # standard deviations of an input
 _TOP_SUMMED = 3  # best candidates whose probabilities are summed
@@ -248,11 +248,11 @@ def _in_precedence(chances: Floats, candidates: Candidates) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Places of candidates: those to inject, best first, and the others; the probability of each candidate; and the
+    """Positions of candidates: those to inject, best first, and the others; the probability of each candidate; and the
     need of the request."""
 
-    chosen: Places
-    left: Places
+    chosen: Positions
+    left: Positions
     chances: Floats
     need: Need
 
@@ -268,8 +268,8 @@ def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selectio
     return Selection(chosen, rest, chances, replace(need, threshold=limits.need))
 
 
-def choose(chances: Floats, tokens: NDArray[np.int32], need: float, limits: Thresholds) -> tuple[Places, Places]:
-    """Places of candidates, best first: those to inject, and the others. `chances` and `tokens` of each; `need`: the
+def choose(chances: Floats, tokens: NDArray[np.int32], need: float, limits: Thresholds) -> tuple[Positions, Positions]:
+    """Positions of candidates, best first: those to inject, and the others. `chances` and `tokens` of each; `need`: the
     probability that the request needs memory."""
     places = np.argsort(-chances, kind="stable")
     if need < limits.need:

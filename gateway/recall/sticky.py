@@ -23,7 +23,7 @@ __all__ = ["Sticky", "turn_keys", "with_blocks"]
 _log = logging.getLogger("gateway.recall")
 _SESSIONS = 2000  # conversations whose blocks are in RAM
 _OF_A_SESSION = 256  # blocks, the newest
-_MOST = 20_000  # blocks in all
+_MAX_BLOCKS = 20_000  # blocks in all
 
 Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 """Returns the current versions of memories, without deleted ones. Raises MemoryUnavailable."""
@@ -90,8 +90,8 @@ class Sticky:
 
     def _evict(self) -> None:
         """Drop the least recently used conversations from RAM; their blocks remain on disk."""
-        blocks = sum(map(len, self._sessions.values())) if len(self._sessions) * _OF_A_SESSION > _MOST else 0
-        while len(self._sessions) > _SESSIONS or (blocks > _MOST and len(self._sessions) > 1):
+        blocks = sum(map(len, self._sessions.values())) if len(self._sessions) * _OF_A_SESSION > _MAX_BLOCKS else 0
+        while len(self._sessions) > _SESSIONS or (blocks > _MAX_BLOCKS and len(self._sessions) > 1):
             blocks -= len(self._sessions.popitem(last=False)[1])
 
     async def _load_current(self, place: tuple[str, str]) -> dict[str, KeptBlock]:

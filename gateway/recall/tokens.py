@@ -19,7 +19,9 @@ __all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of", "segments"]
 
 _log = logging.getLogger("gateway.recall")
 DEFAULT_ENCODING = "o200k_base"
-_SHORT = 512  # characters of a text whose count is cached: the block's frame and its lines are counted repeatedly
+_MAX_CACHED_CHARACTERS = (
+    512  # characters of a text whose count is cached: the block's frame and its lines are counted repeatedly
+)
 _CACHED_COUNTS = 8192
 _SEGMENT = 16_384  # characters
 _ENCODINGS = (DEFAULT_ENCODING, "cl100k_base")
@@ -53,7 +55,7 @@ class Tokenizer:
         counted in segments, which may differ by a token for each. Never raises."""
         if not self.is_loaded:
             return _upper_bound(text)
-        if len(text) > _SHORT:
+        if len(text) > _MAX_CACHED_CHARACTERS:
             return sum(self._count_segment(segment, encoding) for segment in segments(text))
         count = self._counts.get((text, encoding))
         if count is None:

@@ -14,8 +14,8 @@ Floats = NDArray[np.float32]
 
 _FIRST_CAPACITY = 64
 _GROWTH = 4  # a quarter more each time
-_MOST = 127  # of an int8
-_AT_ONCE = 128  # rows that fit a processor's nearer cache as float32
+_INT8_MAX = 127  # of an int8
+_BLOCK_ROWS = 128  # rows that fit a processor's nearer cache as float32
 
 
 class RowVectors:
@@ -43,9 +43,9 @@ class RowVectors:
 
     def put(self, first: int, vectors: Floats) -> None:
         """Vectors of the rows from `first` on, shape (rows, dimensions); there must be room for them."""
-        for begin in range(0, len(vectors), _AT_ONCE):
-            part = vectors[begin : begin + _AT_ONCE]
-            scales = np.abs(part).max(axis=1) / _MOST
+        for begin in range(0, len(vectors), _BLOCK_ROWS):
+            part = vectors[begin : begin + _BLOCK_ROWS]
+            scales = np.abs(part).max(axis=1) / _INT8_MAX
             where = slice(first + begin, first + begin + len(part))
             self._rows[where] = np.rint(part / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
             self._scales[where] = scales
@@ -57,9 +57,9 @@ class RowVectors:
     def dot(self, vector: Floats, count: int) -> Floats:
         """The products of the first `count` rows with a vector."""
         products = np.empty(count, np.float32)
-        floats = np.empty((min(count, _AT_ONCE), self.dimensions), np.float32)
-        for begin in range(0, count, _AT_ONCE):
-            end = min(begin + _AT_ONCE, count)
+        floats = np.empty((min(count, _BLOCK_ROWS), self.dimensions), np.float32)
+        for begin in range(0, count, _BLOCK_ROWS):
+            end = min(begin + _BLOCK_ROWS, count)
             block = floats[: end - begin]
             np.copyto(block, self._rows[begin:end])
             np.matmul(block, vector, out=products[begin:end])

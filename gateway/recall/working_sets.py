@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LargeScope", "WorkingSets"]
 
-_AT_ONCE = 4000  # rows that are searched in a millisecond
+_INLINE_ROWS = 4000  # rows that are searched in a millisecond
 _PUT_AT_ONCE = 16  # rows that are added in less
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.recall")
@@ -174,7 +174,7 @@ class WorkingSets:
 
     async def search(self, job: Callable[[], _T], sets: "Iterable[WorkingSet]") -> _T:
         """Run a job that scans all rows of some sets."""
-        return await self.run(job, is_short=sum(map(len, sets)) <= _AT_ONCE)
+        return await self.run(job, is_short=sum(map(len, sets)) <= _INLINE_ROWS)
 
     def _run_locked(self, job: Callable[[], _T]) -> _T:
         with self._run_lock:

@@ -18,7 +18,7 @@ from gateway.turn import Record, Turn
 __all__ = ["Late"]
 
 _log = logging.getLogger("gateway.remember")
-_MOST = 16 * 2**20  # characters
+_MAX_CHARACTERS = 16 * 2**20  # characters
 _PAUSE = 1.0
 
 
@@ -42,7 +42,7 @@ class Late:
         self._telemetry.bound("remembered", "late").inc(len(records))
         self._waiting.append((turn, records, size))
         self._size += size
-        while self._size > _MOST:
+        while self._size > _MAX_CHARACTERS:
             _, dropped, size = self._waiting.popleft()
             self._size -= size
             self._telemetry.bound("remembered", "failed").inc(len(dropped))

@@ -18,9 +18,9 @@ EXPLICIT: Final = "explicit_preference"
 ABOUT_ONESELF: Final = "about"
 """The topic of users' statements about who they are."""
 _OWN_WORDS = 600  # characters up to which a message is hardly a paste
-_LONGEST = 300  # characters of a preference
-_SHORTEST = 3
-_MOST = 8  # preferences of one message
+_MAX_CHARACTERS = 300  # characters of a preference
+_MIN_CHARACTERS = 3
+_MAX_PREFERENCES = 8  # preferences of one message
 _READ = 3000  # characters of a message that are searched: a paste is no preference
 _SENTENCE = re.compile(r"(?:[^.!?。！？；;\n]|(?<=\b[DMS]r)\.|(?<=Mrs)\.|\.(?=\S))+[.!?。！？；;]*")
 _ONCE = re.compile(
@@ -151,8 +151,8 @@ def is_whole_and_short(record: Record) -> bool:
 
 
 def preferences(message: str) -> list[Preference]:
-    """The explicit preferences and traits that a user's message states, in order; at most `_MOST`, from the first
-    `_READ` characters."""
+    """The explicit preferences and traits that a user's message states, in order; at most `_MAX_PREFERENCES`, from
+    the first `_READ` characters."""
     results: list[Preference] = []
     excerpt = message[:_READ]
     is_own: bool | None = None
@@ -164,19 +164,19 @@ def preferences(message: str) -> list[Preference]:
             topic = ABOUT_ONESELF if is_own else None
         if topic is not None:
             results.append(Preference(sentence, topic, trait))
-            if len(results) == _MOST:
+            if len(results) == _MAX_PREFERENCES:
                 break
     return results
 
 
 def _find_trait(sentence: str) -> str:
-    is_statement = _SHORTEST <= len(sentence) <= _LONGEST and not is_question(sentence)
+    is_statement = _MIN_CHARACTERS <= len(sentence) <= _MAX_CHARACTERS and not is_question(sentence)
     return trait_of(sentence) if is_statement and not _ONCE.search(sentence) else ""
 
 
 def _find_topic(sentence: str) -> str | None:
     sentence = sentence.replace("’", "'")
-    if not _SHORTEST <= len(sentence) <= _LONGEST or not _TRIGGER.search(sentence):
+    if not _MIN_CHARACTERS <= len(sentence) <= _MAX_CHARACTERS or not _TRIGGER.search(sentence):
         return None
     if is_question(sentence) or _ONCE.search(sentence):
         return None

@@ -19,7 +19,7 @@ __all__ = ["Progress", "Reindexer"]
 
 _log = logging.getLogger("gateway.reindex")
 _PROBE = "Is anybody there?"
-_AT_ONCE = 256  # rows
+_BATCH_ROWS = 256  # rows
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
@@ -111,8 +111,8 @@ class Reindexer:
 
     async def _prepare(self, rows: list[Row]) -> list[Row]:
         rebuilt: list[Row] = []
-        for begin in range(0, len(rows), _AT_ONCE):
-            rebuilt += await self._rebuild_rows(rows[begin : begin + _AT_ONCE])
+        for begin in range(0, len(rows), _BATCH_ROWS):
+            rebuilt += await self._rebuild_rows(rows[begin : begin + _BATCH_ROWS])
         return rebuilt
 
     async def _rebuild_rows(self, rows: list[Row]) -> list[Row]:

@@ -20,7 +20,7 @@ from gateway.turn import Record
 __all__ = ["Retention"]
 
 _log = logging.getLogger("gateway.retention")
-_AT_ONCE = 500
+_BATCH_MEMORIES = 500
 _DAY = 86_400.0
 
 
@@ -68,10 +68,10 @@ class Retention:
         """Delete all memories over their limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
         expired = 0
         for kind, days in self._config.max_age_days.items():
-            while records := await older(self._store, kind, now - days * _DAY, _AT_ONCE):
+            while records := await older(self._store, kind, now - days * _DAY, _BATCH_MEMORIES):
                 expired += await self._expire_counted(records)
         if self._config.max_per_cube is not None:
-            while records := await crowded(self._store, self._config.max_per_cube, _AT_ONCE):
+            while records := await crowded(self._store, self._config.max_per_cube, _BATCH_MEMORIES):
                 expired += await self._expire_counted(records)
         return expired
 

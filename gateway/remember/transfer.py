@@ -26,7 +26,7 @@ from gateway.turn import Record, Scope, ScopeKind, derived_id, message_id
 
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
 
-_AT_ONCE = 250
+_BATCH_RECORDS = 250
 _BYTES_AT_ONCE = 2**20
 _DEEPEST = 64  # levels of nesting in a line
 _NAMES = ("tenant", "owner", "cube_id", "user_id", "session_id", "agent_id", "app_id")
@@ -111,8 +111,8 @@ class Transfer:
         await self._wait_settled()
         try:
             async for scope, records in chosen(selection, self._store, self._registry):
-                for begin in range(0, len(records), _AT_ONCE):
-                    yield b"".join(_encode_line(scope, record) for record in records[begin : begin + _AT_ONCE])
+                for begin in range(0, len(records), _BATCH_RECORDS):
+                    yield b"".join(_encode_line(scope, record) for record in records[begin : begin + _BATCH_RECORDS])
         except (StoreFailed, RegistryFailed) as error:
             raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
 
@@ -127,7 +127,7 @@ class Transfer:
                 number, size = number + 1, size + len(line)
                 if line.strip():
                     batch.append(_parse_line(line, number, tenant))
-                if len(batch) >= _AT_ONCE or size >= _BYTES_AT_ONCE:
+                if len(batch) >= _BATCH_RECORDS or size >= _BYTES_AT_ONCE:
                     stored = await self._store_batch(batch, tenant, changed)
                     imported, unchanged = imported + stored, unchanged + len(batch) - stored
                     batch, size = [], 0

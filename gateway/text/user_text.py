@@ -23,10 +23,10 @@ __all__ = ["Author", "UserText", "is_program_request", "read_user_parts", "read_
 _READ = 4000  # characters of a message or system prompt that patterns of beginnings are matched with
 _COMPARED = 300  # characters of a text that are compared with literal marks
 _EDGE = 20_000  # characters at either end of a last message that are searched for marks of a task
-_LONGEST = 131_072  # characters of a message that are read; twice as many as are stored
+_MAX_READ_CHARACTERS = 131_072  # characters of a message that are read; twice as many as are stored
 _TAIL = 16_384  # characters of these at the end, where a question may follow a document
 _INDENT = 200  # characters before a tag that are searched for the beginning of its line
-_SHORT = 40  # characters of a message that may be a task as a whole
+_SHORT_TASK_CHARACTERS = 40  # characters of a message that may be a task as a whole
 _KEPT_NAMES = r"(?:user|human|customer)[-_ ]?(?:message|query|request|input|prompt|question|text|says?|words)"
 
 
@@ -110,8 +110,8 @@ _JSON_BEGINNING = re.compile(r"\s*[\[{]")
 
 def read_user_text(text: str) -> UserText:
     """The user's words in a message with the role `user`. Of a very long one the beginning and the end are read."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - _TAIL]}\n{text[-_TAIL:]}"
+    if len(text) > _MAX_READ_CHARACTERS:
+        text = f"{text[: _MAX_READ_CHARACTERS - _TAIL]}\n{text[-_TAIL:]}"
     is_empty = not text.strip()
     text = _remove_spans(text)
     begin = _normalise(text)
@@ -184,7 +184,7 @@ def _edges(text: str) -> str:
 
 def _begins_task(message: str) -> bool:
     begin = _normalise(message)
-    if begin.startswith(_TASKS) or (len(message) <= _SHORT and begin in _TASK_TEXTS):
+    if begin.startswith(_TASKS) or (len(message) <= _SHORT_TASK_CHARACTERS and begin in _TASK_TEXTS):
         return True
     return _TASK_FORM.match(message[:_READ]) is not None
 

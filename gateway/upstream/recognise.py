@@ -8,7 +8,7 @@ __all__ = ["recognised"]
 
 _STREAM = "text/event-stream"
 _PREFIXES = (b"data:", b"event:", b"id:", b"retry:", b":")
-_ENOUGH = 6  # bytes that suffice to decide
+_SUFFICIENT_BYTES = 6  # bytes that suffice to decide
 _MAX_WHITESPACE = 4096  # bytes that are read at most to find the first other character
 
 
@@ -23,7 +23,7 @@ async def recognised(incoming: Incoming) -> Incoming:
     chunks = incoming.chunks()
     head = b""
     try:
-        while len(head.lstrip()) < _ENOUGH and len(head) < _MAX_WHITESPACE:
+        while len(head.lstrip()) < _SUFFICIENT_BYTES and len(head) < _MAX_WHITESPACE:
             chunk = await anext(chunks, None)
             if chunk is None:
                 break

@@ -1,5 +1,7 @@
 """The language of the code stays plain: the figures of `tests/docs/prose.py` have limits."""
 
+import re
+
 import pytest
 
 from tests.docs.prose import PHRASES, ROOT, measure
@@ -27,3 +29,8 @@ def test_every_folder_is_in_the_architecture() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folders = {path.name for path in (ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert {name for name in folders if f"| `{name}` |" not in page} == set()
+
+
+def test_constants_say_of_what_they_are_the_limit() -> None:
+    vague = re.compile(r"^_(?:MOST|LONGEST|SHORTEST|AT_ONCE|FEW|ENOUGH|LIMIT|MAX)\b", re.MULTILINE)
+    assert [file.name for file in GATEWAY if vague.search(file.read_text(encoding="utf-8"))] == []
