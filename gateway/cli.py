@@ -52,26 +52,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the gateway")
-    serve.add_argument("--host", help="address to listen on, instead of server.host")
-    serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
+    serve.add_argument("--host", help="listen address; overrides server.host")
+    serve.add_argument("--port", type=int, help="listen port; overrides server.port")
     serve.set_defaults(run=_serve)
-    check = commands.add_parser("check", help="validate a configuration and say what it means")
+    check = commands.add_parser("check", help="validate a configuration and describe it")
     check.set_defaults(run=_check)
-    memory = commands.add_parser("memory", help="look into the memory of a gateway")
+    memory = commands.add_parser("memory", help="inspect and change the memories of a gateway")
     in_memory = memory.add_subparsers(required=True, metavar="COMMAND")
-    explain = in_memory.add_parser("explain", help="what a chat recalled, and why")
+    explain = in_memory.add_parser("explain", help="show what a chat recalled, and why")
     _add_explain(explain)
-    reindex = in_memory.add_parser("reindex", help="make all memories anew for the configured embedder")
+    reindex = in_memory.add_parser("reindex", help="embed all memories again with the configured embedder")
     add_address(reindex)
     reindex.set_defaults(run=_reindex)
     for command in add_commands(in_memory):
         command.set_defaults(run=_history)
     _add_transfer_commands(in_memory)
-    usage = commands.add_parser("usage", help="requests and tokens, by model, key, user, upstream or hour")
-    usage.add_argument("--by", default="model", metavar="NAME,NAME", help="any of hour, key, user, model, upstream")
+    usage = commands.add_parser("usage", help="show requests and tokens by model, key, user, upstream or hour")
+    usage.add_argument(
+        "--by", default="model", metavar="NAME,NAME", help="comma-separated list of hour, key, user, model, upstream"
+    )
     for name in ("since", "until"):
-        usage.add_argument(f"--{name}", help="a date, or a time; the last 30 days if not given")
-    usage.add_argument("--json", action="store_true", help="as JSON")
+        usage.add_argument(f"--{name}", help="a date or time; default: 30 days ago")
+    usage.add_argument("--json", action="store_true", help="print JSON")
     add_address(usage)
     usage.set_defaults(run=_usage)
     evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
@@ -82,47 +84,57 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", help="the header x-gateway-request-id of the chat's answer, or its beginning")
-    parser.add_argument("--all", action="store_true", help="all candidates that are kept, not only the first 20")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("id", help="x-gateway-request-id of the chat's response, or a prefix of it")
+    parser.add_argument("--all", action="store_true", help="show all recorded candidates, not only the first 20")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_address(parser)
     parser.set_defaults(run=_explain)
 
 
 def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands `export`, `import` and `forget`."""
-    export = commands.add_parser("export", help="memories into a file: JSON lines, or Parquet")
-    export.add_argument("file", metavar="FILE", help="by its ending .parquet, else JSON lines; - is standard output")
-    import_ = commands.add_parser("import", help="memories out of such a file; doing it twice changes nothing")
+    export = commands.add_parser("export", help="export memories to a JSON Lines or Parquet file")
+    export.add_argument(
+        "file", metavar="FILE", help="*.parquet for Parquet, anything else for JSON Lines; - for standard output"
+    )
+    import_ = commands.add_parser("import", help="import memories from an export; idempotent")
     import_.add_argument("file", type=Path, metavar="FILE")
-    forget = commands.add_parser("forget", help="delete memories; --purge also from the disk, with a proof")
+    forget = commands.add_parser("forget", help="delete memories; with --purge also from the files, verified")
     forget.add_argument(
         "--id",
         type=memory_id,
         action="append",
         default=[],
         metavar="ID",
-        help="id or unique id prefix of a memory; may be repeated",
+        help="memory id or unique prefix; may be repeated",
     )
-    forget.add_argument("--everything", action="store_true", help="all users")
-    forget.add_argument("--purge", action="store_true", help="rewrite the files too, and search them for the texts")
-    forget.add_argument("--yes", action="store_true", help="do not ask")
+    forget.add_argument("--everything", action="store_true", help="delete the memories of all users")
+    forget.add_argument(
+        "--purge", action="store_true", help="also rewrite the files and verify that the texts are gone"
+    )
+    forget.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     for command in (export, forget):
-        command.add_argument("--user", help="only of this user")
-        command.add_argument("--session", help="only of this conversation")
+        command.add_argument("--user", help="only this user")
+        command.add_argument("--session", help="only this conversation")
     for command, run in ((export, _export), (import_, _import), (forget, _forget)):
-        command.add_argument("--tenant", help="only of this tenant; a key of the gateway sees its own")
+        command.add_argument("--tenant", help="only this tenant; a gateway key is limited to its own")
         add_address(command)
         command.set_defaults(run=run)
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="conversations with questions; see README")
-    parser.add_argument("--vs", type=Path, metavar="CONFIG", help="a second configuration, on the same questions")
-    parser.add_argument("--budgets", type=_budgets, default=_BUDGETS, metavar="N,N", help="token budgets")
-    parser.add_argument("--all", action="store_true", help="also questions that are not marked `headline`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save everything measured")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw recall against the tokens injected")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="conversations with labelled questions; see README"
+    )
+    parser.add_argument(
+        "--vs", type=Path, metavar="CONFIG", help="configuration to compare with, on the same questions"
+    )
+    parser.add_argument(
+        "--budgets", type=_budgets, default=_BUDGETS, metavar="N,N", help="comma-separated token budgets"
+    )
+    parser.add_argument("--all", action="store_true", help="include questions that are not marked `headline`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot recall against the tokens injected")
     parser.set_defaults(run=_eval)
 
 
@@ -132,7 +144,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="FILE",
-        help="configuration; else config.yaml in this folder, else the shipped one",
+        help="configuration file; default: ./config.yaml, else the shipped one",
     )
     parser.add_argument(
         "--data",

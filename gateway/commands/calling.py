@@ -21,8 +21,8 @@ class NotAnswered(Exception):
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="where the gateway runs; else server.host and server.port of the configuration")
-    parser.add_argument("--key", help="a key of the gateway; else the environment variable GATEWAY_KEY")
+    parser.add_argument("--url", help="URL of the gateway; default: server.host and server.port of the configuration")
+    parser.add_argument("--key", help="gateway key; default: the environment variable GATEWAY_KEY")
 
 
 def address_of(arguments: argparse.Namespace, config: Config) -> tuple[str, str]:

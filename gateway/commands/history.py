@@ -20,22 +20,22 @@ _SHORT_ID = 8
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> "list[argparse.ArgumentParser]":
     """Add the four commands; the caller sets their `run` function."""
-    listed = commands.add_parser("list", help="a user's memories, the newest first, also as they were on a day")
-    listed.add_argument("--as-of", metavar="TIME", help="what was known and held then: a date, or a time")
-    search = commands.add_parser("search", help="a user's memories that belong to a question")
+    listed = commands.add_parser("list", help="list a user's memories, newest first; --as-of shows them as of a date")
+    listed.add_argument("--as-of", metavar="TIME", help="memories known and valid at this date or time")
+    search = commands.add_parser("search", help="search a user's memories")
     search.add_argument("query", metavar="QUESTION")
     for command in (listed, search):
-        command.add_argument("--user", help="whose; else memory.default_user")
+        command.add_argument("--user", help="user id; default: memory.default_user")
         kinds = "turn, fact, preference, profile, tool, skill, document"
         command.add_argument("--kind", metavar="KIND,KIND", help=kinds)
-        command.add_argument("--archived", action="store_true", help="those that hold no more")
+        command.add_argument("--archived", action="store_true", help="archived memories instead")
         command.add_argument("--limit", type=int, default=50, metavar="N")
-    history = commands.add_parser("history", help="what a memory replaced, and what replaced it")
-    undo = commands.add_parser("undo", help="take back the last thing that happened to a memory")
+    history = commands.add_parser("history", help="show what a memory superseded, and what superseded it")
+    undo = commands.add_parser("undo", help="undo the last change of a memory")
     for command in (history, undo):
-        command.add_argument("id", type=memory_id, metavar="ID", help="id or unique id prefix of a memory")
+        command.add_argument("id", type=memory_id, metavar="ID", help="memory id or unique prefix")
     for command, what in ((listed, "list"), (search, "search"), (history, "history"), (undo, "undo")):
-        command.add_argument("--json", action="store_true", help="as JSON")
+        command.add_argument("--json", action="store_true", help="print JSON")
         add_address(command)
         command.set_defaults(what=what)
     return [listed, search, history, undo]

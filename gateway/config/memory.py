@@ -40,51 +40,57 @@ _Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "docum
 
 
 class EmbedderConfig(Section):
-    kind: Literal["local", "openai"] = Field("local", description="`local`: embedded, offline. `openai`: a server.")
-    base_url: str = Field("https://api.openai.com/v1", description="Only `openai`: where `/embeddings` is.")
-    api_key: OptionalKey = Field(None, description="Only `openai`: its key.")
-    model: str = Field("text-embedding-3-small", description="Only `openai`: the model.")
-    dimensions: int = Field(512, gt=0, le=8192, description="Only `openai`: length of its vectors.")
-    timeout: Positive = Field(10.0, description="Only `openai`: seconds for one batch of documents.")
-    batch_size: int = Field(64, gt=0, le=2048, description="Only `openai`: texts in one request.")
+    kind: Literal["local", "openai"] = Field("local", description="`local`: built in, offline. `openai`: a server.")
+    base_url: str = Field("https://api.openai.com/v1", description="Only `openai`: base URL of `/embeddings`.")
+    api_key: OptionalKey = Field(None, description="Only `openai`: the API key.")
+    model: str = Field("text-embedding-3-small", description="Only `openai`: the embedding model.")
+    dimensions: int = Field(512, gt=0, le=8192, description="Only `openai`: dimensions of the vectors.")
+    timeout: Positive = Field(10.0, description="Only `openai`: timeout in seconds for a batch of documents.")
+    batch_size: int = Field(64, gt=0, le=2048, description="Only `openai`: texts per request.")
 
 
 class RecallConfig(Section):
-    token_budget: int = Field(1024, ge=0, description="Tokens that the injected block may have, fence included.")
+    token_budget: int = Field(1024, ge=0, description="Maximum tokens of the injected block, fence included.")
     profile_budget: int = Field(
-        256, ge=0, description="Of these, tokens for wishes that always hold, a quarter at most; 0: none."
+        256, ge=0, description="Tokens of the budget for standing preferences, at most a quarter; 0: none are injected."
     )
     top_k: int = Field(
-        100, ge=1, le=1000, description="Memories that one turn may get; the budget is what usually limits."
+        100, ge=1, le=1000, description="Maximum memories per turn; usually the token budget limits first."
     )
-    deadline_ms: int = Field(150, ge=1, description="After that a request goes on without memory.")
+    deadline_ms: int = Field(150, ge=1, description="Milliseconds after which a request proceeds without memory.")
     cold_deadline_ms: int = Field(400, ge=1, description="The same for a user whose memories are not in RAM yet.")
     start_wait: float = Field(
-        3.0, ge=0, description="Seconds that a chat waits for the memory to be loaded after a start; 0: it does not."
+        3.0, ge=0, description="Seconds that a chat waits for memory to load after a start; 0: not at all."
     )
     placement: Literal["tail", "sticky", "system"] = Field(
         "tail", description="Last user message; `sticky`: earlier ones keep their blocks; or the system prompt."
     )
-    min_relativity: float = Field(0.0, ge=0, le=1, description="Relevance floor of each memory injected; 0: none.")
+    min_relativity: float = Field(0.0, ge=0, le=1, description="Minimum relevance of an injected memory; 0: none.")
     selectivity: float = Field(
         0.5,
         ge=0,
         le=1,
         description="How sure it must be that a memory helps; 0: the best that fit into the budget are injected.",
     )
-    explain_turns: int = Field(100, ge=0, le=10_000, description="Latest turns whose recall can be explained; in RAM.")
-    working_set_rows: int = Field(
-        200_000, ge=1000, description="Memories of one scope held in RAM; a larger one is searched in LanceDB."
+    explain_turns: int = Field(
+        100, ge=0, le=10_000, description="Number of recent turns kept in RAM for `gateway memory explain`."
     )
-    working_set_mb: int = Field(512, ge=16, description="MiB for all working sets; the least used leaves first.")
+    working_set_rows: int = Field(
+        200_000, ge=1000, description="Maximum memories of a scope in RAM; larger scopes are searched in LanceDB."
+    )
+    working_set_mb: int = Field(
+        512, ge=16, description="MiB for all working sets; the least recently used are evicted first."
+    )
 
 
 class RememberConfig(Section):
-    partial_answers: bool = Field(False, description="Also keep answers that were cut, marked as such.")
-    preferences: bool = Field(True, description="Recognise explicit preferences by patterns, without a model.")
-    max_message_bytes: int = Field(65_536, ge=1024, description="Longer messages are stored cut.")
-    batch_window_ms: int = Field(40, ge=0, le=1000, description="How long the writer gathers a batch.")
-    max_backlog_mb: int = Field(1024, ge=1, description="Journal size at which new memories are shed (never chats).")
+    partial_answers: bool = Field(False, description="Also store truncated answers, marked as such.")
+    preferences: bool = Field(True, description="Detect explicit preferences by patterns, without a model.")
+    max_message_bytes: int = Field(65_536, ge=1024, description="Longer messages are truncated when stored.")
+    batch_window_ms: int = Field(40, ge=0, le=1000, description="Milliseconds that the writer collects a batch.")
+    max_backlog_mb: int = Field(
+        1024, ge=1, description="Journal size in MiB above which new memories are dropped (never chats)."
+    )
 
 
 class RetentionConfig(Section):
@@ -94,23 +100,27 @@ class RetentionConfig(Section):
         "messages that only hand over a task, and generic answers; so goes "
         "what 'the regex you gave me' asks for.",
     )
-    max_per_cube: int | None = Field(None, ge=100, description="Memories of one cube; the oldest go. null: no limit.")
-    purge_after_hours: Positive = Field(
-        24.0, description="Hours after which what was deleted is gone from the files too."
+    max_per_cube: int | None = Field(
+        None, ge=100, description="Maximum memories per cube; the oldest are deleted. null: no limit."
     )
-    every_minutes: Positive = Field(60.0, description="How often that is looked after.")
+    purge_after_hours: Positive = Field(
+        24.0, description="Hours after which deleted memories are erased from the files, too."
+    )
+    every_minutes: Positive = Field(60.0, description="Minutes between retention sweeps.")
 
 
 class ExtractionConfig(Section):
     model: str | None = Field(
-        None, description="Model that learns from conversations in the background; null: none does."
+        None, description="Model that extracts facts from conversations in the background; null: no extraction."
     )
-    timeout: Positive = Field(20.0, description="Seconds that a question to it may take.")
-    tools: bool = Field(True, description="Also keep what calls of tools gave, and learn from it.")
-    idle: Positive = Field(60.0, description="Seconds without a word after which a conversation is learnt from.")
-    window_tokens: int = Field(1500, ge=100, le=100_000, description="Or at once when it has so much that is new.")
+    timeout: Positive = Field(20.0, description="Timeout in seconds of a request to that model.")
+    tools: bool = Field(True, description="Also store results of tool calls, and extract from them.")
+    idle: Positive = Field(60.0, description="Seconds of inactivity after which a conversation is processed.")
+    window_tokens: int = Field(
+        1500, ge=100, le=100_000, description="New tokens in a conversation that trigger extraction at once."
+    )
     max_tokens_per_day: int = Field(
-        200_000, ge=0, description="Tokens that learning from one user may take a day; 0: no limit."
+        200_000, ge=0, description="Maximum tokens per user and day for extraction; 0: no limit."
     )
     max_cost_per_day: Positive | None = Field(None, description="The same in US dollars, where prices are known.")
 
@@ -121,24 +131,29 @@ class ExtractionConfig(Section):
 
 
 class DocumentsConfig(Section):
-    allow_urls: bool = Field(False, description="May the contents of files be named by a public web address?")
-    max_mb: int = Field(100, ge=1, le=1024, description="MiB of one file; a request is bounded by `limits.body_mb`.")
+    allow_urls: bool = Field(False, description="Allow knowledge-base files to be fetched from public URLs.")
+    max_mb: int = Field(100, ge=1, le=1024, description="Maximum MiB of a file; `limits.body_mb` bounds the request.")
 
 
 class MemoryConfig(Section):
-    enabled: bool = Field(True, description="false: a plain proxy.")
-    uri: str = Field("./data", min_length=1, description="Folder of the memory.")
-    default_user: Id | None = Field(None, description="The user of requests that name none; null: no memory then.")
+    enabled: bool = Field(True, description="Enable memory; false: a plain proxy.")
+    uri: str = Field("./data", min_length=1, description="Data folder.")
+    default_user: Id | None = Field(
+        None, description="User of requests that name none; null: such requests have no memory."
+    )
     user_headers: list[HeaderName] = Field(
         ["x-openwebui-user-id"],
-        description="Headers by which front ends name the user; the first that is there counts.",
+        description="Request headers in which front ends name the user; the first one present is used.",
     )
     session_headers: list[HeaderName] = Field(list(_SESSION_HEADERS), description="The same for conversations.")
     time_zone: str | None = Field(
-        None, description="Zone of the days of clients that send none, e.g. Europe/Berlin; null: UTC."
+        None, description="Time zone of clients that send none, e.g. Europe/Berlin; null: UTC."
     )
     buckets: int = Field(
-        16, ge=1, le=256, description="Tables the memory is split into; fixed when the folder is made."
+        16,
+        ge=1,
+        le=256,
+        description="Number of tables that memories are sharded into; fixed when the data folder is created.",
     )
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")

@@ -64,22 +64,22 @@ class Section(BaseModel):
 
 
 class ServerConfig(Section):
-    host: str = Field("127.0.0.1", description="Address to listen on; other than loopback only with `auth.keys`.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may call the gateway from a browser.")
-    shutdown_timeout: Positive = Field(30.0, description="Seconds that running answers get after SIGTERM.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback requires `auth.keys`.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    cors_origins: tuple[str, ...] = Field((), description="Origins allowed to call the gateway from a browser (CORS).")
+    shutdown_timeout: Positive = Field(30.0, description="Seconds that responses in progress may take after SIGTERM.")
     keep_alive: float | None = Field(
-        None, gt=0, description="Seconds of silence after which a stream gets a comment (`: keep-alive`); null: never."
+        None,
+        gt=0,
+        description="Seconds of silence after which a stream is sent a comment (`: keep-alive`); null: never.",
     )
 
 
 class KeyConfig(Section):
-    key: RequiredKey = Field(description="The secret that a client sends; at least 8 characters.")
-    name: str | None = Field(
-        None, description="What it is called where requests are counted; null: `key-1`, `key-2`, …"
-    )
-    tenant: Id = Field("default", description="Hard boundary: equal user ids under two tenants are two users.")
-    user: Id | None = Field(None, description="Pins the key to one user, whatever a request says.")
+    key: RequiredKey = Field(description="The secret that clients send; at least 8 characters.")
+    name: str | None = Field(None, description="Name of the key in usage reports; null: `key-1`, `key-2`, …")
+    tenant: Id = Field("default", description="Isolation boundary: the same user id under two tenants is two users.")
+    user: Id | None = Field(None, description="The only user that this key acts for, whatever a request names.")
     rights: frozenset[Right] = Field(
         frozenset({Right.CHAT, Right.MEMORY}),
         description="Any of `chat`, `memory`, `admin` (`/product/configure`), `upstream_state` (files, batches and the "
@@ -102,7 +102,9 @@ class KeyConfig(Section):
 
 
 class AuthConfig(Section):
-    keys: tuple[KeyConfig, ...] = Field((), description="The gateway's own keys. None: open, and only on loopback.")
+    keys: tuple[KeyConfig, ...] = Field(
+        (), description="The gateway's own API keys. None: no authentication, and only on loopback."
+    )
 
     @field_validator("keys")
     @classmethod
@@ -113,24 +115,29 @@ class AuthConfig(Section):
 
 
 class LimitsConfig(Section):
-    body_mb: int = Field(32, ge=1, le=1024, description="MiB of a request body.")
-    body_timeout: Positive = Field(45.0, description="Seconds in which a request body must arrive.")
-    json_depth: int = Field(64, ge=8, le=512, description="Nesting of a JSON body.")
-    json_values: int = Field(400_000, ge=1000, description="Values in a JSON body, whatever stands in strings aside.")
-    messages: int = Field(2048, ge=1, description="Messages in one request.")
-    silence: Positive = Field(20.0, description="Seconds until a plain MemOS answer begins with white space.")
-    in_flight: int = Field(1024, ge=1, description="Requests at once; more get 503 with `Retry-After`.")
-    in_flight_per_key: int = Field(256, ge=1, description="Requests at once with one key; more get 429.")
+    body_mb: int = Field(32, ge=1, le=1024, description="Maximum MiB of a request body.")
+    body_timeout: Positive = Field(45.0, description="Timeout in seconds for receiving a request body.")
+    json_depth: int = Field(64, ge=8, le=512, description="Maximum nesting depth of a JSON body.")
+    json_values: int = Field(
+        400_000, ge=1000, description="Maximum number of values in a JSON body, not counting JSON inside strings."
+    )
+    messages: int = Field(2048, ge=1, description="Maximum messages per request.")
+    silence: Positive = Field(
+        20.0,
+        description="Seconds of silence after which a MemOS response sends white space to keep the connection open.",
+    )
+    in_flight: int = Field(1024, ge=1, description="Concurrent requests; further ones get 503 with `Retry-After`.")
+    in_flight_per_key: int = Field(256, ge=1, description="Concurrent requests per key; further ones get 429.")
     bytes_in_flight: int = Field(
-        512 * 2**20, ge=2**20, description="Bytes of request bodies held at once; more get 503 with `Retry-After`."
+        512 * 2**20,
+        ge=2**20,
+        description="Total bytes of request bodies in memory; beyond that 503 with `Retry-After`.",
     )
-    bytes_in_flight_per_key: int = Field(
-        256 * 2**20, ge=2**20, description="Bytes of request bodies held at once with one key; more get 429."
-    )
+    bytes_in_flight_per_key: int = Field(256 * 2**20, ge=2**20, description="The same per key; beyond that 429.")
 
 
 class LogConfig(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
 
 
 class PriceConfig(Section):
@@ -145,11 +152,10 @@ class PriceConfig(Section):
 
 
 class UsageConfig(Section):
-    enabled: bool = Field(True, description="Keep what was used, by hour, key, user, model and upstream.")
+    enabled: bool = Field(True, description="Record token usage by hour, key, user, model and upstream.")
     prices: dict[str, PriceConfig] = Field(
         {},
-        description="Pattern of a model's name → US dollars a million tokens: `prompt`, `completion`, `cached`, "
-        "`written`.",
+        description="Model name pattern → US dollars per million tokens: `prompt`, `completion`, `cached`, `written`.",
     )
 
 
@@ -157,7 +163,9 @@ class PluginConfig(Section):
     use: str = Field(
         pattern=r"^[A-Za-z_][A-Za-z0-9_.:]*$", description="Module of `plugins/`, or `package.module:Class`."
     )
-    enabled: bool = Field(True, description="false: not loaded.")
-    on_failure: Literal["open", "closed"] | None = Field(None, description="null: as the plugin declares.")
+    enabled: bool = Field(True, description="Load the plugin.")
+    on_failure: Literal["open", "closed"] | None = Field(
+        None, description="`open` or `closed`; null: as the plugin declares."
+    )
     timeout_ms: int = Field(1000, ge=1, le=60_000, description="Time limit of one hook call.")
-    config: dict[str, Any] = Field({}, description="The plugin's own settings, checked by its `Config`.")
+    config: dict[str, Any] = Field({}, description="Settings of the plugin, validated by its `Config`.")

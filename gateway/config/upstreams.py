@@ -19,50 +19,58 @@ _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class TimeoutsConfig(Section):
-    connect: Positive = Field(10.0, description="Seconds to reach the upstream.")
-    first_byte: Positive = Field(600.0, description="Seconds until the upstream's answer begins.")
-    idle: Positive = Field(120.0, description="Seconds between two pieces of an answer.")
-    total: float | None = Field(None, gt=0, description="Seconds for a whole answer; null: no limit.")
+    connect: Positive = Field(10.0, description="Seconds to connect to the upstream.")
+    first_byte: Positive = Field(600.0, description="Seconds until the response begins.")
+    idle: Positive = Field(120.0, description="Seconds between two chunks of a response.")
+    total: float | None = Field(None, gt=0, description="Seconds for a whole response; null: no limit.")
 
 
 class TlsConfig(Section):
-    verify: bool = Field(True, description="false: its certificate is not looked at.")
-    ca_file: str | None = Field(None, description="PEM file of whom to trust; null: the system's.")
-    cert_file: str | None = Field(None, description="PEM file of our own certificate, for servers that ask for one.")
-    key_file: str | None = Field(None, description="PEM file of its key; null: it stands in `cert_file`.")
+    verify: bool = Field(True, description="Verify the server's certificate.")
+    ca_file: str | None = Field(None, description="PEM file of trusted certificate authorities; null: the system's.")
+    cert_file: str | None = Field(None, description="PEM file of the client certificate, for servers that require one.")
+    key_file: str | None = Field(
+        None, description="PEM file of the client certificate's key; null: it is in `cert_file`."
+    )
 
 
 class UpstreamConfig(Section):
-    name: _Token = Field(description="Its name in logs and metrics, and in `model: name/model`.")
+    name: _Token = Field(description="Name in logs and metrics, and in `model: name/model`.")
     kind: Literal["openai", "anthropic", "any-llm", "offline"] = Field(
         "openai",
         description="`openai`: any compatible server; `anthropic`: Anthropic's own format; `any-llm`: a provider's "
         "SDK, by the extra of that name; `offline`.",
     )
-    provider: _Token | None = Field(None, description="Only `any-llm`: which provider, as any-llm calls it.")
+    provider: _Token | None = Field(None, description="Only `any-llm`: the provider's name in any-llm.")
     base_url: str = Field(
-        "", description="Where it is, with or without `/v1`; `{model}` in it stands for the model's name."
+        "", description="URL of the server, with or without `/v1`; `{model}` is replaced by the model's name."
     )
-    api_key: OptionalKey = Field(None, description="Sent instead of the client's; empty: the client's own goes up.")
+    api_key: OptionalKey = Field(
+        None, description="API key sent instead of the client's; null: the client's key is forwarded."
+    )
     key_header: Literal["authorization", "api-key", "x-api-key"] | None = Field(
-        None, description="The header its key is sent in; null: `authorization`, or `x-api-key` for `anthropic`."
+        None, description="Header that carries the API key; null: `authorization`, or `x-api-key` for `anthropic`."
     )
-    models: tuple[str, ...] = Field(("*",), description="Patterns of the model names that go here.")
+    models: tuple[str, ...] = Field(("*",), description="Patterns of the model names routed to this upstream.")
     weight: float | None = Field(
-        None, ge=0, description="Neighbours in the list that have one share requests by it; null: in the list's order."
+        None,
+        ge=0,
+        description="Load-balancing weight among adjacent upstreams that have one; null: tried in the list's order.",
     )
     max_in_flight: int | None = Field(
-        None, gt=0, description="Requests at once; more go to another upstream, or wait. null: no limit."
+        None, gt=0, description="Concurrent requests; further ones go to another upstream, or wait. null: no limit."
     )
     native_messages: bool = Field(
-        False, description="Only `openai`: it has `/v1/messages` itself; false: translated to chat completions."
+        False, description="Only `openai`: the server implements `/v1/messages`; false: translated to chat completions."
     )
     encoding: str | None = Field(None, description="tiktoken encoding; null: by model name, else o200k_base.")
-    context_window: int | None = Field(None, gt=0, description="Tokens; the block shrinks to fit. null: not known.")
-    forward_headers: tuple[str, ...] = Field((), description="More request headers to pass on, by name.")
+    context_window: int | None = Field(
+        None, gt=0, description="Context window in tokens; the memory block shrinks to fit. null: unknown."
+    )
+    forward_headers: tuple[str, ...] = Field((), description="Names of additional request headers to forward.")
     headers: dict[str, HeaderValue] = Field({}, description="Headers added to each request to this upstream.")
     query: dict[str, SecretStr] = Field({}, description="Query parameters added to each request, e.g. `api-version`.")
-    proxy: OptionalSecret = Field(None, description="HTTP proxy on the way there, `http://[user:password@]host:port`.")
+    proxy: OptionalSecret = Field(None, description="HTTP proxy to this upstream, `http://[user:password@]host:port`.")
     tls: TlsConfig = Field(TlsConfig(), description="How it is known, and how we are.")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="The four time-outs.")
 
@@ -102,11 +110,11 @@ class UpstreamConfig(Section):
 
 
 class ModelsConfig(Section):
-    default: str = Field("gpt-5-mini", description="What the model name `default` and MemOS chats mean.")
+    default: str = Field("gpt-5-mini", description="Model used for the name `default` and for MemOS chats.")
     aliases: dict[str, str] = Field(
-        {}, description="Names of yours → model names of upstreams, or `upstream/name` for a certain one."
+        {}, description="Your names → model names of upstreams, or `upstream/name` for a particular one."
     )
     fallbacks: dict[str, tuple[str, ...]] = Field(
         {},
-        description="Model → models to ask instead, in order, where its upstreams fail or its context is full.",
+        description="Model → models to try instead, in order, if its upstreams fail or its context is exceeded.",
     )

@@ -39,14 +39,14 @@ class Config(Section):
     auth: AuthConfig = Field(AuthConfig(), description="Who may use it.")
     upstreams: Literal["auto"] | tuple[UpstreamConfig, ...] = Field(
         "auto",
-        description="Where models are; `auto`: OpenAI if OPENAI_API_KEY is set, else a local server, else offline.",
+        description="Model servers. `auto`: OpenAI if OPENAI_API_KEY is set, else a local server, else offline.",
     )
     models: ModelsConfig = Field(ModelsConfig(), description="Names of models.")
     memory: MemoryConfig = Field(MemoryConfig(), description="The memory.")
     limits: LimitsConfig = Field(LimitsConfig(), description="What a client may send.")
     usage: UsageConfig = Field(UsageConfig(), description="What answers cost.")
     log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
-    plugins: tuple[PluginConfig, ...] = Field((), description="In the order in which they see a request.")
+    plugins: tuple[PluginConfig, ...] = Field((), description="Plugins, in the order in which they see a request.")
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
