@@ -30,76 +30,106 @@ class Telemetry:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.registry = CollectorRegistry()
-        self.requests = self._counter("gateway_requests", "Requests by face and HTTP status.", ["face", "status"])
+        self.requests = self._counter("gateway_requests", "Requests by API and HTTP status.", ["face", "status"])
         self.duration = self._histogram(
-            "gateway_request_duration_seconds", "From head to last byte.", _SECONDS, ["face"]
+            "gateway_request_duration_seconds",
+            "Time from the request's head to the last byte of the response.",
+            _SECONDS,
+            ["face"],
         )
         self.first_byte = self._histogram(
             "gateway_upstream_first_byte_seconds",
-            "From our request to the head of the upstream's answer.",
+            "Time from sending a request to an upstream to the head of its response.",
             _SECONDS,
             ["upstream"],
         )
         self.upstream_failures = self._counter(
-            "gateway_upstream_failures", "Requests that an upstream did not answer, or with 500 to 504.", ["upstream"]
+            "gateway_upstream_failures",
+            "Requests that an upstream did not answer, or answered with 500 to 504.",
+            ["upstream"],
         )
         self.upstream_open = Gauge(
-            "gateway_upstream_open", "1: it keeps failing, and is passed over.", ["upstream"], registry=self.registry
+            "gateway_upstream_open",
+            "1 while the circuit breaker of an upstream is open, else 0.",
+            ["upstream"],
+            registry=self.registry,
         )
-        self.stage = self._histogram("gateway_stage_seconds", "Time of ours by stage.", _STAGE_SECONDS, ["stage"])
-        self.recalls = self._counter("gateway_recalls", "Turns by what memory did.", ["status", "reason"])
-        self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])
-        self.blocks = self._counter("gateway_blocks", "Turns that read memory, by what was injected.", ["content"])
-        self.prefix_kept = self._histogram(
-            "gateway_prompt_prefix_kept_ratio",
-            "Share of a conversation's common prompt prefix that is left with memories in it.",
-            _SHARES,
-            [],
+        self.stage = self._histogram(
+            "gateway_stage_seconds", "Time spent in the gateway, by stage.", _STAGE_SECONDS, ["stage"]
         )
-        self.outcomes = self._counter("gateway_turns", "Turns by how they ended.", ["outcome"])
-        self.tokens = self._counter("gateway_tokens", "Tokens that upstreams reported.", ["upstream", "kind"])
-        self.used_tokens = self._counter(
-            "gateway_used_tokens", "Tokens used, reported or counted.", ["key", "model", "kind"]
-        )
-        self.used_money = self._counter("gateway_cost_dollars", "US dollars, where prices are known.", ["key", "model"])
-        self.user_tokens = self._counter(
-            "gateway_user_tokens", "The same by user, as a digest; the first 200, then `other`.", ["user", "kind"]
-        )
-        self.in_flight = Gauge("gateway_in_flight_requests", "Requests being served.", registry=self.registry)
+        self.in_flight = Gauge("gateway_in_flight_requests", "Requests in progress.", registry=self.registry)
         self.backlog = Gauge(
             "gateway_journal_backlog_entries", "Journal entries not yet stored.", registry=self.registry
         )
         self.aside = Gauge(
-            "gateway_journal_aside_entries", "Entries given up after five tries.", registry=self.registry
+            "gateway_journal_aside_entries",
+            "Dead-lettered journal entries: not stored after five attempts.",
+            registry=self.registry,
         )
-        self.remembered = self._counter("gateway_remembered_records", "Records by result.", ["result"])
+        self.remembered = self._counter("gateway_remembered_records", "Records to remember, by result.", ["result"])
         self.suspicious = self._counter(
             "gateway_suspicious_records", "Records that read like instructions to a model, by kind.", ["kind"]
         )
+        self._add_turns()
+        self._add_usage()
         self._add_memory()
+
+    def _add_turns(self) -> None:
+        self.recalls = self._counter("gateway_recalls", "Turns by memory status and reason.", ["status", "reason"])
+        self.recalled_tokens = self._histogram("gateway_recalled_tokens", "Tokens of the injected block.", _TOKENS, [])
+        self.blocks = self._counter(
+            "gateway_blocks", "Turns that read memory, by the content of the injected block.", ["content"]
+        )
+        self.prefix_kept = self._histogram(
+            "gateway_prompt_prefix_kept_ratio",
+            "Share of a conversation's common prompt prefix that is preserved with memories injected.",
+            _SHARES,
+            [],
+        )
+        self.outcomes = self._counter("gateway_turns", "Turns by outcome.", ["outcome"])
+
+    def _add_usage(self) -> None:
+        self.tokens = self._counter("gateway_tokens", "Tokens reported by upstreams.", ["upstream", "kind"])
+        self.used_tokens = self._counter(
+            "gateway_used_tokens", "Tokens used, as reported or counted.", ["key", "model", "kind"]
+        )
+        self.used_money = self._counter(
+            "gateway_cost_dollars", "Cost in US dollars, where prices are known.", ["key", "model"]
+        )
+        self.user_tokens = self._counter(
+            "gateway_user_tokens",
+            "Tokens used by user (a digest); the first 200 users, then `other`.",
+            ["user", "kind"],
+        )
 
     def _add_memory(self) -> None:
         self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
-        self.drain_failures = self._counter("gateway_drain_failures", "Batches that failed, by cause.", ["cause"])
-        self.working_sets = Gauge("gateway_working_sets", "Scopes held in RAM.", registry=self.registry)
-        self.working_set_bytes = Gauge("gateway_working_set_bytes", "Bytes they take.", registry=self.registry)
+        self.drain_failures = self._counter(
+            "gateway_drain_failures", "Batches that could not be stored, by cause.", ["cause"]
+        )
+        self.working_sets = Gauge("gateway_working_sets", "Scopes whose memories are in RAM.", registry=self.registry)
+        self.working_set_bytes = Gauge(
+            "gateway_working_set_bytes", "Bytes used by working sets.", registry=self.registry
+        )
         self.learned = self._counter(
-            "gateway_learned_items", "What a model found in conversations, by result.", ["result"]
+            "gateway_learned_items", "Items that a model extracted from conversations, by result.", ["result"]
         )
         self.learning_failures = self._counter(
-            "gateway_learning_failures", "Questions to that model that failed, by cause.", ["cause"]
+            "gateway_learning_failures", "Failed requests to the extraction model, by cause.", ["cause"]
         )
         self.learning_waiting = Gauge(
-            "gateway_learning_waiting_conversations", "Conversations to be learnt from.", registry=self.registry
+            "gateway_learning_waiting_conversations", "Conversations waiting for extraction.", registry=self.registry
         )
         self.learning_aside = Gauge(
-            "gateway_learning_aside_conversations", "Given up until the next start.", registry=self.registry
+            "gateway_learning_aside_conversations",
+            "Conversations set aside until the next start after repeated failures.",
+            registry=self.registry,
         )
         self.plugin_failures = self._counter("gateway_plugin_failures", "Failed hook calls.", ["plugin", "hook"])
         self.plugin_seconds = self._histogram(
-            "gateway_plugin_seconds", "Time in hooks.", _STAGE_SECONDS, ["plugin", "hook"]
+            "gateway_plugin_seconds", "Time spent in plugin hooks.", _STAGE_SECONDS, ["plugin", "hook"]
         )
-        self.plugin_counts = self._counter("gateway_plugin_counts", "What plugins counted.", ["plugin", "kind"])
+        self.plugin_counts = self._counter("gateway_plugin_counts", "Counts reported by plugins.", ["plugin", "kind"])
 
     @lru_cache(maxsize=512)  # noqa: B019 — one telemetry a process; labels are few and bounded
     def bound(self, metric: str, *labels: str) -> Any:
