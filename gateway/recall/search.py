@@ -129,12 +129,12 @@ def select_memories(
         chosen.sort(key=lambda memory: -(memory.probability or 0.0))
     greatest = max(needs, key=lambda need: need.probability, default=None)
     limit = wanted.text or 0
-    status, reason = (MemoryStatus.HIT, "") if chosen else (MemoryStatus.MISS, _reason(greatest, limits.need))
+    status, reason = (MemoryStatus.HIT, "") if chosen else (MemoryStatus.MISS, _reason(greatest))
     return Recalled(status, tuple(chosen[:limit]), reason, tuple(passed_over), need=greatest)
 
 
-def _reason(need: Need | None, threshold: float) -> str:
-    return "not_needed" if need is not None and need.probability < threshold else "irrelevant"
+def _reason(need: Need | None) -> str:
+    return "not_needed" if need is not None and need.probability < need.threshold else "irrelevant"
 
 
 def _passes(memory: Memory, *, floor: float, group: str, keeps_standing: bool) -> bool:

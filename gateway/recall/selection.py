@@ -54,6 +54,7 @@ _SUBNORMAL = 1e-6
 _STATED_BONUS = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
 _DATED_BONUS = np.float32(2.5)  # log-odds of a memory from the time that is asked about: too rare to be fitted
 _ANSWER_BONUS = 2.5  # the same for a question that names an answer of the assistant
+_WITHOUT_PROBES = 0.75  # of the threshold of the need: by form and match alone it is estimated lower
 _MEMORY_BONUS = 7.0  # the same for a question about the memory itself, which the corpus has none of
 _NAMED_ANSWER = 0.3  # least probability that an answer is asked for where a query names one
 _LEAST_EARLIER = 0.02  # probability
@@ -263,6 +264,8 @@ def select(candidates: Candidates, query: Query, limits: Thresholds) -> Selectio
     chances = probabilities(order_log_odds(candidates.signals) + dated_bonus)
     earlier = asks_for_answer(query, candidates.match)
     chances = _in_precedence(_with_answers(chances, candidates, earlier), candidates)
+    if candidates.match.request is None:
+        limits = replace(limits, need=limits.need * _WITHOUT_PROBES)
     need = _with_earlier(estimate_need(query, candidates.match, chances), candidates, earlier)
     chosen, rest = choose(chances, candidates.tokens, need.probability, limits)
     return Selection(chosen, rest, chances, replace(need, threshold=limits.need))
