@@ -14,6 +14,8 @@ from gateway.evaluate.measure import Interval, Score, interval
 __all__ = ["as_json", "draw", "tables"]
 
 _ALL = "all"
+Cell = Callable[[Sequence[Score], Sequence[Score] | None], str]
+"""Formats the scores of a cell, in a comparison with those of the other side."""
 
 
 def tables(scores: Sequence[Score], others: Sequence[Score] | None, names: tuple[str, str]) -> list[Table]:
@@ -98,27 +100,19 @@ def _recall_table(scores: Sequence[Score], others: Sequence[Score] | None, names
         "Evidence recalled within a token budget, % ± half of the 95 % interval, and mean tokens injected"
     )
 
-    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
-        text = f"{_share(interval([score.recall or 0.0 for score in chosen]))} {_mean_tokens(chosen)}"
-        if theirs is None:
-            return text
-        pairs = zip(chosen, theirs, strict=True)
-        return f"{text}\n{_difference([(mine.recall or 0.0) - (other.recall or 0.0) for mine, other in pairs])}"
+    def text(chosen: Sequence[Score]) -> str:
+        return f"{_share(interval([_recall(score) for score in chosen]))} {_mean_tokens(chosen)}"
 
-    return _table(title, scores, others, cell, is_answered=True)
+    return _table(title, scores, others, _cell(text, _recall), is_answered=True)
 
 
 def _noise_table(scores: Sequence[Score], others: Sequence[Score] | None) -> Table:
     title = "Nothing answers: % of questions with anything but standing preferences, and mean tokens of it"
 
-    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
-        text = f"{100 * _mean(score.noise > 0 for score in chosen):.0f} % {_mean(score.noise for score in chosen):.0f}"
-        if theirs is None:
-            return text
-        pairs = zip(chosen, theirs, strict=True)
-        return f"{text}\n{_difference([float(mine.noise > 0) - float(other.noise > 0) for mine, other in pairs])}"
+    def text(chosen: Sequence[Score]) -> str:
+        return f"{100 * _mean(map(_has_noise, chosen)):.0f} % {_mean(score.noise for score in chosen):.0f}"
 
-    return _table(title, scores, others, cell, is_answered=False)
+    return _table(title, scores, others, _cell(text, _has_noise), is_answered=False)
 
 
 def _current_table(scores: Sequence[Score], others: Sequence[Score] | None) -> Table:
@@ -126,23 +120,41 @@ def _current_table(scores: Sequence[Score], others: Sequence[Score] | None) -> T
     changing = [score for score in scores if score.current is not None]
     theirs_changing = None if others is None else [score for score in others if score.current is not None]
 
-    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
-        text = _share(interval([float(bool(score.current)) for score in chosen]))
-        if theirs is None:
-            return text
-        pairs = zip(chosen, theirs, strict=True)
-        return (
-            f"{text}\n{_difference([float(bool(mine.current)) - float(bool(other.current)) for mine, other in pairs])}"
-        )
+    def text(chosen: Sequence[Score]) -> str:
+        return _share(interval([_is_current(score) for score in chosen]))
 
-    return _table(title, changing, theirs_changing, cell, is_answered=True)
+    return _table(title, changing, theirs_changing, _cell(text, _is_current), is_answered=True)
+
+
+def _recall(score: Score) -> float:
+    return score.recall or 0.0
+
+
+def _has_noise(score: Score) -> float:
+    return float(score.noise > 0)
+
+
+def _is_current(score: Score) -> float:
+    return float(bool(score.current))
+
+
+def _cell(text: Callable[[Sequence[Score]], str], value: Callable[[Score], float]) -> Cell:
+    """A cell: the text of the scores and, in a comparison, the mean difference of their values."""
+
+    def cell(chosen: Sequence[Score], theirs: Sequence[Score] | None) -> str:
+        if theirs is None:
+            return text(chosen)
+        differences = [value(mine) - value(other) for mine, other in zip(chosen, theirs, strict=True)]
+        return f"{text(chosen)}\n{_difference(differences)}"
+
+    return cell
 
 
 def _table(
     title: str,
     scores: Sequence[Score],
     others: Sequence[Score] | None,
-    cell: Callable[[Sequence[Score], Sequence[Score] | None], str],
+    cell: Cell,
     *,
     is_answered: bool,
 ) -> Table:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from gateway.store.dates import Period, periods
 from gateway.store.terms import terms
-from gateway.text.form import Form, read_form
+from gateway.text.form import CODE_BLOCK, Form, read_form
 
 __all__ = ["Query", "make_query"]
 
-_CODE = re.compile(r"```.*?(```|\Z)", re.DOTALL)
 # said to the assistant, without content
 _PLEASANTRY = re.compile(
     r"(?:(?:hi|hello|hey|good (?:morning|evening|afternoon|night)|thanks?|thank you|ok(?:ay)?|yes|no|great|bye"
@@ -136,7 +135,7 @@ def _shorten(message: str) -> str:
     if len(message) > 2 * _READ:
         message = message[:_READ] + "\n" + message[-_READ:]
     if "```" in message:
-        message = _CODE.sub(" ", message)
+        message = CODE_BLOCK.sub(" ", message)
     message = message.strip()
     if len(message) > _HEAD + _TAIL:
         message = message[:_HEAD] + "\n" + message[-_TAIL:]

@@ -101,8 +101,8 @@ def is_superfluous(columns: Columns, coverage: Coverage, *, keeps_questions: boo
     likeness = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
     superfluous = np.zeros(len(likeness), np.bool_)
     like = np.flatnonzero(from_user & (likeness >= _LIKE))
-    asks = form_feature(columns["form"][like], "asks")
     if not keeps_questions:
+        asks = form_feature(columns["form"][like], "asks")
         superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
     short = np.flatnonzero(~from_user & (columns["tokens"] <= _SHORT_ANSWER))
     superfluous[short] = form_feature(columns["form"][short], "is_unsure") > 0

@@ -48,18 +48,20 @@ _SHARE_AT_HALF: Final = 0.02
 _DOUBT_AT_HALF: Final = 0.08
 TOKENS_OF_A_LINE: Final = 6
 """Tokens of a memory's line in a block, without its text."""
-_ALWAYS = 3  # best memories exempt from the threshold: their order is surer than the level of a probability
+_ALWAYS = 3  # best memories exempt from the floor: their order is surer than the level of a probability
 _MAX_LOG_ODDS = 30.0
 _SUBNORMAL = 1e-6
-_STATED_BONUS = 3.0  # log-odds where a statement of the user has all words of a query: too rare to be fitted
-_DATED_BONUS = np.float32(2.5)  # log-odds of a memory from the time that is asked about: too rare to be fitted
-_ANSWER_BONUS = 2.5  # the same for a question that names an answer of the assistant
-_WITHOUT_PROBES = 0.75  # of the threshold of the need: by form and match alone it is estimated lower
-_MEMORY_BONUS = 7.0  # the same for a question about the memory itself, which the corpus has none of
+# log-odds added by hand, since the corpus has too few such requests to fit them
+_STATED_BONUS = 3.0  # to the need: a statement of the user has all words of the query
+_ANSWER_BONUS = 2.5  # to the need: the question names an answer of the assistant
+_MEMORY_BONUS = 7.0  # to the need: the question is about the memory itself
+_DATED_BONUS = np.float32(2.5)  # to a memory from the time that the question names
+_WITHOUT_PROBES = 0.75  # factor of the threshold of the need: without probes the need is estimated lower
 _NAMED_ANSWER = 0.3  # least probability that an answer is asked for where a query names one
 _LEAST_EARLIER = 0.02  # probability
-_EARLIER_BOOST = 4.0  # of the probability that an earlier answer is asked for, which the rarity of such requests lowers
-_EARLIER_NEED_BOOST = 1.5  # the same for its need
+# factors of the probability that an earlier answer is asked for, which the rarity of such requests lowers
+_EARLIER_BOOST = 4.0  # for the order
+_EARLIER_NEED_BOOST = 1.5  # for the need
 _RELEVANT = 0.5  # relevance of a request that surely matches
 _SURELY = 0.999
 _RELEVANCE, _DATE = SIGNALS.index("relevance"), SIGNALS.index("date")
@@ -145,7 +147,7 @@ def need_inputs(query: Query, match: Match, chances: Floats) -> dict[str, float]
             "form asks of oneself": float(form.asks > 0 and form.has_self > 0),
             "form refers to oneself": float(form.refers_back > 0 and (form.has_self > 0 or form.addresses > 0)),
             "form about user": float(_is_about_user(query)),
-            "form about answers": float(_is_about_answers(query)),
+            "form about answers": float(_may_refer_to_answer(query)),
             "match best": math.log((top + 1e-3) / (1 - top + 1e-3)),
             "match few": float(best.sum()),
             "match meaning": match.best_cosine,
@@ -162,8 +164,8 @@ def form_inputs(query: Query) -> dict[str, float]:
     return {f"form {name}": float(getattr(query.form, name)) for name in FEATURES}
 
 
-def _is_about_answers(query: Query) -> bool:
-    """True for a short question about an earlier answer."""
+def _may_refer_to_answer(query: Query) -> bool:
+    """True for a short message that refers back and addresses the assistant; `Query.is_about_answers` is surer."""
     form = query.form
     return _is_short(query) and form.refers_back > 0 and form.addresses > 0
 

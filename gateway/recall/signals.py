@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gateway.recall.probes import RequestProbes
 from gateway.recall.query import Query
 from gateway.recall.rank import Ranked, SetArrays
-from gateway.text.form import FEATURES, FORM_BITS
+from gateway.text.form import FEATURES, FORM_BITS, FORM_LEVELS
 from gateway.turn import SCORE_PARTS
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-_LEVELS = 15.0
 _PIECES = 6  # of a long answer
 _LOGIT_LIMIT = 6.0
 _QUERY = tuple(f"query {name}" for name in (*FEATURES, "tokens", "terms"))
@@ -173,15 +172,18 @@ def measure_match(
 
 def form_matrix(packed: NDArray[np.int64]) -> Floats:
     """Packed forms as features, shape (n, features); zeros where a form is not known."""
-    forms = np.where(packed < 0, 0, packed)
-    shifts = np.arange(len(FEATURES), dtype=np.int64) * FORM_BITS
-    return ((forms[:, None] >> shifts) & 15).astype(np.float32) * np.float32(1 / _LEVELS)
+    return _unpacked(packed[:, None], np.arange(len(FEATURES), dtype=np.int64))
 
 
 def form_feature(packed: NDArray[np.int64], name: str) -> Floats:
     """One feature of packed forms; zeros where a form is not known."""
-    values = (packed >> (FEATURES.index(name) * FORM_BITS)) & 15
-    return np.where(packed < 0, np.float32(0), values.astype(np.float32) * np.float32(1 / _LEVELS))
+    return _unpacked(packed, FEATURES.index(name))
+
+
+def _unpacked(packed: NDArray[np.int64], feature: NDArray[np.int64] | int) -> Floats:
+    """Features by number; the arrays are broadcast."""
+    forms = np.where(packed < 0, 0, packed)
+    return ((forms >> (feature * FORM_BITS)) & FORM_LEVELS).astype(np.float32) * np.float32(1 / FORM_LEVELS)
 
 
 def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, query: Query, terms: int) -> Floats:

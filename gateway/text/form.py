@@ -10,16 +10,17 @@ import re
 from dataclasses import astuple, dataclass, fields
 from typing import Final
 
-__all__ = ["FEATURES", "FORM_BITS", "UNKNOWN_FORM", "Form", "read_form"]
+__all__ = ["CODE_BLOCK", "FEATURES", "FORM_BITS", "FORM_LEVELS", "UNKNOWN_FORM", "Form", "read_form"]
 
 _HEAD, _TAIL = 2400, 600  # characters of a long text that are read
-_LEVELS = 15  # of a feature: four bits
 FORM_BITS: Final = 4
 """Bits of each feature in a packed form."""
+FORM_LEVELS: Final = 2**FORM_BITS - 1
+"""The packed number of a feature that is 1."""
 UNKNOWN_FORM: Final = -1
 """The packed form of rows that earlier versions wrote without one."""
 
-_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _CODE_LINE = re.compile(
     r"^\s*(?:[{}()\[\];]+\s*$|(?:def|class|import|from|return|for|while|if|else|elif|try|except|const|let|var"
     r"|function"
@@ -225,7 +226,7 @@ class Form:
         """The features in four bits each, the first one lowest."""
         number = 0
         for place, value in enumerate(astuple(self)):
-            number |= round(min(1.0, max(0.0, value)) * _LEVELS) << (FORM_BITS * place)
+            number |= round(min(1.0, max(0.0, value)) * FORM_LEVELS) << (FORM_BITS * place)
         return number
 
 
@@ -237,7 +238,7 @@ def read_form(text: str) -> Form:
     """The form of a text. Of a long one the beginning and the end are read."""
     if len(text) > _HEAD + _TAIL:
         text = f"{text[:_HEAD]}\n{text[-_TAIL:]}"
-    prose = _CODE_BLOCK.sub("\n", text) if "```" in text else text
+    prose = CODE_BLOCK.sub("\n", text) if "```" in text else text
     code_lines, list_lines, lines = _line_counts(prose)
     fenced = text.count("\n") - prose.count("\n") if prose is not text else 0
     total = max(1, lines + fenced)

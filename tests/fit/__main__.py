@@ -130,14 +130,14 @@ async def _collected(corpus: Path, cache: Path | None) -> tuple[list[Sample], di
     for conversations, unanswered in stores(read_split("fit", corpus)):
         file = cache / f"{conversations.dataset}.pickle" if cache is not None else None
         if file is not None and file.exists():
-            found, stored = pickle.loads(file.read_bytes())  # noqa: S301 — made by this script
+            collected, known = pickle.loads(file.read_bytes())  # noqa: S301 — made by this script
         else:
-            found, stored = await collect([conversations], unanswered)
+            collected, known = await collect([conversations], unanswered)
             if file is not None:
                 file.parent.mkdir(exist_ok=True)
-                file.write_bytes(pickle.dumps((found, stored)))
-        samples += found
-        vectors |= {text.id: text.vector for text in stored if text.vector is not None}
+                file.write_bytes(pickle.dumps((collected, known)))
+        samples += collected
+        vectors |= known
     return samples, vectors
 
 

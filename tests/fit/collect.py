@@ -24,7 +24,7 @@ from gateway.recall.signals import Match
 from gateway.recall.working_set import WorkingSet
 from gateway.wire.dialects.conversation import Entry, Role, read_conversation
 
-__all__ = ["Sample", "StoredText", "collect"]
+__all__ = ["Sample", "collect"]
 
 _LAST = Earlier(role="user", content="?")
 Floats = NDArray[np.float32]
@@ -37,44 +37,27 @@ class Sample:
     `groups`: for each passage that is needed, the places of the candidates that hold it. `tokens`: of each candidate.
     """
 
-    dataset: str
     user: str
-    id: str
     category: str
     query: Query
     match: Match
     signals: Floats
     groups: tuple[tuple[int, ...], ...]
     tokens: NDArray[np.int32]
-    texts: tuple[str, ...]
     vector: Floats | None
     words_only: Floats
     ids: tuple[str, ...] = ()
-    answers: NDArray[np.int32] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredText:
-    """One stored memory: what its worth is estimated from. `is_evidence`: it answers a question about the user."""
-
-    user: str
-    text: str
-    form: int
-    tokens: int
-    is_from_user: bool
-    is_evidence: bool
-    id: str = ""
-    vector: Floats | None = None
 
 
 async def collect(
     sets: Sequence[Conversations],
     unanswered: Sequence[Question] = (),
     progress: Callable[[str], None] = print,
-) -> tuple[list[Sample], list[StoredText]]:
-    """All questions of these sets; `unanswered` are asked of each person, too. Raises Failed."""
+) -> tuple[list[Sample], dict[str, Floats]]:
+    """All questions of these sets, and the vectors of all memories; `unanswered` are asked of each person, too. Raises
+    Failed."""
     samples: list[Sample] = []
-    stored: list[StoredText] = []
+    vectors: dict[str, Floats] = {}
     async with running(Config()) as (client, gateway):
         for conversations in sets:
             for person in conversations.users:
@@ -82,21 +65,19 @@ async def collect(
                 await tell(client, user, person, lambda _: None)
                 working_set = await _working_set(gateway, user)
                 samples += [
-                    await _sample(gateway, working_set, conversations.dataset, person, question)
+                    await _sample(gateway, working_set, person, question)
                     for question in (*person.questions, *unanswered)
                 ]
-                stored += _stored_texts(working_set, person)
+                vectors |= _vectors(working_set)
                 progress(f"{user}: {len(working_set)} memories, {len(person.questions)} questions")
-    return samples, stored
+    return samples, vectors
 
 
 async def _working_set(gateway: Gateway, user: str) -> WorkingSet:
     return await gateway.memory._sets.get(scope_of("default", user))
 
 
-async def _sample(
-    gateway: Gateway, working_set: WorkingSet, dataset: str, person: Person, question: Question
-) -> Sample:
+async def _sample(gateway: Gateway, working_set: WorkingSet, person: Person, question: Question) -> Sample:
     now = max(turn.time for session in person.sessions for turn in session.turns).timestamp() + 86_400
     query = make_query(question.question, _context(question), now)
     embedder = gateway.memory._embedders.current
@@ -108,17 +89,13 @@ async def _sample(
     nothing = np.full(found.signals.shape[1], np.nan, np.float32)
     texts = [letters(record.text) for record in records]
     return Sample(
-        dataset=dataset,
         user=person.user_id,
-        id=question.id,
         category=question.category,
         query=query,
         match=found.match,
         signals=found.signals,
-        answers=found.answers,
         groups=tuple(_holders(texts, wanted) for wanted in _wanted(person, question)),
         tokens=found.tokens.copy(),
-        texts=tuple(record.text for record in records),
         vector=vector,
         ids=tuple(record.id for record in records),
         words_only=np.asarray([by_row.get(row, nothing) for row in found.ranked.rows.tolist()], np.float32),
@@ -155,29 +132,7 @@ def _holders(texts: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
     return tuple(place for place, text in enumerate(texts) if any(part in text for part in wanted))
 
 
-def _stored_texts(working_set: WorkingSet, person: Person) -> list[StoredText]:
-    personal = [
-        part
-        for question in person.questions
-        if question.category not in ("earlier", "earlier_answer")
-        for wanted in _wanted(person, question)
-        for part in wanted
-    ]
-    columns = working_set._columns
-    rows = []
-    for record in working_set.records():
-        row = working_set._row_of[record.id]
-        text = letters(record.text)
-        rows.append(
-            StoredText(
-                user=person.user_id,
-                text=record.text,
-                form=int(columns["form"][row]),
-                tokens=int(columns["tokens"][row]),
-                is_from_user=record.source == "user",
-                is_evidence=any(part in text for part in personal),
-                id=record.id,
-                vector=working_set._vectors._rows[row] * working_set._vectors._scales[row],
-            )
-        )
-    return rows
+def _vectors(working_set: WorkingSet) -> dict[str, Floats]:
+    """The vector of each memory, by its id."""
+    vectors = working_set._vectors
+    return {id_: vectors._rows[row] * vectors._scales[row] for id_, row in working_set._row_of.items()}

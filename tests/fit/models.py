@@ -16,6 +16,7 @@ from gateway.text.form import read_form
 from gateway.text.policy import Linear, Network
 from gateway.text.worth import worth_inputs
 from tests.fit.collect import Sample
+from tests.fit.people import NO_NEED
 
 __all__ = [
     "Chances",
@@ -32,7 +33,6 @@ __all__ = [
 Floats = NDArray[np.float32]
 Chances = Callable[[Floats], Floats]
 
-_NO_NEED = ("new_task", "general", "small")
 _CLIPPED = 4.0
 _LEAST_SCALE = 0.05
 _LEAST_NEED_SCALE = 0.25  # nothing is clipped where the need is estimated: a rare input must not weigh more
@@ -59,7 +59,7 @@ def is_answered(sample: Sample) -> bool:
 
 
 def needs_memory(sample: Sample) -> bool:
-    return sample.category not in _NO_NEED
+    return sample.category not in NO_NEED
 
 
 def fit_worth(texts: Sequence[tuple[str, int, bool, bool]]) -> Linear:

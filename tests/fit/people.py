@@ -10,13 +10,14 @@ from gateway.text.form import read_form
 from tests.eval.corpus import Person, as_json
 from tests.eval.tasks import tasks
 
-__all__ = ["stores", "unanswered_questions"]
+__all__ = ["NO_NEED", "stores", "unanswered_questions"]
 
 _TASKS = (1000, 4000)
 _NEWCOMER_SESSIONS = 24
 _SMALL_TALK, _SMALL_TALK_LENGTH = 6, 160  # every so many questions; characters
 _OTHERS_QUESTIONS, _FOREIGN_QUESTIONS = 90, 15
-_NO_NEED = ("new_task", "general", "small")
+NO_NEED = ("new_task", "general", "small")
+"""The categories of requests that need no memory."""
 
 
 def stores(people: Sequence[Person]) -> Iterator[tuple[Conversations, list[Question]]]:
@@ -41,7 +42,7 @@ def unanswered_questions(person: Person, people: Sequence[Person]) -> list[Quest
         for other in people
         if other.id != person.id
         for question in other.questions
-        if question.category in _NO_NEED
+        if question.category in NO_NEED
     ]
     same = [question for is_same, question in found if is_same]
     foreign = [question for is_same, question in found if not is_same]
