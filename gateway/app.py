@@ -12,42 +12,42 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.api.affinity import Affinity, StateGuard
+from gateway.api.anthropic import AnthropicFace
+from gateway.api.memories import HistoryFace
+from gateway.api.memory_admin import MemoryFace
+from gateway.api.memos.chat import ChatHandlers
+from gateway.api.memos.defaults import Defaults
+from gateway.api.memos.envelope import Desk, operations_to_routes
+from gateway.api.memos.routes import memos_operations
+from gateway.api.models import ModelList
+from gateway.api.openai import OpenAIFace
+from gateway.api.openapi import OpenAPIFace
+from gateway.api.ops import OpsFace
+from gateway.api.usage import UsageFace
 from gateway.config import Config, UpstreamConfig
+from gateway.embedding.embedders import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
+from gateway.formats.chat import ChatDialect
 from gateway.identity import FrontEndHeaders, Keyring
-from gateway.pipeline import Pipeline
+from gateway.llm.client import Asker
+from gateway.pipeline.pipeline import Pipeline
 from gateway.plugin_host import PluginHost, load_plugins
-from gateway.prices import Prices
-from gateway.store.embed import Embedders
-from gateway.store.ledger import Ledger, LedgerFailed
-from gateway.store.owners import Owners, OwnersFailed
+from gateway.server.guard import Guard, Protocol, with_expectations
+from gateway.server.turns import Turns
+from gateway.server.users import Users
+from gateway.storage.sqlite.owners import Owners, OwnersFailed
 from gateway.telemetry import Telemetry
+from gateway.upstream.adapters import ChatSpeaker, MessagesSpeaker
 from gateway.upstream.any_llm import AnyLlmUpstream
-from gateway.upstream.asker import Asker
 from gateway.upstream.client import HttpUpstream, Upstream, make_session
 from gateway.upstream.detect import detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.offline import OfflineUpstream
-from gateway.upstream.translate.speakers import ChatSpeaker, MessagesSpeaker
-from gateway.usage import Meter
-from gateway.wire.affinity import Affinity, StateGuard
-from gateway.wire.anthropic import AnthropicFace
-from gateway.wire.dialects.chat import ChatDialect
-from gateway.wire.guard import Guard, Protocol, with_expectations
-from gateway.wire.history import HistoryFace
-from gateway.wire.memory import MemoryFace
-from gateway.wire.memos.chat import ChatHandlers
-from gateway.wire.memos.defaults import Defaults
-from gateway.wire.memos.envelope import Desk, operations_to_routes
-from gateway.wire.memos.face import memos_operations
-from gateway.wire.models import ModelList
-from gateway.wire.openai import OpenAIFace
-from gateway.wire.openapi import OpenAPIFace
-from gateway.wire.ops import OpsFace
-from gateway.wire.turns import Turns
-from gateway.wire.usage import UsageFace
-from gateway.wire.users import Users
+from gateway.usage.ledger import Ledger, LedgerFailed
+from gateway.usage.meter import Meter
+from gateway.usage.prices import Prices
 
 __all__ = ["Gateway", "Started"]
 

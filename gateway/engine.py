@@ -10,41 +10,41 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from gateway import heap
+from gateway import process
 from gateway.config import Config
-from gateway.dialect import Dialect
+from gateway.embedding.calibration import Scales
+from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.errors import MemoryUnavailable
-from gateway.learn.learner import Learner
-from gateway.learn.notebook import Notebook
+from gateway.extraction.fact_writer import Notebook
+from gateway.extraction.worker import Learner
+from gateway.formats.base import Dialect
+from gateway.llm.client import Asker
+from gateway.maintenance.forget import Forgetter
+from gateway.maintenance.recovery import recover
+from gateway.maintenance.reindex import Reindexer
+from gateway.maintenance.retention import Retention
+from gateway.maintenance.transfer import Transfer
 from gateway.plugin_host import PluginHost
-from gateway.recall.library import Library
+from gateway.prompt.pinned import Sticky
+from gateway.prompt.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.recall.recall import Recall
-from gateway.recall.standing import StandingLimit
 from gateway.recall.startup import Startup
-from gateway.recall.sticky import Sticky
-from gateway.recall.tokens import DEFAULT_ENCODING, Tokenizer
-from gateway.remember.forget import Forgetter
-from gateway.remember.intake import Intake
-from gateway.remember.recover import recover
-from gateway.remember.reindex import Reindexer
+from gateway.remember.ingestion import Intake
 from gateway.remember.remember import Remember
-from gateway.remember.retention import Retention
-from gateway.remember.transfer import Transfer
 from gateway.remember.writer import Writer
-from gateway.store.agenda import Agenda
-from gateway.store.blocks import Blocks, BlocksFailed
-from gateway.store.catalog import Made
-from gateway.store.embed import Embedders, EmbedFailed
-from gateway.store.folder import DataFolder
-from gateway.store.journal import Journal, JournalFailed
-from gateway.store.loaded import Row
-from gateway.store.memories import MemoryStore, StoreFailed
-from gateway.store.registry import Registry, RegistryFailed
-from gateway.store.scale import Scales
-from gateway.store.terms import TERMS_VERSION
+from gateway.service.memories import Library
+from gateway.service.standing import StandingLimit
+from gateway.storage.folder import DataFolder
+from gateway.storage.lance.catalog import Made
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.rows import Row
+from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
+from gateway.storage.sqlite.extraction_queue import Agenda
+from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.sqlite.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
+from gateway.text.terms import TERMS_VERSION
 from gateway.turn import Identity, Scope
-from gateway.upstream.asker import Asker
 
 __all__ = ["MemoryEngine"]
 
@@ -159,7 +159,7 @@ class MemoryEngine:
         if self._config.memory.enabled:
             self._loading = asyncio.create_task(self._load(), name="loading")
         else:
-            heap.settle()
+            process.settle()
 
     async def stop(self) -> None:
         """Stop the background workers; all messages are already in the journal."""
@@ -241,7 +241,7 @@ class MemoryEngine:
         self._start_maintenance()
         self.state = "ready"
         self.startup.end()
-        heap.settle()
+        process.settle()
         _log.info("memory_ready")
 
     def _start_maintenance(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from gateway.config.numbers import check_numbers
 from gateway.errors import GatewayError
-from gateway.sse import Event
+from gateway.formats.sse import Event
 from gateway.turn import Answer, Memory, Record, Turn
 
 __all__ = ["DROP", "HOOKS", "Event", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]

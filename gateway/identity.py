@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.config import KeyConfig
+from gateway.config.ids import problem_of_id, usable_id
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.ids import problem_of_id, usable_id
 from gateway.turn import Ask, Identity, Principal, Right, Scope, ScopeKind
 
 __all__ = [

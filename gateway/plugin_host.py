@@ -26,8 +26,8 @@ from pydantic import ValidationError
 
 from gateway.config import PluginConfig
 from gateway.errors import ConfigError, PluginUnavailable, StreamCut
+from gateway.formats.sse import Event, EventParser
 from gateway.hooks import DROP, HOOKS, Plugin, Reject, Reply, Services
-from gateway.sse import Event, EventParser
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, Memory, Record, Turn
 

@@ -2,7 +2,7 @@
 
 Everything here is frozen; a stage returns a new turn (`dataclasses.replace`). The request body is the one
 exception to typed values: it stays a dict, so that unknown fields survive.
-A `Scope` is made by `identity.py` only. This module imports nothing of the gateway but `gateway.dialect`.
+A `Scope` is made by `identity.py` only. This module imports nothing of the gateway but `gateway.formats.base`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.dialect import Dialect, UserTurn
+from gateway.formats.base import Dialect, UserTurn
 
 __all__ = [
     "SCORE_PARTS",

@@ -12,8 +12,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 from blockbuster import blockbuster_ctx
 
-from gateway.store import embed
-from gateway.wire.memos.defaults import ENVIRONMENT
+from gateway.api.memos.defaults import ENVIRONMENT
+from gateway.embedding import embedders
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
@@ -48,7 +48,7 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 @pytest.fixture(autouse=True, scope="session")
 def _one_embedder_for_all() -> None:
     """The real model, loaded once for the whole run: a gateway's start would else cost 1.5 s in each test."""
-    embed._load_local = functools.cache(embed._load_local)
+    embedders._load_local = functools.cache(embedders._load_local)
 
 
 @pytest.fixture(autouse=True)

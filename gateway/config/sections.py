@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config.ids import problem_of_id
 from gateway.config.numbers import check_numbers
 from gateway.config.secrets import RequiredKey
-from gateway.ids import problem_of_id
 from gateway.turn import Right
 
 __all__ = [

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
+from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 
 __all__ = ["Alternatives", "Conversations", "Passage", "Person", "Question", "Said", "Unreadable", "read"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.store.dates import Period
+from gateway.text.dates import Period
 
 __all__ = ["said_within"]
 

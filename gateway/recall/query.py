@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.store.dates import Period, periods
-from gateway.store.terms import terms
+from gateway.text.dates import Period, periods
 from gateway.text.form import CODE_BLOCK, Form, read_form
+from gateway.text.terms import terms
 
 __all__ = ["Query", "make_query"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.store.scale import Scale
+from gateway.embedding.calibration import Scale
 from gateway.turn import SCORE_PARTS
 
 __all__ = [

@@ -13,6 +13,8 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
+from gateway.embedding.calibration import Scale
+from gateway.embedding.embedders import Embedder, Embedders, EmbedFailed
 from gateway.errors import MemoryUnavailable
 from gateway.recall.query import Query, make_query
 from gateway.recall.search import (
@@ -24,18 +26,16 @@ from gateway.recall.search import (
     without_noise,
 )
 from gateway.recall.startup import Startup
-from gateway.store.dates import zone_offset
-from gateway.store.embed import Embedder, Embedders, EmbedFailed
-from gateway.store.memories import StoreFailed
-from gateway.store.scale import Scale
-from gateway.store.terms import terms
+from gateway.storage.lance.store import StoreFailed
 from gateway.telemetry import Telemetry
+from gateway.text.dates import zone_offset
+from gateway.text.terms import terms
 from gateway.turn import Identity, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
 
 if TYPE_CHECKING:
+    from gateway.embedding.embedders import Vectors
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import LargeScope, WorkingSets
-    from gateway.store.embed import Vectors
 
 __all__ = ["Recall"]
 

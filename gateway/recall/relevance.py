@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.calibration import Scale
 from gateway.recall.columns import Columns
 from gateway.recall.rank import Posting, RawScores, SetArrays, bm25, relativity
 from gateway.recall.signals import Evidence, form_feature
 from gateway.recall.term_index import TermIndex
-from gateway.store.scale import Scale
 
 __all__ = [
     "Coverage",

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.recall.profile import in_force, of_profile
+from gateway.embedding.calibration import Scale
+from gateway.memory.profile import in_force, of_profile
 from gateway.recall.query import Query
-from gateway.store.scale import Scale
 from gateway.turn import Memory, MemoryStatus, Need, Recalled, Scope, Wanted
 
 if TYPE_CHECKING:
+    from gateway.embedding.embedders import Vectors
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import LargeScope
-    from gateway.store.embed import Vectors
 
 __all__ = [
     "CANDIDATES",

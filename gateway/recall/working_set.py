@@ -12,7 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.fence import SUSPICIOUS
+from gateway.embedding.calibration import Scale
+from gateway.memory.fence import SUSPICIOUS
+from gateway.memory.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.candidates import pool
 from gateway.recall.columns import (
     GROUP_CODES,
@@ -26,8 +28,8 @@ from gateway.recall.columns import (
     make_columns,
 )
 from gateway.recall.dated import said_within
+from gateway.recall.precedence import Ties
 from gateway.recall.probes import probe, probe_request
-from gateway.recall.profile import PROFILE_KINDS, beyond_cap, in_force
 from gateway.recall.query import Query
 from gateway.recall.rank import Posting, Ranked, RankWeights, RawScores, SetArrays, bm25, rank, score
 from gateway.recall.relevance import (
@@ -49,11 +51,9 @@ from gateway.recall.signals import (
     signal_matrix,
 )
 from gateway.recall.term_index import TermIndex
-from gateway.recall.ties import Ties
 from gateway.recall.vectors import RowVectors
-from gateway.store.dates import ABOUT, Period, period_of
-from gateway.store.loaded import Loaded, Row
-from gateway.store.scale import Scale
+from gateway.storage.rows import Loaded, Row
+from gateway.text.dates import ABOUT, Period, period_of
 from gateway.turn import Memory, Record, group_of
 
 __all__ = ["WorkingSet"]
@@ -296,7 +296,7 @@ class WorkingSet:
         return self._at(np.flatnonzero(columns["alive"] & np.isin(columns["group"], PROFILE_CODES)).tolist())
 
     def profile(self) -> tuple[Memory, ...]:
-        """The preferences and facts that are in force, see `recall/profile.py`."""
+        """The preferences and facts that are in force, see `memory/profile.py`."""
         if self._profile is None:
             entries = in_force(self._standing())
             tokens = [int(self._columns["tokens"][self._row_of[record.id]]) for record in entries]

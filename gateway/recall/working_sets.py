@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.recall.working_set import WorkingSet
-from gateway.store.catalog import Made
-from gateway.store.loaded import Row
-from gateway.store.memories import MemoryStore
+from gateway.storage.lance.catalog import Made
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.rows import Row
 from gateway.telemetry import Telemetry
 from gateway.turn import Record, Scope
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.remember.pieces import PASSAGE, pieces, weight
+from gateway.remember.chunks import PASSAGE, pieces, weight
 
 __all__ = ["SUFFIXES", "Piece", "Unreadable", "read_pieces", "suffix_of"]
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.store.dates import offset_in
-from gateway.store.terms import stored_terms
+from gateway.text.dates import offset_in
 from gateway.text.form import UNKNOWN_FORM, Form, read_form
+from gateway.text.terms import stored_terms
 from gateway.text.worth import estimate_worth
 from gateway.turn import Record
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """Derived values of a text; see `gateway.store.loaded.Row`."""
+    """Derived values of a text; see `gateway.storage.rows.Row`."""
 
     terms: tuple[str, ...]
     tokens: int

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.remember.about import is_fiction, trait_of
-from gateway.store.terms import is_question
+from gateway.remember.traits import is_fiction, trait_of
+from gateway.text.terms import is_question
 from gateway.turn import Record, message_id
 
 __all__ = ["ABOUT_ONESELF", "EXPLICIT", "Preference", "is_whole_and_short", "preferences"]

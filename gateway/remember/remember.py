@@ -16,20 +16,20 @@ from datetime import UTC, tzinfo
 from functools import partial
 
 from gateway.config import RememberConfig
-from gateway.dialect import ToolCall
 from gateway.errors import PluginUnavailable
-from gateway.fence import SUSPICIOUS
-from gateway.offload import offload
-from gateway.remember.late import Late
+from gateway.formats.base import ToolCall
+from gateway.memory.fence import SUSPICIOUS
+from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
-from gateway.remember.pieces import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
-from gateway.remember.suspicion import suspicions
-from gateway.store.dates import ABOUT, OFFSET, told_of, zone_offset
-from gateway.store.journal import Journal, JournalFailed
-from gateway.store.registry import Registry, RegistryFailed
+from gateway.remember.retry_queue import Late
+from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.sqlite.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
+from gateway.text.dates import ABOUT, OFFSET, told_of, zone_offset
+from gateway.text.injection import suspicions
 from gateway.text.media import without_media
+from gateway.text.offload import offload
 from gateway.turn import Answer, Identity, Outcome, Record, Scope, Turn, derived_id, message_id
 
 __all__ = ["Remember", "StoreHook"]

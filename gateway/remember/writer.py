@@ -12,17 +12,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gateway import heap
+from gateway import process
+from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.remember.measure import measure
-from gateway.store.embed import Embedders, EmbedFailed
-from gateway.store.journal import Entry, Journal, JournalFailed
-from gateway.store.loaded import Row
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.rows import Row
+from gateway.storage.sqlite.journal import Entry, Journal, JournalFailed
 from gateway.telemetry import Telemetry
 from gateway.turn import Record
 
 if TYPE_CHECKING:
-    from gateway.store.embed import Vectors
+    from gateway.embedding.embedders import Vectors
 
 __all__ = ["Writer"]
 
@@ -157,7 +157,7 @@ class Writer:
             try:
                 for bucket in self._store.buckets:
                     if await self._store.maintain(bucket):
-                        await asyncio.to_thread(heap.trim)  # each leaves some megabytes of free heap
+                        await asyncio.to_thread(process.trim)  # each leaves some megabytes of free heap
             except StoreFailed as error:
                 _log.warning("maintenance_failed", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — as the worker's own loop

@@ -18,15 +18,15 @@ from itertools import groupby
 
 import orjson
 
-from gateway import splice
 from gateway.config import ModelsConfig
 from gateway.errors import ConnectTimedOut, Overloaded, UpstreamFailed, UpstreamTimedOut, UpstreamUnreachable
+from gateway.formats import json_splice
 from gateway.telemetry import Telemetry
 from gateway.upstream import headers as header_lists
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.client import Incoming, Outgoing, Upstream
 from gateway.upstream.keys import credentials, secrets_of
-from gateway.upstream.lane import Lane
+from gateway.upstream.limiter import Lane
 from gateway.upstream.routes import Route, Routes, Target
 
 __all__ = ["Forwarder", "Route", "Served"]
@@ -232,8 +232,8 @@ class Forwarder:
 
 def _replace_model(raw: bytes, model: str) -> bytes:
     """The request body with another model name."""
-    span = splice.find(raw, ("model",))
-    return raw if span is None else splice.replace(raw, span, orjson.dumps(model))
+    span = json_splice.find(raw, ("model",))
+    return raw if span is None else json_splice.replace(raw, span, orjson.dumps(model))
 
 
 def _draw_key(target: Target) -> float:

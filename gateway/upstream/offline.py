@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from gateway.config import UpstreamConfig
-from gateway.fence import FENCE_CLOSE, FENCE_OPEN
-from gateway.store.terms import is_cjk, terms
+from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
+from gateway.text.terms import is_cjk, terms
 from gateway.upstream.client import Incoming, Outgoing
 
 __all__ = ["OfflineUpstream"]

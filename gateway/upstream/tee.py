@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.dialect import Reader
+from gateway.formats.base import Reader
 from gateway.turn import Answer
 
 __all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap_error"]

@@ -23,11 +23,11 @@ from rich.table import Table
 from gateway.identity import scope_of
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_sets import WorkingSets
-from gateway.store.catalog import Made, TableEntry
-from gateway.store.folder import DataFolder
-from gateway.store.loaded import Row
-from gateway.store.memories import MemoryStore
-from gateway.store.schema import to_arrow
+from gateway.storage.folder import DataFolder
+from gateway.storage.lance.catalog import Made, TableEntry
+from gateway.storage.lance.schema import to_arrow
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.rows import Row
 from gateway.telemetry import Telemetry
 from gateway.turn import Record, Scope
 
@@ -83,7 +83,7 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
         store._buckets[bucket].handles = {entry.name: table, growing.name: await store._tables.create(growing)}
         await store._tables.enter(bucket, store._buckets[bucket], (entry, growing))
         if sum(count for _, count in members) >= 5_000:
-            from gateway.store.near import index_keys
+            from gateway.storage.lance.near import index_keys
 
             await index_keys(table)
 

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from gateway.identity import scope_of
-from gateway.store.journal import Journal
+from gateway.storage.sqlite.journal import Journal
 from tests.conftest import Scale
 from tests.fakes.made import record
 from tests.fakes.process import Process, running_process
@@ -243,7 +243,7 @@ def _fill(folder: Path, count: int) -> None:
                 ]
             )
         await journal.close()
-        from gateway.store.registry import Registry
+        from gateway.storage.sqlite.registry import Registry
 
         registry = Registry(folder / "registry.sqlite")
         await registry.open()
@@ -294,7 +294,7 @@ _LIMITED = """
 import asyncio, json, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gateway.store.journal import Journal, JournalFailed
+from gateway.storage.sqlite.journal import Journal, JournalFailed
 from tests.fakes.made import record
 
 async def work():

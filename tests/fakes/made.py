@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.formats.chat import ChatDialect
 from gateway.turn import Ask, Identity, Memory, MemoryMode, Principal, Record, Right, Scope, Turn, message_id
-from gateway.wire.dialects.chat import ChatDialect
 
 SCOPE = Scope("a" * 64, "default", "ada")
 EVERYTHING = Principal("default", frozenset(Right))

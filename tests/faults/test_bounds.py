@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from gateway.fence import FENCE_CLOSE
+from gateway.memory.fence import FENCE_CLOSE
 from tests.conftest import Scale
 from tests.fakes.process import running_process
 from tests.fakes.raw import connected, read_all
@@ -207,7 +207,7 @@ async def test_a_faulty_embedder_costs_no_chat_and_no_memory(
     tmp_path: Path, upstream: FakeUpstream, scale: Scale, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     if not scale.is_long:
-        monkeypatch.setattr("gateway.store.embed.OpenAIEmbedder._REST", 0.5)
+        monkeypatch.setattr("gateway.embedding.embedders.OpenAIEmbedder._REST", 0.5)
         monkeypatch.setattr("gateway.remember.writer._LONGEST_PAUSE", 0.5)
 
     async def vectors(asked: web.Request) -> web.StreamResponse:

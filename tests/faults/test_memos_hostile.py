@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.api.memos.events import CitationKeeper
 from gateway.remember.documents import read_pieces
-from gateway.wire.memos.events import CitationKeeper
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 

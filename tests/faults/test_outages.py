@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.store.folder import FolderRefused
-from gateway.store.journal import Journal, JournalFailed
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.storage.folder import FolderRefused
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.sqlite.journal import Journal, JournalFailed
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
 
@@ -127,7 +127,7 @@ async def test_what_went_aside_is_tried_again_at_the_next_start(
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
         broken.setattr(MemoryStore, "_write", picky)
-        broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
+        broken.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth.")
             await eventually(lambda: gateway.gateway.memory.journal.aside_entries == 1, timeout=20)
@@ -187,7 +187,7 @@ async def test_a_poisoned_record_goes_aside_and_blocks_nobody(
         await write(self, rows, held)
 
     monkeypatch.setattr(MemoryStore, "_write", picky)
-    monkeypatch.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
     for text in ("poison apple", "My boat is called Albatross."):
         await gateway.chat(text, session="one", headers={"x-memory-mode": "write"})
     await eventually(lambda: gateway.gateway.memory.journal.backlog_entries == 0, timeout=20)
@@ -200,7 +200,7 @@ async def test_a_poisoned_record_goes_aside_and_blocks_nobody(
 async def test_a_dead_embedder_leaves_the_search_by_words(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.embed.OpenAIEmbedder._REST", 0.3)
+    monkeypatch.setattr("gateway.embedding.embedders.OpenAIEmbedder._REST", 0.3)
     monkeypatch.setattr("gateway.remember.writer._LONGEST_PAUSE", 0.3)
     async with running_upstream() as embeddings:
         embedder = {"kind": "openai", "base_url": embeddings.url, "dimensions": 4, "timeout": 0.5}

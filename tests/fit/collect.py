@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from gateway.app import Gateway
 from gateway.config import Config
-from gateway.dialect import UserTurn
 from gateway.evaluate.conversations import Conversations, Earlier, Person, Question
 from gateway.evaluate.measure import letters
 from gateway.evaluate.run import running, tell
+from gateway.formats.base import UserTurn
+from gateway.formats.conversation import Entry, Role, read_conversation
 from gateway.identity import scope_of
 from gateway.recall.query import Query, make_query
 from gateway.recall.rank import RankWeights
 from gateway.recall.search import CANDIDATES
 from gateway.recall.signals import Match
 from gateway.recall.working_set import WorkingSet
-from gateway.wire.dialects.conversation import Entry, Role, read_conversation
 
 __all__ = ["Sample", "collect"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.commands.calling import readable
+from gateway.cli.calling import readable
 from gateway.turn import SCORE_PARTS
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.sse import EventParser
-from gateway.wire.dialects.messages import MessagesReader
+from gateway.formats.messages import MessagesReader
+from gateway.formats.sse import EventParser
 from tests.fakes.formats import message_events, response_events, speaks_messages, speaks_responses
 from tests.fakes.running import Reply, Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, cuts_after, running_upstream, says, streams

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.storage.lance.store import MemoryStore, StoreFailed
 from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -330,7 +330,7 @@ async def test_what_could_not_be_stored_is_forgotten_too(
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
         broken.setattr(MemoryStore, "_write", picky)
-        broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
+        broken.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth about me.", user="bob", session="one")
             await gateway.chat("I like tea.", user="bob", session="two")

@@ -353,8 +353,8 @@ async def test_small_models_wrap_their_json(school: tuple[Running, Teacher]) -> 
 async def test_a_model_that_fails_is_asked_again_later(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.learn.learner._FIRST_PAUSE", 0.1)
-    monkeypatch.setattr("gateway.learn.learner._PAUSE_GROWS", 1)
+    monkeypatch.setattr("gateway.extraction.worker._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("gateway.extraction.worker._PAUSE_GROWS", 1)
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     teacher.odd = says(500, {"error": {"message": "broken"}})
@@ -369,8 +369,8 @@ async def test_a_model_that_fails_is_asked_again_later(
 async def test_what_always_fails_is_given_up_and_tried_at_the_next_start(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.learn.learner._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("gateway.learn.learner._PAUSE_GROWS", 1)
+    monkeypatch.setattr("gateway.extraction.worker._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("gateway.extraction.worker._PAUSE_GROWS", 1)
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     teacher.odd = says(200, completion("I would rather not."))

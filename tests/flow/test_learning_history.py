@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.store.agenda import Agenda, Said
+from gateway.storage.sqlite.extraction_queue import Agenda, Said
 from tests.fakes.running import Running, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, rested, school
@@ -246,8 +246,8 @@ async def test_users_of_one_agent_do_not_replace_each_others_facts(school: Schoo
 async def test_when_comparing_fails_nothing_is_kept_until_it_succeeds(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.learn.learner._FIRST_PAUSE", 0.1)
-    monkeypatch.setattr("gateway.learn.learner._PAUSE_GROWS", 1)
+    monkeypatch.setattr("gateway.extraction.worker._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("gateway.extraction.worker._PAUSE_GROWS", 1)
     teacher = Teacher(upstream)
     moving(teacher)
     failures = [says(429, {"error": {"message": "slow down"}}), says(200, completion("Hm, hm."))]
@@ -271,7 +271,7 @@ async def test_when_comparing_fails_nothing_is_kept_until_it_succeeds(
 async def test_a_lesson_that_was_written_is_not_learnt_twice_after_a_crash(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.learn.learner._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("gateway.extraction.worker._FIRST_PAUSE", 0.1)
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     config = learning(tmp_path, upstream)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from docx import Document as Docx
 
-from gateway.recall import library
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.service import memories
+from gateway.storage.lance.store import MemoryStore, StoreFailed
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 
@@ -151,7 +151,7 @@ async def test_what_was_deleted_stays_gone_even_before_the_store_knows(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configuration(tmp_path, upstream.url)
-    monkeypatch.setattr(library, "_PATIENCE", 0.1)
+    monkeypatch.setattr(memories, "_PATIENCE", 0.1)
     async with running_gateway(config) as first:
         (item,) = await add(first, "The safe is behind the painting.")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.memos.chat import ChatHandlers
-from gateway.wire.memos.face import memos_operations
+from gateway.api.memos.chat import ChatHandlers
+from gateway.api.memos.routes import memos_operations
 from tests.fakes.running import Running
 from tests.fakes.upstream import FakeUpstream
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from gateway.store.embed import LocalEmbedder
+from gateway.embedding.embedders import LocalEmbedder
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
 

@@ -174,7 +174,7 @@ async def test_models_of_all_upstreams_are_listed_and_outlast_one_that_is_down(
                 listed = (await gateway.get("/v1/models")).json["data"]
                 assert [card["id"] for card in listed] == ["fake-1", "other-1", "named", "default"]
             assert (len(upstream.received), len(other.received)) == (1, 1), "a minute old at most"
-            monkeypatch.setattr("gateway.wire.models._FRESH", 0.0)
+            monkeypatch.setattr("gateway.api.models._FRESH", 0.0)
             other.script = says(503, {"error": {"message": "down"}})
             listed = (await gateway.get("/v1/models")).json["data"]
             assert [card["id"] for card in listed] == ["fake-1", "other-1", "named", "default"], (

@@ -133,8 +133,8 @@ async def test_messages_of_anthropics_format_keep_their_blocks_too(
 
 
 async def test_blocks_in_ram_are_bounded(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.recall.sticky._OF_A_SESSION", 2)
-    monkeypatch.setattr("gateway.recall.sticky._MAX_BLOCKS", 3)
+    monkeypatch.setattr("gateway.prompt.pinned._OF_A_SESSION", 2)
+    monkeypatch.setattr("gateway.prompt.pinned._MAX_BLOCKS", 3)
     await gateway.chat("My cat is called Miso.", session="zero")
     await gateway.settled()
     for session in ("one", "two", "three"):

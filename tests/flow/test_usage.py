@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.store.ledger import Ledger, LedgerFailed, Used
+from gateway.usage.ledger import Ledger, LedgerFailed, Used
 from tests.fakes.formats import speaks_responses
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, cuts_after, hangs, says, streams

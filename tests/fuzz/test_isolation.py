@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.wire.memos.chat import ChatHandlers
-from gateway.wire.memos.face import memos_operations
+from gateway.api.memos.chat import ChatHandlers
+from gateway.api.memos.routes import memos_operations
 from tests.conftest import Scale
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.commands.history import show
+from gateway.cli.history import show
 
 MEMORY: dict[str, Any] = {
     "id": "ab" * 16, "kind": "turn", "from": "2026-01-02T00:00", "until": None, "status": "activated",

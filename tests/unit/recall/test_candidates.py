@@ -5,9 +5,9 @@ import numpy as np
 from gateway.recall.query import make_query
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
-from gateway.store.loaded import Row
-from gateway.store.terms import terms
+from gateway.storage.rows import Row
 from gateway.text.form import read_form
+from gateway.text.terms import terms
 from tests.fakes.made import record
 
 NOW = 1_790_000_000.0

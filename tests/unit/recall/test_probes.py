@@ -1,7 +1,7 @@
 import numpy as np
 
+from gateway.embedding.embedders import LocalEmbedder
 from gateway.recall.probes import probe, probe_request
-from gateway.store.embed import LocalEmbedder
 
 
 def test_vectors_of_another_embedder_have_no_probes() -> None:

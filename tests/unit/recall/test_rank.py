@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gateway.embedding.calibration import Scale
 from gateway.recall.rank import RankWeights, RawScores, SetArrays, bm25, rank, relativity
-from gateway.store.scale import Scale
 
 Floats = NDArray[np.float32]
 

@@ -2,11 +2,11 @@ import asyncio
 import dataclasses
 
 from gateway.config import RecallConfig
+from gateway.embedding.embedders import EmbedFailed, LocalEmbedder
 from gateway.recall.recall import Recall
 from gateway.recall.startup import Startup
 from gateway.recall.working_sets import WorkingSets
-from gateway.store.embed import EmbedFailed, LocalEmbedder
-from gateway.store.loaded import Loaded
+from gateway.storage.rows import Loaded
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryMode, MemoryStatus, Scope
 from tests.fakes.made import SCOPE, turn

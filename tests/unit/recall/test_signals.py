@@ -4,9 +4,9 @@ from gateway.recall.query import make_query
 from gateway.recall.rank import RankWeights
 from gateway.recall.signals import SIGNALS, Candidates, form_matrix, pairs_of_places
 from gateway.recall.working_set import WorkingSet
-from gateway.store.loaded import Row
-from gateway.store.terms import terms
+from gateway.storage.rows import Row
 from gateway.text.form import FEATURES, UNKNOWN_FORM, read_form
+from gateway.text.terms import terms
 from tests.fakes.made import record
 
 NOW = 1_790_000_000.0

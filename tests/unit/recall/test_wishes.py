@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.recall.profile import in_force, of_profile
+from gateway.memory.profile import in_force, of_profile
 from gateway.remember.preferences import preferences
 from gateway.turn import Record
 from tests.fakes.made import record

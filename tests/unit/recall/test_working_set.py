@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
-from gateway.store.loaded import Loaded, Row
-from gateway.store.schema import to_arrow
-from gateway.store.terms import terms
+from gateway.storage.lance.schema import to_arrow
+from gateway.storage.rows import Loaded, Row
+from gateway.text.terms import terms
 from tests.fakes.made import record
 
 WEIGHTS = RankWeights()

@@ -10,13 +10,13 @@ from gateway.identity import scope_of
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.recall.working_sets import LargeScope, WorkingSets
-from gateway.store.catalog import Made
-from gateway.store.folder import DataFolder
-from gateway.store.loaded import Loaded, Row
-from gateway.store.memories import MemoryStore, StoreFailed
-from gateway.store.schema import to_arrow
-from gateway.store.terms import terms
+from gateway.storage.folder import DataFolder
+from gateway.storage.lance.catalog import Made
+from gateway.storage.lance.schema import to_arrow
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.rows import Loaded, Row
 from gateway.telemetry import Telemetry
+from gateway.text.terms import terms
 from gateway.turn import Scope
 from tests.fakes.made import SCOPE, record
 from tests.unit.recall.test_working_set import row

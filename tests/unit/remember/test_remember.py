@@ -7,8 +7,8 @@ import pytest
 
 from gateway.config import RememberConfig
 from gateway.remember.remember import Remember
-from gateway.store.journal import Journal
-from gateway.store.registry import Registry
+from gateway.storage.sqlite.journal import Journal
+from gateway.storage.sqlite.registry import Registry
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, MemoryMode, Outcome, Record, Turn
 from tests.fakes.made import SCOPE, turn

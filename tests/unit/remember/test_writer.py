@@ -7,10 +7,10 @@ import pytest
 
 from gateway.remember import writer as writer_module
 from gateway.remember.writer import Writer
-from gateway.store.catalog import Made
-from gateway.store.journal import Journal
-from gateway.store.loaded import Row
-from gateway.store.memories import StoreFailed
+from gateway.storage.lance.catalog import Made
+from gateway.storage.lance.store import StoreFailed
+from gateway.storage.rows import Row
+from gateway.storage.sqlite.journal import Journal
 from gateway.telemetry import Telemetry
 from tests.fakes.made import record
 from tests.fakes.running import eventually

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from gateway.formats.chat import read_chat
+from gateway.formats.messages import read_messages
+from gateway.formats.responses import read_response
 from gateway.text.clients import AGENT_HEADERS, CLIENTS
 from gateway.turn import Ask
-from gateway.wire.dialects.chat import read_chat
-from gateway.wire.dialects.messages import read_messages
-from gateway.wire.dialects.responses import read_response
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "clients"
 FILES = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]

@@ -11,7 +11,7 @@ def test_the_shipped_policy_is_of_the_signals_that_recall_makes() -> None:
 
 
 def test_the_shipped_probes_are_of_the_default_embedder() -> None:
-    from gateway.store.embed import LocalEmbedder
+    from gateway.embedding.embedders import LocalEmbedder
 
     probes = POLICY.probes
     assert probes.embedder == LocalEmbedder.name

@@ -2,13 +2,13 @@ from typing import Any
 
 import orjson
 
+from gateway.api.memos.block import Facts
+from gateway.api.memos.items import PREFERENCE_NOTE
 from gateway.config import UpstreamConfig
-from gateway.fence import FENCE_CLOSE, FENCE_OPEN
+from gateway.formats.chat import ChatDialect, ChatReader
+from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.upstream.client import Outgoing
 from gateway.upstream.offline import OfflineUpstream
-from gateway.wire.dialects.chat import ChatDialect, ChatReader
-from gateway.wire.memos.items import PREFERENCE_NOTE
-from gateway.wire.memos.prompt import Facts
 from tests.fakes.made import memory
 
 NOTES = f"{FENCE_OPEN}\nrules\n8 May 2026\n- My cat is called Miso\n- I like tea\n{FENCE_CLOSE}\n\n"

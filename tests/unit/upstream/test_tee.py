@@ -4,8 +4,8 @@ import zlib
 import orjson
 import pytest
 
+from gateway.formats.chat import ChatDialect
 from gateway.upstream.tee import Tee, decoder_of, wrap_error
-from gateway.wire.dialects.chat import ChatDialect
 from tests.fakes.upstream import DONE, chunk
 
 STREAM = chunk({"content": "Hel"}) + chunk({"content": "lo"}) + chunk({}, "stop") + DONE

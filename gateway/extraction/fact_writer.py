@@ -1,0 +1,143 @@
+"""Stores extracted items: compares them with stored memories and writes all changes in one step, or none."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.extraction import items, reconcile
+from gateway.extraction.items import Item
+from gateway.extraction.result import Lesson, learnt_again, lesson_of
+from gateway.extraction.window import Window
+from gateway.memory.versions import CONDENSED, EDITED, LEARNT, WRITTEN_DOWN, is_taken_out, replaced_by
+from gateway.service.memories import Library
+from gateway.telemetry import Telemetry
+from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
+
+__all__ = ["NotNow", "Notebook", "Screen", "Search"]
+
+_NEAR = 4  # stored memories that a new item is compared with
+_NEAR_ENOUGH = 0.15  # relevance of a note that shares a word with a new item
+_CLOSE = 0.45  # relevance from which a note is compared without a common word
+
+Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
+Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
+
+
+class NotNow(Exception):
+    """Extraction from a conversation is not possible now; the message is a short word that says why."""
+
+
+class Notebook:
+    """Stores the items extracted from a window. `search` finds similar memories, `screen` lets plugins see new ones."""
+
+    def __init__(self, library: Library, telemetry: Telemetry, search: Search, screen: Screen) -> None:
+        self._library = library
+        self._telemetry = telemetry
+        self._search = search
+        self._screen = screen
+
+    async def keep(self, scope: Scope, window: Window, answer: Mapping[str, Any], ask: reconcile.AskModel) -> None:
+        """Store the items of a model's answer to a window. `ask` sends new notes with similar old ones to a model.
+
+        Raises Outdated if a source has changed meanwhile; NotNow, MemoryUnavailable or PluginUnavailable.
+        """
+        extracted, dropped = await asyncio.to_thread(items.read_items, answer, window)
+        for reason, count in dropped.items():
+            self._telemetry.bound("learned", reason).inc(count)
+        if not extracted:
+            return
+        compared = [(item, await self._find_similar(scope, item)) for item in extracted]
+        decisions = await reconcile.decide(compared, ask)
+        lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
+        stored = {
+            record.id: record for record in await self._library.known(scope, [record.id for record in lesson.added])
+        }
+        lesson = await self._filter_lesson(lesson, stored)
+        added, restored = await self._split_new(scope, lesson.added, stored)
+        basis = (*window.records, *(old for decision in decisions for old in decision.old))
+        seen = {record.id: record.version for record in basis}
+        await self._library.revise([*lesson.changed, *restored], added, seen)
+        for decision in decisions:
+            self._telemetry.bound("learned", decision.relation).inc()
+
+    async def told(self, scope: Scope, messages: Sequence[Record]) -> set[str]:
+        """The ids of those messages from which items are stored, without messages edited since."""
+        ids = {record.id for record in messages if EDITED not in record.info}
+
+        def rests_on_them(record: Record) -> bool:
+            is_note = WRITTEN_DOWN in record.info and record.status == "activated"
+            return is_note and not ids.isdisjoint(record.links)
+
+        notes = await self._library.records(scope, rests_on_them)
+        return ids.intersection(link for record in notes for link in record.links)
+
+    async def _find_similar(self, scope: Scope, item: Item) -> list[Record]:
+        """Stored memories of the same kind and user that may be about the same thing. Raises NotNow."""
+        source_ids, user = {source.id for source in item.sources}, item.sources[-1].user_id
+        group = group_of(item.kind)
+
+        def allows(record: Record) -> bool:
+            is_note = LEARNT in record.info or record.kind != "tool"  # plain tool records are calls, not notes
+            is_whole = CONDENSED not in record.info  # a summary says more than one thing
+            return (
+                record.kind == item.kind
+                and record.user_id == user
+                and is_note
+                and is_whole
+                and record.id not in source_ids
+            )
+
+        request = Wanted(
+            text=_NEAR * (group == "text"),
+            preference=_NEAR * (group == "preference"),
+            tool=_NEAR * (group == "tool"),
+            skill=_NEAR * (group == "skill"),
+            min_relativity=_NEAR_ENOUGH,
+            allows={scope.value: allows},
+        )
+        recalled = await self._search([scope], item.text, request)
+        if recalled.status is MemoryStatus.DEGRADED:
+            raise NotNow(recalled.reason or "degraded")
+        # in a small memory even the nearest notes may be about something else
+        return [
+            memory.record
+            for memory in recalled.memories
+            if memory.relativity >= _CLOSE or reconcile.shares_content(item, memory.record)
+        ][:_NEAR]
+
+    async def _filter_lesson(self, lesson: Lesson, stored: Mapping[str, Record]) -> Lesson:
+        """A lesson without memories that were extracted before and since deleted by hand, archived or superseded.
+
+        Memories deleted together with a source message may return, with a version above that of their deletion.
+        """
+        excluded = {record.id for record in stored.values() if is_taken_out(record) or replaced_by(record)}
+        deleted = await self._library.deleted(lesson.added)
+        excluded |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
+        return _raise_versions(_exclude(lesson, excluded), {id_: version for id_, (version, _) in deleted.items()})
+
+    async def _split_new(
+        self, scope: Scope, records: Sequence[Record], stored: Mapping[str, Record]
+    ) -> tuple[list[Record], list[Record]]:
+        """Records to add, as returned by plugins, and stored ones that are restored."""
+        new = [_mark_written(record) for record in records if record.id not in stored]
+        restored = [learnt_again(record, stored[record.id]) for record in records if record.id in stored]
+        return list(await self._screen(scope, new)) if new else [], restored
+
+
+def _raise_versions(lesson: Lesson, versions: Mapping[str, int]) -> Lesson:
+    """A lesson whose added memories have versions above those of their earlier deletion."""
+    return replace(
+        lesson, added=tuple(replace(record, version=versions.get(record.id, 0) + 1) for record in lesson.added)
+    )
+
+
+def _mark_written(record: Record) -> Record:
+    return replace(record, info={**record.info, WRITTEN_DOWN: True})
+
+
+def _exclude(lesson: Lesson, excluded: Collection[str]) -> Lesson:
+    """A lesson without these added memories, nor the changes that they cause: they supersede nothing."""
+    added = tuple(record for record in lesson.added if record.id not in excluded)
+    return Lesson(added, tuple(record for record in lesson.changed if replaced_by(record) not in excluded))

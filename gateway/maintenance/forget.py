@@ -1,0 +1,149 @@
+"""Deletion of memories: at once in recall, then, on request, on the disk too.
+
+A deletion is a new version of a memory without its text (a tombstone); the old text leaves the tables when they are
+next rewritten. `purge` does that now: it rewrites the buckets of deleted memories and removes their old files, scrubs
+the journal and the registry, and removes files that were set aside as damaged.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import MemoryUnavailable
+from gateway.maintenance.selection import Selection, chosen, scopes_of
+from gateway.storage.lance.conditions import StoreFailed
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
+from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.turn import Record, Scope
+
+__all__ = ["Forgetter", "Forgotten"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The number of deleted memories, and whether they were purged from the disk as well."""
+
+    deleted: int
+    purged: bool
+
+
+class Forgetter:
+    """Deletes selected memories, and purges them from the disk.
+
+    `delete` deletes records and those derived from them; `settled` waits until all writes are stored and on the disk;
+    `drop` drops cached working sets.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: MemoryStore,
+        registry: Registry,
+        *,
+        folder: Path,
+        delete: Callable[[Iterable[Record]], Awaitable[int]],
+        settled: Callable[[], Awaitable[None]],
+        drop: Callable[[Iterable[str]], None],
+        blocks: Blocks,
+    ) -> None:
+        self._blocks = blocks
+        self._folder = folder
+        self._journal = journal
+        self._store = store
+        self._registry = registry
+        self._delete = delete
+        self._wait_settled = settled
+        self._drop = drop
+        self._purging = asyncio.Lock()
+        # called with scopes and one of their sessions (None: all of them). They raise MemoryUnavailable
+        self.on_scopes: list[Callable[[Sequence[str], str | None], Awaitable[None]]] = []
+        # called with a tenant and a user (None: every tenant, every user). They raise MemoryUnavailable
+        self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Task[Forgotten]] = set()
+
+    async def stop(self) -> None:
+        """Cancel running requests; memories deleted so far stay deleted."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+
+    async def forget(self, selection: Selection, *, purge: bool) -> Forgotten:
+        """Delete the selected memories; goes on if the caller is cancelled. Raises MemoryUnavailable; memories deleted
+        until then stay deleted."""
+        task = asyncio.create_task(self._forget(selection, purge=purge), name="forget")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _forget(self, selection: Selection, *, purge: bool) -> Forgotten:
+        try:
+            scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
+            newest, _ = await self._journal.position()
+            await self._wait_settled()
+            deleted = await self._discard_pending(selection, scopes, newest)
+            owned = [scope.value for scope in scopes.values() if selection.user in (None, scope.owner)]
+            for listener in self.on_scopes if not selection.ids else ():
+                await listener(owned, selection.session)
+            async for _, records in chosen(selection, self._store, self._registry):
+                deleted += await self._delete(records)
+            if purge:
+                async with self._purging:
+                    await self._purge(selection)
+        except (StoreFailed, JournalFailed, RegistryFailed, BlocksFailed, OSError) as error:
+            raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
+        return Forgotten(deleted, purge)
+
+    async def _discard_pending(self, selection: Selection, scopes: Mapping[str, Scope], newest: int) -> int:
+        """Discard journal entries that wait for a retry or are dead letters. Returns the number of their memories."""
+        pending = [
+            entry
+            for entry in await self._journal.unstored(newest)
+            if entry.record.status != "deleted"
+            and entry.record.scope in scopes
+            and selection.takes(scopes[entry.record.scope], entry.record)
+        ]
+        await self._journal.discard(pending)
+        return len({entry.record.id for entry in pending})
+
+    async def _purge(self, selection: Selection) -> None:
+        newest, _ = await self._journal.position()
+        await self._wait_settled()
+        selected = await scopes_of(selection, self._registry)
+        scopes = {scope.value for scope in selected}
+        if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
+            raise MemoryUnavailable("not every deletion is stored yet; try again")
+        for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
+            await self._store.purge(bucket)
+        await self._journal.purge(scopes)
+        await self._blocks.purge(scopes)
+        self._drop(scopes)
+        if selection.is_whole:
+            await self._forget_names(selection, selected)
+        await asyncio.to_thread(_remove_damaged_files, self._folder)
+
+    async def _forget_names(self, selection: Selection, scopes: Sequence[Scope]) -> None:
+        """Remove the names of purged owners from the registry; scopes that have new messages are added again."""
+        if selection.user is None:
+            await self._registry.forget_all(selection.tenant)
+        else:
+            tenants = {scope.tenant for scope in scopes} if selection.tenant is None else {selection.tenant}
+            for tenant in tenants:
+                await self._registry.forget_owner(tenant, selection.user)
+        for listener in self.on_owner:
+            await listener(selection.tenant, selection.user)
+        await self._wait_settled()
+        remaining: set[str] = set()
+        for bucket in {self._store.bucket_of(scope.value) for scope in scopes}:
+            remaining |= await self._store.scopes_in(bucket)
+        await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])
+
+
+def _remove_damaged_files(folder: Path) -> None:
+    shutil.rmtree(folder / "broken", ignore_errors=True)
+    for path in folder.glob("*.broken-*"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,32 @@
+"""Recovery after a start: records missing from the store are stored again from the journal.
+
+After a power cut, a table restored to an earlier version, or a copy of a data folder taken during writes, the newest
+memories may be missing. The journal keeps the newest texts for that.
+"""
+
+import logging
+
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.sqlite.journal import Entry, Journal
+
+__all__ = ["recover"]
+
+_log = logging.getLogger("gateway.writer")
+
+
+async def recover(journal: Journal, store: MemoryStore) -> int:
+    """Queue entries again that the store has lost. Returns how many. Raises JournalFailed or StoreFailed."""
+    entries = await journal.kept()
+    versions = await store.versions([entry.record for entry in entries])
+    missing = [entry for entry in entries if _is_lost(entry, versions)]
+    if missing:
+        await journal.requeue(missing)
+        _log.warning("lost_records_stored_again", extra={"count": len(missing), "looked_at": len(entries)})
+    return len(missing)
+
+
+def _is_lost(entry: Entry, versions: dict[str, tuple[int, str]]) -> bool:
+    record = entry.record
+    if record.id not in versions:
+        return record.status != "deleted"  # a deleted record is expected to be absent
+    return versions[record.id][0] < record.version

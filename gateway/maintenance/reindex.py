@@ -1,0 +1,141 @@
+"""Online reindexing: rebuilds all memories for another embedder, or for another version of the search terms.
+
+Buckets are rebuilt one by one and completed ones are kept, so an interrupted job continues at the start of its bucket.
+Until a bucket is rebuilt, its memories are found by the vectors of the embedder that it was built with.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from gateway.embedding.embedders import Embedders, EmbedFailed
+from gateway.remember.measure import measure
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.rows import Row
+
+__all__ = ["Progress", "Reindexer"]
+
+_log = logging.getLogger("gateway.reindex")
+_PROBE = "Is anybody there?"
+_BATCH_ROWS = 256  # rows
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Progress of reindexing. `state`: done (nothing to do), needed, running. `rows` of `of` are rebuilt; `reason` is
+    the last failure."""
+
+    state: str
+    rows: int = 0
+    of: int = 0
+    reason: str = ""
+
+
+class Reindexer:
+    """Background job that rebuilds outdated buckets. `on_rebuilt` is called with the scopes of each rebuilt bucket."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        embedders: Embedders,
+        count: Callable[[str], int],
+        on_rebuilt: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._store = store
+        self._embedders = embedders
+        self._count = count
+        self._on_rebuilt = on_rebuilt
+        self._task: asyncio.Task[None] | None = None
+        self._rows = self._of = 0
+        self._reason = ""
+
+    @property
+    def progress(self) -> Progress:
+        if self._task is not None and not self._task.done():
+            return Progress(state="running", rows=self._rows, of=self._of, reason=self._reason)
+        state = "needed" if self._store.outdated() else "done"
+        return Progress(state=state, rows=self._rows, of=self._of, reason=self._reason)
+
+    @property
+    def is_free(self) -> bool:
+        """True if no text needs embedding: only the search terms are of an earlier version."""
+        name = self._embedders.current.name
+        return all(row_format.embedder == name for row_format in self._store.outdated().values())
+
+    def start(self) -> None:
+        """Start the job, unless it is running or there is nothing to do."""
+        if self._store.outdated() and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run(), name="reindex")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait([self._task], timeout=10)
+            self._task = None
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        self._rows = 0
+        while outdated := self._store.outdated():
+            self._of = self._rows
+            with contextlib.suppress(StoreFailed):
+                self._of += sum([await self._store.count(bucket) for bucket in outdated])
+            failures = [reason for bucket in outdated if (reason := await self._rebuild(bucket))]
+            self._reason = failures[0] if failures else ""
+            if failures:
+                _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+        _log.info("reindex_done", extra={"rows": self._rows})
+
+    async def _rebuild(self, bucket: int) -> str:
+        """Rebuild a bucket. Returns the reason of a failure, or an empty string."""
+        previous_rows = self._rows
+        try:
+            await self._embedders.current.embed_documents([_PROBE])
+            self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
+        except (StoreFailed, EmbedFailed) as error:
+            self._rows = previous_rows
+            return str(error)
+        except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+            _log.exception("reindex_fault")
+            self._rows = previous_rows
+            return type(error).__name__
+        return ""
+
+    async def _prepare(self, rows: list[Row]) -> list[Row]:
+        rebuilt: list[Row] = []
+        for begin in range(0, len(rows), _BATCH_ROWS):
+            rebuilt += await self._rebuild_rows(rows[begin : begin + _BATCH_ROWS])
+        return rebuilt
+
+    async def _rebuild_rows(self, rows: list[Row]) -> list[Row]:
+        embedder = self._embedders.current
+        unembedded = [row for row in rows if row.embedder != embedder.name or row.vector is None]
+        vectors = await embedder.embed_documents([row.record.text for row in unembedded])
+        by_id = {row.record.id: vector for row, vector in zip(unembedded, vectors, strict=True)}
+
+        def finish() -> list[Row]:
+            all_measures = [measure(row.record, self._count) for row in rows]
+            return [
+                replace(
+                    row,
+                    vector=by_id.get(row.record.id, row.vector),
+                    embedder=embedder.name,
+                    terms=measures.terms,
+                    tokens=measures.tokens,
+                    form=measures.form,
+                    worth=measures.worth,
+                )
+                for row, measures in zip(rows, all_measures, strict=True)
+            ]
+
+        rebuilt = await asyncio.to_thread(finish)
+        self._rows += len(rows)
+        return rebuilt

@@ -1,0 +1,90 @@
+"""Retention: deletes memories past their maximum age, and the oldest ones of cubes over their limit.
+
+A background sweep runs at intervals, some hundreds of records at a time. Expired memories are deleted as by hand: at
+once in recall. Some time later, texts of all deleted memories also leave the files: their tables are rewritten.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from gateway.config import RetentionConfig
+from gateway.errors import MemoryUnavailable
+from gateway.maintenance.expiry import crowded, older, stale
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.sqlite.journal import JournalFailed
+from gateway.telemetry import Telemetry
+from gateway.turn import Record
+
+__all__ = ["Retention"]
+
+_log = logging.getLogger("gateway.retention")
+_BATCH_MEMORIES = 500
+_DAY = 86_400.0
+
+
+class Retention:
+    """The retention worker. `expire` deletes records; `scrub` removes deleted texts from the journal's files."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        config: RetentionConfig,
+        telemetry: Telemetry,
+        *,
+        expire: Callable[[Sequence[Record]], Awaitable[int]],
+        scrub: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._telemetry = telemetry
+        self._expire = expire
+        self._scrub = scrub
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._work(), name="retention")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                expired = await self.sweep(time.time())
+                await self.purge(time.time())
+                if expired:
+                    _log.info("memories_expired", extra={"count": expired})
+            except (StoreFailed, MemoryUnavailable, JournalFailed) as error:
+                _log.warning("retention_waits", extra={"cause": str(error)})
+            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+                _log.exception("retention_fault")
+            await asyncio.sleep(self._config.every_minutes * 60)
+
+    async def sweep(self, now: float) -> int:
+        """Delete all memories over their limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
+        expired = 0
+        for kind, days in self._config.max_age_days.items():
+            while records := await older(self._store, kind, now - days * _DAY, _BATCH_MEMORIES):
+                expired += await self._expire_counted(records)
+        if self._config.max_per_cube is not None:
+            while records := await crowded(self._store, self._config.max_per_cube, _BATCH_MEMORIES):
+                expired += await self._expire_counted(records)
+        return expired
+
+    async def purge(self, now: float) -> int:
+        """Rewrite the tables with memories deleted or changed long enough ago. Returns how many buckets. Raises
+        StoreFailed or JournalFailed."""
+        buckets = await stale(self._store, now - self._config.purge_after_hours * 3600)
+        for bucket in buckets:
+            await self._store.purge(bucket)
+        await self._scrub()
+        return len(buckets)
+
+    async def _expire_counted(self, records: Sequence[Record]) -> int:
+        count = await self._expire(records)
+        self._telemetry.bound("remembered", "expired").inc(count)
+        return count

@@ -1,0 +1,61 @@
+"""Selects memories for deletion and export: by tenant, user, conversation or id."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.sqlite.registry import Registry
+from gateway.turn import Record, Scope, ScopeKind
+
+__all__ = ["Selection", "chosen", "scopes_of"]
+
+_SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC)  # may contain copies of users' messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Criteria of a selection; None or empty does not restrict it. `tenant` None: all tenants."""
+
+    tenant: str | None = None
+    user: str | None = None
+    session: str | None = None
+    ids: frozenset[str] = frozenset()
+
+    @property
+    def is_everything(self) -> bool:
+        """True for a whole tenant, or all tenants."""
+        return not (self.user or self.session or self.ids)
+
+    @property
+    def is_whole(self) -> bool:
+        """True for all memories of a user, a tenant or everything: no single conversation and no single memories."""
+        return not (self.session or self.ids)
+
+    def takes(self, scope: Scope, record: Record) -> bool:
+        if self.user is not None and self.user not in (scope.owner, record.user_id):
+            return False
+        if self.session is not None and record.session_id != self.session:
+            return False
+        return not self.ids or record.id in self.ids
+
+
+async def scopes_of(selection: Selection, registry: Registry) -> list[Scope]:
+    """The scopes to search: a user's own, and those that may contain copies of the user's messages. Raises
+    RegistryFailed."""
+    scopes = await registry.all_scopes(selection.tenant)
+    if selection.user is None:
+        return scopes
+    return [scope for scope in scopes if scope.owner == selection.user or scope.kind in _SHARED]
+
+
+async def chosen(
+    selection: Selection, store: MemoryStore, registry: Registry
+) -> AsyncIterator[tuple[Scope, list[Record]]]:
+    """The selected memories by scope, each in the order of storage. Raises RegistryFailed or StoreFailed."""
+    for scope in await scopes_of(selection, registry):
+        loaded = await store.load(scope)
+        records = await asyncio.to_thread(loaded.records)
+        selected = [record for record in records if selection.takes(scope, record)]
+        if selected:
+            yield scope, selected

@@ -1,0 +1,260 @@
+"""Export and import of memories between gateways (or into the same one), as one line of JSON each.
+
+A line has all fields of a memory except its scope, which is derived from the names of its cube; vectors and search
+terms are computed again at the import. Importing the same lines twice changes nothing; a memory deleted meanwhile is
+restored.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
+from gateway.formats import json_splice
+from gateway.identity import checked_id, named_scope
+from gateway.maintenance.foreign_exports import foreign_format
+from gateway.maintenance.selection import Selection, chosen
+from gateway.memory.versions import named_by, renamed
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.turn import Record, Scope, ScopeKind, derived_id, message_id
+
+__all__ = ["COLUMNS", "TakenIn", "Transfer"]
+
+_BATCH_RECORDS = 250
+_BYTES_AT_ONCE = 2**20
+_DEEPEST = 64  # levels of nesting in a line
+_NAMES = ("tenant", "owner", "cube_id", "user_id", "session_id", "agent_id", "app_id")
+_KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
+_STATUSES = ("activated", "resolving", "archived")
+_ID = r"^[0-9a-f]{32}$"
+_LONGEST_TEXT = 65_536
+
+COLUMNS = (
+    *("id", "tenant", "cube_kind", "owner", "cube_id", "user_id", "session_id", "kind", "source", "text"),
+    *("event_time", "created_at", "updated_at", "message_id", "part", "agent_id", "app_id", "status", "confidence"),
+    *("tags", "links", "version", "info", "metadata"),
+)
+"""The field names of a line."""
+
+Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    tenant: str = Field("default", min_length=1, max_length=256)
+    cube_kind: ScopeKind = ScopeKind.USER
+    owner: str = Field("", max_length=256)
+    id: str = Field(pattern=_ID)
+    cube_id: str = Field(min_length=1, max_length=256)
+    user_id: str = Field("", max_length=256)
+    session_id: str = Field("", max_length=256)
+    kind: str = Field("turn", pattern="^(" + "|".join(_KINDS) + ")$")
+    source: str = Field("user", pattern="^(user|assistant|document|tool)$")
+    text: str = Field(min_length=1, max_length=_LONGEST_TEXT)
+    event_time: float = Field(ge=-6e10, le=2e11)  # the range of a table's timestamps: years 68 to 8307
+    created_at: float = Field(ge=0, le=2e11)
+    updated_at: float = Field(ge=0, le=2e11)
+    message_id: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+    part: int = Field(0, ge=0, le=1_000_000)
+    agent_id: str = Field("", max_length=256)
+    app_id: str = Field("", max_length=256)
+    status: str = Field("activated", pattern="^(" + "|".join(_STATUSES) + ")$")
+    confidence: float = Field(1.0, ge=0, le=1)
+    tags: tuple[str, ...] = Field((), max_length=1000)
+    links: tuple[str, ...] = Field((), max_length=1000)
+    version: int = Field(1, ge=1, le=1_000_000)
+    info: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """Result of an import: the number of new memories, and of those stored already."""
+
+    imported: int = 0
+    unchanged: int = 0
+
+
+class Transfer:
+    """Exports and imports memories.
+
+    `screen` passes the records to be stored to plugins; `settled` waits until all writes are stored; `on_change` are
+    called with the scopes of an import when its memories can be found.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: MemoryStore,
+        registry: Registry,
+        *,
+        screen: Screen,
+        settled: Callable[[], Awaitable[None]],
+        on_change: Sequence[Callable[[Collection[str]], None]] = (),
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._registry = registry
+        self._screen = screen
+        self._wait_settled = settled
+        self._on_change = on_change
+
+    async def export(self, selection: Selection) -> AsyncIterator[bytes]:
+        """The selected memories as lines, in batches. Raises MemoryUnavailable."""
+        await self._wait_settled()
+        try:
+            async for scope, records in chosen(selection, self._store, self._registry):
+                for begin in range(0, len(records), _BATCH_RECORDS):
+                    yield b"".join(_encode_line(scope, record) for record in records[begin : begin + _BATCH_RECORDS])
+        except (StoreFailed, RegistryFailed) as error:
+            raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
+
+    async def take_in(self, lines: AsyncIterator[bytes], tenant: str | None) -> TakenIn:
+        """Import the memories of the lines into this tenant (None: the tenant of each line). Those imported before an
+        invalid line are kept. Raises BadRequest, MemoryUnavailable or PluginUnavailable."""
+        imported = unchanged = number = size = 0
+        batch: list[tuple[Scope, Record]] = []
+        changed: set[str] = set()
+        try:
+            async for line in lines:
+                number, size = number + 1, size + len(line)
+                if line.strip():
+                    batch.append(_parse_line(line, number, tenant))
+                if len(batch) >= _BATCH_RECORDS or size >= _BYTES_AT_ONCE:
+                    stored = await self._store_batch(batch, tenant, changed)
+                    imported, unchanged = imported + stored, unchanged + len(batch) - stored
+                    batch, size = [], 0
+            stored = await self._store_batch(batch, tenant, changed)
+            await self._wait_settled()
+        finally:
+            for listener in self._on_change if changed else ():
+                listener(changed)
+        return TakenIn(imported + stored, unchanged + len(batch) - stored)
+
+    async def _store_batch(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None, changed: set[str]) -> int:
+        """Store a batch. Returns the number of new memories that plugins let pass. Adds their scopes to `changed`."""
+        if not batch:
+            return 0
+        count = 0
+        try:
+            await self._wait_settled()  # also bounds the backlog
+            new = await self._select_new(batch, tenant)
+            await self._registry.add_scopes({scope.value: scope for scope, _ in new}.values())
+            for scope in {scope.value: scope for scope, _ in new}.values():
+                records = list(
+                    await self._screen(scope, [record for target, record in new if target.value == scope.value])
+                )
+                changed.add(scope.value)
+                await self._journal.append(records, may_exist=True)
+                count += len(records)
+        except (StoreFailed, RegistryFailed, JournalFailed) as error:
+            raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
+        except PluginUnavailable as error:
+            raise MemoryUnavailable(f"{error.message}; try again") from error
+        return count
+
+    async def _select_new(
+        self, batch: Sequence[tuple[Scope, Record]], tenant: str | None
+    ) -> list[tuple[Scope, Record]]:
+        """The records not stored yet, or only in an older version; a deleted one gets a version above its deletion."""
+        stored = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
+        if tenant is not None:  # an id that another tenant uses is replaced by a new one
+            own_scopes = {scope.value for scope in await self._registry.all_scopes(tenant)}
+            missing = {id_ for _, record in batch for id_ in named_by(record)} - stored.keys()
+            referenced = {**stored, **{match.id: match for match in await self._store.find(sorted(missing))}}
+            foreign = {id_ for id_, record in referenced.items() if record.scope not in own_scopes}
+            foreign |= await self._find_copied(batch, referenced)
+            if foreign:
+                batch = [(scope, renamed(record, partial(_map_id, scope, foreign))) for scope, record in batch]
+                stored |= {match.id: match for match in await self._store.find([record.id for _, record in batch])}
+        versions = await self._store.versions([record for _, record in batch])
+        new: list[tuple[Scope, Record]] = []
+        for scope, record in _keep_newest(batch):
+            stored_version, owner_scope = versions.get(record.id, (0, scope.value))
+            if owner_scope != scope.value or stored.get(record.id, record).scope != scope.value:
+                raise BadRequest(f"the id {record.id} is that of a memory in another cube", param="id")
+            if record.id in stored and stored_version >= record.version:
+                continue
+            version = record.version if stored_version < record.version else stored_version + 1
+            new.append((scope, replace(record, version=version)))
+        return new
+
+    async def _find_copied(self, batch: Sequence[tuple[Scope, Record]], referenced: Mapping[str, Record]) -> set[str]:
+        """The ids whose copies were imported before under a derived id, while their originals no longer exist."""
+        copies = {
+            _copy_id(scope, id_): id_
+            for scope, record in batch
+            for id_ in (record.id, *named_by(record))
+            if id_ not in referenced
+        }
+        return {copies[record.id] for record in await self._store.find(sorted(copies))}
+
+
+def _keep_newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Record]]:
+    """Each id once, in its newest version. Raises BadRequest if an id occurs in two cubes."""
+    newest: dict[str, tuple[Scope, Record]] = {}
+    for scope, record in batch:
+        previous = newest.get(record.id)
+        if previous is not None and previous[0].value != scope.value:
+            raise BadRequest(f"the id {record.id} stands in two cubes", param="id")
+        if previous is None or previous[1].version <= record.version:
+            newest[record.id] = (scope, record)
+    return list(newest.values())
+
+
+def _copy_id(scope: Scope, id_: str) -> str:
+    return derived_id(scope.value, id_)
+
+
+def _map_id(scope: Scope, foreign: Collection[str], id_: str) -> str:
+    return _copy_id(scope, id_) if id_ in foreign else id_
+
+
+def _encode_line(scope: Scope, record: Record) -> bytes:
+    fields = {"tenant": scope.tenant, "cube_kind": scope.kind.value, "owner": scope.owner, **asdict(record)}
+    del fields["scope"]
+    return orjson.dumps(fields, default=dict, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _describe_foreign(line: bytes, number: int) -> str:
+    """The detected format of a file whose first line is no memory, as an error message; "" if unknown."""
+    kind = foreign_format(line) if number == 1 else ""
+    return f"the file is {kind}" if kind else ""
+
+
+def _parse_line(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Record]:
+    if line.count(b"[") + line.count(b"{") > _DEEPEST and json_splice.is_deeper(json_splice.structure(line), _DEEPEST):
+        raise BadRequest(f"line {number} is nested deeper than {_DEEPEST} levels", param=f"lines[{number}]")
+    try:
+        parsed = _Line.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(
+            _describe_foreign(line, number) or f"line {number} is not valid JSON", param=f"lines[{number}]"
+        ) from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        message = f"line {number}, `{where}`: {problem['msg']}" if where else f"line {number} is no JSON object"
+        raise BadRequest(
+            _describe_foreign(line, number) or message,
+            param=f"lines[{number}].{where}" if where else f"lines[{number}]",
+        ) from error
+    for name in _NAMES:
+        if getattr(parsed, name):
+            checked_id(getattr(parsed, name), f"lines[{number}].{name}")
+    owner = parsed.owner or (parsed.user_id or parsed.cube_id if parsed.cube_kind is ScopeKind.USER else "")
+    if parsed.cube_kind in (ScopeKind.USER, ScopeKind.CUBE) and not owner:
+        raise BadRequest(f"line {number}: `owner` names nobody", param=f"lines[{number}].owner")
+    scope = named_scope(tenant or parsed.tenant, parsed.cube_kind, parsed.cube_id, owner)
+    fields = parsed.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id"})
+    fields["message_id"] = parsed.message_id or message_id(parsed.text)
+    if tenant not in (None, parsed.tenant):  # a copy in another tenant is another memory
+        return scope, renamed(Record(**fields, scope=scope.value, cube_id=scope.cube_id), partial(_copy_id, scope))
+    return scope, Record(**fields, scope=scope.value, cube_id=scope.cube_id)

@@ -1,0 +1,155 @@
+"""Cascading effects of deleting or editing memories on the records derived from them. Pure.
+
+All records are of one scope. Derived records list their sources. A preference is deleted with its message, an earlier
+text with its memory. A record that a model made carries words of each message that it names, so it is deleted, or
+ends, with any of them. The records that it had superseded are then restored, and its remaining sources are queued for
+extraction again.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.memory.versions import (
+    CONDENSED,
+    CORRECTS,
+    EDIT_OF,
+    EDITED,
+    LEARNT,
+    archived,
+    ended,
+    has_words_of,
+    held_again,
+    held_since,
+    held_until,
+    is_ended_with,
+    replaced_by,
+    replaced_ids,
+    revived,
+    said_again,
+)
+from gateway.turn import Record
+
+__all__ = ["Cascade", "cascade_delete", "cascade_update", "mark_for_extraction", "next_version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The effects of a deletion: new versions of the remaining records, and the records to delete, derived ones before
+    their sources."""
+
+    updated: tuple[Record, ...]
+    deleted: tuple[Record, ...]
+
+
+def cascade_delete(targets: Iterable[Record], records: Sequence[Record], now: float) -> Cascade:
+    """The effects of deleting some memories of a scope. `records`: all of that scope."""
+    deleted = {record.id: record for record in targets}
+    extracted = [record for record in deleted.values() if LEARNT in record.info]
+    derived = {record.id: record for record in extracted if not deleted.keys().isdisjoint(has_words_of(record))}
+    originals = [record for record in deleted.values() if record.id not in derived]
+    newest = set(deleted)
+    while newest:
+        dependents = {record.id: record for record in _find_derived(newest, deleted, records)}
+        derived, deleted, newest = {**derived, **dependents}, {**deleted, **dependents}, set(dependents)
+    restored = {record.id: next_version(record, now) for record in held_again(derived, deleted, records, now)}
+    covered = {id_ for record in restored.values() if record.status == "activated" for id_ in record.links}
+    requeued = _requeue_sources(derived.values(), {*deleted, *restored, *covered}, records, now)
+    # without links, since the user did not delete the derived ones: they may be extracted again
+    unlinked = [replace(record, links=()) for record in derived.values()]
+    return Cascade((*restored.values(), *requeued), (*unlinked, *originals))
+
+
+def cascade_update(
+    before: Record, after: Record, records: Sequence[Record], now: float, edited_at: float | None = None
+) -> list[Record]:
+    """New versions of the records derived from a memory, when that is changed. They are valid as long as the memory is,
+    and the records that they had superseded are valid when it is not. `records`: all of the scope, with the memory as
+    it was. `edited_at`: for an undo, the time of the edit that is undone."""
+    if before.text == after.text and before.status == after.status:
+        return []
+    dependents = _find_derived({before.id}, {before.id: before}, records)
+    derived = [record for record in dependents if record.id != replaced_by(after)]
+    is_valid, was_valid = after.status == "activated", before.status == "activated"
+    is_restored = is_valid and not was_valid and before.text == after.text
+    moment = held_until(before) if is_restored and held_since(before) <= (held_until(before) or 0.0) else edited_at
+    active = {(record.kind, record.text) for record in records if LEARNT in record.info and _is_active(record)}
+    returning = [record for record in derived if is_valid and is_ended_with(record, before.id, moment)]
+    restored = [_restore(record, records, now) for record in returning if (record.kind, record.text) not in active]
+    ending = {record.id: record for record in derived if _is_active(record) and (was_valid or not is_valid)}
+    ends = [ended(record, now, before.id) for record in ending.values()]
+    changed = [*restored, *_archive_superseded(restored, records, now), *ends]
+    handled = {before.id, *(record.id for record in changed)}
+    # derived records that are no longer valid, so they supersede nothing any more
+    invalid = {record.id: record for record in derived if record.id not in handled or record.id in ending}
+    revalidated = held_again(invalid, handled | invalid.keys(), records, now) if ending else []
+    handled |= {record.id for record in revalidated}
+    requeued = _requeue_sources(ending.values(), handled, records, now)
+    return [*(next_version(record, now) for record in (*changed, *revalidated)), *requeued]
+
+
+def mark_for_extraction(record: Record) -> Record:
+    """The memory, marked so that a model extracts facts from this version of it; earlier texts stay unmarked."""
+    return record if EDIT_OF in record.info else replace(record, info={**record.info, EDITED: record.version})
+
+
+def next_version(record: Record, now: float) -> Record:
+    return replace(record, version=record.version + 1, updated_at=now)
+
+
+def _is_active(record: Record) -> bool:
+    return record.status == "activated"
+
+
+def _find_derived(
+    source_ids: Collection[str], handled: Mapping[str, Record], records: Sequence[Record]
+) -> list[Record]:
+    """Records derived from these sources alone; records that a model made, if they are derived from any of them."""
+    remaining = {record.id for record in records}.difference(source_ids)
+    return [
+        record
+        for record in records
+        if record.id not in handled
+        and record.links
+        and not record.info.get(CORRECTS)  # feedback does not depend on its sources
+        and any(id_ in source_ids for id_ in has_words_of(record))
+        and (LEARNT in record.info or remaining.isdisjoint(record.links))
+    ]
+
+
+def _restore(record: Record, records: Sequence[Record], now: float) -> Record:
+    """The record as active again; if another active one has superseded the same records, archived as superseded by
+    that one."""
+    by_id = {candidate.id: candidate for candidate in records}
+    successors = (by_id.get(replaced_by(by_id[id_])) for id_ in replaced_ids(record.info) if id_ in by_id)
+    holder = next(
+        (
+            successor
+            for successor in successors
+            if successor is not None and successor.id != record.id and _is_active(successor)
+        ),
+        None,
+    )
+    return revived(record, now) if holder is None else archived(record, held_until(record) or now, holder.id)
+
+
+def _archive_superseded(restored: Sequence[Record], records: Sequence[Record], now: float) -> list[Record]:
+    """Archive the memories that these supersede and that are still active."""
+    successor_ids = {id_: record.id for record in restored if _is_active(record) for id_ in replaced_ids(record.info)}
+    return [
+        archived(record, now, successor_ids[record.id])
+        for record in records
+        if record.id in successor_ids and _is_active(record)
+    ]
+
+
+def _requeue_sources(
+    invalid: Iterable[Record], excluded: Collection[str], records: Sequence[Record], now: float
+) -> list[Record]:
+    """Queue the source messages of invalidated facts for extraction again: they may still support them."""
+    facts = [record for record in invalid if LEARNT in record.info and CONDENSED not in record.info]
+    ids = {id_ for fact in facts for id_ in (*has_words_of(fact), *said_again(fact))}.difference(excluded)
+    return [
+        mark_for_extraction(next_version(record, now))
+        for record in records
+        if record.id in ids and record.kind in ("turn", "tool") and _is_active(record) and LEARNT not in record.info
+    ]

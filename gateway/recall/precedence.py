@@ -1,0 +1,102 @@
+"""Ordering constraints between the rows of a working set.
+
+A correction ranks before the memories that it corrects. A fact that the user stated and that is valid ranks before the
+messages of the facts that it superseded. A conclusion of a model ranks behind the best of its premises. Records name
+ids; these are resolved to row numbers once, and again after each change.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.memory.versions import CORRECTS, LEARNT, REPLACES, replaced_ids
+from gateway.storage.rows import Loaded
+from gateway.turn import Record
+
+__all__ = ["Ties"]
+
+Pairs = NDArray[np.int32]
+_Ids = tuple[str, ...]
+
+
+class Ties:
+    """The constraints of one working set, by row number. Archived rows count only with the messages of their facts."""
+
+    def __init__(self) -> None:
+        self._corrections: dict[int, _Ids] = {}
+        self._conclusions: dict[int, _Ids] = {}
+        self._successors: set[int] = set()  # rows that superseded others
+        self._learnt: dict[int, _Ids] = {}  # the messages that each was extracted from
+        self._replaced: dict[int, _Ids] = {}
+        self._outranks: Pairs | None = None  # None: not resolved yet
+        self._concluded: Pairs | None = None
+
+    def fill(self, loaded: Loaded, is_active: NDArray[np.bool_]) -> None:
+        """Add all rows of loaded tables; there must be no rows yet."""
+        self.changed()
+        self._learnt = loaded.links(LEARNT)
+        self._replaced = {row: ids for row, info in loaded.infos(REPLACES).items() if (ids := replaced_ids(info))}
+        self._corrections = {row: links for row, links in loaded.links(CORRECTS).items() if is_active[row]}
+        sources = loaded.strings("source")
+        self._conclusions = {
+            row: links for row, links in self._learnt.items() if is_active[row] and sources[row] != "user"
+        }
+        self._successors = {row for row in self._replaced if is_active[row] and row not in self._conclusions}
+
+    def add(self, row: int, record: Record) -> None:
+        self.changed()
+        is_active, links = record.status == "activated", record.links
+        if links and record.info.get(LEARNT):
+            self._learnt[row] = links
+            if is_active and record.source != "user":
+                self._conclusions[row] = links
+        if ids := replaced_ids(record.info):
+            self._replaced[row] = ids
+            if is_active and row not in self._conclusions:
+                self._successors.add(row)
+        if is_active and links and record.info.get(CORRECTS):
+            self._corrections[row] = links
+
+    def remove(self, row: int) -> None:
+        self.changed()
+        for constraints in (self._corrections, self._conclusions, self._learnt, self._replaced):
+            constraints.pop(row, None)
+        self._successors.discard(row)
+
+    def changed(self) -> None:
+        """Resolve ids again on next use, since rows were added or removed."""
+        self._outranks = self._concluded = None
+
+    def is_learnt(self, row: int) -> bool:
+        return row in self._learnt
+
+    def outranks(self, row_of: Mapping[str, int]) -> Pairs:
+        """Shape (m, 2): the first ranks before the second, where both are found."""
+        if self._outranks is None:
+            outdated = {row: self._find_outdated(row, row_of) for row in self._successors}
+            self._outranks = np.concatenate([_pairs(self._corrections, row_of), _pairs(outdated, row_of)])
+        return self._outranks
+
+    def conclusions(self, row_of: Mapping[str, int]) -> Pairs:
+        """Shape (m, 2): the first was concluded from the second, and never ranks before all of its premises."""
+        if self._concluded is None:
+            self._concluded = _pairs(self._conclusions, row_of)
+        return self._concluded
+
+    def _find_outdated(self, row: int, row_of: Mapping[str, int]) -> list[str]:
+        """The messages of all rows that this one superseded, directly or not, without its own messages."""
+        current, outdated, waiting, seen = set(self._learnt.get(row, ())), dict[str, None](), [row], {row}
+        while waiting:
+            for id_ in self._replaced.get(waiting.pop(), ()):
+                before = row_of.get(id_, -1)
+                if before >= 0 and before not in seen:
+                    seen.add(before)
+                    waiting.append(before)
+                    outdated |= dict.fromkeys(link for link in self._learnt.get(before, ()) if link not in current)
+        return list(outdated)
+
+
+def _pairs(linked: Mapping[int, Sequence[str]], row_of: Mapping[str, int]) -> Pairs:
+    pairs = [(row, row_of[id_]) for row, links in linked.items() for id_ in links if id_ in row_of]
+    return np.asarray(pairs, np.int32).reshape(len(pairs), 2)

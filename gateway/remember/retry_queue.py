@@ -1,0 +1,83 @@
+"""In-memory retry queue of turns that the journal did not accept; retried while the process lives.
+
+Their clients already have their answers, and durability was acknowledged only as far as `x-memory-status` says. So
+turns that exceed the queue's size are dropped, and counted.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from gateway.errors import PluginUnavailable
+from gateway.storage.sqlite.journal import JournalFailed
+from gateway.telemetry import Telemetry
+from gateway.turn import Record, Turn
+
+__all__ = ["Late"]
+
+_log = logging.getLogger("gateway.remember")
+_MAX_CHARACTERS = 16 * 2**20  # characters
+_PAUSE = 1.0
+
+
+class Late:
+    """The retry queue. `commit` is the call that failed and is retried."""
+
+    def __init__(self, commit: Callable[[Turn, Sequence[Record]], Awaitable[Any]], telemetry: Telemetry) -> None:
+        self._commit = commit
+        self._telemetry = telemetry
+        self._waiting: deque[tuple[Turn, Sequence[Record], int]] = deque()
+        self._size = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, turn: Turn, records: Sequence[Record]) -> None:
+        """Queue these for a retry; the oldest ones are dropped if there are too many."""
+        size = sum(len(record.text) for record in records) + 1_000
+        self._telemetry.bound("remembered", "late").inc(len(records))
+        self._waiting.append((turn, records, size))
+        self._size += size
+        while self._size > _MAX_CHARACTERS:
+            _, dropped, size = self._waiting.popleft()
+            self._size -= size
+            self._telemetry.bound("remembered", "failed").inc(len(dropped))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="late-turns")
+
+    async def stop(self) -> None:
+        """Retry once more, and drop the rest."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=5)
+        while self._waiting and await self._retry_oldest():
+            pass
+        if self._waiting:
+            dropped_count = sum(len(records) for _, records, _ in self._waiting)
+            self._telemetry.bound("remembered", "failed").inc(dropped_count)
+            _log.error("turns_not_remembered", extra={"count": len(self._waiting)})
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(_PAUSE)
+            while self._waiting and await self._retry_oldest():
+                pass
+
+    async def _retry_oldest(self) -> bool:
+        """Retry the oldest turn. True if it was stored or dropped."""
+        turn, records, size = self._waiting[0]
+        try:
+            await self._commit(turn, records)
+        except (JournalFailed, TimeoutError):
+            return False
+        except PluginUnavailable as error:
+            self._telemetry.bound("remembered", "failed").inc(len(records))
+            _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error)})
+        if self._waiting and self._waiting[0][0] is turn:
+            self._waiting.popleft()
+            self._size -= size
+        return True

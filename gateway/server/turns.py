@@ -1,0 +1,106 @@
+"""Builds the turn of a request: principal, user, conversation and memory mode."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.errors import BadRequest
+from gateway.formats.base import Dialect
+from gateway.identity import derived_session, named_session, scope_of
+from gateway.server.guard import principal_of, request_id_of, set_request_id
+from gateway.server.headers import header_number, header_share
+from gateway.server.sessions import Sessions
+from gateway.server.users import Users
+from gateway.text.clients import AGENT_HEADERS
+from gateway.turn import Ask, Identity, MemoryMode, MemoryStatus, Principal, Recalled, Right, Turn
+
+__all__ = ["Turns"]
+
+_MAX_BUDGET = 1_000_000
+
+
+class Turns:
+    """Builds the turns of requests, and derives ids for conversations without one."""
+
+    def __init__(self, config: Config, users: Users) -> None:
+        self.users = users
+        self._config = config
+        self._sessions = Sessions()
+
+    def read(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask, *, dialect: Dialect) -> Turn:
+        """Build the turn of a request. Raises BadRequest."""
+        principal, headers, now = principal_of(request), request.headers, time.time()
+        mode = _memory_mode(principal, headers, self._config)
+        # a front end declares a task of its own, or an agent calls another one
+        if headers.get("x-memory-task", "").strip() or any(name in headers for name in AGENT_HEADERS):
+            ask = replace(ask, is_task=True)
+        user = self.users.user_of(principal, headers, ask)
+        identity = None if user is None else self._build_identity(principal, user, headers, ask, now)
+        is_ambiguous = user is None and mode is not MemoryMode.OFF and self.users.is_ambiguous(principal)
+        return Turn(
+            id=_turn_id(request, principal, user or "", raw),
+            started=time.perf_counter(),
+            received_at=now,
+            principal=principal,
+            path=request.rel_url.raw_path.removeprefix("/v1"),
+            query_string=request.rel_url.raw_query_string,
+            headers=headers,
+            raw=raw,
+            body=body,
+            ask=ask,
+            dialect=dialect,
+            mode=mode,
+            token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
+            selectivity=header_share(headers, "x-memory-selectivity"),
+            identity=identity if mode is not MemoryMode.OFF else None,
+            user=user or "",
+            recalled=Recalled(MemoryStatus.AMBIGUOUS, reason="users") if is_ambiguous else Recalled(MemoryStatus.OFF),
+        )
+
+    def note_answer(self, turn: Turn, text: str | None) -> None:
+        """Record the first answer, which distinguishes conversations with the same opening."""
+        ask, identity = turn.ask, turn.identity
+        if text and identity is not None and not identity.is_session_named and not ask.first_answer:
+            self._sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
+
+    def _build_identity(
+        self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float
+    ) -> Identity:
+        user_scope = scope_of(principal.tenant, user)
+        explicit_session = named_session(headers, ask, self.users.known)
+        if explicit_session is not None:
+            session = explicit_session
+        elif ask.is_task:  # tasks open no conversation
+            session = derived_session(ask.opening, ask.first_answer)
+        else:
+            session = self._sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
+        return Identity(
+            user, session, reads=(user_scope,), writes=(user_scope,), is_session_named=explicit_session is not None
+        )
+
+
+def _memory_mode(principal: Principal, headers: Mapping[str, str], config: Config) -> MemoryMode:
+    requested = headers.get("x-memory-mode", MemoryMode.ON).strip().lower()
+    try:
+        mode = MemoryMode(requested)
+    except ValueError as error:
+        raise BadRequest("x-memory-mode must be on, read, write or off", param="x-memory-mode") from error
+    if not config.memory.enabled or Right.MEMORY not in principal.rights:
+        return MemoryMode.OFF
+    return mode
+
+
+def _turn_id(request: web.Request, principal: Principal, user: str, raw: bytes) -> str:
+    """Return the request's id, or one derived from an `Idempotency-Key`, so that a retry creates the same records."""
+    key = request.headers.get("idempotency-key")
+    if not key:
+        return request_id_of(request)
+    parts = "\0".join((principal.tenant, user, key, "")).encode("utf-8", "surrogateescape")
+    turn_id = hashlib.sha256(parts + raw).hexdigest()[:32]
+    set_request_id(request, turn_id)  # the client gets the id under which the turn can be explained
+    return turn_id

@@ -1,0 +1,116 @@
+"""The user of requests that name none: the default user, as long as only one person uses a key.
+
+A front end with many users that sends no user ids would mix their memories. So the identities that front ends send with
+a key are counted, as digests, and the second one disables the default user for this key permanently: chats continue
+without memory. The counts are stored in the data folder.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
+from gateway.storage.folder import write_whole
+from gateway.turn import Ask, Principal
+
+__all__ = ["Users"]
+
+_log = logging.getLogger("gateway.users")
+_MAX_IDENTITIES = 2  # identities of one key that disable its default user
+
+
+class Users:
+    """Determines users, and counts the identities seen per key in the file `path`."""
+
+    def __init__(self, default: str | None, known: FrontEndHeaders, path: Path) -> None:
+        self.known = known
+        self._default = default
+        self._path = path
+        self._identities: dict[str, list[str]] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._is_unreadable = False
+
+    async def load(self) -> None:
+        """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
+        the owner of the memory is unknown."""
+        if self._default is None:
+            return
+        try:
+            stored = orjson.loads(await asyncio.to_thread(self._path.read_bytes))
+            self._identities = {
+                str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()
+            }
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            self._is_unreadable = True
+            _log.error(
+                "identities_not_read",
+                extra={
+                    "cause": type(error).__name__,
+                    "file": str(self._path),
+                    "help": "requests that name no user have no memory until it is mended, or the gateway is stopped "
+                    "and it is deleted",
+                },
+            )
+
+    async def stop(self) -> None:
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=5)
+
+    def user_of(self, principal: Principal, headers: Mapping[str, str], ask: Ask) -> str | None:
+        """Return the user of a request; None if it names none and there is no default user, or it is disabled.
+
+        Raises BadRequest.
+        """
+        user = named_user(principal, headers, ask, self.known)
+        if self._default is None or principal.user is not None:
+            return user
+        identity = foreign_user(headers, ask, self.known) or unknown_identity(headers)
+        if identity is not None:
+            self._note_identity(principal, identity)
+        if user is not None or self.is_ambiguous(principal):
+            return user
+        return self._default
+
+    def is_ambiguous(self, principal: Principal) -> bool:
+        """True if several people use a key, so that the default user is disabled for it."""
+        if self._default is None:
+            return False
+        return self._is_unreadable or len(self._identities.get(_key(principal), ())) >= _MAX_IDENTITIES
+
+    def _note_identity(self, principal: Principal, identity: str) -> None:
+        if self._is_unreadable:  # left unchanged, to be repaired
+            return
+        digests = self._identities.setdefault(_key(principal), [])
+        digest = hashlib.sha256(f"{principal.tenant}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        if len(digests) >= _MAX_IDENTITIES or digest in digests:
+            return
+        digests.append(digest)
+        if len(digests) == _MAX_IDENTITIES:
+            _log.warning(
+                "default_user_ended",
+                extra={
+                    "tenant": principal.tenant,
+                    "key": principal.name,
+                    "help": "several users come with this key: requests that name none have no memory from now on; see "
+                    "`Front ends with several users` in the README",
+                },
+            )
+        self._writing = asyncio.create_task(self._write(self._writing), name="identities")
+
+    async def _write(self, previous: "asyncio.Task[None] | None") -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        try:
+            await asyncio.to_thread(write_whole, self._path, orjson.dumps(self._identities))
+        except OSError as error:
+            _log.error("identities_not_written", extra={"cause": str(error)})
+
+
+def _key(principal: Principal) -> str:
+    return f"{principal.tenant}\0{principal.name}"

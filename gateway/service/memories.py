@@ -1,0 +1,345 @@
+"""The library: looks up memories by id, conversation or filter (no search), and updates and deletes them.
+
+Reads wait until all earlier writes can be found. A look-up by id covers all scopes; callers get only memories that
+their key may touch, and a foreign id is answered as an unknown one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.errors import MemoryUnavailable, NotFound
+from gateway.identity import may_touch
+from gateway.memory.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
+from gateway.memory.filters import file_ids, plain_id
+from gateway.memory.versions import (
+    EDIT_OF,
+    EDITED,
+    HELD,
+    HELD_SINCE,
+    chain,
+    edited,
+    held_since,
+    held_until,
+    put_away,
+    revived,
+    undone,
+)
+from gateway.recall.startup import Startup
+from gateway.storage.lance.lookup import ids_beginning
+from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.sqlite.journal import JournalFailed
+from gateway.storage.sqlite.registry import Registry
+from gateway.turn import Principal, Record, Scope
+
+if TYPE_CHECKING:
+    from gateway.recall.working_set import WorkingSet
+    from gateway.recall.working_sets import WorkingSets
+
+__all__ = ["Library", "Outdated"]
+
+_PATIENCE = 5.0  # seconds that a look-up waits for earlier writes
+_MAX_BEGINNING = 200  # ids that a prefix is compared with
+_MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
+
+Filter = Callable[[Record], bool]
+Change = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class Outdated(Exception):
+    """Raised when a record that a change rests on has a newer version; nothing was changed."""
+
+
+class Library:
+    """Reads and changes of stored memories.
+
+    `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
+    MemoryUnavailable. `change` commits new versions of records; `drained` waits until they can be found; `on_change`
+    are called with the scopes then.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        registry: Registry,
+        change: Change,
+        drained: Callable[[float], Awaitable[bool]],
+        on_change: Sequence[Callable[[Collection[str]], None]],
+        *,
+        startup: Startup,
+    ) -> None:
+        self._startup = startup
+        self._store = store
+        self._registry = registry
+        self._change = change
+        self._drained = drained
+        self._on_change = on_change
+        self._sets: WorkingSets | None = None
+        self._change_lock = asyncio.Lock()  # serialises updates and deletions of one memory
+
+    def ready(self, sets: "WorkingSets") -> None:
+        self._sets = sets
+
+    async def records(self, scope: Scope, allows: Filter | None = None) -> list[Record]:
+        """All memories of a scope that a filter allows, archived ones included, oldest first."""
+        return await self._read(scope, lambda working_set: working_set.records(allows))
+
+    async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
+        """Those of a scope's memories that have these ids, in their order. Raises MemoryUnavailable."""
+        records = await self._by_ids(await self._current(), memory_ids)
+        return [record for record in records.values() if record.scope == scope.value]
+
+    async def _by_ids(self, sets: "WorkingSets", memory_ids: Iterable[str]) -> dict[str, Record]:
+        """Memories of these ids, in their order and from all scopes, without deleted ones. Raises MemoryUnavailable."""
+        ids = list(dict.fromkeys(memory_ids))
+        by_id = await sets.find(ids)
+        by_id |= {record.id: record for record in await self._load_records([id_ for id_ in ids if id_ not in by_id])}
+        records = [by_id[id_] for id_ in ids if id_ in by_id]
+        return {record.id: record for record in records if record.status != "deleted" and not sets.is_struck(record)}
+
+    async def _load_records(self, memory_ids: Sequence[str]) -> list[Record]:
+        try:
+            return await self._store.find(memory_ids)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+
+    async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
+        """By the id of each deleted one of these records: the version of the deletion, and True if it was deleted
+        directly, False if along with a message. Raises MemoryUnavailable."""
+        try:
+            deletions = await self._store.deleted(records)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
+
+    async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
+        """The newest `limit` records of a conversation, oldest first."""
+        return await self._read(scope, lambda working_set: working_set.latest(session_id, limit))
+
+    async def _read(self, scope: Scope, look: "Callable[[WorkingSet], list[Record]]") -> list[Record]:
+        sets = await self._current()
+        try:
+            working_set = await sets.whole(scope)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return await sets.run(lambda: look(working_set))
+
+    async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
+        """Memories by id that the holder of the key may touch, in the order of the ids."""
+        sets = await self._current()
+        records = (await self._by_ids(sets, map(plain_id, memory_ids))).values()
+        scopes = [await self._registry.scope(record.scope) for record in records]
+        return [
+            record
+            for record, scope in zip(records, scopes, strict=True)
+            if scope is not None and may_touch(principal, scope)
+        ]
+
+    async def beginning(self, principal: Principal, prefix: str) -> list[Record]:
+        """Some memories whose ids have a prefix, of those that the key may touch. Raises MemoryUnavailable."""
+        await self._current()
+        try:
+            ids = await ids_beginning(self._store, prefix, _MAX_BEGINNING)
+        except StoreFailed as error:
+            raise MemoryUnavailable("the memory cannot be read now; try again") from error
+        return await self.find(principal, ids)
+
+    async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
+        """The current versions of memories, without deleted ones. Raises MemoryUnavailable."""
+        records = await self._by_ids(await self._loaded(), memory_ids)
+        return {id_: record.version for id_, record in records.items()}
+
+    async def delete(self, records: Iterable[Record]) -> int:
+        """Delete memories and the records derived from them. Recall omits them at once. Returns how many."""
+        async with self._change_lock:
+            return await self._delete(await self._current(is_change=True), records)
+
+    async def delete_file(self, scope: Scope, file_id: str) -> int:
+        """Delete the memories of a file."""
+        return await self.delete(await self.records(scope, lambda record: file_id in file_ids(record)))
+
+    async def expire(self, records: Sequence[Record]) -> int:
+        """Delete expired memories, without a cascade. Returns how many."""
+        async with self._change_lock:
+            count = await self._erase(await self._current(is_change=True), records, [])
+        await self._drained(_PATIENCE)  # so that a caller that asks for the next ones does not get these again
+        return count
+
+    async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
+        by_scope: dict[str, list[Record]] = {}
+        for record in records:
+            by_scope.setdefault(record.scope, []).append(record)
+        now, updated, deleted = time.time(), list[Record](), list[Record]()
+        for value, members in by_scope.items():
+            is_of_files = all(record.kind == "document" for record in members)  # no records are derived from those
+            cascade = Cascade((), tuple(members))
+            if not is_of_files:
+                cascade = await asyncio.to_thread(cascade_delete, members, await self._all(value), now)
+            updated += cascade.updated
+            deleted += cascade.deleted
+        return await self._erase(sets, deleted, updated)
+
+    async def _all(self, value: str) -> list[Record]:
+        scope = await self._registry.scope(value)
+        return [] if scope is None else await self.records(scope)
+
+    async def _erase(self, sets: "WorkingSets", members: Sequence[Record], updated: Sequence[Record]) -> int:
+        """Commit the updates, then delete the members in this order, so that an interrupted deletion can be repeated.
+        Returns how many were deleted."""
+        now = time.time()
+        changes = [*updated, *(_tombstone(record, now) for record in members)]
+        for begin in range(0, len(changes), _MAX_GROUPED_CHANGES):
+            await self._commit(changes[begin : begin + _MAX_GROUPED_CHANGES])
+        await sets.strike(members)
+        self._notify(changes)
+        return len(members)
+
+    async def update(
+        self,
+        record: Record,
+        *,
+        text: str | None = None,
+        status: str | None = None,
+        title: str | None = None,
+        by: str = "",
+    ) -> Record:
+        """Write a new version of a memory; it can be found when this returns. Its earlier text is archived, and so are
+        the records derived from that. `by`: the id of the record that supersedes an archived one. Raises NotFound if
+        the memory was deleted meanwhile."""
+        async with self._change_lock:
+            sets = await self._current(is_change=True)
+            record = await self._reload(sets, record)
+            now = time.time()
+            changed = replace(
+                record,
+                text=record.text if text is None else text,
+                status=record.status if status is None else status,
+                info=record.info if title is None else {**record.info, "title": title},
+            )
+            if status == "archived":
+                changed = put_away(replace(changed, status=record.status), now, by)
+            elif changed.status == "activated" and record.status != "activated":
+                changed = revived(replace(changed, status=record.status), now)
+            changed = replace(changed, version=record.version + 1, updated_at=now)
+            before = [edited(record, now)] if changed.text != record.text else []
+            if held_since(record) > (held_until(record) or 0.0) > 0 and changed.status == "activated":
+                changed = mark_for_extraction(changed)  # its text was changed while it was archived
+            if before:
+                info = {name: value for name, value in changed.info.items() if name != HELD}
+                changed = replace(changed, info={**info, HELD_SINCE: now, EDITED: changed.version})
+            derived = await asyncio.to_thread(cascade_update, record, changed, await self._all(record.scope), now)
+            await self._commit_all([changed, *before, *derived])
+            return changed
+
+    async def history(self, record: Record) -> list[Record]:
+        """A memory with all that it superseded and that superseded it, oldest first."""
+        return await asyncio.to_thread(chain, record.id, await self._all(record.scope))
+
+    async def undo(self, record: Record) -> list[Record]:
+        """Undo the last change of a memory. Returns the changed records; none if there was nothing to undo."""
+        async with self._change_lock:
+            sets = await self._current(is_change=True)
+            now, records = time.time(), await self._all(record.scope)
+            line = {member.id: member for member in await asyncio.to_thread(chain, record.id, records)}
+            undo = undone(line[record.id], list(line.values()), now) if record.id in line else []
+            changed = [next_version(member, now) for member in undo if not sets.is_struck(member)]
+            changed = [mark_for_extraction(new) if new.text != line[new.id].text else new for new in changed]
+            edits = {
+                new.info[EDIT_OF]: held_until(line[new.id]) for new in changed if isinstance(new.info.get(EDIT_OF), str)
+            }
+            derived: dict[str, Record] = {}
+            for new in changed:
+                updates = await asyncio.to_thread(cascade_update, line[new.id], new, records, now, edits.get(new.id))
+                derived |= {update.id: update for update in updates if update.id not in line}
+            await self._commit_all([*changed, *derived.values()])
+            return changed
+
+    async def revise(
+        self, records: Sequence[Record], added: Sequence[Record] = (), seen: Mapping[str, int] | None = None
+    ) -> list[Record]:
+        """Write new versions of memories, and new ones with them; memories that were changed or deleted meanwhile are
+        left out. With `seen` (ids and versions of the records that the change rests on) all is done or nothing: raises
+        Outdated if any of these has changed. They can be found when this returns. Raises MemoryUnavailable."""
+        async with self._change_lock:
+            sets = await self._current(is_change=True)
+            versions = await self.versions([*(record.id for record in records), *(seen or ())])
+            now = time.time()
+            changed = [
+                next_version(record, now)
+                for record in records
+                if versions.get(record.id) == record.version and not sets.is_struck(record)
+            ]
+            is_same = all(versions.get(id_) == version for id_, version in (seen or {}).items())
+            if seen is not None and (not is_same or len(changed) < len(records)):
+                raise Outdated
+            await self._commit_all([*added, *changed])
+            return changed
+
+    @asynccontextmanager
+    async def unchanged(self, seen: Sequence[Record]) -> AsyncIterator[None]:
+        """Blocks changes while the body writes records that rest on these; raises Outdated if any of them has changed
+        already. Raises MemoryUnavailable."""
+        async with self._change_lock:
+            await self._current(is_change=True)
+            versions = await self.versions([record.id for record in seen])
+            if any(versions.get(record.id) != record.version for record in seen):
+                raise Outdated
+            yield
+
+    async def _reload(self, sets: "WorkingSets", record: Record) -> Record:
+        """The current version of a record. Raises NotFound if it was deleted."""
+        current = (await self._by_ids(sets, [record.id])).get(record.id)
+        if current is None:
+            raise NotFound("there is no memory of this id")
+        return current
+
+    async def _commit_all(self, records: Sequence[Record]) -> None:
+        for begin in range(0, len(records), _MAX_GROUPED_CHANGES):
+            await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
+        await self._drained(_PATIENCE)
+        self._notify(records)
+
+    def _notify(self, records: Iterable[Record]) -> None:
+        scopes = {record.scope for record in records}
+        for listener in self._on_change:
+            listener(scopes)
+
+    async def _commit(self, records: Sequence[Record]) -> None:
+        try:
+            await self._change(records)
+        except JournalFailed as error:
+            raise MemoryUnavailable("the change could not be written; nothing was changed; try again") from error
+        except TimeoutError as error:
+            raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
+
+    async def _loaded(self) -> "WorkingSets":
+        """The working sets, once the store is loaded. Raises MemoryUnavailable."""
+        await self._startup.wait()
+        if self._sets is None:
+            raise self._startup.error()
+        return self._sets
+
+    async def _current(self, *, is_change: bool = False) -> "WorkingSets":
+        """The working sets with all earlier writes. For a change, raises MemoryUnavailable if some are missing."""
+        sets = await self._loaded()
+        if not await self._drained(_PATIENCE) and is_change:
+            raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
+        return sets
+
+
+def _tombstone(record: Record, now: float) -> Record:
+    """The tombstone of a deleted memory: its ids without contents."""
+    return replace(
+        record,
+        status="deleted",
+        text="",
+        message_id="",
+        tags=(),
+        info={},
+        metadata={},
+        updated_at=now,
+        version=record.version + 1,
+    )

@@ -1,0 +1,241 @@
+"""Rows loaded from the store: kept in Arrow, converted to records only on access.
+
+A user's memories are loaded while a request waits; building thousands of records to use fifty would take most of that
+time. The columns that a working set needs of every row are available as arrays and lists.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.text.dates import ABOUT, Period, period_of
+from gateway.text.form import UNKNOWN_FORM
+from gateway.turn import Record, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ENUMERATED", "RECORD_FIELDS", "SHARED", "TIMES", "Loaded", "Row"]
+
+SHARED = ("scope", "cube_id", "user_id", "session_id", "agent_id", "app_id", "kind", "source", "status")
+"""Fields whose values many records share: each value is interned, which halves a record's size in RAM."""
+_IDENTITY_FIELDS = (
+    "id",
+    "scope",
+    "cube_id",
+    "user_id",
+    "session_id",
+    "message_id",
+    "part",
+    "agent_id",
+    "app_id",
+    "kind",
+)
+RECORD_FIELDS = (*_IDENTITY_FIELDS, "source", "status", "text", "confidence", "version")
+TIMES = ("event_time", "created_at", "updated_at")
+ENUMERATED = ("tags", "links")
+OBJECTS = ("info", "metadata")  # stored as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A record with its search data. `vector` is None where no embedder answered; `seq` is its journal number; `form`
+    is the packed form of its text (see `gateway.text.form`), `worth` its value as a memory."""
+
+    record: Record
+    vector: "NDArray[np.float32] | None"
+    embedder: str
+    terms: tuple[str, ...]
+    tokens: int
+    seq: int = 0
+    form: int = UNKNOWN_FORM
+    worth: float = 0.0
+
+
+class Loaded:
+    """The rows of one read, oldest first, each id once (its newest version), numbered from 0."""
+
+    def __init__(self, tables: Sequence[Any], scope: Scope | None = None) -> None:
+        filled = [table for table in tables if len(table)]
+        self._table: Any = _select_newest(_concatenate(filled), scope) if filled else ()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._table.nbytes)
+
+    def shed(self) -> None:
+        """Drop the columns that records do not need: vectors and terms."""
+        self._table = self._table.drop_columns(["vector", "fts"])
+
+    def by_scope(self) -> Any:
+        """All rows as Arrow, scope by scope, each in the order of creation."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        order = pc.sort_indices(self._table.column("scope"))  # stable
+        return self._table.take(order)
+
+    def strings(self, column: str) -> list[str]:
+        return list(self._table.column(column).to_numpy())
+
+    def numbers(self, column: str) -> "NDArray[Any]":
+        return self._table.column(column).to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def seconds(self, column: str) -> "NDArray[np.float64]":
+        """A column of moments, in seconds since 1970."""
+        return self.numbers(column).astype("datetime64[us]").astype("int64") / 1e6
+
+    def has_info(self, name: str) -> "NDArray[np.bool_]":
+        """Mask of the rows whose `info` has this name at its top level."""
+        import numpy as np  # noqa: PLC0415
+
+        is_named = np.zeros(len(self), np.bool_)
+        is_named[list(self.infos(name))] = True
+        return is_named
+
+    def infos(self, name: str) -> dict[int, dict[str, Any]]:
+        """The `info` of the rows whose `info` has this name at its top level."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        may_have = pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(may_have)
+        infos = map(orjson.loads, self._table.column("info").take(rows).to_pylist())
+        return {row: info for row, info in zip(rows.tolist(), infos, strict=True) if name in info}
+
+    def about(self) -> "dict[int, Period]":
+        """The periods that rows refer to, other than their own time, by row."""
+        periods = {row: period_of(info) for row, info in self.infos(ABOUT).items()}
+        return {row: period for row, period in periods.items() if period is not None}
+
+    def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
+        """All vectors, shape (rows, dimensions); zeros where the vector is missing or of another embedder."""
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+        import pyarrow as pa  # noqa: PLC0415
+
+        column = self._table.column("vector").combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        is_there = column.is_valid().to_numpy(zero_copy_only=False)
+        is_usable = (self._table.column("embedder").to_numpy() == embedder) & is_there
+        vectors = np.zeros((len(self), dimensions), np.float32)
+        if not is_usable.any():
+            return vectors
+        flat = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        if flat.shape[1] == dimensions:
+            vectors[is_usable] = flat[is_usable[is_there]]
+        return vectors
+
+    def terms(self) -> "tuple[list[str], NDArray[np.int32], NDArray[np.int32]]":
+        """Search terms of all rows: distinct terms; indexes into these, row after row; the number of terms per row."""
+        import numpy as np  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        column = self._table.column("fts").combine_chunks()
+        words = pc.split_pattern(column, " ")
+        lengths = pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(np.int32)
+        encoded = words.flatten().dictionary_encode()
+        is_empty = column.to_numpy(zero_copy_only=False) == ""  # an empty text splits into one empty word
+        vocabulary = encoded.dictionary.to_pylist()
+        numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        if is_empty.any():
+            numbers = numbers[~np.repeat(is_empty, lengths)]
+            lengths = np.where(is_empty, 0, lengths).astype(np.int32)
+        return vocabulary, numbers, lengths
+
+    def links(self, name: str) -> dict[int, tuple[str, ...]]:
+        """The linked ids of rows whose `info` has a true value of this name, by row."""
+        rows = [row for row, info in self.infos(name).items() if info[name]]
+        linked = self._table.column("links").take(rows).to_pylist() if rows else []
+        return {row: tuple(ids) for row, ids in zip(rows, linked, strict=True) if ids}
+
+    def records(self, rows: Sequence[int] | None = None) -> list[Record]:
+        """The records of these rows, or of all."""
+        if not len(self) or (rows is not None and not len(rows)):
+            return []
+        table = self._table if rows is None else self._table.take(list(rows))
+        columns: dict[str, Iterable[Any]] = {name: table.column(name).to_pylist() for name in RECORD_FIELDS}
+        columns |= {name: map(sys.intern, columns[name]) for name in SHARED}
+        for name in TIMES:
+            columns[name] = (table.column(name).cast("int64").to_numpy() / 1e6).tolist()
+        columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # stored as float32: restores 0.9
+        for name in ENUMERATED:
+            columns[name] = map(tuple, table.column(name).to_pylist())
+        for name in OBJECTS:
+            columns[name] = [{} if text == "{}" else orjson.loads(text) for text in table.column(name).to_pylist()]
+        names = tuple(columns)
+        return [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+    def rows(self) -> list[Row]:
+        """All rows with their search data, scope by scope."""
+        if not len(self):
+            return []
+        self._table = self.by_scope()
+        vectors = self._table.column("vector").to_pylist()
+        extra = zip(
+            *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq", "form", "worth")),
+            strict=True,
+        )
+        return [
+            Row(
+                record=record,
+                vector=_to_array(vector) if embedder else None,
+                embedder=embedder,
+                terms=tuple(words.split()),
+                tokens=size,
+                seq=seq,
+                form=form,
+                worth=worth,
+            )
+            for record, vector, (embedder, words, size, seq, form, worth) in zip(
+                self.records(), vectors, extra, strict=True
+            )
+        ]
+
+
+def _to_array(vector: Sequence[float] | None) -> "NDArray[np.float32] | None":
+    import numpy as np  # noqa: PLC0415
+
+    return None if vector is None else np.asarray(vector, np.float32)
+
+
+def _concatenate(tables: Sequence[Any]) -> Any:
+    """Concatenate tables; vectors whose length differs from the first table's are set to null."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    first, *others = tables
+    fitting = [first]
+    for table in others:
+        if table.schema.field("vector").type != first.schema.field("vector").type:
+            column = table.schema.get_field_index("vector")
+            nulls = pa.nulls(len(table), first.schema.field("vector").type)
+            table = table.set_column(column, first.schema.field("vector"), nulls)  # noqa: PLW2901 — the same rows
+        fitting.append(table.select(first.schema.names))
+    return pa.concat_tables(fitting) if others else first
+
+
+def _select_newest(arrow: Any, scope: Scope | None) -> Any:
+    """Sort rows oldest first, and keep the newest version of each id. Deleted records are left out; so is a row of
+    another scope, which would be a bug of the store."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    arrow = arrow.combine_chunks()
+    if scope is not None:
+        arrow = arrow.filter(pc.equal(arrow.column("scope"), scope.value))
+    # a changed row has a new sequence number, but keeps its position in its conversation
+    created, seqs = (arrow.column(name).cast("int64").to_numpy() for name in ("created_at", "seq"))
+    versions = arrow.column("version").to_numpy()
+    order = np.lexsort((seqs, versions, created)).tolist()  # all versions of a row share a creation time
+    ids = arrow.column("id").to_pylist()
+    newest = {ids[row]: row for row in order}
+    is_deleted = pc.equal(arrow.column("status"), "deleted").to_numpy()
+    chosen = set(newest.values())
+    rows = [row for row in order if row in chosen and not is_deleted[row]]
+    return arrow.take(np.asarray(rows, np.int64))

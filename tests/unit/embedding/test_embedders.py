@@ -1,0 +1,140 @@
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from gateway.config import EmbedderConfig
+from gateway.embedding.calibration import Scale, Scales
+from gateway.embedding.embedders import Embedders, EmbedFailed, LocalEmbedder, OpenAIEmbedder
+from tests.fakes.upstream import FakeUpstream, says
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+async def test_the_embedded_default_knows_meaning_in_two_languages() -> None:
+    embedder = LocalEmbedder()
+    with pytest.raises(EmbedFailed, match="loading"):
+        await embedder.embed_query("x")
+    await embedder.start()
+    texts = ["My cat is called Miso", "我的猫叫味噌", "The invoice is overdue"]
+    vectors = await embedder.embed_documents(texts)
+    query = await embedder.embed_query("the name of the pet")
+    assert vectors.shape == (3, embedder.dimensions)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors @ query).argmin() == 2
+    assert (await embedder.embed_documents([])).shape == (0, embedder.dimensions)
+    assert await embedder.embed_query("the name of the pet") is query
+    await embedder.stop()
+
+
+def answering(upstream: FakeUpstream, as_base64: bool = True) -> Any:
+    async def script(request: Any) -> Any:
+        inputs = upstream.last.json["input"]
+        data = []
+        for index, text in enumerate(inputs):
+            vector = np.asarray([len(text), 1, 0], "<f4")
+            value = base64.b64encode(vector.tobytes()).decode() if as_base64 else vector.tolist()
+            data.append({"index": index, "embedding": value})
+        return await says(200, {"data": data[::-1]})(request)
+
+    return script
+
+
+@pytest.mark.parametrize("as_base64", [True, False])
+async def test_an_openai_embedder_batches_and_normalises(
+    upstream: FakeUpstream, session: aiohttp.ClientSession, as_base64: bool
+) -> None:
+    upstream.script = answering(upstream, as_base64)
+    config = EmbedderConfig(kind="openai", base_url=upstream.url, api_key="sk-e", dimensions=3, batch_size=2)
+    embedder = OpenAIEmbedder(config, session)
+    vectors = await embedder.embed_documents(["a", "bbb", "cc"])
+    assert [len(request.json["input"]) for request in upstream.received][:2] == [2, 1]
+    assert all(len(request.json["input"]) <= 2 for request in upstream.received)
+    assert upstream.last.headers["authorization"] == "Bearer sk-e"
+    assert np.allclose(vectors[1], np.asarray([3, 1, 0]) / np.sqrt(10))
+    assert embedder.name == "openai:text-embedding-3-small:3"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        says(500, b"no"),
+        says(200, b"garbage"),
+        says(200, {"data": []}),
+        says(200, {"data": [{"index": 0, "embedding": [1, 2]}]}),
+        says(200, {"data": [{"index": 0, "embedding": [0, 0, 0]}]}),
+        says(200, {"data": [{"index": 0, "embedding": ["a", "b", "c"]}]}),
+        says(302, b"", location="http://127.0.0.1:1/"),
+    ],
+)
+async def test_a_bad_answer_is_a_failure_and_three_make_it_rest(
+    upstream: FakeUpstream, session: aiohttp.ClientSession, script: Any
+) -> None:
+    upstream.script = script
+    embedder = OpenAIEmbedder(EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=3), session)
+    for _ in range(5):
+        with pytest.raises(EmbedFailed):
+            await embedder.embed_query("x")
+    assert len(upstream.received) == 3
+
+
+async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
+    upstream: FakeUpstream, session: aiohttp.ClientSession
+) -> None:
+    local = LocalEmbedder()
+    await local.start()
+
+    async def narrow(request: Any) -> Any:
+        """Vectors of the embedded model, on another scale: all lie close together, as those of some models do."""
+        vectors = await local.embed_documents(upstream.last.json["input"])
+        shifted = np.concatenate([vectors * 0.3, np.ones((len(vectors), 1), np.float32)], axis=1)
+        data = [{"index": index, "embedding": vector.tolist()} for index, vector in enumerate(shifted)]
+        return await says(200, {"data": data})(request)
+
+    upstream.script = narrow
+    config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=513)
+    measured: dict[str, Scale] = {}
+    embedder = OpenAIEmbedder(config, session, None, measured.__setitem__)
+    before = embedder.scale
+    await embedder.embed_query("a query learns nothing: it is waited for")
+    assert embedder.scale is before
+    await embedder.embed_documents(["the first document"])
+    assert embedder.scale.unrelated == pytest.approx(0.92, abs=0.02)
+    assert embedder.scale.unrelated < embedder.scale.related
+    assert measured == {embedder.name: embedder.scale}
+    asked = len(upstream.received)
+    await embedder.embed_documents(["another one"])
+    assert len(upstream.received) == asked + 1
+    await local.stop()
+
+
+async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    scales, again = Scales(tmp_path / "scales.json"), Scales(tmp_path / "scales.json")
+    await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
+    await asyncio.to_thread(again.read)
+    config = EmbedderConfig(kind="openai", model="new", dimensions=8)
+    embedders = Embedders(config, session, again)
+    assert embedders.named("openai:new:8") is embedders.current
+    old = embedders.named("openai:old/model:3")
+    assert old is not None
+    assert (old.name, old.dimensions, old.scale) == ("openai:old/model:3", 3, Scale(0.7, 0.9))
+    local = embedders.named(LocalEmbedder.name)
+    assert isinstance(local, LocalEmbedder)
+    assert embedders.named("openai:x:y") is embedders.named("someone's") is None
+    await embedders.stop()
+
+
+def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "scales.json").write_text("[1]")
+    scales = Scales(tmp_path / "scales.json")
+    scales.read()
+    assert scales.get("x") is None

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.storage.lance.catalog import Catalog, Made, TableEntry
+
+MADE = Made("e", 4, 2)
+
+
+def test_what_was_put_is_read_again(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "tables.json")
+    catalog.read([], MADE)
+    assert catalog.tables(3) == ()
+    entries = (TableEntry("memories_003_2", MADE, is_settled=True), TableEntry(catalog.new_name(3), MADE))
+    catalog.put(3, entries)
+    assert catalog.new_name(3) == "memories_003_3"
+    again = Catalog(tmp_path / "tables.json")
+    again.read(["memories_009"], Made("another", 8, 1))
+    assert again.tables(3) == entries
+    assert again.names == {"memories_003_2", "memories_003_1"}
+
+
+def test_without_a_catalog_each_table_is_a_bucket(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "tables.json")
+    catalog.read(["memories_000", "memories_012", "another"], MADE)
+    assert catalog.names == {"memories_000", "memories_012"}
+    assert catalog.tables(12) == (TableEntry("memories_012", MADE),)
+
+
+def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "missing" / "tables.json")
+    catalog.read([], MADE)
+    with pytest.raises(OSError, match="missing"):
+        catalog.put(0, [TableEntry("memories_000_1", MADE)])
+    assert catalog.tables(0) == ()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"buckets": {"0": [{}]}}', b'{"buckets"'])
+def test_a_lost_or_damaged_catalog_is_reported_and_names_no_table(tmp_path: Path, content: bytes | None) -> None:
+    catalog = Catalog(tmp_path / "tables.json")
+    if content is not None:
+        (tmp_path / "tables.json").write_bytes(content)
+    assert not catalog.read(["memories_000_1"], MADE)
+    assert catalog.tables(0) == ()

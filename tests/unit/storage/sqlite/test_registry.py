@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.identity import knowledge_scope, scope_of
+from gateway.storage.sqlite.registry import Document, Registry, RegistryFailed, Task
+
+
+async def opened(folder: Path) -> Registry:
+    registry = Registry(folder / "registry.sqlite")
+    await registry.open()
+    return registry
+
+
+async def test_scopes_are_known_by_tenant_cube_and_owner_after_a_restart(tmp_path: Path) -> None:
+    registry = await opened(tmp_path)
+    mine, shared = scope_of("acme", "ada"), knowledge_scope("acme", "kb-1")
+    assert not registry.knows(mine)
+    await registry.add_scopes([mine, shared, scope_of("rival", "ada")])
+    assert registry.knows(mine)
+    await registry.close()
+    again = await opened(tmp_path)
+    assert await again.scope(mine.value) == mine
+    assert await again.scope("0" * 64) is None
+    assert {scope.value for scope in await again.scopes("acme")} == {mine.value, shared.value}
+    assert await again.scopes_of_owner("acme", "ada") == [mine]
+    assert await again.scopes_of_cube("acme", "kb-1") == [shared]
+    await again.drop_scope(shared)
+    assert await again.scopes_of_cube("acme", "kb-1") == []
+    await again.close()
+
+
+async def test_items_are_kept_by_tenant_and_kind(tmp_path: Path) -> None:
+    registry = await opened(tmp_path)
+    await registry.put_item("acme", "profile", "p", {"a": 1})
+    await registry.put_item("acme", "profile", "p", {"a": 2})
+    item = await registry.item("acme", "profile", "p")
+    assert item is not None
+    assert item.value == {"a": 2}
+    assert await registry.item("rival", "profile", "p") is None
+    assert await registry.items("acme", "settings") == []
+    await registry.drop_item("acme", "profile", "p")
+    assert await registry.items("acme", "profile") == []
+    await registry.close()
+
+
+async def test_files_keep_their_content_until_they_are_read(tmp_path: Path) -> None:
+    registry = await opened(tmp_path)
+    files = [
+        Document(id=f"f{n}", cube_id="kb", name="a.txt", size=3, kind="document", status="running", at=1.0)
+        for n in range(3)
+    ]
+    await registry.put_files("acme", [(file, b"abc") for file in files])
+    assert await registry.unfinished_files() == [("acme", "f0"), ("acme", "f1"), ("acme", "f2")]
+    assert await registry.file_content("acme", "f1") == b"abc"
+    await registry.end_file("acme", "f1", "failed", "broken")
+    assert await registry.file_content("acme", "f1") is None
+    assert [(one.status, one.error) for one in await registry.files("acme", ids=["f1"])] == [("failed", "broken")]
+    assert len(await registry.files("acme", cube_id="kb")) == 3
+    assert await registry.files("rival", cube_id="kb") == []
+    await registry.drop_files("acme", ["f0", "f1", "f2"])
+    assert await registry.unfinished_files() == []
+    await registry.close()
+
+
+async def test_tasks_are_followed_by_user(tmp_path: Path) -> None:
+    registry = await opened(tmp_path)
+    await registry.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="in_progress", seq=4))
+    await registry.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="completed", seq=4))
+    task = await registry.task("acme", "t")
+    assert task is not None
+    assert (task.status, task.seq) == ("completed", 4)
+    assert await registry.task("rival", "t") is None
+    assert len(await registry.tasks("acme")) == len(await registry.tasks("acme", "ada")) == 1
+    assert await registry.tasks("acme", "eve") == []
+    await registry.close()
+
+
+async def test_a_closed_registry_fails_with_its_own_error(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry.sqlite")
+    with pytest.raises(RegistryFailed):
+        await registry.scopes("acme")
+    await registry.close()
