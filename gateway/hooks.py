@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from gateway.config.numbers import check_numbers
 from gateway.errors import GatewayError
+from gateway.formats.base import Answer
 from gateway.formats.sse import Event
-from gateway.turn import Answer, Memory, Record, Turn
+from gateway.memory.recalled import Memory
+from gateway.memory.record import Record
+from gateway.turn import Turn
 
 __all__ = ["DROP", "HOOKS", "Event", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]
 

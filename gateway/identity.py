@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from gateway.config import KeyConfig
 from gateway.config.ids import problem_of_id, usable_id
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.turn import Ask, Identity, Principal, Right, Scope, ScopeKind
+from gateway.formats.base import Ask
+from gateway.turn import Identity, Principal, Right, Scope, ScopeKind
 
 __all__ = [
     "FrontEndHeaders",

@@ -8,11 +8,11 @@ time.
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar
 
 from gateway.hooks import Plugin, PluginConfigModel, Services
-from gateway.turn import Record, Turn
+from gateway.turn import Details, Origin, Record, Turn
 
 Kind = Literal["api_keys", "tokens", "cards", "private_keys"]
 
@@ -95,6 +95,8 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)"),
     ),
 }
+_Group = TypeVar("_Group", Origin, Details)
+_FIELDS_SIZE = 200  # characters of the other texts of a record, roughly
 _SMALL = 4096  # characters that are scanned on the loop; more are scanned in a thread
 # digits surrounded by Latin letters are part of a name or of a hexadecimal id; an expiry date may follow
 _CARD = re.compile(
@@ -124,7 +126,7 @@ class Redact(Plugin):
         ]
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
-        size = sum(len(record.text) + 100 * len(record.info) + 100 * len(record.metadata) for record in records)
+        size = sum(len(record.text) + _FIELDS_SIZE + 100 * len(record.metadata) for record in records)
         clean = self._clean_all
         cleaned = clean(records) if size < _SMALL else await asyncio.to_thread(clean, records)
         return cleaned if any(new is not record for new, record in zip(cleaned, records, strict=True)) else None
@@ -135,17 +137,24 @@ class Redact(Plugin):
     def _clean_record(self, record: Record) -> Record:
         """A copy of the record without secrets; the record itself if it has none."""
         text, tags = self._clean(record.text), tuple(map(self._clean, record.tags))
-        info, metadata = self._clean_value(record.info), self._clean_value(record.metadata)
-        if (text, tags, info, metadata) == (record.text, record.tags, record.info, record.metadata):
-            return record
-        return replace(record, text=text, tags=tags, info=info, metadata=metadata)
+        origin, details = self._clean_fields(record.origin), self._clean_fields(record.details)
+        metadata = self._clean_value(record.metadata)
+        cleaned = replace(record, text=text, tags=tags, origin=origin, details=details, metadata=metadata)
+        return record if cleaned == record else cleaned
+
+    def _clean_fields(self, group: _Group) -> _Group:
+        """A copy of a group of fields with clean texts."""
+        values = {field.name: getattr(group, field.name) for field in fields(group)}
+        return replace(group, **{name: self._clean_value(value) for name, value in values.items()})
 
     def _clean_value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._clean(value)
         if isinstance(value, Mapping):
             return {self._clean(str(key)): self._clean_value(item) for key, item in value.items()}
-        return [self._clean_value(item) for item in value] if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return type(value)(self._clean_value(item) for item in value)
+        return value
 
     def _clean(self, text: str) -> str:
         for kind, pattern in self._patterns:

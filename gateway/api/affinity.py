@@ -19,11 +19,12 @@ from gateway.api.state_references import (
     refers_to_state,
 )
 from gateway.errors import Forbidden, NotFound
+from gateway.formats.base import Ask
 from gateway.server.guard import principal_of
 from gateway.server.users import Users
 from gateway.storage.sqlite.owners import Owner, Owners
 from gateway.text.offload import offload
-from gateway.turn import Ask, Principal, Right
+from gateway.turn import Principal, Right
 from gateway.upstream.client import Upstream
 from gateway.upstream.forward import Forwarder
 

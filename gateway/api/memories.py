@@ -12,14 +12,16 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.identity import checked_id, scope_of
-from gateway.memory.versions import LEARNT, held_at, held_since, held_until, replaced_by, replaced_ids
+from gateway.memory.recalled import Memory, MemoryStatus, Wanted
+from gateway.memory.record import Record
+from gateway.memory.versions import is_valid_at, valid_from, valid_to
 from gateway.prompt.assemble import when
 from gateway.recall.recall import Recall
 from gateway.server.guard import principal_of
 from gateway.server.query_time import moment_in
 from gateway.service.memories import Library
 from gateway.storage.sqlite.registry import Registry
-from gateway.turn import Memory, MemoryStatus, Record, Right, Scope, Wanted
+from gateway.turn import Right, Scope
 
 __all__ = ["HistoryFace"]
 
@@ -55,7 +57,7 @@ class HistoryFace:
         status = "archived" if is_archived else "activated"
 
         def allows(record: Record) -> bool:
-            holds = record.status == status if as_of is None else held_at(record, as_of)
+            holds = record.status == status if as_of is None else is_valid_at(record, as_of)
             return holds and record.kind in kinds
 
         records: list[Record] = []
@@ -164,20 +166,20 @@ def _serialize_match(memory: Memory, status: str) -> dict[str, Any]:
 
 
 def _serialize_record(record: Record) -> dict[str, Any]:
-    until = held_until(record)
+    until = valid_to(record)
     return {
         "id": record.id,
         "kind": record.kind,
         "text": record.text,
         "source": record.source,
-        "is_learnt": LEARNT in record.info,
+        "is_learnt": record.is_extracted,
         "status": record.status,
         "confidence": record.confidence,
         "session_id": record.session_id,
-        "from": _iso(held_since(record)),
+        "from": _iso(valid_from(record)),
         "until": None if until is None else _iso(until),
-        "replaces": list(replaced_ids(record.info)),
-        "replaced_by": replaced_by(record) or None,
+        "replaces": list(record.lineage.supersedes),
+        "replaced_by": record.lineage.superseded_by or None,
         "rests_on": list(record.links),
         "version": record.version,
     }

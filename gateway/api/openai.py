@@ -14,6 +14,7 @@ from gateway.api.models import ModelList
 from gateway.api.upstream_paths import UpstreamPath, parse_path
 from gateway.config import Config
 from gateway.errors import UpstreamFailed
+from gateway.formats.base import Ask
 from gateway.formats.chat import ChatDialect, read_chat
 from gateway.formats.placing import model_of
 from gateway.formats.responses import ResponsesDialect, conversation_of, read_response
@@ -27,7 +28,6 @@ from gateway.server.limits import place_of
 from gateway.server.turns import Turns
 from gateway.server.writer import relay, send
 from gateway.storage.sqlite.owners import Owner
-from gateway.turn import Ask
 from gateway.upstream.client import Upstream
 from gateway.upstream.routes import Route
 from gateway.upstream.tee import decoder_of

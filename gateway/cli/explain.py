@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.calling import readable
-from gateway.turn import SCORE_PARTS
+from gateway.memory.recalled import SCORE_PARTS
 
 __all__ = ["show"]
 

@@ -10,10 +10,13 @@ from gateway.extraction import items, reconcile
 from gateway.extraction.items import Item
 from gateway.extraction.result import Lesson, learnt_again, lesson_of
 from gateway.extraction.window import Window
-from gateway.memory.versions import CONDENSED, EDITED, LEARNT, WRITTEN_DOWN, is_taken_out, replaced_by
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
+from gateway.memory.record import Record
+from gateway.memory.versions import is_archived_by_request
 from gateway.service.memories import Library
 from gateway.telemetry import Telemetry
-from gateway.turn import MemoryStatus, Recalled, Record, Scope, Wanted, group_of
+from gateway.turn import Scope
 
 __all__ = ["NotNow", "Notebook", "Screen", "Search"]
 
@@ -64,10 +67,10 @@ class Notebook:
 
     async def told(self, scope: Scope, messages: Sequence[Record]) -> set[str]:
         """The ids of those messages from which items are stored, without messages edited since."""
-        ids = {record.id for record in messages if EDITED not in record.info}
+        ids = {record.id for record in messages if not record.lineage.edited_in}
 
         def rests_on_them(record: Record) -> bool:
-            is_note = WRITTEN_DOWN in record.info and record.status == "activated"
+            is_note = record.is_background and record.status == "activated"
             return is_note and not ids.isdisjoint(record.links)
 
         notes = await self._library.records(scope, rests_on_them)
@@ -79,8 +82,8 @@ class Notebook:
         group = group_of(item.kind)
 
         def allows(record: Record) -> bool:
-            is_note = LEARNT in record.info or record.kind != "tool"  # plain tool records are calls, not notes
-            is_whole = CONDENSED not in record.info  # a summary says more than one thing
+            is_note = record.is_extracted or record.kind != "tool"  # plain tool records are calls, not notes
+            is_whole = not record.is_summary  # a summary says more than one thing
             return (
                 record.kind == item.kind
                 and record.user_id == user
@@ -112,7 +115,9 @@ class Notebook:
 
         Memories deleted together with a source message may return, with a version above that of their deletion.
         """
-        excluded = {record.id for record in stored.values() if is_taken_out(record) or replaced_by(record)}
+        excluded = {
+            record.id for record in stored.values() if is_archived_by_request(record) or record.lineage.superseded_by
+        }
         deleted = await self._library.deleted(lesson.added)
         excluded |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
         return _raise_versions(_exclude(lesson, excluded), {id_: version for id_, (version, _) in deleted.items()})
@@ -134,10 +139,10 @@ def _raise_versions(lesson: Lesson, versions: Mapping[str, int]) -> Lesson:
 
 
 def _mark_written(record: Record) -> Record:
-    return replace(record, info={**record.info, WRITTEN_DOWN: True})
+    return replace(record, is_background=True)
 
 
 def _exclude(lesson: Lesson, excluded: Collection[str]) -> Lesson:
     """A lesson without these added memories, nor the changes that they cause: they supersede nothing."""
     added = tuple(record for record in lesson.added if record.id not in excluded)
-    return Lesson(added, tuple(record for record in lesson.changed if replaced_by(record) not in excluded))
+    return Lesson(added, tuple(record for record in lesson.changed if record.lineage.superseded_by not in excluded))

@@ -7,16 +7,16 @@ Statements of an assistant only, and conclusions from the user's behaviour, are 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gateway.extraction.support import SHARE, bears, givers, is_supported, wishes
 from gateway.extraction.window import Window
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.record import NO_DETAILS, Details, Record
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
-from gateway.text.dates import ABOUT, offset_in, periods, told_of
+from gateway.text.dates import Period, periods, told_of
 from gateway.text.injection import suspicions
-from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
 
@@ -77,7 +77,8 @@ class Item:
     sources: tuple[Record, ...]
     confidence: float
     also: tuple[str, ...] = ()
-    info: Mapping[str, Any] = field(default_factory=dict)
+    about: Period | None = None
+    details: Details = NO_DETAILS
 
     @property
     def event_time(self) -> float:
@@ -85,8 +86,8 @@ class Item:
         return max(record.event_time for record in self.sources)
 
 
-_Make = Callable[[str, tuple[Record, ...], Mapping[str, Any]], Item]
-"""Builds an item from its voice, its source messages and its `info`."""
+_Build = Callable[[str, tuple[Record, ...], Details], Item]
+"""Builds an item from its voice, its source messages and its details."""
 
 
 def read_items(answer: Mapping[str, Any], window: Window) -> tuple[list[Item], Counter[str]]:
@@ -130,43 +131,46 @@ def _read_item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | st
         return "unsupported"
     user_records = tuple(record for record in sources if record.source == "user")
 
-    def build(source: str, basis: tuple[Record, ...], info: Mapping[str, Any]) -> Item:
+    def build(source: str, basis: tuple[Record, ...], details: Details) -> Item:
         also = tuple(record.id for record in givers(full_text, basis, window.records))
         confidence = _confidence(entry)
-        return Item(kind=kind, text=text, source=source, sources=basis, confidence=confidence, also=also, info=info)
+        return Item(
+            kind=kind, text=text, source=source, sources=basis, confidence=confidence, also=also, details=details
+        )
 
     if kind == "preference":
         return _read_preference(entry, sources, user_records, build)
     if kind == "fact":
         is_said = bool(user_records) and is_supported(text, user_records)
         voice, support = ("user", user_records) if is_said else ("assistant", sources)
-        return build(voice, support, _read_period(text, entry, support))
+        return replace(build(voice, support, NO_DETAILS), about=_read_period(text, entry, support))
     if kind == "tool":
         if not any(record.kind == "tool" for record in sources):
             return "unsupported"
         worked = entry.get("worked") is not False
-        return build("tool", sources, {"used_tool": _text(entry, "tool")[:100], "worked": worked})
+        return build("tool", sources, Details(used_tool=_text(entry, "tool")[:100], worked=worked))
     if len(steps) < 2:
         return "unreadable"
-    procedure = {"title": _text(entry, "name")[:100] or text[:60], "steps": steps}
-    return build("assistant", sources, procedure)
+    title = _text(entry, "name")[:100] or text[:60]
+    return build("assistant", sources, Details(title=title, steps=tuple(steps)))
 
 
 def _read_preference(
-    entry: Mapping[str, Any], sources: tuple[Record, ...], user_records: tuple[Record, ...], build: _Make
+    entry: Mapping[str, Any], sources: tuple[Record, ...], user_records: tuple[Record, ...], build: _Build
 ) -> Item | str:
-    reason = {"reasoning": _text(entry, "reason")[:_MAX_CHARACTERS]}
+    reason = _text(entry, "reason")[:_MAX_CHARACTERS]
     if "implicit" in _text(entry, "kind"):
         if len({record.message_id for record in user_records}) < 2:  # one message is no pattern
             return "unsupported"
-        return build("assistant", sources, {**reason, "preference_type": _IMPLICIT})
+        return build("assistant", sources, Details(reasoning=reason, preference_type=_IMPLICIT))
     if not user_records or not is_supported(_text(entry, "text"), user_records):
         return "unsupported"
     # other people's wishes must not become the user's
     is_users_wish = all(is_whole_and_short(record) and wishes(record.text) for record in user_records)
     is_standing = entry.get("always") is True and is_users_wish
-    standing = {"topic": "style", "standing": True} if is_standing else {}
-    return build("user", user_records, {**reason, **standing, "preference_type": EXPLICIT})
+    details = Details(reasoning=reason, preference_type=EXPLICIT)
+    standing = replace(details, topic="style", is_standing=True) if is_standing else details
+    return build("user", user_records, standing)
 
 
 def _confidence(entry: Mapping[str, Any]) -> float:
@@ -175,12 +179,11 @@ def _confidence(entry: Mapping[str, Any]) -> float:
     return float(value) if is_share and value is not None else _USUAL
 
 
-def _read_period(text: str, entry: Mapping[str, Any], sources: Sequence[Record]) -> dict[str, Any]:
+def _read_period(text: str, entry: Mapping[str, Any], sources: Sequence[Record]) -> Period | None:
     """The period that a fact is about, if it differs from the time of the message."""
     latest = max(sources, key=lambda record: record.event_time)
-    at, offset = latest.event_time, offset_in(latest.info)
-    period = told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
-    return {} if period is None else {ABOUT: list(period)}
+    at, offset = latest.event_time, latest.utc_offset
+    return told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
 
 
 def _find_sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Record, ...]:

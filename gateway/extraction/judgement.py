@@ -12,8 +12,8 @@ from typing import Final
 
 from gateway.extraction.polarity import is_faithful, read_statement
 from gateway.extraction.support import content_words, is_supported
+from gateway.memory.record import Record
 from gateway.text.terms import terms
-from gateway.turn import Record
 
 __all__ = ["Judgement", "check_judgement"]
 

@@ -16,9 +16,9 @@ from gateway.extraction.items import Item
 from gateway.extraction.polarity import is_faithful, read_statement
 from gateway.extraction.support import content_words, givers, is_supported
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.record import Record
 from gateway.text.injection import suspicions
 from gateway.text.terms import terms
-from gateway.turn import Record
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Decision", "decide", "is_same", "shares_content"]
 
@@ -99,7 +99,7 @@ def _says_nothing_new(item: Item, old: Record) -> bool:
 
 def _is_of_same_tool(item: Item, old: Record) -> bool:
     """True unless the two notes are about different tools."""
-    return bool(item.info.get("used_tool") == old.info.get("used_tool"))
+    return bool(item.details.used_tool == old.details.used_tool)
 
 
 def shares_content(item: Item, old: Record) -> bool:

@@ -9,19 +9,9 @@ from dataclasses import dataclass, replace
 
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
-from gateway.memory.versions import (
-    GAVE,
-    HELD_UNTIL,
-    LEARNT,
-    REPLACED_BY,
-    REPLACES,
-    SAID_AGAIN,
-    archived,
-    has_words_of,
-    revived,
-    said_again,
-)
-from gateway.turn import Record, Scope, derived_id, message_id
+from gateway.memory.record import Lineage, Record, derived_id, message_id, with_lineage
+from gateway.memory.versions import archive, contributing_ids, restore
+from gateway.turn import Scope
 
 __all__ = ["Lesson", "learnt_again", "lesson_of"]
 
@@ -55,25 +45,35 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
                 record for record in old if _stated_at(record) > _stated_at(new) and decision.relation == "contradicts"
             ]
             if later:  # an earlier statement extracted late: it was valid until the later one
-                outdated = archived(new, _stated_at(later[0]), later[0].id)
+                outdated = archive(new, _stated_at(later[0]), later[0].id)
                 added.setdefault(new.id, outdated)
                 continue
             active = [record for record in old if record.status == "activated"]
             # a merged text contains words of all old records, also of those superseded meanwhile
             is_merged = decision.relation == "more_precise"
-            if sum(len(has_words_of(record)) for record in (old if is_merged else active)) > _MOST_LINKS:
+            if sum(len(contributing_ids(record)) for record in (old if is_merged else active)) > _MOST_LINKS:
                 continue  # all source messages must be linked, or deleting one would leave its words here
             new = _supersede(new, active, old if is_merged else ()) if active or is_merged else new
             added.setdefault(new.id, new)
-            changed |= {record.id: archived(record, _stated_at(new), new.id) for record in active}
+            changed |= {record.id: archive(record, _stated_at(new), new.id) for record in active}
     return Lesson(tuple(added.values()), tuple(changed.values()))
 
 
 def learnt_again(record: Record, stored: Record) -> Record:
     """A stored memory restored because it was extracted once more, from the same sources."""
-    restored = revived(stored, record.created_at)
-    lineage = {name: record.info[name] for name in (REPLACES, GAVE, REPLACED_BY, HELD_UNTIL) if name in record.info}
-    return replace(restored, status=record.status, links=record.links, info={**restored.info, **lineage})
+    restored = restore(stored, record.created_at)
+    new = record.lineage
+    return with_lineage(
+        replace(
+            restored,
+            status=record.status,
+            links=record.links,
+            validity=replace(restored.validity, until=record.validity.until),
+        ),
+        supersedes=new.supersedes or restored.lineage.supersedes,
+        contributors=new.contributors or restored.lineage.contributors,
+        superseded_by=new.superseded_by,
+    )
 
 
 def _stated_at(record: Record) -> float:
@@ -103,7 +103,10 @@ def _build_record(scope: Scope, session_id: str, item: Item, now: float) -> Reco
         confidence=item.confidence,
         tags=tuple(dict.fromkeys(tag for source in item.sources for tag in source.tags))[:_MOST_TAGS],
         links=sources[:_MOST_LINKS],
-        info={**item.info, LEARNT: True, **({GAVE: [*item.also][:_MOST_LINKS]} if item.also else {})},
+        is_extracted=True,
+        about=item.about,
+        details=item.details,
+        lineage=Lineage(contributors=item.also[:_MOST_LINKS]),
     )
 
 
@@ -111,23 +114,22 @@ def _supersede(new: Record, active: Sequence[Record], merged: Sequence[Record]) 
     """Let a record supersede the `active` ones; a text merged from `merged` also links their sources."""
     links = (*new.links, *(link for record in merged for link in record.links))
     contributors = (
-        [id_ for record in (new, *merged) for id_ in has_words_of(record) if id_ not in links] if merged else []
+        [id_ for record in (new, *merged) for id_ in contributing_ids(record) if id_ not in links] if merged else []
     )
-    gave_info = {GAVE: list(dict.fromkeys(contributors))} if contributors else {}
-    superseded = [record.id for record in active if record.id != new.id]
-    return replace(
-        new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS], info={**new.info, **gave_info, REPLACES: superseded}
+    return with_lineage(
+        replace(new, links=tuple(dict.fromkeys(links))[:_MOST_LINKS]),
+        contributors=tuple(dict.fromkeys(contributors)) or new.lineage.contributors,
+        supersedes=tuple(record.id for record in active if record.id != new.id),
     )
 
 
 def _confirm(old: Record, item: Item) -> Record:
     """A memory confirmed by an item: more confidence, the same text."""
-    confirmations = said_again(old)
+    confirmations = old.lineage.confirmations
     new = [source.id for source in item.sources if source.id not in (*old.links, *confirmations)]
     if not new:
         return old
-    return replace(
-        old,
-        confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER),
-        info={**old.info, SAID_AGAIN: [*confirmations, *new][-_MOST_TIMES:]},
+    return with_lineage(
+        replace(old, confidence=min(_SUREST, old.confidence + (1 - old.confidence) * _SURER)),
+        confirmations=(*confirmations, *new)[-_MOST_TIMES:],
     )

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
+from gateway.memory.record import Record
 from gateway.text.dates import local_time
 from gateway.text.terms import is_cjk, terms
-from gateway.turn import Record
 
 __all__ = ["SHARE", "bears", "content_words", "givers", "is_supported", "wishes"]
 
@@ -102,7 +102,7 @@ def _words(text: str, source_text: str) -> tuple[set[str], set[str]]:
 def _has_all_numbers(text: str, source_text: str, sources: Sequence[Record]) -> bool:
     allowed = set(_NUMBER.findall(source_text))
     for record in sources:  # a date may be derived from "yesterday"
-        at = local_time(record.event_time, record.info)
+        at = local_time(record.event_time, record.utc_offset)
         for days in (-2, -1, 0, 1):
             day = at + timedelta(days=days)
             allowed |= {str(day.year), str(day.month), f"{day.month:02}", str(day.day), f"{day.day:02}"}

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.memory.fence import SUSPICIOUS
+from gateway.memory.record import Record
 from gateway.text.dates import local_time
-from gateway.turn import Record
 
 __all__ = ["Window", "window_of"]
 
@@ -40,7 +39,7 @@ class Window:
                 {
                     "number": number,
                     "who": record.source,
-                    "when": local_time(record.event_time, record.info).strftime("%Y-%m-%d %a"),
+                    "when": local_time(record.event_time, record.utc_offset).strftime("%Y-%m-%d %a"),
                     "said": record.text[: _MAX_MESSAGE_CHARACTERS.get(record.source, _LONGEST_OTHER)],
                     **({"seen": True} if number <= self.known else {}),
                 }
@@ -60,5 +59,5 @@ def window_of(before: Sequence[Record], waiting: Sequence[Record], most: int, co
             break
         new.append(record)
         tokens += cost
-    context = [record for record in before[-_BEFORE:] if SUSPICIOUS not in record.info]
+    context = [record for record in before[-_BEFORE:] if not record.suspicious]
     return Window((*context, *new), len(context), tokens)

@@ -19,15 +19,14 @@ from gateway.extraction.fact_writer import Notebook, NotNow
 from gateway.extraction.window import Window, window_of
 from gateway.identity import scope_of
 from gateway.llm.client import Asked, Asker
-from gateway.memory.fence import SUSPICIOUS
-from gateway.memory.versions import EDITED, LEARNT
+from gateway.memory.record import Record, derived_id
 from gateway.service.memories import Library, Outdated
 from gateway.storage.rows import Row
 from gateway.storage.sqlite.extraction_queue import Agenda, AgendaFailed, Due, Said
 from gateway.storage.sqlite.journal import Entry, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Record, Scope, ScopeKind, derived_id
+from gateway.turn import Scope, ScopeKind
 
 __all__ = ["Learner"]
 
@@ -128,8 +127,8 @@ class Learner:
     def _collect(self, seq: int, record: Record, tokens: int) -> None:
         if self._is_behind:
             return
-        is_new = record.version == 1 or record.info.get(EDITED) == record.version
-        is_message = record.kind in _KINDS and LEARNT not in record.info
+        is_new = record.version in (1, record.lineage.edited_in)
+        is_message = record.kind in _KINDS and not record.is_extracted
         if is_new and is_message and record.status == "activated":
             if len(self._said) >= _NOTED:  # the file cannot be written, or load is too high: the journal has them
                 self._is_behind = True
@@ -307,7 +306,7 @@ class Learner:
         return sorted(messages, key=lambda message: message[1].user_id)
 
     def _is_eligible(self, record: Record) -> bool:
-        is_message = record.status == "activated" and LEARNT not in record.info and SUSPICIOUS not in record.info
+        is_message = record.status == "activated" and not record.is_extracted and not record.suspicious
         return is_message and record.created_at > self._enabled_at - _ROUNDED
 
     async def _extract_window(self, scope: Scope, due: Due, window: Window) -> str:

@@ -1,16 +1,16 @@
 """The interface between a wire format and the pipeline: read and extend request bodies, parse answers, lay out blocks.
 
-The formats themselves are in `wire/`; everything here is pure.
+The formats are the other modules of this folder. Pure.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gateway.turn import Answer, Memory
+from gateway.memory.recalled import Memory
 
-__all__ = ["Dialect", "Layout", "Reader", "ToolCall", "UserTurn"]
+__all__ = ["Answer", "Ask", "Dialect", "Layout", "Outcome", "Reader", "ToolCall", "UserTurn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,78 @@ class ToolCall:
     name: str
     arguments: str
     result: str
+
+
+class Outcome(StrEnum):
+    """The end state of a turn."""
+
+    COMPLETE = "complete"
+    CUT = "cut"
+    CLIENT_GONE = "client_gone"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request body as parsed by a dialect.
+
+    `messages` are the user's messages of this turn: all since the last answer; `query` is the same as one text,
+    `context` the message before them with the beginning of its answer. `opening` is the first user message of the
+    conversation, and `first_answer` the answer to it, empty if there is none yet; together they identify conversations
+    without an id.
+    `is_step` marks a step of a tool loop, with results of tools and no new message; `is_repeated` another request
+    without a new message, such as one that continues an answer; `is_task` a request that a program makes for itself
+    (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the ids
+    in the body. `upstream` is set if only one upstream can answer, since it stores the conversation. `place` is the
+    position for a block that is inserted into a message.
+    """
+
+    model: str
+    stream: bool
+    messages: tuple[str, ...] = ()
+    query: str = ""
+    context: str = ""
+    opening: str = ""
+    first_answer: str = ""
+    is_step: bool = False
+    is_repeated: bool = False
+    is_task: bool = False
+    is_unsaid: bool = False
+    user_hint: str | None = None
+    session_hint: str | None = None
+    max_tokens: int = 0
+    upstream: str = ""
+    place: UserTurn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of a model. `text` is choice 0 without reasoning; None when it only called tools. `id` is the
+    upstream's id. `cached_tokens` (read from a cache) and `written_tokens` (into one) are part of `prompt_tokens`.
+    `body` are the bytes of a plain answer, and of a stream if a plugin asks for them.
+
+    For a stream without reported usage, `size` is the number of characters of all choices, with reasoning and
+    arguments of tools; `events` the number of events, if the stream was not parsed. `is_reply`: made by a plugin, not a
+    model. Before observers get it, tokens that no upstream reported are counted (`estimated_tokens`), and `cost` is set
+    to its price in US dollars, None if unknown.
+    """
+
+    text: str | None
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    has_tool_calls: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    outcome: Outcome = Outcome.COMPLETE
+    cached_tokens: int | None = None
+    id: str | None = None
+    body: bytes | None = None
+    events: int = 0
+    size: int = 0
+    written_tokens: int | None = None
+    is_reply: bool = False
+    estimated_tokens: int = 0
+    cost: float | None = None
 
 
 class Reader(Protocol):
@@ -68,7 +140,7 @@ class Reader(Protocol):
         """Signal the end of the bytes: parse a last line without a closing newline."""
         ...
 
-    def answer(self) -> "Answer": ...
+    def answer(self) -> Answer: ...
 
 
 class Layout(Protocol):
@@ -81,15 +153,15 @@ class Layout(Protocol):
     frame: str
     adds_up: bool
 
-    def line(self, memory: "Memory") -> str:
+    def line(self, memory: Memory) -> str:
         """The text that one memory adds to the block, with its line break, for the budget."""
         ...
 
-    def heading(self, memory: "Memory") -> str:
+    def heading(self, memory: Memory) -> str:
         """The heading over all memories of the same group, such as a day; empty if there is none."""
         ...
 
-    def render(self, memories: "Sequence[Memory]") -> str:
+    def render(self, memories: Sequence[Memory]) -> str:
         """The block as it is sent; `memories` are in order of relevance."""
         ...
 
@@ -140,7 +212,7 @@ class Dialect(Protocol):
         """A parser that only detects whether the answer is complete, at a fraction of the cost."""
         ...
 
-    def read_plain(self, body: bytes) -> "Answer | None":
+    def read_plain(self, body: bytes) -> Answer | None:
         """The answer in a plain JSON body; None if it is not one."""
         ...
 

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Layout, ToolCall, UserTurn
+from gateway.formats.base import Answer, Ask, Layout, ToolCall, UserTurn
 from gateway.formats.conversation import Entry, Role, read_conversation, user_entry
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
@@ -32,7 +32,6 @@ from gateway.formats.readers import ChatReader, EndReader, first_choice, first_s
 from gateway.formats.think import split_think
 from gateway.formats.tool_calls import calls_after, ids_of
 from gateway.text.user_text import read_user_parts, read_user_text
-from gateway.turn import Answer, Ask
 
 __all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
 

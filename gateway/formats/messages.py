@@ -12,7 +12,7 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Layout, ToolCall, UserTurn
+from gateway.formats.base import Answer, Ask, Layout, ToolCall, UserTurn
 from gateway.formats.conversation import Entry, Role, read_conversation, user_entry
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
@@ -33,7 +33,6 @@ from gateway.formats.sse import EventParser
 from gateway.formats.think import split_think
 from gateway.formats.tool_calls import calls_after, ids_of
 from gateway.text.user_text import Author, read_user_parts
-from gateway.turn import Answer, Ask
 
 __all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
 

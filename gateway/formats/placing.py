@@ -14,9 +14,9 @@ from gateway.formats import json_splice
 from gateway.formats.base import UserTurn
 from gateway.formats.conversation import Conversation
 from gateway.formats.think import split_think
+from gateway.memory.record import message_id
 from gateway.text.media import without_media
 from gateway.text.user_text import is_program_request, read_user_parts
-from gateway.turn import message_id
 
 __all__ = [
     "conversation_fields",

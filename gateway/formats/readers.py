@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.formats.base import Answer
 from gateway.formats.json_read import positive
 from gateway.formats.sse import EventParser
 from gateway.formats.think import split_think
-from gateway.turn import Answer
 
 __all__ = [
     "ChatReader",

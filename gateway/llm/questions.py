@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from gateway.llm.client import Asker
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.recalled import Memory
+from gateway.memory.record import Record
 from gateway.text.terms import is_cjk
-from gateway.turn import Memory, Record
 
 __all__ = ["Judged", "judge_feedback", "refine", "rephrase", "suggest"]
 

@@ -5,11 +5,11 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 
+from gateway.memory.record import Record
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Loaded
 from gateway.text.form import FEATURES, FORM_BITS
 from gateway.text.worth import TASK_WORTH
-from gateway.turn import Record
 
 __all__ = ["crowded", "older", "stale"]
 
@@ -87,7 +87,7 @@ def _sql_time(at: float) -> str:
 
 def _is_standing_preference(record: Record) -> bool:
     is_preference = record.kind in ("preference", "profile") and record.status == "activated"
-    return is_preference and bool(record.info.get("standing"))
+    return is_preference and bool(record.details.is_standing)
 
 
 def _in_condition(column: str, values: list[str]) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.selection import Selection, chosen, scopes_of
+from gateway.memory.record import Record
 from gateway.storage.lance.conditions import StoreFailed
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed
-from gateway.turn import Record, Scope
+from gateway.turn import Scope
 
 __all__ = ["Forgetter", "Forgotten"]
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway.config import RetentionConfig
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.expiry import crowded, older, stale
+from gateway.memory.record import Record
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.sqlite.journal import JournalFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Record
 
 __all__ = ["Retention"]
 

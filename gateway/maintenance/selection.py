@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from gateway.memory.record import Record
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.sqlite.registry import Registry
-from gateway.turn import Record, Scope, ScopeKind
+from gateway.turn import Scope, ScopeKind
 
 __all__ = ["Selection", "chosen", "scopes_of"]
 

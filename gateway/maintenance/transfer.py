@@ -6,7 +6,7 @@ restored.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,13 @@ from gateway.formats import json_splice
 from gateway.identity import checked_id, named_scope
 from gateway.maintenance.foreign_exports import foreign_format
 from gateway.maintenance.selection import Selection, chosen
-from gateway.memory.versions import named_by, renamed
+from gateway.memory.annotations import build_record, plain_fields
+from gateway.memory.record import Record, derived_id, message_id
+from gateway.memory.versions import referenced_ids, rename_ids
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed
-from gateway.turn import Record, Scope, ScopeKind, derived_id, message_id
+from gateway.turn import Scope, ScopeKind
 
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
 
@@ -167,12 +169,12 @@ class Transfer:
         stored = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
         if tenant is not None:  # an id that another tenant uses is replaced by a new one
             own_scopes = {scope.value for scope in await self._registry.all_scopes(tenant)}
-            missing = {id_ for _, record in batch for id_ in named_by(record)} - stored.keys()
+            missing = {id_ for _, record in batch for id_ in referenced_ids(record)} - stored.keys()
             referenced = {**stored, **{match.id: match for match in await self._store.find(sorted(missing))}}
             foreign = {id_ for id_, record in referenced.items() if record.scope not in own_scopes}
             foreign |= await self._find_copied(batch, referenced)
             if foreign:
-                batch = [(scope, renamed(record, partial(_map_id, scope, foreign))) for scope, record in batch]
+                batch = [(scope, rename_ids(record, partial(_map_id, scope, foreign))) for scope, record in batch]
                 stored |= {match.id: match for match in await self._store.find([record.id for _, record in batch])}
         versions = await self._store.versions([record for _, record in batch])
         new: list[tuple[Scope, Record]] = []
@@ -191,7 +193,7 @@ class Transfer:
         copies = {
             _copy_id(scope, id_): id_
             for scope, record in batch
-            for id_ in (record.id, *named_by(record))
+            for id_ in (record.id, *referenced_ids(record))
             if id_ not in referenced
         }
         return {copies[record.id] for record in await self._store.find(sorted(copies))}
@@ -218,7 +220,7 @@ def _map_id(scope: Scope, foreign: Collection[str], id_: str) -> str:
 
 
 def _encode_line(scope: Scope, record: Record) -> bytes:
-    fields = {"tenant": scope.tenant, "cube_kind": scope.kind.value, "owner": scope.owner, **asdict(record)}
+    fields = {"tenant": scope.tenant, "cube_kind": scope.kind.value, "owner": scope.owner, **plain_fields(record)}
     del fields["scope"]
     return orjson.dumps(fields, default=dict, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -253,8 +255,10 @@ def _parse_line(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Re
     if parsed.cube_kind in (ScopeKind.USER, ScopeKind.CUBE) and not owner:
         raise BadRequest(f"line {number}: `owner` names nobody", param=f"lines[{number}].owner")
     scope = named_scope(tenant or parsed.tenant, parsed.cube_kind, parsed.cube_id, owner)
-    fields = parsed.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id"})
+    fields = parsed.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id", "info", "metadata"})
+    fields |= {"scope": scope.value, "cube_id": scope.cube_id}
     fields["message_id"] = parsed.message_id or message_id(parsed.text)
+    record = build_record(fields, parsed.info, parsed.metadata)
     if tenant not in (None, parsed.tenant):  # a copy in another tenant is another memory
-        return scope, renamed(Record(**fields, scope=scope.value, cube_id=scope.cube_id), partial(_copy_id, scope))
-    return scope, Record(**fields, scope=scope.value, cube_id=scope.cube_id)
+        return scope, rename_ids(record, partial(_copy_id, scope))
+    return scope, record

@@ -9,25 +9,17 @@ extraction again.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gateway.memory.record import Record, with_lineage
 from gateway.memory.versions import (
-    CONDENSED,
-    CORRECTS,
-    EDIT_OF,
-    EDITED,
-    LEARNT,
-    archived,
-    ended,
-    has_words_of,
-    held_again,
-    held_since,
-    held_until,
+    archive,
+    contributing_ids,
+    end_with_source,
     is_ended_with,
-    replaced_by,
-    replaced_ids,
-    revived,
-    said_again,
+    restore,
+    restore_superseded,
+    valid_from,
+    valid_to,
 )
-from gateway.turn import Record
 
 __all__ = ["Cascade", "cascade_delete", "cascade_update", "mark_for_extraction", "next_version"]
 
@@ -44,14 +36,14 @@ class Cascade:
 def cascade_delete(targets: Iterable[Record], records: Sequence[Record], now: float) -> Cascade:
     """The effects of deleting some memories of a scope. `records`: all of that scope."""
     deleted = {record.id: record for record in targets}
-    extracted = [record for record in deleted.values() if LEARNT in record.info]
-    derived = {record.id: record for record in extracted if not deleted.keys().isdisjoint(has_words_of(record))}
+    extracted = [record for record in deleted.values() if record.is_extracted]
+    derived = {record.id: record for record in extracted if not deleted.keys().isdisjoint(contributing_ids(record))}
     originals = [record for record in deleted.values() if record.id not in derived]
     newest = set(deleted)
     while newest:
         dependents = {record.id: record for record in _find_derived(newest, deleted, records)}
         derived, deleted, newest = {**derived, **dependents}, {**deleted, **dependents}, set(dependents)
-    restored = {record.id: next_version(record, now) for record in held_again(derived, deleted, records, now)}
+    restored = {record.id: next_version(record, now) for record in restore_superseded(derived, deleted, records, now)}
     covered = {id_ for record in restored.values() if record.status == "activated" for id_ in record.links}
     requeued = _requeue_sources(derived.values(), {*deleted, *restored, *covered}, records, now)
     # without links, since the user did not delete the derived ones: they may be extracted again
@@ -68,20 +60,20 @@ def cascade_update(
     if before.text == after.text and before.status == after.status:
         return []
     dependents = _find_derived({before.id}, {before.id: before}, records)
-    derived = [record for record in dependents if record.id != replaced_by(after)]
+    derived = [record for record in dependents if record.id != after.lineage.superseded_by]
     is_valid, was_valid = after.status == "activated", before.status == "activated"
     is_restored = is_valid and not was_valid and before.text == after.text
-    moment = held_until(before) if is_restored and held_since(before) <= (held_until(before) or 0.0) else edited_at
-    active = {(record.kind, record.text) for record in records if LEARNT in record.info and _is_active(record)}
+    moment = valid_to(before) if is_restored and valid_from(before) <= (valid_to(before) or 0.0) else edited_at
+    active = {(record.kind, record.text) for record in records if record.is_extracted and _is_active(record)}
     returning = [record for record in derived if is_valid and is_ended_with(record, before.id, moment)]
     restored = [_restore(record, records, now) for record in returning if (record.kind, record.text) not in active]
     ending = {record.id: record for record in derived if _is_active(record) and (was_valid or not is_valid)}
-    ends = [ended(record, now, before.id) for record in ending.values()]
+    ends = [end_with_source(record, now, before.id) for record in ending.values()]
     changed = [*restored, *_archive_superseded(restored, records, now), *ends]
     handled = {before.id, *(record.id for record in changed)}
     # derived records that are no longer valid, so they supersede nothing any more
     invalid = {record.id: record for record in derived if record.id not in handled or record.id in ending}
-    revalidated = held_again(invalid, handled | invalid.keys(), records, now) if ending else []
+    revalidated = restore_superseded(invalid, handled | invalid.keys(), records, now) if ending else []
     handled |= {record.id for record in revalidated}
     requeued = _requeue_sources(ending.values(), handled, records, now)
     return [*(next_version(record, now) for record in (*changed, *revalidated)), *requeued]
@@ -89,7 +81,7 @@ def cascade_update(
 
 def mark_for_extraction(record: Record) -> Record:
     """The memory, marked so that a model extracts facts from this version of it; earlier texts stay unmarked."""
-    return record if EDIT_OF in record.info else replace(record, info={**record.info, EDITED: record.version})
+    return record if record.lineage.edit_of else with_lineage(record, edited_in=record.version)
 
 
 def next_version(record: Record, now: float) -> Record:
@@ -110,9 +102,9 @@ def _find_derived(
         for record in records
         if record.id not in handled
         and record.links
-        and not record.info.get(CORRECTS)  # feedback does not depend on its sources
-        and any(id_ in source_ids for id_ in has_words_of(record))
-        and (LEARNT in record.info or remaining.isdisjoint(record.links))
+        and not record.is_correction  # feedback does not depend on its sources
+        and any(id_ in source_ids for id_ in contributing_ids(record))
+        and (record.is_extracted or remaining.isdisjoint(record.links))
     ]
 
 
@@ -120,7 +112,7 @@ def _restore(record: Record, records: Sequence[Record], now: float) -> Record:
     """The record as active again; if another active one has superseded the same records, archived as superseded by
     that one."""
     by_id = {candidate.id: candidate for candidate in records}
-    successors = (by_id.get(replaced_by(by_id[id_])) for id_ in replaced_ids(record.info) if id_ in by_id)
+    successors = (by_id.get(by_id[id_].lineage.superseded_by) for id_ in record.lineage.supersedes if id_ in by_id)
     holder = next(
         (
             successor
@@ -129,14 +121,14 @@ def _restore(record: Record, records: Sequence[Record], now: float) -> Record:
         ),
         None,
     )
-    return revived(record, now) if holder is None else archived(record, held_until(record) or now, holder.id)
+    return restore(record, now) if holder is None else archive(record, valid_to(record) or now, holder.id)
 
 
 def _archive_superseded(restored: Sequence[Record], records: Sequence[Record], now: float) -> list[Record]:
     """Archive the memories that these supersede and that are still active."""
-    successor_ids = {id_: record.id for record in restored if _is_active(record) for id_ in replaced_ids(record.info)}
+    successor_ids = {id_: record.id for record in restored if _is_active(record) for id_ in record.lineage.supersedes}
     return [
-        archived(record, now, successor_ids[record.id])
+        archive(record, now, successor_ids[record.id])
         for record in records
         if record.id in successor_ids and _is_active(record)
     ]
@@ -146,10 +138,10 @@ def _requeue_sources(
     invalid: Iterable[Record], excluded: Collection[str], records: Sequence[Record], now: float
 ) -> list[Record]:
     """Queue the source messages of invalidated facts for extraction again: they may still support them."""
-    facts = [record for record in invalid if LEARNT in record.info and CONDENSED not in record.info]
-    ids = {id_ for fact in facts for id_ in (*has_words_of(fact), *said_again(fact))}.difference(excluded)
+    facts = [record for record in invalid if record.is_extracted and not record.is_summary]
+    ids = {id_ for fact in facts for id_ in (*contributing_ids(fact), *fact.lineage.confirmations)}.difference(excluded)
     return [
         mark_for_extraction(next_version(record, now))
         for record in records
-        if record.id in ids and record.kind in ("turn", "tool") and _is_active(record) and LEARNT not in record.info
+        if record.id in ids and record.kind in ("turn", "tool") and _is_active(record) and not record.is_extracted
     ]

@@ -1,12 +1,12 @@
 """Fencing of memories in a prompt: no memory can close the fence or pass for another item. Pure."""
 
-from gateway.turn import Record
+from gateway.memory.record import Record
 
-__all__ = ["FENCE_CLOSE", "FENCE_OPEN", "SUSPICIOUS", "quoted", "warning_of"]
+__all__ = ["FENCE_CLOSE", "FENCE_OPEN", "quoted", "warning_of"]
 
 FENCE_OPEN = "<user_memory>"
 FENCE_CLOSE = "</user_memory>"
-SUSPICIOUS = "suspicious"
+
 """Key in a record's `info` for the kind of instruction that its text resembles (see `text/injection.py`)."""
 
 # also full-width and small forms, which become brackets under compatibility normalisation (NFKC)
@@ -22,4 +22,4 @@ def quoted(text: str) -> str:
 
 def warning_of(record: Record) -> str:
     """The prefix for a memory that reads like an instruction to the model; empty for any other."""
-    return _WARNING if SUSPICIOUS in record.info else ""
+    return _WARNING if record.suspicious else ""

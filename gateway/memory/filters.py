@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.turn import Record, group_of
+from gateway.memory.annotations import annotation
+from gateway.memory.kinds import group_of
+from gateway.memory.record import Record
 
 __all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
 
@@ -34,8 +36,7 @@ def plain_id(memory_id: str) -> str:
 
 def file_ids(record: Record) -> tuple[str, ...]:
     """The files that a memory comes from."""
-    ids = record.info.get("file_ids")
-    return tuple(id_ for id_ in ids if isinstance(id_, str)) if isinstance(ids, list | tuple) else ()
+    return record.origin.file_ids
 
 
 def memory_type(record: Record) -> str:
@@ -209,7 +210,7 @@ def _read_from_info(field: str) -> Callable[[Record], Any]:
 
     def read(record: Record) -> Any:
         value = _resolve(record.metadata, names)
-        return _resolve(record.info, names) if value is None else value
+        return annotation(record, ".".join(names)) if value is None else value
 
     return read
 
@@ -228,7 +229,7 @@ def _resolve(values: Mapping[str, Any], names: Sequence[str]) -> Any:
 def _sources(record: Record) -> tuple[str, ...]:
     """The author's role, MemOS' word for the origin, and the client's own `source` if it sent one."""
     origin = {"document": "file", "tool": "system"}.get(record.source, "conversation")
-    label = record.metadata.get("source") or record.info.get("source")  # earlier versions stored it in `info`
+    label = record.metadata.get("source")
     return (record.source, origin, label) if isinstance(label, str) else (record.source, origin)
 
 

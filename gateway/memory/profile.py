@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from gateway.memory.fence import SUSPICIOUS
+from gateway.memory.record import Record
 from gateway.text.terms import terms
-from gateway.turn import Record
 
 __all__ = ["MAX_STANDING_OF_TOPIC", "PROFILE_KINDS", "beyond_cap", "in_force", "is_about_oneself", "of_profile"]
 
@@ -63,7 +62,7 @@ _SUBJECTS: Final = tuple(
 
 def is_about_oneself(record: Record) -> bool:
     """True for a fact about the user, False for a preference."""
-    return record.info.get("topic") == _ABOUT
+    return record.details.topic == _ABOUT
 
 
 def of_profile(record: Record) -> bool:
@@ -72,10 +71,10 @@ def of_profile(record: Record) -> bool:
         record.status == "activated"
         and record.kind in PROFILE_KINDS
         and record.source == "user"
-        and record.info.get("topic") in _TOPICS
-        and SUSPICIOUS not in record.info
-        and record.info.get("standing", True)
-        and (record.info["topic"] != "health" or _OWN_HEALTH.search(record.text) is not None)
+        and record.details.topic in _TOPICS
+        and not record.suspicious
+        and record.details.is_standing is not False
+        and (record.details.topic != "health" or _OWN_HEALTH.search(record.text) is not None)
     )
 
 
@@ -88,7 +87,7 @@ def in_force(records: Iterable[Record]) -> list[Record]:
         traits = marks.traits_of(record)
         if not any(_replaces(newer, record, newer_traits, traits) for newer, newer_traits in valid):
             valid.append((record, traits))
-    return sorted((record for record, _ in valid), key=lambda record: _TOPICS.index(record.info["topic"]))
+    return sorted((record for record, _ in valid), key=lambda record: _TOPICS.index(record.details.topic))
 
 
 def beyond_cap(records: Iterable[Record]) -> list[Record]:
@@ -102,7 +101,7 @@ def _newest(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     newest: list[Record] = []
     others: list[Record] = []
     for record in sorted(filter(of_profile, records), key=lambda record: (record.event_time, record.id), reverse=True):
-        topic = record.info["topic"]
+        topic = record.details.topic
         counts[topic] += 1
         (newest if counts[topic] <= MAX_STANDING_OF_TOPIC else others).append(record)
     return newest, others
@@ -151,7 +150,7 @@ def _read(text: str) -> tuple[bool, bool, int, frozenset[str], frozenset[str]]:
 
 def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits) -> bool:
     if is_about_oneself(newer) or is_about_oneself(older):
-        return bool(newer.info.get("trait") == older.info.get("trait"))  # each has one value
+        return bool(newer.details.trait == older.details.trait)  # each has one value
     if of_older.is_harm and not of_newer.is_harm:
         return False  # a new diet does not end an allergy
     if of_older.is_harm and of_older.terms & ~of_newer.terms:
@@ -160,7 +159,7 @@ def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits
         return True
     if (of_newer.condition or of_older.condition) and _similarity(of_newer.condition, of_older.condition) < _SAME:
         return False  # each applies under its own condition
-    if newer.info["topic"] == older.info["topic"] and of_newer.subjects & of_older.subjects:
+    if newer.details.topic == older.details.topic and of_newer.subjects & of_older.subjects:
         return True
     return _similarity(of_newer.terms, of_older.terms) >= _SAME
 

@@ -20,8 +20,10 @@ import orjson
 from gateway.config import RecallConfig
 from gateway.errors import GatewayError
 from gateway.formats import json_splice
+from gateway.formats.base import Answer, Outcome
 from gateway.llm.client import Asker
 from gateway.llm.questions import refine
+from gateway.memory.recalled import Block, MemoryStatus, Recalled
 from gateway.pipeline.response import Exchange, Replayed, ReplyBody, read_error
 from gateway.plugin_host import PluginHost, thaw
 from gateway.prompt.assemble import NO_BLOCK, NOTES, assemble
@@ -32,7 +34,7 @@ from gateway.prompt.tokens import Tokenizer, encoding_of
 from gateway.recall.recall import Recall
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, Block, Identity, MemoryStatus, Outcome, Recalled, Turn
+from gateway.turn import Identity, Turn
 from gateway.upstream.forward import Forwarder, Route, Served
 from gateway.upstream.sniff import recognised
 from gateway.usage.meter import Meter

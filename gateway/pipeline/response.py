@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
+from gateway.formats.base import Answer, Outcome
 from gateway.hooks import Reply
+from gateway.memory.recalled import MemoryStatus
 from gateway.plugin_host import StreamHooks, thaw
-from gateway.turn import Answer, MemoryStatus, Outcome, Turn
+from gateway.turn import Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
 from gateway.upstream.scrub import Scrubber, scrubbed

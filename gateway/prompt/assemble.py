@@ -14,9 +14,8 @@ from itertools import groupby
 from gateway.formats.base import Layout
 from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN, quoted, warning_of
 from gateway.memory.profile import is_about_oneself
-from gateway.memory.versions import LEARNT
-from gateway.text.dates import offset_in
-from gateway.turn import Block, Memory, Record
+from gateway.memory.recalled import Block, Memory
+from gateway.memory.record import Record
 
 __all__ = ["NOTES", "NO_BLOCK", "Notes", "assemble"]
 
@@ -62,7 +61,7 @@ class Notes:
 
     def line(self, memory: Memory) -> str:
         source = memory.record.source if memory.trust == "stored" else memory.trust
-        if source == "assistant" and LEARNT in memory.record.info:
+        if source == "assistant" and memory.record.is_extracted:
             source = _CONCLUDED
         said_by = "" if source == "user" else f"{source}: "
         said_by = warning_of(memory.record) + said_by
@@ -193,14 +192,14 @@ class _Duplicates:
 
     def has(self, memory: Memory) -> bool:
         record = memory.record
-        if LEARNT in record.info:
+        if record.is_extracted:
             return bool(record.links) and self._ids.issuperset(record.links)
         return memory.tokens <= _LONGER * self._fact_tokens.get(record.id, 0)
 
     def add(self, memory: Memory) -> None:
         record = memory.record
         self._ids.add(record.id)
-        if LEARNT in record.info and record.source == "user" and len(record.links) == 1:
+        if record.is_extracted and record.source == "user" and len(record.links) == 1:
             self._fact_tokens[record.links[0]] = memory.tokens
 
 
@@ -235,7 +234,7 @@ def _date(day: float) -> date:
 
 
 def _day(record: Record) -> date:
-    return _date((record.event_time + offset_in(record.info)) // 86_400)
+    return _date((record.event_time + record.utc_offset) // 86_400)
 
 
 @lru_cache(maxsize=4096)

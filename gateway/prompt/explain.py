@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.memory.versions import LEARNT
+from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Recalled
 from gateway.prompt.assemble import NO_BLOCK, when
-from gateway.turn import SCORE_PARTS, Block, Memory, MemoryStatus, Principal, Recalled, Turn
+from gateway.turn import Principal, Turn
 
 __all__ = ["Explanations"]
 
@@ -120,7 +120,7 @@ class Explanations:
 def _outcomes(explanation: _Explanation) -> Iterator[tuple[Memory, str]]:
     injected = {memory.record.id for memory in explanation.block.memories}
     texts = {memory.record.text for memory in explanation.block.memories}
-    facts = [memory.record for memory in explanation.block.memories if LEARNT in memory.record.info]
+    facts = [memory.record for memory in explanation.block.memories if memory.record.is_extracted]
     covered = injected | {link for fact in facts for link in fact.links}
     offered = {memory.record.id for memory in explanation.offered}
     candidates = {memory.record.id for memory in (*explanation.recalled.memories, *explanation.recalled.passed_over)}
@@ -135,7 +135,7 @@ def _outcomes(explanation: _Explanation) -> Iterator[tuple[Memory, str]]:
             yield memory, "in the prompt anyway"
         elif record.text in texts:
             yield memory, "the same as another"
-        elif covered.issuperset(record.links if LEARNT in record.info else [record.id]):
+        elif covered.issuperset(record.links if record.is_extracted else [record.id]):
             yield memory, "said there anyway"
         elif len(injected) >= explanation.most:
             yield memory, "over recall.top_k"

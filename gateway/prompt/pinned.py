@@ -15,8 +15,9 @@ from dataclasses import replace
 from gateway.errors import MemoryUnavailable
 from gateway.formats import json_splice
 from gateway.formats.base import Dialect, UserTurn
+from gateway.memory.recalled import Block
 from gateway.storage.sqlite.blocks import Blocks, BlocksFailed, KeptBlock
-from gateway.turn import Block, Identity
+from gateway.turn import Identity
 
 __all__ = ["Sticky", "turn_keys", "with_blocks"]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 __all__ = [
     "GROUP_CODES",
     "LEARNT_PREFERENCE",
+    "PLACE_FIELDS",
     "PROFILE_CODES",
     "Columns",
     "PlacedRow",
@@ -61,6 +62,10 @@ class SessionEnd:
     stretch: int = -1
     messages: int = 0
     message_id: str = ""
+
+
+PLACE_FIELDS: Final = ("session_id", "message_id", "kind", "source", "part")
+"""The fields of a record that determine its place in its conversation."""
 
 
 class PlacedRow(NamedTuple):

@@ -6,18 +6,29 @@ ids; these are resolved to row numbers once, and again after each change.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.memory.versions import CORRECTS, LEARNT, REPLACES, replaced_ids
+from gateway.memory.annotations import RowFlag, flags_of
+from gateway.memory.record import Record
 from gateway.storage.rows import Loaded
-from gateway.turn import Record
 
 __all__ = ["Ties"]
 
 Pairs = NDArray[np.int32]
 _Ids = tuple[str, ...]
+
+
+class _Relations(NamedTuple):
+    """The values of a row from which its constraints follow."""
+
+    flags: int
+    links: _Ids
+    supersedes: _Ids
+    is_active: bool
+    is_users: bool
 
 
 class Ties:
@@ -27,40 +38,55 @@ class Ties:
         self._corrections: dict[int, _Ids] = {}
         self._conclusions: dict[int, _Ids] = {}
         self._successors: set[int] = set()  # rows that superseded others
-        self._learnt: dict[int, _Ids] = {}  # the messages that each was extracted from
-        self._replaced: dict[int, _Ids] = {}
+        self._sources: dict[int, _Ids] = {}  # the messages that each was extracted from
+        self._superseded: dict[int, _Ids] = {}
         self._outranks: Pairs | None = None  # None: not resolved yet
         self._concluded: Pairs | None = None
 
-    def fill(self, loaded: Loaded, is_active: NDArray[np.bool_]) -> None:
+    def fill(self, loaded: Loaded) -> None:
         """Add all rows of loaded tables; there must be no rows yet."""
         self.changed()
-        self._learnt = loaded.links(LEARNT)
-        self._replaced = {row: ids for row, info in loaded.infos(REPLACES).items() if (ids := replaced_ids(info))}
-        self._corrections = {row: links for row, links in loaded.links(CORRECTS).items() if is_active[row]}
-        sources = loaded.strings("source")
-        self._conclusions = {
-            row: links for row, links in self._learnt.items() if is_active[row] and sources[row] != "user"
-        }
-        self._successors = {row for row in self._replaced if is_active[row] and row not in self._conclusions}
+        flags, authors, statuses = loaded.flags().tolist(), loaded.strings("source"), loaded.strings("status")
+        links = loaded.links(RowFlag.EXTRACTED | RowFlag.CORRECTION)
+        supersedes = {row: fields["lineage"].supersedes for row, fields in loaded.annotated(RowFlag.SUPERSEDES).items()}
+        for row in sorted({*links, *supersedes}):
+            relations = _Relations(
+                flags=flags[row],
+                links=links.get(row, ()),
+                supersedes=supersedes.get(row, ()),
+                is_active=statuses[row] == "activated",
+                is_users=authors[row] == "user",
+            )
+            self._add(row, relations)
 
     def add(self, row: int, record: Record) -> None:
         self.changed()
-        is_active, links = record.status == "activated", record.links
-        if links and record.info.get(LEARNT):
-            self._learnt[row] = links
-            if is_active and record.source != "user":
+        relations = _Relations(
+            flags=flags_of(record),
+            links=record.links,
+            supersedes=record.lineage.supersedes,
+            is_active=record.is_active,
+            is_users=record.source == "user",
+        )
+        self._add(row, relations)
+
+    def _add(self, row: int, relations: "_Relations") -> None:
+        """Add a row: the one way in, for stored and new rows alike."""
+        links = relations.links
+        if links and relations.flags & RowFlag.EXTRACTED:
+            self._sources[row] = links
+            if relations.is_active and not relations.is_users:
                 self._conclusions[row] = links
-        if ids := replaced_ids(record.info):
-            self._replaced[row] = ids
-            if is_active and row not in self._conclusions:
+        if relations.supersedes:
+            self._superseded[row] = relations.supersedes
+            if relations.is_active and row not in self._conclusions:
                 self._successors.add(row)
-        if is_active and links and record.info.get(CORRECTS):
+        if relations.is_active and links and relations.flags & RowFlag.CORRECTION:
             self._corrections[row] = links
 
     def remove(self, row: int) -> None:
         self.changed()
-        for constraints in (self._corrections, self._conclusions, self._learnt, self._replaced):
+        for constraints in (self._corrections, self._conclusions, self._sources, self._superseded):
             constraints.pop(row, None)
         self._successors.discard(row)
 
@@ -69,7 +95,7 @@ class Ties:
         self._outranks = self._concluded = None
 
     def is_learnt(self, row: int) -> bool:
-        return row in self._learnt
+        return row in self._sources
 
     def outranks(self, row_of: Mapping[str, int]) -> Pairs:
         """Shape (m, 2): the first ranks before the second, where both are found."""
@@ -86,14 +112,14 @@ class Ties:
 
     def _find_outdated(self, row: int, row_of: Mapping[str, int]) -> list[str]:
         """The messages of all rows that this one superseded, directly or not, without its own messages."""
-        current, outdated, waiting, seen = set(self._learnt.get(row, ())), dict[str, None](), [row], {row}
+        current, outdated, waiting, seen = set(self._sources.get(row, ())), dict[str, None](), [row], {row}
         while waiting:
-            for id_ in self._replaced.get(waiting.pop(), ()):
+            for id_ in self._superseded.get(waiting.pop(), ()):
                 before = row_of.get(id_, -1)
                 if before >= 0 and before not in seen:
                     seen.add(before)
                     waiting.append(before)
-                    outdated |= dict.fromkeys(link for link in self._learnt.get(before, ()) if link not in current)
+                    outdated |= dict.fromkeys(link for link in self._sources.get(before, ()) if link not in current)
         return list(outdated)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Scale
-from gateway.turn import SCORE_PARTS
+from gateway.memory.recalled import SCORE_PARTS
 
 __all__ = [
     "Posting",

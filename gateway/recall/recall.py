@@ -16,6 +16,8 @@ from gateway.config import RecallConfig
 from gateway.embedding.calibration import Scale
 from gateway.embedding.embedders import Embedder, Embedders, EmbedFailed
 from gateway.errors import MemoryUnavailable
+from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
+from gateway.memory.record import Record
 from gateway.recall.query import Query, make_query
 from gateway.recall.search import (
     Meaning,
@@ -30,7 +32,7 @@ from gateway.storage.lance.store import StoreFailed
 from gateway.telemetry import Telemetry
 from gateway.text.dates import zone_offset
 from gateway.text.terms import terms
-from gateway.turn import Identity, MemoryStatus, Recalled, Record, Scope, Turn, Wanted
+from gateway.turn import Identity, Scope, Turn
 
 if TYPE_CHECKING:
     from gateway.embedding.embedders import Vectors

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.embedding.calibration import Scale
 from gateway.memory.profile import in_force, of_profile
+from gateway.memory.recalled import Memory, MemoryStatus, Need, Recalled, Wanted
 from gateway.recall.query import Query
-from gateway.turn import Memory, MemoryStatus, Need, Recalled, Scope, Wanted
+from gateway.turn import Scope
 
 if TYPE_CHECKING:
     from gateway.embedding.embedders import Vectors

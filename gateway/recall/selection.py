@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.memory.recalled import Need
 from gateway.recall.query import Query
 from gateway.recall.signals import SIGNALS, Candidates, Match
 from gateway.text.form import FEATURES
 from gateway.text.policy import POLICY, Network
-from gateway.turn import Need
 
 __all__ = [
     "TOKENS_OF_A_LINE",

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.memory.recalled import SCORE_PARTS
 from gateway.recall.probes import RequestProbes
 from gateway.recall.query import Query
 from gateway.recall.rank import Ranked, SetArrays
 from gateway.text.form import FEATURES, FORM_BITS, FORM_LEVELS
-from gateway.turn import SCORE_PARTS
 
 __all__ = [
     "NO_CANDIDATES",

@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Scale
-from gateway.memory.fence import SUSPICIOUS
+from gateway.memory.annotations import RowFlag, flags_of
+from gateway.memory.kinds import group_of
 from gateway.memory.profile import PROFILE_KINDS, beyond_cap, in_force
+from gateway.memory.recalled import Memory
+from gateway.memory.record import Record
 from gateway.recall.candidates import pool
 from gateway.recall.columns import (
     GROUP_CODES,
     LEARNT_PREFERENCE,
+    PLACE_FIELDS,
     PROFILE_CODES,
     Columns,
     PlacedRow,
@@ -53,8 +57,7 @@ from gateway.recall.signals import (
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
 from gateway.storage.rows import Loaded, Row
-from gateway.text.dates import ABOUT, Period, period_of
-from gateway.turn import Memory, Record, group_of
+from gateway.text.dates import Period
 
 __all__ = ["WorkingSet"]
 
@@ -137,17 +140,16 @@ class WorkingSet:
         columns["form"][:count] = loaded.numbers("form")
         columns["worth"][:count] = loaded.numbers("worth")
         columns["at"][:count] = loaded.seconds("event_time")
-        self._about = loaded.about()
+        dated = loaded.annotated(RowFlag.DATED).items()
+        self._about = {row: fields["about"] for row, fields in dated if is_active[row]}
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
-        columns["doubt"][:count] = loaded.has_info(SUSPICIOUS)
+        columns["doubt"][:count] = is_active & (loaded.flags() & RowFlag.SUSPICIOUS > 0)
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
-        self._ties.fill(loaded, is_active)
-        names = ("session_id", "message_id", "kind", "source")
-        parts = zip(*(loaded.strings(name) for name in names), loaded.numbers("part").tolist(), strict=True)
-        for row, (session, message, kind, source, part) in enumerate(parts):
+        self._ties.fill(loaded)
+        places = zip(*(loaded.numbers(name).tolist() for name in PLACE_FIELDS), strict=True)
+        for row, fields in enumerate(places):
             if is_active[row]:
-                is_learnt = self._ties.is_learnt(row)
-                self._place(PlacedRow(row, session, message, kind, source, part, is_learnt), int(lengths[row]))
+                self._place(PlacedRow._make((row, *fields, self._ties.is_learnt(row))), int(lengths[row]))
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -289,28 +291,26 @@ class WorkingSet:
 
     def beyond_cap(self) -> list[Record]:
         """Standing preferences beyond the number that can be in force."""
-        return beyond_cap(self._standing())
+        return beyond_cap(self._find_standing())
 
-    def _standing(self) -> list[Record]:
+    def _find_standing(self) -> list[Record]:
         columns = self._current_columns()
         return self._at(np.flatnonzero(columns["alive"] & np.isin(columns["group"], PROFILE_CODES)).tolist())
 
     def profile(self) -> tuple[Memory, ...]:
         """The preferences and facts that are in force, see `memory/profile.py`."""
         if self._profile is None:
-            entries = in_force(self._standing())
-            tokens = [int(self._columns["tokens"][self._row_of[record.id]]) for record in entries]
-            self._profile = tuple(Memory(record, 1.0, 1.0, cost) for record, cost in zip(entries, tokens, strict=True))
+            tokens = self._columns["tokens"]
+            entries = in_force(self._find_standing())
+            self._profile = tuple(Memory(entry, 1.0, 1.0, int(tokens[self._row_of[entry.id]])) for entry in entries)
         return self._profile
 
     def records(self, allows: Filter | None = None) -> list[Record]:
         """All memories that a filter allows, archived ones included, oldest first."""
-        records = self._at(sorted(self._row_of.values()))
-        return [record for record in records if allows is None or allows(record)]
+        return [record for record in self._at(sorted(self._row_of.values())) if allows is None or allows(record)]
 
     def find(self, memory_id: str) -> Record | None:
-        row = self._row_of.get(memory_id)
-        return None if row is None else self._at([row])[0]
+        return self._at([self._row_of[memory_id]])[0] if memory_id in self._row_of else None
 
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
@@ -357,17 +357,17 @@ class WorkingSet:
             return
         if row.vector is not None and row.embedder == self.embedder:
             self._vectors.put(index, row.vector[None])
-        columns["doubt"][index] = SUSPICIOUS in record.info
+        columns["doubt"][index] = bool(flags_of(record) & RowFlag.SUSPICIOUS)
         columns["tokens"][index] = row.tokens
         columns["form"][index] = row.form
         columns["worth"][index] = row.worth
         columns["at"][index] = record.event_time
-        if ABOUT in record.info and (period := period_of(record.info)) is not None:
-            self._about[index] = period
+        if record.about is not None:
+            self._about[index] = record.about
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
-        names = record.session_id, record.message_id, record.kind, record.source
-        self._place(PlacedRow(index, *names, record.part, self._ties.is_learnt(index)), length)
+        fields = [getattr(record, name) for name in PLACE_FIELDS]
+        self._place(PlacedRow._make((index, *fields, self._ties.is_learnt(index))), length)
         self._alive += 1
         self._total_length += length
 

@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway.memory.record import Record
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.lance.catalog import Made
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Row
 from gateway.telemetry import Telemetry
-from gateway.turn import Record, Scope
+from gateway.turn import Scope
 
 if TYPE_CHECKING:
     import numpy as np

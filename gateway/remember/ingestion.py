@@ -10,14 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.errors import MemoryUnavailable, PluginUnavailable
-from gateway.formats.base import Dialect
+from gateway.formats.base import Ask, Dialect
 from gateway.identity import knowledge_scope
+from gateway.memory.record import Origin, Record, derived_id, message_id
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
 from gateway.storage.sqlite.journal import JournalFailed
 from gateway.storage.sqlite.registry import DELETING, Document, Registry, RegistryFailed
 from gateway.text.media import without_media
-from gateway.turn import Ask, Identity, Principal, Record, Scope, Turn, derived_id, message_id
+from gateway.turn import Identity, Principal, Scope, Turn
 
 __all__ = ["Intake", "background_turn", "document_records"]
 
@@ -156,8 +157,6 @@ def document_records(scope: Scope, file: Document, chunks: Sequence[Piece], now:
     records = []
     for index, chunk in enumerate(chunks):
         text = without_media(chunk.text)
-        page = {"page": chunk.page} if chunk.page else {}
-        heading = {"heading": chunk.heading} if chunk.heading else {}
         records.append(
             Record(
                 id=derived_id(scope.value, file.id, str(index)),
@@ -172,7 +171,13 @@ def document_records(scope: Scope, file: Document, chunks: Sequence[Piece], now:
                 created_at=now,
                 updated_at=now,
                 message_id=message_id(text),
-                info={"file_ids": [file.id], "file_name": file.name, "chunk": index, **page, **heading},
+                origin=Origin(
+                    file_ids=(file.id,),
+                    file_name=file.name,
+                    chunk=index,
+                    page=chunk.page or None,
+                    heading=chunk.heading or "",
+                ),
             )
         )
     return records

@@ -4,11 +4,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.text.dates import offset_in
+from gateway.memory.record import Record
 from gateway.text.form import UNKNOWN_FORM, Form, read_form
 from gateway.text.terms import stored_terms
 from gateway.text.worth import estimate_worth
-from gateway.turn import Record
 
 __all__ = ["Measures", "measure"]
 
@@ -30,7 +29,7 @@ def measure(record: Record, count: Callable[[str], int]) -> Measures:
     text, tokens = record.text, count(record.text)
     form = _form_of(record)
     return Measures(
-        terms=tuple(stored_terms(text, record.event_time + offset_in(record.info))),
+        terms=tuple(stored_terms(text, record.event_time + record.utc_offset)),
         tokens=tokens,
         form=UNKNOWN_FORM if form is None else form.packed(),
         worth=0.0 if form is None else estimate_worth(form, tokens, is_from_user=record.source == "user"),

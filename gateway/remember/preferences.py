@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.memory.record import Record, message_id
 from gateway.remember.traits import is_fiction, trait_of
 from gateway.text.terms import is_question
-from gateway.turn import Record, message_id
 
 __all__ = ["ABOUT_ONESELF", "EXPLICIT", "Preference", "is_whole_and_short", "preferences"]
 

@@ -10,15 +10,15 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, tzinfo
 from functools import partial
 
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
-from gateway.formats.base import ToolCall
-from gateway.memory.fence import SUSPICIOUS
+from gateway.formats.base import Answer, Outcome, ToolCall
+from gateway.memory.record import Details, Record, derived_id, message_id
 from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
@@ -26,11 +26,11 @@ from gateway.remember.retry_queue import Late
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed
 from gateway.telemetry import Telemetry
-from gateway.text.dates import ABOUT, OFFSET, told_of, zone_offset
+from gateway.text.dates import told_of, zone_offset
 from gateway.text.injection import suspicions
 from gateway.text.media import without_media
 from gateway.text.offload import offload
-from gateway.turn import Answer, Identity, Outcome, Record, Scope, Turn, derived_id, message_id
+from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["Remember", "StoreHook"]
 
@@ -133,7 +133,7 @@ class Remember:
         if pasted_count:
             self._telemetry.bound("suspicious", "pasted_preference").inc(pasted_count)
         for record in stored:
-            for kind in record.info.get(SUSPICIOUS, ()) if not record.part and not record.links else ():
+            for kind in record.suspicious if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
         new = await self._note_scopes(turn)
         async with asyncio.timeout(_COMMIT_TIMEOUT):
@@ -182,18 +182,16 @@ class Remember:
         messages = () if ask.is_step else ask.messages
         is_whole = answer.outcome is Outcome.COMPLETE
         has_answer = answer.text and not answer.has_tool_calls and (is_whole or self._config.partial_answers)
-        partial_answer = {} if is_whole else {"partial": True}
         last = len(messages) - (0 if ask.is_repeated else 1)
         records = []
         for scope in turn.identity.writes:
-            user_records = [
-                self.make(turn, scope, "user", text, {}, index=index) for index, text in enumerate(messages)
-            ]
+            user_records = [self.make(turn, scope, "user", text, index=index) for index, text in enumerate(messages)]
             records += [
                 record for index, record in enumerate(user_records) if index >= last or not self._is_known(record)
             ]
             if has_answer:
-                records.append(self.make(turn, scope, "assistant", answer.text or "", partial_answer))
+                text_record = self.make(turn, scope, "assistant", answer.text or "")
+                records.append(replace(text_record, is_partial=not is_whole))
         if self.keeps_calls and turn.ask.is_step and not answer.has_tool_calls:
             calls = turn.dialect.calls(turn.body)
             records += [record for scope in turn.identity.writes for record in self.calls_of(turn, scope, calls)]
@@ -209,10 +207,10 @@ class Remember:
                     scope,
                     "tool",
                     f"{call.name}({call.arguments}) -> {call.result}",
-                    {"used_tool": call.name[:_TOOL_NAME]},
                     index=first + number,
                 ),
                 kind="tool",
+                details=Details(used_tool=call.name[:_TOOL_NAME]),
             )
             for number, call in enumerate(calls)
         ]
@@ -229,22 +227,19 @@ class Remember:
         scope: Scope,
         source: str,
         text: str,
-        info: Mapping[str, object],
         *,
         at: float | None = None,
         offset: float | None = None,
         index: int = 0,
     ) -> Record:
-        """The record of one message, with the metadata of its turn. `info` holds the gateway's own fields, `at` is the
-        time of the message (default: now), `offset` its time zone (seconds east of UTC; default: the configured one),
-        `index` its place among several."""
+        """The record of one message, with the metadata of its turn. `at` is the time of the message (default: now),
+        `offset` its time zone (seconds east of UTC; default: the configured one), `index` its place among several."""
         assert turn.identity is not None  # noqa: S101 — callers have asked
         raw = without_media(text).encode("utf-8", "replace")[: self._config.max_message_bytes]
         text = raw.decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at
         offset = zone_offset(self.zone, said_at) if offset is None else offset
         about = told_of(text, said_at, offset) if source == "user" else None
-        info = {**info, OFFSET: offset} if offset else info
         return Record(
             id=derived_id(turn.id, scope.value, source, str(index)),
             scope=scope.value,
@@ -261,7 +256,8 @@ class Remember:
             agent_id=turn.agent_id,
             app_id=turn.app_id,
             tags=tuple(turn.tags),
-            info=info if about is None else {**info, ABOUT: list(about)},
+            about=about,
+            utc_offset=offset,
             metadata=turn.metadata,
         )
 
@@ -288,7 +284,7 @@ def _analyse(records: Sequence[Record], with_preferences: bool) -> tuple[list[Re
     they state; and the number of preferences left out as possibly not the user's. Takes time in proportion to the
     text."""
     marked = [
-        replace(record, info={**record.info, SUSPICIOUS: list(kinds)}) if kinds else record
+        replace(record, suspicious=kinds) if kinds else record
         for record, kinds in ((record, suspicions(record.text)) for record in records)
     ]
     stored = [piece for record in marked for piece in _split_record(record)]
@@ -332,13 +328,13 @@ def _build_preferences(record: Record) -> list[Record]:
             message_id=message_id(preference.text),
             part=0,
             links=(record.id,),
-            info={
-                **record.info,
-                **({"trait": preference.trait} if preference.trait else {"preference_type": EXPLICIT}),
-                "reasoning": f"The user said so: {preference.text}",
-                "topic": preference.topic,
-                "standing": is_own,
-            },
+            details=Details(
+                topic=preference.topic,
+                trait=preference.trait,
+                is_standing=is_own,
+                preference_type="" if preference.trait else EXPLICIT,
+                reasoning=f"The user said so: {preference.text}",
+            ),
         )
         for index, preference in enumerate(preferences(record.text))
     ]

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.errors import PluginUnavailable
+from gateway.memory.record import Record
 from gateway.storage.sqlite.journal import JournalFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Record, Turn
+from gateway.turn import Turn
 
 __all__ = ["Late"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from gateway import process
 from gateway.embedding.embedders import Embedders, EmbedFailed
+from gateway.memory.record import Record
 from gateway.remember.measure import measure
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.rows import Row
 from gateway.storage.sqlite.journal import Entry, Journal, JournalFailed
 from gateway.telemetry import Telemetry
-from gateway.turn import Record
 
 if TYPE_CHECKING:
     from gateway.embedding.embedders import Vectors

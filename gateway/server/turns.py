@@ -10,14 +10,15 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest
-from gateway.formats.base import Dialect
+from gateway.formats.base import Ask, Dialect
 from gateway.identity import derived_session, named_session, scope_of
+from gateway.memory.recalled import MemoryStatus, Recalled
 from gateway.server.guard import principal_of, request_id_of, set_request_id
 from gateway.server.headers import header_number, header_share
 from gateway.server.sessions import Sessions
 from gateway.server.users import Users
 from gateway.text.clients import AGENT_HEADERS
-from gateway.turn import Ask, Identity, MemoryMode, MemoryStatus, Principal, Recalled, Right, Turn
+from gateway.turn import Identity, MemoryMode, Principal, Right, Turn
 
 __all__ = ["Turns"]
 

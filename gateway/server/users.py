@@ -13,9 +13,10 @@ from pathlib import Path
 
 import orjson
 
+from gateway.formats.base import Ask
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
 from gateway.storage.folder import write_whole
-from gateway.turn import Ask, Principal
+from gateway.turn import Principal
 
 __all__ = ["Users"]
 

@@ -13,27 +13,17 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
+from gateway.memory.annotations import ANNOTATED, DEFAULTS
 from gateway.memory.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
 from gateway.memory.filters import file_ids, plain_id
-from gateway.memory.versions import (
-    EDIT_OF,
-    EDITED,
-    HELD,
-    HELD_SINCE,
-    chain,
-    edited,
-    held_since,
-    held_until,
-    put_away,
-    revived,
-    undone,
-)
+from gateway.memory.record import Record, with_lineage
+from gateway.memory.versions import archive_on_request, earlier_text, restore, undo, valid_from, valid_to, version_chain
 from gateway.recall.startup import Startup
 from gateway.storage.lance.lookup import ids_beginning
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.sqlite.journal import JournalFailed
 from gateway.storage.sqlite.registry import Registry
-from gateway.turn import Principal, Record, Scope
+from gateway.turn import Principal, Scope
 
 if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
@@ -217,39 +207,37 @@ class Library:
                 record,
                 text=record.text if text is None else text,
                 status=record.status if status is None else status,
-                info=record.info if title is None else {**record.info, "title": title},
+                details=record.details if title is None else replace(record.details, title=title),
             )
             if status == "archived":
-                changed = put_away(replace(changed, status=record.status), now, by)
+                changed = archive_on_request(replace(changed, status=record.status), now, by)
             elif changed.status == "activated" and record.status != "activated":
-                changed = revived(replace(changed, status=record.status), now)
+                changed = restore(replace(changed, status=record.status), now)
             changed = replace(changed, version=record.version + 1, updated_at=now)
-            before = [edited(record, now)] if changed.text != record.text else []
-            if held_since(record) > (held_until(record) or 0.0) > 0 and changed.status == "activated":
+            before = [earlier_text(record, now)] if changed.text != record.text else []
+            if valid_from(record) > (valid_to(record) or 0.0) > 0 and changed.status == "activated":
                 changed = mark_for_extraction(changed)  # its text was changed while it was archived
             if before:
-                info = {name: value for name, value in changed.info.items() if name != HELD}
-                changed = replace(changed, info={**info, HELD_SINCE: now, EDITED: changed.version})
+                validity = replace(changed.validity, since=now, earlier=())
+                changed = with_lineage(replace(changed, validity=validity), edited_in=changed.version)
             derived = await asyncio.to_thread(cascade_update, record, changed, await self._all(record.scope), now)
             await self._commit_all([changed, *before, *derived])
             return changed
 
     async def history(self, record: Record) -> list[Record]:
         """A memory with all that it superseded and that superseded it, oldest first."""
-        return await asyncio.to_thread(chain, record.id, await self._all(record.scope))
+        return await asyncio.to_thread(version_chain, record.id, await self._all(record.scope))
 
     async def undo(self, record: Record) -> list[Record]:
         """Undo the last change of a memory. Returns the changed records; none if there was nothing to undo."""
         async with self._change_lock:
             sets = await self._current(is_change=True)
             now, records = time.time(), await self._all(record.scope)
-            line = {member.id: member for member in await asyncio.to_thread(chain, record.id, records)}
-            undo = undone(line[record.id], list(line.values()), now) if record.id in line else []
-            changed = [next_version(member, now) for member in undo if not sets.is_struck(member)]
+            line = {member.id: member for member in await asyncio.to_thread(version_chain, record.id, records)}
+            undone = undo(line[record.id], list(line.values()), now) if record.id in line else []
+            changed = [next_version(member, now) for member in undone if not sets.is_struck(member)]
             changed = [mark_for_extraction(new) if new.text != line[new.id].text else new for new in changed]
-            edits = {
-                new.info[EDIT_OF]: held_until(line[new.id]) for new in changed if isinstance(new.info.get(EDIT_OF), str)
-            }
+            edits = {new.lineage.edit_of: valid_to(line[new.id]) for new in changed if new.lineage.edit_of}
             derived: dict[str, Record] = {}
             for new in changed:
                 updates = await asyncio.to_thread(cascade_update, line[new.id], new, records, now, edits.get(new.id))
@@ -338,8 +326,8 @@ def _tombstone(record: Record, now: float) -> Record:
         text="",
         message_id="",
         tags=(),
-        info={},
         metadata={},
         updated_at=now,
         version=record.version + 1,
+        **{name: DEFAULTS[name] for name in ANNOTATED},
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable
 from gateway.memory.profile import PROFILE_KINDS
-from gateway.memory.versions import put_away
+from gateway.memory.versions import archive_on_request
 from gateway.service.memories import Library
 from gateway.storage.rows import Row
 
@@ -47,7 +47,7 @@ class StandingLimit:
                 records = await self._sets.beyond_cap(scope)
                 if records:
                     now = time.time()
-                    await self._library.revise([put_away(record, now) for record in records])
+                    await self._library.revise([archive_on_request(record, now) for record in records])
                     _log.info("standing_preferences_archived", extra={"count": len(records)})
             except MemoryUnavailable as error:
                 _log.warning("standing_preferences_not_archived", extra={"cause": str(error)})

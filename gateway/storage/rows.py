@@ -5,15 +5,16 @@ time. The columns that a working set needs of every row are available as arrays 
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.text.dates import ABOUT, Period, period_of
+from gateway.memory.annotations import RowFlag, build_record, flags_of, parse_annotations
+from gateway.memory.record import Record
 from gateway.text.form import UNKNOWN_FORM
-from gateway.turn import Record, Scope
+from gateway.turn import Scope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,9 @@ RECORD_FIELDS = (*_IDENTITY_FIELDS, "source", "status", "text", "confidence", "v
 TIMES = ("event_time", "created_at", "updated_at")
 ENUMERATED = ("tags", "links")
 OBJECTS = ("info", "metadata")  # stored as JSON
+_EMPTY: Mapping[str, Any] = {}
+_FLAGGED = '"(?:learnt|corrects|suspicious|about_time|replaces)":'
+"""Rows whose `info` may give them flags (see `flags_of`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class Loaded:
     def __init__(self, tables: Sequence[Any], scope: Scope | None = None) -> None:
         filled = [table for table in tables if len(table)]
         self._table: Any = _select_newest(_concatenate(filled), scope) if filled else ()
+        if filled:
+            self._derive_flags()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -91,28 +97,41 @@ class Loaded:
         """A column of moments, in seconds since 1970."""
         return self.numbers(column).astype("datetime64[us]").astype("int64") / 1e6
 
-    def has_info(self, name: str) -> "NDArray[np.bool_]":
-        """Mask of the rows whose `info` has this name at its top level."""
+    def flags(self) -> "NDArray[np.int32]":
+        """The `RowFlag` values of all rows."""
+        return self.numbers("flags")
+
+    def links(self, flag: RowFlag) -> dict[int, tuple[str, ...]]:
+        """The links of the rows that have a flag, by row."""
+        rows, values = self._flagged("links", flag)
+        return {row: tuple(ids) for row, ids in zip(rows, values, strict=True)}
+
+    def annotated(self, flag: RowFlag) -> dict[int, dict[str, Any]]:
+        """The annotated fields of the rows that have a flag, by row: see `parse_annotations`."""
+        rows, values = self._flagged("info", flag)
+        return {row: parse_annotations(orjson.loads(info))[0] for row, info in zip(rows, values, strict=True)}
+
+    def _flagged(self, column: str, flag: RowFlag) -> tuple[list[int], list[Any]]:
         import numpy as np  # noqa: PLC0415
 
-        is_named = np.zeros(len(self), np.bool_)
-        is_named[list(self.infos(name))] = True
-        return is_named
+        rows = np.flatnonzero(self.flags() & flag).tolist()
+        return rows, self._table.column(column).take(rows).to_pylist() if rows else []
 
-    def infos(self, name: str) -> dict[int, dict[str, Any]]:
-        """The `info` of the rows whose `info` has this name at its top level."""
+    def _derive_flags(self) -> None:
+        """Fill in the flags of rows stored by versions that had no such column."""
         import numpy as np  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
         import pyarrow.compute as pc  # noqa: PLC0415
 
-        may_have = pc.match_substring(self._table.column("info"), f'"{name}":').to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(may_have)
-        infos = map(orjson.loads, self._table.column("info").take(rows).to_pylist())
-        return {row: info for row, info in zip(rows.tolist(), infos, strict=True) if name in info}
-
-    def about(self) -> "dict[int, Period]":
-        """The periods that rows refer to, other than their own time, by row."""
-        periods = {row: period_of(info) for row, info in self.infos(ABOUT).items()}
-        return {row: period for row, period in periods.items() if period is not None}
+        column = self._table.column("flags")
+        if not column.null_count:
+            return
+        is_missing = pc.and_(column.is_null(), pc.match_substring_regex(self._table.column("info"), _FLAGGED))
+        flags = pc.fill_null(column, 0).to_numpy().copy()
+        rows = np.flatnonzero(is_missing.to_numpy(zero_copy_only=False)).tolist()
+        flags[rows] = [int(flags_of(record)) for record in self.records(rows)]
+        index = self._table.schema.get_field_index("flags")
+        self._table = self._table.set_column(index, self._table.schema.field("flags"), pa.array(flags, pa.int32()))
 
     def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
         """All vectors, shape (rows, dimensions); zeros where the vector is missing or of another embedder."""
@@ -149,12 +168,6 @@ class Loaded:
             lengths = np.where(is_empty, 0, lengths).astype(np.int32)
         return vocabulary, numbers, lengths
 
-    def links(self, name: str) -> dict[int, tuple[str, ...]]:
-        """The linked ids of rows whose `info` has a true value of this name, by row."""
-        rows = [row for row, info in self.infos(name).items() if info[name]]
-        linked = self._table.column("links").take(rows).to_pylist() if rows else []
-        return {row: tuple(ids) for row, ids in zip(rows, linked, strict=True) if ids}
-
     def records(self, rows: Sequence[int] | None = None) -> list[Record]:
         """The records of these rows, or of all."""
         if not len(self) or (rows is not None and not len(rows)):
@@ -167,10 +180,15 @@ class Loaded:
         columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # stored as float32: restores 0.9
         for name in ENUMERATED:
             columns[name] = map(tuple, table.column(name).to_pylist())
-        for name in OBJECTS:
-            columns[name] = [{} if text == "{}" else orjson.loads(text) for text in table.column(name).to_pylist()]
+        objects = (
+            [_EMPTY if text == "{}" else orjson.loads(text) for text in table.column(name).to_pylist()]
+            for name in OBJECTS
+        )
         names = tuple(columns)
-        return [Record(**dict(zip(names, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+        return [
+            build_record(dict(zip(names, values, strict=True)), info, metadata)
+            for values, info, metadata in zip(zip(*columns.values(), strict=True), *objects, strict=True)
+        ]
 
     def rows(self) -> list[Row]:
         """All rows with their search data, scope by scope."""

@@ -1,27 +1,20 @@
 """Extraction of time periods from text, in English and Chinese: "last May", "two weeks ago", "2023年5月". Pure.
 
 Date libraries parse such words as moments; a question means the whole month, season or week. Days are those of the time
-zone of the message (see `OFFSET`), with half a day of tolerance on either side. Ambiguous words ("may I", "march on")
-are not taken for dates.
+zone of the message (`Record.utc_offset`), with half a day of tolerance on either side. Ambiguous words ("may I", "march
+on") are not taken for dates.
 """
 
 import calendar
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.text.terms import is_question
 
-__all__ = ["ABOUT", "OFFSET", "Period", "local_time", "offset_in", "period_of", "periods", "told_of", "zone_offset"]
+__all__ = ["Period", "local_time", "periods", "told_of", "zone_offset"]
 
-ABOUT: Final = "about_time"
-"""Key in a record's `info` for the period that its text refers to: begin and end in seconds since 1970."""
-
-OFFSET: Final = "utc_offset"
-"""Key in a record's `info` for the time zone of the message: seconds east of UTC; absent for UTC."""
-
-_MAX_OFFSET = 86_400
 _MAX_PERIODS = 4
 _MAX_QUESTION = 1000  # characters of a question that are read
 _SPARE = timedelta(hours=12)
@@ -70,12 +63,6 @@ class Period(NamedTuple):
     end: float
 
 
-def offset_in(info: Mapping[str, Any]) -> float:
-    """The UTC offset (seconds east) of a record's message."""
-    offset = info.get(OFFSET, 0)
-    return offset if type(offset) in (int, float) and abs(offset) < _MAX_OFFSET else 0
-
-
 def zone_offset(zone: tzinfo, at: float) -> float:
     """The UTC offset (seconds east) of a zone at a moment (seconds since 1970); 0 for a moment out of range."""
     try:
@@ -85,11 +72,11 @@ def zone_offset(zone: tzinfo, at: float) -> float:
     return offset.total_seconds() if offset is not None else 0
 
 
-def local_time(at: float, info: Mapping[str, Any]) -> datetime:
-    """The local time of a record's message at a moment, with UTC as its nominal zone; 1970 for a moment out of
-    range."""
+def local_time(at: float, offset: float) -> datetime:
+    """The local time at a moment in a zone `offset` seconds east of UTC, with UTC as its nominal zone; 1970 for a
+    moment out of range."""
     try:
-        return datetime.fromtimestamp(at + offset_in(info), UTC)
+        return datetime.fromtimestamp(at + offset, UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
 
@@ -116,14 +103,6 @@ def told_of(text: str, said_at: float, offset: float = 0) -> Period | None:
     """The one period that a message refers to, other than its own time; None for a question, or for several periods."""
     spans = () if is_question(text) else periods(text, said_at, offset)
     return spans[0] if len(spans) == 1 and not (spans[0].begin <= said_at < spans[0].end) else None
-
-
-def period_of(info: Mapping[str, Any]) -> Period | None:
-    """The period that a record refers to; None if its `info` has no valid one (imported data may hold anything)."""
-    pair = info.get(ABOUT)
-    if not isinstance(pair, list) or len(pair) != 2 or not all(type(moment) in (int, float) for moment in pair):
-        return None
-    return Period(*pair) if pair[0] < pair[1] else None
 
 
 _Span = tuple[datetime, datetime]

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.formats.base import Reader
-from gateway.turn import Answer
+from gateway.formats.base import Answer, Reader
 
 __all__ = ["Decoder", "Tee", "complaint", "decoder_of", "looks_like_json", "wrap_error"]
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from gateway.formats.base import Answer, Outcome
 from gateway.telemetry import Telemetry, short_digest
-from gateway.turn import Answer, Outcome, Turn
+from gateway.turn import Turn
 from gateway.usage.ledger import Ledger, Used
 from gateway.usage.prices import Prices
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "memory/recalled.py": "unit/test_turn.py",
     "app.py": "flow/test_start.py",
     "cli/banner.py": "flow/test_start.py",
     "cli/main.py": "flow/test_start.py",
@@ -119,8 +120,8 @@ MAY_IMPORT = {
 # the folders from the bottom up: a module imports those before it, and its own; see docs/architecture.md
 LAYERS = (
     "text",
-    "config formats memory",
-    "embedding storage",
+    "config memory",
+    "embedding formats storage",
     "recall remember upstream usage",
     "llm maintenance prompt service",
     "extraction pipeline",

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.formats.chat import ChatDialect
+from gateway.memory.annotations import build_record
 from gateway.turn import Ask, Identity, Memory, MemoryMode, Principal, Record, Right, Scope, Turn, message_id
 
 SCOPE = Scope("a" * 64, "default", "ada")
 EVERYTHING = Principal("default", frozenset(Right))
 
 
-def record(text: str, number: int = 0, **fields: Any) -> Record:
+def record(text: str, number: int = 0, info: Mapping[str, Any] | None = None, **fields: Any) -> Record:
+    """A message; `info` holds annotations under their stored names."""
     at = 1_700_000_000.0 + 60 * number
     made = {
         "id": message_id(f"{number}/{text}"),
@@ -27,7 +29,8 @@ def record(text: str, number: int = 0, **fields: Any) -> Record:
         "updated_at": at,
         "message_id": message_id(text),
     }
-    return Record(**{**made, **fields})
+    metadata = fields.pop("metadata", {})
+    return build_record({**made, **fields}, info or {}, metadata)
 
 
 def memory(text: str, number: int = 0, tokens: int = 10, score: float = 1.0, **fields: Any) -> Memory:

@@ -5,16 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.memory import versions
+from gateway.memory.annotations import STORED_NAMES
 from gateway.memory.filters import BUILT_IN
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
-INTERNAL = sorted(
-    {value for name, value in vars(versions).items() if name.isupper() and isinstance(value, str)}
-    | {"suspicious", "about_time", "title", "heading", "page", "speaker", "message_id", "learnt", "standing", "topic"}
-    | {"trait", "preference_type", "file_ids", "partial", "used_tool", "feedback", "brought_back", "chunk", "steps"}
-)
+INTERNAL = sorted(STORED_NAMES)
 HOSTILE: list[dict[str, Any]] = [
     {"suspicious": "low"},
     {"crm": {"suspicious": False, "learnt": True}},

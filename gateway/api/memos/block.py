@@ -13,12 +13,13 @@ import orjson
 
 from gateway.api.memos.events import without_citations
 from gateway.api.memos.items import PREFERENCE_NOTE, iso, preference_text
-from gateway.formats.base import Layout
+from gateway.formats.base import Answer, Layout
 from gateway.formats.chat import ChatDialect, ChatReader
 from gateway.memory.fence import quoted, warning_of
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import Memory
 from gateway.text.dates import local_time
 from gateway.text.terms import is_cjk
-from gateway.turn import Answer, Memory, group_of
 
 __all__ = ["Citations", "Facts", "MemosDialect"]
 
@@ -111,7 +112,7 @@ def _format_citation(number: int, memory: Memory) -> str:
 def _format_fact(memory: Memory) -> str:
     record = memory.record
     prefix = "" if record.source == "user" else f"{record.source}: "
-    day = local_time(record.event_time, record.info).date().isoformat()
+    day = local_time(record.event_time, record.utc_offset).date().isoformat()
     return f"[{day}] {warning_of(record)}{prefix}{quoted(record.text)}"
 
 

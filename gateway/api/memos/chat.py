@@ -28,11 +28,12 @@ from gateway.api.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Oper
 from gateway.api.memos.events import CHAT_HEADERS, chat_events
 from gateway.api.memos.models import BusinessChatRequest, ChatRequest
 from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound, UpstreamFailed
-from gateway.formats.base import Layout
+from gateway.formats.base import Ask, Layout
 from gateway.formats.chat import ChatDialect
+from gateway.memory.recalled import Wanted
 from gateway.pipeline.response import Exchange
 from gateway.server.limits import place_of
-from gateway.turn import Ask, MemoryMode, Right, Turn, Wanted
+from gateway.turn import MemoryMode, Right, Turn
 
 __all__ = ["ChatHandlers", "PreparedChat"]
 

@@ -17,11 +17,14 @@ from gateway.api.memos.defaults import Defaults
 from gateway.api.memos.models import Body, ScopedRequest, checked
 from gateway.config import Config
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
+from gateway.formats.base import Ask
 from gateway.formats.chat import ChatDialect
 from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_scope, public_scope
 from gateway.llm.client import Asker
 from gateway.llm.questions import refine
 from gateway.memory.filters import BadFilter, Filter, parse_filter
+from gateway.memory.recalled import Memory, MemoryStatus, Wanted
+from gateway.memory.record import Record
 from gateway.pipeline.pipeline import Pipeline
 from gateway.remember.ingestion import Intake
 from gateway.remember.remember import Remember
@@ -29,7 +32,7 @@ from gateway.server.guard import principal_of, read_json, request_id_of
 from gateway.service.memories import Library
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed, Task
-from gateway.turn import Ask, Identity, Memory, MemoryStatus, Principal, Record, Right, Scope, ScopeKind, Turn, Wanted
+from gateway.turn import Identity, Principal, Right, Scope, ScopeKind, Turn
 
 __all__ = [
     "KNOWLEDGE",

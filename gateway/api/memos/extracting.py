@@ -17,11 +17,12 @@ from gateway.extraction.reconcile import Decision
 from gateway.extraction.result import lesson_of
 from gateway.extraction.window import window_of
 from gateway.formats.chat import text_of
+from gateway.memory.record import Record
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.service.memories import Outdated
 from gateway.text.injection import suspicions
 from gateway.text.offload import offload
-from gateway.turn import Identity, Record, Scope, Turn
+from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["extract_and_store", "extracting_operations"]
 
@@ -107,7 +108,7 @@ def _message_records(call: Call, request: ExtractRequest) -> list[Record]:
     turn = call.turn(Identity("", "", (), ()))
     texts = [(message.get("role"), text_of(message.get("content")).strip()) for message in request.messages]
     return [
-        call.desk.remember.make(turn, no_scope, role, text, {}, index=index)
+        call.desk.remember.make(turn, no_scope, role, text, index=index)
         for index, (role, text) in enumerate(texts)
         if role in _ROLES and text
     ]
@@ -126,7 +127,7 @@ def _extract_by_patterns(records: Sequence[Record]) -> tuple[list[dict[str, Any]
 def _format_items(extracted_items: Sequence[Item]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     facts = [_fact_item(item.text) for item in extracted_items if item.kind == "fact"]
     preference_items = [
-        _preference_item(item.text, item.info["reasoning"], item.info["preference_type"])
+        _preference_item(item.text, item.details.reasoning, item.details.preference_type)
         for item in extracted_items
         if item.kind == "preference"
     ]

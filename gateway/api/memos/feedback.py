@@ -23,14 +23,15 @@ from gateway.extraction.support import content_words, givers
 from gateway.formats.chat import text_of
 from gateway.identity import may_touch
 from gateway.llm.questions import Judged, judge_feedback
-from gateway.memory.versions import CORRECTS, LEARNT, REPLACES
+from gateway.memory.recalled import Wanted
+from gateway.memory.record import Record, derived_id, with_lineage
 from gateway.server.guard import request_id_of
 from gateway.server.limits import place_of
 from gateway.service.memories import Outdated
 from gateway.storage.sqlite.registry import Task
 from gateway.text.offload import offload
 from gateway.text.terms import terms
-from gateway.turn import Record, Scope, Turn, Wanted, derived_id
+from gateway.turn import Scope, Turn
 
 __all__ = ["FeedbackResult", "feedback_operations", "give_feedback"]
 
@@ -245,12 +246,12 @@ async def _apply_judgement(
     record that the model has seen was changed meanwhile.
     """
     scope, library = access.identity.writes[0], call.desk.library
-    comment = call.desk.remember.make(turn, scope, "user", material.text, {})
+    comment = call.desk.remember.make(turn, scope, "user", material.text)
     check = partial(check_judgement, verdict.updates, verdict.additions, verdict.forgotten, comment, material.sources)
     answer_texts = [*verdict.additions, *(text for _, text in verdict.updates)]
     judgement = await offload(check, len(material.text) + sum(map(len, answer_texts)))
     corrections = [_build_correction(call, turn, scope, new, [old]) for old, new in judgement.updates]
-    corrections = [replace(record, info={**record.info, REPLACES: list(record.links)}) for record in corrections]
+    corrections = [with_lineage(record, supersedes=record.links) for record in corrections]
     corrections += [_build_correction(call, turn, scope, addition, []) for addition in judgement.additions]
     corrections = [_link_sources(record, material) for record in corrections]
     stored: list[Record] = []
@@ -268,7 +269,7 @@ async def _apply_judgement(
     for old in judgement.forgotten:
         with contextlib.suppress(NotFound):
             forgotten.append(await library.update(old, status="archived"))
-    added = tuple(record for record in stored if REPLACES not in record.info)
+    added = tuple(record for record in stored if not record.lineage.supersedes)
     return FeedbackResult(
         added, tuple(replacements), tuple(forgotten), verdict.answer, judgement.is_covered and bool(stored)
     )
@@ -276,7 +277,7 @@ async def _apply_judgement(
 
 def _is_replacement(new: Record, old: Record) -> bool:
     """True for the first chunk of the text that supersedes a memory; a plugin may have dropped that chunk."""
-    return not new.part and old.id in new.info.get(REPLACES, ())
+    return not new.part and old.id in new.lineage.supersedes
 
 
 async def _find_candidates(
@@ -323,14 +324,13 @@ def _link_sources(record: Record, material: _Material) -> Record:
     sources = givers(record.text, [replace(record, text=material.text)], material.sources)
     if not sources:
         return record
-    info = {name: value for name, value in record.info.items() if name != CORRECTS}
-    return replace(record, links=tuple(source.id for source in sources), info={**info, LEARNT: True})
+    links = tuple(source.id for source in sources)
+    return replace(record, links=links, is_extracted=True, is_correction=False)
 
 
 def _build_correction(call: Call, turn: Turn, scope: Scope, text: str, corrected: Sequence[Record]) -> Record:
     """Build the record of a fact stated by the user; it outranks the records that it corrects."""
-    base = call.desk.remember.make(turn, scope, "user", text, {})
+    base = call.desk.remember.make(turn, scope, "user", text)
     name = derived_id(base.id, text)
-    marks = {"feedback": True, **({CORRECTS: True} if corrected else {})}
     links = tuple(record.id for record in corrected)
-    return replace(base, id=name, kind="fact", links=links, info={**base.info, **marks})
+    return replace(base, id=name, kind="fact", links=links, is_feedback=True, is_correction=bool(corrected))

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.memory.filters import file_ids, memory_type
-from gateway.memory.versions import LEARNT, REPLACES, replaced_by
+from gateway.memory.annotations import annotations
+from gateway.memory.filters import memory_type
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import Memory
+from gateway.memory.record import Record
 from gateway.text.terms import terms
-from gateway.turn import Memory, Record, Scope, group_of
+from gateway.turn import Scope
 
 __all__ = [
     "EMPTY_LISTS",
@@ -70,15 +73,15 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
         "agent_id": record.agent_id,
         "app_id": record.app_id,
         "cube_id": record.cube_id,
-        "info": {**record.info, **record.metadata},
+        "info": {**annotations(record), **record.metadata},
     }
     if relativity is not None:
         item["relativity"] = round(relativity, 4)
     if group == "preference":
         return item | {
             "preference": record.text,
-            "preference_type": record.info.get("preference_type", "explicit_preference"),
-            "reasoning": record.info.get("reasoning", ""),
+            "preference_type": record.details.preference_type or "explicit_preference",
+            "reasoning": record.details.reasoning,
         }
     if group == "tool":
         return item | _tool_fields(record)
@@ -97,9 +100,9 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
 
 def _tool_fields(record: Record) -> dict[str, Any]:
     """Fields of a tool memory: a call of a tool, or experience extracted from calls."""
-    worked, lesson = record.info.get("worked") is not False, record.text if LEARNT in record.info else ""
+    worked, lesson = record.details.worked is not False, record.text if record.is_extracted else ""
     status = {
-        "used_tool": record.info.get("used_tool", ""),
+        "used_tool": record.details.used_tool,
         "error_type": "" if worked else "failed",
         "success_rate": float(worked),
         "tool_experience": lesson,
@@ -110,29 +113,28 @@ def _tool_fields(record: Record) -> dict[str, Any]:
 
 def _skill_fields(record: Record) -> dict[str, Any]:
     """Fields of a skill: its steps as a numbered procedure; an uploaded skill has its text instead."""
-    value = record.info.get("steps")
-    steps = [str(step) for step in value] if isinstance(value, list) else []
+    steps = record.details.steps
     procedure = "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1)) if steps else record.text
     empty: dict[str, Any] = {"experience": [], "preference": [], "examples": [], "script": {}, "others": {}}
     return {"name": _memory_key(record), "description": record.text[:200], "procedure": procedure, **empty}
 
 
 def _memory_key(record: Record) -> str:
-    return str(record.info.get("title") or record.text[:60])
+    return record.details.title or record.text[:60]
 
 
 def _source_fields(record: Record) -> dict[str, Any]:
     if record.kind in ("document", "skill"):
-        info = record.info
-        file = {"file_ids": list(file_ids(record)), "name": info.get("file_name", "")}
+        origin = record.origin
+        file = {"file_ids": list(origin.file_ids), "name": origin.file_name}
         return {
             "type": "file",
             "role": "document",
             "file_info": file,
-            "page": info.get("page"),
-            "heading": info.get("heading", ""),
+            "page": origin.page,
+            "heading": origin.heading,
         }
-    message_id = record.info.get("message_id") or record.message_id
+    message_id = record.origin.message_id or record.message_id
     return {"type": "chat", "role": record.source, "chat_time": iso(record.event_time), "message_id": message_id}
 
 
@@ -157,12 +159,12 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "usage": [],
         "background": "",
         "relativity": None if relativity is None else round(relativity, 4),
-        "info": {**record.info, **record.metadata},
-        "file_ids": list(file_ids(record)),
+        "info": {**annotations(record), **record.metadata},
+        "file_ids": list(record.origin.file_ids),
         "version": record.version,
         "history": history_of(record),
         "is_fast": record.kind == "turn",
-        "evolve_to": [replaced_by(record)] if replaced_by(record) else [],
+        "evolve_to": [record.lineage.superseded_by] if record.lineage.superseded_by else [],
         "working_binding": None,
         "internal_info": None,
         "covered_history": None,
@@ -174,10 +176,10 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
     }
     if record.kind == "preference":
         metadata |= {
-            "preference_type": record.info.get("preference_type", "explicit_preference"),
+            "preference_type": record.details.preference_type or "explicit_preference",
             "preference": record.text,
-            "reasoning": record.info.get("reasoning", ""),
-            "topic": record.info.get("topic", ""),
+            "reasoning": record.details.reasoning,
+            "topic": record.details.topic,
             "original_text": record.text,
             "dialog_id": record.links[0] if record.links else "",
         }
@@ -190,8 +192,7 @@ def history_of(record: Record, chain: Sequence[Record] = ()) -> list[dict[str, A
     Without a chain, only the ids of the superseded memories.
     """
     if not chain:
-        replaced_ids = record.info.get(REPLACES)
-        return [{"archived_memory_id": id_} for id_ in replaced_ids] if isinstance(replaced_ids, list) else []
+        return [{"archived_memory_id": id_} for id_ in record.lineage.supersedes]
     position = next((index for index, ancestor in enumerate(chain) if ancestor.id == record.id), 0)
     return [
         {
@@ -199,7 +200,7 @@ def history_of(record: Record, chain: Sequence[Record] = ()) -> list[dict[str, A
             "memory": ancestor.text,
             "version": ancestor.version,
             "is_fast": ancestor.kind == "turn",
-            "update_type": "feedback" if record.info.get("feedback") else "conflict",
+            "update_type": "feedback" if record.is_feedback else "conflict",
             "created_at": iso(ancestor.event_time),
         }
         for ancestor in chain[:position]
@@ -237,9 +238,7 @@ def preference_text(preferences: Sequence[Record]) -> str:
     """Format preferences as MemOS does in a prompt; an empty string if there are none."""
     parts = []
     for heading, kind in (("Explicit Preference:", "explicit"), ("Implicit Preference:", "implicit")):
-        matching = [
-            record for record in preferences if str(record.info.get("preference_type", "explicit")).startswith(kind)
-        ]
+        matching = [record for record in preferences if (record.details.preference_type or "explicit").startswith(kind)]
         if matching:
             parts.append("\n".join([heading, *(f"{n}. {record.text}" for n, record in enumerate(matching, start=1))]))
     return "\n".join(parts)

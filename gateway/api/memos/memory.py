@@ -25,11 +25,14 @@ from gateway.errors import BadRequest
 from gateway.formats.chat import text_of
 from gateway.formats.tool_calls import calls_in
 from gateway.memory.filters import memory_type
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import Memory, Wanted
+from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.ingestion import document_records
 from gateway.storage.sqlite.registry import PROFILE, Document
 from gateway.text.offload import offload
-from gateway.turn import Memory, Record, Scope, ScopeKind, Turn, Wanted, group_of
+from gateway.turn import Scope, ScopeKind, Turn
 
 __all__ = ["memory_operations"]
 
@@ -223,11 +226,11 @@ def _build_records(
     records = []
     text = text_of(message.get("content")).strip()
     if text:
-        fields = {"speaker": message.get("role_name"), "message_id": message.get("message_id")}
-        info = {name: str(value) for name, value in fields.items() if value}
-        record = call.desk.remember.make(turn, scope, message["role"], text, info, at=at, offset=offset, index=index)
+        record = call.desk.remember.make(turn, scope, message["role"], text, at=at, offset=offset, index=index)
+        speaker, message_id = (str(message.get(name) or "") for name in ("role_name", "message_id"))
         agent = scope.cube_id if scope.kind is ScopeKind.AGENT else record.agent_id
-        records.append(replace(record, user_id=scope.owner or record.user_id, agent_id=agent))
+        origin = Origin(speaker=speaker, message_id=message_id)
+        records.append(replace(record, user_id=scope.owner or record.user_id, agent_id=agent, origin=origin))
     return records
 
 

@@ -20,8 +20,9 @@ from gateway.api.memos.items import distinct, native_item, preference_text
 from gateway.api.memos.models import ChatRequest
 from gateway.errors import GatewayError
 from gateway.llm.questions import rephrase, suggest
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import Memory, MemoryStatus, Recalled
 from gateway.text.terms import is_cjk
-from gateway.turn import Memory, MemoryStatus, Recalled, group_of
 
 __all__ = ["playground_operations"]
 

@@ -20,8 +20,10 @@ from gateway.api.memos.models import checked
 from gateway.errors import NotFound
 from gateway.identity import may_touch, scope_of
 from gateway.memory.filters import memory_type, plain_id
-from gateway.memory.versions import EDIT_OF
-from gateway.turn import Record, Scope, Wanted, group_of
+from gateway.memory.kinds import group_of
+from gateway.memory.recalled import Wanted
+from gateway.memory.record import Record
+from gateway.turn import Scope
 
 __all__ = ["reading_operations"]
 
@@ -91,7 +93,7 @@ async def get_memory(call: Call, request: GetRequest) -> dict[str, Any]:
 async def _list_records(call: Call, scope: Scope, allows: Callable[[Record], bool] | None) -> list[Record]:
     """The memories of a scope, oldest first, without earlier versions of edited memories (those are history)."""
     records = await call.desk.library.records(scope, allows)
-    return [record for record in records if EDIT_OF not in record.info]
+    return [record for record in records if not record.lineage.edit_of]
 
 
 async def _load_newest_first(call: Call, access: Access) -> list[Record]:
@@ -110,7 +112,7 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
     detail = next(entry for entries in item.values() for entry in entries)
     return detail | {
         "memory_view": "user" if record.source == "user" else record.source,
-        "title": str(record.info.get("title") or record.text[:60]),
+        "title": record.details.title or record.text[:60],
         "content": record.text,
         "message_ids": [record.message_id],
         "algorithm_updatable": record.kind != "document",

@@ -21,9 +21,11 @@ from gateway.formats.chat import text_of
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.llm.questions import suggest
 from gateway.memory.filters import file_ids, memory_type
+from gateway.memory.kinds import group_of
+from gateway.memory.record import Record
 from gateway.storage.sqlite.registry import PROFILE
 from gateway.text.offload import offload
-from gateway.turn import Identity, Record, Right, Scope, ScopeKind, group_of
+from gateway.turn import Identity, Right, Scope, ScopeKind
 
 __all__ = ["upkeep_operations"]
 
@@ -83,14 +85,14 @@ async def update_memory(call: Call, request: UpdateRequest) -> dict[str, Any]:
         await library.delete(records)
         return {"success": True, "memory_id": records[0].id}
     old = records[0]
-    edited = replace(old, text=request.content or old.text, info={**old.info, "title": request.title or ""})
+    edited = replace(old, text=request.content or old.text, details=replace(old.details, title=request.title or ""))
     turn = call.turn(Identity(old.user_id, old.session_id, (), ()))
     screened = await call.desk.remember.screened(turn, [edited])
     if not screened:
         raise Forbidden("a plugin does not let this be stored")
     record = screened[0]
     text = None if request.content is None else record.text
-    title = None if request.title is None else str(record.info.get("title", ""))
+    title = None if request.title is None else record.details.title
     changed = await library.update(old, text=text, status=request.status, title=title)
     return {"success": True, "memory_id": changed.id, "version": changed.version}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.memory.annotations import annotations, flags_of
 from gateway.storage.rows import ENUMERATED, RECORD_FIELDS, TIMES, Row
 
 __all__ = ["to_arrow"]
@@ -36,6 +37,7 @@ def _schema(dimensions: int) -> Any:
         "links": pa.list_(pa.utf8()),
         "version": pa.int32(),
         "info": pa.utf8(),
+        "flags": pa.int32(),
         "metadata": pa.utf8(),
         "confidence": pa.float32(),
         "event_time": moment,
@@ -59,7 +61,8 @@ def to_arrow(rows: Sequence[Row], dimensions: int) -> Any:
         columns[name] = [datetime.fromtimestamp(getattr(row.record, name), UTC) for row in rows]
     for name in ENUMERATED:
         columns[name] = [list(getattr(row.record, name)) for row in rows]
-    columns["info"] = [orjson.dumps(dict(row.record.info)).decode() for row in rows]
+    columns["info"] = [orjson.dumps(annotations(row.record)).decode() for row in rows]
+    columns["flags"] = [int(flags_of(row.record)) for row in rows]
     columns["metadata"] = [orjson.dumps(dict(row.record.metadata)).decode() for row in rows]
     columns["fts"] = [" ".join(row.terms) for row in rows]
     columns["tokens"] = [row.tokens for row in rows]

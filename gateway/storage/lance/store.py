@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from gateway.memory.record import Record
 from gateway.storage.disk import probe_disk, sync_tree
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.catalog import Made, TableEntry
@@ -28,7 +29,7 @@ from gateway.storage.lance.repair import mark_whole
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.lance.tables import Bucket, Tables, scope_groups
 from gateway.storage.rows import Loaded, Row
-from gateway.turn import Record, Scope
+from gateway.turn import Scope
 
 __all__ = ["MemoryStore", "Prepare", "StoreFailed"]
 

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import orjson
 
+from gateway.memory.annotations import build_record, plain_fields
+from gateway.memory.record import Record
 from gateway.storage.rows import SHARED
 from gateway.storage.sqlite.database import SqliteFile
-from gateway.turn import Record
 
 __all__ = ["Entry", "Journal", "JournalFailed"]
 
@@ -381,7 +382,7 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
 
 
 def _build_rows(records: Iterable[Record], suffix: str) -> list[tuple[str, bytes]]:
-    return [(_entry_id(record) + suffix, orjson.dumps(record, default=dict)) for record in records]
+    return [(_entry_id(record) + suffix, orjson.dumps(plain_fields(record), default=dict)) for record in records]
 
 
 def _entry_id(record: Record) -> str:
@@ -394,4 +395,5 @@ def _parse_record(payload: bytes) -> Record:
     fields["links"] = tuple(fields["links"])
     for name in SHARED:
         fields[name] = sys.intern(fields[name])
-    return Record(**fields)
+    info, metadata = fields.pop("info", {}), fields.pop("metadata", {})
+    return build_record(fields, info, metadata)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.extraction.items import SCHEMA, read_items
 from gateway.extraction.window import Window, window_of
-from gateway.text.dates import ABOUT
+from gateway.memory.record import Details
 from tests.fakes.made import record
 
 SAID = (
@@ -54,17 +54,21 @@ def test_what_only_the_assistant_said_is_never_the_users() -> None:
 
 def test_a_time_that_is_told_of_is_kept() -> None:
     item = only({"facts": [{"text": "The user moved to Lisbon.", "turns": [1], "when": "2023-11-06"}]})
-    begin, end = item.info[ABOUT]
+    begin, end = item.about
     assert begin < 1_699_272_000 < end
 
 
 def test_preferences_are_explicit_or_a_pattern() -> None:
     wish = {"text": "Give the short answer first", "kind": "explicit", "always": True, "turns": [3]}
     item = only({"preferences": [wish]})
-    assert (item.source, item.info["preference_type"], item.info["standing"]) == ("user", "explicit_preference", True)
+    assert (item.source, item.details.preference_type, item.details.is_standing) == (
+        "user",
+        "explicit_preference",
+        True,
+    )
     pattern = {"text": "The user prefers vegetarian food", "kind": "implicit", "reason": "asks for it", "turns": [4, 5]}
     item = only({"preferences": [pattern]})
-    assert (item.source, item.info["preference_type"]) == ("assistant", "implicit_preference")
+    assert (item.source, item.details.preference_type) == ("assistant", "implicit_preference")
     assert why({"preferences": [{**pattern, "turns": [4]}]}) == {"unsupported": 1}, "one message is no pattern"
     assert why({"preferences": [{**wish, "text": "Lisbon has great hospitals", "turns": [2]}]}) == {"unsupported": 1}
 
@@ -72,11 +76,11 @@ def test_preferences_are_explicit_or_a_pattern() -> None:
 def test_tools_need_a_call_and_skills_steps() -> None:
     lesson = {"tool": "weather", "text": "weather: use place, the argument city is unknown", "worked": False}
     item = only({"tools": [{**lesson, "turns": [6]}]})
-    assert (item.kind, item.source, item.info) == ("tool", "tool", {"used_tool": "weather", "worked": False})
+    assert (item.kind, item.source, item.details) == ("tool", "tool", Details(used_tool="weather", worked=False))
     assert why({"tools": [{**lesson, "text": "moved to Lisbon last week", "turns": [1]}]}) == {"unsupported": 1}
     skill = {"name": "moving", "text": "How to settle in Lisbon as a nurse", "turns": [1, 2]}
     item = only({"skills": [{**skill, "steps": ["moved to Lisbon", "started as a nurse"]}]})
-    assert item.info == {"title": "moving", "steps": ["moved to Lisbon", "started as a nurse"]}
+    assert item.details == Details(title="moving", steps=("moved to Lisbon", "started as a nurse"))
     assert why({"skills": [{**skill, "steps": ["one"]}]}) == {"unreadable": 1}
 
 
@@ -111,7 +115,7 @@ def test_a_wish_out_of_a_paste_does_not_stand_in_every_prompt() -> None:
     paste = record("Our rules. " * 80 + "Always give me the short answer first.", 9)
     found = {"text": "Give the short answer first", "kind": "explicit", "always": True, "turns": [1]}
     (item,), _ = read_items({"preferences": [found]}, window_of([], [paste], 10_000, len))
-    assert "standing" not in item.info
+    assert item.details.is_standing is None
 
 
 def test_a_flood_is_cut() -> None:

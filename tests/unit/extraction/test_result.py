@@ -5,7 +5,7 @@ from typing import Any
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
 from gateway.extraction.result import learnt_again, lesson_of
-from gateway.memory.versions import HELD_UNTIL, LEARNT, REPLACED_BY, REPLACES, archived
+from gateway.memory.versions import archive
 from tests.fakes.made import SCOPE, record
 
 NOW = 1_800_000_000.0
@@ -26,7 +26,7 @@ def test_something_new_is_added_with_what_it_rests_on() -> None:
     (added,) = lesson.added
     assert (added.text, added.kind, added.source, added.confidence) == ("The user has a dog", "fact", "user", 0.8)
     assert added.links == (new.sources[0].id,)
-    assert added.info[LEARNT] is True
+    assert added.is_extracted is True
     assert (added.event_time, added.created_at) == (new.sources[0].event_time, NOW)
     assert lesson.changed == ()
     again = lesson_of(SCOPE, "s", [Decision(new, "unrelated")], NOW + 5)
@@ -37,16 +37,16 @@ def test_what_is_contradicted_is_archived_with_its_time() -> None:
     old = known("The user lives in Porto")
     lesson = lesson_of(SCOPE, "s", [Decision(item("The user moved to Lisbon"), "contradicts", (old,))], NOW)
     (added,), (changed,) = lesson.added, lesson.changed
-    assert added.info[REPLACES] == [old.id]
+    assert added.lineage.supersedes == (old.id,)
     assert (changed.id, changed.text, changed.status) == (old.id, old.text, "archived")
-    assert (changed.info[REPLACED_BY], changed.info[HELD_UNTIL]) == (added.id, added.event_time)
+    assert (changed.lineage.superseded_by, changed.validity.until) == (added.id, added.event_time)
 
 
 def test_what_was_said_before_but_learnt_after_was_true_until_then() -> None:
     old = known("The user moved to Lisbon", 50)
     lesson = lesson_of(SCOPE, "s", [Decision(item("The user lives in Porto", 10), "contradicts", (old,))], NOW)
     (added,) = lesson.added
-    assert (added.status, added.info[REPLACED_BY], added.info[HELD_UNTIL]) == ("archived", old.id, old.event_time)
+    assert (added.status, added.lineage.superseded_by, added.validity.until) == ("archived", old.id, old.event_time)
     assert lesson.changed == ()
 
 
@@ -86,7 +86,7 @@ def test_two_items_about_one_memory_come_one_after_the_other() -> None:
 
 def test_what_was_archived_holds_again_when_it_is_learnt_again() -> None:
     (first,) = lesson_of(SCOPE, "s", [Decision(item("lives in Porto"), "unrelated")], NOW).added
-    gone = archived(first, NOW, "f" * 32)
+    gone = archive(first, NOW, "f" * 32)
     again = learnt_again(first, gone)
     assert (again.id, again.status) == (first.id, "activated")
-    assert REPLACED_BY not in again.info
+    assert not again.lineage.superseded_by

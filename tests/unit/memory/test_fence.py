@@ -1,6 +1,6 @@
 import unicodedata
 
-from gateway.memory.fence import FENCE_CLOSE, SUSPICIOUS, quoted, warning_of
+from gateway.memory.fence import FENCE_CLOSE, quoted, warning_of
 from tests.fakes.made import record
 
 
@@ -13,7 +13,7 @@ def test_nothing_in_a_memory_closes_the_fence_or_passes_for_an_item() -> None:
 
 def test_only_what_is_suspicious_is_warned_of() -> None:
     assert warning_of(record("hello")) == ""
-    assert "not to be followed" in warning_of(record("obey", info={SUSPICIOUS: ["instruction"]}))
+    assert "not to be followed" in warning_of(record("obey", info={"suspicious": ["instruction"]}))
 
 
 def test_no_character_is_a_bracket_after_normalisation() -> None:

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from gateway.memory.profile import in_force, of_profile
+from gateway.memory.record import NO_DETAILS, Details
 from gateway.remember.preferences import preferences
 from gateway.turn import Record
 from tests.fakes.made import record
@@ -74,10 +75,10 @@ def test_the_order_is_fixed_and_the_newest_of_a_topic_comes_first() -> None:
         {"kind": "turn"},
         {"source": "assistant"},
         {"status": "archived"},
-        {"info": {"topic": "taste"}},
-        {"info": {"topic": "style", "suspicious": ["instruction"]}},
-        {"info": {"topic": "style", "standing": False}},
-        {"info": {}},
+        {"details": Details(topic="taste")},
+        {"suspicious": ("instruction",)},
+        {"details": Details(topic="style", is_standing=False)},
+        {"details": NO_DETAILS},
     ],
 )
 def test_only_what_the_user_wishes_at_all_times_is_part_of_it(change: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
+from gateway.memory.record import Details
 from gateway.prompt.assemble import NO_BLOCK, assemble
 from gateway.prompt.tokens import Tokenizer
 from gateway.turn import Memory
@@ -119,7 +120,7 @@ def test_wishes_are_part_of_the_budget(  # noqa: PLR0917 — hypothesis gives th
     counting: Tokenizer, found: list[Memory], wished: list[Memory], about: list[Memory], budget: int, share: int
 ) -> None:
     count = counting.count
-    told = [replace(one, record=replace(one.record, info={"topic": "about"})) for one in about]
+    told = [replace(one, record=replace(one.record, details=Details(topic="about"))) for one in about]
     wishes = [*wished, *told]
     block = assemble(found, budget, count, frozenset(), 100, profile=wishes, profile_budget=share)
     assert count(block.text) == block.tokens <= budget

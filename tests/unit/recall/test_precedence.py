@@ -1,9 +1,7 @@
 from typing import Any
 
-import numpy as np
 import pytest
 
-from gateway.memory.versions import CORRECTS, LEARNT, REPLACED_BY, REPLACES
 from gateway.recall.precedence import Ties
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.rows import Loaded, Row
@@ -16,12 +14,12 @@ def said(name: str, number: int) -> Record:
 
 
 def learnt(name: str, number: int, *messages: str, **fields: Any) -> Record:
-    info = {LEARNT: True, **fields.pop("info", {})}
+    info = {"learnt": True, **fields.pop("info", {})}
     return record(name, number, id=name, kind="fact", links=messages, info=info, **fields)
 
 
 def replaced(name: str, number: int, *messages: str, by: str, before: tuple[str, ...] = (), **fields: Any) -> Record:
-    info = {REPLACED_BY: by, **({REPLACES: list(before)} if before else {})}
+    info = {"replaced_by": by, **({"replaces": list(before)} if before else {})}
     return learnt(name, number, *messages, status="archived", info=info, **fields)
 
 
@@ -30,7 +28,7 @@ LISBON = [
     said("I moved to Lisbon", 3),
     replaced("lives in Lisbon", 4, "I moved to Lisbon", by="lives in Graz", before=("lives in Porto",)),
 ]
-GRAZ = [said("Graz it is now", 5), learnt("lives in Graz", 6, "Graz it is now", info={REPLACES: ["lives in Lisbon"]})]
+GRAZ = [said("Graz it is now", 5), learnt("lives in Graz", 6, "Graz it is now", info={"replaces": ["lives in Lisbon"]})]
 
 
 def grown(records: list[Record]) -> Ties:
@@ -43,7 +41,7 @@ def grown(records: list[Record]) -> Ties:
 def loaded(records: list[Record]) -> Ties:
     rows = [Row(record=one, vector=None, embedder="", terms=(), tokens=9, seq=seq) for seq, one in enumerate(records)]
     ties = Ties()
-    ties.fill(Loaded([to_arrow(rows, 4)]), np.asarray([one.status == "activated" for one in records]))
+    ties.fill(Loaded([to_arrow(rows, 4)]))
     return ties
 
 
@@ -69,7 +67,7 @@ def test_a_merged_fact_does_not_stand_before_its_own_messages(made: Any) -> None
         said("a dog", 1),
         replaced("has a dog", 2, "a dog", by="has a dog called Rex"),
         said("it is Rex", 3),
-        learnt("has a dog called Rex", 4, "it is Rex", "a dog", info={REPLACES: ["has a dog"]}),
+        learnt("has a dog called Rex", 4, "it is Rex", "a dog", info={"replaces": ["has a dog"]}),
     ]
     assert not len(made(records).outranks({one.id: row for row, one in enumerate(records)}))
 
@@ -80,7 +78,7 @@ def test_a_conclusion_stands_behind_what_it_rests_on_and_before_nothing(made: An
         said("I ordered the vegan menu", 1),
         replaced("eats no meat", 2, "I ordered the vegan menu", by="eats vegan", source="assistant"),
         said("no cheese for me", 3),
-        learnt("eats vegan", 4, "no cheese for me", source="assistant", info={REPLACES: ["eats no meat"]}),
+        learnt("eats vegan", 4, "no cheese for me", source="assistant", info={"replaces": ["eats no meat"]}),
     ]
     row_of = {one.id: row for row, one in enumerate(records)}
     ties = made(records)
@@ -92,7 +90,7 @@ def test_a_conclusion_stands_behind_what_it_rests_on_and_before_nothing(made: An
 def test_feedback_stands_before_what_it_corrects(made: Any) -> None:
     records = [
         said("my cat is Miso", 1),
-        record("No, Mimo", 2, id="No, Mimo", links=("my cat is Miso",), info={CORRECTS: True}),
+        record("No, Mimo", 2, id="No, Mimo", links=("my cat is Miso",), info={"corrects": True}),
     ]
     assert made(records).outranks({"my cat is Miso": 0, "No, Mimo": 1}).tolist() == [[1, 0]]
 
@@ -110,8 +108,8 @@ def test_rows_that_come_and_go_are_looked_up_anew() -> None:
 
 def test_two_that_name_each_other_end() -> None:
     records = [
-        learnt("one", 1, "m", info={REPLACES: ["two"]}),
-        learnt("two", 2, "n", info={REPLACES: ["one"]}),
+        learnt("one", 1, "m", info={"replaces": ["two"]}),
+        learnt("two", 2, "n", info={"replaces": ["one"]}),
         said("m", 3),
         said("n", 4),
     ]

@@ -36,7 +36,7 @@ def test_wishes_in_so_many_words_are_found() -> None:
 
 
 def test_who_one_is_is_found_and_is_no_wish() -> None:
-    missed = [text for text in SET["about"] if [one.info["topic"] for one in wishes_in(text)] != ["about"]]
+    missed = [text for text in SET["about"] if [one.details.topic for one in wishes_in(text)] != ["about"]]
     assert len(missed) <= (1 - LEAST_FOUND) * len(SET["about"]), missed
 
 

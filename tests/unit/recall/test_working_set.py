@@ -16,7 +16,7 @@ from tests.fakes.made import record
 WEIGHTS = RankWeights()
 
 
-def row(text: str, number: int = 0, embedder: str = "e", **fields: object) -> Row:
+def row(text: str, number: int = 0, embedder: str = "e", **fields: Any) -> Row:
     vector = np.zeros(4, np.float32)
     vector[number % 4] = 1
     words = tuple(terms(text))

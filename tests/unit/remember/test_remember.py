@@ -60,7 +60,7 @@ def test_a_chore_leaves_nothing(tmp_path: Path) -> None:
 
 def test_partial_answers_are_kept_marked_where_it_is_wanted(tmp_path: Path) -> None:
     records = made(tmp_path, partial_answers=True).records_of(turn(), Answer("half", outcome=Outcome.CUT))
-    assert [record.info.get("partial") for record in records] == [None, True]
+    assert [record.is_partial for record in records] == [False, True]
 
 
 def test_ids_follow_from_the_turn(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_ids_follow_from_the_turn(tmp_path: Path) -> None:
 
 
 def test_a_very_long_message_is_cut_within_its_bytes(tmp_path: Path) -> None:
-    record = made(tmp_path, max_message_bytes=1024).make(turn(), SCOPE, "user", "猫" * 1000, {})
+    record = made(tmp_path, max_message_bytes=1024).make(turn(), SCOPE, "user", "猫" * 1000)
     assert len(record.text.encode()) <= 1024
     assert set(record.text) == {"猫"}
 
@@ -105,7 +105,7 @@ async def test_a_message_changed_by_a_plugin_has_no_trace_of_the_old_one(tmp_pat
     registry = Registry(tmp_path / "r.sqlite")
     await registry.open()
     remember = Remember(journal, registry, RememberConfig(), Telemetry(), hide)
-    before = remember.make(turn("card 4111"), SCOPE, "user", "card 4111", {})
+    before = remember.make(turn("card 4111"), SCOPE, "user", "card 4111")
     await remember.remember(turn("card 4111"), Answer(None))
     (entry,) = await journal.waiting(10)
     assert entry.record.message_id != before.message_id

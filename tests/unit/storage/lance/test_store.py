@@ -468,7 +468,7 @@ TestAgainstADict.settings = settings(max_examples=12, stateful_step_count=15, de
 
 
 async def test_a_table_without_the_column_of_metadata_gets_it(store: MemoryStore, folder: DataFolder) -> None:
-    await store.add([row("an old memory", 1, info={"scene": "sky"})])
+    await store.add([row("an old memory", 1)])
     handle = store._buckets[store.bucket_of(ADA.value)].tables[0][1]
     await handle.drop_columns(["metadata"])
     await store.sync()
@@ -477,5 +477,5 @@ async def test_a_table_without_the_column_of_metadata_gets_it(store: MemoryStore
     await again.open()
     await again.add([row("a new memory", 2, metadata={"scene": "sea"})])
     records = (await again.load(ADA)).records()
-    assert [(one.info, one.metadata) for one in records] == [({"scene": "sky"}, {}), ({}, {"scene": "sea"})]
+    assert [one.metadata for one in records] == [{}, {"scene": "sea"}]
     await again.close()
