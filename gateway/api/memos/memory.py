@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.api.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
 from gateway.api.memos.extracting import extract_and_store
-from gateway.api.memos.feedback import give_feedback
+from gateway.api.memos.feedback import read_history
 from gateway.api.memos.items import (
     EMPTY_LISTS,
     PREFERENCE_NOTE,
@@ -30,6 +30,7 @@ from gateway.memory.recalled import Memory, Wanted
 from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.ingestion import document_records
+from gateway.service.feedback import Feedback
 from gateway.storage.sqlite.registry import PROFILE, Document
 from gateway.text.offload import offload
 from gateway.turn import Scope, ScopeKind, Turn
@@ -273,5 +274,7 @@ async def _apply_feedback(call: Call, access: Access, request: AddRequest) -> li
         raise BadRequest("messages: feedback needs a message of the user", param="messages")
     feedback = text_of(request.messages[index].get("content")).strip()
     before = request.messages[:index]
-    await give_feedback(call, access, feedback, history=before)
+    turn = call.turn(access.identity)
+    comment = Feedback(text=feedback, turn=turn, allows=access.by_scope, history=read_history(before))
+    await call.desk.feedback.give(comment)
     return before
