@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 from gateway import turn
@@ -64,7 +65,4 @@ def _text(thing: Any) -> str:
 def _type(field: dataclasses.Field[Any]) -> str:
     if isinstance(field.type, type) and not hasattr(field.type, "__args__"):
         return field.type.__name__
-    text = str(field.type)
-    for prefix in ("collections.abc.", "gateway.turn.", "gateway.dialect.", "typing.", "logging.", "pathlib."):
-        text = text.replace(prefix, "")
-    return text
+    return re.sub(r"\b(?:gateway|collections|typing|logging|pathlib)\.(?:[a-z_]+\.)*", "", str(field.type))
