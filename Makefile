@@ -11,7 +11,7 @@ MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .v
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
-.PHONY: help run fit environments test test-unit test-clients test-long soak bench bench-scale lock clean install
+.PHONY: help run fit environments test test-unit test-clients test-long soak bench bench-scale docs lock clean install
 .DEFAULT_GOAL := run
 
 help:  ## show the targets
@@ -22,8 +22,8 @@ run: install  ## run the gateway with the shipped config.yaml
 
 install: $(VENV)/.gateway
 
-# `make -j2 environments` makes at once what `make test` and `make test-clients` make one after the other
-environments: install $(VENV)/.tests $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
+# `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
+environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -65,10 +65,14 @@ fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to t
 		$$(.venvs/fit/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
 
+docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/index.html
+	.venvs/docs/$(SCRIPTS)/python -m sphinx -b html -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
+
 lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
+	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock
@@ -82,7 +86,7 @@ lock:  ## write the lock files again (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs $(NODE)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -99,6 +103,12 @@ $(VENV)/.gateway: $(VENV)/.lock $(SOURCES)
 $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock | $(VENV)/.gateway  # never two at one environment
 	@echo "installing what the tests need ..."
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
+	@touch $@
+
+.venvs/docs/.installed: docs/requirements.lock
+	@echo "installing what builds the documentation ..."
+	@test -x .venvs/docs/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/docs
+	@.venvs/docs/$(SCRIPTS)/python $(INSTALL) -r $<
 	@touch $@
 
 PLAIN := openai anthropic schemathesis frameworks llama-index

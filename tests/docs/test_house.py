@@ -266,7 +266,7 @@ def test_what_it_depends_on_has_a_licence_that_goes_with_its_own() -> None:
 
 
 def test_lock_files_hold_hashes_and_no_addresses() -> None:
-    for lock in [ROOT / "requirements.lock", *(ROOT / "tests").rglob("*.lock")]:
+    for lock in [ROOT / "requirements.lock", ROOT / "docs" / "requirements.lock", *(ROOT / "tests").rglob("*.lock")]:
         text = lock.read_text(encoding="utf-8")
         assert "--hash=sha256:" in text
         assert "://" not in text
