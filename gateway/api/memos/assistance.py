@@ -21,11 +21,11 @@ _SUGGESTION_MESSAGES = 20  # most recent messages that suggestions are based on
 
 def assistance_operations() -> list[Operation]:
     return [
-        client("/rerank", rerank, "Order texts by relevance", RerankRequest),
+        client("/rerank", rerank, "Rank texts by relevance to a query", RerankRequest),
         native(
             "/suggestions",
             suggestions,
-            "Three questions to ask next",
+            "Suggest three questions to ask next",
             SuggestionRequest,
             message="Suggestions retrieved successfully",
         ),
@@ -35,7 +35,7 @@ def assistance_operations() -> list[Operation]:
             "Change defaults of chats at run time (right `admin`)",
             message="Configuration set successfully",
         ),
-        native("/configure", configuration, "The defaults of chats (right `admin`)", method="GET"),
+        native("/configure", configuration, "Get the defaults of chats (right `admin`)", method="GET"),
     ]
 
 

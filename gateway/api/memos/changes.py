@@ -32,14 +32,14 @@ def change_operations() -> list[Operation]:
         native(
             "/delete_memory_by_record_id",
             delete_record,
-            "Take a memory out, or delete it for good",
+            "Archive a memory, or delete it permanently",
             RecordRequest,
             message="Called Successfully",
         ),
         native(
             "/recover_memory_by_record_id",
             recover_record,
-            "Bring back a memory that was taken out",
+            "Restore an archived memory",
             RecordRequest,
             message="Called Successfully",
         ),

@@ -26,7 +26,14 @@ _ROLES: Final = ("user", "assistant", "tool")
 
 
 def extracting_operations() -> list[Operation]:
-    return [client("/extract/memory", extract_memory, "What a conversation says; stores nothing", ExtractRequest)]
+    return [
+        client(
+            "/extract/memory",
+            extract_memory,
+            "Extract memories from a conversation without storing them",
+            ExtractRequest,
+        )
+    ]
 
 
 async def extract_memory(call: Call, request: ExtractRequest) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def memory_operations() -> list[Operation]:
     return [
         client("/search/memory", search_memory, "Search memories", SearchRequest),
         native("/search", search, "Search memories", SearchRequest, message="Search completed successfully"),
-        client("/add/message", add_message, "Remember messages", AddRequest),
-        native("/add", add, "Remember messages", AddRequest, message="Memory added successfully", data="array"),
+        client("/add/message", add_message, "Add messages", AddRequest),
+        native("/add", add, "Add messages", AddRequest, message="Memory added successfully", data="array"),
     ]
 
 

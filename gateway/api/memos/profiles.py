@@ -19,9 +19,9 @@ __all__ = ["merge_profile", "profile_operations", "remove_field"]
 
 def profile_operations() -> list[Operation]:
     return [
-        client("/bind/profile_template", bind_profiles, "Give users or agents a profile", BindProfileRequest),
-        client("/edit/profile", edit_profile, "Change a profile", ProfileRequest),
-        client("/delete/profile", delete_profile, "Drop a profile", ProfileRequest),
+        client("/bind/profile_template", bind_profiles, "Bind profiles to users or agents", BindProfileRequest),
+        client("/edit/profile", edit_profile, "Edit a profile", ProfileRequest),
+        client("/delete/profile", delete_profile, "Delete a profile", ProfileRequest),
     ]
 
 
