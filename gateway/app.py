@@ -86,6 +86,19 @@ class Gateway:
         self._is_stopping = False
         self._stops = AsyncExitStack()
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """The stages of requests; set by `start`."""
+        return self._pipeline
+
+    @property
+    def plugins(self) -> PluginHost:
+        return self._plugins
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self._telemetry
+
     async def start(self) -> Started:
         """Start and listen. Raises ConfigError, FolderRefused or OSError (port in use), after cleaning up."""
         try:

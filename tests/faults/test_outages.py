@@ -170,7 +170,7 @@ async def test_a_broken_store_stops_no_chat_and_heals(
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
         search = await gateway.post("/product/search", {"user_id": "ada", "query": "boat"})
         assert (search.status, search.json["code"]) == (503, 503)
-        await eventually(lambda: "StoreFailed" in gateway.gateway._telemetry.exposition().decode())
+        await eventually(lambda: "StoreFailed" in gateway.gateway.telemetry.exposition().decode())
     await gateway.settled(20)
     await gateway.chat("What is my boat called?", session="two")
     assert "Albatross" in upstream.last.body.decode()

@@ -185,7 +185,7 @@ async def test_what_was_deleted_leaves_the_disk_by_itself(tmp_path: Path, upstre
         assert "red Volvo" in str(await lines(gateway)), "the earlier text is history"
         await gateway.post("/product/delete_memory", {"memory_ids": [car["id"]], "writable_cube_ids": ["ada"]})
         await lines(gateway)
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         import time
 
@@ -218,7 +218,7 @@ async def test_tasks_can_go_earlier_than_what_was_told(tmp_path: Path, upstream:
         for number, text in enumerate((task, *told)):
             await gateway.chat(text, session=f"s{number}")
         await gateway.settled()
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time() + 29 * 86_400) == 0
         assert await retention.sweep(time.time() + 31 * 86_400) >= 1
@@ -248,7 +248,7 @@ async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upst
             for number in range(130)
         ]
         assert (await take_in(gateway, [old, *crowd])).json["imported"] == 131
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time()) == 31
         assert "From long ago." not in {line["text"] for line in await lines(gateway)}
@@ -262,7 +262,7 @@ async def test_a_period_longer_than_time_itself_deletes_nothing(tmp_path: Path, 
     async with running_gateway(config) as gateway:
         await tell(gateway, "ada")
         told = await lines(gateway)
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time()) == 0
         assert await lines(gateway) == told
