@@ -29,7 +29,8 @@ class Scale:
         return long if self.is_long else fast
 
 
-_SEED = int(os.environ.get("SEED") or random.randrange(10**6))
+# in the environment, so that the parallel processes of a run have one seed
+_SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,8 +54,8 @@ def _one_embedder_for_all() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_on_the_loop() -> Iterator[None]:
-    # reading the configuration and the plugins happens before the loop serves anybody
-    with blockbuster_ctx("gateway", excluded_modules=["gateway.config", "gateway.plugin_host"]):
+    # configuration and plugins are read before the loop serves anybody; `gateway.testing` runs conditions of tests
+    with blockbuster_ctx("gateway", excluded_modules=["gateway.config", "gateway.plugin_host", "gateway.testing"]):
         yield
 
 

@@ -20,7 +20,7 @@ from gateway.identity import scope_of
 from gateway.store.journal import Journal
 from tests.conftest import Scale
 from tests.fakes.made import record
-from tests.fakes.process import Process, running_process
+from tests.fakes.process import Process, command, running_process
 from tests.fakes.running import Running, eventually
 from tests.fakes.upstream import FakeUpstream
 
@@ -173,13 +173,7 @@ def _copied(source: Path, target: Path) -> None:
 async def test_a_killed_process_leaves_no_lock(tmp_path: Path, upstream: FakeUpstream) -> None:
     async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         await gateway.settled()
-        second = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "gateway", "serve", "--config", str(tmp_path / "config.yaml"), "--port", "0"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        second = await command("serve", "--config", str(tmp_path / "config.yaml"), "--port", "0")
         assert second.returncode == 1
         assert "another process uses the data folder" in second.stderr
         await gateway.kill()
