@@ -204,7 +204,7 @@ async def small_disk(folder: Path, free_kib: int) -> AsyncIterator[tuple[int, Pa
 @contextlib.asynccontextmanager
 async def started(folder: Path, keeper: int) -> AsyncIterator[Process | None]:
     """A gateway beside the small disk, killed at the end; None if it refused to start, in words."""
-    process = await asyncio.to_thread(spawn, folder, keeper)
+    process = await asyncio.to_thread(spawn, folder, beside=keeper)
     try:
         try:
             url = await url_of(process, folder)

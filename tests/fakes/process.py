@@ -105,11 +105,11 @@ async def stopped(process: BaseProcess) -> None:
     await asyncio.to_thread(process.join, 10)
 
 
-def spawn(folder: Path, beside: int | None = None) -> BaseProcess:
+def spawn(folder: Path, *options: str, beside: int | None = None) -> BaseProcess:
     """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`."""
     output = folder / "gateway.out"
     output.unlink(missing_ok=True)
-    arguments = ["serve", "--config", str(folder / "config.yaml")]
+    arguments = ["serve", "--config", str(folder / "config.yaml"), *options]
     return start(arguments, output=output, errors=folder / "gateway.log", beside=beside)
 
 

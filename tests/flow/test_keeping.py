@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from gateway.store.memories import MemoryStore, StoreFailed
+from tests.fakes.process import command
 from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -47,8 +47,7 @@ async def take_in(gateway: Running, exported: list[dict[str, Any]], query: str =
 
 
 async def gateway_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway", "memory", *arguments, "--config", str(folder / "config.yaml")]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=100)
+    return await command("memory", *arguments, "--config", str(folder / "config.yaml"))
 
 
 async def test_what_is_exported_from_one_gateway_is_known_to_another(tmp_path: Path, upstream: FakeUpstream) -> None:

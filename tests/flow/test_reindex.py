@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.store.embed import LocalEmbedder
+from tests.fakes.process import command
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
 
@@ -146,9 +146,7 @@ async def test_the_command_works_with_and_without_a_running_gateway(
     configuration(tmp_path, upstream.url, **with_server(server), server__port=9)
 
     async def run(*options: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "gateway", "memory", "reindex", "--config", str(tmp_path / "config.yaml")]
-        command += options
-        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        return await command("memory", "reindex", "--config", str(tmp_path / "config.yaml"), *options)
 
     elsewhere = await run("--url", "http://127.0.0.1:9")
     assert (elsewhere.returncode, "no gateway answers" in elsewhere.stderr) == (1, True), "nothing is done elsewhere"

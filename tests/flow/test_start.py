@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.fakes.clients import ROOT, run_client
+from tests.fakes.process import command, spawn, stopped, url_of
 from tests.fakes.running import eventually
 
 GATEWAY = Path(sys.executable).parent / "gateway"
@@ -60,6 +62,19 @@ async def started(folder: Path, *command: str) -> AsyncIterator[tuple[subprocess
         await asyncio.to_thread(process.wait, 20)
         process.stdout.close()
         errors.close()
+
+
+@contextlib.asynccontextmanager
+async def warm(folder: Path) -> AsyncIterator[tuple[BaseProcess, str]]:
+    """As `started`, but without the start: a copy of a process that has loaded everything."""
+    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    process = await asyncio.to_thread(spawn, folder, "--port", "0")
+    try:
+        yield process, await url_of(process, folder)
+        process.terminate()
+        await asyncio.to_thread(process.join, 20)
+    finally:
+        await stopped(process)
 
 
 async def ready(url: str, timeout: float = 20) -> None:
@@ -138,11 +153,11 @@ def test_it_starts_with_a_closed_stdin_and_refuses_an_empty_folder_name(tmp_path
 
 
 async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_path: Path) -> None:
-    async with started(tmp_path) as (_, url, _):
+    async with warm(tmp_path) as (_, url):
         await ready(url)
         arguments = ("openai", "openai_chat.py", f"{url}/v1", "plain")
         await run_client(*arguments, "My parrot is called Ruffles.", folder=tmp_path)
-    async with started(tmp_path) as (_, url, _):
+    async with warm(tmp_path) as (_, url):
         await ready(url)
         answer = json.loads(
             await run_client(*arguments[:2], f"{url}/v1", "stream", "What is my parrot called?", folder=tmp_path)
@@ -168,7 +183,7 @@ async def test_the_first_two_requests_of_a_newcomer_work(tmp_path: Path) -> None
 async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for cycle in range(4):
-        async with started(tmp_path) as (process, url, _), aiohttp.ClientSession() as session:
+        async with warm(tmp_path) as (process, url), aiohttp.ClientSession() as session:
             deadline = time.monotonic() + (0.3, 1.0, 4.5, 5.0)[cycle]
 
             async def talk(worker: int, url: str, session: aiohttp.ClientSession, cycle: int, deadline: float) -> None:
@@ -191,7 +206,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             process.kill()
             await asyncio.gather(*talking)
     assert len(acknowledged) > 100
-    async with started(tmp_path) as (_, url, _), aiohttp.ClientSession() as session:
+    async with warm(tmp_path) as (_, url), aiohttp.ClientSession() as session:
         await ready(url)
 
         async def drained() -> bool:
@@ -249,16 +264,10 @@ async def test_it_starts_without_a_network(tmp_path: Path) -> None:
         ("plugins: [{use: redact, config: {kindz: []}}]", "plugins[0].config.kindz"),
     ],
 )
-@pytest.mark.parametrize("command", ["check", "serve"])
-def test_a_bad_configuration_is_explained_and_stops(tmp_path: Path, text: str, message: str, command: str) -> None:
+@pytest.mark.parametrize("name", ["check", "serve"])
+async def test_a_bad_configuration_is_explained_and_stops(tmp_path: Path, text: str, message: str, name: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
-    done = subprocess.run(
-        [str(GATEWAY), command, "--config", str(tmp_path / "config.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = await command(name, "--config", str(tmp_path / "config.yaml"))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -278,12 +287,11 @@ def test_check_says_what_a_good_configuration_means(tmp_path: Path) -> None:
 
 
 async def test_a_taken_port_is_said_in_words(tmp_path: Path) -> None:
-    async with started(tmp_path) as (_, url, _):
+    async with warm(tmp_path) as (_, url):
         port = url.rsplit(":", 1)[1]
         (tmp_path / "second").mkdir()
         (tmp_path / "second" / "config.yaml").write_text("log: {level: error}\n")
-        command = [str(GATEWAY), "serve", "--config", str(tmp_path / "second" / "config.yaml"), "--port", port]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+        done = await command("serve", "--config", str(tmp_path / "second" / "config.yaml"), "--port", port)
         assert done.returncode == 1
         assert "cannot listen on 127.0.0.1" in done.stderr
         assert "Traceback" not in done.stderr

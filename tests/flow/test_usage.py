@@ -3,8 +3,6 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from gateway.store.ledger import Ledger, LedgerFailed, Used
 from tests.fakes.formats import speaks_responses
+from tests.fakes.process import command
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, cuts_after, hangs, says, streams
 
@@ -114,13 +113,12 @@ async def test_counts_outlast_a_restart_and_a_purge_takes_the_name(tmp_path: Pat
 async def test_the_command_shows_a_table(gateway: Running, tmp_path: Path) -> None:
     await gateway.chat("hi")
     await used(gateway)
-    command = [sys.executable, "-m", "gateway", "usage", "--by", "user,model", "--url", gateway.url]
-    command += ["--config", str(tmp_path / "config.yaml")]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    arguments = ["usage", "--by", "user,model", "--url", gateway.url, "--config", str(tmp_path / "config.yaml")]
+    done = await command(*arguments)
     assert done.returncode == 0, done.stderr
     assert "ada" in done.stdout
     assert "fake-1" in done.stdout
-    done = await asyncio.to_thread(subprocess.run, [*command, "--json"], capture_output=True, text=True, timeout=60)
+    done = await command(*arguments, "--json")
     assert json.loads(done.stdout)["data"][0]["requests"] == 1
 
 
