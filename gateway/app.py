@@ -55,6 +55,7 @@ _log = logging.getLogger("gateway.app")
 _KEEP_ALIVE = 55.0
 _MAX_HEADER = 16_384
 _BACKLOG = 1024
+_LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
 _STOP_TIMEOUT = 10.0
 
 
@@ -292,6 +293,7 @@ class Gateway:
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]  # None disables it
                 keepalive_timeout=_KEEP_ALIVE,
+                lingering_time=_LINGER,
                 max_line_size=_MAX_HEADER,
                 max_field_size=_MAX_HEADER,
             ),

@@ -266,8 +266,18 @@ async def test_a_hostile_memory_stays_behind_its_fence(gateway: Running, upstrea
         assert 'gateway_suspicious_records_total{kind="' in (await gateway.get("/metrics")).body.decode()
 
 
+def hang_in_chats(upstream: FakeUpstream) -> None:
+    """Models are listed at once: each list would be waited for, too."""
+    hang = hangs()
+
+    async def script(asked: web.Request) -> web.StreamResponse:
+        return await (upstream.default if asked.path == "/v1/models" else hang)(asked)
+
+    upstream.script = script
+
+
 async def test_one_key_cannot_take_all_places(tmp_path: Path, upstream: FakeUpstream) -> None:
-    upstream.script = hangs()
+    hang_in_chats(upstream)
     keys = [{"key": "key-number-one"}, {"key": "key-number-two"}]
     config = configuration(tmp_path, upstream.url, auth__keys=keys, limits__in_flight_per_key=3)
     async with running_gateway(config) as gateway:
@@ -288,6 +298,7 @@ async def test_one_key_cannot_take_all_places(tmp_path: Path, upstream: FakeUpst
             return (await gateway.get("/v1/models", one)).status == 200
 
         await eventually(is_free)
+        upstream.release()
 
 
 async def test_a_silent_stream_is_kept_alive_where_that_is_wanted(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -302,7 +313,7 @@ async def test_a_silent_stream_is_kept_alive_where_that_is_wanted(tmp_path: Path
 
 
 async def test_clients_that_leave_still_count_against_the_limits(tmp_path: Path, upstream: FakeUpstream) -> None:
-    upstream.script = hangs()
+    hang_in_chats(upstream)
     keys = [{"key": "key-number-one"}, {"key": "key-number-two"}]
     config = configuration(tmp_path, upstream.url, auth__keys=keys, limits__in_flight_per_key=8)
     async with running_gateway(config) as gateway:
@@ -320,6 +331,7 @@ async def test_clients_that_leave_still_count_against_the_limits(tmp_path: Path,
         assert len(upstream.received) == 8, "answers that go on hold their places"
         assert statuses == [429] * 32
         assert (await gateway.get("/v1/models", {"x-gateway-key": "key-number-two"})).status == 200
+        upstream.release()
 
 
 @pytest.mark.parametrize("is_own", [True, False], ids=["a key's limit", "the limit of all"])
