@@ -49,7 +49,7 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 @pytest.fixture(autouse=True, scope="session")
 def _one_embedder_for_all() -> None:
     """The real model, loaded once for the whole run: a gateway's start would else cost 1.5 s in each test."""
-    embed._load_local = functools.cache(embed._load_local)
+    embed.load_local = functools.cache(embed.load_local)
 
 
 @pytest.fixture(autouse=True)

@@ -124,11 +124,10 @@ async def test_an_emptied_file_of_the_store_costs_nothing(
     for _ in range(scale(1, 10)):
         async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0, memory__buckets=2) as gateway:
             loading = asyncio.create_task(load.run(gateway, 2))
-            await asyncio.sleep(1.5)
+            await eventually(lambda load=load: len(load.acknowledged) > 30, 20)  # type: ignore[misc]  # not inferred
             load.is_over = True
             await loading
-            await gateway.settled()
-            await asyncio.sleep(4)  # its files are synced by then, and done in the journal
+            await gateway.texts()  # an export syncs the files of the store; then they are done in the journal
             await gateway.kill()
             await loading
         lance = tmp_path / "data" / "lance"
@@ -156,7 +155,7 @@ async def test_a_copy_of_the_folder_made_while_it_runs_holds_what_was_acknowledg
         load = Load()
         async with running_process(here, upstream.url, memory__recall__start_wait=0) as gateway:
             loading = asyncio.create_task(load.run(gateway))
-            await asyncio.sleep(1.5)
+            await eventually(lambda load=load: len(load.acknowledged) > 60, 20)  # type: ignore[misc]  # not inferred
             acknowledged = list(load.acknowledged)
             await asyncio.to_thread(_copied, here / "data", there / "data")
             await gateway.kill()
@@ -252,9 +251,10 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     journal = gateway.gateway.memory.journal
-    insert, gate, order = journal._insert, threading.Event(), list[str]()
+    insert, begun, gate, order = journal._insert, threading.Event(), threading.Event(), list[str]()
 
     def held(batch: Any) -> tuple[list[int], int]:
+        begun.set()
         assert gate.wait(10)
         added = insert(batch)
         order.append("synced")
@@ -277,7 +277,8 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
         order.append("answered")
 
     asking = asyncio.create_task(ask())
-    await asyncio.sleep(0.4)
+    assert await asyncio.to_thread(begun.wait, 10)
+    await asyncio.wait({asking}, timeout=0.4)
     assert order == [], "nobody was told yet"
     gate.set()
     await asking

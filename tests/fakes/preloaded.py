@@ -20,8 +20,8 @@ import gateway.recall.working_sets
 import gateway.store.encoder  # noqa: F401
 from gateway.store import embed
 
-embed._load_local = functools.cache(embed._load_local)
-embed._load_local()
+embed.load_local = functools.cache(embed.load_local)
+embed.load_local()
 # LanceDB is only loaded here, and nothing of it runs when this process is copied
 warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
 gc.freeze()

@@ -90,8 +90,8 @@ class Process:
 async def running_process(folder: Path, upstream_url: str, **changes: Any) -> AsyncIterator[Process]:
     """A gateway process on the folder `data` in `folder`; killed at the end if it still runs."""
     await asyncio.to_thread(configuration, folder, upstream_url, **changes)
-    began = time.monotonic()
     process = await asyncio.to_thread(spawn, folder)
+    began = time.monotonic()  # the first one waited for the process that is copied
     try:
         url = await url_of(process, folder)
         async with aiohttp.ClientSession() as session:

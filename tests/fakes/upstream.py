@@ -39,6 +39,7 @@ class FakeUpstream:
     closed: int = 0
     reply: str = "Understood."
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: Callable[[], int] = lambda: 0
 
     @property
     def last(self) -> Received:
@@ -123,6 +124,11 @@ async def stream(
     return response
 
 
+async def pause(seconds: float) -> None:
+    """A pause that a scripted part makes on purpose. To wait for something, use `eventually`."""
+    await asyncio.sleep(seconds)
+
+
 def streams(pieces: Sequence[bytes], **options: Any) -> Script:
     """A script that streams these pieces."""
 
@@ -188,6 +194,9 @@ async def running_upstream() -> AsyncIterator[FakeUpstream]:
     app.router.add_route("*", "/{tail:.*}", fake.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
+    server = runner.server
+    assert server is not None
+    fake.connections = lambda: len(server.connections)
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"

@@ -19,7 +19,7 @@ from tests.conftest import Scale
 from tests.fakes.process import running_process
 from tests.fakes.raw import connected, read_all
 from tests.fakes.running import Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream, deltas, hangs, running_upstream, says, streams
+from tests.fakes.upstream import FakeUpstream, deltas, hangs, pause, running_upstream, says, streams
 
 CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -368,7 +368,7 @@ async def test_no_comment_is_written_into_compressed_bytes(tmp_path: Path, upstr
         await response.prepare(asked)
         for begin in range(0, len(body), 20):
             await response.write(body[begin : begin + 20])
-            await asyncio.sleep(0.1)
+            await pause(0.1)
         return response
 
     upstream.script = script
@@ -388,7 +388,7 @@ async def test_no_error_event_is_written_into_compressed_bytes(gateway: Running,
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "content-encoding": "gzip"})
         await response.prepare(asked)
         await response.write(body)
-        await asyncio.sleep(0.05)
+        await pause(0.05)
         assert asked.transport is not None
         asked.transport.abort()
         return response

@@ -50,7 +50,7 @@ async def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> Non
 @pytest.mark.parametrize("changes", [{"plugins": [{"use": "redact", "timeout_ms": 1}]}])
 async def test_what_a_guard_did_not_see_is_not_acknowledged(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(self: Redact, turn: object, records: object) -> None:
-        await asyncio.sleep(0.5)
+        await asyncio.Event().wait()  # for as long as it may
 
     (plugin,) = gateway.plugins
     monkeypatch.setattr(type(plugin), "on_store", slow)

@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import Scale
 from tests.fakes.process import Process, running_process
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.running import eventually
+from tests.fakes.upstream import FakeUpstream, pause
 
 _LONGEST = 0.25  # seconds that /health may take
 # a repeat for each family of patterns: preferences, traits, dates, injection, pleasantries, code, thoughts, sentences
@@ -51,7 +52,7 @@ class Watch:
                     assert response.status == 200
                 taken = time.perf_counter() - began
                 self.slowest = max(self.slowest, min(taken, self._gateway.computed() - computed))
-                await asyncio.sleep(0.005)
+                await pause(0.005)
 
     def stop(self) -> None:
         self._is_over = True
@@ -130,12 +131,13 @@ async def test_many_standing_wishes_hold_nobody_up_and_the_oldest_are_archived(
                     await gateway.settled()
             assert watch.slowest < _LONGEST, wishes
         body = {"mem_cube_id": "user2000", "user_id": "user2000", "include_preference": True, "page_size": 5000}
-        answer = b""
-        for _ in range(200):
+        counts: list[int] = []
+
+        async def are_archived() -> bool:
             status, answer = await gateway.post("/product/get_memory", body)
             assert status == 200, answer
-            if b'"archived"' in answer:
-                break
-            await asyncio.sleep(0.05)
-        active, archived = answer.count(b'"activated"'), answer.count(b'"archived"')
-        assert archived >= 1900, (active, archived)
+            counts[:] = [answer.count(b'"activated"'), answer.count(b'"archived"')]
+            return counts[1] > 0
+
+        await eventually(are_archived, 20)
+        assert counts[1] >= 1900, counts

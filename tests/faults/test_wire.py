@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import Scale
 from tests.fakes.process import running_process
 from tests.fakes.raw import HEAD, connected, framed, raw_upstream, read_all
-from tests.fakes.running import Running, configuration, running_gateway
-from tests.fakes.upstream import DONE, FakeUpstream, chunk, says, streams
+from tests.fakes.running import Running, configuration, eventually, running_gateway
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, pause, says, streams
 
 CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -28,7 +28,7 @@ async def slowest_health(gateway: Running, during: "asyncio.Task[Any]") -> float
         began = time.monotonic()
         assert (await gateway.get("/health")).status == 200
         slowest = max(slowest, time.monotonic() - began)
-        await asyncio.sleep(0.02)
+        await asyncio.wait({during}, timeout=0.02)
     return slowest
 
 
@@ -123,7 +123,7 @@ def sends(*pieces: bytes) -> Any:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await pause(0.05)
 
     return answer
 
@@ -256,6 +256,7 @@ async def test_an_upstream_that_never_ends_is_given_up(tmp_path: Path) -> None:
 async def test_slow_readers_hold_back_the_upstream(tmp_path: Path, scale: Scale) -> None:
     count, flood = scale(20, 100), 8 * 2**20
     written: list[int] = []
+    ended: list[int] = []
 
     async def floods(writer: asyncio.StreamWriter) -> None:
         sock = writer.get_extra_info("socket")
@@ -265,10 +266,13 @@ async def test_slow_readers_hold_back_the_upstream(tmp_path: Path, scale: Scale)
         written.append(0)
         writer.write(HEAD)
         event = framed(chunk({"content": "x" * 900}) * 16)
-        while written[place] < flood:
-            writer.write(event)
-            await writer.drain()
-            written[place] += len(event)
+        try:
+            while written[place] < flood:
+                writer.write(event)
+                await writer.drain()
+                written[place] += len(event)
+        finally:
+            ended.append(place)
 
     head = json.dumps({**CHAT, "stream": True, "user": "ada"}).encode()
     request = (
@@ -281,14 +285,14 @@ async def test_slow_readers_hold_back_the_upstream(tmp_path: Path, scale: Scale)
         warm = await connected(gateway.url, request)
         await asyncio.wait_for(asyncio.get_running_loop().sock_recv(warm, 65_536), 10)
         warm.close()
-        await asyncio.sleep(1)
+        await eventually(lambda: len(ended) == 1, 10)
         written.clear()
         before = gateway.resident_mib()
         with ExitStack() as held:
             for _ in range(count):
                 made = await connected(gateway.url, request, received_bytes=65_536)
                 held.callback(made.close)
-            await asyncio.sleep(scale(3, 10))
+            await pause(scale(3, 10))  # as long as it could take more
             assert len(written) == count
             assert max(written) < 0.75 * 2**20, f"{max(written) / 2**20:.2f} MiB ahead"
             assert (gateway.resident_mib() - before) / count < 1

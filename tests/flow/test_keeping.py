@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from gateway.store.memories import MemoryStore, StoreFailed
+from gateway.store.memories import MemoryStore
+from tests.fakes.faults import refuse_texts_with
 from tests.fakes.process import command
 from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import FakeUpstream, pause
 
 KEYS: list[dict[str, Any]] = [
     {"key": "key-of-admin", "tenant": "acme", "rights": ["chat", "memory", "admin"]},
@@ -319,16 +320,9 @@ async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
 async def test_what_could_not_be_stored_is_forgotten_too(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore._write
-
-    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
-        if any("indigestible" in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
-        await write(self, rows, held)
-
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
-        broken.setattr(MemoryStore, "_write", picky)
+        refuse_texts_with("indigestible", broken)
         broken.setattr("gateway.store.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth about me.", user="bob", session="one")
@@ -375,7 +369,7 @@ async def test_a_purge_goes_on_when_its_caller_has_left(gateway: Running, monkey
 
     async def slow(self: MemoryStore, number: int) -> None:
         begun.set()
-        await asyncio.sleep(0.2)
+        await pause(0.2)  # the caller leaves meanwhile
         await purge(self, number)
         done.set()
 

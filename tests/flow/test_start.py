@@ -20,6 +20,7 @@ import pytest
 from tests.fakes.clients import ROOT, run_client
 from tests.fakes.process import command, spawn, stopped, url_of
 from tests.fakes.running import eventually
+from tests.fakes.upstream import pause
 
 GATEWAY = Path(sys.executable).parent / "gateway"
 QUIET = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
@@ -133,7 +134,7 @@ async def test_a_hangup_signal_during_the_start_ends_nothing(tmp_path: Path) -> 
         await eventually(is_caught, 20)
         for _ in range(40):
             process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(0.05)
+            await pause(0.05)  # over the whole start
         assert process.poll() is None
     finally:
         process.terminate()
@@ -167,7 +168,7 @@ async def test_a_newcomer_sees_the_loop_work_with_the_sdk_and_the_stand_in(tmp_p
 
 
 async def test_the_first_two_requests_of_a_newcomer_work(tmp_path: Path) -> None:
-    async with started(tmp_path) as (_, url, _), aiohttp.ClientSession() as session:
+    async with warm(tmp_path) as (_, url), aiohttp.ClientSession() as session:
 
         async def say(text: str) -> tuple[str, str]:
             body = {"model": "default", "messages": [{"role": "user", "content": text}]}
@@ -184,12 +185,10 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for cycle in range(4):
         async with warm(tmp_path) as (process, url), aiohttp.ClientSession() as session:
-            deadline = time.monotonic() + (0.3, 1.0, 4.5, 5.0)[cycle]
+            began = time.monotonic()
 
-            async def talk(worker: int, url: str, session: aiohttp.ClientSession, cycle: int, deadline: float) -> None:
-                number = 0
-                while time.monotonic() < deadline and number < 55:
-                    number += 1
+            async def talk(worker: int, url: str, session: aiohttp.ClientSession, cycle: int) -> None:
+                for number in range(1, 56):
                     text = f"Cargo{cycle}x{worker}x{number} is on board."
                     body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": number % 2 == 0}
                     try:
@@ -199,10 +198,17 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
                     except aiohttp.ClientError:
                         return
                     acknowledged.append(text)
-                    await asyncio.sleep(0.02)
+                    await pause(0.02)  # so that there is something to say until the end
 
-            talking = [asyncio.create_task(talk(w, url, session, cycle, deadline + 2)) for w in range(4)]
-            await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+            talking = [asyncio.create_task(talk(w, url, session, cycle)) for w in range(4)]
+            # while it loads, soon after it, and when files of the store were synced
+            seconds, count = ((0.1, 0), (1.0, 0), (2.0, 50), (4.5, 101))[cycle]
+            await eventually(
+                lambda began=began, seconds=seconds, count=count: (  # type: ignore[misc]  # not inferred
+                    time.monotonic() - began > seconds and len(acknowledged) >= count
+                ),
+                40,
+            )
             process.kill()
             await asyncio.gather(*talking)
     assert len(acknowledged) > 100

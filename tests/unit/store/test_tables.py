@@ -11,7 +11,7 @@ from gateway.store import memories
 from gateway.store.folder import DataFolder
 from gateway.store.memories import MemoryStore
 from gateway.store.texts import tables_with
-from tests.unit.store.test_memories import ADA, MADE, row
+from tests.unit.store.test_memories import ADA, MADE, bucket_in, row
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_a_rebuild_that_is_broken_off_leaves_no_table(folder: DataFolder) 
 
     with pytest.raises(asyncio.CancelledError):
         await store.rebuild(0, MADE, breaks_off)  # type: ignore[arg-type]
-    named = {entry.name for entry in store._buckets[0].entries}
+    named = {entry.name for entry in bucket_in(store, 0).entries}
     assert {path.stem for path in (folder.path / "lance").glob("*.lance")} == named
     await store.close()
 
