@@ -269,7 +269,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 NOT_TESTS = ("bench", "clients", "fit")  # programs, some of which run in environments of their own
 
 
-def tests_in(*without: str) -> list[Path]:
+def files_outside(*without: str) -> list[Path]:
     return [path for path in TESTS if path.relative_to(ROOT / "tests").parts[0] not in (*NOT_TESTS, *without)]
 
 
@@ -284,7 +284,7 @@ def test_tests_wait_for_a_condition_and_not_for_some_seconds() -> None:
     """`eventually` waits for something to happen, `asyncio.wait` with a limit for something that must not, and `pause`
     is for scripted parts."""
     sleeps = []
-    for path in tests_in("fakes"):
+    for path in files_outside("fakes"):
         for place, call in places(path, ast.Call):
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if name == "sleep" and any(isinstance(value, ast.Constant) and value.value for value in call.args):
@@ -295,7 +295,7 @@ def test_tests_wait_for_a_condition_and_not_for_some_seconds() -> None:
 def test_tests_use_few_private_attributes_of_the_gateway() -> None:
     own = ("self", "cls")
     lines = set()
-    for path in tests_in():
+    for path in files_outside():
         for place, node in places(path, ast.Attribute):
             is_own = isinstance(node.value, ast.Name) and node.value.id in own
             if re.match(r"_[a-z]", node.attr) and not is_own:
