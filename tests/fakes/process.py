@@ -68,6 +68,11 @@ class Process:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def own_mib(self) -> float:
+        """Memory that it does not share with files, such as libraries: a copied process reads those bit by bit."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) / 1024
+
     def computed(self) -> float:
         """Seconds of processor time that all its threads have used, in steps of a hundredth."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()

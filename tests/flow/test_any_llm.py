@@ -97,7 +97,7 @@ async def test_its_errors_are_errors(asked: Running, upstream: FakeUpstream) -> 
     assert (await asked.post("/v1/messages", message)).json["content"][0]["text"] == "Understood, and noted."
 
 
-async def test_a_provider_that_is_not_installed_is_told_at_the_start() -> None:
+def test_a_provider_that_is_not_installed_is_told_at_the_start() -> None:
     for provider in ("cohere", "nobody"):
         with pytest.raises(ConfigError, match=provider):
             AnyLlmUpstream(UpstreamConfig(name="up", kind="any-llm", provider=provider, models=("x",)))
