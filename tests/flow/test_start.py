@@ -67,8 +67,12 @@ async def started(folder: Path, *command: str) -> AsyncIterator[tuple[subprocess
 
 @contextlib.asynccontextmanager
 async def warm(folder: Path) -> AsyncIterator[tuple[BaseProcess, str]]:
-    """As `started`, but without the start: a copy of a process that has loaded everything."""
-    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    """As `started`, but without the start: a copy of a process that has loaded everything. Recall has the time that it
+    needs beside other tests."""
+    shipped = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    patient = re.sub(r"deadline_ms: \d+", "deadline_ms: 5000", shipped).replace("start_wait: 3 ", "start_wait: 30 ")
+    assert patient != shipped
+    (folder / "config.yaml").write_text(patient, encoding="utf-8")
     process = await asyncio.to_thread(spawn, folder, "--port", "0")
     try:
         yield process, await url_of(process, folder)
