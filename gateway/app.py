@@ -57,6 +57,7 @@ _log = logging.getLogger("gateway.app")
 _KEEP_ALIVE = 55.0
 _MAX_HEADER = 16_384
 _BACKLOG = 1024
+_LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
 _STOP_TIMEOUT = 10.0
 
 
@@ -87,6 +88,19 @@ class Gateway:
         self._defaults = Defaults(self.memory.registry)
         self._is_stopping = False
         self._stops = AsyncExitStack()
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The stages of requests; set by `start`."""
+        return self._pipeline
+
+    @property
+    def plugins(self) -> PluginHost:
+        return self._plugins
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self._telemetry
 
     async def start(self) -> Started:
         """Start and listen. Raises ConfigError, FolderRefused or OSError (port in use), after cleaning up."""
@@ -289,6 +303,7 @@ class Gateway:
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]  # None disables it
                 keepalive_timeout=_KEEP_ALIVE,
+                lingering_time=_LINGER,
                 max_line_size=_MAX_HEADER,
                 max_field_size=_MAX_HEADER,
             ),

@@ -81,7 +81,7 @@ class MemoryEngine:
         self.reindexer: Reindexer | None = None
         self._learner: Learner | None = None
         self._writer: Writer | None = None
-        self._retention: Retention | None = None
+        self.retention: Retention | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stops = AsyncExitStack()
 
@@ -180,8 +180,8 @@ class MemoryEngine:
         if self.reindexer is not None:
             await self.reindexer.stop()
         if self._writer is not None:
-            if self._retention is not None:
-                await self._retention.stop()
+            if self.retention is not None:
+                await self.retention.stop()
             await self._standing.stop()
             await self._writer.stop()
             await self._sets.stop()
@@ -251,14 +251,14 @@ class MemoryEngine:
         _log.info("memory_ready")
 
     def _start_maintenance(self) -> None:
-        self._retention = Retention(
+        self.retention = Retention(
             self._store,
             self._config.memory.retention,
             self._telemetry,
             expire=self.library.expire,
             scrub=self.journal.scrub,
         )
-        self._retention.start()
+        self.retention.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
         if self.reindexer.is_free:
             self.reindexer.start()
@@ -297,6 +297,10 @@ class MemoryEngine:
         if self._writer is None:
             await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
+
+    async def is_extraction_idle(self) -> bool:
+        """True if no message waits for extraction, and none was given up."""
+        return self._learner is None or await self._learner.is_idle()
 
     async def caught_up(self, identity: Identity, timeout: float) -> None:
         """Wait, at most `timeout` seconds, until the last write of a conversation is searchable."""

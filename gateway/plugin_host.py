@@ -148,7 +148,7 @@ class PluginHost:
     """Runs the hooks of all plugins. A hook costs nothing for plugins without it."""
 
     def __init__(self, loaded: Sequence[LoadedPlugin], telemetry: Telemetry) -> None:
-        self._loaded = list(loaded)
+        self.loaded = list(loaded)
         self._telemetry = telemetry
         self._with = {
             hook: [(index, entry) for index, entry in enumerate(loaded) if hook in entry.hooks] for hook in HOOKS
@@ -166,7 +166,7 @@ class PluginHost:
     @property
     def body_bytes(self) -> int:
         """Maximum size of a stream that a plugin asks to see as a whole."""
-        return max((entry.plugin.body_bytes for entry in self._loaded), default=0)
+        return max((entry.plugin.body_bytes for entry in self.loaded), default=0)
 
     @property
     def reads_stream(self) -> bool:
@@ -178,7 +178,7 @@ class PluginHost:
 
     async def start(self, folder: Path) -> None:
         """Start all plugins, in order. Raises ConfigError if a plugin fails to start."""
-        for entry in self._loaded:
+        for entry in self.loaded:
             plugin_folder = folder / "plugins" / entry.name.replace(":", ".")
             services = Services(
                 logger=logging.getLogger(f"gateway.plugin.{entry.name}"),
@@ -193,7 +193,7 @@ class PluginHost:
 
     async def stop(self) -> None:
         """Stop all plugins, last first; a failure does not prevent the others from stopping."""
-        for entry in reversed(self._loaded):
+        for entry in reversed(self.loaded):
             try:
                 async with asyncio.timeout(10):
                     await entry.plugin.stop()

@@ -11,11 +11,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from gateway.api.memos.defaults import ENVIRONMENT
 from gateway.embedding import embedders
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
+
+settings.register_profile("shared", deadline=None)  # a machine that does other work, too, is no fault
+settings.load_profile("shared")
 
 
 class Scale:
@@ -29,7 +33,8 @@ class Scale:
         return long if self.is_long else fast
 
 
-_SEED = int(os.environ.get("SEED") or random.randrange(10**6))
+# in the environment, so that the parallel processes of a run have one seed
+_SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,13 +53,13 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 @pytest.fixture(autouse=True, scope="session")
 def _one_embedder_for_all() -> None:
     """The real model, loaded once for the whole run: a gateway's start would else cost 1.5 s in each test."""
-    embedders._load_local = functools.cache(embedders._load_local)
+    embedders.load_local = functools.cache(embedders.load_local)
 
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_on_the_loop() -> Iterator[None]:
-    # reading the configuration and the plugins happens before the loop serves anybody
-    with blockbuster_ctx("gateway", excluded_modules=["gateway.config", "gateway.plugin_host"]):
+    # configuration and plugins are read before the loop serves anybody; `gateway.testing` runs conditions of tests
+    with blockbuster_ctx("gateway", excluded_modules=["gateway.config", "gateway.plugin_host", "gateway.testing"]):
         yield
 
 

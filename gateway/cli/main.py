@@ -41,11 +41,11 @@ def main() -> None:
     process.few_pools()
     # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
     sys.setswitchinterval(0.0005)
-    arguments = _parser().parse_args()
+    arguments = build_parser().parse_args()
     sys.exit(arguments.run(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway", description="An OpenAI-compatible proxy that gives any model a long-term memory."
     )

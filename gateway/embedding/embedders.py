@@ -105,7 +105,7 @@ class LocalEmbedder:
 
     async def start(self) -> None:
         if self._encoder is None:
-            self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, _load_local)
+            self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, load_local)
 
     async def stop(self) -> None:
         if self._worker is not None:
@@ -171,7 +171,8 @@ def _take_batch(queue: deque[_Job]) -> list[_Job]:
     return batch
 
 
-def _load_local() -> "SentenceEncoder":
+def load_local() -> "SentenceEncoder":
+    """Load the bundled model."""
     from gateway.embedding.encoder import SentenceEncoder  # noqa: PLC0415 — a second and a half: behind the open port
 
     encoder = SentenceEncoder()

@@ -113,6 +113,10 @@ class Learner:
         for row in rows:
             self._collect(row.seq, row.record, row.tokens)
 
+    async def is_idle(self) -> bool:
+        """True if no message waits for extraction, and none was given up."""
+        return not self._said and await self._agenda.counts() == (0, 0)
+
     async def forget(self, scopes: Sequence[str], session: str | None) -> None:
         """Remove all queued messages of scopes, or of one session in them. Raises MemoryUnavailable."""
         session = None if session is None else _digest(session)

@@ -152,6 +152,11 @@ class Pipeline:
         task.add_done_callback(self._afterwards.discard)
         return task
 
+    @property
+    def is_idle(self) -> bool:
+        """True if no background task runs."""
+        return not self._afterwards
+
     async def stop(self, timeout: float) -> None:
         """Wait, at most `timeout` seconds, for background tasks such as remembering."""
         deadline = time.monotonic() + timeout

@@ -33,6 +33,11 @@ class Sessions:
     def __init__(self) -> None:
         self._openings: OrderedDict[tuple[str, str], list[_Session]] = OrderedDict()
 
+    @property
+    def count(self) -> int:
+        """The number of conversations in the index."""
+        return sum(map(len, self._openings.values()))
+
     def name(self, scope: str, opening: str, first_answer: str, now: float) -> str:
         """Return the id of the conversation that a request belongs to; `now` in seconds since 1970."""
         key = (scope, _digest(opening))

@@ -20,7 +20,7 @@ from gateway.identity import scope_of
 from gateway.storage.sqlite.journal import Journal
 from tests.conftest import Scale
 from tests.fakes.made import record
-from tests.fakes.process import Process, running_process
+from tests.fakes.process import Process, command, running_process
 from tests.fakes.running import Running, eventually
 from tests.fakes.upstream import FakeUpstream
 
@@ -124,11 +124,10 @@ async def test_an_emptied_file_of_the_store_costs_nothing(
     for _ in range(scale(1, 10)):
         async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0, memory__buckets=2) as gateway:
             loading = asyncio.create_task(load.run(gateway, 2))
-            await asyncio.sleep(1.5)
+            await eventually(lambda load=load: len(load.acknowledged) > 30, 20)  # type: ignore[misc]  # not inferred
             load.is_over = True
             await loading
-            await gateway.settled()
-            await asyncio.sleep(4)  # its files are synced by then, and done in the journal
+            await gateway.texts()  # an export syncs the files of the store; then they are done in the journal
             await gateway.kill()
             await loading
         lance = tmp_path / "data" / "lance"
@@ -156,7 +155,7 @@ async def test_a_copy_of_the_folder_made_while_it_runs_holds_what_was_acknowledg
         load = Load()
         async with running_process(here, upstream.url, memory__recall__start_wait=0) as gateway:
             loading = asyncio.create_task(load.run(gateway))
-            await asyncio.sleep(1.5)
+            await eventually(lambda load=load: len(load.acknowledged) > 60, 20)  # type: ignore[misc]  # not inferred
             acknowledged = list(load.acknowledged)
             await asyncio.to_thread(_copied, here / "data", there / "data")
             await gateway.kill()
@@ -173,13 +172,7 @@ def _copied(source: Path, target: Path) -> None:
 async def test_a_killed_process_leaves_no_lock(tmp_path: Path, upstream: FakeUpstream) -> None:
     async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         await gateway.settled()
-        second = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "gateway", "serve", "--config", str(tmp_path / "config.yaml"), "--port", "0"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        second = await command("serve", "--config", str(tmp_path / "config.yaml"), "--port", "0")
         assert second.returncode == 1
         assert "another process uses the data folder" in second.stderr
         await gateway.kill()
@@ -198,7 +191,7 @@ async def test_a_large_backlog_is_worked_off_beside_the_chats(
         await gateway.settled()
         for _ in range(30):
             await gateway.post("/v1/chat/completions", body)
-        idle = gateway.resident_mib()
+        idle = gateway.own_mib()
     await asyncio.to_thread(_fill, tmp_path / "data", count)
     async with running_process(tmp_path, upstream.url, memory__recall__start_wait=0) as gateway:
         assert gateway.started_in < 10
@@ -213,7 +206,7 @@ async def test_a_large_backlog_is_worked_off_beside_the_chats(
             status, _ = await gateway.post("/v1/chat/completions", body)
             assert status == 200
             slowest = max(slowest, time.monotonic() - asked)
-            largest = max(largest, gateway.resident_mib())
+            largest = max(largest, gateway.own_mib())
         assert slowest < 2
         await eventually(is_loaded, 10)
         assert largest < idle + 300, f"{largest:.0f} MiB; {idle:.0f} without a backlog"
@@ -258,9 +251,10 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     journal = gateway.gateway.memory.journal
-    insert, gate, order = journal._insert, threading.Event(), list[str]()
+    insert, begun, gate, order = journal._insert, threading.Event(), threading.Event(), list[str]()
 
     def held(batch: Any) -> tuple[list[int], int]:
+        begun.set()
         assert gate.wait(10)
         added = insert(batch)
         order.append("synced")
@@ -283,7 +277,8 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
         order.append("answered")
 
     asking = asyncio.create_task(ask())
-    await asyncio.sleep(0.4)
+    assert await asyncio.to_thread(begun.wait, 10)
+    await asyncio.wait({asking}, timeout=0.4)
     assert order == [], "nobody was told yet"
     gate.set()
     await asking

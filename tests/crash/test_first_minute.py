@@ -11,14 +11,15 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.conftest import Scale
-from tests.fakes.clients import ROOT
-from tests.fakes.process import Process, spawn, url_of
+from tests.fakes.process import Process, spawn, stopped, url_of
 from tests.fakes.running import configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -53,33 +54,39 @@ class State:
 class Recorder:
     """Stops a process again and again, and copies its data folder whenever it has changed."""
 
-    process: "subprocess.Popen[bytes]"
+    process: BaseProcess
     source: Path
     target: Path
     acknowledged: list[str]
     states: list[State] = field(default_factory=list)
     is_over: bool = False
 
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
     def run(self) -> None:
         last: _Signature = ()
         chance, deadline = random.Random(1), time.monotonic() + _WATCHED
         while not self.is_over and time.monotonic() < deadline:
             before = list(self.acknowledged)
-            self.process.send_signal(signal.SIGSTOP)
+            os.kill(self.pid, signal.SIGSTOP)
             self._wait_until_stopped()
             now = signature(self.source) if self.source.exists() else ()
             if now != last:
                 last = now
                 self._copy(before, now)
-            self.process.send_signal(signal.SIGCONT)
+            os.kill(self.pid, signal.SIGCONT)
             time.sleep(chance.uniform(0.0, 0.002))
 
     def _wait_until_stopped(self) -> None:
-        for _ in range(2_000):
-            tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            tasks = Path(f"/proc/{self.pid}/task").iterdir()
             if all((task / "stat").read_text().rpartition(")")[2].split()[0] in "TtZ" for task in tasks):
                 return
-            time.sleep(0.0002)
+            os.sched_yield()
         raise AssertionError("the process did not stop")
 
     def _copy(self, acknowledged: list[str], now: _Signature) -> None:
@@ -97,27 +104,23 @@ async def say(gateway: Process, text: str, number: int) -> None:
 async def recorded(folder: Path, upstream_url: str) -> list[State]:
     """The states of a fresh folder while its first users speak, until the store is synced."""
     configuration(folder, upstream_url)
-    process = spawn(folder)
+    process = await asyncio.to_thread(spawn, folder)
     acknowledged: list[str] = []
     recorder = Recorder(process, folder / "data", folder / "states", acknowledged)
     watching = threading.Thread(target=recorder.run)
     watching.start()
     try:
         async with aiohttp.ClientSession() as session:
-            gateway = Process(process, await asyncio.to_thread(url_of, process), session, folder / "gateway.log")
+            gateway = Process(process, await url_of(process, folder), session, folder / "gateway.log")
             for number in range(2 * _USERS):
                 text = f"Cargo {number} is on board."
                 await say(gateway, text, number)
                 acknowledged.append(text)
-            await gateway.settled()
-            await asyncio.sleep(3.5)  # the first sync of the store's files
+            await gateway.texts()  # an export syncs the files of the store
     finally:
         recorder.is_over = True
         watching.join()
-        process.kill()
-        process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
+        await stopped(process)
     return recorder.states
 
 
@@ -183,30 +186,35 @@ def can_mount() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+async def has_tried(gateway: Process) -> bool:
+    """True once the store has tried to take what the journal has."""
+    failures = await gateway.metric("gateway_drain_failures_total")
+    return failures > 0 or (await gateway.state())["journal_backlog"] == 0
+
+
 @contextlib.asynccontextmanager
-async def small_disk(folder: Path, free_kib: int) -> AsyncIterator[tuple[tuple[str, ...], Path]]:
-    """A file system of 24 MiB at `folder` with so much room left: the command that runs something beside it, and the
-    file whose removal gives it room."""
+async def small_disk(folder: Path, free_kib: int) -> AsyncIterator[tuple[int, Path]]:
+    """A file system of 24 MiB at `folder` with so much room left: the process that sees it, and the file whose removal
+    gives it room."""
     folder.mkdir()
     fill = f"dd if=/dev/zero of={folder}/filler bs=1K count={24 * 1024 - free_kib} 2>/dev/null"
     script = f"mount -t tmpfs -o size=24m tmpfs {folder} && {fill}; touch {folder}.full; exec sleep 110"
     keeper = subprocess.Popen(["unshare", "-rm", "sh", "-c", script])  # noqa: ASYNC220 — it only holds the mount
     try:
         await eventually(lambda: Path(f"{folder}.full").exists(), 10)
-        inside = ("nsenter", "-U", "--preserve-credentials", "-m", f"--wd={ROOT}", "-t", str(keeper.pid))
-        yield inside, Path(f"/proc/{keeper.pid}/root{folder}/filler")
+        yield keeper.pid, Path(f"/proc/{keeper.pid}/root{folder}/filler")
     finally:
         keeper.kill()
         await asyncio.to_thread(keeper.wait, 10)
 
 
 @contextlib.asynccontextmanager
-async def started(folder: Path, inside: tuple[str, ...]) -> AsyncIterator[Process | None]:
+async def started(folder: Path, keeper: int) -> AsyncIterator[Process | None]:
     """A gateway beside the small disk, killed at the end; None if it refused to start, in words."""
-    process = await asyncio.to_thread(spawn, folder, *inside)
+    process = await asyncio.to_thread(spawn, folder, beside=keeper)
     try:
         try:
-            url = await asyncio.to_thread(url_of, process)
+            url = await url_of(process, folder)
         except AssertionError:
             assert "cannot write to the data folder" in (folder / "gateway.log").read_text()
             yield None
@@ -214,10 +222,7 @@ async def started(folder: Path, inside: tuple[str, ...]) -> AsyncIterator[Proces
         async with aiohttp.ClientSession() as session:
             yield Process(process, url, session, folder / "gateway.log")
     finally:
-        process.kill()
-        await asyncio.to_thread(process.wait, 10)
-        assert process.stdout is not None
-        process.stdout.close()
+        await stopped(process)
 
 
 @pytest.mark.skipif(not can_mount(), reason="a full disk needs a file system of its own")
@@ -227,9 +232,9 @@ async def test_a_disk_full_from_the_first_byte_loses_nothing_that_was_acknowledg
 ) -> None:
     configuration(tmp_path, upstream.url)
     acknowledged: list[str] = []
-    async with small_disk(tmp_path / "data", free_kib) as (inside, filler):
+    async with small_disk(tmp_path / "data", free_kib) as (keeper, filler):
         for start in range(2):
-            async with started(tmp_path, inside) as gateway:
+            async with started(tmp_path, keeper) as gateway:
                 for number in range(5 if gateway else 0):
                     assert gateway is not None
                     await say(gateway, "Nothing of note.", number)  # chats go on
@@ -238,9 +243,10 @@ async def test_a_disk_full_from_the_first_byte_loses_nothing_that_was_acknowledg
                     status, _ = await gateway.post("/product/add", {**body, "async_mode": "async"})
                     if status == 200:
                         acknowledged.append(text)
-                await asyncio.sleep(1.5 if gateway else 0)  # the store tries, too
+                if gateway is not None:
+                    await eventually(partial(has_tried, gateway), 10)
         await asyncio.to_thread(filler.unlink)
-        async with started(tmp_path, inside) as gateway:
+        async with started(tmp_path, keeper) as gateway:
             assert gateway is not None
             texts = [text for text in await gateway.texts() if text.startswith("Cargo")]
     assert set(acknowledged) <= set(texts)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,45 @@ def test_lock_files_hold_hashes_and_no_addresses() -> None:
         text = lock.read_text(encoding="utf-8")
         assert "--hash=sha256:" in text
         assert "://" not in text
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+NOT_TESTS = ("bench", "clients", "fit")  # programs, some of which run in environments of their own
+
+
+def files_outside(*without: str) -> list[Path]:
+    return [path for path in TESTS if path.relative_to(ROOT / "tests").parts[0] not in (*NOT_TESTS, *without)]
+
+
+def places(path: Path, kind: type[ast.AST]) -> list[tuple[str, Any]]:
+    """The nodes of a kind in a file, each with its line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, kind)]
+    return [(f"{path.relative_to(ROOT)}:{node.lineno}", node) for node in nodes]  # type: ignore[attr-defined]
+
+
+def test_tests_wait_for_a_condition_and_not_for_some_seconds() -> None:
+    """`eventually` waits for something to happen, `asyncio.wait` with a limit for something that must not, and `pause`
+    is for scripted parts."""
+    sleeps = []
+    for path in files_outside("fakes"):
+        for place, call in places(path, ast.Call):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name == "sleep" and any(isinstance(value, ast.Constant) and value.value for value in call.args):
+                sleeps.append(place)
+    assert sleeps == []
+
+
+def test_tests_use_few_private_attributes_of_the_gateway() -> None:
+    own = ("self", "cls")
+    lines = set()
+    for path in files_outside("docs"):  # the generator of pages reads argparse's
+        for place, node in places(path, ast.Attribute):
+            is_own = isinstance(node.value, ast.Name) and node.value.id in own
+            if re.match(r"_[a-z]", node.attr) and not is_own:
+                lines.add(place)
+    assert len(lines) <= 10, sorted(lines)
+
+
+def test_files_of_tests_stay_small() -> None:
+    assert [path.name for path in TESTS if path.read_text(encoding="utf-8").count("\n") > 600] == []

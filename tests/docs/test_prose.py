@@ -1,27 +1,33 @@
 """The language of the code stays plain: the figures of `tests/docs/prose.py` have limits."""
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.docs.markdown import PAGES
-from tests.docs.prose import PHRASES, ROOT, measure
+from tests.docs.prose import PHRASES, ROOT, Figures, measure
 
 GATEWAY = sorted((ROOT / "gateway").rglob("*.py"))
 MOST_ODD = 0.04  # share of the assignments of local variables
 MOST = {"what + verb": 15.0, "nobody": 3.0, "whoever": 3.0, "stands": 3.0, "anew": 3.0}  # per 10 000 words
 
 
+@functools.cache
+def figures_of_gateway() -> Figures:
+    return measure(GATEWAY)
+
+
 def test_variables_are_named_for_what_they_hold() -> None:
-    figures = measure(GATEWAY)
+    figures = figures_of_gateway()
     assert figures.assignments > 1000
     assert figures.odd_share <= MOST_ODD, figures.odd.most_common()
 
 
 @pytest.mark.parametrize("phrase", sorted(PHRASES))
 def test_docstrings_and_comments_are_plain(phrase: str) -> None:
-    figures = measure(GATEWAY)
+    figures = figures_of_gateway()
     assert figures.words > 10_000
     places = [place for place in figures.places if PHRASES[phrase].search(place.split(": ", 1)[1])]
     assert figures.per_10_000(phrase) <= MOST[phrase], places

@@ -1,23 +1,23 @@
-"""A gateway in a process of its own, to be killed: what a power cut or an operator does to it."""
+"""A gateway, or one of its commands, in a process of its own: to be killed as by a power cut or an operator."""
 
 import asyncio
 import io
 import json
 import os
 import re
-import signal
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from tests.fakes.clients import ROOT
 from tests.fakes.running import configuration, eventually
+from tests.fakes.warm import ROOT, start
 
 _STARTING = 30.0
 
@@ -25,7 +25,7 @@ _STARTING = 30.0
 class Process:
     """A started gateway process. `started_in` is how long it took until it answered, in seconds."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, session: aiohttp.ClientSession, log: Path) -> None:
+    def __init__(self, process: BaseProcess, url: str, session: aiohttp.ClientSession, log: Path) -> None:
         self.process = process
         self.url = url
         self.session = session
@@ -68,57 +68,86 @@ class Process:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def own_mib(self) -> float:
+        """Memory that it does not share with files, such as libraries: a copied process reads those bit by bit."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) / 1024
+
+    def computed(self) -> float:
+        """Seconds of processor time that all its threads have used, in steps of a hundredth."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     async def kill(self) -> None:
-        self.process.kill()
-        await asyncio.to_thread(self.process.wait, 10)
+        await stopped(self.process)
 
-    async def terminate(self, timeout: float = 15) -> int:
-        """Ask it to stop. Returns its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self.process.wait, timeout)
+    async def terminate(self, timeout: float = 15) -> int | None:
+        """Ask it to stop. Returns its exit status; None if it did not stop in time."""
+        self.process.terminate()
+        await asyncio.to_thread(self.process.join, timeout)
+        return self.process.exitcode
 
 
 @asynccontextmanager
 async def running_process(folder: Path, upstream_url: str, **changes: Any) -> AsyncIterator[Process]:
     """A gateway process on the folder `data` in `folder`; killed at the end if it still runs."""
     await asyncio.to_thread(configuration, folder, upstream_url, **changes)
-    began = time.monotonic()
-    process = spawn(folder)
+    process = await asyncio.to_thread(spawn, folder)
+    began = time.monotonic()  # the first one waited for the process that is copied
     try:
-        url = await asyncio.to_thread(url_of, process)
+        url = await url_of(process, folder)
         async with aiohttp.ClientSession() as session:
-            made = Process(process, url, session, folder / "gateway.log")
+            gateway = Process(process, url, session, folder / "gateway.log")
             async with session.get(f"{url}/health") as response:
                 assert response.status == 200
-            made.started_in = time.monotonic() - began
-            yield made
+            gateway.started_in = time.monotonic() - began
+            yield gateway
     finally:
-        if process.poll() is None:
-            process.kill()
-        await asyncio.to_thread(process.wait, 10)
-        assert process.stdout is not None
-        process.stdout.close()
+        await stopped(process)
 
 
-def spawn(folder: Path, *prefix: str) -> subprocess.Popen[bytes]:
-    """Start a gateway with the configuration in a folder; `prefix` is a command that runs it."""
-    with (folder / "gateway.log").open("ab") as errors:
-        return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml")],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": "200"},
+async def stopped(process: BaseProcess) -> None:
+    """Kill a process, if it still runs, and wait for its end."""
+    process.kill()
+    await asyncio.to_thread(process.join, 10)
+
+
+def spawn(folder: Path, *options: str, beside: int | None = None) -> BaseProcess:
+    """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`."""
+    output = folder / "gateway.out"
+    output.unlink(missing_ok=True)
+    arguments = ["serve", "--config", str(folder / "config.yaml"), *options]
+    return start(arguments, output=output, errors=folder / "gateway.log", beside=beside)
+
+
+async def url_of(process: BaseProcess, folder: Path) -> str:
+    """The address that a gateway says it listens at. Raises AssertionError if it stopped."""
+    output, addresses = folder / "gateway.out", list[str]()
+
+    def is_listening() -> bool:
+        text = output.read_text(encoding="utf-8") if output.exists() else ""
+        addresses[:] = re.findall(r"http://127\.0\.0\.1:\d+", text)
+        assert addresses or process.is_alive(), f"it stopped with {process.exitcode} before it listened"
+        return bool(addresses)
+
+    await eventually(is_listening, _STARTING)
+    return addresses[0]
+
+
+async def command(*arguments: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The outcome of `gateway ARGUMENTS`, run in `folder`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        output, errors = Path(temporary, "output"), Path(temporary, "errors")
+        process = await asyncio.to_thread(
+            start, arguments, output=output, errors=errors, folder=folder, environment=environment
         )
-
-
-def url_of(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None
-    for line in iter(process.stdout.readline, b""):
-        found = re.search(rb"http://127\.0\.0\.1:\d+", line)
-        if found is not None:
-            return found.group().decode()
-    raise AssertionError(f"it stopped with {process.wait(5)} before it listened")
+        try:
+            await asyncio.to_thread(process.join, 60)
+            assert process.exitcode is not None, f"{arguments} took longer than a minute"
+            texts = (file.read_text(encoding="utf-8") for file in (output, errors))
+            return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+        finally:
+            await stopped(process)

@@ -1,10 +1,8 @@
 """A gateway under test: a real one, on a real port, with a data folder of its own."""
 
-import asyncio
 import io
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,9 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.config import Config, load
+from gateway.testing import RunningGateway, eventually, running
+
+__all__ = ["Reply", "Running", "configuration", "eventually", "running_gateway"]
 
 
 def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
@@ -36,12 +37,11 @@ def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
     return load(file)
 
 
-class Running:
+class Running(RunningGateway):
     """A started gateway and a session to talk to it."""
 
     def __init__(self, gateway: Gateway, url: str, session: aiohttp.ClientSession) -> None:
-        self.gateway = gateway
-        self.url = url
+        super().__init__(gateway, url)
         self.session = session
 
     async def post(
@@ -61,13 +61,6 @@ class Running:
         headers |= body.pop("headers", {})
         messages = body.pop("messages", [{"role": "user", "content": text}])
         return await self.post("/v1/chat/completions", {"model": "fake-1", "messages": messages, **body}, headers)
-
-    async def settled(self, timeout: float = 10) -> None:
-        """Wait until all that was said can be found."""
-        await self.gateway._pipeline.stop(timeout)
-        assert self.gateway.memory._writer is not None
-        await eventually(lambda: self.gateway.memory.journal.backlog_entries == 0, timeout)
-        assert await self.gateway.memory._writer.drained(timeout)
 
     async def broken_off(self, body: Any, path: str = "/v1/chat/completions") -> bytes:
         """Ask and read the answer, which must end without a good end. What came before is returned."""
@@ -96,25 +89,7 @@ class Reply:
         return self.json["error"]
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 5) -> None:
-    """Wait for a condition, with a limit."""
-    deadline = time.monotonic() + timeout
-    while True:
-        result = condition()
-        if result if isinstance(result, bool) else await result:
-            return
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
-    gateway = await asyncio.to_thread(Gateway, config)
-    started = await gateway.start()
-    async with aiohttp.ClientSession() as session:
-        try:
-            if wait:
-                assert await gateway.memory.ready(30)
-            yield Running(gateway, started.url, session)
-        finally:
-            await gateway.stop()
+    async with aiohttp.ClientSession() as session, running(config, wait=wait) as started:
+        yield Running(started.gateway, started.url, session)

@@ -4,6 +4,7 @@ Without a script it behaves as a small OpenAI-compatible server. A script is any
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,10 +38,16 @@ class FakeUpstream:
     received: list[Received] = field(default_factory=list)
     closed: int = 0
     reply: str = "Understood."
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: Callable[[], int] = lambda: 0
 
     @property
     def last(self) -> Received:
         return self.received[-1]
+
+    def release(self) -> None:
+        """End what `hangs` holds back, now and from now on: a gateway that stops need not wait for it."""
+        self.released.set()
 
     def prompts(self) -> str:
         """All that went up, as one text."""
@@ -71,6 +78,7 @@ class FakeUpstream:
 
 
 DONE = b"data: [DONE]\n\n"
+RELEASED = web.AppKey("RELEASED", asyncio.Event)
 
 
 def completion(text: str | None, **message: Any) -> dict[str, Any]:
@@ -116,6 +124,11 @@ async def stream(
     return response
 
 
+async def pause(seconds: float) -> None:
+    """A pause that a scripted part makes on purpose. To wait for something, use `eventually`."""
+    await asyncio.sleep(seconds)
+
+
 def streams(pieces: Sequence[bytes], **options: Any) -> Script:
     """A script that streams these pieces."""
 
@@ -146,16 +159,21 @@ def hangs(before: Sequence[bytes] | None = None, seconds: float = 30) -> Script:
 
     async def script(request: web.Request) -> web.StreamResponse:
         if before is None:
-            await asyncio.sleep(seconds)
+            await _held_back(request, seconds)
             return web.json_response(completion("late"))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for piece in before:
             await response.write(piece)
-        await asyncio.sleep(seconds)
+        await _held_back(request, seconds)
         return response
 
     return script
+
+
+async def _held_back(request: web.Request, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(request.app[RELEASED].wait(), seconds)
 
 
 def says(status: int, body: bytes | dict[str, Any], content_type: str = "application/json", **headers: str) -> Script:
@@ -172,9 +190,13 @@ def says(status: int, body: bytes | dict[str, Any], content_type: str = "applica
 async def running_upstream() -> AsyncIterator[FakeUpstream]:
     fake = FakeUpstream()
     app = web.Application(client_max_size=2**27)
+    app[RELEASED] = fake.released
     app.router.add_route("*", "/{tail:.*}", fake.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
+    server = runner.server
+    assert server is not None
+    fake.connections = lambda: len(server.connections)
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"

@@ -19,7 +19,7 @@ from tests.conftest import Scale
 from tests.fakes.process import running_process
 from tests.fakes.raw import connected, read_all
 from tests.fakes.running import Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream, deltas, hangs, running_upstream, says, streams
+from tests.fakes.upstream import FakeUpstream, deltas, hangs, pause, running_upstream, says, streams
 
 CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -63,7 +63,7 @@ async def test_broken_bytes_are_never_our_fault(tmp_path: Path, upstream: FakeUp
     ]
     async with running_process(tmp_path, upstream.url, limits__body_timeout=1) as gateway:
         await gateway.settled()
-        before = gateway.resident_mib()
+        before = gateway.own_mib()
 
         async def mutated() -> None:
             raw = bytearray(chance.choice(seeds).replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
@@ -95,7 +95,7 @@ async def test_broken_bytes_are_never_our_fault(tmp_path: Path, upstream: FakeUp
             await asyncio.gather(*(mutated() for _ in range(20)))
         status, _ = await gateway.post("/v1/chat/completions", CHAT)
         assert status == 200
-        assert gateway.resident_mib() < before + 250
+        assert gateway.own_mib() < before + 250
         assert "Traceback" not in gateway.log()
         assert "traceback" not in gateway.log()
 
@@ -266,8 +266,18 @@ async def test_a_hostile_memory_stays_behind_its_fence(gateway: Running, upstrea
         assert 'gateway_suspicious_records_total{kind="' in (await gateway.get("/metrics")).body.decode()
 
 
+def hang_in_chats(upstream: FakeUpstream) -> None:
+    """Models are listed at once: each list would be waited for, too."""
+    hang = hangs()
+
+    async def script(asked: web.Request) -> web.StreamResponse:
+        return await (upstream.default if asked.path == "/v1/models" else hang)(asked)
+
+    upstream.script = script
+
+
 async def test_one_key_cannot_take_all_places(tmp_path: Path, upstream: FakeUpstream) -> None:
-    upstream.script = hangs()
+    hang_in_chats(upstream)
     keys = [{"key": "key-number-one"}, {"key": "key-number-two"}]
     config = configuration(tmp_path, upstream.url, auth__keys=keys, limits__in_flight_per_key=3)
     async with running_gateway(config) as gateway:
@@ -288,6 +298,7 @@ async def test_one_key_cannot_take_all_places(tmp_path: Path, upstream: FakeUpst
             return (await gateway.get("/v1/models", one)).status == 200
 
         await eventually(is_free)
+        upstream.release()
 
 
 async def test_a_silent_stream_is_kept_alive_where_that_is_wanted(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -302,7 +313,7 @@ async def test_a_silent_stream_is_kept_alive_where_that_is_wanted(tmp_path: Path
 
 
 async def test_clients_that_leave_still_count_against_the_limits(tmp_path: Path, upstream: FakeUpstream) -> None:
-    upstream.script = hangs()
+    hang_in_chats(upstream)
     keys = [{"key": "key-number-one"}, {"key": "key-number-two"}]
     config = configuration(tmp_path, upstream.url, auth__keys=keys, limits__in_flight_per_key=8)
     async with running_gateway(config) as gateway:
@@ -320,6 +331,7 @@ async def test_clients_that_leave_still_count_against_the_limits(tmp_path: Path,
         assert len(upstream.received) == 8, "answers that go on hold their places"
         assert statuses == [429] * 32
         assert (await gateway.get("/v1/models", {"x-gateway-key": "key-number-two"})).status == 200
+        upstream.release()
 
 
 @pytest.mark.parametrize("is_own", [True, False], ids=["a key's limit", "the limit of all"])
@@ -356,7 +368,7 @@ async def test_no_comment_is_written_into_compressed_bytes(tmp_path: Path, upstr
         await response.prepare(asked)
         for begin in range(0, len(body), 20):
             await response.write(body[begin : begin + 20])
-            await asyncio.sleep(0.1)
+            await pause(0.1)
         return response
 
     upstream.script = script
@@ -376,7 +388,7 @@ async def test_no_error_event_is_written_into_compressed_bytes(gateway: Running,
         response = web.StreamResponse(headers={"content-type": "text/event-stream", "content-encoding": "gzip"})
         await response.prepare(asked)
         await response.write(body)
-        await asyncio.sleep(0.05)
+        await pause(0.05)
         assert asked.transport is not None
         asked.transport.abort()
         return response

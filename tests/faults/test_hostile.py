@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gateway.testing import started
 from plugins.redact import Redact
 from tests.fakes.made import record, turn
 from tests.fakes.running import Running
@@ -40,24 +41,19 @@ async def test_a_time_that_no_table_can_hold_is_refused_and_blocks_nobody(gatewa
     ],
 )
 async def test_redacting_takes_time_in_proportion_to_the_text(piece: str) -> None:
-    redact = Redact(Redact.Config())
-    redact._count = lambda kind: None
-    redact._patterns = []
-    from gateway.hooks import Services
-
-    await redact.start(Services(None, None, time.time, lambda kind: None))  # type: ignore[arg-type]  # not used here
-    began = time.process_time()
-    await redact.on_store(turn(), [record((piece * 65_536)[:65_536])])
-    assert time.process_time() - began < 1.0
+    async with started(Redact) as redact:
+        began = time.process_time()
+        await redact.call("on_store", turn(), [record((piece * 65_536)[:65_536])])
+        assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize("changes", [{"plugins": [{"use": "redact", "timeout_ms": 1}]}])
 async def test_what_a_guard_did_not_see_is_not_acknowledged(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(self: Redact, turn: object, records: object) -> None:
-        await asyncio.sleep(0.5)
+        await asyncio.Event().wait()  # for as long as it may
 
-    (loaded,) = gateway.gateway._plugins._loaded
-    monkeypatch.setattr(type(loaded.plugin), "on_store", slow)
+    (plugin,) = gateway.plugins
+    monkeypatch.setattr(type(plugin), "on_store", slow)
     reply = await gateway.post("/product/add", {"user_id": "ada", "messages": "keep this", "async_mode": "sync"})
     assert (reply.status, reply.json["data"]) == (503, None)
     assert (await gateway.chat("hello")).status == 200
@@ -177,7 +173,7 @@ async def test_spaces_without_end_neither_fail_a_chat_nor_hide_from_observers(
     upstream.script = says(200, without_usage)
     reply = await gateway.chat("q" + " " * 4_000_000 + "?")
     assert reply.status == 200, reply.body
-    await gateway.gateway._pipeline.stop(10)
+    await gateway.finished()
     used = (await gateway.get("/v1/usage")).json["data"]
     assert used[0]["requests"] == 1
     assert used[0]["estimated_tokens"] > 1000

@@ -12,7 +12,7 @@ import pytest
 from gateway.api.memos.events import CitationKeeper
 from gateway.remember.documents import read_pieces
 from tests.fakes.running import Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream, completion, says
+from tests.fakes.upstream import FakeUpstream, completion, hangs, pause, says
 
 KEYS = {"project": "key-of-the-project", "bob": "key-pinned-to-bob", "memory": "key-for-memory-only"}
 
@@ -194,17 +194,13 @@ async def test_secrets_are_hidden_in_updates_and_metadata_too(gateway: Running) 
 
 async def test_feedback_is_on_the_disk_before_a_model_is_asked(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(tmp_path, upstream.url)
-
-    async def never(request: Any) -> Any:
-        await asyncio.sleep(30)
-
     async with running_gateway(config) as first:
-        upstream.script = never
+        upstream.script = hangs()
         body = {"user_id": "ada", "feedback_content": "My sister lives in Linz.", "conversation_id": "c"}
         reply = await first.post("/product/add/feedback", body)
         assert reply.json["data"]["status"] == "running"
         task_id = reply.json["data"]["task_id"]
-        for task in list(first.gateway._pipeline._afterwards):
+        for task in list(first.gateway.pipeline._afterwards):
             task.cancel()
     async with running_gateway(config) as again:
         await again.settled()
@@ -223,7 +219,7 @@ async def test_one_request_does_not_keep_the_others_waiting(gateway: Running) ->
         nonlocal longest
         while True:
             began = time.perf_counter()
-            await asyncio.sleep(0.01)
+            await pause(0.01)
             longest = max(longest, time.perf_counter() - began)
 
     watching = asyncio.create_task(watch())

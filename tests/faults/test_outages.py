@@ -12,6 +12,7 @@ import pytest
 from gateway.storage.folder import FolderRefused
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.sqlite.journal import Journal, JournalFailed
+from tests.fakes.faults import refuse_texts_with
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
 
@@ -80,7 +81,7 @@ async def test_a_full_disk_stops_no_chat(
     assert 'gateway_remembered_records_total{result="late"}' in (await gateway.get("/metrics")).body.decode()
     monkeypatch.undo()
     assert (await gateway.post("/product/add", {"user_id": "ada", "messages": "x y z"})).status == 200
-    await eventually(lambda: not gateway.gateway._pipeline.remember.is_late, 10)
+    await eventually(lambda: not gateway.gateway.memory.remember.is_late, 10)
     await gateway.settled()
     healed = await gateway.chat("What is my boat called?", session="later", headers={"x-memory-mode": "read"})
     assert healed.headers["x-memory-status"] == "hit"
@@ -98,7 +99,7 @@ async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Runnin
     for number in range(8):
         reply = await gateway.chat(f"While it was away, fact {number}.", user=f"user{number}")
         assert reply.status == 200
-    await asyncio.sleep(1)
+    await eventually(lambda: gateway.metric("gateway_drain_failures_total", cause="StoreFailed") > 0, 10)
     assert gateway.gateway.memory.journal.backlog_entries >= 8, (
         "nothing was written into a folder that nobody will find"
     )
@@ -117,16 +118,9 @@ async def test_a_store_that_is_moved_away_and_back_loses_nothing(gateway: Runnin
 async def test_what_went_aside_is_tried_again_at_the_next_start(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore._write
-
-    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
-        if any("indigestible" in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
-        await write(self, rows, held)
-
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
-        broken.setattr(MemoryStore, "_write", picky)
+        refuse_texts_with("indigestible", broken)
         broken.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth.")
@@ -170,7 +164,7 @@ async def test_a_broken_store_stops_no_chat_and_heals(
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
         search = await gateway.post("/product/search", {"user_id": "ada", "query": "boat"})
         assert (search.status, search.json["code"]) == (503, 503)
-        await eventually(lambda: "StoreFailed" in gateway.gateway._telemetry.exposition().decode())
+        await eventually(lambda: "StoreFailed" in gateway.gateway.telemetry.exposition().decode())
     await gateway.settled(20)
     await gateway.chat("What is my boat called?", session="two")
     assert "Albatross" in upstream.last.body.decode()
@@ -179,14 +173,7 @@ async def test_a_broken_store_stops_no_chat_and_heals(
 async def test_a_poisoned_record_goes_aside_and_blocks_nobody(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore._write
-
-    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
-        if any("poison" in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
-        await write(self, rows, held)
-
-    monkeypatch.setattr(MemoryStore, "_write", picky)
+    refuse_texts_with("poison", monkeypatch)
     monkeypatch.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
     for text in ("poison apple", "My boat is called Albatross."):
         await gateway.chat(text, session="one", headers={"x-memory-mode": "write"})

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.config import load
 from gateway.errors import ConfigError
-from tests.fakes.running import Running, configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.running import Running, configuration, eventually, running_gateway
+from tests.fakes.upstream import FakeUpstream, hangs
 
 KEYS = [
     {"key": "key-of-acme-1", "tenant": "acme"},
@@ -170,14 +170,11 @@ async def test_a_browser_may_call_from_a_configured_origin_only(gateway: Running
 
 async def test_too_many_requests_at_once_are_told_to_come_back(tmp_path: Path, upstream: FakeUpstream) -> None:
     async with running_gateway(configuration(tmp_path, upstream.url, limits={"in_flight": 2})) as gateway:
-        upstream.reply = "ok"
-
-        async def slow(request: Any) -> Any:
-            await asyncio.sleep(0.3)
-            return await upstream.default(request)
-
-        upstream.script = slow
-        replies = await asyncio.gather(*(gateway.chat("hi") for _ in range(5)))
+        upstream.script = hangs()
+        asked = [asyncio.create_task(gateway.chat("hi")) for _ in range(5)]
+        await eventually(lambda: sum(task.done() for task in asked) == 3)
+        upstream.release()
+        replies = await asyncio.gather(*asked)
     assert sorted(reply.status for reply in replies) == [200, 200, 503, 503, 503]
     assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status == 503)
 

@@ -1,6 +1,5 @@
 """Upstreams that are asked through the real `any-llm` and a provider's real SDK: Ollama's own format."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +12,8 @@ from gateway.config import UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.upstream.any_llm import AnyLlmUpstream
 from tests.fakes.assistant import PICTURE
-from tests.fakes.running import Running, configuration, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.running import Running, configuration, eventually, running_gateway
+from tests.fakes.upstream import FakeUpstream, pause
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 USED = {"prompt_eval_count": 9, "eval_count": 4, "done_reason": "stop"}
@@ -98,7 +97,7 @@ async def test_its_errors_are_errors(asked: Running, upstream: FakeUpstream) -> 
     assert (await asked.post("/v1/messages", message)).json["content"][0]["text"] == "Understood, and noted."
 
 
-async def test_a_provider_that_is_not_installed_is_told_at_the_start() -> None:
+def test_a_provider_that_is_not_installed_is_told_at_the_start() -> None:
     for provider in ("cohere", "nobody"):
         with pytest.raises(ConfigError, match=provider):
             AnyLlmUpstream(UpstreamConfig(name="up", kind="any-llm", provider=provider, models=("x",)))
@@ -124,7 +123,7 @@ async def test_the_whole_answer_has_its_time(tmp_path: Path, upstream: FakeUpstr
         await response.prepare(request)
         for _ in range(20):
             await response.write(json.dumps(line("word ")).encode() + b"\n")
-            await asyncio.sleep(0.1)
+            await pause(0.1)
         return response
 
     upstream.script = slow
@@ -140,7 +139,5 @@ async def test_its_connections_are_closed_with_the_gateway(tmp_path: Path, upstr
     one = {"name": "up", "kind": "any-llm", "provider": "ollama", "base_url": upstream.url.removesuffix("/v1")}
     async with running_gateway(configuration(tmp_path, upstream.url, upstreams=[one])) as gateway:
         assert (await gateway.chat("hi")).status == 200
-        (speaker,) = gateway.gateway._pipeline.forwarder.upstreams
-        asked: Any = speaker._upstream  # type: ignore[attr-defined]  # what asks in the provider's format
-        assert not asked._llm.client._client.is_closed
-    assert asked._llm.client._client.is_closed
+        assert upstream.connections() == 1, "kept for the next one"
+    await eventually(lambda: upstream.connections() == 0)

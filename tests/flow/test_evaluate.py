@@ -1,9 +1,7 @@
 """Recall as a user would measure it: `gateway eval` on the sets that come with the source."""
 
-import asyncio
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from gateway.evaluate.conversations import Conversations, read
 from gateway.evaluate.measure import Score
 from gateway.evaluate.run import evaluate, steps
+from tests.fakes.process import command
 from tests.fakes.running import configuration
 
 SETS = Path(__file__).parents[1] / "eval"
@@ -49,10 +48,7 @@ def mean(values: Any) -> float:
 
 
 async def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "gateway", "eval", *arguments]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False, cwd=folder, env={"COLUMNS": "120"}
-    )
+    return await command("eval", *arguments, folder=folder, COLUMNS="120")
 
 
 async def test_the_command_compares_two_configurations_and_saves_and_draws(tmp_path: Path) -> None:
@@ -75,6 +71,7 @@ async def test_the_command_compares_two_configurations_and_saves_and_draws(tmp_p
 
 
 async def test_a_file_of_another_form_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
     (tmp_path / "bad.json").write_text('{"dataset": "x", "users": [{"user_id": "u"}]}')
     done = await run(tmp_path, "bad.json")
     assert (done.returncode, "users.0.sessions" in done.stderr) == (2, True)

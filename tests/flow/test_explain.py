@@ -1,10 +1,7 @@
 """Why a chat got the memories that it got."""
 
-import asyncio
 import contextlib
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 
 from gateway.cli.calling import readable
 from gateway.turn import SCORE_PARTS
+from tests.fakes.process import command
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -116,14 +114,8 @@ async def test_the_command_shows_a_table(tmp_path: Path, upstream: FakeUpstream)
         turn = await recalled(gateway)
 
         async def run(*arguments: str) -> Any:
-            command = [sys.executable, "-m", "gateway", "memory", "explain", "--config", str(tmp_path / "config.yaml")]
-            return await asyncio.to_thread(
-                subprocess.run,
-                [*command, "--url", gateway.url, *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            where = ("--config", str(tmp_path / "config.yaml"), "--url", gateway.url)
+            return await command("memory", "explain", *where, *arguments)
 
         shown = await run(turn)
         assert shown.returncode == 0, shown.stderr

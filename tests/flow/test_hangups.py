@@ -26,12 +26,13 @@ async def test_the_upstream_is_cancelled(gateway: Running, upstream: FakeUpstrea
         {"model": "fake-1", "stream": is_stream, "messages": [{"role": "user", "content": f"I wait for {window}"}]}
     ).encode()
     port = int(gateway.url.rsplit(":", 1)[1])
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nx-memory-user: ada\r\n"
     head += f"Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await eventually(lambda: len(upstream.received) == 1)
-    await asyncio.sleep(0.05)
+    if before is not None:  # the client has what came so far
+        await asyncio.wait_for(reader.readuntil(b"one" if before else b"\r\n\r\n"), 5)
     if reset:
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")

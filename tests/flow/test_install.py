@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -24,17 +25,17 @@ FACT = "My cat is called Miso."
 class Installed:
     """A way to run the installed program: the command in front of its arguments, and its environment."""
 
-    def __init__(self, folder: Path, command: list[str], package: Path | None) -> None:
+    def __init__(self, folder: Path, way: "Way") -> None:
         self.home = folder / "home"
         self.here = folder / "empty"
         self.data = self.home / ".local" / "share" / "memory-gateway"
-        self.command = command
-        self.package = package
+        self.command = way.command
+        self.way = way
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
-            "UV_CACHE_DIR": str(folder / "cache"),
-            "PYTHONPATH": str(folder / "dependencies"),
+            "UV_CACHE_DIR": str(way.folder / "cache"),
+            "PYTHONPATH": str(way.folder / "dependencies"),
             "COLUMNS": "200",
         }
         for path in (self.home, self.here):
@@ -85,10 +86,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-@pytest.fixture(params=["uvx", "pip"])
-def installed(request: pytest.FixtureRequest, tmp_path: Path, wheel: Path) -> Installed:
+@dataclass
+class Way:
+    """A way to install the wheel: the command that runs the program, and the package, if its place is known."""
+
+    folder: Path
+    command: list[str]
+    package: Path | None = None
+
+
+# each way in one of the parallel processes: what was installed is used by all its tests
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("uvx", "pip")]
+)
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Way:
     """The wheel, installed as the parameter says; its dependencies are those of the tests' own environment."""
-    dependencies = tmp_path / "dependencies"
+    folder = tmp_path_factory.mktemp(request.param)
+    dependencies = folder / "dependencies"
     dependencies.mkdir()
     for path in SITE.iterdir():
         if path.name != "gateway" and not path.name.startswith("memory_gateway"):
@@ -96,33 +110,30 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path, wheel: Path) -> In
     if request.param == "uvx":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         names = [re.split(r"[<>=;\[ ]", line)[0] for line in project["dependencies"]]
-        (tmp_path / "overrides").write_text("".join(f"{name}; python_version < '3'\n" for name in names))
+        (folder / "overrides").write_text("".join(f"{name}; python_version < '3'\n" for name in names))
         uv = [str(SITE.parents[2] / "bin" / "uv"), "tool", "run", "--offline", "--quiet", "--python", sys.executable]
-        command = [*uv, "--overrides", str(tmp_path / "overrides"), "--from", str(wheel), "memory-gateway"]
-        return Installed(tmp_path, command, None)
-    environment = tmp_path / "environment"
+        return Way(folder, [*uv, "--overrides", str(folder / "overrides"), "--from", str(wheel), "memory-gateway"])
+    environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    pip = [
-        str(environment / "bin" / "python"),
-        "-m",
-        "pip",
-        "install",
-        "--no-deps",
-        "--no-index",
-        "--quiet",
-        str(wheel),
-    ]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
     package = next(environment.glob("lib/python*/site-packages/gateway"))
-    return Installed(tmp_path, [str(environment / "bin" / "memory-gateway")], package)
+    return Way(folder, [str(environment / "bin" / "memory-gateway")], package)
+
+
+@pytest.fixture
+def installed(way: Way, tmp_path: Path) -> Installed:
+    """The installed program, with a home of this test's own."""
+    return Installed(tmp_path, way)
 
 
 def package_of(installed: Installed) -> Path:
     """The folder of the installed package."""
-    if installed.package is None:
+    way = installed.way
+    if way.package is None:
         installed.run("--version")  # makes the environment in uv's cache
-        installed.package = next(installed.home.parent.glob("cache/archive-v*/*/lib/python*/site-packages/gateway"))
-    return installed.package
+        way.package = next(way.folder.glob("cache/archive-v*/*/lib/python*/site-packages/gateway"))
+    return way.package
 
 
 async def say(url: str, text: str) -> None:

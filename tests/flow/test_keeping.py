@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.lance.store import MemoryStore
+from tests.fakes.faults import refuse_texts_with
+from tests.fakes.process import command
 from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import FakeUpstream, pause
 
 KEYS: list[dict[str, Any]] = [
     {"key": "key-of-admin", "tenant": "acme", "rights": ["chat", "memory", "admin"]},
@@ -47,8 +48,7 @@ async def take_in(gateway: Running, exported: list[dict[str, Any]], query: str =
 
 
 async def gateway_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway", "memory", *arguments, "--config", str(folder / "config.yaml")]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=100)
+    return await command("memory", *arguments, "--config", str(folder / "config.yaml"))
 
 
 async def test_what_is_exported_from_one_gateway_is_known_to_another(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -185,7 +185,7 @@ async def test_what_was_deleted_leaves_the_disk_by_itself(tmp_path: Path, upstre
         assert "red Volvo" in str(await lines(gateway)), "the earlier text is history"
         await gateway.post("/product/delete_memory", {"memory_ids": [car["id"]], "writable_cube_ids": ["ada"]})
         await lines(gateway)
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         import time
 
@@ -218,7 +218,7 @@ async def test_tasks_can_go_earlier_than_what_was_told(tmp_path: Path, upstream:
         for number, text in enumerate((task, *told)):
             await gateway.chat(text, session=f"s{number}")
         await gateway.settled()
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time() + 29 * 86_400) == 0
         assert await retention.sweep(time.time() + 31 * 86_400) >= 1
@@ -248,7 +248,7 @@ async def test_memories_whose_time_is_over_go_by_themselves(tmp_path: Path, upst
             for number in range(130)
         ]
         assert (await take_in(gateway, [old, *crowd])).json["imported"] == 131
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time()) == 31
         assert "From long ago." not in {line["text"] for line in await lines(gateway)}
@@ -262,7 +262,7 @@ async def test_a_period_longer_than_time_itself_deletes_nothing(tmp_path: Path, 
     async with running_gateway(config) as gateway:
         await tell(gateway, "ada")
         told = await lines(gateway)
-        retention = gateway.gateway.memory._retention
+        retention = gateway.gateway.memory.retention
         assert retention is not None
         assert await retention.sweep(time.time()) == 0
         assert await lines(gateway) == told
@@ -320,16 +320,9 @@ async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
 async def test_what_could_not_be_stored_is_forgotten_too(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore._write
-
-    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
-        if any("indigestible" in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
-        await write(self, rows, held)
-
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
-        broken.setattr(MemoryStore, "_write", picky)
+        refuse_texts_with("indigestible", broken)
         broken.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth about me.", user="bob", session="one")
@@ -376,7 +369,7 @@ async def test_a_purge_goes_on_when_its_caller_has_left(gateway: Running, monkey
 
     async def slow(self: MemoryStore, number: int) -> None:
         begun.set()
-        await asyncio.sleep(0.2)
+        await pause(0.2)  # the caller leaves meanwhile
         await purge(self, number)
         done.set()
 

@@ -104,17 +104,6 @@ async def learnt(gateway: Running, text: str, user: str = "ada") -> Any:
     return found[0]
 
 
-async def rested(gateway: Running) -> None:
-    """Wait until nothing is left to be learnt from."""
-
-    async def is_done() -> bool:
-        learner: Any = gateway.gateway.memory._learner
-        return not learner._said and await learner._agenda.counts() == (0, 0)
-
-    await gateway.settled()
-    await eventually(is_done, 20)
-
-
 async def test_a_fact_is_learnt_linked_and_recalled_once(
     school: tuple[Running, Teacher], upstream: FakeUpstream
 ) -> None:
@@ -225,7 +214,7 @@ async def test_the_same_said_again_makes_it_surer_and_nothing_twice(school: tupl
     await gateway.chat("I play the oboe in an orchestra.", session="one")
     first = await learnt(gateway, "oboe")
     await gateway.chat("I play the oboe, as I said.", session="two")
-    await rested(gateway)
+    await gateway.extracted()
     (again,) = await listed(gateway)
     assert again["id"] == first["id"]
     assert again["confidence"] > first["confidence"]
@@ -251,11 +240,10 @@ async def test_what_a_model_makes_up_is_dropped_and_counted(school: tuple[Runnin
     gateway, teacher = school
     teacher.lessons["tram"] = fact("The user owns 3 yachts in Monaco")
     await gateway.chat("I take the tram to work.", session="one")
-    await rested(gateway)
+    await gateway.extracted()
     assert teacher.asked
     assert await listed(gateway) == []
-    sample = gateway.gateway._telemetry.registry.get_sample_value
-    assert sample("gateway_learned_items_total", {"result": "unsupported"}) == 1
+    assert gateway.metric("gateway_learned_items_total", result="unsupported") == 1
 
 
 async def test_a_learnt_wish_that_always_holds_is_in_every_prompt(
@@ -313,7 +301,7 @@ async def test_what_is_deleted_while_the_model_thinks_does_not_come_back(
     forgotten = await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})
     assert forgotten.json["purged"]
     go_on.set()
-    await rested(gateway)
+    await gateway.extracted()
     await gateway.settled()
     held = [path for path in (tmp_path / "data").rglob("*") if path.is_file() and b"Xanax" in path.read_bytes()]
     assert held == []
@@ -353,13 +341,11 @@ async def test_small_models_wrap_their_json(school: tuple[Running, Teacher]) -> 
 async def test_a_model_that_fails_is_asked_again_later(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("gateway.extraction.worker._FIRST_PAUSE", 0.1)
-    monkeypatch.setattr("gateway.extraction.worker._PAUSE_GROWS", 1)
+    monkeypatch.setattr("gateway.extraction.worker._OUTAGE_FIRST", 0.05)
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     teacher.odd = says(500, {"error": {"message": "broken"}})
     async with running_gateway(learning(tmp_path, upstream)) as gateway:
-        gateway.gateway.memory._learner._outage_pause = 0.05  # type: ignore[union-attr]  # time is what is changed
         await gateway.chat("I keep bees.", session="one")
         await eventually(lambda: len(teacher.asked) >= 2, 15)
         teacher.odd = None
@@ -383,19 +369,21 @@ async def test_what_always_fails_is_given_up_and_tried_at_the_next_start(
         await gateway.chat("I keep bees.", session="one")
         await eventually(lambda: is_aside(gateway), 20)
         assert len(teacher.asked) == 4
-        sample = gateway.gateway._telemetry.registry.get_sample_value
-        assert sample("gateway_learning_failures_total", {"cause": "unreadable"}) == 4
+        assert gateway.metric("gateway_learning_failures_total", cause="unreadable") == 4
     teacher.odd = None
     async with running_gateway(config) as gateway:
         await learnt(gateway, "bees")
 
 
-async def test_a_model_that_is_out_costs_no_conversation_its_turn(tmp_path: Path, upstream: FakeUpstream) -> None:
+async def test_a_model_that_is_out_costs_no_conversation_its_turn(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("gateway.extraction.worker._OUTAGE_FIRST", 0.05)
+    monkeypatch.setattr("gateway.extraction.worker._OUTAGE_LONGEST", 0.2)
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     teacher.odd = says(503, {"error": {"message": "busy"}})
     async with running_gateway(learning(tmp_path, upstream)) as gateway:
-        gateway.gateway.memory._learner._outage_pause = 0.05  # type: ignore[union-attr]  # time is what is changed
         await gateway.chat("I keep bees.", session="one")
         await eventually(lambda: len(teacher.asked) > 8, 20)
         assert (await gateway.get("/ready")).json["learning"]["aside"] == 0
@@ -460,7 +448,7 @@ async def test_a_huge_conversation_keeps_no_other_waiting(tmp_path: Path, upstre
         await eventually(lambda: bool(teacher.asked), 10)
         await gateway.chat("I keep bees.", user="bob", session="two")
         await learnt(gateway, "bees", user="bob")
-        await rested(gateway)
+        await gateway.extracted()
         assert len(teacher.asked) >= 60
 
 
@@ -485,8 +473,7 @@ async def test_a_day_has_its_limit_for_each_user(tmp_path: Path, upstream: FakeU
         await gateway.chat("I keep bees.", session="one")
         await learnt(gateway, "bees")
         await gateway.chat("I keep goats.", session="two")
-        sample = gateway.gateway._telemetry.registry.get_sample_value
-        await eventually(lambda: sample("gateway_learned_items_total", {"result": "capped"}) == 1, 10)
+        await eventually(lambda: gateway.metric("gateway_learned_items_total", result="capped") == 1, 10)
         await gateway.chat("I keep goats.", user="bob", session="two")
         await learnt(gateway, "goats", user="bob")
         assert [one["text"] for one in await listed(gateway)] == ["The user keeps bees"]
@@ -510,7 +497,7 @@ async def test_a_long_conversation_is_learnt_from_window_by_window(tmp_path: Pat
         messages = [{"role": "user", "content": f"I know number {n} of the series, {filler}"} for n in range(8)]
         added = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
         assert (await gateway.post("/product/add", added)).status == 200
-        await rested(gateway)
+        await gateway.extracted()
         found = sorted(one["text"] for one in await listed(gateway, limit="50"))
         assert found == [f"The user knows number {n} of the series" for n in range(8)]
         assert len(teacher.asked) >= 3
@@ -527,7 +514,7 @@ async def test_an_answer_that_is_cut_costs_no_lesson(tmp_path: Path, upstream: F
         messages = [{"role": "user", "content": f"I know number {n} of the series."} for n in range(6)]
         added = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
         assert (await gateway.post("/product/add", added)).status == 200
-        await rested(gateway)
+        await gateway.extracted()
         found = sorted(one["text"] for one in await listed(gateway, limit="50"))
         assert found == [f"The user knows number {n} of the series" for n in range(6)]
         assert 'gateway_learned_items_total{result="cut"}' in (await gateway.get("/metrics")).body.decode()
@@ -544,7 +531,7 @@ async def test_a_contradiction_of_what_is_about_something_else_archives_nothing(
     await learnt(gateway, "Tuesday")
     await gateway.chat("Curry takes chickpeas, spinach, coconut milk and rice.", session="two")
     await learnt(gateway, "chickpeas")
-    await rested(gateway)
+    await gateway.extracted()
     assert {"Tuesday" in one["text"] for one in await listed(gateway)} == {True, False}
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 from tests.flow.test_keeping import gateway_command
-from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, rested
+from tests.flow.test_learning import Teacher, fact, learning, learnt, listed
 from tests.flow.test_memos_models import add, found, thinking
 
 CALLS: list[dict[str, Any]] = [
@@ -53,7 +53,7 @@ async def test_calls_of_tools_are_learnt_from_and_fill_the_tool_and_skill_lists(
         await gateway.chat(
             "", messages=CALLS, session="one", tools=[{"type": "function", "function": {"name": "weather"}}]
         )
-        await rested(gateway)
+        await gateway.extracted()
         asked = {
             "user_id": "ada",
             "query": "weather tool arguments",
@@ -197,7 +197,7 @@ async def test_a_purge_leaves_nothing_of_what_was_learnt(tmp_path: Path, upstrea
         await gateway.chat("More about Xylocopa.", session="a-private-title")
         gone = await gateway.post("/v1/memory/forget", {"user": "ada", "purge": True})
         assert gone.json["purged"]
-        await rested(gateway)
+        await gateway.extracted()
     for path in (tmp_path / "data").rglob("*"):
         if path.is_file():
             content = path.read_bytes()

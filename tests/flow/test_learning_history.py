@@ -1,6 +1,5 @@
 """What was learnt when messages are deleted, changed, said again or shared: gone is gone, and what is false ends."""
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from aiohttp import web
 from gateway.storage.sqlite.extraction_queue import Agenda, Said
 from tests.fakes.running import Running, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
-from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, rested, school
+from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, school
 
 __all__ = ["school"]  # the fixture
 
@@ -32,12 +31,12 @@ async def deleted(gateway: Running, *ids: str) -> None:
 
 async def edited(gateway: Running, id_: str, text: str) -> None:
     assert (await gateway.post("/product/update/memory", {"memory_id": id_, "content": text})).status == 200
-    await rested(gateway)
+    await gateway.extracted()
 
 
 async def undone(gateway: Running, id_: str) -> int:
     status = (await gateway.post(f"/v1/memory/undo/{id_}", {})).status
-    await rested(gateway)
+    await gateway.extracted()
     return status
 
 
@@ -69,9 +68,9 @@ async def test_a_lesson_is_not_learnt_from(school: School) -> None:
     body = {"model": "fake-1", "messages": messages, "tools": tools}
     await gateway.post("/v1/chat/completions", body, {"x-memory-user": "ada", "x-memory-session": "one"})
     await eventually(lambda: bool(teacher.asked), 15)
-    await rested(gateway)
+    await gateway.extracted()
     questions = len(teacher.asked)
-    await asyncio.sleep(1.5)
+    await gateway.extracted()  # the lesson itself was stored, and passed over
     assert len(teacher.asked) == questions
     lessons = [one for one in await listed(gateway, "tool") if one["is_learnt"]]
     calls = {one["id"] for one in await listed(gateway, "tool") if not one["is_learnt"]}
@@ -88,7 +87,7 @@ async def test_words_of_a_message_that_is_not_named_go_with_it(school: School) -
     assert first not in item["rests_on"]
     teacher.lessons["recipe"] = fact("The user's doctor gave a new recipe")  # it does not know of the other any more
     await deleted(gateway, first)
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == ["The user's doctor gave a new recipe"]
 
 
@@ -99,7 +98,7 @@ async def test_what_an_assistant_says_again_does_not_take_over_a_fact(school: Sc
     item = await learnt(gateway, "Bruno")
     upstream.reply = "Yes: the user has a dog called Bruno."
     await said(gateway, "Well.", "one")
-    await rested(gateway)
+    await gateway.extracted()
     own = [one for one in await listed(gateway) if one["source"] == "user"]
     assert [(one["id"], one["rests_on"]) for one in own] == [(item["id"], [message])]
 
@@ -124,7 +123,7 @@ async def test_a_fact_that_was_said_twice_outlasts_one_of_its_messages(school: S
     first = await said(gateway, "I play the oboe.", "one")
     await learnt(gateway, "oboe")
     await said(gateway, "I play the oboe, as I said.", "two")
-    await rested(gateway)
+    await gateway.extracted()
     await deleted(gateway, first)
     item = await learnt(gateway, "oboe")
     assert first not in item["rests_on"]
@@ -236,7 +235,7 @@ async def test_users_of_one_agent_do_not_replace_each_others_facts(school: Schoo
         body = {"user_id": user, "agent_id": "coach", "session_id": "s", "messages": messages, "async_mode": "sync"}
         assert (await gateway.post("/product/add", body)).status == 200
     await eventually(lambda: len(teacher.asked) >= 4, 15)
-    await rested(gateway)
+    await gateway.extracted()
     assert all(shown.count('"number"') <= 2 for shown in teacher.asked), "one user at a time"
     found = await gateway.post("/product/get/memory", {"agent_id": "coach", "size": 50})
     texts = {one["memory_value"] for one in found.json["data"]["memory_detail_list"]}
@@ -287,7 +286,7 @@ async def test_a_lesson_that_was_written_is_not_learnt_twice_after_a_crash(
     teacher.lessons["bees"] = fact("Bees are kept by the user")
     async with running_gateway(config) as gateway:
         await said(gateway, "I keep goats, too.", "one")
-        await rested(gateway)
+        await gateway.extracted()
         assert await facts(gateway) == ["The user keeps bees"]
         assert "goats" in teacher.asked[-1]
 
@@ -332,7 +331,7 @@ async def test_a_copy_in_another_tenant_has_its_own_history(tmp_path: Path, upst
             body = {"user_id": "ada", "session_id": "s", "messages": messages, "async_mode": "sync"}
             assert (await gateway.post("/product/add", body, first)).status == 200
             await eventually(lambda number=number: len(teacher.asked) > number, 15)  # type: ignore[misc]  # bound now
-            await rested(gateway)
+            await gateway.extracted()
         lines = (await gateway.get("/v1/memory/export?user=ada", first)).body
         taken = await gateway.post("/v1/memory/import", None, second, raw=lines)
         assert taken.status == 200, taken.body
@@ -372,7 +371,7 @@ async def test_two_notes_that_were_merged_with_one_both_go_with_its_message(scho
     await learnt(gateway, "drum and the harp")
     assert await facts(gateway) == ["The user plays the drum and the harp", "The user plays the flute and the harp"]
     await deleted(gateway, harp)
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == ["The user plays the drum", "The user plays the flute"]
 
 
@@ -385,7 +384,7 @@ async def test_a_merged_fact_ends_with_each_of_its_messages(school: School, chan
     await said(gateway, "I play the flute.", "two")
     await learnt(gateway, "flute and the harp")
     assert (await gateway.post("/product/update/memory", {"memory_id": harp, **change})).status == 200
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == ["The user plays the flute"]
 
 
@@ -414,7 +413,7 @@ async def test_what_was_taken_out_is_not_learnt_again_with_another_message(schoo
     body = {"memory_id": item["id"], "status": "archived"}
     assert (await gateway.post("/product/update/memory", body)).status == 200
     await deleted(gateway, bruno)
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == []
 
 
@@ -429,7 +428,7 @@ async def test_what_was_replaced_is_not_learnt_again_with_another_message(school
     await learnt(gateway, "Lisbon")
     teacher.relations.clear()  # it does not see any more that they contradict each other
     await deleted(gateway, bruno)
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == ["The user lives in Lisbon"]
 
 
@@ -440,7 +439,7 @@ async def test_a_fact_outlasts_a_message_that_had_one_of_its_words_by_chance(sch
     cats = await said(gateway, "My sister adopted three cats.", "one")
     await learnt(gateway, "Bruno")
     await deleted(gateway, cats)
-    await rested(gateway)
+    await gateway.extracted()
     assert await facts(gateway) == ["The user adopted a beagle called Bruno"]
 
 

@@ -2,38 +2,35 @@
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.clients import run_client
+from tests.fakes.clients import call_memos
 from tests.fakes.running import Running, eventually
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, cuts_after, hangs, says, streams
 
 COMPLETE = "/product/chat/complete"
 
 
-async def client(gateway: Running, folder: Path, *calls: tuple[str, dict[str, Any]]) -> Any:
-    printed = await run_client("memos", "memos_chat.py", f"{gateway.url}/product", json.dumps(calls), folder=folder)
-    return json.loads(printed.rpartition("RESULTS ")[2])
+async def client(gateway: Running, *calls: tuple[str, dict[str, Any]]) -> Any:
+    return await call_memos(f"{gateway.url}/product", *calls)
 
 
-async def test_the_real_client_chats_and_is_remembered(
-    gateway: Running, upstream: FakeUpstream, tmp_path: Path
-) -> None:
+@pytest.mark.xdist_group("memos")
+async def test_the_real_client_chats_and_is_remembered(gateway: Running, upstream: FakeUpstream) -> None:
     told = {
         "user_id": "memos_user",
         "conversation_id": "c-1",
         "query": "I am allergic to peanuts.",
         "add_message_on_answer": True,
     }
-    (first,) = await client(gateway, tmp_path, ("chat", told))
+    (first,) = await client(gateway, ("chat", told))
     assert (first["code"], first["message"], first["data"]["response"]) == (200, "ok", "Understood.")
     await gateway.settled()
     asked = {"user_id": "memos_user", "conversation_id": "c-2", "query": "What am I allergic to?", "stream": True}
     plain, streamed = await client(
-        gateway, tmp_path, ("chat", {**asked, "stream": False, "add_message_on_answer": False}), ("chat", asked)
+        gateway, ("chat", {**asked, "stream": False, "add_message_on_answer": False}), ("chat", asked)
     )
     assert plain["data"]["response"] == "Understood."
     system = upstream.last.json["messages"][0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.clients import run_client
+from tests.fakes.clients import call_memos
 from tests.fakes.running import Running, eventually
 from tests.fakes.upstream import FakeUpstream
 
@@ -17,19 +17,19 @@ SAID = [
 ]
 
 
-async def client(gateway: Running, folder: Path, *calls: tuple[str, dict[str, Any]], older: bool = False) -> Any:
-    """What the calls returned, in order; an exception as {"error": its text}."""
-    printed = await run_client(
-        "memos", "memos_chat.py", f"{gateway.url}/product", json.dumps(calls), folder=folder, older=older
-    )
-    return json.loads(printed.rpartition("RESULTS ")[2])
+# in one of the parallel processes, since each would import the client
+pytestmark = pytest.mark.xdist_group("memos")
+
+
+async def client(gateway: Running, *calls: tuple[str, dict[str, Any]], older: bool = False) -> Any:
+    """What the calls returned, in order."""
+    return await call_memos(f"{gateway.url}/product", *calls, older=older)
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["2.0.33", "2.0.23"])
-async def test_messages_are_added_found_listed_and_deleted(gateway: Running, tmp_path: Path, older: bool) -> None:
+async def test_messages_are_added_found_listed_and_deleted(gateway: Running, older: bool) -> None:
     added, searched, listed, messages = await client(
         gateway,
-        tmp_path,
         (
             "add_message",
             {"messages": SAID, "user_id": "ada", "conversation_id": "c1", "async_mode": False, "tags": ["travel"]},
@@ -48,14 +48,13 @@ async def test_messages_are_added_found_listed_and_deleted(gateway: Running, tmp
     assert {one["preference"] for one in liked} == {"I am allergic to peanuts.", "I prefer window seats on trains."}
     assert {one["preference_type"] for one in liked} == {"explicit_preference"}
     assert [one["content"] for one in messages["data"]["message_detail_list"]] == [one["content"] for one in SAID]
-    (status,) = await client(gateway, tmp_path, ("get_task_status", {"task_id": added["data"]["task_id"]}), older=older)
+    (status,) = await client(gateway, ("get_task_status", {"task_id": added["data"]["task_id"]}), older=older)
     shown = status["data"][0] if older else status["data"]
     assert shown["status"] == "completed"
     memory_id = facts[0]["id"]
     gone = {"user_ids": ["ada"], "memory_ids": [memory_id]} if older else {"memory_ids": [memory_id]}
     deleted, after = await client(
         gateway,
-        tmp_path,
         ("delete_memory", gone),
         ("search_memory", {"query": "What am I allergic to?", "user_id": "ada", "conversation_id": "c2"}),
         older=older,
@@ -65,17 +64,15 @@ async def test_messages_are_added_found_listed_and_deleted(gateway: Running, tmp
     assert after["data"]["preference_detail_list"] == [], "what was concluded from it goes with it"
 
 
-async def test_a_memory_is_read_changed_and_archived_by_its_id(gateway: Running, tmp_path: Path) -> None:
+async def test_a_memory_is_read_changed_and_archived_by_its_id(gateway: Running) -> None:
     _, found = await client(
         gateway,
-        tmp_path,
         ("add_message", {"messages": SAID[:1], "user_id": "ada", "async_mode": False}),
         ("search_memory", {"query": "peanuts", "user_id": "ada"}),
     )
     memory_id = found["data"]["memory_detail_list"][0]["id"]
     read, changed, again, archived, after = await client(
         gateway,
-        tmp_path,
         ("get_memory_by_id", {"memid": memory_id}),
         ("update_memory", {"memory_id": memory_id, "content": "I am allergic to walnuts.", "title": "Allergy"}),
         ("search_memory", {"query": "walnuts", "user_id": "ada", "include_preference": False}),
@@ -98,7 +95,6 @@ async def test_knowledge_bases_take_files_and_are_read_only_when_named(
 ) -> None:
     (made,) = await client(
         gateway,
-        tmp_path,
         ("create_knowledgebase", {"knowledgebase_name": "Handbook", "knowledgebase_description": "House rules"}),
     )
     id_ = made["data"]["id"]
@@ -108,7 +104,6 @@ async def test_knowledge_bases_take_files_and_are_read_only_when_named(
     form.write_text("The canteen closes at half past two.")
     as_json, as_form = await client(
         gateway,
-        tmp_path,
         ("add_knowledgebase_file_json", {"knowledgebase_id": id_, "file": [file]}),
         ("add_knowledgebase_file_form", {"knowledgebase_id": id_, "files": [str(form)]}),
     )
@@ -123,7 +118,6 @@ async def test_knowledge_bases_take_files_and_are_read_only_when_named(
     query = {"user_id": "ada", "conversation_id": "c", "query": "How many days of annual leave?", "relativity": 0.2}
     without, named, every, searched = await client(
         gateway,
-        tmp_path,
         ("chat", query),
         ("chat", {**query, "knowledgebase_ids": [id_]}),
         ("search_memory", {"query": "canteen closes", "user_id": "ada", "knowledgebase_ids": ["all"]}),
@@ -138,7 +132,6 @@ async def test_knowledge_bases_take_files_and_are_read_only_when_named(
     assert (source["file_info"]["name"], source["heading"]) == ("rules.md", "差旅")
     files, gone, after, dropped = await client(
         gateway,
-        tmp_path,
         ("get_knowledgebase_file", {"file_ids": ids}),
         ("delete_knowledgebase_file", {"file_ids": ids[1:]}),
         ("search_memory", {"query": "canteen closes", "user_id": "ada", "knowledgebase_ids": [id_], "relativity": 0.3}),
@@ -152,11 +145,10 @@ async def test_knowledge_bases_take_files_and_are_read_only_when_named(
     assert (named_again.status, named_again.json["code"]) == (404, 404)
 
 
-async def test_feedback_outranks_what_it_corrects_without_a_model(gateway: Running, tmp_path: Path) -> None:
+async def test_feedback_outranks_what_it_corrects_without_a_model(gateway: Running) -> None:
     told = [{"role": "user", "content": "My sister lives in Graz."}]
     _, given = await client(
         gateway,
-        tmp_path,
         ("add_message", {"messages": told, "user_id": "ada", "conversation_id": "c1", "async_mode": False}),
         (
             "add_feedback",
@@ -170,18 +162,15 @@ async def test_feedback_outranks_what_it_corrects_without_a_model(gateway: Runni
         return bool(status.json["data"][0]["status"] == "completed")
 
     await eventually(is_done)
-    (found,) = await client(
-        gateway, tmp_path, ("search_memory", {"query": "Where does my sister live?", "user_id": "ada"})
-    )
+    (found,) = await client(gateway, ("search_memory", {"query": "Where does my sister live?", "user_id": "ada"}))
     texts = [one["memory_value"] for one in found["data"]["memory_detail_list"]]
     assert texts == ["My sister lives in Linz now.", "My sister lives in Graz."]
 
 
-async def test_extraction_reranking_and_profiles(gateway: Running, tmp_path: Path) -> None:
+async def test_extraction_reranking_and_profiles(gateway: Running) -> None:
     documents = ["The invoice is overdue.", "Peanuts grow under the ground.", "Trains to Graz leave hourly."]
     extracted, ranked, bound, edited, found, deleted = await client(
         gateway,
-        tmp_path,
         ("extract_memory", {"messages": SAID, "extraction_types": ["memory", "preference"]}),
         ("rerank", {"query": "When does the train leave?", "documents": documents, "top_n": 2}),
         ("bind_profile_template", {"bind_list": [{"profile_template_id": "t1", "user_id": "ada"}]}),
@@ -203,13 +192,7 @@ async def test_extraction_reranking_and_profiles(gateway: Running, tmp_path: Pat
     assert nothing.json["data"]["memory_detail_list"] == [], "extraction stores nothing"
 
 
-async def test_the_same_family_answers_with_code_0_under_the_cloud_prefix(gateway: Running, tmp_path: Path) -> None:
-    printed = await run_client(
-        "memos",
-        "memos_chat.py",
-        f"{gateway.url}/api/openmem/v1",
-        json.dumps([("chat", {"user_id": "ada", "conversation_id": "c", "query": "Hello"})]),
-        folder=tmp_path,
-    )
-    (answer,) = json.loads(printed.rpartition("RESULTS ")[2])
+async def test_the_same_family_answers_with_code_0_under_the_cloud_prefix(gateway: Running) -> None:
+    question = {"user_id": "ada", "conversation_id": "c", "query": "Hello"}
+    (answer,) = await call_memos(f"{gateway.url}/api/openmem/v1", ("chat", question))
     assert (answer["code"], answer["message"], answer["data"]["response"]) == (0, "ok", "Understood.")

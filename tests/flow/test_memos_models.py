@@ -1,13 +1,12 @@
 """Where MemOS asks a model: the playground, suggestions, feedback, extraction; with good, odd and absent models."""
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.fakes.running import Running, eventually
-from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, says, streams
+from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, hangs, says, streams
 
 ASKED = {"user_id": "ada", "query": "Where does my sister live?", "relativity": 0}
 
@@ -380,12 +379,7 @@ async def test_the_model_for_this_is_configured_and_bounded_in_time(gateway: Run
     await gateway.post("/product/suggestions", body)
     assert upstream.last.json["model"] == "judge-1"
 
-    async def slow(request: Any) -> Any:
-
-        await asyncio.sleep(1)
-        return await says(200, completion("{}"))(request)
-
-    upstream.script = slow
+    upstream.script = hangs()
     reply = await gateway.post("/product/suggestions", body)
     assert reply.json["data"]["query"][0] == 'What do you remember about "A note."?'
 

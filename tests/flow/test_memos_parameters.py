@@ -286,33 +286,35 @@ async def test_a_slow_answer_begins_with_white_space(upstream: FakeUpstream, gat
         return await says(200, completion("Late."))(request)
 
     upstream.script = late
-    asked = asyncio.create_task(gateway.post(CLIENT, {"user_id": "ada", "query": "Slow?"}))
-    again = asyncio.create_task(gateway.post(CLIENT, {"user_id": "ada", "query": "Slow?"}))
-    await eventually(lambda: len(upstream.received) == 1)
-    await asyncio.sleep(0.2)
-    gate.set()
-    for reply in (await asked, await again):
-        assert reply.body.startswith(b"  ")
-        assert json.loads(reply.body) == {
-            "code": 200,
-            "message": "ok",
-            "data": {"response": "Late.", "reasoning": None},
-        }
+    body = {"user_id": "ada", "query": "Slow?"}
+    async with (
+        gateway.session.post(gateway.url + CLIENT, json=body) as first,
+        gateway.session.post(gateway.url + CLIENT, json=body) as again,
+    ):
+        for reply in (first, again):
+            assert await asyncio.wait_for(reply.content.readexactly(2), 10) == b"  "
+        gate.set()
+        for reply in (first, again):
+            answer = {"code": 200, "message": "ok", "data": {"response": "Late.", "reasoning": None}}
+            assert json.loads(await reply.read()) == answer
     assert len(upstream.received) == 1, "the model is asked once"
 
 
 @pytest.mark.parametrize("changes", [{"limits__silence": 0.05}])
 async def test_a_late_failure_is_an_envelope_with_its_code(upstream: FakeUpstream, gateway: Running) -> None:
+    gate = asyncio.Event()
 
     async def late(request: Any) -> Any:
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(gate.wait(), 10)
         return await says(500, {"error": {"message": "out of order"}})(request)
 
     upstream.script = late
-    reply = await gateway.post(CLIENT, {"user_id": "ada", "query": "Slow?"})
-    assert reply.status == 200
-    assert (reply.json["code"], reply.json["data"]) == (500, None)
-    assert "out of order" in reply.json["message"]
+    async with gateway.session.post(gateway.url + CLIENT, json={"user_id": "ada", "query": "Slow?"}) as reply:
+        assert (reply.status, await asyncio.wait_for(reply.content.readexactly(1), 10)) == (200, b" ")
+        gate.set()
+        envelope = json.loads(await reply.read())
+    assert (envelope["code"], envelope["data"]) == (500, None)
+    assert "out of order" in envelope["message"]
 
 
 async def test_the_same_turn_again_is_stored_once_and_asked_once(gateway: Running, upstream: FakeUpstream) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.running import configuration, eventually, running_gateway
+from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, cuts_after, deltas, streams
 
 PLUGIN = """
@@ -120,8 +120,8 @@ async def test_request_hooks_run_in_order_and_response_hooks_in_reverse(tmp_path
     order: list[str] = []
     config = with_plugins(tmp_path, upstream.url, probe("a"), probe("b"))
     async with running_gateway(config) as gateway:
-        for one in gateway.gateway._plugins._loaded:
-            type(one.plugin).on_request.__globals__["SEEN"] = order
+        for plugin in gateway.plugins:
+            type(plugin).on_request.__globals__["SEEN"] = order
         await gateway.chat("hi")
         await gateway.settled()
     assert order == [
@@ -155,7 +155,7 @@ async def test_a_failing_plugin_does_what_it_declares(
             assert reply.status == (503 if refused else 200)
             if refused:
                 assert reply.error["code"] == "plugin_unavailable"
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await gateway.finished()
         metrics = (await gateway.get("/metrics")).body.decode()
         found = await gateway.post("/product/search", {"user_id": "ada", "query": "hello there", "relativity": 0})
         assert f'gateway_plugin_failures_total{{hook="{hook}",plugin="probe"}} 1.0' in metrics
@@ -184,17 +184,17 @@ async def test_a_plugin_may_answer_itself(tmp_path: Path, upstream: FakeUpstream
 async def test_each_turn_ends_in_exactly_one_of_response_and_error(tmp_path: Path, upstream: FakeUpstream) -> None:
     order: list[str] = []
     async with running_gateway(with_plugins(tmp_path, upstream.url, probe("a"))) as gateway:
-        for one in gateway.gateway._plugins._loaded:
-            type(one.plugin).on_request.__globals__["SEEN"] = order
+        for plugin in gateway.plugins:
+            type(plugin).on_request.__globals__["SEEN"] = order
         upstream.script = cuts_after([chunk({"content": "half"})])
         with pytest.raises(Exception, match=r"(?i)payload|closed|disconnect"):
             await gateway.chat("hi", stream=True)
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await gateway.finished()
         assert [step for step in order if step in ("a.on_response", "a.on_error")] == ["a.on_error"]
         order.clear()
         upstream.script = None
         await gateway.chat("hi", stream=True)
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await gateway.finished()
         assert [step for step in order if step in ("a.on_response", "a.on_error")] == ["a.on_response"]
 
 
@@ -272,9 +272,9 @@ async def test_a_slow_stream_hook_is_switched_off_for_the_turn(tmp_path: Path, u
     upstream.script = streams(pieces, pause=0.01)
     async with running_gateway(configuration(tmp_path, upstream.url, plugins=[{"use": "slow"}])) as gateway:
         reply = await gateway.chat("hi", stream=True)
-        (one,) = gateway.gateway._plugins._loaded
+        (plugin,) = gateway.plugins
     assert reply.body == b"".join(pieces)
-    assert len(type(one.plugin).on_stream_event.__globals__["CALLS"]) == 3
+    assert len(type(plugin).on_stream_event.__globals__["CALLS"]) == 3
 
 
 async def test_a_rewriter_keeps_a_stream_whole_that_is_cut_oddly(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -289,7 +289,7 @@ async def test_a_rejected_turn_is_counted_and_observed(tmp_path: Path, upstream:
     plugins = [{"use": "audit"}, probe(at="on_request", does="reject")]
     async with running_gateway(with_plugins(tmp_path, upstream.url, *plugins)) as gateway:
         assert (await gateway.chat("hi")).status == 451
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await gateway.finished()
         metrics = (await gateway.get("/metrics")).body.decode()
     assert 'gateway_turns_total{outcome="refused"} 1.0' in metrics
     assert '"error":"Reject"' in (tmp_path / "data" / "plugins" / "audit" / "audit.jsonl").read_text()

@@ -3,17 +3,17 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from gateway.storage.sqlite.database import SqliteFile
 from gateway.usage.ledger import Ledger, LedgerFailed, Used
 from tests.fakes.formats import speaks_responses
-from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.process import command
+from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, chunk, completion, cuts_after, hangs, says, streams
 
 KEYS: list[dict[str, Any]] = [
@@ -25,11 +25,23 @@ ADMIN, APP, OTHER = ({"x-gateway-key": key["key"]} for key in KEYS)
 
 
 async def used(gateway: Running, query: str = "", headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    await gateway.gateway._pipeline.stop(5)
+    await gateway.finished()
     reply = await gateway.get(f"/v1/usage{query}", headers)
     assert reply.status == 200, reply.body
     rows: list[dict[str, Any]] = reply.json["data"]
     return rows
+
+
+async def first_used(gateway: Running) -> dict[str, Any]:
+    """The first row, once there is one: the gateway notices after a while that a client has left."""
+    rows: list[dict[str, Any]] = []
+
+    async def is_counted() -> bool:
+        rows[:] = await used(gateway)
+        return bool(rows)
+
+    await eventually(is_counted, 10)
+    return rows[0]
 
 
 async def test_what_upstreams_report_is_summed_up(gateway: Running, upstream: FakeUpstream) -> None:
@@ -114,13 +126,12 @@ async def test_counts_outlast_a_restart_and_a_purge_takes_the_name(tmp_path: Pat
 async def test_the_command_shows_a_table(gateway: Running, tmp_path: Path) -> None:
     await gateway.chat("hi")
     await used(gateway)
-    command = [sys.executable, "-m", "gateway", "usage", "--by", "user,model", "--url", gateway.url]
-    command += ["--config", str(tmp_path / "config.yaml")]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    arguments = ["usage", "--by", "user,model", "--url", gateway.url, "--config", str(tmp_path / "config.yaml")]
+    done = await command(*arguments)
     assert done.returncode == 0, done.stderr
     assert "ada" in done.stdout
     assert "fake-1" in done.stdout
-    done = await asyncio.to_thread(subprocess.run, [*command, "--json"], capture_output=True, text=True, timeout=60)
+    done = await command(*arguments, "--json")
     assert json.loads(done.stdout)["data"][0]["requests"] == 1
 
 
@@ -141,7 +152,7 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
         raise LedgerFailed("the disk is full")
 
     with monkeypatch.context() as full:
-        full.setattr(ledger._file, "write", broken)
+        full.setattr(SqliteFile, "write", broken)
         with pytest.raises(LedgerFailed):
             await ledger.flush()
     ledger.note(Used(1, 7), **names)
@@ -199,15 +210,10 @@ async def test_who_hangs_up_has_used_what_was_said(gateway: Running, upstream: F
         aiohttp.ClientSession() as session,
         session.post(f"{gateway.url}/v1/chat/completions", json=body) as reply,
     ):
-        await reply.content.readany()
-        await asyncio.sleep(0.3)
-    rows: list[dict[str, Any]] = []
-    for _ in range(50):
-        rows = await used(gateway)
-        if rows:
-            break
-        await asyncio.sleep(0.1)
-    assert rows[0]["completion_tokens"] >= 40
+        received = b""
+        while b'"x"' not in received:
+            received += await reply.content.readany()
+    assert (await first_used(gateway))["completion_tokens"] >= 40
 
 
 async def test_who_leaves_before_an_answer_has_used_the_prompt(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -217,8 +223,7 @@ async def test_who_leaves_before_an_answer_has_used_the_prompt(tmp_path: Path, u
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await gateway.chat("a long story " * 20)
-        await asyncio.sleep(0.2)
-        assert (await used(gateway))[0]["prompt_tokens"] > 20
+        assert (await first_used(gateway))["prompt_tokens"] > 20
         assert (await gateway.chat("hi")).status == 429
 
 
@@ -228,7 +233,7 @@ async def test_a_cut_stream_counts_against_the_limits(tmp_path: Path, upstream: 
     body = {"model": "m", "stream": True, "user": "ada", "messages": [{"role": "user", "content": "hi"}]}
     async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
         await gateway.broken_off(body)
-        await gateway.gateway._pipeline.stop(5)
+        await gateway.finished()
         assert (await gateway.post("/v1/chat/completions", body)).status == 429
 
 

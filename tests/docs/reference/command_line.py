@@ -26,7 +26,7 @@ def describe_commands() -> str:
 
 def commands() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """Yield the name, the summary and the parser of every command."""
-    yield from _commands(cli._parser(), "")
+    yield from _commands(cli.build_parser(), "")
 
 
 def _commands(parser: argparse.ArgumentParser, prefix: str) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:

@@ -1,14 +1,10 @@
 import re
-from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from gateway.config import PluginConfig
-from gateway.hooks import Services
-from gateway.plugin_host import load_plugins
+from gateway.testing import started, turn
 from plugins.redact import Redact
-from tests.fakes.made import record, turn
+from tests.fakes.made import record
 
 # what must be hidden is in brackets, or else the whole
 SECRETS = {
@@ -102,41 +98,28 @@ HARMLESS = [
 ]
 
 
-async def plugin(**config: object) -> tuple[Redact, Counter[str]]:
-    (loaded,) = load_plugins([PluginConfig(use="plugins.redact:Redact", config=config)], [])
-    counts: Counter[str] = Counter()
-
-    def count(kind: str) -> None:
-        counts[kind] += 1
-
-    import logging
-    import time
-
-    await loaded.plugin.start(Services(logging.getLogger("t"), Path("/nonexistent"), time.time, count))
-    return loaded.plugin, counts  # type: ignore[return-value]  # it is the Redact of that module
-
-
 @pytest.mark.parametrize(
     ("kind", "secret"), [(kind, secret) for kind, secrets in SECRETS.items() for secret in secrets]
 )
 async def test_a_secret_is_replaced_and_counted(kind: str, secret: str) -> None:
-    redact, counts = await plugin()
     text = re.sub("[⟦⟧]", "", secret)
-    (kept,) = await redact.on_store(turn(), [record(f"Please note: {text} thanks")]) or []
+    async with started(Redact) as redact:
+        (kept,) = await redact.call("on_store", turn(), [record(f"Please note: {text} thanks")]) or []
     hidden = re.search("⟦(.*)⟧", secret)
     assert (hidden[1] if hidden else secret) not in kept.text
     assert "[redacted]" in kept.text
     assert kept.text.startswith("Please note: ")
-    assert counts[kind] == 1
+    assert redact.counts == {kind: 1}
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 async def test_ordinary_text_stays(text: str) -> None:
-    redact, _ = await plugin()
-    assert await redact.on_store(turn(), [record(text)]) is None
+    async with started(Redact) as redact:
+        assert await redact.call("on_store", turn(), [record(text)]) is None
 
 
 async def test_kinds_can_be_chosen() -> None:
-    redact, _ = await plugin(kinds=["cards"], replace_with="***")
-    (kept,) = await redact.on_store(turn(), [record("4111111111111111 and sk-proj-AbCdEfGhIjKlMnOpQrStUv")]) or []
+    text = "4111111111111111 and sk-proj-AbCdEfGhIjKlMnOpQrStUv"
+    async with started(Redact, kinds=["cards"], replace_with="***") as redact:
+        (kept,) = await redact.call("on_store", turn(), [record(text)]) or []
     assert kept.text == "*** and sk-proj-AbCdEfGhIjKlMnOpQrStUv"

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from gateway.testing import started, turn
+from gateway.turn import Answer
+from plugins.response_cache import ResponseCache
 from tests.fakes.formats import speaks_responses
-from tests.fakes.running import configuration, running_gateway
+from tests.fakes.running import configuration, eventually, running_gateway
 from tests.fakes.upstream import DONE, FakeUpstream, completion, cuts_after, deltas, says, streams
 
 
@@ -55,31 +58,31 @@ async def test_errors_and_cut_streams_are_not_kept(tmp_path: Path, upstream: Fak
         assert len(upstream.received) == 3
 
 
-async def test_answers_leave_by_age_and_by_size(tmp_path: Path, upstream: FakeUpstream) -> None:
-    async with cached(tmp_path, upstream, max_mb=1) as gateway:
-        (one,) = gateway.gateway._plugins._loaded
-        upstream.reply = "word " * 100_000
-        for number in range(4):
-            await gateway.chat(f"question {number}")
-            await gateway.settled()
-        assert one.plugin._size <= 2**20
-        before = len(upstream.received)
-        await gateway.chat("question 3")
-        assert len(upstream.received) == before
-        one.plugin._clock = lambda: 4e9  # time is what is mocked
-        await gateway.chat("question 3")
-        assert len(upstream.received) == before + 1
+async def test_answers_leave_by_age_and_by_size() -> None:
+    answer = Answer("x", finish_reason="stop", body=b"x" * 400_000)
+    turns = [turn(f"question {number}") for number in range(4)]
+    async with started(ResponseCache, max_mb=1) as cache:
+        for asked in turns:
+            await cache.call("on_response", asked, answer)
+        replies = [await cache.call("on_request", asked) for asked in turns]
+        assert [reply is not None for reply in replies] == [False, False, True, True], "a megabyte holds two"
+        assert replies[3].body == answer.body
+        assert cache.counts == {"hit": 2, "miss": 2}
+        cache.now += 299
+        assert await cache.call("on_request", turns[3]) is not None
+        cache.now += 2
+        assert await cache.call("on_request", turns[3]) is None
 
 
 async def test_a_stream_that_is_too_long_is_not_kept_and_a_doubled_one_is_whole(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with cached(tmp_path, upstream, max_answer_kb=4) as gateway:
-        (one,) = gateway.gateway._plugins._loaded
         upstream.reply = "word " * 5000
-        await gateway.chat("long", stream=True)
-        await gateway.settled()
-        assert not one.plugin._entries
+        for _ in range(2):
+            reply = await gateway.chat("long", stream=True)
+            assert (reply.status, "x-gateway-cache" in reply.headers) == (200, False)
+            await gateway.settled()
         upstream.reply = "short"
         same = {"headers": {"idempotency-key": "k"}, "stream": True}
         await asyncio.gather(*(gateway.chat("twice", **same) for _ in range(3)))
@@ -88,21 +91,31 @@ async def test_a_stream_that_is_too_long_is_not_kept_and_a_doubled_one_is_whole(
         assert (again.body.count(b"[DONE]"), again.headers["x-gateway-cache"]) == (1, "hit")
 
 
+REFUSES = """
+from gateway.hooks import Plugin, Reject
+
+class Refuse(Plugin):
+    async def on_request(self, turn):
+        if "x-refuse" in turn.headers:
+            raise Reject(429, "not now")
+"""
+
+
 async def test_a_retry_that_is_refused_leaves_the_stream_whole(tmp_path: Path, upstream: FakeUpstream) -> None:
-    plugins = [
-        {"use": "rate_limit", "config": {"requests_per_minute_per_user": 1}},
-        {"use": "response_cache", "config": {}},
-    ]
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "refuse.py").write_text(REFUSES)
+    plugins = [{"use": "refuse"}, {"use": "response_cache", "config": {}}]
     upstream.script = streams([*deltas("a b c d e"), DONE], pause=0.05)
     async with running_gateway(configuration(tmp_path, upstream.url, plugins=plugins)) as gateway:
-        same: dict[str, Any] = {"headers": {"idempotency-key": "k"}, "stream": True}
-        first = asyncio.create_task(gateway.chat("x", **same))
-        await asyncio.sleep(0.15)
-        assert (await gateway.chat("x", **same)).status == 429
+        headers = {"idempotency-key": "k"}
+        first = asyncio.create_task(gateway.chat("x", stream=True, headers=headers))
+        await eventually(lambda: len(upstream.received) == 1)
+        refused = await gateway.chat("x", stream=True, headers={**headers, "x-refuse": "yes"})
+        assert (refused.status, first.done()) == (429, False)
         whole = (await first).body
         await gateway.settled()
-        cache: Any = gateway.gateway._plugins._loaded[1].plugin
-        assert [entry.body for entry in cache._entries.values()] == [whole]
+        again = await gateway.chat("x", stream=True, headers=headers)
+        assert (again.body, again.headers["x-gateway-cache"]) == (whole, "hit")
 
 
 async def test_nobody_gets_anothers_answer_with_memory_off(tmp_path: Path, upstream: FakeUpstream) -> None:

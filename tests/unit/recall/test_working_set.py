@@ -136,12 +136,13 @@ def test_what_is_loaded_is_what_was_put(specs: list[tuple[str, str, str, str, di
     live.put(rows)
     loaded.fill(Loaded([to_arrow(rows, 4)]))
     count = len(rows)
-    is_active = live._columns["alive"][:count]
-    assert is_active.tolist() == loaded._columns["alive"][:count].tolist()
-    for name, column in live._columns.items():
-        there = loaded._columns[name][:count][is_active]
+    (columns, periods), (loaded_columns, loaded_periods) = ((one._columns, one._about) for one in (live, loaded))
+    is_active = columns["alive"][:count]
+    assert is_active.tolist() == loaded_columns["alive"][:count].tolist()
+    for name, column in columns.items():
+        there = loaded_columns[name][:count][is_active]
         assert column[:count][is_active].tolist() == pytest.approx(there.tolist(), rel=1e-6), name
-    about = {row: period for row, period in live._about.items() if is_active[row]}
-    assert about == {row: period for row, period in loaded._about.items() if is_active[row]}
+    about = {row: period for row, period in periods.items() if is_active[row]}
+    assert about == {row: period for row, period in loaded_periods.items() if is_active[row]}
     assert [one.record for one in live.profile()] == [one.record for one in loaded.profile()]
     assert [one.metadata for one in live.records()] == [one.metadata for one in loaded.records()]

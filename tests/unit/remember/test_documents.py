@@ -28,7 +28,7 @@ def pdf(*pages: str) -> bytes:
         page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
         content = DecodedStreamObject()
         content.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
-        page[NameObject("/Contents")] = writer._add_object(content)
+        page[NameObject("/Contents")] = content
     packed = io.BytesIO()
     writer.write(packed)
     return packed.getvalue()

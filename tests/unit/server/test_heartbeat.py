@@ -41,7 +41,7 @@ async def test_whoever_stops_reading_stops_the_source() -> None:
     made = kept_alive(pieces(b"a", 30.0, closed=closed), 0.01)
     assert await anext(made) == b"a"
     task = asyncio.create_task(anext(made))
-    await asyncio.sleep(0.03)
+    await asyncio.wait({task}, timeout=0.03)
     task.cancel()
     await asyncio.wait({task})
     await made.aclose()

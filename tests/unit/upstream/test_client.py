@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from pydantic import SecretStr
 
@@ -12,10 +13,15 @@ FAST = TimeoutsConfig(connect=0.3, first_byte=0.2, idle=0.2)
 
 
 @pytest.fixture
-async def client(upstream: FakeUpstream) -> AsyncIterator[HttpUpstream]:
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
     session = make_session()
-    yield HttpUpstream(UpstreamConfig(name="up", base_url=upstream.url, timeouts=FAST), session)
+    yield session
     await session.close()
+
+
+@pytest.fixture
+def client(upstream: FakeUpstream, session: aiohttp.ClientSession) -> HttpUpstream:
+    return HttpUpstream(UpstreamConfig(name="up", base_url=upstream.url, timeouts=FAST), session)
 
 
 def get(path: str, **fields: object) -> Outgoing:
@@ -23,10 +29,12 @@ def get(path: str, **fields: object) -> Outgoing:
     return Outgoing(**made)  # type: ignore[arg-type]  # as above
 
 
-async def test_a_base_url_works_with_and_without_v1(client: HttpUpstream, upstream: FakeUpstream) -> None:
+async def test_a_base_url_works_with_and_without_v1(
+    client: HttpUpstream, session: aiohttp.ClientSession, upstream: FakeUpstream
+) -> None:
     (await client.send(get("/models", query_string="a=%20b"))).close()
     assert (upstream.last.path, upstream.last.query) == ("/v1/models", "a=%20b")
-    bare = HttpUpstream(UpstreamConfig(name="up", base_url=upstream.url.removesuffix("/v1")), client._session)
+    bare = HttpUpstream(UpstreamConfig(name="up", base_url=upstream.url.removesuffix("/v1")), session)
     (await bare.send(get("/models"))).close()
     assert upstream.last.path == "/v1/models"
 
@@ -57,8 +65,8 @@ async def test_a_broken_answer_is_a_cut(client: HttpUpstream, upstream: FakeUpst
     incoming.close()
 
 
-async def test_nobody_there_is_a_failure(client: HttpUpstream) -> None:
-    dead = HttpUpstream(UpstreamConfig(name="dead", base_url="http://127.0.0.1:9"), client._session)
+async def test_nobody_there_is_a_failure(session: aiohttp.ClientSession) -> None:
+    dead = HttpUpstream(UpstreamConfig(name="dead", base_url="http://127.0.0.1:9"), session)
     with pytest.raises(UpstreamFailed, match="dead cannot be reached"):
         await dead.send(get("/x"))
 

@@ -231,7 +231,7 @@ async def test_a_full_upstream_is_passed_over_and_then_waited_for(monkeypatch: p
     one, two = await ask(), await ask()
     assert (one.upstream.name, two.upstream.name) == ("a", "b")
     waiting = asyncio.create_task(ask())
-    await asyncio.sleep(0.05)
+    await asyncio.wait({waiting}, timeout=0.05)
     assert not waiting.done()
     one.incoming.close()
     one.incoming.close()

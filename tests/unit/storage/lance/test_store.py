@@ -33,6 +33,19 @@ def row(text: str, number: int, scope: str = ADA.value, **fields: Any) -> Row:
     return Row(record=made, vector=vector, embedder="e", terms=("a", "猫"), tokens=7, seq=number)
 
 
+def bucket_in(store: MemoryStore, number: int) -> Any:
+    """A bucket with its tables, which only the store itself uses."""
+    return store._buckets[number]
+
+
+def tables_of(store: MemoryStore) -> Any:
+    return store._tables
+
+
+def database_of(store: MemoryStore) -> Any:
+    return tables_of(store)._database
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[DataFolder]:
     made = DataFolder(tmp_path / "data")
@@ -275,7 +288,7 @@ async def test_a_rebuild_that_breaks_off_leaves_all_as_it_was(store: MemoryStore
     again = MemoryStore(folder, MADE)
     await again.open()
     assert texts(await again.load(ADA)) == ["a0", "a1", "a2", "later"]
-    assert set((await again._tables._database.list_tables()).tables) == again._tables.catalog.names, (
+    assert set((await database_of(again).list_tables()).tables) == tables_of(again).catalog.names, (
         "leftovers are dropped"
     )
     await again.close()
@@ -286,8 +299,8 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
     await old.open()
     await old.add([row("old", 1)])
     bucket = old.bucket_of(ADA.value)
-    data = await old._buckets[bucket].tables[0][1].query().to_arrow()
-    await old._tables._database.create_table(f"memories_{bucket:03d}", data)
+    data = await bucket_in(old, bucket).tables[0][1].query().to_arrow()
+    await database_of(old).create_table(f"memories_{bucket:03d}", data)
     await old.close()
     (folder.path / "tables.json").unlink()
     await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"memories_{bucket:03d}_1.lance")
@@ -319,7 +332,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
     assert held[-1][2] < 4_000_000, "bytes"
     fragments = [
         (await table.stats())["fragment_stats"]["num_fragments"]
-        for _, table in store._buckets[store.bucket_of(ADA.value)].tables
+        for _, table in bucket_in(store, store.bucket_of(ADA.value)).tables
     ]
     assert sum(fragments) < 30
 
@@ -333,10 +346,10 @@ async def test_a_rebuild_that_fails_again_and_again_adds_no_tables(store: Memory
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
             await store.rebuild(store.bucket_of(ADA.value), MADE, prepare)
-    assert len(store._buckets[store.bucket_of(ADA.value)].entries) == 2
+    assert len(bucket_in(store, store.bucket_of(ADA.value)).entries) == 2
 
 
-async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: MemoryStore) -> None:
+async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row("a", 1)])
     number, other = store.bucket_of(ADA.value), Made("other", 4, 2)
 
@@ -350,18 +363,21 @@ async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: M
     fresh = [dataclasses.replace(row(f"new {one}", 10 + one), embedder="other") for one in range(3)]
     await store.add(fresh)
     assert await maintained(store) == 0, "what is to be made anew is not merged as it is"
-    store._made = other
-    assert store.outdated() == {number: MADE}
+    await store.close()
+    again = MemoryStore(folder, other)
+    await again.open()
+    assert again.outdated() == {number: MADE}
+    await again.close()
 
 
 async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes(
     store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.add([row("a", 1)])
-    number, other, enter = store.bucket_of(ADA.value), Made("other", 8, 2), store._tables.enter
+    number, other, enter = store.bucket_of(ADA.value), Made("other", 8, 2), tables_of(store).enter
 
     async def prepare(rows: list[Row]) -> list[Row]:
-        monkeypatch.setattr(store._tables, "enter", crash)
+        monkeypatch.setattr(tables_of(store), "enter", crash)
         return [dataclasses.replace(one, vector=np.ones(8, np.float32), embedder="other") for one in rows]
 
     async def crash(*_: Any) -> None:
@@ -369,7 +385,7 @@ async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes
 
     with pytest.raises(StoreFailed):
         await store.rebuild(number, other, prepare)
-    monkeypatch.setattr(store._tables, "enter", enter)
+    monkeypatch.setattr(tables_of(store), "enter", enter)
     await store.close()
     again = MemoryStore(folder, other)
     await again.open()
@@ -382,7 +398,7 @@ async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: Memor
     await store.add([row("a", 1)])
     number = store.bucket_of(ADA.value)
     await store.rebuild(number, MADE, None)
-    lost = store._buckets[number].entries[-1].name
+    lost = bucket_in(store, number).entries[-1].name
     await store.close()
     await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"{lost}.lance")
     again = MemoryStore(folder, MADE)
@@ -448,7 +464,7 @@ class AgainstADict(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self) -> None:
-        if self.store._buckets[0].entries:
+        if bucket_in(self.store, 0).entries:
             self.runner.run(self.store.rebuild(0, MADE, None))
 
     @rule()
@@ -469,7 +485,7 @@ TestAgainstADict.settings = settings(max_examples=12, stateful_step_count=15, de
 
 async def test_a_table_without_the_column_of_metadata_gets_it(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row("an old memory", 1)])
-    handle = store._buckets[store.bucket_of(ADA.value)].tables[0][1]
+    handle = bucket_in(store, store.bucket_of(ADA.value)).tables[0][1]
     await handle.drop_columns(["metadata"])
     await store.sync()
     await store.close()

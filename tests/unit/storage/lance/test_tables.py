@@ -11,7 +11,7 @@ from gateway.storage.folder import DataFolder
 from gateway.storage.lance import store as store_module
 from gateway.storage.lance.scan import tables_with
 from gateway.storage.lance.store import MemoryStore
-from tests.unit.storage.lance.test_store import ADA, MADE, row
+from tests.unit.storage.lance.test_store import ADA, MADE, bucket_in, row
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_a_rebuild_that_is_broken_off_leaves_no_table(folder: DataFolder) 
 
     with pytest.raises(asyncio.CancelledError):
         await store.rebuild(0, MADE, breaks_off)  # type: ignore[arg-type]
-    named = {entry.name for entry in store._buckets[0].entries}
+    named = {entry.name for entry in bucket_in(store, 0).entries}
     assert {path.stem for path in (folder.path / "lance").glob("*.lance")} == named
     await store.close()
 

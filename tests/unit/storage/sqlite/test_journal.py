@@ -3,6 +3,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,33 +187,28 @@ async def test_a_full_backlog_takes_nothing_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT"])
-async def test_a_failed_commit_keeps_nothing_and_later_ones_work(tmp_path: Path, statement: str) -> None:
-    journal = await opened(tmp_path)
-    real = journal._file._connection
+async def test_a_failed_commit_keeps_nothing_and_later_ones_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    is_broken = False
 
-    class Failing:
-        in_transaction = False
-        total_changes = 0
-
+    class Connection(sqlite3.Connection):
         def execute(self, sql: str, *rest: Any) -> Any:
-            if sql.startswith(statement):
+            if is_broken and sql.startswith(statement):
                 raise sqlite3.OperationalError("disk I/O error")
-            return real.execute(sql, *rest)  # type: ignore[union-attr]  # it is open
+            return super().execute(sql, *rest)
 
         def executemany(self, sql: str, rows: Any) -> Any:
-            if statement == "INSERT":
+            if is_broken and statement == "INSERT":
                 raise sqlite3.OperationalError("disk I/O error")
-            return real.executemany(sql, rows)  # type: ignore[union-attr]  # it is open
+            return super().executemany(sql, rows)
 
-        def __getattribute__(self, name: str) -> Any:
-            return (
-                getattr(real, name) if name in ("in_transaction", "total_changes") else super().__getattribute__(name)
-            )
-
-    journal._file._connection = Failing()  # type: ignore[assignment]  # the shim
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
+    journal = await opened(tmp_path)
+    is_broken = True
     with pytest.raises(JournalFailed):
         await journal.append([record("lost", 1)])
-    journal._file._connection = real
+    is_broken = False
     await journal.append([record("kept", 2)])
     assert [entry.record.text for entry in await journal.waiting(10)] == ["kept"]
     await journal.close()
