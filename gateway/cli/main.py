@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.app import Gateway
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 _BUDGETS = (256, 512, 1024, 2048)
 _MAX_BUDGET = 1_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.main import _parser
+from gateway.cli.main import build_parser
 from gateway.config import load
 from gateway.evaluate.conversations import read as read_conversations
 from gateway.memory.filters import parse_filter
@@ -115,7 +115,7 @@ def test_commands_in_the_documentation_are_accepted() -> None:
     commands = [command for page in PAGES for command in shell_commands(page)]
     assert len(commands) > 10
     for command in commands:
-        _parser().parse_args(shlex.split(command)[1:])
+        build_parser().parse_args(shlex.split(command)[1:])
 
 
 def test_keys_in_the_documentation_exist() -> None:

@@ -22,12 +22,13 @@ CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}
 
 
 async def slowest_health(gateway: Running, during: "asyncio.Task[Any]") -> float:
-    """The longest time that `/health` took while something else went on."""
+    """The longest time that `/health` took while something else went on, and no more than was computed meanwhile:
+    other processes may have had the processor."""
     slowest = 0.0
     while not during.done():
-        began = time.monotonic()
+        began, computed = time.monotonic(), time.process_time()
         assert (await gateway.get("/health")).status == 200
-        slowest = max(slowest, time.monotonic() - began)
+        slowest = max(slowest, min(time.monotonic() - began, time.process_time() - computed))
         await asyncio.wait({during}, timeout=0.02)
     return slowest
 
