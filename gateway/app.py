@@ -29,7 +29,6 @@ from gateway.config import Config, UpstreamConfig
 from gateway.embedding.embedders import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
-from gateway.formats.chat import ChatDialect
 from gateway.identity import FrontEndHeaders, Keyring
 from gateway.llm.client import Asker
 from gateway.pipeline.pipeline import Pipeline
@@ -77,7 +76,7 @@ class Gateway:
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(config, self._telemetry, self._plugins, ChatDialect())
+        self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = Owners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))

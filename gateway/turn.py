@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.formats.base import Answer, Ask, Dialect, Outcome
+from gateway.formats.base import Answer, Outcome, ParsedRequest, WireFormat
 from gateway.memory.kinds import group_of
 from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, Wanted
 from gateway.memory.record import Details, Lineage, Origin, Record, Validity, derived_id, message_id
@@ -19,7 +19,6 @@ from gateway.memory.record import Details, Lineage, Origin, Record, Validity, de
 __all__ = [
     "SCORE_PARTS",
     "Answer",
-    "Ask",
     "Block",
     "Details",
     "Identity",
@@ -30,6 +29,7 @@ __all__ = [
     "Need",
     "Origin",
     "Outcome",
+    "ParsedRequest",
     "Principal",
     "Recalled",
     "Record",
@@ -140,8 +140,8 @@ class Turn:
     headers: Mapping[str, str]
     raw: bytes
     body: Mapping[str, Any]
-    ask: Ask
-    dialect: Dialect
+    ask: ParsedRequest
+    wire_format: WireFormat
     query_string: str = ""
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None

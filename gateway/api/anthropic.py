@@ -6,7 +6,7 @@ from aiohttp import web
 
 from gateway.api.affinity import StateGuard
 from gateway.config import Config
-from gateway.formats.messages import MessagesDialect, read_messages
+from gateway.formats.messages import MessagesFormat, read_messages
 from gateway.pipeline.pipeline import Pipeline
 from gateway.server.guard import read_json
 from gateway.server.turns import Turns
@@ -21,7 +21,7 @@ class AnthropicFace:
         self._state = state
         self._config = config
         self._pipeline = pipeline
-        self._dialect = MessagesDialect()
+        self._wire_format = MessagesFormat()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -33,7 +33,7 @@ class AnthropicFace:
         raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
-        turn = self._turns.read(request, raw, body, ask, dialect=self._dialect)
+        turn = self._turns.read(request, raw, body, ask, wire_format=self._wire_format)
         exchange = await self._pipeline.open(turn)
         exchange.on_answer = partial(self._turns.note_answer, turn)
         return await send(request, exchange, self._config.server.keep_alive)

@@ -24,7 +24,7 @@ from gateway.formats.base import Answer, Outcome
 from gateway.llm.client import Asker
 from gateway.llm.questions import refine
 from gateway.memory.recalled import Block, MemoryStatus, Recalled
-from gateway.pipeline.response import Exchange, Replayed, ReplyBody, read_error
+from gateway.pipeline.response import Exchange, ReplyBody
 from gateway.plugin_host import PluginHost, thaw
 from gateway.prompt.assemble import NO_BLOCK, NOTES, assemble
 from gateway.prompt.cache_monitor import PrefixWatch
@@ -36,6 +36,7 @@ from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Identity, Turn
 from gateway.upstream.forward import Forwarder, Route, Served
+from gateway.upstream.replay import Replayed, read_error
 from gateway.upstream.sniff import recognised
 from gateway.usage.meter import Meter
 
@@ -178,13 +179,13 @@ class Pipeline:
 
     async def _build_sticky_prompt(self, turn: Turn, identity: Identity, route: Route) -> tuple[Turn, bytes]:
         """Build a prompt with a block before the last user message and the pinned blocks of earlier ones."""
-        turns = turn.dialect.user_turns(turn.body)
+        turns = turn.ask.user_turns
         keys = turn_keys(turns)
         earlier_blocks = await self._sticky.kept(identity)
         # a mapping: a repeated message gets its block only once
         earlier = {key: turn_ for key, turn_ in zip(keys[:-1], turns[:-1], strict=True) if key in earlier_blocks}
         raw = with_blocks(
-            turn.raw, turn.dialect, [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
+            turn.raw, turn.wire_format, [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
         )
         if await self._context_room(turn, route, raw) < 0:
             raw = turn.raw
@@ -218,15 +219,15 @@ class Pipeline:
         return turn
 
     def _placement(self, turn: Turn) -> str:
-        return turn.dialect.placement or self._config.placement
+        return turn.wire_format.placement or self._config.placement
 
     def _place_block(self, turn: Turn, raw: bytes) -> bytes:
-        dialect, block = turn.dialect, turn.block
+        wire_format, block = turn.wire_format, turn.block
         if block is None or not block.text:
             return raw
         if self._placement(turn) == "system":
-            return dialect.put_into_system(raw, turn.body, block.text)
-        return raw if turn.ask.place is None else dialect.put(raw, turn.ask.place, block.text)
+            return wire_format.put_into_system(raw, turn.body, block.text)
+        return raw if turn.ask.place is None else wire_format.put(raw, turn.ask.place, block.text)
 
     async def _recall_memories(self, turn: Turn) -> Recalled:
         """The memories that a face recalled already, else run recall; re-ranked by a model if the turn asks for it."""
@@ -247,8 +248,11 @@ class Pipeline:
         block = NO_BLOCK
         if memories or turn.recalled.profile:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
-            budget, visible_ids = min(budget, await self._context_room(turn, route, raw)), turn.dialect.said(turn.body)
-            layout = turn.dialect.layout or NOTES
+            budget, visible_ids = (
+                min(budget, await self._context_room(turn, route, raw)),
+                turn.wire_format.visible_ids(turn.body, turn.ask),
+            )
+            layout = turn.wire_format.layout or NOTES
             block = assemble(
                 memories,
                 budget,
@@ -282,7 +286,7 @@ class Pipeline:
     async def _apply_message_hooks(self, turn: Turn, raw: bytes) -> bytes:
         if not self.plugins.has("on_messages"):
             return raw
-        span = json_splice.find(raw, (turn.dialect.messages_field,))
+        span = json_splice.find(raw, (turn.wire_format.messages_field,))
         if span is None:
             return raw
         messages = orjson.loads(raw[span[0] : span[1]])
@@ -315,7 +319,7 @@ class Pipeline:
 
     async def _withdraw_block(self, turn: Turn) -> Turn:
         """Remove the block from a turn, its explanation and its pin, since it did not reach the model."""
-        turns = turn.dialect.user_turns(turn.body)
+        turns = turn.ask.user_turns
         if turn.identity is not None and turns and self._placement(turn) == "sticky":
             await self._sticky.discard(turn.identity, turn_keys(turns)[-1])
         self.explanations.withhold(turn.id)

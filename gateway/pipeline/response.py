@@ -13,24 +13,66 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
-from gateway.formats.base import Answer, Outcome
+from gateway.formats.base import Answer, Outcome, Reader
+from gateway.formats.errors import non_json_message
+from gateway.formats.json_read import looks_like_json
 from gateway.hooks import Reply
 from gateway.memory.recalled import MemoryStatus
 from gateway.plugin_host import StreamHooks, thaw
 from gateway.turn import Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming
+from gateway.upstream.decoder import Decoder, decoder_of
+from gateway.upstream.replay import read_error
 from gateway.upstream.scrub import Scrubber, scrubbed
-from gateway.upstream.tee import Decoder, Tee, complaint, decoder_of, looks_like_json
 
 if TYPE_CHECKING:
     from gateway.pipeline.pipeline import Pipeline
 
-__all__ = ["Exchange", "Replayed", "ReplyBody", "read_error"]
+__all__ = ["Exchange", "ReplyBody"]
 
 _MAX_IDS_IN_HEADER = 50
-_MAX_ERROR_BODY = 1 << 20
 _MAX_PLAIN_BODY = 1 << 26
+
+
+class Tee:
+    """Feeds a decoded copy of an answer to a format reader."""
+
+    def __init__(self, reader: Reader, decoder: Decoder) -> None:
+        self._reader = reader
+        self._decoder = decoder
+        self._is_over = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._reader.is_complete or (self._is_over and not self._decoder.can_decode)
+
+    @property
+    def has_events(self) -> bool:
+        return self._reader.has_events
+
+    @property
+    def has_error(self) -> bool:
+        return self._reader.has_error
+
+    @property
+    def is_mid_event(self) -> bool:
+        return self._reader.is_mid_event
+
+    @property
+    def id(self) -> str | None:
+        return self._reader.id
+
+    def feed(self, chunk: bytes) -> None:
+        """Parse the next chunk. Raises ValueError if a compressed stream is damaged."""
+        self._reader.feed(self._decoder.feed(chunk))
+
+    def end(self) -> None:
+        self._is_over = True
+        self._reader.end()
+
+    def answer(self) -> Answer:
+        return self._reader.answer()
 
 
 class Exchange:
@@ -94,9 +136,9 @@ class Exchange:
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The chunks of a stream as they arrive. A stream that breaks off gets an error event as its last chunk; then
         StreamCut or UpstreamTimedOut is raised."""
-        dialect = self.turn.dialect
+        wire_format = self.turn.wire_format
         is_kept = self.turn.identity is not None and self.turn.mode.writes
-        reader = dialect.reader() if is_kept else dialect.end_reader()
+        reader = wire_format.reader() if is_kept else wire_format.end_reader()
         self._tee = tee = Tee(reader, decoder_of(self._incoming.headers))
         scrubber = Scrubber(self._secrets)
         hooks = self._pipeline.plugins.stream(self.turn) if self._pipeline.plugins.reads_stream else None
@@ -130,7 +172,7 @@ class Exchange:
             await self._finish(replace(tee.answer(), outcome=Outcome.CUT), failure)
             if not tee.has_error and "content-encoding" not in self.headers:  # plain text would damage the rest
                 mark = b"\n\n" if tee.is_mid_event else b""
-                yield mark + self.turn.dialect.error_event(failure.message, failure.code or "stream_interrupted")
+                yield mark + self.turn.wire_format.error_event(failure.message, failure.code or "stream_interrupted")
             raise failure from error
 
     def _flush(self, rest: bytes, tee: Tee, hooks: StreamHooks | None) -> bytes:
@@ -174,7 +216,7 @@ class Exchange:
         if self.status >= 400:
             await self._finish(Answer(None, outcome=Outcome.REFUSED))
             return self._error_body(body, decoded)
-        answer = None if decoded is None else self.turn.dialect.read_plain(decoded)
+        answer = None if decoded is None else self.turn.wire_format.read_plain(decoded)
         if decoded is not None and answer is None and not await asyncio.to_thread(looks_like_json, decoded):
             failure = UpstreamFailed(f"the upstream {self.upstream} answered {self.status}, but not with JSON")
             await self._finish(Answer(None, outcome=Outcome.CUT), failure)
@@ -201,8 +243,8 @@ class Exchange:
         """The upstream's error body: unchanged if it is JSON, else converted; the gateway's key is removed."""
         if decoded is None:
             return body
-        message = complaint(self.status, decoded, self.upstream)
-        changed = decoded if message is None else self.turn.dialect.error_body(self.status, message)
+        message = non_json_message(self.status, decoded, self.upstream)
+        changed = decoded if message is None else self.turn.wire_format.error_body(self.status, message)
         changed = scrubbed(changed, self._secrets)
         if changed == decoded:
             return body
@@ -290,29 +332,3 @@ class ReplyBody:
 
     def close(self) -> None:
         """Nothing to release."""
-
-
-class Replayed:
-    """An upstream's answer whose body was already read."""
-
-    def __init__(self, incoming: Incoming, body: bytes) -> None:
-        self.status = incoming.status
-        self.headers = incoming.headers
-        self._incoming = incoming
-        self.body = body
-
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        yield self.body
-
-    def close(self) -> None:
-        self._incoming.close()
-
-
-async def read_error(incoming: Incoming) -> bytes:
-    """The body of an error, truncated after a megabyte."""
-    body = bytearray()
-    async for chunk in incoming.chunks():
-        body += chunk
-        if len(body) > _MAX_ERROR_BODY:
-            break
-    return bytes(body)

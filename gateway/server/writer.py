@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from aiohttp import web
 
 from gateway.errors import GatewayError, UpstreamFailed
-from gateway.pipeline.response import Exchange, read_error
+from gateway.formats.errors import replace_non_json
+from gateway.pipeline.response import Exchange
 from gateway.server.heartbeat import kept_alive
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
+from gateway.upstream.decoder import decoder_of
+from gateway.upstream.replay import read_error
 from gateway.upstream.scrub import Scrubber, scrubbed
-from gateway.upstream.tee import decoder_of, wrap_error
 
 __all__ = ["relay", "send"]
 
@@ -47,7 +49,7 @@ async def relay(
         decoder = decoder_of(incoming.headers)
         if incoming.status >= 400 and decoder.can_decode:
             body = decoder.whole(await read_error(incoming)) or b""
-            if wrap_error(incoming.status, body, upstream.name) is not None:
+            if replace_non_json(incoming.status, body, upstream.name) is not None:
                 raise _non_json_error(incoming.status, upstream.name, headers)
             return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
         if encoding:

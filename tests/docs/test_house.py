@@ -141,6 +141,8 @@ PURE = (
     "extraction/support.py",
     "extraction/window.py",
     "formats/chat.py",
+    "formats/conversation.py",
+    "formats/errors.py",
     "formats/json_read.py",
     "formats/json_splice.py",
     "formats/messages.py",
@@ -173,6 +175,7 @@ PURE = (
     "text/task_forms.py",
     "text/user_text.py",
     "upstream/breaker.py",
+    "upstream/decoder.py",
     "upstream/keys.py",
     "upstream/routes.py",
 )

@@ -23,13 +23,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.api.memos.block import MemosDialect
+from gateway.api.memos.block import MemosFormat
 from gateway.api.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, envelope, native
 from gateway.api.memos.events import CHAT_HEADERS, chat_events
 from gateway.api.memos.models import BusinessChatRequest, ChatRequest
 from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound, UpstreamFailed
-from gateway.formats.base import Ask, Layout
-from gateway.formats.chat import ChatDialect
+from gateway.formats.base import Layout, ParsedRequest
+from gateway.formats.chat import ChatFormat
 from gateway.memory.recalled import Wanted
 from gateway.pipeline.response import Exchange
 from gateway.server.limits import place_of
@@ -204,7 +204,7 @@ class ChatHandlers:
                 raise upstream_error(exchange, body)
         finally:
             exchange.close()
-        plain = ChatDialect().read_plain(body)
+        plain = ChatFormat().read_plain(body)
         answer = (
             exchange.answer if plain is None else plain
         )  # the remembered answer has no citations, the plain one has
@@ -260,7 +260,7 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
         max_tokens = max(1, min(max_tokens, window - _RESERVED_TOKENS))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC, %A")
     custom = defaults.system_prompt if request.system_prompt is None else request.system_prompt
-    dialect = MemosDialect(custom, request.query, now, layout)
+    wire_format = MemosFormat(custom, request.query, now, layout)
     history = (request.history or [])[-_HISTORY_MESSAGES:]
     if request.history is None and request.session_id is not None:
         await call.desk.caught_up(access.identity, _CATCH_UP_TIMEOUT)
@@ -268,7 +268,7 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
     body = {
         "model": model,
         "messages": [
-            {"role": "system", "content": dialect.system_prompt("")},
+            {"role": "system", "content": wire_format.system_prompt("")},
             *history,
             {"role": "user", "content": request.query},
         ],
@@ -278,8 +278,10 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
         "stream": stream,
     }
     writes = defaults.add_message_on_answer if request.add_message_on_answer is None else request.add_message_on_answer
-    ask = Ask(model=model, stream=stream, messages=(request.query,), query=request.query, max_tokens=max_tokens)
-    turn = call.turn(access.identity, ask=ask, dialect=dialect)
+    ask = ParsedRequest(
+        model=model, stream=stream, messages=(request.query,), query=request.query, max_tokens=max_tokens
+    )
+    turn = call.turn(access.identity, ask=ask, wire_format=wire_format)
     turn = replace(
         turn,
         raw=orjson.dumps(body),

@@ -17,8 +17,8 @@ from gateway.api.memos.defaults import Defaults
 from gateway.api.memos.models import Body, ScopedRequest, checked
 from gateway.config import Config
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
-from gateway.formats.base import Ask
-from gateway.formats.chat import ChatDialect
+from gateway.formats.base import ParsedRequest
+from gateway.formats.chat import ChatFormat
 from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_scope, public_scope
 from gateway.llm.client import Asker
 from gateway.llm.questions import refine
@@ -208,7 +208,9 @@ class Call:
                 scopes.append(knowledge_scope(self.tenant, id_))
         return scopes
 
-    def turn(self, identity: Identity, *, ask: Ask | None = None, dialect: ChatDialect | None = None) -> Turn:
+    def turn(
+        self, identity: Identity, *, ask: ParsedRequest | None = None, wire_format: ChatFormat | None = None
+    ) -> Turn:
         return Turn(
             id=request_id_of(self.request),
             started=time.perf_counter(),
@@ -218,8 +220,8 @@ class Call:
             headers=self.request.headers,
             raw=b"",
             body={},
-            ask=ask or Ask(model="", stream=False),
-            dialect=dialect or ChatDialect(),
+            ask=ask or ParsedRequest(model="", stream=False),
+            wire_format=wire_format or ChatFormat(),
             identity=identity,
         )
 
