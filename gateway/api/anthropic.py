@@ -34,9 +34,9 @@ class AnthropicFace:
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._wire_format)
-        exchange = await self._pipeline.open(turn)
-        exchange.on_answer = partial(self._turns.note_answer, turn)
-        return await send(request, exchange, self._config.server.keep_alive)
+        response = await self._pipeline.open(turn)
+        response.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Count the tokens of the request as sent, without memories."""

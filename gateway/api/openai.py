@@ -68,9 +68,9 @@ class OpenAIFace:
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._chat)
-        exchange = await self._pipeline.open(turn)
-        exchange.on_answer = partial(self._turns.note_answer, turn)
-        return await send(request, exchange, self._config.server.keep_alive)
+        response = await self._pipeline.open(turn)
+        response.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         """Handle `/v1/responses`. The upstream may store earlier messages: their id determines upstream and session."""
@@ -82,15 +82,15 @@ class OpenAIFace:
                 ask, upstream=previous_owner.upstream, session_hint=ask.session_hint or previous_owner.session
             )
         turn = self._turns.read(request, raw, body, ask, wire_format=self._responses)
-        exchange = await self._pipeline.open(turn)
-        if exchange.attempts:  # answered by a model, not by a plugin
+        response = await self._pipeline.open(turn)
+        if not response.source.is_plugin:
             session = turn.identity.session_id if turn.identity else None
-            owner = Owner(turn.principal.tenant, turn.user or None, exchange.upstream, session)
-            exchange.on_id = partial(self._affinity.put, owner=owner)
+            owner = Owner(turn.principal.tenant, turn.user or None, response.source.upstream, session)
+            response.on_id = partial(self._affinity.put, owner=owner)
             conversation = conversation_of(body)
-            if conversation is not None and previous_owner is None and exchange.status < 400:
+            if conversation is not None and previous_owner is None and response.status < 400:
                 self._affinity.put(conversation, owner)
-        return await send(request, exchange, self._config.server.keep_alive)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._read_json(request)

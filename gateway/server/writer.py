@@ -1,4 +1,4 @@
-"""Writes responses to the client: an exchange with memory, or an upstream response relayed as it is."""
+"""Writes responses to the client: the response of a turn, or an upstream response relayed as it is."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.formats.errors import replace_non_json
-from gateway.pipeline.response import Exchange
+from gateway.pipeline.response import TurnResponse
 from gateway.server.heartbeat import kept_alive
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
@@ -21,22 +21,22 @@ _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _TEXTS = ("text/", "application/json")
 
 
-async def send(request: web.Request, exchange: Exchange, keep_alive: float | None = None) -> web.StreamResponse:
-    """Write an exchange to the client. A truncated stream ends with its error event and an aborted connection.
+async def send(request: web.Request, response: TurnResponse, keep_alive: float | None = None) -> web.StreamResponse:
+    """Write a turn's response to the client. A truncated stream ends with its error event and an aborted connection.
 
     `keep_alive`: seconds of silence after which a stream gets a heartbeat comment.
     """
     try:
-        if not exchange.is_stream:
-            body = await exchange.read()
-            return web.Response(status=exchange.status, headers=exchange.headers, body=body)
-        headers = {**exchange.headers, **_STREAM_HEADERS}
-        chunks = exchange.chunks()
-        if keep_alive is not None and "content-encoding" not in exchange.headers:  # a comment damages compressed bytes
+        if not response.is_stream:
+            body = await response.read()
+            return web.Response(status=response.status, headers=response.headers, body=body)
+        headers = {**response.headers, **_STREAM_HEADERS}
+        chunks = response.chunks()
+        if keep_alive is not None and "content-encoding" not in response.headers:  # a comment damages compressed bytes
             chunks = kept_alive(chunks, keep_alive)
-        return await _write_out(request, exchange.status, headers, chunks)
+        return await _write_out(request, response.status, headers, chunks)
     finally:
-        exchange.close()
+        response.close()
 
 
 async def relay(

@@ -64,7 +64,7 @@ class Running:
 
     async def settled(self, timeout: float = 10) -> None:
         """Wait until all that was said can be found."""
-        await self.gateway._pipeline.stop(timeout)
+        await self.gateway._tasks.stop(timeout)
         assert self.gateway.memory._writer is not None
         await eventually(lambda: self.gateway.memory.journal.backlog_entries == 0, timeout)
         assert await self.gateway.memory._writer.drained(timeout)

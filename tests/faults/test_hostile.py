@@ -177,7 +177,7 @@ async def test_spaces_without_end_neither_fail_a_chat_nor_hide_from_observers(
     upstream.script = says(200, without_usage)
     reply = await gateway.chat("q" + " " * 4_000_000 + "?")
     assert reply.status == 200, reply.body
-    await gateway.gateway._pipeline.stop(10)
+    await gateway.gateway._tasks.stop(10)
     used = (await gateway.get("/v1/usage")).json["data"]
     assert used[0]["requests"] == 1
     assert used[0]["estimated_tokens"] > 1000

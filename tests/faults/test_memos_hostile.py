@@ -204,7 +204,7 @@ async def test_feedback_is_on_the_disk_before_a_model_is_asked(tmp_path: Path, u
         reply = await first.post("/product/add/feedback", body)
         assert reply.json["data"]["status"] == "running"
         task_id = reply.json["data"]["task_id"]
-        for task in list(first.gateway._pipeline._afterwards):
+        for task in list(first.gateway._tasks._tasks):
             task.cancel()
     async with running_gateway(config) as again:
         await again.settled()

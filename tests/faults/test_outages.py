@@ -80,7 +80,7 @@ async def test_a_full_disk_stops_no_chat(
     assert 'gateway_remembered_records_total{result="late"}' in (await gateway.get("/metrics")).body.decode()
     monkeypatch.undo()
     assert (await gateway.post("/product/add", {"user_id": "ada", "messages": "x y z"})).status == 200
-    await eventually(lambda: not gateway.gateway._pipeline.remember.is_late, 10)
+    await eventually(lambda: not gateway.gateway.memory.remember.is_late, 10)
     await gateway.settled()
     healed = await gateway.chat("What is my boat called?", session="later", headers={"x-memory-mode": "read"})
     assert healed.headers["x-memory-status"] == "hit"

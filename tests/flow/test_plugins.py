@@ -155,7 +155,7 @@ async def test_a_failing_plugin_does_what_it_declares(
             assert reply.status == (503 if refused else 200)
             if refused:
                 assert reply.error["code"] == "plugin_unavailable"
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await eventually(lambda: not gateway.gateway._tasks._tasks)
         metrics = (await gateway.get("/metrics")).body.decode()
         found = await gateway.post("/product/search", {"user_id": "ada", "query": "hello there", "relativity": 0})
         assert f'gateway_plugin_failures_total{{hook="{hook}",plugin="probe"}} 1.0' in metrics
@@ -189,12 +189,12 @@ async def test_each_turn_ends_in_exactly_one_of_response_and_error(tmp_path: Pat
         upstream.script = cuts_after([chunk({"content": "half"})])
         with pytest.raises(Exception, match=r"(?i)payload|closed|disconnect"):
             await gateway.chat("hi", stream=True)
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await eventually(lambda: not gateway.gateway._tasks._tasks)
         assert [step for step in order if step in ("a.on_response", "a.on_error")] == ["a.on_error"]
         order.clear()
         upstream.script = None
         await gateway.chat("hi", stream=True)
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await eventually(lambda: not gateway.gateway._tasks._tasks)
         assert [step for step in order if step in ("a.on_response", "a.on_error")] == ["a.on_response"]
 
 
@@ -289,7 +289,7 @@ async def test_a_rejected_turn_is_counted_and_observed(tmp_path: Path, upstream:
     plugins = [{"use": "audit"}, probe(at="on_request", does="reject")]
     async with running_gateway(with_plugins(tmp_path, upstream.url, *plugins)) as gateway:
         assert (await gateway.chat("hi")).status == 451
-        await eventually(lambda: not gateway.gateway._pipeline._afterwards)
+        await eventually(lambda: not gateway.gateway._tasks._tasks)
         metrics = (await gateway.get("/metrics")).body.decode()
     assert 'gateway_turns_total{outcome="refused"} 1.0' in metrics
     assert '"error":"Reject"' in (tmp_path / "data" / "plugins" / "audit" / "audit.jsonl").read_text()

@@ -140,7 +140,7 @@ async def test_blocks_in_ram_are_bounded(gateway: Running, monkeypatch: pytest.M
     for session in ("one", "two", "three"):
         for number in range(4):
             await gateway.chat(f"What is the name of my cat? {number}", session=session)
-    held = gateway.gateway._pipeline._sticky._sessions
+    held = gateway.gateway.memory.sticky._sessions
     assert max(map(len, held.values())) == 2
     assert sum(map(len, held.values())) <= 4
 

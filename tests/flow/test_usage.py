@@ -25,7 +25,7 @@ ADMIN, APP, OTHER = ({"x-gateway-key": key["key"]} for key in KEYS)
 
 
 async def used(gateway: Running, query: str = "", headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    await gateway.gateway._pipeline.stop(5)
+    await gateway.gateway._tasks.stop(5)
     reply = await gateway.get(f"/v1/usage{query}", headers)
     assert reply.status == 200, reply.body
     rows: list[dict[str, Any]] = reply.json["data"]
@@ -228,7 +228,7 @@ async def test_a_cut_stream_counts_against_the_limits(tmp_path: Path, upstream: 
     body = {"model": "m", "stream": True, "user": "ada", "messages": [{"role": "user", "content": "hi"}]}
     async with running_gateway(configuration(tmp_path, upstream.url, plugins=[limit])) as gateway:
         await gateway.broken_off(body)
-        await gateway.gateway._pipeline.stop(5)
+        await gateway.gateway._tasks.stop(5)
         assert (await gateway.post("/v1/chat/completions", body)).status == 429
 
 

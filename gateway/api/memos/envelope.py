@@ -25,7 +25,9 @@ from gateway.llm.questions import refine
 from gateway.memory.filters import BadFilter, Filter, parse_filter
 from gateway.memory.recalled import Memory, MemoryStatus, Wanted
 from gateway.memory.record import Record
+from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
+from gateway.recall.recall import Recall
 from gateway.remember.ingestion import Intake
 from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
@@ -33,6 +35,7 @@ from gateway.service.memories import Library
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed, Task
 from gateway.turn import Identity, Principal, Right, Scope, ScopeKind, Turn
+from gateway.upstream.forward import Forwarder
 
 __all__ = [
     "KNOWLEDGE",
@@ -70,11 +73,13 @@ class Desk:
     """The services that handlers use.
 
     `drained` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
-    messages of a conversation can.
+    messages of a conversation can. `count` counts tokens.
     """
 
     config: Config
     pipeline: Pipeline
+    forwarder: Forwarder
+    recall: Recall
     remember: Remember
     library: Library
     registry: Registry
@@ -84,6 +89,8 @@ class Desk:
     defaults: Defaults
     drained: Callable[[float], Awaitable[bool]]
     caught_up: Callable[[Identity, float], Awaitable[None]]
+    count: Callable[[str], int]
+    tasks: BackgroundTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +235,7 @@ class Call:
     async def search(self, access: Access, query: str, options: Wanted, context: str = "") -> list[Memory]:
         """Search memories without a chat. Raises MemoryUnavailable."""
         desk = self.desk
-        recalled = await desk.pipeline.recall.search(access.identity.reads, query, options, context)
+        recalled = await desk.recall.search(access.identity.reads, query, options, context)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
         memories = recalled.memories

@@ -86,7 +86,7 @@ async def _extract_items(call: Call, records: Sequence[Record]) -> list[Item] | 
     for _ in range(_MAX_WINDOWS):
         if not remaining:
             break
-        window = window_of(previous, remaining, _WINDOW_TOKENS, desk.pipeline.count)
+        window = window_of(previous, remaining, _WINDOW_TOKENS, desk.count)
         timeout = desk.config.memory.extraction.timeout
         answer = await desk.asker.ask(items.INSTRUCTIONS, window.text, items.SCHEMA, timeout=timeout)
         if answer is None:

@@ -174,7 +174,7 @@ async def _process_in_background(
         finally:
             await desk.registry.put_task(call.tenant, replace(task, status=status))
 
-    place_of(call.request).keep_for(desk.pipeline.owned(work()))
+    place_of(call.request).keep_for(desk.tasks.start(work()))
 
 
 async def give_feedback(

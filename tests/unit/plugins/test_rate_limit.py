@@ -130,5 +130,5 @@ async def test_a_limit_holds_with_memory_off_and_for_answers_that_nobody_counted
         upstream.script = streams([*(chunk({"content": "word "}) for _ in range(50)), chunk({}, "stop"), DONE])
         off = {"x-memory-mode": "off"}
         assert (await gateway.chat("hi", stream=True, headers=off)).status == 200
-        await gateway.gateway._pipeline.stop(5)
+        await gateway.gateway._tasks.stop(5)
         assert (await gateway.chat("hi", stream=True, headers=off)).status == 429
