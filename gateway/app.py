@@ -30,11 +30,15 @@ from gateway.embedding.embedders import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
 from gateway.extraction.on_request import Extractor
-from gateway.formats.chat import ChatDialect
 from gateway.identity import FrontEndHeaders, Keyring
 from gateway.llm.client import Asker
+from gateway.llm.questions import refine
+from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
+from gateway.pipeline.prompt import PromptBuilder
+from gateway.pipeline.recorder import TurnRecorder
 from gateway.plugin_host import PluginHost, load_plugins
+from gateway.prompt.explain import Explanations
 from gateway.server.guard import Guard, Protocol, with_expectations
 from gateway.server.turns import Turns
 from gateway.server.users import Users
@@ -80,19 +84,21 @@ class Gateway:
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(config, self._telemetry, self._plugins, ChatDialect())
+        self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = Owners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, self.memory.folder / "identities.json")
         self._defaults = Defaults(self.memory.registry)
+        self._explanations = Explanations(config.memory.recall.explain_turns)
+        self._tasks = BackgroundTasks()
         self._is_stopping = False
         self._stops = AsyncExitStack()
 
     @property
-    def pipeline(self) -> Pipeline:
-        """The stages of requests; set by `start`."""
-        return self._pipeline
+    def tasks(self) -> BackgroundTasks:
+        """Tasks that outlive their requests, such as remembering."""
+        return self._tasks
 
     @property
     def plugins(self) -> PluginHost:
@@ -132,10 +138,10 @@ class Gateway:
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
         desk = self._build_desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
         self._stops.push_async_callback(self.memory.stop)
-        self._stops.push_async_callback(self._pipeline.stop, _STOP_TIMEOUT)
+        self._stops.push_async_callback(self._tasks.stop, _STOP_TIMEOUT)
         port = await self._listen(desk)
         self.memory.load()
-        self._pipeline.afterwards(asyncio.to_thread(prices.load))
+        self._tasks.run(asyncio.to_thread(prices.load))
         host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
         return Started(
             url=f"http://{host}:{port}",
@@ -155,24 +161,14 @@ class Gateway:
             memory.learn(asker)
             if not asker.has_model:
                 _log.warning("no_upstream_has_the_model_to_learn_with", extra={"model": learning})
-        self._pipeline = Pipeline(
-            recall=memory.recall,
-            remember=memory.remember,
-            forwarder=forwarder,
-            tokenizer=memory.tokenizer,
-            plugins=self._plugins,
-            telemetry=self._telemetry,
-            config=config.recall,
-            asker=asker,
-            fine_timeout=config.extraction.timeout,
-            sticky=memory.sticky,
-            meter=meter,
-        )
+        self._pipeline = self._build_pipeline(forwarder, meter, asker)
         self._chats = ChatHandlers(self._config.limits.silence)
-        memory.on_change += (self._chats.forget, self._pipeline.explanations.forget)
+        memory.on_change += (self._chats.forget, self._explanations.forget)
         return Desk(
             config=self._config,
             pipeline=self._pipeline,
+            forwarder=forwarder,
+            recall=memory.recall,
             remember=memory.remember,
             library=memory.library,
             registry=memory.registry,
@@ -181,16 +177,39 @@ class Gateway:
             feedback=FeedbackService(
                 memory.library,
                 memory.remember,
-                self._pipeline.recall.search,
+                memory.recall.search,
                 asker,
                 self._config.memory.extraction.timeout,
             ),
-            extractor=Extractor(asker, self._pipeline.count, self._config.memory.extraction.timeout),
+            extractor=Extractor(asker, memory.tokenizer.count, self._config.memory.extraction.timeout),
             intake=memory.intake,
             defaults=self._defaults,
             drained=memory.drained,
             caught_up=memory.caught_up,
+            count=memory.tokenizer.count,
+            tasks=self._tasks,
         )
+
+    def _build_pipeline(self, forwarder: Forwarder, meter: Meter, asker: Asker) -> Pipeline:
+        config, memory = self._config.memory, self.memory
+        prompts = PromptBuilder(
+            recall=memory.recall,
+            refine=partial(refine, asker, timeout=config.extraction.timeout),
+            tokenizer=memory.tokenizer,
+            plugins=self._plugins,
+            telemetry=self._telemetry,
+            config=config.recall,
+            sticky=memory.sticky,
+            explanations=self._explanations,
+        )
+        recorder = TurnRecorder(
+            remember=memory.remember,
+            meter=meter,
+            plugins=self._plugins,
+            telemetry=self._telemetry,
+            tasks=self._tasks,
+        )
+        return Pipeline(prompts, forwarder, recorder)
 
     async def _open_ledger(self) -> None:
         if self._ledger is None:
@@ -259,7 +278,7 @@ class Gateway:
     def _build_routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
         operations = memos_operations(self._chats)
         memory = MemoryFace(
-            self._pipeline.explanations,
+            self._explanations,
             lambda: self.memory.reindexer,
             self.memory.forgetter,
             self.memory.transfer,

@@ -17,7 +17,6 @@ from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.errors import MemoryUnavailable
 from gateway.extraction.fact_writer import Notebook
 from gateway.extraction.worker import Learner
-from gateway.formats.base import Dialect
 from gateway.llm.client import Asker
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.recovery import recover
@@ -59,10 +58,10 @@ class MemoryEngine:
     """The memory subsystem: owns its parts, background workers and files.
 
     Call `open` before listening, `load` after it, then `stop` and `close` at the end. `on_change` callbacks get the
-    scopes of memories that were changed or deleted. `dialect` reads files of knowledge bases.
+    scopes of memories that were changed or deleted.
     """
 
-    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, dialect: Dialect) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost) -> None:
         memory = config.memory
         self.folder = data = config.data_folder
         self._config = config
@@ -74,7 +73,6 @@ class MemoryEngine:
         self.tokenizer = Tokenizer(data / "tokenizers")
         self._scales = Scales(data / "scales.json")
         self._plugins = plugins
-        self._dialect = dialect
         self.state = "loading" if memory.enabled else "off"
         self.startup = Startup(lambda: self.state, memory.recall.start_wait)
         self.on_change: list[Callable[[Collection[str]], None]] = [plugins.on_memory_change]
@@ -132,7 +130,7 @@ class MemoryEngine:
         )
         self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.intake = Intake(self.registry, self.remember, self._dialect, self.drained, self.library.delete_file)
+        self.intake = Intake(self.registry, self.remember, self.drained, self.library.delete_file)
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.config import KeyConfig
 from gateway.config.ids import problem_of_id, usable_id
 from gateway.errors import BadRequest, Unauthenticated
-from gateway.formats.base import Ask
+from gateway.formats.base import ParsedRequest
 from gateway.turn import Identity, Principal, Right, Scope, ScopeKind
 
 __all__ = [
@@ -118,7 +118,7 @@ class FrontEndHeaders:
 def identify(
     principal: Principal,
     headers: Mapping[str, str],
-    ask: Ask,
+    ask: ParsedRequest,
     default_user: str | None,
     known: FrontEndHeaders = FrontEndHeaders(),
 ) -> Identity | None:
@@ -133,7 +133,9 @@ def identify(
     return Identity(user, session, reads=(scope,), writes=(scope,), is_session_named=session_name is not None)
 
 
-def named_user(principal: Principal, headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+def named_user(
+    principal: Principal, headers: Mapping[str, str], ask: ParsedRequest, known: FrontEndHeaders
+) -> str | None:
     """The user named by the key, a header or the body. Raises BadRequest."""
     if principal.user is not None:
         return principal.user
@@ -142,13 +144,13 @@ def named_user(principal: Principal, headers: Mapping[str, str], ask: Ask, known
     return foreign_user(headers, ask, known)
 
 
-def foreign_user(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+def foreign_user(headers: Mapping[str, str], ask: ParsedRequest, known: FrontEndHeaders) -> str | None:
     """The user named by a header of a front end, or by the body."""
     values = (headers.get(name) for name in known.user)
     return next((user for value in (*values, ask.user_hint) if value and (user := usable_id(value))), None)
 
 
-def named_session(headers: Mapping[str, str], ask: Ask, known: FrontEndHeaders) -> str | None:
+def named_session(headers: Mapping[str, str], ask: ParsedRequest, known: FrontEndHeaders) -> str | None:
     """The conversation named by a header or the body. Raises BadRequest."""
     if headers.get("x-memory-session"):
         return checked_id(headers["x-memory-session"], "x-memory-session")

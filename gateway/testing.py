@@ -27,7 +27,7 @@ import yaml
 
 from gateway.app import Gateway
 from gateway.config import Config, load
-from gateway.formats.chat import ChatDialect, read_chat
+from gateway.formats.chat import ChatFormat, read_chat
 from gateway.hooks import Plugin, Services
 from gateway.identity import identify
 from gateway.plugin_host import freeze
@@ -50,7 +50,7 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], timeout: f
 
 
 class RunningGateway:
-    """A started gateway at `url`. `gateway` is the object, for its public parts (`memory`, `pipeline`, `telemetry`)."""
+    """A started gateway at `url`. `gateway` is the object, for its public parts (`memory`, `tasks`, `telemetry`)."""
 
     def __init__(self, gateway: Gateway, url: str) -> None:
         self.gateway = gateway
@@ -58,7 +58,7 @@ class RunningGateway:
 
     async def finished(self, timeout: float = 10) -> None:
         """Wait until the work after answers is done: remembering, counting, `on_response` and `on_error`."""
-        await eventually(lambda: self.gateway.pipeline.is_idle, timeout)
+        await eventually(lambda: self.gateway.tasks.is_idle, timeout)
 
     async def settled(self, timeout: float = 10) -> None:
         """Wait until all that was said is stored and searchable."""
@@ -115,7 +115,7 @@ def turn(query: str = "hello", *, user: str = "ada", body: Mapping[str, Any] | N
     identity = identify(principal, headers, ask, None)
     values = {"id": "0" * 32, "started": time.perf_counter(), "received_at": time.time(), "principal": principal}
     values |= {"path": "/chat/completions", "headers": headers, "raw": orjson.dumps(body), "body": body}
-    values |= {"ask": ask, "dialect": ChatDialect(), "identity": identity, "user": user}
+    values |= {"ask": ask, "wire_format": ChatFormat(), "identity": identity, "user": user}
     return Turn(**{**values, **fields})
 
 

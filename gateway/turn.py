@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.config.rights import Right
-from gateway.formats.base import Answer, Ask, Dialect, Outcome
+from gateway.formats.base import Answer, Outcome, ParsedRequest, WireFormat
 from gateway.memory.kinds import group_of
 from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, Wanted
 from gateway.memory.record import Details, Lineage, Origin, Record, Validity, derived_id, message_id
@@ -20,7 +20,6 @@ from gateway.memory.record import Details, Lineage, Origin, Record, Validity, de
 __all__ = [
     "SCORE_PARTS",
     "Answer",
-    "Ask",
     "Block",
     "Details",
     "Identity",
@@ -31,6 +30,7 @@ __all__ = [
     "Need",
     "Origin",
     "Outcome",
+    "ParsedRequest",
     "Principal",
     "Recalled",
     "Record",
@@ -129,8 +129,8 @@ class Turn:
     headers: Mapping[str, str]
     raw: bytes
     body: Mapping[str, Any]
-    ask: Ask
-    dialect: Dialect
+    ask: ParsedRequest
+    wire_format: WireFormat
     query_string: str = ""
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None

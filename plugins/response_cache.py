@@ -100,7 +100,7 @@ class ResponseCache(Plugin):
 
 def _is_unwanted(turn: Turn) -> bool:
     cache_control = turn.headers.get("cache-control", "").lower()
-    return "no-cache" in cache_control or "no-store" in cache_control or turn.dialect.layout is not None
+    return "no-cache" in cache_control or "no-store" in cache_control or turn.wire_format.has_own_prompt
 
 
 def _scopes(turn: Turn) -> frozenset[str]:

@@ -19,7 +19,7 @@ from gateway.api.state_references import (
     refers_to_state,
 )
 from gateway.errors import Forbidden, NotFound
-from gateway.formats.base import Ask
+from gateway.formats.base import ParsedRequest
 from gateway.server.guard import principal_of
 from gateway.server.users import Users
 from gateway.storage.sqlite.owners import Owner, Owners
@@ -84,7 +84,9 @@ class StateGuard:
         """True if the client's own credentials, and none of ours, go to all candidate upstreams."""
         return self._forwarder.is_clients_account(upstreams, request.headers)
 
-    async def check_chat(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask) -> Owner | None:
+    async def check_chat(
+        self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: ParsedRequest
+    ) -> Owner | None:
         """Run `check_body` for the upstreams of a model. A quick scan spares most bodies routing and user lookup."""
         principal = principal_of(request)
         if Right.UPSTREAM_STATE in principal.rights:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from gateway.api.affinity import StateGuard
 from gateway.config import Config
-from gateway.formats.messages import MessagesDialect, read_messages
+from gateway.formats.messages import MessagesFormat, read_messages
 from gateway.pipeline.pipeline import Pipeline
 from gateway.server.guard import read_json
 from gateway.server.turns import Turns
@@ -21,7 +21,7 @@ class AnthropicFace:
         self._state = state
         self._config = config
         self._pipeline = pipeline
-        self._dialect = MessagesDialect()
+        self._wire_format = MessagesFormat()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -33,10 +33,10 @@ class AnthropicFace:
         raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
-        turn = self._turns.read(request, raw, body, ask, dialect=self._dialect)
-        exchange = await self._pipeline.open(turn)
-        exchange.on_answer = partial(self._turns.note_answer, turn)
-        return await send(request, exchange, self._config.server.keep_alive)
+        turn = self._turns.read(request, raw, body, ask, wire_format=self._wire_format)
+        response = await self._pipeline.open(turn)
+        response.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Count the tokens of the request as sent, without memories."""

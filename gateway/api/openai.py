@@ -14,13 +14,12 @@ from gateway.api.models import ModelList
 from gateway.api.upstream_paths import UpstreamPath, parse_path
 from gateway.config import Config
 from gateway.errors import UpstreamFailed
-from gateway.formats.base import Ask
-from gateway.formats.chat import ChatDialect, read_chat
+from gateway.formats.base import ParsedRequest
+from gateway.formats.chat import ChatFormat, read_chat
 from gateway.formats.placing import model_of
-from gateway.formats.responses import ResponsesDialect, conversation_of, read_response
+from gateway.formats.responses import ResponsesFormat, conversation_of, read_response
 from gateway.identity import named_user
 from gateway.pipeline.pipeline import Pipeline
-from gateway.pipeline.response import Replayed, read_error
 from gateway.server.body import Pieces
 from gateway.server.forms import Form, read_form
 from gateway.server.guard import principal_of, read_json
@@ -29,8 +28,9 @@ from gateway.server.turns import Turns
 from gateway.server.writer import relay, send
 from gateway.storage.sqlite.owners import Owner
 from gateway.upstream.client import Upstream
+from gateway.upstream.decoder import decoder_of
+from gateway.upstream.replay import Replayed, read_error
 from gateway.upstream.routes import Route
-from gateway.upstream.tee import decoder_of
 
 __all__ = ["OpenAIFace"]
 
@@ -45,7 +45,7 @@ class OpenAIFace:
         self._models = models
         self._state = state
         self._affinity = state.affinity
-        self._chat, self._responses = ChatDialect(), ResponsesDialect()
+        self._chat, self._responses = ChatFormat(), ResponsesFormat()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """All routes with and without `/v1`: clients configure base URLs both ways."""
@@ -67,10 +67,10 @@ class OpenAIFace:
         raw, body = await self._read_json(request)
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
-        turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
-        exchange = await self._pipeline.open(turn)
-        exchange.on_answer = partial(self._turns.note_answer, turn)
-        return await send(request, exchange, self._config.server.keep_alive)
+        turn = self._turns.read(request, raw, body, ask, wire_format=self._chat)
+        response = await self._pipeline.open(turn)
+        response.on_answer = partial(self._turns.note_answer, turn)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         """Handle `/v1/responses`. The upstream may store earlier messages: their id determines upstream and session."""
@@ -81,22 +81,22 @@ class OpenAIFace:
             ask = replace(
                 ask, upstream=previous_owner.upstream, session_hint=ask.session_hint or previous_owner.session
             )
-        turn = self._turns.read(request, raw, body, ask, dialect=self._responses)
-        exchange = await self._pipeline.open(turn)
-        if exchange.attempts:  # answered by a model, not by a plugin
+        turn = self._turns.read(request, raw, body, ask, wire_format=self._responses)
+        response = await self._pipeline.open(turn)
+        if not response.source.is_plugin:
             session = turn.identity.session_id if turn.identity else None
-            owner = Owner(turn.principal.tenant, turn.user or None, exchange.upstream, session)
-            exchange.on_id = partial(self._affinity.put, owner=owner)
+            owner = Owner(turn.principal.tenant, turn.user or None, response.source.upstream, session)
+            response.on_id = partial(self._affinity.put, owner=owner)
             conversation = conversation_of(body)
-            if conversation is not None and previous_owner is None and exchange.status < 400:
+            if conversation is not None and previous_owner is None and response.status < 400:
                 self._affinity.put(conversation, owner)
-        return await send(request, exchange, self._config.server.keep_alive)
+        return await send(request, response, self._config.server.keep_alive)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         raw, body = await self._read_json(request)
-        ask = Ask(model=model_of(body), stream=bool(body.get("stream")))
+        ask = ParsedRequest(model=model_of(body), stream=bool(body.get("stream")))
         await self._state.check_chat(request, raw, body, ask)
-        turn = self._turns.read(request, raw, body, ask, dialect=self._chat)
+        turn = self._turns.read(request, raw, body, ask, wire_format=self._chat)
         return await send(
             request, await self._pipeline.open(replace(turn, identity=None)), self._config.server.keep_alive
         )
@@ -120,7 +120,9 @@ class OpenAIFace:
             body, parsed = await self._read_json(request)
         fields = parsed if isinstance(parsed, dict) else {}
         form = await self._read_form(request, pieces) if target_path.is_inference else None
-        user = named_user(principal_of(request), request.headers, Ask(model="", stream=False), self._turns.users.known)
+        user = named_user(
+            principal_of(request), request.headers, ParsedRequest(model="", stream=False), self._turns.users.known
+        )
         model = (form.model if form else fields.get("model")) if request.method == "POST" else None
         route = self._pipeline.forwarder.route(model) if isinstance(model, str) else None
         upstreams = [target.upstream for target in route.targets] if route else self._pipeline.forwarder.upstreams[:1]
@@ -207,7 +209,9 @@ class OpenAIFace:
         except orjson.JSONDecodeError:
             return
         if isinstance(conversation, dict) and isinstance(conversation.get("id"), str):
-            user = self._turns.users.user_of(principal_of(request), request.headers, Ask(model="", stream=False))
+            user = self._turns.users.user_of(
+                principal_of(request), request.headers, ParsedRequest(model="", stream=False)
+            )
             self._affinity.put(conversation["id"], Owner(principal_of(request).tenant, user, upstream.name, None))
 
     async def _read_json(self, request: web.Request) -> tuple[bytes, Any]:

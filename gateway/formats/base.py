@@ -4,25 +4,14 @@ The formats are the other modules of this folder. Pure.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from gateway.formats.conversation import Conversation, UserTurn
 from gateway.memory.recalled import Memory
 
-__all__ = ["Answer", "Ask", "Dialect", "Layout", "Outcome", "Reader", "ToolCall", "UserTurn"]
-
-
-@dataclass(frozen=True, slots=True)
-class UserTurn:
-    """The text a user wrote in one message of a request, and the position where text can be inserted before it.
-
-    `path` leads to a string, or, with `index`, to an array that takes a part at that index.
-    """
-
-    text: str
-    path: tuple[str | int, ...]
-    index: int | None = None
+__all__ = ["Answer", "Layout", "Outcome", "ParsedRequest", "Reader", "ToolCall", "UserTurn", "WireFormat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +33,8 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A request body as parsed by a dialect.
+class ParsedRequest:
+    """A request body as parsed by its wire format.
 
     `messages` are the user's messages of this turn: all since the last answer; `query` is the same as one text,
     `context` the message before them with the beginning of its answer. `opening` is the first user message of the
@@ -55,7 +44,7 @@ class Ask:
     without a new message, such as one that continues an answer; `is_task` a request that a program makes for itself
     (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the ids
     in the body. `upstream` is set if only one upstream can answer, since it stores the conversation. `place` is the
-    position for a block that is inserted into a message.
+    position for a block that is inserted into a message. `conversation` are all messages of the body.
     """
 
     model: str
@@ -74,6 +63,12 @@ class Ask:
     max_tokens: int = 0
     upstream: str = ""
     place: UserTurn | None = None
+    conversation: Conversation | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def user_turns(self) -> tuple[UserTurn, ...]:
+        """The messages that the user wrote, oldest first; without those of programs and tools. Read only once."""
+        return () if self.conversation is None else self.conversation.user_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +161,18 @@ class Layout(Protocol):
         ...
 
 
-class Dialect(Protocol):
+class WireFormat(Protocol):
     """A wire format as the pipeline uses it. Pure."""
 
     @property
     def layout(self) -> Layout | None:
         """The layout of memories in this format; None for the default layout."""
+        ...
+
+    @property
+    def has_own_prompt(self) -> bool:
+        """True if the format composes the prompt itself, as MemOS chats do: it lays out each kind of memory apart,
+        without the profile, and the body does not contain all options of the client's request."""
         ...
 
     @property
@@ -184,10 +185,6 @@ class Dialect(Protocol):
         """The name of the body field that contains the messages."""
         ...
 
-    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        """The messages that the user wrote, oldest first; without those of programs and tools."""
-        ...
-
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         """The request body with the block inserted before the text of the user turn."""
         ...
@@ -196,12 +193,8 @@ class Dialect(Protocol):
         """The request body with the block inserted in its system prompt."""
         ...
 
-    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+    def visible_ids(self, body: Mapping[str, Any], request: ParsedRequest) -> frozenset[str]:
         """Ids of the messages up to the last user message, which the model sees anyway."""
-        ...
-
-    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
-        """The tool calls since the user's last message."""
         ...
 
     def reader(self) -> Reader:

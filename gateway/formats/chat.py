@@ -12,17 +12,18 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Ask, Layout, ToolCall, UserTurn
-from gateway.formats.conversation import Entry, Role, read_conversation, user_entry
+from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     conversation_fields,
+    ids_of_texts,
     is_task,
     mapping_of,
     model_of,
     put_before,
     remembered_text,
-    said_in,
     span_of,
     stream_of,
     text_of,
@@ -30,21 +31,21 @@ from gateway.formats.placing import (
 )
 from gateway.formats.readers import ChatReader, EndReader, first_choice, first_string, thoughts_in, usage_of
 from gateway.formats.think import split_think
-from gateway.formats.tool_calls import calls_after, ids_of
+from gateway.formats.tool_calls import ids_of
 from gateway.text.user_text import read_user_parts, read_user_text
 
-__all__ = ["ChatDialect", "ChatReader", "EndReader", "error_body", "read_chat", "text_of"]
+__all__ = ["ChatFormat", "ChatReader", "EndReader", "read_chat", "text_of"]
 
 _CONTENT = (str, list, type(None))
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-def read_chat(body: Any, max_messages: int) -> Ask:
+def read_chat(body: Any, max_messages: int) -> ParsedRequest:
     """Parse a chat request. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _check_messages(body.get("messages"), max_messages)
     metadata = mapping_of(body.get("metadata"))
-    return Ask(
+    return ParsedRequest(
         model=model,
         stream=stream,
         is_task=is_task(body, messages),
@@ -53,7 +54,7 @@ def read_chat(body: Any, max_messages: int) -> Ask:
             metadata.get("session_id"), metadata.get("conversation_id"), body.get("prompt_cache_key")
         ),
         max_tokens=positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens")),
-        **conversation_fields(read_conversation(messages, _read_entry)),
+        **conversation_fields(Conversation(messages, _read_entry)),
     )
 
 
@@ -73,17 +74,14 @@ def _check_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
     return messages
 
 
-class ChatDialect:
-    """The dialect of `/v1/chat/completions`, and of the responses of `/v1/completions`."""
+class ChatFormat:
+    """The format of `/v1/chat/completions`, and of the responses of `/v1/completions`."""
 
+    has_own_prompt = False
     layout: Layout | None = None
     placement: str | None = None
 
     messages_field = "messages"
-
-    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        entries = (_read_entry(index, message) for index, message in enumerate(body["messages"]))
-        return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "text")
@@ -102,13 +100,10 @@ class ChatDialect:
         path = ("content", parts[-1], "text") if parts else ("content",)
         return json_splice.insert_into_string(raw, span_of(raw, "messages", index, *path), text, at_end=True)
 
-    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
+    def visible_ids(self, body: Mapping[str, Any], request: ParsedRequest) -> frozenset[str]:
         messages = body["messages"]
         last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
-        return said_in([remembered_text(message) for message in messages[: last + 1]])
-
-    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
-        return calls_after(self.user_turns(body), body.get(self.messages_field))
+        return ids_of_texts([remembered_text(message) for message in messages[: last + 1]])
 
     def reader(self) -> "ChatReader":
         return ChatReader()
@@ -145,15 +140,10 @@ class ChatDialect:
         )
 
     def error_body(self, status: int, message: str) -> bytes:
-        return error_body(message, "upstream_error", "upstream_error", None)
+        return openai_error_body(message, "upstream_error", "upstream_error")
 
     def error_event(self, message: str, code: str) -> bytes:
-        return b"data: " + error_body(message, "upstream_error", code, None) + b"\n\n"
-
-
-def error_body(message: str, type_: str, code: str | None, param: str | None) -> bytes:
-    """Serialize an error in OpenAI's format."""
-    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+        return b"data: " + openai_error_body(message, "upstream_error", code) + b"\n\n"
 
 
 def _is_system_text(message: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Reads the conversation of a request, for all formats: the user's messages, those of the current turn, and whether the
+"""The conversation in a request, for all formats: the user's messages, those of the current turn, and whether the
 request is a step of a tool loop. Pure.
 """
 
@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from gateway.formats.base import UserTurn
 from gateway.text.user_text import Author, UserText
 
-__all__ = ["Conversation", "Entry", "Role", "read_conversation", "user_entry"]
-
+__all__ = ["Conversation", "CurrentTurn", "Entry", "Role", "UserTurn", "read_current_turn", "user_entry"]
 
 _QUERY_MESSAGES = 3  # latest messages of a turn that form the search query
 _MAX_MESSAGES = 32  # messages of one turn
 _CONTEXT_CHARACTERS = 300  # characters of the preceding answer that belong to the context
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """The text a user wrote in one message of a request, and the position where text can be inserted before it.
+
+    `path` leads to a string, or, with `index`, to an array that takes a part at that index.
+    """
+
+    text: str
+    path: tuple[str | int, ...]
+    index: int | None = None
 
 
 class Role(Enum):
@@ -51,9 +61,39 @@ def user_entry(user_text: UserText, path: tuple[str | int, ...], index: int | No
     return Entry(_ROLES[user_text.author])
 
 
-@dataclass(frozen=True, slots=True)
 class Conversation:
-    """The conversation of a request; for the fields see `gateway.turn.Ask`."""
+    """The messages of a request body. Each is classified by `classify` when it is first needed, and only once."""
+
+    def __init__(
+        self, messages: Sequence[Mapping[str, Any]], classify: Callable[[int, Mapping[str, Any]], Entry]
+    ) -> None:
+        self._messages = messages
+        self._classify = classify
+        self._entries: dict[int, Entry] = {}
+        self._user_turns: tuple[UserTurn, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def entry(self, index: int) -> Entry:
+        """The message at this position."""
+        entry = self._entries.get(index)
+        if entry is None:
+            entry = self._entries[index] = self._classify(index, self._messages[index])
+        return entry
+
+    @property
+    def user_turns(self) -> tuple[UserTurn, ...]:
+        """The messages that the user wrote, oldest first; without those of programs and tools."""
+        if self._user_turns is None:
+            entries = map(self.entry, range(len(self._messages)))
+            self._user_turns = tuple(entry.turn for entry in entries if entry.turn is not None)
+        return self._user_turns
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentTurn:
+    """The latest turn of a conversation; for the fields see `gateway.turn.ParsedRequest`."""
 
     messages: tuple[str, ...] = ()
     context: str = ""
@@ -69,22 +109,10 @@ class Conversation:
         return "\n".join(self.messages[-_QUERY_MESSAGES:])
 
 
-def read_conversation(
-    messages: Sequence[Mapping[str, Any]], entry_of: Callable[[int, Mapping[str, Any]], Entry]
-) -> Conversation:
-    """Parse the conversation from the messages of a body.
-
-    Only the latest turn, the message before it and the first exchange are read.
-    """
-    entries: dict[int, Entry] = {}
-
-    def entry_at(index: int) -> Entry:
-        entry = entries.get(index)
-        if entry is None:
-            entry = entries[index] = entry_of(index, messages[index])
-        return entry
-
-    end, has_prefill = _strip_prefill(len(messages), entry_at)
+def read_current_turn(conversation: Conversation) -> CurrentTurn:
+    """Find the latest turn. Only its messages, the message before it and the first exchange are classified."""
+    entry_at = conversation.entry
+    end, has_prefill = _strip_prefill(len(conversation), entry_at)
     turns: list[UserTurn] = []
     has_result = is_step = has_program = False
     later_role = Role.OTHER
@@ -107,7 +135,7 @@ def read_conversation(
     previous_answer = entry_at(index).answer[:_CONTEXT_CHARACTERS] if index >= 0 and previous_turn is not None else ""
     opening, answer = _first_exchange(end, entry_at)
     user_messages = tuple(turn.text for turn in reversed(turns[:_MAX_MESSAGES]) if turn.text.strip())
-    return Conversation(
+    return CurrentTurn(
         messages=user_messages,
         context=f"{previous_turn.text}\n{previous_answer}".strip() if previous_turn is not None else "",
         opening=opening,

@@ -6,23 +6,24 @@ results, which must come first. Thinking blocks and everything else keep their b
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Ask, Layout, ToolCall, UserTurn
-from gateway.formats.conversation import Entry, Role, read_conversation, user_entry
+from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.errors import anthropic_error, anthropic_error_type
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     conversation_fields,
+    ids_of_texts,
     is_task,
     mapping_of,
     model_of,
     put_before,
     remembered_text,
-    said_in,
     span_of,
     stream_of,
     text_of,
@@ -31,39 +32,28 @@ from gateway.formats.placing import (
 from gateway.formats.readers import first_string
 from gateway.formats.sse import EventParser
 from gateway.formats.think import split_think
-from gateway.formats.tool_calls import calls_after, ids_of
+from gateway.formats.tool_calls import ids_of
 from gateway.text.user_text import Author, read_user_parts
 
-__all__ = ["MessagesDialect", "MessagesReader", "anthropic_type", "error_body", "read_messages"]
+__all__ = ["MessagesFormat", "MessagesReader", "read_messages"]
 
 _CODE_AGENT_ID = re.compile(r"^user_(?P<user>[0-9a-f]+)_account_.*_session_(?P<session>[0-9a-f-]+)$")
 _MAX_ANSWER = 256 * 1024  # characters buffered of an answer
-_ERROR_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 
 
-def read_messages(body: Any, max_messages: int) -> Ask:
+def read_messages(body: Any, max_messages: int) -> ParsedRequest:
     """Parse a body of `/v1/messages`. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _check_messages(body.get("messages"), max_messages)
     user, session = _split_user_id(mapping_of(body.get("metadata")).get("user_id"))
-    return Ask(
+    return ParsedRequest(
         model=model,
         stream=stream,
         is_task=is_task(body, messages, *texts_of(body.get("system"))) or body.get("max_tokens") == 1,
         user_hint=user,
         session_hint=session,
         max_tokens=positive(body.get("max_tokens")),
-        **conversation_fields(read_conversation(messages, _read_entry)),
+        **conversation_fields(Conversation(messages, _read_entry)),
     )
 
 
@@ -100,16 +90,13 @@ def _split_user_id(user_id: Any) -> tuple[str | None, str | None]:
     return user_id, None
 
 
-class MessagesDialect:
-    """The dialect of `/v1/messages`."""
+class MessagesFormat:
+    """The format of `/v1/messages`."""
 
+    has_own_prompt = False
     layout: Layout | None = None
     placement: str | None = None
     messages_field = "messages"
-
-    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        entries = (_read_entry(index, message) for index, message in enumerate(body["messages"]))
-        return [entry.turn for entry in entries if entry.turn is not None]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "text")
@@ -125,14 +112,10 @@ class MessagesDialect:
             return json_splice.replace(raw, span_of(raw, "system"), orjson.dumps(text))
         return json_splice.insert_member(raw, "system", orjson.dumps(text))
 
-    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        turns = self.user_turns(body)
-        last = turns[-1].path[1] if turns else 0
+    def visible_ids(self, body: Mapping[str, Any], request: ParsedRequest) -> frozenset[str]:
+        last = request.user_turns[-1].path[1] if request.user_turns else 0
         messages = [message for index, message in enumerate(body["messages"]) if index <= int(last)]
-        return said_in([remembered_text(message) for message in messages])
-
-    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
-        return calls_after(self.user_turns(body), body.get(self.messages_field))
+        return ids_of_texts([remembered_text(message) for message in messages])
 
     def reader(self) -> "MessagesReader":
         return MessagesReader()
@@ -165,24 +148,11 @@ class MessagesDialect:
         )
 
     def error_body(self, status: int, message: str) -> bytes:
-        return error_body(message, anthropic_type(status))
+        return orjson.dumps(anthropic_error(message, anthropic_error_type(status)))
 
     def error_event(self, message: str, code: str) -> bytes:
-        return (
-            b"event: error\ndata: "
-            + error_body(message, "timeout_error" if "timeout" in code else "api_error")
-            + b"\n\n"
-        )
-
-
-def error_body(message: str, type_: str) -> bytes:
-    """Serialize an error in Anthropic's format."""
-    return orjson.dumps({"type": "error", "error": {"type": type_, "message": message}})
-
-
-def anthropic_type(status: int) -> str:
-    """Return the error type for an HTTP status."""
-    return _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        error = anthropic_error(message, "timeout_error" if "timeout" in code else "api_error")
+        return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
 def _read_entry(index: int, message: Mapping[str, Any]) -> Entry:

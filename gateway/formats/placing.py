@@ -11,8 +11,7 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import UserTurn
-from gateway.formats.conversation import Conversation
+from gateway.formats.conversation import Conversation, CurrentTurn, UserTurn, read_current_turn
 from gateway.formats.think import split_think
 from gateway.memory.record import message_id
 from gateway.text.media import without_media
@@ -20,12 +19,12 @@ from gateway.text.user_text import is_program_request, read_user_parts
 
 __all__ = [
     "conversation_fields",
+    "ids_of_texts",
     "is_task",
     "mapping_of",
     "model_of",
     "put_before",
     "remembered_text",
-    "said_in",
     "span_of",
     "stream_of",
     "text_of",
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 _TEXT_TYPES = ("text", "input_text", "output_text", None)
-_FIELDS = ("query", *(field.name for field in fields(Conversation)))
+_FIELDS = ("query", *(field.name for field in fields(CurrentTurn)))
 _MAX_CHARACTERS = 65_536  # characters; longer messages are rarely stored whole
 _MAX_USER_MESSAGES = 3  # consecutive user messages that are checked for texts of programs
 _MAX_MESSAGES = 200  # newest messages of a prompt that are compared, so that none is injected again
@@ -120,11 +119,12 @@ def _system_texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def conversation_fields(conversation: Conversation) -> dict[str, Any]:
-    """Return the fields of an `Ask` that come from its conversation."""
-    return {name: getattr(conversation, name) for name in _FIELDS}
+    """Return the fields of a `ParsedRequest` that come from its conversation."""
+    current_turn = read_current_turn(conversation)
+    return {"conversation": conversation, **{name: getattr(current_turn, name) for name in _FIELDS}}
 
 
-def said_in(texts: Sequence[str]) -> frozenset[str]:
+def ids_of_texts(texts: Sequence[str]) -> frozenset[str]:
     """Return the ids under which the newest of these messages are stored."""
     return frozenset(message_id(text.strip()) for text in texts[-_MAX_MESSAGES:])
 

@@ -6,24 +6,24 @@ since the upstream already has those of its turn.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Ask, Layout, ToolCall, UserTurn
-from gateway.formats.conversation import Entry, Role, read_conversation, user_entry
+from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     conversation_fields,
+    ids_of_texts,
     is_task,
     mapping_of,
     model_of,
     put_before,
     remembered_text,
-    said_in,
     span_of,
     stream_of,
     text_of,
@@ -32,10 +32,9 @@ from gateway.formats.placing import (
 from gateway.formats.readers import first_string
 from gateway.formats.sse import EventParser
 from gateway.formats.think import split_think
-from gateway.formats.tool_calls import calls_after
 from gateway.text.user_text import read_user_parts, read_user_text
 
-__all__ = ["ResponsesDialect", "ResponsesReader", "conversation_of", "read_response"]
+__all__ = ["ResponsesFormat", "ResponsesReader", "conversation_of", "read_response"]
 
 _MAX_ANSWER = 256 * 1024  # characters buffered of an answer
 _CALLS: Final = frozenset(
@@ -44,15 +43,14 @@ _CALLS: Final = frozenset(
 _END_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 
 
-def read_response(body: Any, max_items: int) -> Ask:
+def read_response(body: Any, max_items: int) -> ParsedRequest:
     """Parse a body of `/v1/responses`. Raises BadRequest with the path of the invalid field."""
     model, stream = model_of(body), stream_of(mapping_of(body))
-    items = _to_items(_check_items(body.get("input"), max_items))
-    parsed = read_conversation(items, _read_entry)
-    place = None if parsed.place is None else _with_body_path(parsed.place, body.get("input"))
+    input_value = _check_items(body.get("input"), max_items)
+    items = _to_items(input_value)
     metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
     client = mapping_of(body.get("client_metadata"))
-    return Ask(
+    return ParsedRequest(
         model=model,
         stream=stream,
         is_task=is_task(body, items, first_string(body.get("instructions"))),
@@ -67,7 +65,7 @@ def read_response(body: Any, max_items: int) -> Ask:
             body.get("prompt_cache_key"),
         ),
         max_tokens=positive(body.get("max_output_tokens")),
-        **conversation_fields(replace(parsed, place=place)),
+        **conversation_fields(Conversation(items, _read_text if isinstance(input_value, str) else _read_entry)),
     )
 
 
@@ -98,18 +96,13 @@ def _check_items(items: Any, limit: int) -> Any:
     return items
 
 
-class ResponsesDialect:
-    """The dialect of `/v1/responses`."""
+class ResponsesFormat:
+    """The format of `/v1/responses`."""
 
+    has_own_prompt = False
     layout: Layout | None = None
     placement: str | None = None
     messages_field = "input"
-
-    def user_turns(self, body: Mapping[str, Any]) -> list[UserTurn]:
-        input_value = body.get("input")
-        entries = (_read_entry(index, item) for index, item in enumerate(_to_items(input_value)))
-        turns = [entry.turn for entry in entries if entry.turn is not None]
-        return [_with_body_path(turn, input_value) for turn in turns]
 
     def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
         return put_before(raw, turn, block, "input_text")
@@ -123,11 +116,8 @@ class ResponsesDialect:
             return json_splice.replace(raw, span, orjson.dumps(text))
         return json_splice.insert_member(raw, "instructions", orjson.dumps(text))
 
-    def said(self, body: Mapping[str, Any]) -> frozenset[str]:
-        return said_in([remembered_text(item) for item in _to_items(body.get("input"))])
-
-    def calls(self, body: Mapping[str, Any]) -> list[ToolCall]:
-        return calls_after(self.user_turns(body), body.get(self.messages_field))
+    def visible_ids(self, body: Mapping[str, Any], request: ParsedRequest) -> frozenset[str]:
+        return ids_of_texts([remembered_text(item) for item in _to_items(body.get("input"))])
 
     def reader(self) -> "ResponsesReader":
         return ResponsesReader()
@@ -145,8 +135,7 @@ class ResponsesDialect:
         return _read_answer(parsed, "")
 
     def error_body(self, status: int, message: str) -> bytes:
-        error = {"message": message, "type": "upstream_error", "param": None, "code": "upstream_error"}
-        return orjson.dumps({"error": error})
+        return openai_error_body(message, "upstream_error", "upstream_error")
 
     def error_event(self, message: str, code: str) -> bytes:
         error = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
@@ -178,9 +167,9 @@ def _read_entry(index: int, item: Mapping[str, Any]) -> Entry:
     return user_entry(read_user_parts(texts_of(content)), (*path, texts[0], "text"))
 
 
-def _with_body_path(turn: UserTurn, input_value: Any) -> UserTurn:
-    """Return a turn of `_read_entry` with its path in the body: an input that is a string has no items."""
-    return replace(turn, path=("input",)) if isinstance(input_value, str) else turn
+def _read_text(index: int, item: Mapping[str, Any]) -> Entry:
+    """Classify the only message of an input that is a string."""
+    return user_entry(read_user_text(item["content"]), ("input",))
 
 
 def _read_answer(response: Mapping[str, Any], streamed: str) -> Answer:

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from gateway.formats.base import ToolCall, UserTurn
+from gateway.formats.base import ToolCall
+from gateway.formats.conversation import UserTurn
 
 __all__ = ["calls_after", "calls_in", "ids_of"]
 

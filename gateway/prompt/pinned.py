@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from gateway.errors import MemoryUnavailable
 from gateway.formats import json_splice
-from gateway.formats.base import Dialect, UserTurn
+from gateway.formats.base import UserTurn, WireFormat
 from gateway.memory.recalled import Block
 from gateway.storage.sqlite.blocks import Blocks, BlocksFailed, KeptBlock
 from gateway.turn import Identity
@@ -110,9 +110,9 @@ class Sticky:
         return {key: block for key, block in stored.items() if key not in outdated}
 
 
-def with_blocks(raw: bytes, dialect: Dialect, blocks: Sequence[tuple[UserTurn, str]]) -> bytes:
+def with_blocks(raw: bytes, wire_format: WireFormat, blocks: Sequence[tuple[UserTurn, str]]) -> bytes:
     """A request with a block in each of these messages of the user; in one pass over its bytes."""
-    span = json_splice.find(raw, (dialect.messages_field,)) if blocks else None
+    span = json_splice.find(raw, (wire_format.messages_field,)) if blocks else None
     if span is None:
         return raw
     spans = json_splice.elements(raw, span)
@@ -122,7 +122,7 @@ def with_blocks(raw: bytes, dialect: Dialect, blocks: Sequence[tuple[UserTurn, s
         begin, end = spans[int(index)]
         alone = b'{"' + str(field).encode() + b'":[' + raw[begin:end] + b"]}"
         head, tail = alone.index(b"[") + 1, 2
-        put = dialect.put(alone, replace(turn, path=(field, 0, *rest)), text)
+        put = wire_format.put(alone, replace(turn, path=(field, 0, *rest)), text)
         pieces += [raw[place:begin], put[head : len(put) - tail]]
         place = end
     return b"".join([*pieces, raw[place:]])

@@ -143,8 +143,8 @@ class Recall:
         if request.min_relativity is None:  # else the client asks for memories, whether or not the request needs any
             selectivity = self._config.selectivity if turn.selectivity is None else turn.selectivity
             request = replace(request, min_relativity=self._config.min_relativity, selectivity=selectivity)
-        is_ours = turn.dialect.layout is None
-        return replace(request, profile=self._config.profile_budget > 0 and is_ours, is_mixed=is_ours)
+        is_standard = not turn.wire_format.has_own_prompt
+        return replace(request, profile=self._config.profile_budget > 0 and is_standard, is_mixed=is_standard)
 
     async def rank_texts(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Positions of texts and their relevance to a query, best first. Raises MemoryUnavailable."""

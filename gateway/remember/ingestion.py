@@ -10,7 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.errors import MemoryUnavailable, PluginUnavailable
-from gateway.formats.base import Ask, Dialect
+from gateway.formats.base import ParsedRequest
+from gateway.formats.chat import ChatFormat
 from gateway.identity import knowledge_scope
 from gateway.memory.record import Origin, Record, derived_id, message_id
 from gateway.remember.documents import Piece, Unreadable, read_pieces
@@ -39,13 +40,11 @@ class Intake:
         self,
         registry: Registry,
         remember: Remember,
-        dialect: Dialect,
         drained: Callable[[float], Awaitable[bool]],
         discard: Callable[[Scope, str], Awaitable[int]],
     ) -> None:
         self._registry = registry
         self._remember = remember
-        self._dialect = dialect
         self._wait_drained = drained
         self._discard = discard
         self._wake = asyncio.Event()
@@ -57,7 +56,7 @@ class Intake:
 
     def screened(self, scope: Scope, records: Sequence[Record]) -> Awaitable[Sequence[Record]]:
         """Pass memories that come without a chat through the plugins' store hook. Raises PluginUnavailable."""
-        turn = background_turn(scope, self._dialect, records[0].session_id, records[0].created_at)
+        turn = background_turn(scope, records[0].session_id, records[0].created_at)
         return self._remember.screened(turn, records)
 
     def start(self) -> None:
@@ -117,7 +116,7 @@ class Intake:
 
     async def _store(self, scope: Scope, file: Document, chunks: Sequence[Piece]) -> bool:
         """Store the chunks of a file in batches, so that chats are not delayed. False if it was deleted meanwhile."""
-        turn = background_turn(scope, self._dialect, file.id, file.at)
+        turn = background_turn(scope, file.id, file.at)
         records = document_records(scope, file, chunks, turn.received_at)
         for begin in range(0, len(records), _BATCH):
             while True:
@@ -135,7 +134,7 @@ class Intake:
         return True
 
 
-def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn:
+def background_turn(scope: Scope, id_: str, at: float) -> Turn:
     """The turn that plugins see for memories stored without a chat: documents, imports, extracted items."""
     return Turn(
         id=id_,
@@ -146,8 +145,8 @@ def background_turn(scope: Scope, dialect: Dialect, id_: str, at: float) -> Turn
         headers={},
         raw=b"",
         body={},
-        ask=Ask(model="", stream=False),
-        dialect=dialect,
+        ask=ParsedRequest(model="", stream=False),
+        wire_format=ChatFormat(),
         identity=Identity(scope.owner or scope.cube_id, id_, reads=(scope,), writes=(scope,)),
     )
 

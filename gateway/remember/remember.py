@@ -18,6 +18,7 @@ from functools import partial
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.formats.base import Answer, Outcome, ToolCall
+from gateway.formats.tool_calls import calls_after
 from gateway.memory.record import Details, Record, derived_id, message_id
 from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
@@ -193,7 +194,7 @@ class Remember:
                 text_record = self.make(turn, scope, "assistant", answer.text or "")
                 records.append(replace(text_record, is_partial=not is_whole))
         if self.keeps_calls and turn.ask.is_step and not answer.has_tool_calls:
-            calls = turn.dialect.calls(turn.body)
+            calls = calls_after(turn.ask.user_turns, turn.body.get(turn.wire_format.messages_field))
             records += [record for scope in turn.identity.writes for record in self.calls_of(turn, scope, calls)]
         return self.without_repeated(records)
 

@@ -29,8 +29,8 @@ from gateway.errors import (
     TooLarge,
     UnsupportedEncoding,
 )
-from gateway.formats import json_splice, messages
-from gateway.formats.chat import error_body
+from gateway.formats import json_splice
+from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
 from gateway.server.limits import Place, Places, place_of, set_place
 from gateway.telemetry import Telemetry
@@ -222,7 +222,7 @@ class Protocol(web.RequestHandler):
             error.type = "invalid_request_error"
         response = web.Response(
             status=status,
-            body=error_body(error.message, error.type, error.code, error.param),
+            body=openai_error_body(error.message, error.type, error.code, error.param),
             content_type="application/json",
         )
         response.force_close()
@@ -259,9 +259,9 @@ def error_response(error: GatewayError, face: str) -> web.Response:
     if face == "memos":
         body = orjson.dumps({"code": error.status, "message": error.message, "data": None})
     elif face == "anthropic":
-        body = messages.error_body(error.message, messages.anthropic_type(error.status))
+        body = orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
     else:
-        body = error_body(error.message, error.type, error.code, error.param)
+        body = openai_error_body(error.message, error.type, error.code, error.param)
     return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
 
 

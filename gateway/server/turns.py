@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.errors import BadRequest
-from gateway.formats.base import Ask, Dialect
+from gateway.formats.base import ParsedRequest, WireFormat
 from gateway.identity import derived_session, named_session, scope_of
 from gateway.memory.recalled import MemoryStatus, Recalled
 from gateway.server.guard import principal_of, request_id_of, set_request_id
@@ -33,7 +33,9 @@ class Turns:
         self._config = config
         self._sessions = Sessions()
 
-    def read(self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: Ask, *, dialect: Dialect) -> Turn:
+    def read(
+        self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: ParsedRequest, *, wire_format: WireFormat
+    ) -> Turn:
         """Build the turn of a request. Raises BadRequest."""
         principal, headers, now = principal_of(request), request.headers, time.time()
         mode = _memory_mode(principal, headers, self._config)
@@ -54,7 +56,7 @@ class Turns:
             raw=raw,
             body=body,
             ask=ask,
-            dialect=dialect,
+            wire_format=wire_format,
             mode=mode,
             token_budget=header_number(headers, "x-memory-budget", _MAX_BUDGET),
             selectivity=header_share(headers, "x-memory-selectivity"),
@@ -70,7 +72,7 @@ class Turns:
             self._sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
 
     def _build_identity(
-        self, principal: Principal, user: str, headers: Mapping[str, str], ask: Ask, now: float
+        self, principal: Principal, user: str, headers: Mapping[str, str], ask: ParsedRequest, now: float
     ) -> Identity:
         user_scope = scope_of(principal.tenant, user)
         explicit_session = named_session(headers, ask, self.users.known)

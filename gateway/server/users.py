@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.formats.base import Ask
+from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
 from gateway.storage.folder import write_whole
 from gateway.turn import Principal
@@ -63,7 +63,7 @@ class Users:
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=5)
 
-    def user_of(self, principal: Principal, headers: Mapping[str, str], ask: Ask) -> str | None:
+    def user_of(self, principal: Principal, headers: Mapping[str, str], ask: ParsedRequest) -> str | None:
         """Return the user of a request; None if it names none and there is no default user, or it is disabled.
 
         Raises BadRequest.

@@ -1,4 +1,4 @@
-"""Writes responses to the client: an exchange with memory, or an upstream response relayed as it is."""
+"""Writes responses to the client: the response of a turn, or an upstream response relayed as it is."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from aiohttp import web
 
 from gateway.errors import GatewayError, UpstreamFailed
-from gateway.pipeline.response import Exchange, read_error
+from gateway.formats.errors import replace_non_json
+from gateway.pipeline.response import TurnResponse
 from gateway.server.heartbeat import kept_alive
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
+from gateway.upstream.decoder import decoder_of
+from gateway.upstream.replay import read_error
 from gateway.upstream.scrub import Scrubber, scrubbed
-from gateway.upstream.tee import decoder_of, wrap_error
 
 __all__ = ["relay", "send"]
 
@@ -19,22 +21,22 @@ _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _TEXTS = ("text/", "application/json")
 
 
-async def send(request: web.Request, exchange: Exchange, keep_alive: float | None = None) -> web.StreamResponse:
-    """Write an exchange to the client. A truncated stream ends with its error event and an aborted connection.
+async def send(request: web.Request, response: TurnResponse, keep_alive: float | None = None) -> web.StreamResponse:
+    """Write a turn's response to the client. A truncated stream ends with its error event and an aborted connection.
 
     `keep_alive`: seconds of silence after which a stream gets a heartbeat comment.
     """
     try:
-        if not exchange.is_stream:
-            body = await exchange.read()
-            return web.Response(status=exchange.status, headers=exchange.headers, body=body)
-        headers = {**exchange.headers, **_STREAM_HEADERS}
-        chunks = exchange.chunks()
-        if keep_alive is not None and "content-encoding" not in exchange.headers:  # a comment damages compressed bytes
+        if not response.is_stream:
+            body = await response.read()
+            return web.Response(status=response.status, headers=response.headers, body=body)
+        headers = {**response.headers, **_STREAM_HEADERS}
+        chunks = response.chunks()
+        if keep_alive is not None and "content-encoding" not in response.headers:  # a comment damages compressed bytes
             chunks = kept_alive(chunks, keep_alive)
-        return await _write_out(request, exchange.status, headers, chunks)
+        return await _write_out(request, response.status, headers, chunks)
     finally:
-        exchange.close()
+        response.close()
 
 
 async def relay(
@@ -47,7 +49,7 @@ async def relay(
         decoder = decoder_of(incoming.headers)
         if incoming.status >= 400 and decoder.can_decode:
             body = decoder.whole(await read_error(incoming)) or b""
-            if wrap_error(incoming.status, body, upstream.name) is not None:
+            if replace_non_json(incoming.status, body, upstream.name) is not None:
                 raise _non_json_error(incoming.status, upstream.name, headers)
             return web.Response(status=incoming.status, headers=headers, body=scrubbed(body, secrets))
         if encoding:

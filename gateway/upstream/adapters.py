@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.errors import StreamCut, UpstreamFailed
+from gateway.formats.errors import openai_error, replace_non_json
 from gateway.formats.json_read import loaded_object
 from gateway.formats.sse import EventParser
 from gateway.formats.translate import to_chat, to_messages
 from gateway.upstream.client import Answered, Incoming, Outgoing, Upstream
+from gateway.upstream.decoder import decoder_of
 from gateway.upstream.sniff import recognised
-from gateway.upstream.tee import decoder_of, wrap_error
 
 __all__ = ["ChatSpeaker", "MessagesSpeaker"]
 
@@ -105,7 +106,7 @@ def _body_of(request: Outgoing) -> dict[str, Any]:
 
 def _no_such_path(upstream: str, path: str) -> dict[str, Any]:
     message = f"the upstream {upstream} speaks Anthropic's format and has no {path[:100]}"
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}}
+    return openai_error(message, "invalid_request_error", "not_found")
 
 
 class _TranslatedIncoming:
@@ -170,8 +171,8 @@ class _TranslatedIncoming:
                 raise UpstreamFailed(f"the upstream {self._upstream} answered with more than can be held")
         body = decoder_of(self._incoming.headers).whole(bytes(raw)) or b""
         if self.status >= 400:
-            complaint = loaded_object(wrap_error(self.status, body, self._upstream) or body)
-            return orjson.dumps(self._error(self.status, complaint))
+            refusal = loaded_object(replace_non_json(self.status, body, self._upstream) or body)
+            return orjson.dumps(self._error(self.status, refusal))
         parsed = loaded_object(body)
         answer = self._answer(parsed)
         if answer is None:

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.config import UpstreamConfig
 from gateway.errors import ConfigError, StreamCut, UpstreamTimedOut, UpstreamUnreachable
+from gateway.formats.errors import openai_error
 from gateway.upstream.client import Answered, Incoming, Outgoing
 
 __all__ = ["AnyLlmUpstream"]
@@ -74,7 +75,7 @@ class AnyLlmUpstream:
             case "GET", "/models":
                 return await self._run(self._models())
         message = f"the upstream {self.name} is asked through any-llm, which has no {request.path[:100]}"
-        return Answered(404, _error(message, "invalid_request_error", code="not_found"))
+        return Answered(404, openai_error(message, "invalid_request_error", code="not_found"))
 
     async def _chat(self, body: Mapping[str, Any]) -> Incoming:
         parameters = {name: value for name, value in body.items() if name in _PARAMETERS and value is not None}
@@ -105,12 +106,12 @@ class AnyLlmUpstream:
             raise UpstreamTimedOut(f"the upstream {self.name} did not answer in time") from error
         except NotImplementedError:
             message = f"the upstream {self.name} ({self.config.provider}) cannot do that"
-            return Answered(404, _error(message, "invalid_request_error", code="not_found"))
+            return Answered(404, openai_error(message, "invalid_request_error", code="not_found"))
         except self._failures as error:
             return self._refusal(error)
         except _MISTAKES as error:  # raised before anything was sent
             message = f"any-llm cannot ask this of {self.config.provider}: {str(error)[:_MAX_ERROR]}"
-            return Answered(400, _error(message, "invalid_request_error", code="invalid_request"))
+            return Answered(400, openai_error(message, "invalid_request_error", code="invalid_request"))
         except Exception as error:  # each SDK has its own exception types
             raise UpstreamUnreachable(f"the upstream {self.name} failed: {type(error).__name__}") from error
 
@@ -119,12 +120,14 @@ class AnyLlmUpstream:
         cause = error.original_exception
         is_mistake = isinstance(cause, _MISTAKES) and not isinstance(cause, json.JSONDecodeError)
         if isinstance(error, self._unsupported) or (error.status_code is None and is_mistake):
-            return Answered(400, _error(error.message[:_MAX_ERROR], "invalid_request_error", code="invalid_request"))
+            return Answered(
+                400, openai_error(error.message[:_MAX_ERROR], "invalid_request_error", code="invalid_request")
+            )
         if not isinstance(error.status_code, int) or error.status_code < 400:
             raise UpstreamUnreachable(f"the upstream {self.name} failed: {error.message[:_MAX_ERROR]}") from error
         after = getattr(error, "retry_after", None)
         headers = {"retry-after": str(after)} if after else {}
-        body = _error(error.message, error.error_type or "upstream_error", code=error.code, param=error.param)
+        body = openai_error(error.message, error.error_type or "upstream_error", code=error.code, param=error.param)
         return Answered(error.status_code, body, headers)
 
 
@@ -180,7 +183,3 @@ def _serialize(completion: Any) -> dict[str, Any]:
             if isinstance(message, dict) and isinstance(message.get("reasoning"), dict):
                 message["reasoning_content"] = message.pop("reasoning").get("content")
     return body
-
-
-def _error(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.config import UpstreamConfig
+from gateway.formats.errors import openai_error
 from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.text.terms import is_cjk, terms
 from gateway.upstream.client import Incoming, Outgoing
@@ -53,8 +54,7 @@ class OfflineUpstream:
             return _json(200, _model_card())
         if request.method != "POST" or request.path not in ("/chat/completions", "/completions"):
             message = f"the offline stand-in has no {request.path}: configure an upstream"
-            error = {"message": message, "type": "invalid_request_error", "param": None, "code": "not_found"}
-            return _json(404, {"error": error})
+            return _json(404, openai_error(message, "invalid_request_error", "not_found"))
         body = orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
         is_chat = request.path == "/chat/completions"
         text = _reply(*_prompt(body)) if is_chat else _reply(str(body.get("prompt", "")))

@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.formats.chat import ChatDialect
+from gateway.formats.chat import ChatFormat
 from gateway.memory.annotations import build_record
-from gateway.turn import Ask, Identity, Memory, MemoryMode, Principal, Record, Right, Scope, Turn, message_id
+from gateway.turn import Identity, Memory, MemoryMode, ParsedRequest, Principal, Record, Right, Scope, Turn, message_id
 
 SCOPE = Scope("a" * 64, "default", "ada")
 EVERYTHING = Principal("default", frozenset(Right))
@@ -47,8 +47,8 @@ def turn(query: str = "hello", body: Mapping[str, Any] | None = None, **fields: 
         "headers": {},
         "raw": b"{}",
         "body": body or {"messages": [{"role": "user", "content": query}]},
-        "ask": Ask(model="m", stream=False, messages=(query,) if query else (), query=query),
-        "dialect": ChatDialect(),
+        "ask": ParsedRequest(model="m", stream=False, messages=(query,) if query else (), query=query),
+        "wire_format": ChatFormat(),
         "mode": MemoryMode.ON,
         "identity": Identity("ada", "s", (SCOPE,), (SCOPE,)),
         "user": "ada",

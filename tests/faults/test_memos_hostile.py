@@ -200,8 +200,7 @@ async def test_feedback_is_on_the_disk_before_a_model_is_asked(tmp_path: Path, u
         reply = await first.post("/product/add/feedback", body)
         assert reply.json["data"]["status"] == "running"
         task_id = reply.json["data"]["task_id"]
-        for task in list(first.gateway.pipeline._afterwards):
-            task.cancel()
+        first.gateway.tasks.cancel_all()
     async with running_gateway(config) as again:
         await again.settled()
         found = await again.post("/product/search/memory", {"user_id": "ada", "query": "Where does my sister live?"})

@@ -16,7 +16,7 @@ from gateway.evaluate.conversations import Conversations, Earlier, Person, Quest
 from gateway.evaluate.measure import letters
 from gateway.evaluate.run import running, tell
 from gateway.formats.base import UserTurn
-from gateway.formats.conversation import Entry, Role, read_conversation
+from gateway.formats.conversation import Conversation, Entry, Role, read_current_turn
 from gateway.identity import scope_of
 from gateway.recall.query import Query, make_query
 from gateway.recall.rank import RankWeights
@@ -104,9 +104,8 @@ async def _sample(gateway: Gateway, working_set: WorkingSet, person: Person, que
 
 def _context(question: Question) -> str:
     """The message before a question, with the beginning of its answer, as the request path reads it."""
-    return read_conversation(
-        [{"role": message.role, "content": message.content} for message in (*question.before, _LAST)], _entry
-    ).context
+    messages = [{"role": message.role, "content": message.content} for message in (*question.before, _LAST)]
+    return read_current_turn(Conversation(messages, _entry)).context
 
 
 def _entry(_: int, message: Mapping[str, Any]) -> Entry:

@@ -4,10 +4,10 @@ from pydantic import SecretStr
 from gateway.config import KeyConfig
 from gateway.errors import BadRequest, Unauthenticated
 from gateway.identity import Keyring, checked_id, cube_scopes, identify, key_of, scope_of
-from gateway.turn import Ask, Principal, Right
+from gateway.turn import ParsedRequest, Principal, Right
 from tests.fakes.made import EVERYTHING
 
-ASK = Ask(model="m", stream=False, opening="Hello")
+ASK = ParsedRequest(model="m", stream=False, opening="Hello")
 
 
 def test_scopes_are_hex_and_tell_tenant_and_cube_apart() -> None:
@@ -61,7 +61,7 @@ def test_good_ids_stay_as_they_are(value: str) -> None:
 
 def test_the_user_is_looked_for_in_order() -> None:
     pinned = Principal("t", frozenset(Right), "pin")
-    hint = Ask(model="m", stream=False, user_hint="hint")
+    hint = ParsedRequest(model="m", stream=False, user_hint="hint")
     users = [
         identify(pinned, {"x-memory-user": "head"}, hint, "default"),
         identify(EVERYTHING, {"x-memory-user": "head"}, hint, "default"),

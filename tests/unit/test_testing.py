@@ -71,7 +71,7 @@ async def test_what_does_not_settle_fails(tmp_path: Path) -> None:
     config = {"upstreams": [{"name": "stand-in", "kind": "offline"}]}
     async with running(config, tmp_path) as gateway:
         going_on = asyncio.Event()
-        gateway.gateway.pipeline.afterwards(going_on.wait())
+        gateway.gateway.tasks.run(going_on.wait())
         with pytest.raises(AssertionError):
             await gateway.settled(0.05)
         going_on.set()

@@ -41,7 +41,7 @@ def assistance_operations() -> list[Operation]:
 
 async def rerank(call: Call, request: RerankRequest) -> Any:
     """Rank texts by the gateway's relevance: lexical and semantic. The result is at the top level and in `data`."""
-    order = await call.desk.pipeline.recall.rank_texts(
+    order = await call.desk.recall.rank_texts(
         request.query, [text[:_MAX_RANKED_CHARACTERS] for text in request.documents]
     )
     results = [
@@ -49,7 +49,7 @@ async def rerank(call: Call, request: RerankRequest) -> Any:
         for index, score in order[: request.top_n or len(order)]
     ]
     texts = (request.query, *request.documents)
-    tokens = await offload(lambda: sum(map(call.desk.pipeline.count, texts)), sum(map(len, texts)))
+    tokens = await offload(lambda: sum(map(call.desk.count, texts)), sum(map(len, texts)))
     result = {
         "id": f"rerank-{call.request_id}",
         "model": request.model or "memory-gateway",

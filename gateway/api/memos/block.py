@@ -14,14 +14,14 @@ import orjson
 from gateway.api.memos.events import without_citations
 from gateway.api.memos.items import PREFERENCE_NOTE, iso, preference_text
 from gateway.formats.base import Answer, Layout
-from gateway.formats.chat import ChatDialect, ChatReader
+from gateway.formats.chat import ChatFormat, ChatReader
 from gateway.memory.fence import quoted, warning_of
 from gateway.memory.kinds import group_of
 from gateway.memory.recalled import Memory
 from gateway.text.dates import local_time
 from gateway.text.terms import is_cjk
 
-__all__ = ["Citations", "Facts", "MemosDialect"]
+__all__ = ["Citations", "Facts", "MemosFormat"]
 
 _PLACEHOLDER = "{memories}"
 _NONE = ("(none)", "（无）")
@@ -124,9 +124,10 @@ class _WithoutCitations(ChatReader):
         return answer if answer.text is None else replace(answer, text=without_citations(answer.text))
 
 
-class MemosDialect(ChatDialect):
+class MemosFormat(ChatFormat):
     """The chat-completions format with memories in the system prompt, as in MemOS. One instance per chat."""
 
+    has_own_prompt = True
     placement = "system"
 
     def __init__(self, custom: str | None, query: str, now: str, layout: Layout | None = None) -> None:

@@ -23,15 +23,15 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.api.memos.block import MemosDialect
+from gateway.api.memos.block import MemosFormat
 from gateway.api.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, envelope, native
 from gateway.api.memos.events import CHAT_HEADERS, chat_events
 from gateway.api.memos.models import BusinessChatRequest, ChatRequest
 from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound, UpstreamFailed
-from gateway.formats.base import Ask, Layout
-from gateway.formats.chat import ChatDialect
+from gateway.formats.base import Layout, ParsedRequest
+from gateway.formats.chat import ChatFormat
 from gateway.memory.recalled import Wanted
-from gateway.pipeline.response import Exchange
+from gateway.pipeline.response import TurnResponse
 from gateway.server.limits import place_of
 from gateway.turn import MemoryMode, Right, Turn
 
@@ -114,20 +114,20 @@ class ChatHandlers:
 
     async def chat_stream(self, call: Call, request: ChatRequest) -> web.StreamResponse:
         """Stream events: `reasoning`, `text`, then `end`; a failure in mid-stream is an `error` before the `end`."""
-        exchange = await self._open(call, request, stream=True)
+        turn_response = await self._open(call, request, stream=True)
         try:
-            if exchange.status >= 400:
-                raise upstream_error(exchange, await exchange.read())
-            headers = {name: value for name, value in exchange.headers.items() if name.startswith("x-")}
+            if turn_response.status >= 400:
+                raise upstream_error(turn_response, await turn_response.read())
+            headers = {name: value for name, value in turn_response.headers.items() if name.startswith("x-")}
             response = web.StreamResponse(headers=headers | CHAT_HEADERS)
             await response.prepare(call.request)
-            async with contextlib.aclosing(chat_events(exchange)) as events:
+            async with contextlib.aclosing(chat_events(turn_response)) as events:
                 async for event in events:
                     await response.write(event)
             await response.write_eof()
             return response
         finally:
-            exchange.close()
+            turn_response.close()
 
     async def _reply_in_time(self, call: Call, request: ChatRequest, message: str) -> web.StreamResponse:
         if call.is_client:
@@ -154,7 +154,7 @@ class ChatHandlers:
         for stale_key in [key for key, entry in self._answers.items() if entry[2] == conversation]:
             del self._answers[stale_key]  # the conversation continues: the same text is a new question now
         if task is None:
-            task = call.desk.pipeline.owned(self._run(call, request))
+            task = call.desk.tasks.start(self._run(call, request))
             self._running[fingerprint] = task
             task.add_done_callback(lambda finished: self._store_answer(fingerprint, conversation, finished))
             place_of(call.request).keep_for(task)  # also after the client has disconnected
@@ -197,24 +197,25 @@ class ChatHandlers:
 
     async def _run(self, call: Call, request: ChatRequest) -> dict[str, Any]:
         """Get the complete answer from the model. Raises GatewayError if the upstream fails or refuses."""
-        exchange = await self._open(call, request, stream=False)
+        turn_response = await self._open(call, request, stream=False)
         try:
-            body = await exchange.read()
-            if exchange.status >= 400:
-                raise upstream_error(exchange, body)
+            body = await turn_response.read()
+            if turn_response.status >= 400:
+                raise upstream_error(turn_response, body)
         finally:
-            exchange.close()
-        plain = ChatDialect().read_plain(body)
-        answer = (
-            exchange.answer if plain is None else plain
-        )  # the remembered answer has no citations, the plain one has
+            turn_response.close()
+        plain = ChatFormat().read_plain(body)
+        # the remembered answer has no citations, the plain one has
+        answer = turn_response.answer if plain is None else plain
         if answer is None or not (answer.text or answer.reasoning or answer.finish_reason or answer.has_tool_calls):
-            raise UpstreamFailed(f"the upstream {exchange.upstream} answered {exchange.status}, but not with an answer")
+            raise UpstreamFailed(
+                f"the upstream {turn_response.source.upstream} answered {turn_response.status}, but not with an answer"
+            )
         response, reasoning = answer.text or "", answer.reasoning
-        if request.async_mode == "sync" and exchange.turn.mode.writes:
+        if request.async_mode == "sync" and turn_response.turn.mode.writes:
             await call.desk.drained(self._silence)
         data = {"response": response, "reasoning": reasoning}
-        return {"data": data, "headers": exchange.headers, "is_kept": exchange.turn.mode.writes}
+        return {"data": data, "headers": turn_response.headers, "is_kept": turn_response.turn.mode.writes}
 
     def _store_answer(
         self, fingerprint: str, conversation: tuple[Any, ...], task: "asyncio.Task[dict[str, Any]]"
@@ -229,7 +230,7 @@ class ChatHandlers:
         entry = self._answers.get(fingerprint)
         return entry[1] if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW else None
 
-    async def _open(self, call: Call, request: ChatRequest, *, stream: bool) -> Exchange:
+    async def _open(self, call: Call, request: ChatRequest, *, stream: bool) -> TurnResponse:
         return await call.desk.pipeline.open((await prepare(call, request, stream=stream)).turn)
 
 
@@ -251,7 +252,7 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
     access = await call.access(request)
     model = request.model_name_or_path or defaults.model
     try:
-        route = call.desk.pipeline.forwarder.route(model)
+        route = call.desk.forwarder.route(model)
     except NotFound as error:
         raise BadRequest(error.message, code="model_not_found", param="model_name") from error
     max_tokens = request.max_tokens or defaults.max_tokens
@@ -260,15 +261,15 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
         max_tokens = max(1, min(max_tokens, window - _RESERVED_TOKENS))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC, %A")
     custom = defaults.system_prompt if request.system_prompt is None else request.system_prompt
-    dialect = MemosDialect(custom, request.query, now, layout)
+    wire_format = MemosFormat(custom, request.query, now, layout)
     history = (request.history or [])[-_HISTORY_MESSAGES:]
     if request.history is None and request.session_id is not None:
         await call.desk.caught_up(access.identity, _CATCH_UP_TIMEOUT)
-        history = await call.desk.pipeline.recall.conversation(access.identity, _HISTORY_MESSAGES)
+        history = await call.desk.recall.conversation(access.identity, _HISTORY_MESSAGES)
     body = {
         "model": model,
         "messages": [
-            {"role": "system", "content": dialect.system_prompt("")},
+            {"role": "system", "content": wire_format.system_prompt("")},
             *history,
             {"role": "user", "content": request.query},
         ],
@@ -278,8 +279,10 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
         "stream": stream,
     }
     writes = defaults.add_message_on_answer if request.add_message_on_answer is None else request.add_message_on_answer
-    ask = Ask(model=model, stream=stream, messages=(request.query,), query=request.query, max_tokens=max_tokens)
-    turn = call.turn(access.identity, ask=ask, dialect=dialect)
+    ask = ParsedRequest(
+        model=model, stream=stream, messages=(request.query,), query=request.query, max_tokens=max_tokens
+    )
+    turn = call.turn(access.identity, ask=ask, wire_format=wire_format)
     turn = replace(
         turn,
         raw=orjson.dumps(body),
@@ -315,14 +318,14 @@ async def _search_options(call: Call, request: ChatRequest, access: Access) -> W
     )
 
 
-def upstream_error(exchange: Exchange, body: bytes) -> GatewayError:
+def upstream_error(turn_response: TurnResponse, body: bytes) -> GatewayError:
     """Convert an upstream error response to a GatewayError with the same status and message."""
     try:
         message = str(orjson.loads(body)["error"]["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = f"the upstream {exchange.upstream} answered {exchange.status}"
+        message = f"the upstream {turn_response.source.upstream} answered {turn_response.status}"
     error = GatewayError(message)
-    error.status = exchange.status
+    error.status = turn_response.status
     return error
 
 

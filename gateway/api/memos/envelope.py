@@ -18,15 +18,17 @@ from gateway.api.memos.models import Body, ScopedRequest, checked
 from gateway.config import Config
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.extraction.on_request import Extractor
-from gateway.formats.base import Ask
-from gateway.formats.chat import ChatDialect
+from gateway.formats.base import ParsedRequest
+from gateway.formats.chat import ChatFormat
 from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_scope, public_scope
 from gateway.llm.client import Asker
 from gateway.llm.questions import refine
 from gateway.memory.filters import BadFilter, Filter, parse_filter
 from gateway.memory.recalled import Memory, MemoryStatus, Wanted
 from gateway.memory.record import Record
+from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
+from gateway.recall.recall import Recall
 from gateway.remember.ingestion import Intake
 from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
@@ -35,6 +37,7 @@ from gateway.service.memories import Library
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed, Task
 from gateway.turn import Identity, Principal, Right, Scope, ScopeKind, Turn
+from gateway.upstream.forward import Forwarder
 
 __all__ = [
     "KNOWLEDGE",
@@ -72,11 +75,13 @@ class Desk:
     """The services that handlers use.
 
     `drained` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
-    messages of a conversation can.
+    messages of a conversation can. `count` counts tokens.
     """
 
     config: Config
     pipeline: Pipeline
+    forwarder: Forwarder
+    recall: Recall
     remember: Remember
     library: Library
     registry: Registry
@@ -88,6 +93,8 @@ class Desk:
     defaults: Defaults
     drained: Callable[[float], Awaitable[bool]]
     caught_up: Callable[[Identity, float], Awaitable[None]]
+    count: Callable[[str], int]
+    tasks: BackgroundTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +219,9 @@ class Call:
                 scopes.append(knowledge_scope(self.tenant, id_))
         return scopes
 
-    def turn(self, identity: Identity, *, ask: Ask | None = None, dialect: ChatDialect | None = None) -> Turn:
+    def turn(
+        self, identity: Identity, *, ask: ParsedRequest | None = None, wire_format: ChatFormat | None = None
+    ) -> Turn:
         return Turn(
             id=request_id_of(self.request),
             started=time.perf_counter(),
@@ -222,15 +231,15 @@ class Call:
             headers=self.request.headers,
             raw=b"",
             body={},
-            ask=ask or Ask(model="", stream=False),
-            dialect=dialect or ChatDialect(),
+            ask=ask or ParsedRequest(model="", stream=False),
+            wire_format=wire_format or ChatFormat(),
             identity=identity,
         )
 
     async def search(self, access: Access, query: str, options: Wanted, context: str = "") -> list[Memory]:
         """Search memories without a chat. Raises MemoryUnavailable."""
         desk = self.desk
-        recalled = await desk.pipeline.recall.search(access.identity.reads, query, options, context)
+        recalled = await desk.recall.search(access.identity.reads, query, options, context)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
         memories = recalled.memories

@@ -1,4 +1,4 @@
-"""MemOS chat events, and a filter that never splits a citation across events. Pure but for reading the exchange."""
+"""MemOS chat events, and a filter that never splits a citation across events. Pure but for reading the response."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import orjson
 from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.formats.sse import EventParser
 from gateway.formats.think import ThinkSplitter
-from gateway.pipeline.response import Exchange
+from gateway.pipeline.response import TurnResponse
 
 __all__ = ["CHAT_HEADERS", "CitationKeeper", "answer_pieces", "chat_events", "event", "without_citations"]
 
@@ -31,10 +31,10 @@ def event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=True).encode() + b"\n\n"
 
 
-async def chat_events(exchange: Exchange) -> AsyncGenerator[bytes]:
+async def chat_events(response: TurnResponse) -> AsyncGenerator[bytes]:
     """Convert an upstream's chat stream to MemOS events; the last one is `end`, after `error` if the stream failed."""
     try:
-        async with contextlib.aclosing(answer_pieces(exchange)) as pieces:
+        async with contextlib.aclosing(answer_pieces(response)) as pieces:
             async for kind, text in pieces:
                 yield event({"type": kind, "data": text})
     except GatewayError as error:
@@ -42,16 +42,16 @@ async def chat_events(exchange: Exchange) -> AsyncGenerator[bytes]:
     yield event({"type": "end"})
 
 
-async def answer_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
+async def answer_pieces(response: TurnResponse) -> AsyncGenerator[tuple[str, str]]:
     """Stream an answer in pieces: ("reasoning" or "text", words). Raises GatewayError if the stream breaks off."""
-    parser, splitter, decoder = EventParser(), ThinkSplitter(), exchange.decoder()
+    parser, splitter, decoder = EventParser(), ThinkSplitter(), response.decoder()
     is_over = False
-    async with contextlib.aclosing(exchange.chunks()) as chunks:
+    async with contextlib.aclosing(response.chunks()) as chunks:
         async for chunk in chunks:
             try:
                 events = parser.feed(decoder.feed(chunk))
             except ValueError as error:
-                raise StreamCut(f"the upstream {exchange.upstream} sent a damaged answer") from error
+                raise StreamCut(f"the upstream {response.source.upstream} sent a damaged answer") from error
             for sse_event in events:
                 is_over = is_over or sse_event.data == b"[DONE]"
                 for piece in () if is_over else _delta_pieces(sse_event.data, splitter):
@@ -59,7 +59,7 @@ async def answer_pieces(exchange: Exchange) -> AsyncGenerator[tuple[str, str]]:
     for piece in splitter.end():
         yield piece
     if not decoder.can_decode:
-        raise UpstreamFailed(f"the upstream {exchange.upstream} sent an encoding that cannot be read")
+        raise UpstreamFailed(f"the upstream {response.source.upstream} sent an encoding that cannot be read")
 
 
 def _delta_pieces(data: bytes, splitter: ThinkSplitter) -> list[tuple[str, str]]:

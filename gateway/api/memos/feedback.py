@@ -105,4 +105,4 @@ async def _process_in_background(call: Call, task_id: str, comment: Feedback) ->
         finally:
             await desk.registry.put_task(call.tenant, replace(task, status=status))
 
-    place_of(call.request).keep_for(desk.pipeline.owned(work()))
+    place_of(call.request).keep_for(desk.tasks.start(work()))

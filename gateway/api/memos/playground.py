@@ -111,13 +111,13 @@ async def _search_twice(call: Call, request: ChatRequest, prepared: PreparedChat
 
 
 async def _stream_answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> AsyncGenerator[Event]:
-    exchange = await call.desk.pipeline.open(replace(prepared.turn, recalled=recalled))
+    turn_response = await call.desk.pipeline.open(replace(prepared.turn, recalled=recalled))
     keeper = CitationKeeper()
     state = ""
     try:
-        if exchange.status >= 400:
-            raise upstream_error(exchange, await exchange.read())
-        async with contextlib.aclosing(answer_pieces(exchange)) as pieces:
+        if turn_response.status >= 400:
+            raise upstream_error(turn_response, await turn_response.read())
+        async with contextlib.aclosing(answer_pieces(turn_response)) as pieces:
             async for kind, words in pieces:
                 if kind == "reasoning" and state == "":
                     state = "reasoning"
@@ -131,7 +131,7 @@ async def _stream_answer(call: Call, prepared: PreparedChat, recalled: Recalled)
         if rest := keeper.end():
             yield {"type": "text", "data": rest}
     finally:
-        exchange.close()
+        turn_response.close()
 
 
 def _format_references(memories: Sequence[Memory], limit: int) -> list[dict[str, Any]]:

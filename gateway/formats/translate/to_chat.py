@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BadRequest
+from gateway.formats.errors import anthropic_error, anthropic_error_type
 from gateway.formats.json_read import arguments_in, count_in, loaded_object, object_in, objects, strings, text_in
 from gateway.formats.translate.call_ids import fitting_id, original_id
 
@@ -28,15 +29,7 @@ _STOP: Final = {
     "content_filter": "refusal",
 }
 _FAILED: Final = ("error", "abort", "cancelled")  # finish reasons of servers that gave up
-_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    529: "overloaded_error",
-}
+_UNSPECIFIC: Final = (503, 504)  # statuses of upstreams that are translated to `api_error`
 
 
 def chat_request(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,8 +234,8 @@ def message_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
     """Translate an OpenAI error to Anthropic's format."""
     inner = error.get("error")
     message = inner.get("message") if isinstance(inner, dict) else inner
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": str(message or "the upstream failed")}}
+    kind = "api_error" if status in _UNSPECIFIC else anthropic_error_type(status)
+    return anthropic_error(str(message or "the upstream failed"), kind)
 
 
 @dataclass(slots=True)

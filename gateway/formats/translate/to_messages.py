@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import BadRequest
+from gateway.formats.errors import openai_error
 from gateway.formats.json_read import arguments_in, count_in, loaded_object, object_in, objects, strings, text_in
 from gateway.formats.translate.call_ids import fitting_id, original_id
 
@@ -217,7 +218,7 @@ def chat_error(error: Mapping[str, Any]) -> dict[str, Any]:
     inner = object_in(error, "error")
     kind, message = str(inner.get("type") or "api_error"), str(inner.get("message") or "the upstream failed")
     code = "context_length_exceeded" if "prompt is too long" in message else kind
-    return {"error": {"message": message, "type": _ERROR_TYPES.get(kind, kind), "param": None, "code": code}}
+    return openai_error(message, _ERROR_TYPES.get(kind, kind), code)
 
 
 class ChatStream:

@@ -12,7 +12,7 @@ from tests.docs.reference.tables import code, table
 
 __all__ = ["describe_hooks", "describe_types"]
 
-_TYPES = (Reply, Services, turn.Turn, turn.Identity, turn.Ask, turn.Memory, turn.Record, turn.Answer, Event)
+_TYPES = (Reply, Services, turn.Turn, turn.Identity, turn.ParsedRequest, turn.Memory, turn.Record, turn.Answer, Event)
 
 
 def describe_hooks() -> str:

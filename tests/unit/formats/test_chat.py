@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.chat import ChatDialect, ChatReader, EndReader, read_chat, text_of
+from gateway.formats.chat import ChatFormat, ChatReader, EndReader, read_chat, text_of
 from gateway.turn import Answer
 from tests.fakes.upstream import DONE, chunk, completion
 
@@ -63,7 +63,7 @@ BLOCK = '<b>\n"x"\n</b>\n\n'
 
 
 def tail(raw: bytes, body: dict[str, Any]) -> bytes:
-    return ChatDialect().put(raw, ChatDialect().user_turns(body)[-1], BLOCK)
+    return ChatFormat().put(raw, read_chat(body, 100).user_turns[-1], BLOCK)
 
 
 @given(
@@ -89,10 +89,10 @@ def test_the_block_goes_into_the_first_text_part_or_one_of_its_own() -> None:
 
 def test_system_placement_extends_or_adds_a_system_message() -> None:
     body = chat({"role": "system", "content": "s"}, user("q"))
-    placed = json.loads(ChatDialect().put_into_system(json.dumps(body).encode(), body, BLOCK))
+    placed = json.loads(ChatFormat().put_into_system(json.dumps(body).encode(), body, BLOCK))
     assert placed["messages"][0]["content"] == "s\n\n" + BLOCK.rstrip()
     body = chat(user("q"))
-    placed = json.loads(ChatDialect().put_into_system(json.dumps(body).encode(), body, BLOCK))
+    placed = json.loads(ChatFormat().put_into_system(json.dumps(body).encode(), body, BLOCK))
     assert placed["messages"] == [{"role": "system", "content": BLOCK.rstrip()}, user("q")]
 
 
@@ -176,7 +176,7 @@ def test_the_reader_of_ends_agrees_with_the_whole_one(pieces: list[bytes], size:
 def test_odd_chunks_are_skipped(data: bytes) -> None:
     reader = read(b"data: " + data + b"\n\n", chunk({"content": "ok"}), DONE)
     assert reader.answer().text == "ok"
-    assert ChatDialect().read_plain(data) in (None, Answer(None))
+    assert ChatFormat().read_plain(data) in (None, Answer(None))
 
 
 def test_a_kept_answer_is_bounded() -> None:
@@ -190,13 +190,13 @@ def test_a_kept_answer_is_bounded() -> None:
 
 def test_a_plain_answer_is_read() -> None:
     body = json.dumps(completion("<think>t</think>a", tool_calls=[])).encode()
-    answer = ChatDialect().read_plain(body)
+    answer = ChatFormat().read_plain(body)
     assert answer == Answer("a", "stop", "t", False, 7, 5, id="chatcmpl-1")
-    assert ChatDialect().read_plain(b'{"error": 1}') is None
+    assert ChatFormat().read_plain(b'{"error": 1}') is None
 
 
 def is_complete(is_whole: bool, *chunks: bytes) -> bool:
-    reader = ChatDialect().reader() if is_whole else ChatDialect().end_reader()
+    reader = ChatFormat().reader() if is_whole else ChatFormat().end_reader()
     for piece in chunks:
         reader.feed(piece)
     reader.end()
@@ -215,7 +215,7 @@ def test_without_done_each_choice_needs_its_end(is_whole: bool) -> None:
 
 def test_what_comes_after_the_end_is_no_part_of_the_answer() -> None:
     for cut in (1, 7, 10_000):
-        reader = ChatDialect().reader()
+        reader = ChatFormat().reader()
         raw = chunk({"content": "Yes."}) + chunk({}, "stop") + DONE + chunk({"content": " Ignore this."}) + DONE
         for i in range(0, len(raw), cut):
             reader.feed(raw[i : i + cut])

@@ -8,20 +8,20 @@ import pytest
 from gateway.formats.chat import read_chat
 from gateway.formats.messages import read_messages
 from gateway.formats.responses import read_response
-from gateway.turn import Ask
+from gateway.turn import ParsedRequest
 
-Read = Callable[[list[dict[str, Any]]], Ask]
+Read = Callable[[list[dict[str, Any]]], ParsedRequest]
 
 
-def _chat(messages: list[dict[str, Any]]) -> Ask:
+def _chat(messages: list[dict[str, Any]]) -> ParsedRequest:
     return read_chat({"model": "m", "messages": messages}, 100)
 
 
-def _messages(messages: list[dict[str, Any]]) -> Ask:
+def _messages(messages: list[dict[str, Any]]) -> ParsedRequest:
     return read_messages({"model": "m", "max_tokens": 9, "messages": messages}, 100)
 
 
-def _responses(messages: list[dict[str, Any]]) -> Ask:
+def _responses(messages: list[dict[str, Any]]) -> ParsedRequest:
     return read_response({"model": "m", "input": messages}, 100)
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import BadRequest
-from gateway.formats.messages import MessagesDialect, MessagesReader, read_messages
+from gateway.formats.messages import MessagesFormat, MessagesReader, read_messages
 from gateway.turn import Answer
 from tests.fakes.formats import message, message_events
 
@@ -27,8 +27,8 @@ def text(words: str, **more: Any) -> dict[str, Any]:
 
 
 def tail(body: dict[str, Any]) -> Any:
-    dialect, raw = MessagesDialect(), orjson.dumps(body)
-    return json.loads(dialect.put(raw, dialect.user_turns(body)[-1], BLOCK))
+    wire_format, raw = MessagesFormat(), orjson.dumps(body)
+    return json.loads(wire_format.put(raw, read_messages(body, 100).user_turns[-1], BLOCK))
 
 
 def test_the_block_stands_before_the_words_of_a_string() -> None:
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named(body: Any, param: str | None) -> None:
 @pytest.mark.parametrize("system", [None, "Be kind.", [text("Be kind.", **CACHED)]])
 def test_the_system_prompt_can_hold_the_block(system: Any) -> None:
     body = asked(user("hi")) | ({} if system is None else {"system": system})
-    placed = json.loads(MessagesDialect().put_into_system(orjson.dumps(body), body, BLOCK))
+    placed = json.loads(MessagesFormat().put_into_system(orjson.dumps(body), body, BLOCK))
     rest = {name: value for name, value in placed.items() if name != "system"}
     assert rest == {name: value for name, value in body.items() if name != "system"}
     if isinstance(system, list):
@@ -132,18 +132,18 @@ def test_a_stream_is_read_however_it_is_cut(size: int) -> None:
 def test_a_stream_with_an_error_is_not_whole() -> None:
     reader = MessagesReader()
     reader.feed(b"".join(message_events("half")[:4]))
-    reader.feed(MessagesDialect().error_event("over", "stream_interrupted"))
+    reader.feed(MessagesFormat().error_event("over", "stream_interrupted"))
     reader.end()
     assert (reader.is_complete, reader.has_error) == (False, True)
 
 
 def test_a_plain_answer_is_read() -> None:
     raw = orjson.dumps(message("Hello", tool={}, thinking="hm"))
-    assert MessagesDialect().read_plain(raw) == Answer(
+    assert MessagesFormat().read_plain(raw) == Answer(
         "Hello", "tool_use", "hm", True, 20, 5, cached_tokens=7, written_tokens=2, id="msg_1"
     )
-    assert MessagesDialect().read_plain(b"[]") is None
-    assert MessagesDialect().read_plain(b"<html>") is None
+    assert MessagesFormat().read_plain(b"[]") is None
+    assert MessagesFormat().read_plain(b"<html>") is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_odd_events_are_passed_over(data: bytes) -> None:
 )
 def test_what_a_program_reminds_of_is_not_said(text: str, said: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": text}]}
-    assert [turn.text for turn in MessagesDialect().user_turns(body)] == [said]
+    assert [turn.text for turn in read_messages(body, 100).user_turns] == [said]
 
 
 def test_white_space_and_tags_cost_no_more_than_their_length() -> None:
@@ -176,5 +176,5 @@ def test_white_space_and_tags_cost_no_more_than_their_length() -> None:
         "\n<system-reminder></system-reminder>" * 50_000 + "x",
     ):
         began = time.process_time()
-        MessagesDialect().user_turns({"model": "m", "messages": [{"role": "user", "content": text}]})
+        assert len(read_messages({"model": "m", "messages": [{"role": "user", "content": text}]}, 100).user_turns) <= 1
         assert time.process_time() - began < 2

@@ -1,17 +1,19 @@
 """Calls of tools and what they gave, in the three formats."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.base import ToolCall
-from gateway.formats.chat import ChatDialect
-from gateway.formats.messages import MessagesDialect
-from gateway.formats.responses import ResponsesDialect
-from gateway.formats.tool_calls import calls_in
+from gateway.formats.base import ParsedRequest, ToolCall
+from gateway.formats.chat import read_chat
+from gateway.formats.messages import read_messages
+from gateway.formats.responses import read_response
+from gateway.formats.tool_calls import calls_after, calls_in
 
+Read = Callable[[Any, int], ParsedRequest]
 WANTED = [ToolCall("weather", '{"place":"Linz"}', "rain"), ToolCall("clock", "{}", "")]
 CHAT: dict[str, Any] = {
     "messages": [
@@ -52,18 +54,23 @@ RESPONSES: dict[str, Any] = {
 }
 
 
+def calls_in_body(read: Read, entries: dict[str, Any]) -> list[ToolCall]:
+    (field,) = entries
+    return calls_after(read({"model": "m", **entries}, 100).user_turns, entries[field])
+
+
 @pytest.mark.parametrize(
-    ("dialect", "body"),
-    [(ChatDialect(), CHAT), (MessagesDialect(), MESSAGES), (ResponsesDialect(), RESPONSES)],
+    ("read", "entries"),
+    [(read_chat, CHAT), (read_messages, MESSAGES), (read_response, RESPONSES)],
     ids=["chat", "messages", "responses"],
 )
-def test_the_calls_since_the_user_spoke_are_read(dialect: Any, body: dict[str, Any]) -> None:
-    assert dialect.calls(body) == WANTED
+def test_the_calls_since_the_user_spoke_are_read(read: Read, entries: dict[str, Any]) -> None:
+    assert calls_in_body(read, entries) == WANTED
 
 
 def test_without_a_call_there_is_none() -> None:
-    assert ResponsesDialect().calls({"input": "Weather?"}) == []
-    assert ChatDialect().calls({"messages": [{"role": "user", "content": "Weather?"}]}) == []
+    assert calls_in_body(read_response, {"input": "Weather?"}) == []
+    assert calls_in_body(read_chat, {"messages": [{"role": "user", "content": "Weather?"}]}) == []
 
 
 def test_long_ones_are_cut_and_many_are_too() -> None:

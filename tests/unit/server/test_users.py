@@ -7,9 +7,9 @@ import pytest
 
 from gateway.identity import FrontEndHeaders
 from gateway.server.users import Users
-from gateway.turn import Ask, Principal, Right
+from gateway.turn import ParsedRequest, Principal, Right
 
-ASK = Ask(model="m", stream=False)
+ASK = ParsedRequest(model="m", stream=False)
 KEY = Principal("t", frozenset(Right), name="key-1")
 OTHER = Principal("t", frozenset(Right), name="key-2")
 KNOWN = FrontEndHeaders(user=("x-openwebui-user-id",))
@@ -52,7 +52,7 @@ async def test_users_in_the_body_count_and_the_gateways_own_header_does_not(tmp_
     named = users(tmp_path)
     for name in ("a", "b"):
         assert named.user_of(OTHER, {"x-memory-user": name}, ASK) == name
-        assert named.user_of(KEY, {}, Ask(model="m", stream=False, user_hint=name)) == name
+        assert named.user_of(KEY, {}, ParsedRequest(model="m", stream=False, user_hint=name)) == name
     assert named.user_of(OTHER, {}, ASK) == "me"
     assert named.user_of(KEY, {}, ASK) is None
     await named.stop()

@@ -15,7 +15,7 @@ from gateway.formats.chat import read_chat
 from gateway.formats.messages import read_messages
 from gateway.formats.responses import read_response
 from gateway.text.clients import AGENT_HEADERS, CLIENTS
-from gateway.turn import Ask
+from gateway.turn import ParsedRequest
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "clients"
 FILES = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
@@ -27,7 +27,7 @@ CASES = [
 READERS = {"/v1/chat/completions": read_chat, "/v1/messages": read_messages, "/v1/responses": read_response}
 
 
-def kind_of(ask: Ask, headers: dict[str, str]) -> str:
+def kind_of(ask: ParsedRequest, headers: dict[str, str]) -> str:
     if ask.is_task or not headers.keys().isdisjoint(AGENT_HEADERS):
         return "task"
     if ask.is_step:

@@ -5,7 +5,7 @@ import orjson
 from gateway.api.memos.block import Facts
 from gateway.api.memos.items import PREFERENCE_NOTE
 from gateway.config import UpstreamConfig
-from gateway.formats.chat import ChatDialect, ChatReader
+from gateway.formats.chat import ChatFormat, ChatReader
 from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.upstream.client import Outgoing
 from gateway.upstream.offline import OfflineUpstream
@@ -27,7 +27,7 @@ def chat(text: str, **fields: Any) -> dict[str, Any]:
 
 async def test_it_answers_from_the_notes_and_says_what_it_is() -> None:
     _, body = await ask("/chat/completions", chat(NOTES + "What is my cat called?"))
-    answer = ChatDialect().read_plain(body)
+    answer = ChatFormat().read_plain(body)
     assert answer is not None
     assert answer.text is not None
     assert "not a language model" in answer.text
@@ -69,7 +69,7 @@ async def test_it_answers_from_the_memories_of_a_memos_prompt_without_their_note
     block = Facts().render([liked, memory("My cat is called Miso", 1)])
     messages = [{"role": "system", "content": block}, {"role": "user", "content": "My cat, and plums?"}]
     _, body = await ask("/chat/completions", {"model": "m", "messages": messages})
-    answer = ChatDialect().read_plain(body)
+    answer = ChatFormat().read_plain(body)
     assert answer is not None
     assert answer.text is not None
     assert "Miso" in answer.text

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.api.memos.block import MemosDialect
+from gateway.api.memos.block import MemosFormat
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,12 @@ from gateway.api.memos.block import MemosDialect
     ],
 )
 def test_a_custom_prompt_takes_the_memories(custom: str, memories: str, expected: str) -> None:
-    assert MemosDialect(custom, "q", "now").system_prompt(memories) == expected
+    assert MemosFormat(custom, "q", "now").system_prompt(memories) == expected
 
 
 def test_the_default_prompt_has_time_memories_and_the_four_tests() -> None:
-    prompt = MemosDialect(None, "what?", "2026-05-08, Friday").system_prompt("M")
+    prompt = MemosFormat(None, "what?", "2026-05-08, Friday").system_prompt("M")
     assert "2026-05-08, Friday" in prompt
     assert prompt.endswith("M")
     assert all(test in prompt for test in ("Source", "Attribution", "Relevance", "Freshness"))
-    assert MemosDialect(None, "什么？", "now").system_prompt("").endswith("（无）")
+    assert MemosFormat(None, "什么？", "now").system_prompt("").endswith("（无）")
