@@ -1,5 +1,5 @@
-"""Adapter for the chat-completions format: parses requests and injects memories. Pure; the only module
-that reads the fields of its bodies.
+"""The chat-completions format: parse requests, insert memories, read answers, write errors. Pure; the only module that
+reads the fields of its bodies.
 
 A body is read, not validated against a model: unknown fields pass through unchanged. Injection splices text into the
 bytes of one message; all other bytes stay as they are.

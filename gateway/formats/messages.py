@@ -1,4 +1,4 @@
-"""Adapter for Anthropic's messages format: parses requests and injects memories. Pure.
+"""Anthropic's messages format: parse requests, insert memories, read answers, write errors. Pure.
 
 A memory block is inserted into the last user message, after the end of a cached prefix (`cache_control`) and after tool
 results, which must come first. Thinking blocks and everything else keep their bytes.

@@ -1,4 +1,4 @@
-"""Adapter for OpenAI's responses format: parses requests and injects memories. Pure.
+"""OpenAI's responses format: parse requests, insert memories, read answers, write errors. Pure.
 
 `input` is a string or a list of items. With `previous_response_id` or a `conversation` the upstream stores the earlier
 messages: the request has only the new ones, and a request without a user message (tool results only) needs no memories,
