@@ -15,6 +15,7 @@ from gateway import __version__
 from gateway.api.memory_admin import ForgetRequest
 from gateway.api.memos.defaults import ChatDefaults
 from gateway.api.memos.envelope import Operation
+from gateway.memory.kinds import KINDS
 
 __all__ = ["OpenAPIFace", "describe"]
 
@@ -167,17 +168,21 @@ def _query_parameter(name: str, text: str, *, is_needed: bool = False) -> dict[s
     return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
 
 
-_LIST_PARAMETERS = [
-    _query_parameter("user", "Whose memories; else the default user's."),
-    _query_parameter("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
-    _query_parameter("archived", "`true`: those that hold no more."),
-    _query_parameter("limit", "How many, 1 to 1000."),
-    _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970."),
-]
-_SEARCH_PARAMETERS = [_query_parameter("query", "What to search for.", is_needed=True), *_LIST_PARAMETERS[:4]]
+def _selection_parameters() -> list[dict[str, Any]]:
+    return [
+        _query_parameter("user", "Whose memories; else the default user's."),
+        _query_parameter("kind", f"{', '.join(KINDS)}; several with commas."),
+        _query_parameter("archived", "`true`: those that hold no more."),
+        _query_parameter("limit", "How many, 1 to 1000."),
+    ]
+
+
+_AS_OF: Final = _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970.")
+_QUERY: Final = _query_parameter("query", "What to search for.", is_needed=True)
 
 
 def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
+    selection = _selection_parameters()
     return {
         "/v1/memory/reindex": {
             "get": _openai_operation({"summary": "How far memories are made anew for the configured embedder"}),
@@ -211,12 +216,12 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
         },
         "/v1/memory/list": {
             "get": _openai_operation(
-                {"summary": "A user's memories, also as they were on a day", "parameters": _LIST_PARAMETERS}
+                {"summary": "A user's memories, also as they were on a day", "parameters": [*selection, _AS_OF]}
             )
         },
         "/v1/memory/search": {
             "get": _openai_operation(
-                {"summary": "A user's memories that belong to a question", "parameters": _SEARCH_PARAMETERS}
+                {"summary": "A user's memories that belong to a question", "parameters": [_QUERY, *selection]}
             )
         },
         "/v1/memory/history/{id}": {

@@ -5,10 +5,12 @@ from datetime import UTC, tzinfo
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 
+from gateway.config.names import check_name
 from gateway.config.secrets import OptionalKey
 from gateway.config.sections import Id, Positive, Section
+from gateway.memory.kinds import KINDS
 
 __all__ = [
     "DocumentsConfig",
@@ -36,7 +38,7 @@ _SESSION_HEADERS = (
     "thread-id",
     "conversation_id",
 )
-_Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "document"]
+_TASK = "task"
 
 
 class EmbedderConfig(Section):
@@ -93,8 +95,11 @@ class RememberConfig(Section):
     )
 
 
+_RetentionKind = Annotated[str, BeforeValidator(lambda value: check_name(value, (*KINDS, _TASK)))]
+
+
 class RetentionConfig(Section):
-    max_age_days: dict[_Kind | Literal["task"], Positive] = Field(
+    max_age_days: dict[_RetentionKind, Positive] = Field(
         {},
         description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good. `task`: "
         "messages that only hand over a task, and generic answers; so goes "

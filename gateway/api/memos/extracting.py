@@ -17,6 +17,7 @@ from gateway.extraction.reconcile import Decision
 from gateway.extraction.result import lesson_of
 from gateway.extraction.window import window_of
 from gateway.formats.chat import text_of
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.service.memories import Outdated
@@ -60,7 +61,9 @@ async def extract_and_store(call: Call, access: Access, turn: Turn, records: Seq
     Returns the new records; none without a model. The messages themselves are stored already.
     """
     scope = access.identity.writes[0]
-    sources = [record for record in records if record.scope == scope.value and record.kind in ("turn", "tool")]
+    sources = [
+        record for record in records if record.scope == scope.value and kind_of(record.kind).is_extraction_source
+    ]
     message_texts = {record.text for record in records}
     decisions = [
         Decision(item, "unrelated")
