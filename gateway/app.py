@@ -39,12 +39,10 @@ from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.storage.sqlite.owners import Owners, OwnersFailed
 from gateway.telemetry import Telemetry
-from gateway.upstream.adapters import ChatSpeaker, MessagesSpeaker
-from gateway.upstream.any_llm import AnyLlmUpstream
-from gateway.upstream.client import HttpUpstream, Upstream, make_session
-from gateway.upstream.detect import detect
+from gateway.upstream.client import Upstream, make_session
+from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
-from gateway.upstream.offline import OfflineUpstream
+from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.ledger import Ledger, LedgerFailed
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
@@ -213,24 +211,16 @@ class Gateway:
         config = self._config
         if config.upstreams == "auto":
             detection = await detect(self._session, config.server.port)
-            upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in detection.upstreams])
-            return upstreams, detection.reason, detection.default_model or config.models.default
-        entries = config.upstreams
-        upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in entries])
-        return upstreams, "as configured", config.models.default
-
-    def _upstream(self, config: UpstreamConfig) -> Upstream:
-        count = self.memory.tokenizer.count
-        if config.kind == "offline":
-            return ChatSpeaker(OfflineUpstream(config), count)
-        if config.kind == "any-llm":
-            sdk_upstream = AnyLlmUpstream(config)
-            self._stops.push_async_callback(sdk_upstream.close)
-            return ChatSpeaker(sdk_upstream, count)
-        upstream = HttpUpstream(config, self._session, self._config.folder)
-        if config.kind == "anthropic":
-            return MessagesSpeaker(upstream)
-        return upstream if config.native_messages else ChatSpeaker(upstream, count)
+        else:
+            detection = Detected(config.upstreams, "as configured")
+        parts = UpstreamParts(
+            session=self._session,
+            folder=config.folder,
+            count=self.memory.tokenizer.count,
+            on_stop=self._stops.push_async_callback,
+        )
+        upstreams = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
+        return upstreams, detection.reason, detection.default_model or config.models.default
 
     def _build_routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
         operations = memos_operations(self._chats)

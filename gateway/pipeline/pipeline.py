@@ -133,7 +133,7 @@ class Pipeline:
             attempts=served.attempts,
             model=served.target.model,
             secrets=self.forwarder.secrets(served.upstream),
-            is_stand_in=upstream.kind == "offline",
+            is_stand_in=not upstream.rules.is_language_model,
             overhead=overhead,
         )
 

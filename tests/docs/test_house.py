@@ -30,6 +30,7 @@ SHOWN_BY = {
     "config/memory.py": "unit/test_config.py",
     "config/numbers.py": "unit/test_config.py",
     "config/sections.py": "unit/test_config.py",
+    "config/upstream_kinds.py": "unit/upstream/test_kinds.py",
     "config/upstreams.py": "unit/test_config.py",
     "config/whole.py": "unit/test_config.py",
     "formats/base.py": "unit/formats/test_chat.py",

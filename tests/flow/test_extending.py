@@ -1,14 +1,22 @@
 """Kinds of memories, upstreams and embedders, and APIs that a process or a package adds, without a change elsewhere."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.config.upstream_kinds import UPSTREAM_KINDS
 from gateway.memory import kinds
 from gateway.memory.kinds import MemoryKind
+from gateway.upstream.kinds import register
+from tests.fakes.echo import ECHO
+from tests.fakes.packages import install_package
 from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -63,3 +71,53 @@ async def test_a_registered_kind_of_memories_goes_everywhere(tmp_path: Path, ups
         assert [(json.loads(line)["kind"], json.loads(line)["id"]) for line in exported] == [("reminder", "a" * 32)]
         document = (await gateway.get("/openapi.json")).body.decode()
         assert "document, reminder; several with commas" in document
+
+
+@pytest.fixture
+def echo() -> Iterator[None]:
+    register(ECHO)
+    yield
+    UPSTREAM_KINDS.unregister("echo")
+
+
+@pytest.mark.usefixtures("echo")
+async def test_a_registered_kind_of_upstreams_answers_and_is_remembered(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, upstreams=[{"name": "mine", "kind": "echo", "models": ["*"]}])
+    async with running_gateway(config) as gateway:
+        reply = await gateway.chat("My ferret is called Biscuit.")
+        assert reply.json["choices"][0]["message"]["content"] == "My ferret is called Biscuit."
+        await gateway.settled()
+        memories = (await gateway.get("/v1/memory/list?user=ada")).json["data"]
+        assert {memory["source"] for memory in memories} == {"user", "assistant"}
+    assert upstream.received == []
+
+
+async def run_gateway(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join([str(packages), str(Path(__file__).parents[2])])
+    environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=100, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "message"),
+    [
+        ("echo = echo_model:ECHO", 0, "mine (echo of echo_model 1.0)"),
+        (
+            "echo = echo_model:ECO",
+            2,
+            "upstreams[0].kind: the kind 'echo' of echo_model 1.0 (echo_model:ECO) cannot be loaded: AttributeError",
+        ),
+    ],
+)
+async def test_a_package_adds_a_kind_of_upstreams(
+    tmp_path: Path, upstream: FakeUpstream, entry: str, code: int, message: str
+) -> None:
+    source = (Path(__file__).parents[1] / "fakes" / "echo.py").read_text(encoding="utf-8")
+    packages = install_package(tmp_path / "packages", "echo_model", source, "memory_gateway.upstreams", entry)
+    (tmp_path / "config.yaml").write_text("upstreams: [{name: mine, kind: echo}]", encoding="utf-8")
+    result = await run_gateway(packages, "check", "--config", str(tmp_path / "config.yaml"))
+    assert result.returncode == code, result.stderr
+    assert message in result.stdout + result.stderr
