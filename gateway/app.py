@@ -26,7 +26,7 @@ from gateway.api.openapi import OpenAPIFace
 from gateway.api.ops import OpsFace
 from gateway.api.usage import UsageFace
 from gateway.config import Config, UpstreamConfig
-from gateway.embedding.embedders import Embedders
+from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
 from gateway.formats.chat import ChatDialect

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.embedder_kinds import EMBEDDER_KINDS
 from gateway.config.upstream_kinds import UPSTREAM_KINDS
+from gateway.embedding.kinds import register as register_embedder
 from gateway.memory import kinds
 from gateway.memory.kinds import MemoryKind
-from gateway.upstream.kinds import register
+from gateway.upstream.kinds import register as register_upstream
 from tests.fakes.echo import ECHO
+from tests.fakes.hashing import HASHING
 from tests.fakes.packages import install_package
 from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
@@ -75,7 +78,7 @@ async def test_a_registered_kind_of_memories_goes_everywhere(tmp_path: Path, ups
 
 @pytest.fixture
 def echo() -> Iterator[None]:
-    register(ECHO)
+    register_upstream(ECHO)
     yield
     UPSTREAM_KINDS.unregister("echo")
 
@@ -92,6 +95,29 @@ async def test_a_registered_kind_of_upstreams_answers_and_is_remembered(tmp_path
     assert upstream.received == []
 
 
+@pytest.fixture
+def hashing() -> Iterator[None]:
+    register_embedder(HASHING)
+    yield
+    EMBEDDER_KINDS.unregister("hashing")
+
+
+@pytest.mark.usefixtures("hashing")
+async def test_a_registered_kind_of_embedders_makes_the_vectors(tmp_path: Path, upstream: FakeUpstream) -> None:
+    embedder = {"kind": "hashing", "model": "words", "dimensions": 64}
+    async with running_gateway(configuration(tmp_path, upstream.url, memory__embedder=embedder)) as gateway:
+        await gateway.chat("My ferret is called Biscuit.", session="first")
+        await gateway.settled()
+        await gateway.chat("What is my ferret called?", session="second", headers={"x-memory-mode": "read"})
+        assert "Biscuit" in upstream.last.body.decode()
+        tables = await gateway.gateway.memory._store.rows(0, None, ["embedder"])
+        names = {name for table in tables for name in table.column("embedder").to_pylist()}
+        assert names <= {"hashing:words:64"}
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:  # the bundled model, and old vectors
+        await gateway.chat("What is my ferret called?", session="third", headers={"x-memory-mode": "read"})
+        assert "Biscuit" in upstream.last.body.decode()
+
+
 async def run_gateway(packages: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     path = os.pathsep.join([str(packages), str(Path(__file__).parents[2])])
     environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
@@ -99,6 +125,16 @@ async def run_gateway(packages: Path, *arguments: str) -> "subprocess.CompletedP
     return await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=100, env=environment, check=False
     )
+
+
+async def test_a_package_adds_a_kind_of_embedders(tmp_path: Path) -> None:
+    source = (Path(__file__).parents[1] / "fakes" / "hashing.py").read_text(encoding="utf-8")
+    entry = "hashing = hashing_words:HASHING"
+    packages = install_package(tmp_path / "packages", "hashing_words", source, "memory_gateway.embedders", entry)
+    (tmp_path / "config.yaml").write_text("memory: {embedder: {kind: hashing}}", encoding="utf-8")
+    result = await run_gateway(packages, "check", "--config", str(tmp_path / "config.yaml"))
+    assert result.returncode == 0, result.stderr
+    assert "hashing of hashing_words 1.0" in result.stdout
 
 
 @pytest.mark.parametrize(
