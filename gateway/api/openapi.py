@@ -16,8 +16,9 @@ from gateway.api.memory_admin import ForgetRequest
 from gateway.api.memos.defaults import ChatDefaults
 from gateway.api.memos.envelope import Operation
 from gateway.memory.kinds import KINDS
+from gateway.server.apis import Api
 
-__all__ = ["OpenAPIFace", "describe"]
+__all__ = ["OpenAPIFace", "describe", "memos_paths", "openai_paths", "ops_paths"]
 
 _STRING: Final = {"type": "string"}
 _OBJECT: Final = {"type": "object", "additionalProperties": True}
@@ -68,8 +69,8 @@ _OPENAI_ERROR: Final = {
 class OpenAPIFace:
     """Serves the document, built on first use. Both routes need no key: they contain no data of users."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self._operations = operations
+    def __init__(self, apis: Sequence[Api]) -> None:
+        self._apis = apis
         self._document: bytes | None = None
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -77,7 +78,7 @@ class OpenAPIFace:
 
     async def document(self, request: web.Request) -> web.Response:
         if self._document is None:
-            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._operations)))
+            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._apis)))
         return web.Response(body=self._document, content_type="application/json")
 
     async def page(self, request: web.Request) -> web.Response:
@@ -85,15 +86,12 @@ class OpenAPIFace:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
 
 
-def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Build the OpenAPI 3.1 document of all faces."""
+def describe(apis: Iterable[Api]) -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document of all APIs."""
     schemas: dict[str, Any] = {"Envelope": _ENVELOPE, "OpenAIError": _OPENAI_ERROR, "ChatCompletion": _CHAT}
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        for path in operation.paths:
-            method = operation.method.lower()
-            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
-    paths |= _openai_paths() | _ops_paths()
+    paths: dict[str, Any] = {}
+    for api in apis:
+        paths |= api.describe(schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -108,6 +106,16 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
         },
         "security": [{"key": []}, {"gateway_key": []}, {}],
     }
+
+
+def memos_paths(operations: Iterable[Operation], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths of the MemOS API, whose schemas are added to `schemas`."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            method = operation.method.lower()
+            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
+    return paths
 
 
 def _header_key() -> dict[str, str]:
@@ -233,7 +241,8 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _openai_paths() -> dict[str, Any]:
+def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths of the OpenAI API and of the gateway's own routes."""
     headers = [
         {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
         for name, text in _MEMORY_HEADERS.items()
@@ -275,7 +284,8 @@ def _openai_operation(
     }
 
 
-def _ops_paths() -> dict[str, Any]:
+def ops_paths(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths for operators."""
     texts = {
         "/": "What this is",
         "/health": "Is the process alive?",

@@ -107,6 +107,7 @@ SHOWN_BY = {
     "api/openapi.py": "flow/test_openapi.py",
     "api/ops.py": "flow/test_start.py",
     "server/limits.py": "faults/test_bounds.py",
+    "api/registry.py": "flow/test_extending.py",
     "api/state_references.py": "flow/test_upstream_state.py",
     "server/turns.py": "flow/test_fidelity.py",
     "api/upstream_paths.py": "flow/test_upstream_state.py",

@@ -8,14 +8,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from aiohttp import web
 
+from gateway.api import registry
 from gateway.config.embedder_kinds import EMBEDDER_KINDS
 from gateway.config.upstream_kinds import UPSTREAM_KINDS
 from gateway.embedding.kinds import register as register_embedder
+from gateway.errors import BadRequest, GatewayError
 from gateway.memory import kinds
 from gateway.memory.kinds import MemoryKind
+from gateway.server.apis import Api
+from gateway.server.guard import principal_of
+from gateway.turn import Right
 from gateway.upstream.kinds import register as register_upstream
 from tests.fakes.echo import ECHO
 from tests.fakes.hashing import HASHING
@@ -157,3 +165,57 @@ async def test_a_package_adds_a_kind_of_upstreams(
     result = await run_gateway(packages, "check", "--config", str(tmp_path / "config.yaml"))
     assert result.returncode == code, result.stderr
     assert message in result.stdout + result.stderr
+
+
+KEYS: list[dict[str, Any]] = [{"key": "key-of-all", "tenant": "acme"}, {"key": "key-of-chat", "rights": ["chat"]}]
+
+
+def build_parrot(services: registry.Services) -> Api:
+    """A made-up API with a route that answers with the number of upstreams, or with an error."""
+
+    async def count(request: web.Request) -> web.Response:
+        if request.match_info["word"] == "grey":
+            raise BadRequest("no parrot is grey")
+        upstreams = len(services.desk.pipeline.forwarder.upstreams)
+        return web.json_response({"tenant": principal_of(request).tenant, "upstreams": upstreams})
+
+    def write_error(error: GatewayError) -> bytes:
+        return orjson.dumps({"squawk": error.message})
+
+    return Api(
+        name="parrot",
+        routes=[web.get("/v1/parrot/{word}", count)],
+        prefixes=("/v1/parrot",),
+        right=Right.MEMORY,
+        write_error=write_error,
+        describe=lambda schemas: {"/v1/parrot/{word}": {"get": {"summary": "Count upstreams", "responses": {}}}},
+    )
+
+
+@pytest.fixture
+def parrot() -> Iterator[None]:
+    registry.register(build_parrot)
+    yield
+    registry.unregister(build_parrot)
+
+
+@pytest.mark.usefixtures("parrot")
+async def test_a_registered_api_has_its_routes_rights_errors_and_description(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
+        everything, chat_only = ({"x-gateway-key": str(key["key"])} for key in KEYS)
+        assert (await gateway.get("/v1/parrot/red", everything)).json == {"tenant": "acme", "upstreams": 1}
+        refused = {
+            ("/v1/parrot/grey", "key-of-all"): (400, "no parrot is grey"),
+            ("/v1/parrot/red", "key-of-chat"): (403, "this key does not have the right `memory`"),
+            ("/v1/parrot/red", "no-such-key"): (401, ""),
+        }
+        for (path, key), (status, message) in refused.items():
+            reply = await gateway.get(path, {"x-gateway-key": key})
+            assert reply.status == status
+            assert reply.json["squawk"].startswith(message)
+        assert (await gateway.get("/v1/models", chat_only)).status == 200
+        assert "/v1/parrot/{word}" in (await gateway.get("/openapi.json")).json["paths"]
+        metrics = (await gateway.get("/metrics")).body.decode()
+        assert 'gateway_requests_total{face="parrot",status="400"} 1.0' in metrics
