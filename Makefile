@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
@@ -10,7 +11,7 @@ MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .v
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
-.PHONY: help run fit environments test test-clients test-long soak bench bench-scale lock clean install
+.PHONY: help run fit environments test test-unit test-clients test-long soak bench bench-scale docs lock clean install
 .DEFAULT_GOAL := run
 
 help:  ## show the targets
@@ -21,14 +22,20 @@ run: install  ## run the gateway with the shipped config.yaml
 
 install: $(VENV)/.gateway
 
-# `make -j2 environments` makes at once what `make test` and `make test-clients` make one after the other
-environments: install $(VENV)/.tests $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
+# `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
+environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy gateway plugins tests
 	$(BIN)/python -m pytest
+
+test-unit: install $(VENV)/.tests  ## the checks and the unit tests: two minutes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy gateway plugins tests
+	$(BIN)/python -m pytest tests/unit tests/docs
 
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
@@ -48,20 +55,24 @@ bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memo
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png
 
 fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to the corpus: writes gateway/text/policy.json
-	.venvs/fit/bin/python -m tests.fit worth
-	.venvs/fit/bin/python -m tests.fit recall
+	.venvs/fit/$(SCRIPTS)/python -m tests.fit worth
+	.venvs/fit/$(SCRIPTS)/python -m tests.fit recall
 
 .venvs/fit/.installed: tests/fit/fit.lock | $(VENV)/.tests
-	@test -x .venvs/fit/bin/python || $(PYTHON) -m venv .venvs/fit
-	@.venvs/fit/bin/python $(INSTALL) -r tests/fit/fit.lock
+	@test -x .venvs/fit/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/fit
+	@.venvs/fit/$(SCRIPTS)/python $(INSTALL) -r tests/fit/fit.lock
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
-		$$(.venvs/fit/bin/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+		$$(.venvs/fit/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
+
+docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/index.html
+	.venvs/docs/$(SCRIPTS)/python -m sphinx -b html -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
 lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
+	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock
@@ -75,7 +86,7 @@ lock:  ## write the lock files again (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs $(NODE)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -94,17 +105,23 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock | $(VENV)/.gateway  # neve
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@
 
+.venvs/docs/.installed: docs/requirements.lock
+	@echo "installing what builds the documentation ..."
+	@test -x .venvs/docs/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/docs
+	@.venvs/docs/$(SCRIPTS)/python $(INSTALL) -r $<
+	@touch $@
+
 PLAIN := openai anthropic schemathesis frameworks llama-index
 $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@echo "installing what tests talk with: $* ..."
-	@test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
-	@.venvs/$*/bin/python $(INSTALL) -r $<
+	@test -x .venvs/$*/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/$*
+	@.venvs/$*/$(SCRIPTS)/python $(INSTALL) -r $<
 	@touch $@
 
 .venvs/node/.installed: tests/clients/node.lock $(NODE)/package-lock.json
 	@echo "installing what tests talk with: node ..."
-	@test -x .venvs/node/bin/python || $(PYTHON) -m venv .venvs/node
-	@.venvs/node/bin/python $(INSTALL) -r $<
+	@test -x .venvs/node/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/node
+	@.venvs/node/$(SCRIPTS)/python $(INSTALL) -r $<
 	@cd $(NODE) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
@@ -117,9 +134,9 @@ $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 
 .venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock
 	@echo "installing the real clients: MemoryOS (about a minute) ..."
-	@test -x .venvs/memos/bin/python || $(PYTHON) -m venv .venvs/memos
-	@.venvs/memos/bin/python $(INSTALL) -r tests/clients/memos.lock
-	@.venvs/memos/bin/python $(INSTALL) --no-deps -r tests/clients/memos-client.lock
+	@test -x .venvs/memos/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/memos
+	@.venvs/memos/$(SCRIPTS)/python $(INSTALL) -r tests/clients/memos.lock
+	@.venvs/memos/$(SCRIPTS)/python $(INSTALL) --no-deps -r tests/clients/memos-client.lock
 	@rm -rf .venvs/memos/old  # the older generation beside it, on the same dependencies
-	@.venvs/memos/bin/python $(INSTALL) --no-deps --target .venvs/memos/old -r tests/clients/memos-old-client.lock
+	@.venvs/memos/$(SCRIPTS)/python $(INSTALL) --no-deps --target .venvs/memos/old -r tests/clients/memos-old-client.lock
 	@touch $@

@@ -21,6 +21,7 @@ from gateway.config import Config, UpstreamConfig
 from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
+from gateway.extraction.on_request import Extractor
 from gateway.formats.chat import ChatDialect
 from gateway.identity import FrontEndHeaders, Keyring
 from gateway.llm.client import Asker
@@ -30,6 +31,7 @@ from gateway.server.apis import Apis
 from gateway.server.guard import Guard, Protocol, with_expectations
 from gateway.server.turns import Turns
 from gateway.server.users import Users
+from gateway.service.feedback import FeedbackService
 from gateway.storage.sqlite.owners import Owners, OwnersFailed
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Upstream, make_session
@@ -153,6 +155,14 @@ class Gateway:
             registry=memory.registry,
             journal=memory.journal,
             asker=asker,
+            feedback=FeedbackService(
+                memory.library,
+                memory.remember,
+                self._pipeline.recall.search,
+                asker,
+                self._config.memory.extraction.timeout,
+            ),
+            extractor=Extractor(asker, self._pipeline.count, self._config.memory.extraction.timeout),
             intake=memory.intake,
             defaults=self._defaults,
             drained=memory.drained,

@@ -123,7 +123,13 @@ class MemoryEngine:
             self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store, zone=memory.zone
         )
         self.library = Library(
-            self._store, self.registry, self.remember.change, self.drained, self.on_change, startup=self.startup
+            self._store,
+            self.registry,
+            self.remember.add,
+            self.remember.change,
+            self.drained,
+            on_change=self.on_change,
+            startup=self.startup,
         )
         self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway.config.rights import Right
 from gateway.formats.base import Answer, Ask, Dialect, Outcome
 from gateway.memory.kinds import group_of
 from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, Wanted
@@ -43,18 +44,6 @@ __all__ = [
     "group_of",
     "message_id",
 ]
-
-
-class Right(StrEnum):
-    """A permission of a key: chat with models, use memory, change defaults at run time, access resources that upstreams
-    keep for the whole account (files, batches, fine-tuning), and write memories that all users of the tenant can
-    read."""
-
-    CHAT = "chat"
-    MEMORY = "memory"
-    ADMIN = "admin"
-    UPSTREAM_STATE = "upstream_state"
-    PUBLIC = "public"
 
 
 class MemoryMode(StrEnum):

@@ -190,16 +190,15 @@ _QUERY: Final = _query_parameter("query", "What to search for.", is_needed=True)
 
 
 def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
-    selection = _selection_parameters()
     return {
         "/v1/memory/reindex": {
-            "get": _openai_operation({"summary": "How far memories are made anew for the configured embedder"}),
-            "post": _openai_operation({"summary": "Begin to make them anew"}, "202"),
+            "get": _openai_operation({"summary": "Get the progress of reindexing"}),
+            "post": _openai_operation({"summary": "Start reindexing for the configured embedder"}, "202"),
         },
         "/v1/memory/forget": {
             "post": _openai_operation(
                 {
-                    "summary": "Delete memories; with `purge` from the disk too",
+                    "summary": "Delete memories, with `purge` from the disk too",
                     "requestBody": {
                         "required": True,
                         "content": {"application/json": {"schema": ForgetRequest.model_json_schema()}},
@@ -208,35 +207,45 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
             )
         },
         "/v1/memory/export": {
-            "get": _openai_operation({"summary": "Memories as lines of JSON", "parameters": _SELECTION}, kind=_LINES)
+            "get": _openai_operation(
+                {"summary": "Export memories as JSON lines", "parameters": _SELECTION}, kind=_LINES
+            )
         },
         "/v1/memory/import": {
             "post": _openai_operation(
                 {
-                    "summary": "Store memories out of such lines",
+                    "summary": "Import memories from JSON lines",
                     "parameters": _SELECTION[:1],
                     "requestBody": {"required": True, "content": {_LINES: {"schema": _STRING}}},
                 }
             )
         },
         "/v1/memory/explain/{id}": {
-            "get": _openai_operation({"summary": "What a chat recalled, and why", **id_parameter})
+            "get": _openai_operation({"summary": "Explain the recall of a chat", **id_parameter})
         },
+        **_history_paths(id_parameter),
+    }
+
+
+def _history_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
+    selection = _selection_parameters()
+    return {
         "/v1/memory/list": {
             "get": _openai_operation(
-                {"summary": "A user's memories, also as they were on a day", "parameters": [*selection, _AS_OF]}
+                {
+                    "summary": "List the memories of a user, also as of a point in time",
+                    "parameters": [*selection, _AS_OF],
+                }
             )
         },
         "/v1/memory/search": {
-            "get": _openai_operation(
-                {"summary": "A user's memories that belong to a question", "parameters": [_QUERY, *selection]}
-            )
+            "get": _openai_operation({"summary": "Search the memories of a user", "parameters": [_QUERY, *selection]})
         },
         "/v1/memory/history/{id}": {
-            "get": _openai_operation({"summary": "What a memory replaced, and what replaced it", **id_parameter})
+            "get": _openai_operation({"summary": "Get the version history of a memory", **id_parameter})
         },
         "/v1/memory/undo/{id}": {
-            "post": _openai_operation({"summary": "Take back the last thing that happened to it", **id_parameter})
+            "post": _openai_operation({"summary": "Undo the last change of a memory", **id_parameter})
         },
     }
 
@@ -248,7 +257,7 @@ def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
         for name, text in _MEMORY_HEADERS.items()
     ]
     chat = {
-        "summary": "Chat with memory, plain or streamed",
+        "summary": "Chat completion with memory, plain or streamed",
         "parameters": headers,
         "requestBody": {
             "required": True,
@@ -259,10 +268,10 @@ def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
     id_parameter = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _STRING}]}
     return {
         "/v1/chat/completions": {"post": _openai_operation(chat)},
-        "/v1/completions": {"post": _openai_operation({"summary": "Passed through", **any_object})},
-        "/v1/embeddings": {"post": _openai_operation({"summary": "Passed through", **any_object})},
-        "/v1/models": {"get": _openai_operation({"summary": "The upstream's models"})},
-        "/v1/models/{id}": {"get": _openai_operation({"summary": "One model", **id_parameter})},
+        "/v1/completions": {"post": _openai_operation({"summary": "Forwarded to an upstream", **any_object})},
+        "/v1/embeddings": {"post": _openai_operation({"summary": "Forwarded to an upstream", **any_object})},
+        "/v1/models": {"get": _openai_operation({"summary": "List the models of all upstreams"})},
+        "/v1/models/{id}": {"get": _openai_operation({"summary": "Get a model", **id_parameter})},
         **_memory_paths(id_parameter),
     }
 
@@ -276,7 +285,7 @@ def _openai_operation(
         "tags": ["OpenAI"],
         "responses": {
             status: {
-                "description": "As the upstream answers",
+                "description": "The answer of the upstream",
                 "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}, "text/event-stream": {}},
             },
             "default": {"description": "An error in OpenAI's form", "content": error},
@@ -287,15 +296,15 @@ def _openai_operation(
 def ops_paths(schemas: dict[str, Any]) -> dict[str, Any]:
     """The paths for operators."""
     texts = {
-        "/": "What this is",
-        "/health": "Is the process alive?",
-        "/ready": "Can it serve? Names what is degraded",
+        "/": "Name and version",
+        "/health": "Liveness",
+        "/ready": "Readiness, with the degraded parts",
         "/metrics": "Prometheus metrics",
         "/openapi.json": "This document",
         "/docs": "This document as a page",
     }
     paths: dict[str, Any] = {}
     for path, text in texts.items():
-        answers = {"200": {"description": text}, "default": {"description": "Not now"}}
+        answers = {"200": {"description": text}, "default": {"description": "Not ready"}}
         paths[path] = {"get": {"summary": text, "tags": ["Operators"], "security": [], "responses": answers}}
     return paths

@@ -16,8 +16,8 @@ from pydantic import (
 
 from gateway.config.ids import problem_of_id
 from gateway.config.numbers import check_numbers
+from gateway.config.rights import Right
 from gateway.config.secrets import RequiredKey
-from gateway.turn import Right
 
 __all__ = [
     "AuthConfig",

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from gateway.extraction.support import SHARE, bears, givers, is_supported, wishes
 from gateway.extraction.window import Window
 from gateway.llm.schemas import list_of, object_of
 from gateway.memory.kinds import KINDS
 from gateway.memory.record import NO_DETAILS, Details, Record
+from gateway.memory.support import SHARE, bears, givers, is_supported, wishes
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
 from gateway.text.dates import Period, periods, told_of
 from gateway.text.injection import suspicions

@@ -13,10 +13,10 @@ from typing import Any, Final
 import orjson
 
 from gateway.extraction.items import Item
-from gateway.extraction.polarity import is_faithful, read_statement
-from gateway.extraction.support import content_words, givers, is_supported
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.polarity import is_faithful, read_statement
 from gateway.memory.record import Record
+from gateway.memory.support import content_words, givers, is_supported
 from gateway.text.injection import suspicions
 from gateway.text.terms import terms
 

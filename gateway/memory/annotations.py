@@ -65,11 +65,18 @@ def flags_of(record: Record) -> RowFlag:
 def annotations(record: Record) -> dict[str, Any]:
     """The flat JSON object of a record: only fields that differ from their defaults."""
     values: dict[str, Any] = {}
-    for name, attribute in _ATTRIBUTES.items():
-        value = attribute.read(record)
-        if value != attribute.default:
-            values[name] = value
-    return values | {name: True for name, author in _ARCHIVED_BY.items() if record.lineage.archived_by == author}
+    for group, attributes in _BY_GROUP.items():
+        fields_of_group: Any = record
+        if group:
+            fields_of_group = getattr(record, group)
+            if fields_of_group is DEFAULTS[group]:
+                continue
+        for name, field, default in attributes:
+            value = getattr(fields_of_group, field)
+            if value != default:
+                values[name] = _to_json(value) if isinstance(value, tuple) else value
+    archived_by = record.lineage.archived_by
+    return values | {_ARCHIVED_NAMES[archived_by]: True} if archived_by else values
 
 
 def annotation(record: Record, name: str) -> Any:
@@ -79,8 +86,10 @@ def annotation(record: Record, name: str) -> Any:
     attribute = _ATTRIBUTES.get(name)
     if attribute is None:
         return None
-    value = attribute.read(record)
-    return None if value == attribute.default else value
+    value = getattr(getattr(record, attribute.group) if attribute.group else record, attribute.field)
+    if value == attribute.default:
+        return None
+    return _to_json(value) if isinstance(value, tuple) else value
 
 
 def parse_annotations(info: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,16 +99,15 @@ def parse_annotations(info: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     grouped: dict[str, dict[str, Any]] = {}
     metadata: dict[str, Any] = {}
     for name, value in info.items():
-        attribute = _ATTRIBUTES.get(name)
-        if attribute is None:
-            if name not in _ARCHIVED_BY:
-                metadata[name] = value
-        elif (parsed := attribute.parse(value)) is not None:
-            target = grouped.setdefault(attribute.group, {}) if attribute.group else plain
-            target[attribute.field] = parsed
-    archived_by = next((author for name, author in _ARCHIVED_BY.items() if info.get(name)), "")
-    if archived_by:
-        grouped.setdefault("lineage", {})["archived_by"] = archived_by
+        if name in _ATTRIBUTES:
+            group, field, parse, _ = _ATTRIBUTES[name]
+            if (parsed := parse(value)) is not None:
+                (grouped.setdefault(group, {}) if group else plain)[field] = parsed
+        elif name not in _ARCHIVED_BY:
+            metadata[name] = value
+        elif value:
+            author = "user" if info.get("taken_out") else _ARCHIVED_BY[name]
+            grouped.setdefault("lineage", {})["archived_by"] = author
     return plain | {name: _GROUPS[name](**values) for name, values in grouped.items()}, metadata
 
 
@@ -176,11 +184,6 @@ class _Attribute(NamedTuple):
     parse: Callable[[Any], Any]
     default: Any
 
-    def read(self, record: Record) -> Any:
-        """The value as JSON."""
-        value = getattr(getattr(record, self.group) if self.group else record, self.field)
-        return _to_json(value) if isinstance(value, tuple) else value
-
 
 def _to_json(value: tuple[Any, ...]) -> list[Any]:
     return [list(item) if isinstance(item, tuple) else item for item in value]
@@ -193,6 +196,7 @@ _GROUPS: Final[Mapping[str, Callable[..., Any]]] = {
     "details": Details,
 }
 _ARCHIVED_BY: Final = {"taken_out": "user", "set_aside": "limit"}
+_ARCHIVED_NAMES: Final = {author: name for name, author in _ARCHIVED_BY.items()}
 _NAMES: Final = (
     ("learnt", "", "is_extracted", _flag),
     ("condensed", "", "is_summary", _flag),
@@ -237,12 +241,15 @@ STORED_NAMES: Final = (*(name for name, *_ in _NAMES), *_ARCHIVED_BY)
 
 
 def _default_of(group: str, name: str) -> Any:
-    """The default of a field as JSON."""
+    """The default of a field."""
     kind: Any = _GROUPS[group] if group else Record
-    default = next(item.default for item in fields(kind) if item.name == name)
-    return _to_json(default) if isinstance(default, tuple) else default
+    return next(item.default for item in fields(kind) if item.name == name)
 
 
 _ATTRIBUTES: Final = {
     name: _Attribute(group, field, parse, _default_of(group, field)) for name, group, field, parse in _NAMES
+}
+_BY_GROUP: Final = {
+    group: tuple((name, item.field, item.default) for name, item in _ATTRIBUTES.items() if item.group == group)
+    for group in ("", *_GROUPS)
 }

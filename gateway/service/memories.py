@@ -1,4 +1,4 @@
-"""The library: looks up memories by id, conversation or filter (no search), and updates and deletes them.
+"""The memory service: looks up memories by id, conversation or filter (no search), and adds, changes and deletes them.
 
 Reads wait until all earlier writes can be found. A look-up by id covers all scopes; callers get only memories that
 their key may touch, and a foreign id is answered as an unknown one.
@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
@@ -24,7 +24,7 @@ from gateway.storage.lance.lookup import ids_beginning
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.sqlite.journal import JournalFailed
 from gateway.storage.sqlite.registry import Registry
-from gateway.turn import Principal, Scope
+from gateway.turn import Principal, Scope, Turn
 
 if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
@@ -37,6 +37,7 @@ _MAX_BEGINNING = 200  # ids that a prefix is compared with
 _MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
 Filter = Callable[[Record], bool]
+Add = Callable[[Turn, Sequence[Record]], Awaitable[list[Record]]]
 Change = Callable[[Sequence[Record]], Awaitable[None]]
 
 
@@ -48,23 +49,25 @@ class Library:
     """Reads and changes of stored memories.
 
     `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
-    MemoryUnavailable. `change` commits new versions of records; `drained` waits until they can be found; `on_change`
-    are called with the scopes then.
+    MemoryUnavailable. `add` stores new records, `change` commits new versions of stored ones; `drained` waits until
+    they can be found; `on_change` are called with the scopes then.
     """
 
     def __init__(
         self,
         store: MemoryStore,
         registry: Registry,
+        add: Add,
         change: Change,
         drained: Callable[[float], Awaitable[bool]],
-        on_change: Sequence[Callable[[Collection[str]], None]],
         *,
+        on_change: Sequence[Callable[[Collection[str]], None]],
         startup: Startup,
     ) -> None:
         self._startup = startup
         self._store = store
         self._registry = registry
+        self._add = add
         self._change = change
         self._drained = drained
         self._on_change = on_change
@@ -190,39 +193,44 @@ class Library:
         self._notify(changes)
         return len(members)
 
-    async def update(
-        self,
-        record: Record,
-        *,
-        text: str | None = None,
-        status: str | None = None,
-        title: str | None = None,
-        by: str = "",
+    async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+        """Store new memories durably, after the plugins' store hook. Returns them as stored: long texts in chunks, with
+        the preferences that they state. Raises MemoryUnavailable or PluginUnavailable."""
+        try:
+            return await self._add(turn, records)
+        except JournalFailed as error:
+            raise MemoryUnavailable("the memories could not be written; nothing was kept; try again") from error
+        except TimeoutError as error:
+            raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
+
+    async def edit(
+        self, record: Record, *, text: str | None = None, title: str | None = None, status: str | None = None
     ) -> Record:
-        """Write a new version of a memory; it can be found when this returns. Its earlier text is archived, and so are
-        the records derived from that. `by`: the id of the record that supersedes an archived one. Raises NotFound if
-        the memory was deleted meanwhile."""
+        """Change the text or title of a memory, and its status with it (activated, resolving or archived). Its earlier
+        text is archived, and so are the records derived from that. Raises NotFound if the memory was deleted meanwhile.
+        """
+        return await self._change_record(record, _Edit(text, title, status))
+
+    async def archive(self, record: Record) -> Record:
+        """Archive a memory on request: it is listed, but never recalled. Raises NotFound as `edit`."""
+        return await self._change_record(record, _Edit(status="archived"))
+
+    async def restore(self, record: Record) -> Record:
+        """Make an archived memory valid again. Raises NotFound as `edit`."""
+        return await self._change_record(record, _Edit(status="activated"))
+
+    async def supersede(self, record: Record, successor_id: str) -> Record:
+        """Archive a memory as superseded by another. Raises NotFound as `edit`."""
+        return await self._change_record(record, _Edit(status="archived", successor_id=successor_id))
+
+    async def _change_record(self, record: Record, edit: "_Edit") -> Record:
+        """Write a new version of a memory, with all that follows from it; it can be found when this returns."""
         async with self._change_lock:
             sets = await self._current(is_change=True)
             record = await self._reload(sets, record)
             now = time.time()
-            changed = replace(
-                record,
-                text=record.text if text is None else text,
-                status=record.status if status is None else status,
-                details=record.details if title is None else replace(record.details, title=title),
-            )
-            if status == "archived":
-                changed = archive_on_request(replace(changed, status=record.status), now, by)
-            elif changed.status == "activated" and record.status != "activated":
-                changed = restore(replace(changed, status=record.status), now)
-            changed = replace(changed, version=record.version + 1, updated_at=now)
+            changed = _apply_edit(record, edit, now)
             before = [earlier_text(record, now)] if changed.text != record.text else []
-            if valid_from(record) > (valid_to(record) or 0.0) > 0 and changed.status == "activated":
-                changed = mark_for_extraction(changed)  # its text was changed while it was archived
-            if before:
-                validity = replace(changed.validity, since=now, earlier=())
-                changed = with_lineage(replace(changed, validity=validity), edited_in=changed.version)
             derived = await asyncio.to_thread(cascade_update, record, changed, await self._all(record.scope), now)
             await self._commit_all([changed, *before, *derived])
             return changed
@@ -319,6 +327,38 @@ class Library:
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
         return sets
+
+
+class _Edit(NamedTuple):
+    """The requested changes of a memory; None: unchanged."""
+
+    text: str | None = None
+    title: str | None = None
+    status: str | None = None
+    successor_id: str = ""
+
+
+def _apply_edit(record: Record, edit: _Edit, now: float) -> Record:
+    """The next version of an edited memory."""
+    changed = replace(
+        record,
+        text=record.text if edit.text is None else edit.text,
+        details=record.details if edit.title is None else replace(record.details, title=edit.title),
+    )
+    if edit.status == "archived":
+        changed = archive_on_request(changed, now, edit.successor_id)
+    elif edit.status == "activated" and not record.is_active:
+        changed = restore(changed, now)
+    elif edit.status is not None:
+        changed = replace(changed, status=edit.status)
+    changed = next_version(changed, now)
+    was_archived = valid_from(record) > (valid_to(record) or 0.0) > 0
+    if was_archived and changed.is_active:
+        changed = mark_for_extraction(changed)  # its text was changed while it was archived
+    if changed.text != record.text:
+        validity = replace(changed.validity, since=now, earlier=())
+        changed = with_lineage(replace(changed, validity=validity), edited_in=changed.version)
+    return changed
 
 
 def _tombstone(record: Record, now: float) -> Record:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.memory.annotations import RowFlag, build_record, flags_of, parse_annotations
+from gateway.memory.annotations import RowFlag, flags_of, parse_annotations
 from gateway.memory.record import Record
 from gateway.text.form import UNKNOWN_FORM
 from gateway.turn import Scope
@@ -180,15 +180,18 @@ class Loaded:
         columns["confidence"] = [round(value, 6) for value in columns["confidence"]]  # stored as float32: restores 0.9
         for name in ENUMERATED:
             columns[name] = map(tuple, table.column(name).to_pylist())
-        objects = (
-            [_EMPTY if text == "{}" else orjson.loads(text) for text in table.column(name).to_pylist()]
-            for name in OBJECTS
-        )
+        # many rows have the same annotations, such as a time zone alone
+        infos = {text: parse_annotations(orjson.loads(text)) for text in set(table.column("info").to_pylist())}
+        info_column, metadata_column = (table.column(name).to_pylist() for name in OBJECTS)
         names = tuple(columns)
-        return [
-            build_record(dict(zip(names, values, strict=True)), info, metadata)
-            for values, info, metadata in zip(zip(*columns.values(), strict=True), *objects, strict=True)
-        ]
+        records = []
+        for values, info, own in zip(zip(*columns.values(), strict=True), info_column, metadata_column, strict=True):
+            annotated, client_fields = infos[info]
+            metadata = _EMPTY if own == "{}" else orjson.loads(own)
+            if client_fields:
+                metadata = {**client_fields, **metadata}
+            records.append(Record(**dict(zip(names, values, strict=True)), **annotated, metadata=metadata))
+        return records
 
     def rows(self) -> list[Row]:
         """All rows with their search data, scope by scope."""

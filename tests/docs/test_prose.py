@@ -1,9 +1,11 @@
 """The language of the code stays plain: the figures of `tests/docs/prose.py` have limits."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.docs.markdown import PAGES
 from tests.docs.prose import PHRASES, ROOT, measure
 
 GATEWAY = sorted((ROOT / "gateway").rglob("*.py"))
@@ -34,3 +36,12 @@ def test_every_folder_is_in_the_architecture() -> None:
 def test_constants_say_of_what_they_are_the_limit() -> None:
     vague = re.compile(r"^_(?:MOST|LONGEST|SHORTEST|AT_ONCE|FEW|ENOUGH|LIMIT|MAX)\b", re.MULTILINE)
     assert [file.name for file in GATEWAY if vague.search(file.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "zh" not in page.parts], ids=lambda page: page.name)
+def test_pages_are_plain(page: Path) -> None:
+    text = re.sub(r"<!-- generated: .*?<!-- end -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|`[^`\n]*`|\[[^\]]*\]\([^)]*\)", "", text, flags=re.DOTALL)
+    for phrase in ("nobody", "whoever", "stands", "anew"):
+        assert PHRASES[phrase].findall(text.replace("stand-in", "")) == []
+    assert len(re.findall(r"(?:^|[.:;] )What (?:is|was|are|it|they|the|a)\b", text)) <= 1

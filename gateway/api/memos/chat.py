@@ -82,7 +82,7 @@ class ChatHandlers:
             native(
                 "/chat/stream",
                 self.chat_stream,
-                "Answer with memory, as events: reasoning, text, end",
+                "Answer with memory, as a stream of reasoning and text",
                 ChatRequest,
                 data="events",
             ),

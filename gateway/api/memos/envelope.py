@@ -17,6 +17,7 @@ from gateway.api.memos.defaults import Defaults
 from gateway.api.memos.models import Body, ScopedRequest, checked
 from gateway.config import Config
 from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable, NotFound
+from gateway.extraction.on_request import Extractor
 from gateway.formats.base import Ask
 from gateway.formats.chat import ChatDialect
 from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_scope, public_scope
@@ -29,6 +30,7 @@ from gateway.pipeline.pipeline import Pipeline
 from gateway.remember.ingestion import Intake
 from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
+from gateway.service.feedback import FeedbackService
 from gateway.service.memories import Library
 from gateway.storage.sqlite.journal import Journal, JournalFailed
 from gateway.storage.sqlite.registry import Registry, RegistryFailed, Task
@@ -81,6 +83,8 @@ class Desk:
     registry: Registry
     journal: Journal
     asker: Asker
+    feedback: FeedbackService
+    extractor: Extractor
     intake: Intake
     defaults: Defaults
     drained: Callable[[float], Awaitable[bool]]
@@ -237,12 +241,7 @@ class Call:
 
     async def keep(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         """Store records durably and return them as stored. Raises MemoryUnavailable."""
-        try:
-            return await self.desk.remember.add(turn, records)
-        except JournalFailed as error:
-            raise MemoryUnavailable("the memories could not be written; nothing was kept; try again") from error
-        except TimeoutError as error:
-            raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
+        return await self.desk.library.add(turn, records)
 
     async def begin_task(self, id_: str, user: str, cube_id: str) -> str:
         """Register a task that completes when all entries now in the journal can be found."""

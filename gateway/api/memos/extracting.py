@@ -11,30 +11,29 @@ from typing import Any, Final
 from gateway.api.memos.envelope import Access, Call, Operation, client
 from gateway.api.memos.manage_models import ExtractRequest
 from gateway.errors import BadRequest
-from gateway.extraction import items
 from gateway.extraction.items import Item
-from gateway.extraction.reconcile import Decision
-from gateway.extraction.result import lesson_of
-from gateway.extraction.window import window_of
 from gateway.formats.chat import text_of
-from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.service.memories import Outdated
-from gateway.text.injection import suspicions
 from gateway.text.offload import offload
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["extract_and_store", "extracting_operations"]
 
-_WINDOW_TOKENS = 8000  # tokens of messages in one request to the model
-_MAX_WINDOWS = 4  # windows (requests to the model) per call
 _KEY_LENGTH: Final = 60  # characters of a text that form its key
 _ROLES: Final = ("user", "assistant", "tool")
 
 
 def extracting_operations() -> list[Operation]:
-    return [client("/extract/memory", extract_memory, "What a conversation says; stores nothing", ExtractRequest)]
+    return [
+        client(
+            "/extract/memory",
+            extract_memory,
+            "Extract memories from a conversation without storing them",
+            ExtractRequest,
+        )
+    ]
 
 
 async def extract_memory(call: Call, request: ExtractRequest) -> dict[str, Any]:
@@ -42,7 +41,7 @@ async def extract_memory(call: Call, request: ExtractRequest) -> dict[str, Any]:
     records = await offload(partial(_message_records, call, request), size)
     if not records:
         raise BadRequest("messages: there is no text in them", param="messages")
-    extracted_items = await _extract_items(call, records)
+    extracted_items = await call.desk.extractor.extract(records)
     facts, preference_items = (
         await offload(partial(_extract_by_patterns, records), size)
         if extracted_items is None
@@ -60,49 +59,15 @@ async def extract_and_store(call: Call, access: Access, turn: Turn, records: Seq
 
     Returns the new records; none without a model. The messages themselves are stored already.
     """
-    scope = access.identity.writes[0]
-    sources = [
-        record for record in records if record.scope == scope.value and kind_of(record.kind).is_extraction_source
-    ]
-    message_texts = {record.text for record in records}
-    decisions = [
-        Decision(item, "unrelated")
-        for item in await _extract_items(call, sources) or ()
-        if item.text not in message_texts
-    ]
-    lesson = lesson_of(scope, access.identity.session_id, decisions, turn.received_at)
-    if not lesson.added:
+    scope, session_id = access.identity.writes[0], access.identity.session_id
+    added, sources = await call.desk.extractor.build_records(scope, session_id, records, turn.received_at)
+    if not added:
         return []
     try:
         async with call.desk.library.unchanged(sources):
-            return await call.keep(turn, lesson.added)
+            return await call.keep(turn, added)
     except Outdated:  # a message was deleted while the model worked
         return []
-
-
-async def _extract_items(call: Call, records: Sequence[Record]) -> list[Item] | None:
-    """Extract items from messages with a model, one window at a time; None if the model gives no answer at all."""
-    desk, unique_items = call.desk, dict[tuple[str, str], Item]()
-    size = sum(len(record.text) for record in records)
-    previous, remaining = list[Record](), await offload(partial(_drop_suspicious, records), size)
-    is_answered = False
-    for _ in range(_MAX_WINDOWS):
-        if not remaining:
-            break
-        window = window_of(previous, remaining, _WINDOW_TOKENS, desk.pipeline.count)
-        timeout = desk.config.memory.extraction.timeout
-        answer = await desk.asker.ask(items.INSTRUCTIONS, window.text, items.SCHEMA, timeout=timeout)
-        if answer is None:
-            break
-        is_answered = True
-        for item in (await offload(partial(items.read_items, answer, window), size))[0]:
-            unique_items.setdefault((item.kind, item.text), item)
-        previous, remaining = list(window.new), remaining[len(window.new) :]
-    return list(unique_items.values()) if is_answered else None
-
-
-def _drop_suspicious(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if not suspicions(record.text)]
 
 
 def _message_records(call: Call, request: ExtractRequest) -> list[Record]:

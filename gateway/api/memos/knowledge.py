@@ -35,14 +35,14 @@ _MAX_FILES = 20
 
 def knowledge_operations() -> list[Operation]:
     return [
-        client("/create/knowledgebase", create_knowledge_base, "Make a knowledge base", CreateKnowledgeBaseRequest),
+        client("/create/knowledgebase", create_knowledge_base, "Create a knowledge base", CreateKnowledgeBaseRequest),
         client(
             "/delete/knowledgebase",
             delete_knowledge_base,
             "Delete a knowledge base with all its files",
             DeleteKnowledgeBaseRequest,
         ),
-        client("/get/knowledgebase", list_knowledge_bases, "The knowledge bases of the tenant", data="array"),
+        client("/get/knowledgebase", list_knowledge_bases, "List the knowledge bases of the tenant", data="array"),
         client(
             "/add/knowledgebase-file",
             add_files,
@@ -51,23 +51,27 @@ def knowledge_operations() -> list[Operation]:
             data="array",
             takes_form=True,
         ),
-        client("/get/knowledgebase-file", get_files, "Files and how far they are", GetFilesRequest),
-        client("/delete/knowledgebase-file", delete_files, "Delete files and what came of them", DeleteFilesRequest),
+        client("/get/knowledgebase-file", get_files, "Get the ingestion status of files", GetFilesRequest),
+        client("/delete/knowledgebase-file", delete_files, "Delete files and their memories", DeleteFilesRequest),
         native(
-            "/create_cube", create_cube, "Make a cube of a user", CreateCubeRequest, message="Cube created successfully"
+            "/create_cube",
+            create_cube,
+            "Create a cube of a user",
+            CreateCubeRequest,
+            message="Cube created successfully",
         ),
         native(
             "/register_cube",
             register_cube,
-            "Name a cube; never loads a path",
+            "Register a cube; no path is loaded",
             RegisterCubeRequest,
             message="Cube registered successfully",
         ),
-        native("/exist_mem_cube_id", exists_cube, "Is there a cube of this id?", CubeRequest, message="Successfully"),
+        native("/exist_mem_cube_id", exists_cube, "Check whether a cube exists", CubeRequest, message="Successfully"),
         native(
             "/get_user_names_by_memory_ids",
             names_by_ids,
-            "The cube of each memory",
+            "Get the cube of each memory",
             MemoryIdsRequest,
             message="Successfully",
         ),

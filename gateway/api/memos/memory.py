@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.api.memos.envelope import MOST_ON_CLIENT_ROUTES, Access, Call, Operation, client, native
 from gateway.api.memos.extracting import extract_and_store
-from gateway.api.memos.feedback import give_feedback
+from gateway.api.memos.feedback import read_history
 from gateway.api.memos.items import (
     EMPTY_LISTS,
     NATIVE_LISTS,
@@ -31,6 +31,7 @@ from gateway.memory.recalled import Memory, Wanted
 from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.ingestion import document_records
+from gateway.service.feedback import Feedback
 from gateway.storage.sqlite.registry import PROFILE, Document
 from gateway.text.offload import offload
 from gateway.turn import Scope, ScopeKind, Turn
@@ -46,8 +47,8 @@ def memory_operations() -> list[Operation]:
     return [
         client("/search/memory", search_memory, "Search memories", SearchRequest),
         native("/search", search, "Search memories", SearchRequest, message="Search completed successfully"),
-        client("/add/message", add_message, "Remember messages", AddRequest),
-        native("/add", add, "Remember messages", AddRequest, message="Memory added successfully", data="array"),
+        client("/add/message", add_message, "Add messages", AddRequest),
+        native("/add", add, "Add messages", AddRequest, message="Memory added successfully", data="array"),
     ]
 
 
@@ -271,5 +272,7 @@ async def _apply_feedback(call: Call, access: Access, request: AddRequest) -> li
         raise BadRequest("messages: feedback needs a message of the user", param="messages")
     feedback = text_of(request.messages[index].get("content")).strip()
     before = request.messages[:index]
-    await give_feedback(call, access, feedback, history=before)
+    turn = call.turn(access.identity)
+    comment = Feedback(text=feedback, turn=turn, allows=access.by_scope, history=read_history(before))
+    await call.desk.feedback.give(comment)
     return before

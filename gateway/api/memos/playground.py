@@ -41,7 +41,7 @@ def playground_operations() -> list[Operation]:
         native(
             "/chat/stream/playground",
             playground,
-            "Answer with memory, as events, with references, citations and suggestions",
+            "Answer with memory, as a stream with references, citations and suggestions",
             ChatRequest,
             data="events",
         )

@@ -32,36 +32,40 @@ _MAX_PARTS = 20  # most chunks of one message, each a record
 
 def reading_operations() -> list[Operation]:
     return [
-        client("/get/memory", get_memory, "Page through memories", GetRequest),
-        client("/get/memory/{memory_id}", get_memory_by_id, "One memory by its id", method="GET"),
-        client("/get/message", get_message, "Newest messages of a conversation", GetMessageRequest),
+        client("/get/memory", get_memory, "List memories, page by page", GetRequest),
+        client("/get/memory/{memory_id}", get_memory_by_id, "Get a memory by its id", method="GET"),
+        client("/get/message", get_message, "Get the newest messages of a conversation", GetMessageRequest),
         native(
-            "/get_memory", get_cube, "Page through one cube", GetCubeRequest, message="Memories retrieved successfully"
+            "/get_memory",
+            get_cube,
+            "List the memories of a cube, page by page",
+            GetCubeRequest,
+            message="Memories retrieved successfully",
         ),
         native(
             "/get_memory/{memory_id}",
             get_cube_memory,
-            "One memory by its id; null if there is none",
+            "Get a memory by its id, or null",
             method="GET",
             message="Memory retrieved successfully",
         ),
         native(
             "/get_memory_by_ids",
             get_by_ids,
-            "Memories by a bare list of ids",
+            "Get memories by a list of ids",
             message="Memories retrieved successfully",
         ),
         native(
             "/get_memory_dashboard",
             get_dashboard,
-            "Page through a cube, with figures",
+            "List the memories of a cube with statistics, page by page",
             DashboardRequest,
             message="Memories retrieved successfully",
         ),
         native(
             "/get_all",
             get_all,
-            "A cube as a graph",
+            "Get the memories of a cube as a graph",
             GetAllRequest,
             message="Memories retrieved successfully",
             data="array",

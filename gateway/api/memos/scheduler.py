@@ -25,11 +25,11 @@ _STATES: Final = ("waiting", "in_progress", "pending", "completed", "failed", "c
 def scheduler_operations() -> list[Operation]:
     status = "Memory get status successfully"
     return [
-        client("/get/status", get_status, "How far a task is", TaskRequest, data="array"),
+        client("/get/status", get_status, "Get the status of a task", TaskRequest, data="array"),
         native(
             "/scheduler/status",
             scheduler_status,
-            "A user's tasks",
+            "Get the tasks of a user",
             query={"user_id": True, "task_id": False},
             method="GET",
             message=status,
@@ -37,23 +37,23 @@ def scheduler_operations() -> list[Operation]:
         native(
             "/scheduler/allstatus",
             scheduler_all,
-            "Figures of all tasks of the tenant",
+            "Get statistics of all tasks of the tenant",
             method="GET",
             message="Scheduler status summary retrieved successfully",
         ),
         native(
             "/scheduler/task_queue_status",
             scheduler_queue,
-            "What of a user's waits",
+            "Get the waiting tasks of a user",
             query={"user_id": True},
             method="GET",
             message="Scheduler task queue status retrieved successfully",
         ),
-        native("/scheduler/wait", scheduler_wait, "Wait until a user's tasks are done", query=_WAIT_QUERY),
+        native("/scheduler/wait", scheduler_wait, "Wait until the tasks of a user are completed", query=_WAIT_QUERY),
         native(
             "/scheduler/wait/stream",
             scheduler_wait_stream,
-            "The same, as events",
+            "Wait until the tasks of a user are completed, as a stream",
             query=_WAIT_QUERY,
             method="GET",
             data="events",

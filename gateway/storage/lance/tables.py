@@ -29,6 +29,7 @@ _ADDED_COLUMNS = {
     "metadata": "'{}'",
     "form": f"CAST({UNKNOWN_FORM} AS BIGINT)",
     "worth": "CAST(0 AS FLOAT)",
+    "flags": "CAST(NULL AS INT)",  # derived from `info` when the rows are read
 }
 """Columns that tables of earlier versions lack, with the default for their rows (SQL)."""
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.extraction.judgement import check_judgement
-from gateway.extraction.support import content_words
+from gateway.memory.support import content_words
+from gateway.service.judgement import check_judgement
 from tests.fakes.made import record
 
 CAR, TEA = record("My car is a red Volvo V40.", 1), record("I live in Ghent with my wife Sofie.", 2)

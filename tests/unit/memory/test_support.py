@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.extraction.support import givers, is_supported, wishes
+from gateway.memory.support import givers, is_supported, wishes
 from tests.fakes.made import record
 
 SAID = [record("I moved to Lisbon in March with my brother Tomás, and I work as a nurse on the night shift.")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from gateway.extraction.support import content_words
+from gateway.memory.support import content_words
 from gateway.text.terms import terms
 
 __all__ = ["Statement", "is_faithful", "read_statement"]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.extraction.polarity import is_faithful, read_statement
-from gateway.extraction.support import content_words, is_supported
+from gateway.memory.polarity import is_faithful, read_statement
 from gateway.memory.record import Record
+from gateway.memory.support import content_words, is_supported
 from gateway.text.terms import terms
 
 __all__ = ["Judgement", "check_judgement"]
