@@ -13,20 +13,12 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.affinity import Affinity, StateGuard
-from gateway.api.anthropic import AnthropicFace
-from gateway.api.memories import HistoryFace
-from gateway.api.memory_admin import MemoryFace
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.defaults import Defaults
-from gateway.api.memos.envelope import Desk, operations_to_routes
-from gateway.api.memos.routes import memos_operations
-from gateway.api.models import ModelList
-from gateway.api.openai import OpenAIFace
-from gateway.api.openapi import OpenAPIFace
-from gateway.api.ops import OpsFace
-from gateway.api.usage import UsageFace
+from gateway.api.memos.envelope import Desk
+from gateway.api.registry import Services, build_apis
 from gateway.config import Config, UpstreamConfig
-from gateway.embedding.embedders import Embedders
+from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
 from gateway.extraction.on_request import Extractor
@@ -39,18 +31,17 @@ from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
+from gateway.server.apis import Apis
 from gateway.server.guard import Guard, Protocol, with_expectations
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
 from gateway.storage.sqlite.owners import Owners, OwnersFailed
 from gateway.telemetry import Telemetry
-from gateway.upstream.adapters import ChatSpeaker, MessagesSpeaker
-from gateway.upstream.any_llm import AnyLlmUpstream
-from gateway.upstream.client import HttpUpstream, Upstream, make_session
-from gateway.upstream.detect import detect
+from gateway.upstream.client import Upstream, make_session
+from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
-from gateway.upstream.offline import OfflineUpstream
+from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.ledger import Ledger, LedgerFailed
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
@@ -256,58 +247,38 @@ class Gateway:
         config = self._config
         if config.upstreams == "auto":
             detection = await detect(self._session, config.server.port)
-            upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in detection.upstreams])
-            return upstreams, detection.reason, detection.default_model or config.models.default
-        entries = config.upstreams
-        upstreams = await asyncio.to_thread(lambda: [self._upstream(entry) for entry in entries])
-        return upstreams, "as configured", config.models.default
-
-    def _upstream(self, config: UpstreamConfig) -> Upstream:
-        count = self.memory.tokenizer.count
-        if config.kind == "offline":
-            return ChatSpeaker(OfflineUpstream(config), count)
-        if config.kind == "any-llm":
-            sdk_upstream = AnyLlmUpstream(config)
-            self._stops.push_async_callback(sdk_upstream.close)
-            return ChatSpeaker(sdk_upstream, count)
-        upstream = HttpUpstream(config, self._session, self._config.folder)
-        if config.kind == "anthropic":
-            return MessagesSpeaker(upstream)
-        return upstream if config.native_messages else ChatSpeaker(upstream, count)
-
-    def _build_routes(self, desk: Desk) -> list[web.AbstractRouteDef]:
-        operations = memos_operations(self._chats)
-        memory = MemoryFace(
-            self._explanations,
-            lambda: self.memory.reindexer,
-            self.memory.forgetter,
-            self.memory.transfer,
-            self.memory.startup,
-            limits=self._config.limits,
-            is_open=self._keyring.is_open,
+        else:
+            detection = Detected(config.upstreams, "as configured")
+        parts = UpstreamParts(
+            session=self._session,
+            folder=config.folder,
+            count=self.memory.tokenizer.count,
+            on_stop=self._stops.push_async_callback,
         )
-        state = StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._users)
-        turns = Turns(self._config, self._users)
-        models = ModelList(self._pipeline.forwarder, self._config.models)
-        return [
-            *OpsFace(self._telemetry, self._state).routes(),
-            *operations_to_routes(operations, desk),
-            *OpenAPIFace(operations).routes(),
-            *memory.routes(),
-            *HistoryFace(
-                self.memory.library, self.memory.recall, self.memory.registry, self._config.memory.default_user
-            ).routes(),
-            *UsageFace(self._ledger, is_open=self._keyring.is_open).routes(),
-            *AnthropicFace(self._config, self._pipeline, state, turns).routes(),
-            *OpenAIFace(self._config, self._pipeline, models, state, turns).routes(),
-        ]
+        upstreams = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
+        return upstreams, detection.reason, detection.default_model or config.models.default
+
+    def _build_services(self, desk: Desk) -> Services:
+        return Services(
+            desk=desk,
+            memory=self.memory,
+            chats=self._chats,
+            explanations=self._explanations,
+            state=StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._users),
+            turns=Turns(self._config, self._users),
+            ledger=self._ledger,
+            telemetry=self._telemetry,
+            is_open=self._keyring.is_open,
+            report=self._state,
+        )
 
     async def _listen(self, desk: Desk) -> int:
         config = self._config
-        guard = Guard(config, self._keyring, self._telemetry)
+        apis = Apis(build_apis(self._build_services(desk)))
+        guard = Guard(config, self._keyring, self._telemetry, apis)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
-        app.add_routes(with_expectations(self._build_routes(desk)))
+        app.add_routes(with_expectations(apis.routes()))
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
         )

@@ -13,7 +13,8 @@ from typing import Any
 from gateway import process
 from gateway.config import Config
 from gateway.embedding.calibration import Scales
-from gateway.embedding.embedders import Embedders, EmbedFailed
+from gateway.embedding.embedders import EmbedFailed
+from gateway.embedding.kinds import Embedders
 from gateway.errors import MemoryUnavailable
 from gateway.extraction.fact_writer import Notebook
 from gateway.extraction.worker import Learner
@@ -212,7 +213,7 @@ class MemoryEngine:
             self._retry_until_started("store", self._store.open),
         )
         for name in {row_format.embedder for row_format in self._store.outdated().values()}:
-            earlier = self._embedders.named(name)
+            earlier = await asyncio.to_thread(self._embedders.named, name)
             if earlier is not None:
                 await self._retry_until_started("embedder", earlier.start)
         from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — imports numpy: after the port is open

@@ -3,7 +3,7 @@
 A caller sees the memories of the users that its key may speak for; a foreign id is answered as an unknown one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.identity import checked_id, scope_of
+from gateway.memory.kinds import KINDS
 from gateway.memory.recalled import Memory, MemoryStatus, Wanted
 from gateway.memory.record import Record
 from gateway.memory.versions import is_valid_at, valid_from, valid_to
@@ -28,7 +29,6 @@ __all__ = ["HistoryFace"]
 _ID_LENGTH = 32  # characters
 _MAX_IDS_IN_ERROR = 4  # ids in an error
 _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
-_KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 
 
 class HistoryFace:
@@ -138,12 +138,12 @@ def _require_memory_right(request: web.Request) -> Any:
     return principal
 
 
-def _kinds(query: Mapping[str, str]) -> tuple[str, ...]:
+def _kinds(query: Mapping[str, str]) -> Collection[str]:
     requested = tuple(kind for kind in query.get("kind", "").split(",") if kind)
-    unknown = [kind for kind in requested if kind not in _KINDS]
+    unknown = [kind for kind in requested if kind not in KINDS]
     if unknown:
-        raise BadRequest(f"kind: there are {', '.join(_KINDS)}", param="kind")
-    return requested or _KINDS
+        raise BadRequest(f"kind: there are {', '.join(KINDS)}", param="kind")
+    return requested or KINDS
 
 
 def _limit(query: Mapping[str, str]) -> int:

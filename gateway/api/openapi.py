@@ -15,8 +15,10 @@ from gateway import __version__
 from gateway.api.memory_admin import ForgetRequest
 from gateway.api.memos.defaults import ChatDefaults
 from gateway.api.memos.envelope import Operation
+from gateway.memory.kinds import KINDS
+from gateway.server.apis import Api
 
-__all__ = ["OpenAPIFace", "describe"]
+__all__ = ["OpenAPIFace", "describe", "memos_paths", "openai_paths", "ops_paths"]
 
 _STRING: Final = {"type": "string"}
 _OBJECT: Final = {"type": "object", "additionalProperties": True}
@@ -67,8 +69,8 @@ _OPENAI_ERROR: Final = {
 class OpenAPIFace:
     """Serves the document, built on first use. Both routes need no key: they contain no data of users."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self._operations = operations
+    def __init__(self, apis: Sequence[Api]) -> None:
+        self._apis = apis
         self._document: bytes | None = None
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -76,7 +78,7 @@ class OpenAPIFace:
 
     async def document(self, request: web.Request) -> web.Response:
         if self._document is None:
-            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._operations)))
+            self._document = await asyncio.to_thread(lambda: orjson.dumps(describe(self._apis)))
         return web.Response(body=self._document, content_type="application/json")
 
     async def page(self, request: web.Request) -> web.Response:
@@ -84,15 +86,12 @@ class OpenAPIFace:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_PAGE_HEADERS)
 
 
-def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Build the OpenAPI 3.1 document of all faces."""
+def describe(apis: Iterable[Api]) -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document of all APIs."""
     schemas: dict[str, Any] = {"Envelope": _ENVELOPE, "OpenAIError": _OPENAI_ERROR, "ChatCompletion": _CHAT}
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        for path in operation.paths:
-            method = operation.method.lower()
-            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
-    paths |= _openai_paths() | _ops_paths()
+    paths: dict[str, Any] = {}
+    for api in apis:
+        paths |= api.describe(schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -107,6 +106,16 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
         },
         "security": [{"key": []}, {"gateway_key": []}, {}],
     }
+
+
+def memos_paths(operations: Iterable[Operation], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths of the MemOS API, whose schemas are added to `schemas`."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for path in operation.paths:
+            method = operation.method.lower()
+            paths.setdefault(path, {})[method] = _memos_operation(operation, path, schemas)
+    return paths
 
 
 def _header_key() -> dict[str, str]:
@@ -167,14 +176,17 @@ def _query_parameter(name: str, text: str, *, is_needed: bool = False) -> dict[s
     return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
 
 
-_LIST_PARAMETERS = [
-    _query_parameter("user", "Whose memories; else the default user's."),
-    _query_parameter("kind", "turn, fact, preference, profile, tool, skill, document; several with commas."),
-    _query_parameter("archived", "`true`: those that hold no more."),
-    _query_parameter("limit", "How many, 1 to 1000."),
-    _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970."),
-]
-_SEARCH_PARAMETERS = [_query_parameter("query", "What to search for.", is_needed=True), *_LIST_PARAMETERS[:4]]
+def _selection_parameters() -> list[dict[str, Any]]:
+    return [
+        _query_parameter("user", "Whose memories; else the default user's."),
+        _query_parameter("kind", f"{', '.join(KINDS)}; several with commas."),
+        _query_parameter("archived", "`true`: those that hold no more."),
+        _query_parameter("limit", "How many, 1 to 1000."),
+    ]
+
+
+_AS_OF: Final = _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970.")
+_QUERY: Final = _query_parameter("query", "What to search for.", is_needed=True)
 
 
 def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
@@ -211,13 +223,23 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
         "/v1/memory/explain/{id}": {
             "get": _openai_operation({"summary": "Explain the recall of a chat", **id_parameter})
         },
+        **_history_paths(id_parameter),
+    }
+
+
+def _history_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
+    selection = _selection_parameters()
+    return {
         "/v1/memory/list": {
             "get": _openai_operation(
-                {"summary": "List the memories of a user, also as of a point in time", "parameters": _LIST_PARAMETERS}
+                {
+                    "summary": "List the memories of a user, also as of a point in time",
+                    "parameters": [*selection, _AS_OF],
+                }
             )
         },
         "/v1/memory/search": {
-            "get": _openai_operation({"summary": "Search the memories of a user", "parameters": _SEARCH_PARAMETERS})
+            "get": _openai_operation({"summary": "Search the memories of a user", "parameters": [_QUERY, *selection]})
         },
         "/v1/memory/history/{id}": {
             "get": _openai_operation({"summary": "Get the version history of a memory", **id_parameter})
@@ -228,7 +250,8 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _openai_paths() -> dict[str, Any]:
+def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths of the OpenAI API and of the gateway's own routes."""
     headers = [
         {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
         for name, text in _MEMORY_HEADERS.items()
@@ -270,7 +293,8 @@ def _openai_operation(
     }
 
 
-def _ops_paths() -> dict[str, Any]:
+def ops_paths(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The paths for operators."""
     texts = {
         "/": "Name and version",
         "/health": "Liveness",

@@ -1,7 +1,7 @@
 """Routes for operators: liveness, readiness, metrics."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -9,7 +9,10 @@ from aiohttp import web
 from gateway import __version__
 from gateway.telemetry import Telemetry
 
-__all__ = ["OpsFace"]
+__all__ = ["OPEN_PATHS", "OpsFace"]
+
+OPEN_PATHS: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
+"""The paths that need no key."""
 
 
 class OpsFace:

@@ -1,6 +1,7 @@
 """Terminal output for the operator: after the start, and of `gateway check`."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -8,7 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.app import Started
-from gateway.config import Config
+from gateway.config import Config, UpstreamConfig
+from gateway.config.embedder_kinds import EMBEDDER_KINDS
+from gateway.config.registry import Registry
+from gateway.config.upstream_kinds import UPSTREAM_KINDS
 
 __all__ = ["announce", "describe"]
 
@@ -16,7 +20,7 @@ __all__ = ["announce", "describe"]
 def announce(started: Started, config: Config, console: Console | None = None) -> None:
     """Print the address, the model and why it was selected, the data folder, and commands to paste."""
     console = console or Console()
-    upstream = ", ".join(f"{entry.name} ({entry.base_url or 'embedded stand-in'})" for entry in started.upstreams)
+    upstream = ", ".join(f"{entry.name} ({_address(entry)})" for entry in started.upstreams)
     table = Table.grid(padding=(0, 2))
     table.add_row("listening", Text.assemble((f"{started.url}/v1", "bold"), f"  MemOS: {started.url}/product"))
     table.add_row("upstream", Text(f"{upstream}: {started.reason}"))
@@ -40,12 +44,28 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
     table = Table.grid(padding=(0, 2))
     table.add_row("file", Text(str(file.resolve())))
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
-    table.add_row("upstreams", ", ".join(f"{entry.name} ({entry.kind})" for entry in upstreams) or "auto")
+    table.add_row(
+        "upstreams",
+        ", ".join(f"{entry.name} ({_with_source(entry.kind, UPSTREAM_KINDS)})" for entry in upstreams) or "auto",
+    )
     table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))
+    table.add_row("embedder", Text(_with_source(config.memory.embedder.kind, EMBEDDER_KINDS)))
     table.add_row("learning", Text(_learning(config)))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
     table.add_row("plugins", ", ".join(entry.use for entry in config.plugins if entry.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
+
+
+def _address(upstream: UpstreamConfig) -> str:
+    if upstream.base_url:
+        return upstream.base_url
+    return upstream.kind if upstream.rules.is_language_model else "embedded stand-in"
+
+
+def _with_source(kind: str, registry: Registry[Any]) -> str:
+    """The name of a kind, with the package that it comes from."""
+    source = registry.source(kind)
+    return f"{kind} of {source}" if source else kind
 
 
 def _learning(config: Config) -> str:

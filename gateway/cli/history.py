@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from gateway.cli.calling import add_address, ask, memory_id, readable
+from gateway.memory.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     search.add_argument("query", metavar="QUESTION")
     for command in (listed, search):
         command.add_argument("--user", help="user id; default: memory.default_user")
-        kinds = "turn, fact, preference, profile, tool, skill, document"
-        command.add_argument("--kind", metavar="KIND,KIND", help=kinds)
+        command.add_argument("--kind", metavar="KIND,KIND", help=", ".join(KINDS))
         command.add_argument("--archived", action="store_true", help="archived memories instead")
         command.add_argument("--limit", type=int, default=50, metavar="N")
     history = commands.add_parser("history", help="show what a memory superseded, and what superseded it")

@@ -2,13 +2,16 @@
 
 import os
 from datetime import UTC, tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 
+from gateway.config.embedder_kinds import EMBEDDER_KINDS
+from gateway.config.names import check_name
 from gateway.config.secrets import OptionalKey
 from gateway.config.sections import Id, Positive, Section
+from gateway.memory.kinds import KINDS
 
 __all__ = [
     "DocumentsConfig",
@@ -36,17 +39,26 @@ _SESSION_HEADERS = (
     "thread-id",
     "conversation_id",
 )
-_Kind = Literal["turn", "fact", "preference", "profile", "tool", "skill", "document"]
+_TASK = "task"
 
 
 class EmbedderConfig(Section):
-    kind: Literal["local", "openai"] = Field("local", description="`local`: built in, offline. `openai`: a server.")
+    kind: str = Field(
+        "local",
+        description="`local`: built in, offline. `openai`: a server; or a kind of an installed package, which may read "
+        "the keys below.",
+    )
     base_url: str = Field("https://api.openai.com/v1", description="Only `openai`: base URL of `/embeddings`.")
     api_key: OptionalKey = Field(None, description="Only `openai`: the API key.")
     model: str = Field("text-embedding-3-small", description="Only `openai`: the embedding model.")
     dimensions: int = Field(512, gt=0, le=8192, description="Only `openai`: dimensions of the vectors.")
     timeout: Positive = Field(10.0, description="Only `openai`: timeout in seconds for a batch of documents.")
     batch_size: int = Field(64, gt=0, le=2048, description="Only `openai`: texts per request.")
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _check_kind(cls, kind: Any) -> str:
+        return EMBEDDER_KINDS.check(kind)
 
 
 class RecallConfig(Section):
@@ -93,8 +105,11 @@ class RememberConfig(Section):
     )
 
 
+_RetentionKind = Annotated[str, BeforeValidator(lambda value: check_name(value, (*KINDS, _TASK)))]
+
+
 class RetentionConfig(Section):
-    max_age_days: dict[_Kind | Literal["task"], Positive] = Field(
+    max_age_days: dict[_RetentionKind, Positive] = Field(
         {},
         description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good. `task`: "
         "messages that only hand over a task, and generic answers; so goes "

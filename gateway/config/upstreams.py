@@ -1,5 +1,6 @@
 """Configuration sections of upstreams and model names."""
 
+import contextlib
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -7,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.secrets import HeaderValue, OptionalKey
 from gateway.config.sections import OptionalSecret, Positive, Section
+from gateway.config.upstream_kinds import UPSTREAM_KINDS, UpstreamRules
 
 __all__ = ["ModelsConfig", "TimeoutsConfig", "TlsConfig", "UpstreamConfig"]
 
@@ -14,7 +16,6 @@ _NEVER_FORWARDED = frozenset(
     """authorization api-key x-api-key x-gateway-key cookie host connection keep-alive te trailer transfer-encoding
     upgrade content-length content-encoding accept-encoding proxy-authorization x-memory-user""".split()
 )
-_ANTHROPIC = "https://api.anthropic.com/v1"
 _Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -36,10 +37,10 @@ class TlsConfig(Section):
 
 class UpstreamConfig(Section):
     name: _Token = Field(description="Name in logs and metrics, and in `model: name/model`.")
-    kind: Literal["openai", "anthropic", "any-llm", "offline"] = Field(
+    kind: str = Field(
         "openai",
         description="`openai`: any compatible server; `anthropic`: Anthropic's own format; `any-llm`: a provider's "
-        "SDK, by the extra of that name; `offline`.",
+        "SDK, by the extra of that name; `offline`; or a kind of an installed package.",
     )
     provider: _Token | None = Field(None, description="Only `any-llm`: the provider's name in any-llm.")
     base_url: str = Field(
@@ -74,6 +75,16 @@ class UpstreamConfig(Section):
     tls: TlsConfig = Field(TlsConfig(), description="How it is known, and how we are.")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="The four time-outs.")
 
+    @property
+    def rules(self) -> UpstreamRules:
+        """The rules of its kind."""
+        return UPSTREAM_KINDS[self.kind]
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _check_kind(cls, kind: Any) -> str:
+        return UPSTREAM_KINDS.check(kind)
+
     @field_validator("forward_headers")
     @classmethod
     def _check_forwarded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,17 +103,22 @@ class UpstreamConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _set_default_address(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("kind") == "anthropic":
-            return {"base_url": _ANTHROPIC, **values}
+        kind = values.get("kind") if isinstance(values, dict) else None
+        with contextlib.suppress(ValueError):  # the kind's own check reports it
+            rules = UPSTREAM_KINDS.find(kind) if isinstance(kind, str) else None
+            if rules is not None and rules.default_url:
+                return {"base_url": rules.default_url, **values}
         return values
 
     @model_validator(mode="after")
     def _check_address(self) -> Self:
-        if (self.kind == "any-llm") != (self.provider is not None):
-            raise ValueError("kind any-llm needs a provider, and no other kind has one")
-        if self.kind == "any-llm" and (self.headers or self.query or self.proxy or self.tls != TlsConfig()):
-            raise ValueError("kind any-llm takes no headers, query, proxy or tls: its SDK makes the connection")
-        if self.kind == "offline" or (self.kind == "any-llm" and not self.base_url):
+        rules = self.rules
+        if rules.has_provider != (self.provider is not None):
+            names = " or ".join(kind.name for kind in UPSTREAM_KINDS if kind.has_provider)
+            raise ValueError(f"kind {names} needs a provider, and no other kind has one")
+        if not rules.has_connection and (self.headers or self.query or self.proxy or self.tls != TlsConfig()):
+            raise ValueError(f"kind {self.kind} takes no headers, query, proxy or tls: its SDK makes the connection")
+        if rules.url == "unused" or (rules.url == "optional" and not self.base_url):
             return self
         if not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", self.base_url):
             raise ValueError("base_url must be http:// or https:// with a host, without user, query or fragment")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.config import EmbedderConfig
-from gateway.embedding.calibration import PAIRS, Scale, Scales, measure
+from gateway.embedding.calibration import PAIRS, Scale, measure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-__all__ = ["EmbedFailed", "Embedder", "Embedders", "LocalEmbedder", "OpenAIEmbedder"]
+__all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder"]
 
 _log = logging.getLogger("gateway.embed")
 
@@ -193,8 +193,10 @@ class OpenAIEmbedder:
         session: "aiohttp.ClientSession",
         scale: Scale | None = None,
         on_measured: Callable[[str, Scale], None] = lambda _name, _scale: None,
+        *,
+        name: str,
     ) -> None:
-        self.name = f"openai:{config.model}:{config.dimensions}"
+        self.name = name
         self.dimensions = config.dimensions
         self._config = config
         self._session = session
@@ -321,39 +323,3 @@ def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":
         raise ValueError("a vector without direction")
     normalised: Vectors = vectors / norms
     return normalised
-
-
-class Embedders:
-    """The configured embedder, and earlier ones as long as stored memories have vectors of theirs."""
-
-    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Scales) -> None:
-        self._config = config
-        self._session = session
-        self._scales = scales
-        self.current = LocalEmbedder() if config.kind == "local" else self._build_client(config)
-        self._by_name: dict[str, Embedder | None] = {self.current.name: self.current}
-
-    def named(self, name: str) -> Embedder | None:
-        """The embedder of this name; None if this configuration cannot provide it."""
-        if name not in self._by_name:
-            self._by_name[name] = self._build_embedder(name)
-        return self._by_name[name]
-
-    async def stop(self) -> None:
-        for embedder in self._by_name.values():
-            if embedder is not None:
-                await embedder.stop()
-
-    def _build_embedder(self, name: str) -> Embedder | None:
-        if name == _LOCAL_NAME:
-            return LocalEmbedder()
-        kind, _, rest = name.partition(":")
-        model, _, dimensions = rest.rpartition(":")
-        if kind != "openai" or not model or not dimensions.isdigit():
-            return None
-        config = self._config.model_copy(update={"kind": "openai", "model": model, "dimensions": int(dimensions)})
-        return self._build_client(config)
-
-    def _build_client(self, config: EmbedderConfig) -> Embedder:
-        name = f"openai:{config.model}:{config.dimensions}"
-        return OpenAIEmbedder(config, self._session, self._scales.get(name), self._scales.put)

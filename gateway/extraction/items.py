@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.extraction.window import Window
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.kinds import KINDS
 from gateway.memory.record import NO_DETAILS, Details, Record
 from gateway.memory.support import SHARE, bears, givers, is_supported, wishes
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
@@ -63,7 +64,6 @@ _LISTS: Final = {
     "skills": list_of(name=_TEXT, text=_TEXT, steps={"type": "array", "items": _TEXT}, turns=_TURNS),
 }
 SCHEMA: Final[Mapping[str, Any]] = object_of(**_LISTS)
-_KINDS: Final = {"facts": "fact", "preferences": "preference", "tools": "tool", "skills": "skill"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +94,13 @@ def read_items(answer: Mapping[str, Any], window: Window) -> tuple[list[Item], C
     """The valid items of a model's answer, and the number of dropped ones by reason."""
     items: dict[tuple[str, str], Item] = {}
     dropped: Counter[str] = Counter()
-    for name, kind in _KINDS.items():
-        for entry in _entries(answer.get(name)):
-            item = _read_item(kind, entry, window)
+    for kind in (kind for kind in KINDS.values() if kind.extracted_as):
+        for entry in _entries(answer.get(kind.extracted_as)):
+            item = _read_item(kind.name, entry, window)
             if isinstance(item, str):
                 dropped[item] += 1
             elif len(items) < _MAX_ITEMS:
-                items.setdefault((kind, item.text), item)
+                items.setdefault((kind.name, item.text), item)
             else:
                 dropped["too_many"] += 1
     return list(items.values()), dropped

@@ -9,6 +9,7 @@ from gateway.extraction.reconcile import Decision
 from gateway.extraction.result import lesson_of
 from gateway.extraction.window import window_of
 from gateway.llm.client import Asker
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.text.injection import suspicions
 from gateway.text.offload import offload
@@ -52,7 +53,9 @@ class Extractor:
     ) -> tuple[tuple[Record, ...], list[Record]]:
         """New records of the facts in stored messages, linked to these; and the messages that they rest on. Facts that
         only repeat a message are left out."""
-        sources = [record for record in messages if record.scope == scope.value and record.kind in ("turn", "tool")]
+        sources = [
+            record for record in messages if record.scope == scope.value and kind_of(record.kind).is_extraction_source
+        ]
         message_texts = {record.text for record in messages}
         decisions = [
             Decision(item, "unrelated") for item in await self.extract(sources) or () if item.text not in message_texts

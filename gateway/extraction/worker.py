@@ -19,6 +19,7 @@ from gateway.extraction.fact_writer import Notebook, NotNow
 from gateway.extraction.window import Window, window_of
 from gateway.identity import scope_of
 from gateway.llm.client import Asked, Asker
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, derived_id
 from gateway.service.memories import Library, Outdated
 from gateway.storage.rows import Row
@@ -46,7 +47,6 @@ _DAY = 86_400
 _ANSWER = 2000  # tokens
 _CHARACTERS = 4  # per token, where no count is available
 _ROUNDED = 0.001  # seconds: the store's timestamps are less precise than the journal's
-_KINDS = ("turn", "tool")
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE, ScopeKind.AGENT)
 _NOT_ASKED = ("unreachable", "no_model")
 _OUT = (*_NOT_ASKED, "timeout", "unavailable")  # failures of the model, hardly caused by its input
@@ -132,7 +132,7 @@ class Learner:
         if self._is_behind:
             return
         is_new = record.version in (1, record.lineage.edited_in)
-        is_message = record.kind in _KINDS and not record.is_extracted
+        is_message = kind_of(record.kind).is_extraction_source and not record.is_extracted
         if is_new and is_message and record.status == "activated":
             if len(self._said) >= _NOTED:  # the file cannot be written, or load is too high: the journal has them
                 self._is_behind = True

@@ -67,7 +67,7 @@ class Asker:
     @property
     def has_model(self) -> bool:
         try:
-            return self._forwarder.route(self._model()).upstream.config.kind != "offline"
+            return self._forwarder.route(self._model()).upstream.config.rules.is_language_model
         except GatewayError:
             return False
 

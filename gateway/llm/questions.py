@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.llm.client import Asker
 from gateway.llm.schemas import list_of, object_of
+from gateway.memory.kinds import group_of
 from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.text.terms import is_cjk
@@ -36,7 +37,7 @@ _GENERAL_ZH: Final = ("你还记得关于我的什么？", "我们上次聊了�
 
 async def refine(asker: Asker, query: str, memories: Sequence[Memory], timeout: float) -> tuple[Memory, ...]:
     """Select and rank the memories that help with a question, with a model; unchanged without one."""
-    candidates = [memory for memory in memories if memory.record.kind != "preference"][:_MAX_CANDIDATES]
+    candidates = [memory for memory in memories if group_of(memory.record.kind) != "preference"][:_MAX_CANDIDATES]
     if len(candidates) < 2:
         return tuple(memories)
     lines = "\n".join(f"{index}. {memory.record.text[:_MAX_TEXT]}" for index, memory in enumerate(candidates, start=1))
@@ -51,7 +52,7 @@ async def refine(asker: Asker, query: str, memories: Sequence[Memory], timeout: 
     if not numbers:
         return tuple(memories)
     picked = [candidates[number - 1] for number in numbers]
-    return (*(memory for memory in memories if memory.record.kind == "preference"), *picked)
+    return (*(memory for memory in memories if group_of(memory.record.kind) == "preference"), *picked)
 
 
 async def rephrase(asker: Asker, query: str, timeout: float) -> str | None:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Loaded
@@ -86,7 +87,7 @@ def _sql_time(at: float) -> str:
 
 
 def _is_standing_preference(record: Record) -> bool:
-    is_preference = record.kind in ("preference", "profile") and record.status == "activated"
+    is_preference = kind_of(record.kind).is_of_profile and record.status == "activated"
     return is_preference and bool(record.details.is_standing)
 
 

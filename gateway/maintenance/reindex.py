@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from gateway.embedding.embedders import Embedders, EmbedFailed
+from gateway.embedding.embedders import EmbedFailed
+from gateway.embedding.kinds import Embedders
 from gateway.remember.measure import measure
 from gateway.storage.lance.store import MemoryStore, StoreFailed
 from gateway.storage.rows import Row

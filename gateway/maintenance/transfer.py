@@ -8,10 +8,10 @@ restored.
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.formats import json_splice
@@ -19,6 +19,7 @@ from gateway.identity import checked_id, named_scope
 from gateway.maintenance.foreign_exports import foreign_format
 from gateway.maintenance.selection import Selection, chosen
 from gateway.memory.annotations import build_record, plain_fields
+from gateway.memory.kinds import KINDS
 from gateway.memory.record import Record, derived_id, message_id
 from gateway.memory.versions import referenced_ids, rename_ids
 from gateway.storage.lance.store import MemoryStore, StoreFailed
@@ -32,7 +33,6 @@ _BATCH_RECORDS = 250
 _BYTES_AT_ONCE = 2**20
 _DEEPEST = 64  # levels of nesting in a line
 _NAMES = ("tenant", "owner", "cube_id", "user_id", "session_id", "agent_id", "app_id")
-_KINDS = ("turn", "fact", "preference", "profile", "tool", "skill", "document")
 _STATUSES = ("activated", "resolving", "archived")
 _ID = r"^[0-9a-f]{32}$"
 _LONGEST_TEXT = 65_536
@@ -47,6 +47,12 @@ COLUMNS = (
 Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 
+def _check_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"String should match pattern '^({'|'.join(KINDS)})$'")
+    return name
+
+
 class _Line(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -57,7 +63,7 @@ class _Line(BaseModel):
     cube_id: str = Field(min_length=1, max_length=256)
     user_id: str = Field("", max_length=256)
     session_id: str = Field("", max_length=256)
-    kind: str = Field("turn", pattern="^(" + "|".join(_KINDS) + ")$")
+    kind: Annotated[str, AfterValidator(_check_kind)] = "turn"
     source: str = Field("user", pattern="^(user|assistant|document|tool)$")
     text: str = Field(min_length=1, max_length=_LONGEST_TEXT)
     event_time: float = Field(ge=-6e10, le=2e11)  # the range of a table's timestamps: years 68 to 8307
@@ -243,7 +249,8 @@ def _parse_line(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Re
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, problem["loc"]))
-        message = f"line {number}, `{where}`: {problem['msg']}" if where else f"line {number} is no JSON object"
+        reason = problem["msg"].removeprefix("Value error, ")
+        message = f"line {number}, `{where}`: {reason}" if where else f"line {number} is no JSON object"
         raise BadRequest(
             _describe_foreign(line, number) or message,
             param=f"lines[{number}].{where}" if where else f"lines[{number}]",

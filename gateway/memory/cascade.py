@@ -9,6 +9,7 @@ extraction again.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, with_lineage
 from gateway.memory.versions import (
     archive,
@@ -143,5 +144,8 @@ def _requeue_sources(
     return [
         mark_for_extraction(next_version(record, now))
         for record in records
-        if record.id in ids and record.kind in ("turn", "tool") and _is_active(record) and not record.is_extracted
+        if record.id in ids
+        and kind_of(record.kind).is_extraction_source
+        and _is_active(record)
+        and not record.is_extracted
     ]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.memory.annotations import annotation
-from gateway.memory.kinds import group_of
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 
 __all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
@@ -41,10 +41,7 @@ def file_ids(record: Record) -> tuple[str, ...]:
 
 def memory_type(record: Record) -> str:
     """MemOS' name for the type of a memory."""
-    types = {"preference": "PreferenceMemory", "tool": "ToolTrajectoryMemory", "skill": "SkillMemory"}
-    if record.kind == "document":
-        return "RawFileMemory"
-    return types.get(group_of(record.kind)) or ("UserMemory" if record.source == "user" else "LongTermMemory")
+    return kind_of(record.kind).memos_type or ("UserMemory" if record.source == "user" else "LongTermMemory")
 
 
 class BadFilter(ValueError):

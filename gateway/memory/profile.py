@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.text.terms import terms
 
-__all__ = ["MAX_STANDING_OF_TOPIC", "PROFILE_KINDS", "beyond_cap", "in_force", "is_about_oneself", "of_profile"]
+__all__ = ["MAX_STANDING_OF_TOPIC", "beyond_cap", "in_force", "is_about_oneself", "of_profile"]
 
-PROFILE_KINDS: Final = ("preference", "profile")
-"""Kinds of memories that may belong to a profile."""
 MAX_STANDING_OF_TOPIC: Final = 100
 """Standing preferences of one topic that can be in force; older ones are archived."""
 _ABOUT: Final = "about"  # facts about the user
@@ -69,7 +68,7 @@ def of_profile(record: Record) -> bool:
     """True for a standing preference or fact that the user stated literally and that applies to every request."""
     return (
         record.status == "activated"
-        and record.kind in PROFILE_KINDS
+        and kind_of(record.kind).is_of_profile
         and record.source == "user"
         and record.details.topic in _TOPICS
         and not record.suspicious

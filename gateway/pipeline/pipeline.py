@@ -136,7 +136,7 @@ class Pipeline:
 def _source_of(target: Route | Served) -> AnswerSource:
     """The source of the answer of a route's first target, or of the target that answered."""
     upstream = target.upstream.config
-    origin = AnswerOrigin.STAND_IN if upstream.kind == "offline" else AnswerOrigin.MODEL
+    origin = AnswerOrigin.MODEL if upstream.rules.is_language_model else AnswerOrigin.STAND_IN
     model = target.model if isinstance(target, Route) else target.target.model
     return AnswerSource(origin, upstream.name, model)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
 from gateway.embedding.calibration import Scale
-from gateway.embedding.embedders import Embedder, Embedders, EmbedFailed
+from gateway.embedding.embedders import Embedder, EmbedFailed
+from gateway.embedding.kinds import Embedders
 from gateway.errors import MemoryUnavailable
 from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
 from gateway.memory.record import Record

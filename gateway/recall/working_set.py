@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Scale
 from gateway.memory.annotations import RowFlag, flags_of
-from gateway.memory.kinds import group_of
-from gateway.memory.profile import PROFILE_KINDS, beyond_cap, in_force
+from gateway.memory.kinds import kind_of
+from gateway.memory.profile import beyond_cap, in_force
 from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.recall.candidates import pool
@@ -64,7 +64,6 @@ __all__ = ["WorkingSet"]
 Filter = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
-_IN_CONVERSATION = ("turn", "document")  # kinds with neighbours before and after them
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
 _STRETCH = 16  # messages
@@ -349,7 +348,7 @@ class WorkingSet:
         self._records.append(record)
         self._row_of[record.id] = index
         self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
-        if record.kind in PROFILE_KINDS:
+        if kind_of(record.kind).is_of_profile:
             self._profile = None
         self._ties.add(index, record)
         columns["alive"][index] = record.status == "activated"
@@ -373,7 +372,7 @@ class WorkingSet:
 
     def _place(self, placed: "PlacedRow", length: int) -> None:
         """Put a row at the end of its conversation; messages and documents become neighbours."""
-        columns, group = self._columns, group_of(placed.kind)
+        columns, kind = self._columns, kind_of(placed.kind)
         session = self._sessions.setdefault(placed.session_id, SessionEnd())
         if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):
             session.stretch, session.messages = len(self._stretch_lengths), 0
@@ -381,15 +380,15 @@ class WorkingSet:
         session.messages += not placed.part
         self._stretch_lengths[session.stretch] += length
         columns["stretch"][placed.row] = session.stretch
-        is_preference = group == "preference" and placed.is_learnt
-        columns["group"][placed.row] = LEARNT_PREFERENCE if is_preference else GROUP_CODES[group][0]
+        is_preference = kind.group == "preference" and placed.is_learnt
+        columns["group"][placed.row] = LEARNT_PREFERENCE if is_preference else GROUP_CODES[kind.group][0]
         columns["from_user"][placed.row] = placed.source == "user"
         columns["is_learnt"][placed.row] = placed.is_learnt
         if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
             columns["is_long"][placed.row] = True
             if placed.part and session.message_id == placed.message_id:
                 columns["is_long"][session.last] = True  # the first piece of several
-        if placed.kind in _IN_CONVERSATION:
+        if kind.has_neighbours:
             columns["before"][placed.row] = session.last
             if session.last >= 0:
                 columns["after"][session.last] = placed.row

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import process
-from gateway.embedding.embedders import Embedders, EmbedFailed
+from gateway.embedding.embedders import EmbedFailed
+from gateway.embedding.kinds import Embedders
 from gateway.memory.record import Record
 from gateway.remember.measure import measure
 from gateway.storage.lance.store import MemoryStore, StoreFailed

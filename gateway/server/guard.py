@@ -1,7 +1,7 @@
 """The outermost layer: authentication, request limits and error responses.
 
 One middleware around every route: request id, key, rights, limits, errors in the caller's own format. All routes need
-authentication except those in `_OPEN_ROUTES`. Framework errors and malformed HTTP are handled alike; no response has a
+authentication except the open paths of an API. Framework errors and malformed HTTP are handled alike; no response has a
 traceback, and no log line contains the bytes of a request.
 """
 
@@ -30,8 +30,9 @@ from gateway.errors import (
     UnsupportedEncoding,
 )
 from gateway.formats import json_splice
-from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
+from gateway.formats.errors import openai_error_body
 from gateway.identity import Keyring
+from gateway.server.apis import Api, Apis, error_response
 from gateway.server.limits import Place, Places, place_of, set_place
 from gateway.telemetry import Telemetry
 from gateway.text.offload import offload
@@ -52,7 +53,6 @@ __all__ = [
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.wire")
-_OPEN_ROUTES: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
 _SEND_BUFFER = 64 * 1024  # bytes in the socket send buffer of one client
 _SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
@@ -100,8 +100,9 @@ def set_request_id(request: web.Request, request_id: str) -> None:
 class Guard:
     """The middleware, and the signal handler that completes the headers of each response."""
 
-    def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry) -> None:
+    def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry, apis: Apis) -> None:
         self._config = config
+        self._apis = apis
         self._keyring = keyring
         self._telemetry = telemetry
         self._places = Places(config.limits)
@@ -111,28 +112,28 @@ class Guard:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         path = request.path
-        face = face_of(_SLASHES.sub("/", path) if "//" in path else path)
+        api = self._apis.of(_SLASHES.sub("/", path) if "//" in path else path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         place = self._places.enter()
         set_place(request, place)
         try:
             place.check()
-            response = await self._answer(request, handler, face, place)
+            response = await self._answer(request, handler, api, place)
         except GatewayError as error:
-            response = error_response(error, face)
+            response = error_response(error, api)
         except HTTPException as error:
-            response = error_response(_framework_error(error), face)
+            response = error_response(_framework_error(error), api)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:  # noqa: BLE001 — the outermost handler: a bug of the gateway, logged with its traceback
             _log.exception("request_failed", extra={"request": request_id})
             if request.writer.output_size > 0 and request.transport is not None:
                 request.transport.close()  # response in progress: only aborting it shows it is incomplete
-            response = error_response(GatewayError("the gateway failed; the request id tells where to look"), face)
+            response = error_response(GatewayError("the gateway failed; the request id tells where to look"), api)
         finally:
             place.leave()
-        self._telemetry.bound("requests", face, str(response.status)).inc()
-        self._telemetry.bound("duration", face).observe(time.perf_counter() - began)
+        self._telemetry.bound("requests", api.name, str(response.status)).inc()
+        self._telemetry.bound("duration", api.name).observe(time.perf_counter() - began)
         return response
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -143,18 +144,18 @@ class Guard:
             response.headers["x-gateway-request-id"] = request_id
         self._add_cors(request, response)
 
-    async def _answer(self, request: web.Request, handler: Handler, face: str, place: Place) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, api: Api, place: Place) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
-        if request.path not in _OPEN_ROUTES:
-            self._authenticate(request, face)
+        if not self._apis.is_open(request.path):
+            self._authenticate(request, api)
             if not self._keyring.is_open:
                 place.take_key(id(principal_of(request)))  # keyrings keep their principals: one object per key
         if "//" in request.path:
             return await _handle_normalized_path(request)
         return await handler(request)
 
-    def _authenticate(self, request: web.Request, face: str) -> None:
+    def _authenticate(self, request: web.Request, api: Api) -> None:
         if self._keyring.is_open and not _is_local(request.host):
             # DNS rebinding: a page of another site can reach this port under its own host name
             raise Forbidden("without auth.keys the gateway answers to localhost and 127.0.0.1 only")
@@ -163,7 +164,7 @@ class Guard:
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
         _check_duplicate_headers(request, (*_UNIQUE_HEADERS, *self._config.memory.user_headers))
         principal = self._keyring.principal(request.headers)
-        needed = Right.MEMORY if face == "memos" else Right.CHAT
+        needed = api.right or Right.CHAT
         if needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
@@ -243,26 +244,6 @@ def _check_duplicate_headers(request: web.Request, names: Iterable[str]) -> None
 def _is_local(host_header: str) -> bool:
     host, _, port = host_header.rpartition(":")
     return is_loopback(host if host and port.isdigit() else host_header)
-
-
-def face_of(path: str) -> str:
-    """Return the API format of a path: `openai`, `anthropic`, `memos` or `ops`."""
-    if path.startswith(("/product", "/api/openmem")):
-        return "memos"
-    if path.startswith("/v1/messages"):
-        return "anthropic"
-    return "ops" if path in _OPEN_ROUTES else "openai"
-
-
-def error_response(error: GatewayError, face: str) -> web.Response:
-    """Build the response for an error, in the API format `face`."""
-    if face == "memos":
-        body = orjson.dumps({"code": error.status, "message": error.message, "data": None})
-    elif face == "anthropic":
-        body = orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
-    else:
-        body = openai_error_body(error.message, error.type, error.code, error.param)
-    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
 
 
 def with_expectations(routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:

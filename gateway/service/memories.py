@@ -16,6 +16,7 @@ from gateway.identity import may_touch
 from gateway.memory.annotations import ANNOTATED, DEFAULTS
 from gateway.memory.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
 from gateway.memory.filters import file_ids, plain_id
+from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, with_lineage
 from gateway.memory.versions import archive_on_request, earlier_text, restore, undo, valid_from, valid_to, version_chain
 from gateway.recall.startup import Startup
@@ -167,7 +168,9 @@ class Library:
             by_scope.setdefault(record.scope, []).append(record)
         now, updated, deleted = time.time(), list[Record](), list[Record]()
         for value, members in by_scope.items():
-            is_of_files = all(record.kind == "document" for record in members)  # no records are derived from those
+            is_of_files = all(
+                kind_of(record.kind).is_file_chunk for record in members
+            )  # no records are derived from those
             cascade = Cascade((), tuple(members))
             if not is_of_files:
                 cascade = await asyncio.to_thread(cascade_delete, members, await self._all(value), now)

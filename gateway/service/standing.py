@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable
-from gateway.memory.profile import PROFILE_KINDS
+from gateway.memory.kinds import kind_of
 from gateway.memory.versions import archive_on_request
 from gateway.service.memories import Library
 from gateway.storage.rows import Row
@@ -31,7 +31,7 @@ class StandingLimit:
 
     def note(self, rows: Sequence[Row]) -> None:
         """Check the scopes of new preferences in the background."""
-        self._scopes |= {row.record.scope for row in rows if row.record.kind in PROFILE_KINDS}
+        self._scopes |= {row.record.scope for row in rows if kind_of(row.record.kind).is_of_profile}
         if self._scopes and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._work(), name="standing-limit")
 

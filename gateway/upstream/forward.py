@@ -106,7 +106,7 @@ class Forwarder:
         """True if all of these upstreams get the client's credentials and none of the gateway's, so that they separate
         their clients themselves."""
         return all(
-            upstream.config.kind in ("openai", "anthropic")
+            upstream.config.rules.forwards_keys
             and upstream.config.api_key is None
             and not upstream.config.headers
             and not upstream.config.query

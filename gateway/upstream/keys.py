@@ -21,7 +21,7 @@ def credentials(
     config: UpstreamConfig, client_headers: Mapping[str, str], is_own_key: Callable[[str], bool]
 ) -> dict[str, str]:
     """The authentication headers for an upstream."""
-    key_header = config.key_header or ("x-api-key" if config.kind == "anthropic" else _BEARER)
+    key_header = config.key_header or config.rules.key_header
     if config.api_key is not None:
         return _key_header(key_header, config.api_key.get_secret_value())
     client_keys = {

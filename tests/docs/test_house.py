@@ -36,6 +36,8 @@ SHOWN_BY = {
     "config/memory.py": "unit/test_config.py",
     "config/numbers.py": "unit/test_config.py",
     "config/sections.py": "unit/test_config.py",
+    "config/embedder_kinds.py": "unit/embedding/test_kinds.py",
+    "config/upstream_kinds.py": "unit/upstream/test_kinds.py",
     "config/upstreams.py": "unit/test_config.py",
     "config/whole.py": "unit/test_config.py",
     "formats/base.py": "unit/formats/test_chat.py",
@@ -99,7 +101,6 @@ SHOWN_BY = {
     "api/memos/extracting.py": "flow/test_memos_models.py",
     "api/memos/routes.py": "flow/test_memos.py",
     "api/memos/feedback.py": "flow/test_memos_models.py",
-    "api/memos/items.py": "flow/test_memos_native.py",
     "api/memos/knowledge.py": "flow/test_memos_client.py",
     "api/memos/manage_models.py": "flow/test_memos_native.py",
     "api/memos/memory.py": "flow/test_memos_native.py",
@@ -115,6 +116,7 @@ SHOWN_BY = {
     "api/openapi.py": "flow/test_openapi.py",
     "api/ops.py": "flow/test_start.py",
     "server/limits.py": "faults/test_bounds.py",
+    "api/registry.py": "flow/test_extending.py",
     "api/state_references.py": "flow/test_upstream_state.py",
     "server/turns.py": "flow/test_fidelity.py",
     "api/upstream_paths.py": "flow/test_upstream_state.py",
@@ -122,7 +124,7 @@ SHOWN_BY = {
 }
 MAY_IMPORT = {
     "aiohttp.web": {"api", "server", "app.py"},
-    "aiohttp": {"api", "server", "app.py", "upstream", "embedding/embedders.py", "evaluate"},
+    "aiohttp": {"api", "server", "app.py", "upstream", "embedding", "evaluate"},
     "lancedb": {"storage/lance/connection.py", "storage/lance/near.py"},
     "sqlite3": {"storage/sqlite/journal.py", "storage/sqlite/database.py"},
 }

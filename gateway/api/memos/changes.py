@@ -13,7 +13,7 @@ from gateway.api.memos.manage_models import (
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
 from gateway.memory.filters import file_ids, memory_type
-from gateway.memory.kinds import group_of
+from gateway.memory.kinds import group_of, kind_of
 from gateway.memory.record import Record
 from gateway.turn import Identity, Scope, ScopeKind
 
@@ -145,7 +145,11 @@ def _restrict_to_users(
     """In a shared scope, restrict a deletion to the records of these users, without documents."""
     if not users or scope.owner:
         return allows
-    return lambda record: record.user_id in users and record.kind != "document" and (allows is None or allows(record))
+
+    def is_theirs(record: Record) -> bool:
+        return record.user_id in users and not kind_of(record.kind).is_file_chunk and (allows is None or allows(record))
+
+    return is_theirs
 
 
 async def _scopes_of_user(call: Call, user: str, request: DeleteRequest) -> list[Scope]:

@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.api.memos.defaults import Defaults
 from gateway.api.memos.models import Body, ScopedRequest, checked
 from gateway.config import Config
-from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
+from gateway.errors import BadRequest, Forbidden, GatewayError, MemoryUnavailable, NotFound
 from gateway.extraction.on_request import Extractor
 from gateway.formats.base import ParsedRequest
 from gateway.formats.chat import ChatFormat
@@ -52,6 +52,7 @@ __all__ = [
     "of_scope",
     "operations_to_routes",
     "read_filter",
+    "write_error",
 ]
 
 KNOWLEDGE: Final = "knowledgebase"
@@ -345,6 +346,10 @@ def envelope(code: int, message: str, data: Any, headers: Mapping[str, str] | No
     response_headers = {name: value for name, value in (headers or {}).items() if name.startswith("x-")}
     body = orjson.dumps({"code": code, "message": message, "data": data})
     return web.Response(body=body, headers=response_headers, content_type="application/json")
+
+
+def write_error(error: GatewayError) -> bytes:
+    return orjson.dumps({"code": error.status, "message": error.message, "data": None})
 
 
 def of_scope(parsed: Filter, scope: Scope) -> Callable[[Record], bool] | None:

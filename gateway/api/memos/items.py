@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.memory.annotations import annotations
 from gateway.memory.filters import memory_type
-from gateway.memory.kinds import group_of
+from gateway.memory.kinds import group_of, kind_of
 from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.text.terms import terms
@@ -15,6 +15,7 @@ from gateway.turn import Scope
 
 __all__ = [
     "EMPTY_LISTS",
+    "NATIVE_LISTS",
     "PREFERENCE_NOTE",
     "client_lists",
     "distinct",
@@ -39,7 +40,9 @@ EMPTY_LISTS: Final[Mapping[str, Sequence[Any]]] = {
 _SOURCE: Final = {"document": "file", "tool": "system"}
 _NEAR_COPY = 0.92
 _MAX_COMPARED = 100  # memories that each further one is compared with for near copies
-_DETAIL_LISTS: Final = {
+NATIVE_LISTS: Final = {"text": "text_mem", "preference": "pref_mem", "tool": "tool_mem", "skill": "skill_mem"}
+"""Search group → its list in replies of the native API."""
+_CLIENT_LISTS: Final = {
     "text": "memory_detail_list",
     "preference": "preference_detail_list",
     "tool": "tool_memory_detail_list",
@@ -53,10 +56,10 @@ def iso(moment: float) -> str:
 
 def client_lists(rows: Iterable[tuple[Record, float | None]]) -> dict[str, list[dict[str, Any]]]:
     """Group records by type into the client's detail lists, all of which are present. Relevance None: not a search."""
-    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _DETAIL_LISTS.values()}
+    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in _CLIENT_LISTS.values()}
     for record, relativity in rows:
         group = group_of(record.kind)
-        lists[_DETAIL_LISTS[group]].append(_client_item(record, group, relativity))
+        lists[_CLIENT_LISTS.get(group, _CLIENT_LISTS["text"])].append(_client_item(record, group, relativity))
     return lists
 
 
@@ -124,7 +127,7 @@ def _memory_key(record: Record) -> str:
 
 
 def _source_fields(record: Record) -> dict[str, Any]:
-    if record.kind in ("document", "skill"):
+    if kind_of(record.kind).is_from_file:
         origin = record.origin
         file = {"file_ids": list(origin.file_ids), "name": origin.file_name}
         return {
@@ -174,7 +177,7 @@ def native_item(record: Record, relativity: float | None = None) -> dict[str, An
         "memory": record.text,
         "ref_id": reference,
     }
-    if record.kind == "preference":
+    if group_of(record.kind) == "preference":
         metadata |= {
             "preference_type": record.details.preference_type or "explicit_preference",
             "preference": record.text,

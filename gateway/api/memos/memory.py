@@ -13,6 +13,7 @@ from gateway.api.memos.extracting import extract_and_store
 from gateway.api.memos.feedback import read_history
 from gateway.api.memos.items import (
     EMPTY_LISTS,
+    NATIVE_LISTS,
     PREFERENCE_NOTE,
     client_lists,
     distinct,
@@ -25,7 +26,7 @@ from gateway.errors import BadRequest
 from gateway.formats.chat import text_of
 from gateway.formats.tool_calls import calls_in
 from gateway.memory.filters import memory_type
-from gateway.memory.kinds import group_of
+from gateway.memory.kinds import group_of, kind_of
 from gateway.memory.recalled import Memory, Wanted
 from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
@@ -38,6 +39,7 @@ from gateway.turn import Scope, ScopeKind, Turn
 __all__ = ["memory_operations"]
 
 _FIRST_CALL_INDEX = 10_000  # index of the first tool call among the records of a request
+_FILES: Final = "files"  # their own limit, beside that of their group
 _ALL_TYPES: Final = ("All", "AllSummaryMemory")
 
 
@@ -71,10 +73,7 @@ async def search(call: Call, request: SearchRequest) -> dict[str, Any]:
     preferences = [memory.record for memory in memories if group_of(memory.record.kind) == "preference"]
     scopes = access.identity.reads
     data = {
-        "text_mem": native_groups(rows, scopes, "text"),
-        "pref_mem": native_groups(rows, scopes, "preference"),
-        "tool_mem": native_groups(rows, scopes, "tool"),
-        "skill_mem": native_groups(rows, scopes, "skill"),
+        **{name: native_groups(rows, scopes, group) for group, name in NATIVE_LISTS.items()},
         "act_mem": [],
         "para_mem": [],
         "pref_note": PREFERENCE_NOTE if preferences else "",
@@ -138,16 +137,15 @@ def _filter_by_type(access: Access, type_name: str) -> dict[str, Callable[[Recor
 
 def _apply_limits(memories: Sequence[Memory], limits: Mapping[str, int]) -> list[Memory]:
     """Cut each group to its limit. Files fill at most half of the texts if conversations can fill the rest."""
-    message_count = sum(
-        group_of(memory.record.kind) == "text" and memory.record.kind != "document" for memory in memories
-    )
-    remaining = {**limits, "document": max(limits["text"] // 2, limits["text"] - message_count)}
+    kinds = [kind_of(memory.record.kind) for memory in memories]
+    message_count = sum(kind.group == "text" and not kind.is_file_chunk for kind in kinds)
+    remaining = {**limits, _FILES: max(limits["text"] // 2, limits["text"] - message_count)}
     selected = []
-    for memory in memories:
-        names = [name for name in (group_of(memory.record.kind), memory.record.kind) if name in remaining]
+    for memory, kind in zip(memories, kinds, strict=True):
+        names = [name for name in (kind.group, _FILES if kind.is_file_chunk else "") if name in remaining]
         if all(remaining[name] > 0 for name in names):
             selected.append(memory)
-            for name in dict.fromkeys(names):
+            for name in names:
                 remaining[name] -= 1
     return selected
 

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.memos.envelope import Access, Call, Operation, client, native
-from gateway.api.memos.items import EMPTY_LISTS, client_lists, history_of, message_item, native_item
+from gateway.api.memos.items import EMPTY_LISTS, NATIVE_LISTS, client_lists, history_of, message_item, native_item
 from gateway.api.memos.manage_models import (
     DashboardRequest,
     GetAllRequest,
@@ -20,7 +20,7 @@ from gateway.api.memos.models import checked
 from gateway.errors import NotFound
 from gateway.identity import may_touch, scope_of
 from gateway.memory.filters import memory_type, plain_id
-from gateway.memory.kinds import group_of
+from gateway.memory.kinds import group_of, kind_of
 from gateway.memory.recalled import Wanted
 from gateway.memory.record import Record
 from gateway.turn import Scope
@@ -73,19 +73,23 @@ def reading_operations() -> list[Operation]:
     ]
 
 
-async def get_memory(call: Call, request: GetRequest) -> dict[str, Any]:
-    access = await call.access(request)
-    records = await _load_newest_first(call, access)
-    first, last = (request.page - 1) * request.page_size, request.page * request.page_size
-    groups = {
+def _included_groups(request: GetRequest | GetCubeRequest) -> dict[str, bool]:
+    """Search group → whether a request asks for its memories."""
+    return {
         "text": True,
         "preference": request.include_preference,
         "tool": request.include_tool_memory,
         "skill": request.include_skill_memory,
     }
+
+
+async def get_memory(call: Call, request: GetRequest) -> dict[str, Any]:
+    access = await call.access(request)
+    records = await _load_newest_first(call, access)
+    first, last = (request.page - 1) * request.page_size, request.page * request.page_size
     page_records: list[Record] = []
     total = 0
-    for group, is_included in groups.items():
+    for group, is_included in _included_groups(request).items():
         group_records = [record for record in records if group_of(record.kind) == group] if is_included else []
         total = max(total, len(group_records))
         page_records += group_records[first:last]
@@ -119,7 +123,7 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
         "title": record.details.title or record.text[:60],
         "content": record.text,
         "message_ids": [record.message_id],
-        "algorithm_updatable": record.kind != "document",
+        "algorithm_updatable": not kind_of(record.kind).is_file_chunk,
         "created_at": detail["create_time"],
         "updated_at": detail["update_time"],
         "version": record.version,
@@ -155,16 +159,11 @@ async def get_cube(call: Call, request: GetCubeRequest) -> dict[str, Any]:
 
 def _cube_page(request: GetCubeRequest, access: Access, records: Sequence[Record]) -> dict[str, Any]:
     start = (request.page - 1) * request.page_size if request.page_size else 0
-    groups = {
-        "text_mem": ("text", True),
-        "pref_mem": ("preference", request.include_preference),
-        "tool_mem": ("tool", request.include_tool_memory),
-        "skill_mem": ("skill", request.include_skill_memory),
-    }
+    groups = _included_groups(request)
     data: dict[str, Any] = {}
-    for name, (group, is_included) in groups.items():
+    for group, name in NATIVE_LISTS.items():
         data[name] = []
-        for scope in access.identity.reads if is_included else ():
+        for scope in access.identity.reads if groups[group] else ():
             matching = [record for record in records if record.scope == scope.value and group_of(record.kind) == group]
             page_records = matching[start : start + request.page_size] if request.page_size else matching
             items = [native_item(record) for record in page_records]

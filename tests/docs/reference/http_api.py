@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
-from gateway.api.openapi import describe
+from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
+from gateway.server.apis import Api
 from tests.docs.reference.tables import code, table
 
 __all__ = [
@@ -22,7 +23,16 @@ _COLUMNS = ("route", "summary")
 
 @cache
 def _document() -> dict[str, Any]:
-    return describe(memos_operations(ChatHandlers(20.0)))
+    operations = memos_operations(ChatHandlers(20.0))
+    paths = {
+        "ops": ops_paths,
+        "memos": lambda schemas: memos_paths(operations, schemas),
+        "openai": openai_paths,
+    }
+    return describe(
+        Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
+        for name, describe_paths in paths.items()
+    )
 
 
 def describe_openai() -> str:

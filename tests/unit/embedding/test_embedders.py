@@ -1,4 +1,3 @@
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from gateway.config import EmbedderConfig
 from gateway.embedding.calibration import Scale, Scales
-from gateway.embedding.embedders import Embedders, EmbedFailed, LocalEmbedder, OpenAIEmbedder
+from gateway.embedding.embedders import EmbedFailed, LocalEmbedder, OpenAIEmbedder
 from tests.fakes.upstream import FakeUpstream, says
 
 
@@ -55,13 +54,12 @@ async def test_an_openai_embedder_batches_and_normalises(
 ) -> None:
     upstream.script = answering(upstream, as_base64)
     config = EmbedderConfig(kind="openai", base_url=upstream.url, api_key="sk-e", dimensions=3, batch_size=2)
-    embedder = OpenAIEmbedder(config, session)
+    embedder = OpenAIEmbedder(config, session, name="openai:m:3")
     vectors = await embedder.embed_documents(["a", "bbb", "cc"])
     assert [len(request.json["input"]) for request in upstream.received][:2] == [2, 1]
     assert all(len(request.json["input"]) <= 2 for request in upstream.received)
     assert upstream.last.headers["authorization"] == "Bearer sk-e"
     assert np.allclose(vectors[1], np.asarray([3, 1, 0]) / np.sqrt(10))
-    assert embedder.name == "openai:text-embedding-3-small:3"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,8 @@ async def test_a_bad_answer_is_a_failure_and_three_make_it_rest(
     upstream: FakeUpstream, session: aiohttp.ClientSession, script: Any
 ) -> None:
     upstream.script = script
-    embedder = OpenAIEmbedder(EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=3), session)
+    config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=3)
+    embedder = OpenAIEmbedder(config, session, name="openai:m:3")
     for _ in range(5):
         with pytest.raises(EmbedFailed):
             await embedder.embed_query("x")
@@ -103,7 +102,7 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
     upstream.script = narrow
     config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=513)
     measured: dict[str, Scale] = {}
-    embedder = OpenAIEmbedder(config, session, None, measured.__setitem__)
+    embedder = OpenAIEmbedder(config, session, None, measured.__setitem__, name="openai:m:513")
     before = embedder.scale
     await embedder.embed_query("a query learns nothing: it is waited for")
     assert embedder.scale is before
@@ -115,22 +114,6 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
     await embedder.embed_documents(["another one"])
     assert len(upstream.received) == asked + 1
     await local.stop()
-
-
-async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    scales, again = Scales(tmp_path / "scales.json"), Scales(tmp_path / "scales.json")
-    await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
-    await asyncio.to_thread(again.read)
-    config = EmbedderConfig(kind="openai", model="new", dimensions=8)
-    embedders = Embedders(config, session, again)
-    assert embedders.named("openai:new:8") is embedders.current
-    old = embedders.named("openai:old/model:3")
-    assert old is not None
-    assert (old.name, old.dimensions, old.scale) == ("openai:old/model:3", 3, Scale(0.7, 0.9))
-    local = embedders.named(LocalEmbedder.name)
-    assert isinstance(local, LocalEmbedder)
-    assert embedders.named("openai:x:y") is embedders.named("someone's") is None
-    await embedders.stop()
 
 
 def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""The APIs of a gateway: each is built from the services of the process, with its paths, right and error format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.api.affinity import StateGuard
+from gateway.api.anthropic import AnthropicFace
+from gateway.api.memories import HistoryFace
+from gateway.api.memory_admin import MemoryFace
+from gateway.api.memos.chat import ChatHandlers
+from gateway.api.memos.envelope import Desk, operations_to_routes, write_error
+from gateway.api.memos.routes import memos_operations
+from gateway.api.models import ModelList
+from gateway.api.openai import OpenAIFace
+from gateway.api.openapi import OpenAPIFace, memos_paths, openai_paths, ops_paths
+from gateway.api.ops import OPEN_PATHS, OpsFace
+from gateway.api.usage import UsageFace
+from gateway.engine import MemoryEngine
+from gateway.errors import GatewayError
+from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
+from gateway.prompt.explain import Explanations
+from gateway.server.apis import Api
+from gateway.server.turns import Turns
+from gateway.telemetry import Telemetry
+from gateway.turn import Right
+from gateway.usage.ledger import Ledger
+
+__all__ = ["BuildApi", "Services", "build_apis", "register", "unregister"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The services that APIs are built from. `is_open`: there are no keys. `report` returns the health of the parts."""
+
+    desk: Desk
+    memory: MemoryEngine
+    chats: ChatHandlers
+    explanations: Explanations
+    state: StateGuard
+    turns: Turns
+    ledger: Ledger | None
+    telemetry: Telemetry
+    is_open: bool
+    report: Callable[[], dict[str, Any]]
+
+
+BuildApi = Callable[[Services], Api]
+"""Builds an API. It runs once, at the start of the gateway."""
+
+
+def register(build: BuildApi) -> None:
+    """Add an API, before the gateway starts."""
+    _BUILDERS.append(build)
+
+
+def unregister(build: BuildApi) -> None:
+    """Remove an API that was added."""
+    _BUILDERS.remove(build)
+
+
+def build_apis(services: Services) -> list[Api]:
+    """Build all APIs. The one for operators serves the description of all of them."""
+    apis: list[Api] = []
+    operators = [*OpsFace(services.telemetry, services.report).routes(), *OpenAPIFace(apis).routes()]
+    apis += [
+        Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
+        *(build(services) for build in _BUILDERS),
+    ]
+    return apis
+
+
+def _build_memos(services: Services) -> Api:
+    operations = memos_operations(services.chats)
+    return Api(
+        name="memos",
+        routes=operations_to_routes(operations, services.desk),
+        prefixes=("/product", "/api/openmem"),
+        right=Right.MEMORY,
+        write_error=write_error,
+        describe=lambda schemas: memos_paths(operations, schemas),
+    )
+
+
+def _build_anthropic(services: Services) -> Api:
+    desk = services.desk
+    face = AnthropicFace(desk.config, desk.pipeline, services.state, services.turns)
+    return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
+
+
+def _build_openai(services: Services) -> Api:
+    """The API of OpenAI, with the gateway's own routes under `/v1/memory` and `/v1/usage`."""
+    desk, memory = services.desk, services.memory
+    config, pipeline = desk.config, desk.pipeline
+    management = MemoryFace(
+        services.explanations,
+        lambda: memory.reindexer,
+        memory.forgetter,
+        memory.transfer,
+        memory.startup,
+        limits=config.limits,
+        is_open=services.is_open,
+    )
+    models = ModelList(pipeline.forwarder, config.models)
+    routes = [
+        *management.routes(),
+        *HistoryFace(memory.library, memory.recall, memory.registry, config.memory.default_user).routes(),
+        *UsageFace(services.ledger, is_open=services.is_open).routes(),
+        *OpenAIFace(config, pipeline, models, services.state, services.turns).routes(),
+    ]
+    return Api(name="openai", routes=routes, write_error=_write_openai, describe=openai_paths)
+
+
+def _write_openai(error: GatewayError) -> bytes:
+    return openai_error_body(error.message, error.type, error.code, error.param)
+
+
+def _write_anthropic(error: GatewayError) -> bytes:
+    return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
+
+
+_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_openai]

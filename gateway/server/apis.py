@@ -1,0 +1,76 @@
+"""An HTTP API as a value, and the table that tells which API a path belongs to."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.errors import GatewayError
+from gateway.turn import Right
+
+__all__ = ["Api", "Apis", "error_response"]
+
+
+def _describe_nothing(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """An HTTP API: its routes, and what they have in common.
+
+    It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
+    `name` is its label in metrics. A key needs the `right`; with None, the routes in `paths` need no key. `write_error`
+    serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the schemas that those
+    refer to.
+    """
+
+    name: str
+    routes: Sequence[web.AbstractRouteDef]
+    write_error: Callable[[GatewayError], bytes]
+    prefixes: tuple[str, ...] = ()
+    paths: frozenset[str] = frozenset()
+    right: Right | None = Right.CHAT
+    describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
+
+
+class Apis:
+    """The APIs of a gateway. A path belongs to the API with the longest prefix."""
+
+    def __init__(self, apis: Iterable[Api]) -> None:
+        """Raises ValueError if two APIs own the same paths, or none owns the rest."""
+        self._all = tuple(apis)
+        self._by_path = {path: api for api in self._all for path in api.paths}
+        by_prefix = {prefix: api for api in self._all for prefix in api.prefixes}
+        self._by_prefix = sorted(by_prefix.items(), key=lambda item: -len(item[0]))
+        others = [api for api in self._all if not api.prefixes and not api.paths]
+        count = sum(len(api.prefixes) + len(api.paths) for api in self._all)
+        if len(self._by_path) + len(by_prefix) < count or len({api.name for api in self._all}) < len(self._all):
+            raise ValueError("two APIs have the same name, path or prefix")
+        if len(others) != 1:
+            raise ValueError("exactly one API has neither paths nor prefixes, and owns all other paths")
+        self._rest = others[0]
+
+    def of(self, path: str) -> Api:
+        """The API that a path belongs to."""
+        for prefix, api in self._by_prefix:
+            if path.startswith(prefix):
+                return api
+        return self._by_path.get(path, self._rest)
+
+    def is_open(self, path: str) -> bool:
+        """True if a path needs no key."""
+        api = self._by_path.get(path)
+        return api is not None and api.right is None
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """The routes of all APIs. Those of the API that owns all other paths are last: they match anything."""
+        apis = sorted(self._all, key=lambda api: api is self._rest)
+        return [route for api in apis for route in api.routes]
+
+
+def error_response(error: GatewayError, api: Api) -> web.Response:
+    """Build the response for an error, in the format of an API."""
+    body = api.write_error(error)
+    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
