@@ -22,7 +22,8 @@ from gateway.errors import Forbidden, NotFound
 from gateway.formats.base import Ask
 from gateway.server.guard import principal_of
 from gateway.server.users import Users
-from gateway.storage.sqlite.owners import Owner, Owners
+from gateway.storage.protocols import Owners
+from gateway.storage.values import Owner
 from gateway.text.offload import offload
 from gateway.turn import Principal, Right
 from gateway.upstream.client import Upstream

@@ -27,7 +27,7 @@ from gateway.server.guard import principal_of, read_json
 from gateway.server.limits import place_of
 from gateway.server.turns import Turns
 from gateway.server.writer import relay, send
-from gateway.storage.sqlite.owners import Owner
+from gateway.storage.values import Owner
 from gateway.upstream.client import Upstream
 from gateway.upstream.routes import Route
 from gateway.upstream.tee import decoder_of

@@ -14,11 +14,8 @@ from pathlib import Path
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.selection import Selection, chosen, scopes_of
 from gateway.memory.record import Record
-from gateway.storage.lance.conditions import StoreFailed
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Blocks, MemoryTable, RecordLog, Registry
 from gateway.turn import Scope
 
 __all__ = ["Forgetter", "Forgotten"]
@@ -41,8 +38,8 @@ class Forgetter:
 
     def __init__(
         self,
-        journal: Journal,
-        store: MemoryStore,
+        journal: RecordLog,
+        store: MemoryTable,
         registry: Registry,
         *,
         folder: Path,
@@ -95,7 +92,7 @@ class Forgetter:
             if purge:
                 async with self._purging:
                     await self._purge(selection)
-        except (StoreFailed, JournalFailed, RegistryFailed, BlocksFailed, OSError) as error:
+        except (StorageError, OSError) as error:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
@@ -118,8 +115,7 @@ class Forgetter:
         scopes = {scope.value for scope in selected}
         if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
             raise MemoryUnavailable("not every deletion is stored yet; try again")
-        for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
-            await self._store.purge(bucket)
+        await self._store.purge(scopes)
         await self._journal.purge(scopes)
         await self._blocks.purge(scopes)
         self._drop(scopes)
@@ -138,9 +134,7 @@ class Forgetter:
         for listener in self.on_owner:
             await listener(selection.tenant, selection.user)
         await self._wait_settled()
-        remaining: set[str] = set()
-        for bucket in {self._store.bucket_of(scope.value) for scope in scopes}:
-            remaining |= await self._store.scopes_in(bucket)
+        remaining = await self._store.with_rows(scope.value for scope in scopes)
         await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])
 
 

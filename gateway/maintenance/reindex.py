@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.remember.measure import measure
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import MemoryTable
 from gateway.storage.rows import Row
 
 __all__ = ["Progress", "Reindexer"]
@@ -39,7 +40,7 @@ class Reindexer:
 
     def __init__(
         self,
-        store: MemoryStore,
+        store: MemoryTable,
         embedders: Embedders,
         count: Callable[[str], int],
         on_rebuilt: Callable[[Iterable[str]], None],
@@ -82,7 +83,7 @@ class Reindexer:
         self._rows = 0
         while outdated := self._store.outdated():
             self._of = self._rows
-            with contextlib.suppress(StoreFailed):
+            with contextlib.suppress(StorageError):
                 self._of += sum([await self._store.count(bucket) for bucket in outdated])
             failures = [reason for bucket in outdated if (reason := await self._rebuild(bucket))]
             self._reason = failures[0] if failures else ""
@@ -99,8 +100,8 @@ class Reindexer:
         previous_rows = self._rows
         try:
             await self._embedders.current.embed_documents([_PROBE])
-            self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
-        except (StoreFailed, EmbedFailed) as error:
+            self._on_rebuilt(await self._store.rebuild(bucket, self._prepare))
+        except (StorageError, EmbedFailed) as error:
             self._rows = previous_rows
             return str(error)
         except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole

@@ -15,8 +15,9 @@ from gateway.identity import knowledge_scope
 from gateway.memory.record import Origin, Record, derived_id, message_id
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
-from gateway.storage.sqlite.journal import JournalFailed
-from gateway.storage.sqlite.registry import DELETING, Document, Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Registry
+from gateway.storage.values import DELETING, Document
 from gateway.text.media import without_media
 from gateway.turn import Identity, Principal, Scope, Turn
 
@@ -83,7 +84,7 @@ class Intake:
         """Ingest one file; if it fails, the next ones are not blocked."""
         try:
             await self._ingest(tenant, id_)
-        except (RegistryFailed, MemoryUnavailable):
+        except (StorageError, MemoryUnavailable):
             raise
         except Exception:  # noqa: BLE001 — the worker's loop: one bad file must not stop the others; logged whole
             _log.exception("document_failed", extra={"file": id_})
@@ -123,7 +124,7 @@ class Intake:
             while True:
                 try:
                     await self._remember.add(turn, records[begin : begin + _BATCH])
-                except (JournalFailed, PluginUnavailable, TimeoutError) as error:
+                except (StorageError, PluginUnavailable, TimeoutError) as error:
                     _log.warning("document_waits", extra={"cause": str(error) or "timeout"})
                     await asyncio.sleep(_PAUSE)
                 else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.errors import PluginUnavailable
 from gateway.memory.record import Record
-from gateway.storage.sqlite.journal import JournalFailed
+from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
 from gateway.turn import Turn
 
@@ -73,7 +73,7 @@ class Late:
         turn, records, size = self._waiting[0]
         try:
             await self._commit(turn, records)
-        except (JournalFailed, TimeoutError):
+        except (StorageError, TimeoutError):
             return False
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))

@@ -16,9 +16,10 @@ from gateway import process
 from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.memory.record import Record
 from gateway.remember.measure import measure
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError, failure_name
+from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
-from gateway.storage.sqlite.journal import Entry, Journal, JournalFailed
+from gateway.storage.values import Entry
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _LAST_SYNC = 5.0
 _PROBE = "Is anybody there?"
-_FAILURES = (StoreFailed, EmbedFailed, JournalFailed)
+_FAILURES = (StorageError, EmbedFailed)
 
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 
@@ -43,8 +44,8 @@ class Writer:
 
     def __init__(
         self,
-        journal: Journal,
-        store: MemoryStore,
+        journal: RecordLog,
+        store: MemoryTable,
         embedders: Embedders,
         telemetry: Telemetry,
         *,
@@ -132,7 +133,7 @@ class Writer:
                 pause = _FIRST_PAUSE
                 await self._sync_and_maintain()
             except _FAILURES as error:
-                pause = await self._back_off(pause, type(error).__name__, str(error))
+                pause = await self._back_off(pause, failure_name(error), str(error))
             except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
                 _log.exception("writer_fault")
                 pause = await self._back_off(pause, "fault", type(error).__name__)
@@ -155,10 +156,9 @@ class Writer:
 
         async def work() -> None:
             try:
-                for bucket in self._store.buckets:
-                    if await self._store.maintain(bucket):
-                        await asyncio.to_thread(process.trim)  # each leaves some megabytes of free heap
-            except StoreFailed as error:
+                async for _ in self._store.maintain():
+                    await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
+            except StorageError as error:
                 _log.warning("maintenance_failed", extra={"cause": str(error)})
             except Exception:  # noqa: BLE001 — as the worker's own loop
                 _log.exception("maintenance_fault")
@@ -192,7 +192,7 @@ class Writer:
             try:
                 await self._store_entries(entries)
             except Exception as error:  # noqa: BLE001 — one bad entry must not stop the others
-                self._telemetry.drain_failures.labels(type(error).__name__).inc()
+                self._telemetry.drain_failures.labels(failure_name(error)).inc()
                 await self._store_one_by_one(entries)
             self._advance(entries[-1].seq)
             await self._sync_and_maintain()
@@ -212,9 +212,9 @@ class Writer:
                 await self._store_entries([entry], may_exist=True)
                 has_passed = True
             except Exception as error:
-                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": type(error).__name__})
+                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
                 failed.append(entry)
-                if isinstance(error, StoreFailed) and error.is_outage:
+                if isinstance(error, StorageError) and error.is_outage:
                     raise  # an outage, not a poison record: stop here
                 if not has_passed:
                     await self._check_parts(entry.record.scope)
@@ -224,7 +224,7 @@ class Writer:
             _log.error("records_put_aside", extra={"count": dead_letters})
 
     async def _check_parts(self, scope: str) -> None:
-        """Check the store and the embedder. Raises StoreFailed or EmbedFailed if one that this scope needs is out."""
+        """Check the store and the embedder. Raises StorageError or EmbedFailed if one that this scope needs is out."""
         await self._store.probe(scope)
         await self._embedders.current.embed_documents([_PROBE])
 
@@ -264,7 +264,7 @@ class Writer:
             record.id: ("", None) for record in records if not record.text.strip()
         }
         with_text = [record for record in records if record.id not in by_id]
-        names = {record.id: self._store.made_of(record.scope).embedder for record in with_text}
+        names = {record.id: self._store.format_of(record.scope).embedder for record in with_text}
         for name in set(names.values()):
             embedder = self._embedders.named(name)
             members = [record for record in with_text if names[record.id] == name]

@@ -5,13 +5,16 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import parquet
 
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.lance.buckets import Buckets
+from gateway.storage.lance.store import MemoryStore
 from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -320,16 +323,16 @@ async def test_the_command_line_asks_before_it_forgets_and_says_what_is_missing(
 async def test_what_could_not_be_stored_is_forgotten_too(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = MemoryStore._write
+    write = Buckets.write
 
-    async def picky(self: MemoryStore, rows: Any, held: Any) -> None:
+    async def picky(self: Buckets, rows: Any, known_ids: Any = ()) -> None:
         if any("indigestible" in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
-        await write(self, rows, held)
+            raise StorageError("store", "cannot digest this")
+        await write(self, rows, known_ids)
 
     config = configuration(tmp_path, upstream.url)
     with monkeypatch.context() as broken:
-        broken.setattr(MemoryStore, "_write", picky)
+        broken.setattr(Buckets, "write", picky)
         broken.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.02)
         async with running_gateway(config) as gateway:
             await gateway.chat("An indigestible truth about me.", user="bob", session="one")
@@ -353,12 +356,12 @@ async def test_who_speaks_during_a_purge_can_be_forgotten_afterwards(
     purge = MemoryStore.purge
     has_spoken = False
 
-    async def slow(self: MemoryStore, number: int) -> None:
+    async def slow(self: MemoryStore, scopes: Collection[str]) -> None:
         nonlocal has_spoken
         if not has_spoken:
             has_spoken = True
             await gateway.chat("My new number is 5551234.", user="ada")
-        await purge(self, number)
+        await purge(self, scopes)
 
     with monkeypatch.context() as slower:
         slower.setattr(MemoryStore, "purge", slow)
@@ -374,10 +377,10 @@ async def test_a_purge_goes_on_when_its_caller_has_left(gateway: Running, monkey
     purge = MemoryStore.purge
     begun, done = asyncio.Event(), asyncio.Event()
 
-    async def slow(self: MemoryStore, number: int) -> None:
+    async def slow(self: MemoryStore, scopes: Collection[str]) -> None:
         begun.set()
         await asyncio.sleep(0.2)
-        await purge(self, number)
+        await purge(self, scopes)
         done.set()
 
     monkeypatch.setattr(MemoryStore, "purge", slow)

@@ -28,7 +28,7 @@ from gateway.memory.record import Record, derived_id, with_lineage
 from gateway.server.guard import request_id_of
 from gateway.server.limits import place_of
 from gateway.service.memories import Outdated
-from gateway.storage.sqlite.registry import Task
+from gateway.storage.values import Task
 from gateway.text.offload import offload
 from gateway.text.terms import terms
 from gateway.turn import Scope, Turn

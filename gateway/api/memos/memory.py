@@ -30,7 +30,7 @@ from gateway.memory.recalled import Memory, Wanted
 from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.ingestion import document_records
-from gateway.storage.sqlite.registry import PROFILE, Document
+from gateway.storage.values import PROFILE, Document
 from gateway.text.offload import offload
 from gateway.turn import Scope, ScopeKind, Turn
 

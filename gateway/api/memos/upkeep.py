@@ -23,7 +23,7 @@ from gateway.llm.questions import suggest
 from gateway.memory.filters import file_ids, memory_type
 from gateway.memory.kinds import group_of
 from gateway.memory.record import Record
-from gateway.storage.sqlite.registry import PROFILE
+from gateway.storage.values import PROFILE
 from gateway.text.offload import offload
 from gateway.turn import Identity, Right, Scope, ScopeKind
 
