@@ -38,6 +38,7 @@ from gateway.server.guard import Guard, Protocol, with_expectations
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.storage.errors import StorageError
+from gateway.storage.local_file import LocalFile
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
@@ -82,7 +83,7 @@ class Gateway:
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
-        self._users = Users(config.memory.default_user, headers, self.memory.folder / "identities.json")
+        self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
         self._defaults = Defaults(self.memory.registry)
         self._is_stopping = False
         self._stops = AsyncExitStack()

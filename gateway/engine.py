@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from gateway import process
@@ -35,8 +36,9 @@ from gateway.remember.writer import Writer
 from gateway.service.memories import Library
 from gateway.service.standing import StandingLimit
 from gateway.storage.errors import StorageError, failure_name
-from gateway.storage.folder import DataFolder
+from gateway.storage.folder import DataFolder, remove_damaged_files
 from gateway.storage.lance.store import MemoryStore
+from gateway.storage.local_file import LocalFile
 from gateway.storage.rows import Row, RowFormat
 from gateway.storage.sqlite.blocks import SqliteBlocks
 from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
@@ -72,7 +74,8 @@ class MemoryEngine:
         self.registry = SqliteRegistry(data / "registry.sqlite")
         self.blocks = SqliteBlocks(data / "blocks.sqlite")
         self.tokenizer = Tokenizer(data / "tokenizers")
-        self._scales = Scales(data / "scales.json")
+        scales = LocalFile(data / "scales.json")
+        self._scales = Scales(scales.read, scales.write)
         self._plugins = plugins
         self._dialect = dialect
         self.state = "loading" if memory.enabled else "off"
@@ -131,11 +134,11 @@ class MemoryEngine:
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(
             *parts,
-            folder=self.folder,
             delete=self.library.delete,
             settled=self._settle,
             drop=self._drop_sets,
             blocks=self.blocks,
+            remove_damaged=partial(remove_damaged_files, self.folder),
         )
 
     def learn(self, asker: Asker) -> None:

@@ -2,14 +2,12 @@
 
 A deletion is a new version of a memory without its text (a tombstone); the old text leaves the tables when they are
 next rewritten. `purge` does that now: it rewrites the buckets of deleted memories and removes their old files, scrubs
-the journal and the registry, and removes files that were set aside as damaged.
+the journal and the registry, and removes data that was set aside as damaged.
 """
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.selection import Selection, chosen, scopes_of
@@ -33,7 +31,7 @@ class Forgetter:
     """Deletes selected memories, and purges them from the disk.
 
     `delete` deletes records and those derived from them; `settled` waits until all writes are stored and on the disk;
-    `drop` drops cached working sets.
+    `drop` drops cached working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
     """
 
     def __init__(
@@ -42,14 +40,14 @@ class Forgetter:
         store: MemoryTable,
         registry: Registry,
         *,
-        folder: Path,
         delete: Callable[[Iterable[Record]], Awaitable[int]],
         settled: Callable[[], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
         blocks: Blocks,
+        remove_damaged: Callable[[], None],
     ) -> None:
         self._blocks = blocks
-        self._folder = folder
+        self._remove_damaged = remove_damaged
         self._journal = journal
         self._store = store
         self._registry = registry
@@ -121,7 +119,7 @@ class Forgetter:
         self._drop(scopes)
         if selection.is_whole:
             await self._forget_names(selection, selected)
-        await asyncio.to_thread(_remove_damaged_files, self._folder)
+        await asyncio.to_thread(self._remove_damaged)
 
     async def _forget_names(self, selection: Selection, scopes: Sequence[Scope]) -> None:
         """Remove the names of purged owners from the registry; scopes that have new messages are added again."""
@@ -136,9 +134,3 @@ class Forgetter:
         await self._wait_settled()
         remaining = await self._store.with_rows(scope.value for scope in scopes)
         await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])
-
-
-def _remove_damaged_files(folder: Path) -> None:
-    shutil.rmtree(folder / "broken", ignore_errors=True)
-    for path in folder.glob("*.broken-*"):
-        path.unlink(missing_ok=True)

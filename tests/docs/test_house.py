@@ -62,6 +62,8 @@ SHOWN_BY = {
     "storage/disk.py": "unit/storage/lance/test_store.py",
     "storage/lance/expiry.py": "flow/test_keeping.py",
     "storage/sqlite/ledger.py": "flow/test_usage.py",
+    "storage/local_file.py": "unit/server/test_users.py",
+    "storage/scan.py": "flow/test_keeping.py",
     "storage/errors.py": "unit/storage/sqlite/test_database.py",
     "storage/values.py": "unit/storage/sqlite/test_registry.py",
     "storage/lance/buckets.py": "unit/storage/lance/test_store.py",
@@ -123,6 +125,14 @@ MAY_IMPORT = {
     "gateway.storage.lance": {"storage", "engine.py"},
     "gateway.storage.sqlite": {"storage", "engine.py", "app.py"},
     "gateway.storage.disk": {"storage"},
+}
+# who reads and writes files outside the storage, and why; `cli`, `config` and `evaluate` work on files of the operator
+TOUCHES_FILES = {
+    "app.py": "composition: names the files of the data folder",
+    "hooks.py": "plugins have a folder of their own",
+    "plugin_host.py": "plugins are files of the operator, and have a folder of their own",
+    "prompt/tokens.py": "tiktoken reads its vocabulary from a cache folder; it can be recreated at any time",
+    "upstream/client.py": "certificates and keys for TLS are files of the operator",
 }
 # the folders from the bottom up: a module imports those before it, and its own; see docs/architecture.md
 LAYERS = (
@@ -216,6 +226,18 @@ def test_imports_go_one_way(path: Path) -> None:
         for library, places in MAY_IMPORT.items():
             if name == library or name.startswith(f"{library}."):
                 assert places.intersection((folder, inside(path), Path(inside(path)).parent.as_posix())), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_only_the_storage_knows_of_files(path: Path) -> None:
+    if inside(path).partition("/")[0] in ("storage", "cli", "config", "evaluate") or inside(path) in TOUCHES_FILES:
+        return
+    assert not imports(path) & {"pathlib", "fcntl", "msvcrt", "shutil", "tempfile", "mmap"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in ("open", "os.open", "io.open"), node.lineno
+            assert name.rpartition(".")[2] not in ("fsync", "flock"), node.lineno
 
 
 @pytest.mark.parametrize("name", PURE)

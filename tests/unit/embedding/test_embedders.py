@@ -11,6 +11,7 @@ import pytest
 from gateway.config import EmbedderConfig
 from gateway.embedding.calibration import Scale, Scales
 from gateway.embedding.embedders import Embedders, EmbedFailed, LocalEmbedder, OpenAIEmbedder
+from gateway.storage.local_file import LocalFile
 from tests.fakes.upstream import FakeUpstream, says
 
 
@@ -118,7 +119,8 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
 
 
 async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    scales, again = Scales(tmp_path / "scales.json"), Scales(tmp_path / "scales.json")
+    file = LocalFile(tmp_path / "scales.json")
+    scales, again = Scales(file.read, file.write), Scales(file.read, file.write)
     await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
     await asyncio.to_thread(again.read)
     config = EmbedderConfig(kind="openai", model="new", dimensions=8)
@@ -135,6 +137,7 @@ async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: 
 
 def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
     (tmp_path / "scales.json").write_text("[1]")
-    scales = Scales(tmp_path / "scales.json")
+    file = LocalFile(tmp_path / "scales.json")
+    scales = Scales(file.read, file.write)
     scales.read()
     assert scales.get("x") is None

@@ -9,6 +9,7 @@ import pytest
 from gateway.storage import protocols
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.store import MemoryStore
+from gateway.storage.local_file import LocalFile
 from gateway.storage.rows import RowFormat
 from gateway.storage.sqlite.blocks import SqliteBlocks
 from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
@@ -26,6 +27,7 @@ def parts(folder: Path) -> dict[type[Any], Any]:
     queue: protocols.ExtractionQueue = SqliteExtractionQueue(folder / "learning.sqlite")
     owners: protocols.Owners = SqliteOwners(folder / "responses.sqlite")
     ledger: protocols.Ledger = SqliteLedger(folder / "usage.sqlite")
+    file: protocols.SmallFile = LocalFile(folder / "small.json")
     return {
         protocols.RecordLog: log,
         protocols.MemoryTable: table,
@@ -34,11 +36,12 @@ def parts(folder: Path) -> dict[type[Any], Any]:
         protocols.ExtractionQueue: queue,
         protocols.Owners: owners,
         protocols.Ledger: ledger,
+        protocols.SmallFile: file,
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["RecordLog", "MemoryTable", "Registry", "Blocks", "ExtractionQueue", "Owners", "Ledger"]
+    "name", ["RecordLog", "MemoryTable", "Registry", "Blocks", "ExtractionQueue", "Owners", "Ledger", "SmallFile"]
 )
 def test_the_methods_of_an_interface_have_the_parameters_of_its_implementation(name: str, tmp_path: Path) -> None:
     interface = getattr(protocols, name)
