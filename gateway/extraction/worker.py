@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.config import ExtractionConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.extraction import items, reconcile
@@ -93,16 +94,14 @@ class Learner:
         self._outage_until = 0.0
         self._outage_pause = _OUTAGE_FIRST
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("learner", self._work, _log, "learner_fault", pauses=Backoff(_REST))
         self.waiting = self.aside = 0
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="learner")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        if await self._worker.stop():
             try:
                 await self._flush()
             except StorageError as error:  # the journal still has these messages
@@ -139,23 +138,19 @@ class Learner:
         self._position = max(self._position, seq)
 
     async def _work(self) -> None:
-        while True:
-            try:
-                await self._open()
-                await self._flush()
-                now = time.time()
-                await self._check_clock(now)
-                due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
-                if due:
-                    await asyncio.gather(*map(self._process_safely, due))
-                await self._update_metrics()
-                await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
-            except StorageError as error:
-                _log.warning("learner_rests", extra={"cause": str(error)})
-                await asyncio.sleep(_REST)
-            except Exception:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
-                _log.exception("learner_fault")
-                await asyncio.sleep(_REST)
+        try:
+            await self._open()
+            await self._flush()
+            now = time.time()
+            await self._check_clock(now)
+            due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
+            if due:
+                await asyncio.gather(*map(self._process_safely, due))
+            await self._update_metrics()
+            await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
+        except StorageError as error:
+            _log.warning("learner_rests", extra={"cause": str(error)})
+            await asyncio.sleep(_REST)
 
     async def _open(self) -> None:
         """Continue where the last process stopped. Raises StorageError."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import orjson
 
+from gateway.concurrency.offload import offload
 from gateway.errors import GatewayError
 from gateway.formats.json_read import count_in, loaded_object, object_in
-from gateway.text.offload import offload
 from gateway.upstream.forward import Forwarder
 
 __all__ = ["Asked", "Asker", "read_cut_object", "read_object"]

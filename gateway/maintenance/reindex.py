@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from gateway.concurrency.worker import Backoff, Worker
 from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.remember.measure import measure
 from gateway.storage.errors import StorageError
@@ -49,13 +50,13 @@ class Reindexer:
         self._embedders = embedders
         self._count = count
         self._on_rebuilt = on_rebuilt
-        self._task: asyncio.Task[None] | None = None
+        self._worker = Worker("reindex", self._run, _log, "reindex_fault", stop_timeout=10)
         self._rows = self._of = 0
         self._reason = ""
 
     @property
     def progress(self) -> Progress:
-        if self._task is not None and not self._task.done():
+        if self._worker.is_running:
             return Progress(state="running", rows=self._rows, of=self._of, reason=self._reason)
         state = "needed" if self._store.outdated() else "done"
         return Progress(state=state, rows=self._rows, of=self._of, reason=self._reason)
@@ -68,18 +69,14 @@ class Reindexer:
 
     def start(self) -> None:
         """Start the job, unless it is running or there is nothing to do."""
-        if self._store.outdated() and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._run(), name="reindex")
+        if self._store.outdated():
+            self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait([self._task], timeout=10)
-            self._task = None
+        await self._worker.stop()
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._rows = 0
         while outdated := self._store.outdated():
             self._of = self._rows
@@ -88,11 +85,11 @@ class Reindexer:
             failures = [reason for bucket in outdated if (reason := await self._rebuild(bucket))]
             self._reason = failures[0] if failures else ""
             if failures:
+                pause = pauses.next()
                 _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                pause = _FIRST_PAUSE
+                pauses.reset()
         _log.info("reindex_done", extra={"rows": self._rows})
 
     async def _rebuild(self, bucket: int) -> str:
@@ -104,7 +101,7 @@ class Reindexer:
         except (StorageError, EmbedFailed) as error:
             self._rows = previous_rows
             return str(error)
-        except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+        except Exception as error:  # noqa: BLE001 — one bucket must not stop the others; it is logged whole
             _log.exception("reindex_fault")
             self._rows = previous_rows
             return type(error).__name__

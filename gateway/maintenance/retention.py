@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.config import RetentionConfig
 from gateway.errors import MemoryUnavailable
 from gateway.memory.record import Record
@@ -40,28 +41,24 @@ class Retention:
         self._telemetry = telemetry
         self._expire = expire
         self._scrub = scrub
-        self._task: asyncio.Task[None] | None = None
+        self._interval = config.every_minutes * 60
+        self._worker = RepeatingWorker("retention", self._work, _log, "retention_fault", pauses=Backoff(self._interval))
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="retention")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
 
     async def _work(self) -> None:
-        while True:
-            try:
-                expired = await self.sweep(time.time())
-                await self.purge(time.time())
-                if expired:
-                    _log.info("memories_expired", extra={"count": expired})
-            except (StorageError, MemoryUnavailable) as error:
-                _log.warning("retention_waits", extra={"cause": str(error)})
-            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
-                _log.exception("retention_fault")
-            await asyncio.sleep(self._config.every_minutes * 60)
+        try:
+            expired = await self.sweep(time.time())
+            await self.purge(time.time())
+            if expired:
+                _log.info("memories_expired", extra={"count": expired})
+        except (StorageError, MemoryUnavailable) as error:
+            _log.warning("retention_waits", extra={"cause": str(error)})
+        await asyncio.sleep(self._interval)
 
     async def sweep(self, now: float) -> int:
         """Delete all memories over their limit. Returns how many. Raises StorageError or MemoryUnavailable."""

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.formats.base import Ask, Dialect
 from gateway.identity import knowledge_scope
@@ -50,7 +51,7 @@ class Intake:
         self._wait_drained = drained
         self._discard = discard
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("intake", self._work, _log, "intake_rests", pauses=Backoff(_PAUSE))
 
     def wake(self) -> None:
         """There is a new file."""
@@ -62,23 +63,16 @@ class Intake:
         return self._remember.screened(turn, records)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="intake")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
 
     async def _work(self) -> None:
-        while True:
-            try:
-                self._wake.clear()
-                for tenant, id_ in await self._registry.unfinished_files():
-                    await self._ingest_safely(tenant, id_)
-                await self._wake.wait()
-            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
-                _log.exception("intake_rests", extra={"cause": type(error).__name__})
-                await asyncio.sleep(_PAUSE)
+        self._wake.clear()
+        for tenant, id_ in await self._registry.unfinished_files():
+            await self._ingest_safely(tenant, id_)
+        await self._wake.wait()
 
     async def _ingest_safely(self, tenant: str, id_: str) -> None:
         """Ingest one file; if it fails, the next ones are not blocked."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from functools import partial
 
+from gateway.concurrency.offload import offload
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.formats.base import Answer, Outcome, ToolCall
@@ -29,7 +30,6 @@ from gateway.telemetry import Telemetry
 from gateway.text.dates import told_of, zone_offset
 from gateway.text.injection import suspicions
 from gateway.text.media import without_media
-from gateway.text.offload import offload
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["Remember", "StoreHook"]

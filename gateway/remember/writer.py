@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import process
+from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import Embedders, EmbedFailed
 from gateway.memory.record import Record
 from gateway.remember.measure import measure
@@ -33,6 +34,7 @@ _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _LAST_SYNC = 5.0
+_STOP_TIMEOUT = 10.0
 _PROBE = "Is anybody there?"
 _FAILURES = (StorageError, EmbedFailed)
 
@@ -63,8 +65,17 @@ class Writer:
         self._wake = asyncio.Event()
         self._reached = 0  # all entries up to this number were stored or failed
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
-        self._maintenance: asyncio.Task[None] | None = None
+        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._worker = RepeatingWorker(
+            "writer",
+            self._work,
+            _log,
+            "writer_fault",
+            pauses=self._pauses,
+            on_fault=lambda error, seconds: self._note_rest("fault", type(error).__name__, seconds),
+            stop_timeout=_STOP_TIMEOUT,
+        )
+        self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault", stop_timeout=_STOP_TIMEOUT)
         self._is_dirty = False
         self._is_sync_requested = False  # a caller waits for the sync
         self._next_sync = self._next_maintenance = 0.0
@@ -77,15 +88,10 @@ class Writer:
     async def start(self) -> None:
         """Start the worker, with the entries that earlier processes left."""
         self.wake()
-        self._task = asyncio.create_task(self._work(), name="writer")
+        self._worker.start()
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._task, self._maintenance) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=10)
-        self._task = self._maintenance = None
+        await asyncio.gather(self._worker.stop(), self._maintenance.stop())
         if self._is_dirty:  # so that the next start need not store entries again
             with contextlib.suppress(*_FAILURES, TimeoutError):
                 async with asyncio.timeout(_LAST_SYNC):
@@ -125,18 +131,15 @@ class Writer:
         return True
 
     async def _work(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._wait_for_work()
-                await self._drain()
-                pause = _FIRST_PAUSE
-                await self._sync_and_maintain()
-            except _FAILURES as error:
-                pause = await self._back_off(pause, failure_name(error), str(error))
-            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
-                _log.exception("writer_fault")
-                pause = await self._back_off(pause, "fault", type(error).__name__)
+        try:
+            await self._wait_for_work()
+            await self._drain()
+            self._pauses.reset()
+            await self._sync_and_maintain()
+        except _FAILURES as error:
+            seconds = self._pauses.next()
+            self._note_rest(failure_name(error), str(error), seconds)
+            await asyncio.sleep(seconds)
 
     async def _sync_and_maintain(self) -> None:
         """Sync stored rows and maintain the tables at intervals, also during a long backlog."""
@@ -147,23 +150,15 @@ class Writer:
         await self._sync()
         if now >= self._next_maintenance:
             self._next_maintenance = now + _MAINTAIN_EVERY
-            self._start_maintenance()
+            self._maintenance.start()
 
-    def _start_maintenance(self) -> None:
-        """Maintain the tables in the background, concurrently with writing: a large one takes seconds."""
-        if self._maintenance is not None and not self._maintenance.done():
-            return
-
-        async def work() -> None:
-            try:
-                async for _ in self._store.maintain():
-                    await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
-            except StorageError as error:
-                _log.warning("maintenance_failed", extra={"cause": str(error)})
-            except Exception:  # noqa: BLE001 — as the worker's own loop
-                _log.exception("maintenance_fault")
-
-        self._maintenance = asyncio.create_task(work(), name="maintenance")
+    async def _maintain(self) -> None:
+        """Maintain the tables, concurrently with writing: a large one takes seconds."""
+        try:
+            async for _ in self._store.maintain():
+                await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
+        except StorageError as error:
+            _log.warning("maintenance_failed", extra={"cause": str(error)})
 
     async def _wait_for_work(self) -> None:
         """Wait until the journal has new entries, a failed entry is due, or files are to be synced."""
@@ -281,8 +276,6 @@ class Writer:
         self._is_dirty = self._is_sync_requested = False
         self._clean.set()
 
-    async def _back_off(self, pause: float, cause: str, detail: str) -> float:
-        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": pause})
-        await asyncio.sleep(pause)
-        self._wake.set()
-        return min(pause * 2, _LONGEST_PAUSE)
+    def _note_rest(self, cause: str, detail: str, seconds: float) -> None:
+        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": seconds})
+        self._wake.set()  # to be seen after the pause

@@ -41,7 +41,7 @@ SHOWN_BY = {
     "extraction/worker.py": "flow/test_learning.py",
     "extraction/fact_writer.py": "flow/test_learning.py",
     "extraction/polarity.py": "unit/extraction/test_judgement.py",
-    "text/offload.py": "faults/test_stalls.py",
+    "concurrency/offload.py": "faults/test_stalls.py",
     "pipeline/pipeline.py": "flow/test_memory.py",
     "recall/dated.py": "flow/test_dates.py",
     "prompt/explain.py": "flow/test_explain.py",
@@ -136,7 +136,7 @@ TOUCHES_FILES = {
 }
 # the folders from the bottom up: a module imports those before it, and its own; see docs/architecture.md
 LAYERS = (
-    "text",
+    "concurrency text",
     "config memory",
     "embedding formats storage",
     "recall remember upstream usage",

@@ -17,6 +17,7 @@ from typing import Any
 from gateway.api.memos.envelope import Access, Call, Operation, client, native
 from gateway.api.memos.items import native_item
 from gateway.api.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
+from gateway.concurrency.offload import offload
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.extraction.judgement import check_judgement
 from gateway.extraction.support import content_words, givers
@@ -29,7 +30,6 @@ from gateway.server.guard import request_id_of
 from gateway.server.limits import place_of
 from gateway.service.memories import Outdated
 from gateway.storage.values import Task
-from gateway.text.offload import offload
 from gateway.text.terms import terms
 from gateway.turn import Scope, Turn
 

@@ -16,6 +16,7 @@ from gateway.api.memos.manage_models import (
     SuggestionRequest,
     UpdateRequest,
 )
+from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.formats.chat import text_of
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
@@ -24,7 +25,6 @@ from gateway.memory.filters import file_ids, memory_type
 from gateway.memory.kinds import group_of
 from gateway.memory.record import Record
 from gateway.storage.values import PROFILE
-from gateway.text.offload import offload
 from gateway.turn import Identity, Right, Scope, ScopeKind
 
 __all__ = ["upkeep_operations"]

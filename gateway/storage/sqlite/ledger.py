@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.database import Database
 from gateway.storage.values import DIMENSIONS, MOST, Used
@@ -55,18 +56,15 @@ class SqliteLedger:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, "usage", _MIGRATIONS)
         self._gathered: dict[tuple[int, str, str, str, str, str], Used] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("usage", self._work, _log, "usage_fault", pauses=Backoff(_FLUSH_INTERVAL))
 
     async def open(self) -> None:
         """Open the file and start the flush task, which retries opening until it works. Raises StorageError."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._flush_periodically(), name="usage")
+        self._worker.start()
         await self._database.open()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        if await self._worker.stop():
             await self.flush()
         await self._database.close()
 
@@ -133,11 +131,10 @@ class SqliteLedger:
         await self._database.write(f"DELETE FROM used WHERE {condition} AND user!=''", [values])  # noqa: S608 — ours
         await self._database.scrub()
 
-    async def _flush_periodically(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_INTERVAL)
-            try:
-                await self._database.open()
-                await self.flush()
-            except StorageError as error:
-                _log.warning("usage_not_written", extra={"cause": str(error)})
+    async def _work(self) -> None:
+        await asyncio.sleep(_FLUSH_INTERVAL)
+        try:
+            await self._database.open()
+            await self.flush()
+        except StorageError as error:
+            _log.warning("usage_not_written", extra={"cause": str(error)})
