@@ -296,6 +296,8 @@ _LIMITED = """
 import asyncio, json, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.journal import Journal
 from tests.fakes.made import record
 
 async def work():

@@ -125,6 +125,9 @@ MAY_IMPORT = {
     "gateway.storage.lance": {"storage", "engine.py"},
     "gateway.storage.sqlite": {"storage", "engine.py", "app.py"},
     "gateway.storage.disk": {"storage"},
+    "gateway.storage.folder": {"storage", "engine.py", "cli"},
+    "gateway.storage.local_file": {"storage", "engine.py", "app.py"},
+    "gateway.storage.scan": {"cli"},
 }
 # who reads and writes files outside the storage, and why; `cli`, `config` and `evaluate` work on files of the operator
 TOUCHES_FILES = {

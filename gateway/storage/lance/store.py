@@ -80,11 +80,11 @@ class MemoryStore:
 
     async def with_rows(self, scopes: Iterable[str]) -> set[str]:
         """Those of these scopes that have any rows. Raises StorageError."""
-        wanted, present = set(scopes), set[str]()
-        for number in self._numbers_of(wanted):
+        members, present = set(scopes), set[str]()
+        for number in self._numbers_of(members):
             for table in await self.buckets.read(number, None, ["scope"]):
                 present.update(table.column("scope").unique().to_pylist())
-        return wanted & present
+        return members & present
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> LoadedRows:
         """Candidate rows of a scope for a query, with a background sample for scoring. Raises StorageError."""
