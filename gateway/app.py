@@ -36,13 +36,15 @@ from gateway.server.guard import Guard, Protocol, with_expectations
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
-from gateway.storage.sqlite.owners import Owners, OwnersFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.local_file import LocalFile
+from gateway.storage.sqlite.ledger import SqliteLedger
+from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Upstream, make_session
 from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
 from gateway.upstream.kinds import UpstreamParts, build_upstream
-from gateway.usage.ledger import Ledger, LedgerFailed
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
 
@@ -76,10 +78,10 @@ class Gateway:
         self._keyring = Keyring(config.auth.keys)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
-        self._ledger = Ledger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
-        self._owners = Owners(self.memory.folder / "responses.sqlite")
+        self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
+        self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
-        self._users = Users(config.memory.default_user, headers, self.memory.folder / "identities.json")
+        self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
         self._defaults = Defaults(self.memory.registry)
         self._explanations = Explanations(config.memory.recall.explain_turns)
         self._tasks = BackgroundTasks()
@@ -209,7 +211,7 @@ class Gateway:
         self.memory.forgetter.on_owner.append(self._forget_usage)
         try:
             await self._ledger.open()
-        except LedgerFailed as error:  # chats do not depend on it
+        except StorageError as error:  # chats do not depend on it
             _log.error("ledger_failed", extra={"cause": str(error)})
 
     async def _open_owners(self) -> None:
@@ -217,18 +219,18 @@ class Gateway:
         self.memory.forgetter.on_owner.append(self._forget_response_owners)
         try:
             await self._owners.open()
-        except OwnersFailed as error:  # owners are then kept in RAM only
+        except StorageError as error:  # owners are then kept in RAM only
             _log.error("response_owners_failed", extra={"cause": str(error)})
 
     async def _close_owners(self) -> None:
-        with contextlib.suppress(OwnersFailed):
+        with contextlib.suppress(StorageError):
             await self._owners.close()
 
     async def _forget_response_owners(self, tenant: str | None, user: str | None) -> None:
         """Raises MemoryUnavailable."""
         try:
             await self._owners.forget(tenant, user)
-        except OwnersFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable(f"owners of responses still name the user ({error}); try again") from error
 
     async def _forget_usage(self, tenant: str | None, user: str | None) -> None:
@@ -236,11 +238,11 @@ class Gateway:
         assert self._ledger is not None  # noqa: S101 — registered only if there is a ledger
         try:
             await self._ledger.forget(tenant, user)
-        except LedgerFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable(f"the ledger still names the user ({error}); try again") from error
 
-    async def _close_ledger(self, ledger: Ledger) -> None:
-        with contextlib.suppress(LedgerFailed):
+    async def _close_ledger(self, ledger: SqliteLedger) -> None:
+        with contextlib.suppress(StorageError):
             await ledger.close()
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from gateway import process
@@ -34,14 +35,15 @@ from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
 from gateway.service.memories import Library
 from gateway.service.standing import StandingLimit
-from gateway.storage.folder import DataFolder
-from gateway.storage.lance.catalog import Made
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.rows import Row
-from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
-from gateway.storage.sqlite.extraction_queue import Agenda
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.errors import StorageError, failure_name
+from gateway.storage.folder import DataFolder, remove_damaged_files
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.local_file import LocalFile
+from gateway.storage.rows import Row, RowFormat
+from gateway.storage.sqlite.blocks import SqliteBlocks
+from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
+from gateway.storage.sqlite.journal import Journal
+from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.telemetry import Telemetry
 from gateway.text.terms import TERMS_VERSION
 from gateway.turn import Identity, Scope
@@ -69,10 +71,11 @@ class MemoryEngine:
         self._telemetry = telemetry
         self._data = DataFolder(data)
         self.journal = Journal(data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer)
-        self.registry = Registry(data / "registry.sqlite")
-        self.blocks = Blocks(data / "blocks.sqlite")
+        self.registry = SqliteRegistry(data / "registry.sqlite")
+        self.blocks = SqliteBlocks(data / "blocks.sqlite")
         self.tokenizer = Tokenizer(data / "tokenizers")
-        self._scales = Scales(data / "scales.json")
+        scales = LocalFile(data / "scales.json")
+        self._scales = Scales(scales.read, scales.write)
         self._plugins = plugins
         self.state = "loading" if memory.enabled else "off"
         self.startup = Startup(lambda: self.state, memory.recall.start_wait)
@@ -93,7 +96,7 @@ class MemoryEngine:
         self._embedders = embedders(self._scales)
         self._stops.push_async_callback(self._embedders.stop)
         embedder = self._embedders.current
-        self._store = MemoryStore(self._data, Made(embedder.name, embedder.dimensions, TERMS_VERSION))
+        self._store = MemoryStore(self._data, RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION))
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
             await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
@@ -104,11 +107,11 @@ class MemoryEngine:
         try:
             await self.journal.open()
             await self.registry.open()
-        except (JournalFailed, RegistryFailed) as error:
+        except StorageError as error:
             _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
         try:
             await self.blocks.open()
-        except BlocksFailed as error:  # prompts are then as with placement `tail`
+        except StorageError as error:  # prompts are then as with placement `tail`
             _log.error("memory_part_failed", extra={"part": "blocks", "cause": str(error)})
 
     def _build_parts(self) -> None:
@@ -136,24 +139,24 @@ class MemoryEngine:
         self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(
             *parts,
-            folder=self.folder,
             delete=self.library.delete,
             settled=self._settle,
             drop=self._drop_sets,
             blocks=self.blocks,
+            remove_damaged=partial(remove_damaged_files, self.folder),
         )
 
     def learn(self, asker: Asker) -> None:
         """Set up extraction of facts from conversations with a model. Call it before `load`."""
         self._learner = Learner(
-            agenda=Agenda(self.folder / "learning.sqlite"),
+            agenda=SqliteExtractionQueue(self.folder / "learning.sqlite"),
             library=self.library,
             registry=self.registry,
             asker=asker,
             config=self._config.memory.extraction,
             telemetry=self._telemetry,
             notebook=Notebook(self.library, self._telemetry, self.recall.search, self.intake.screened),
-            kept=self.journal.kept,
+            kept=self.journal.retained,
             count=self._count,
         )
         self.forgetter.on_scopes.append(self._learner.forget)
@@ -194,7 +197,7 @@ class MemoryEngine:
             await self.journal.close()
             await self.registry.close()
             await self.blocks.close()
-        except (JournalFailed, RegistryFailed, BlocksFailed) as error:
+        except StorageError as error:
             _log.error("journal_not_closed", extra={"cause": str(error)})
 
     async def ready(self, timeout: float) -> bool:
@@ -236,7 +239,7 @@ class MemoryEngine:
             batch_window=remember.batch_window_ms / 1000,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
-        await self._sets.strike(await self.journal.deleted())
+        await self._sets.strike(await self.journal.tombstones())
         await self._writer.start()
         self.recall.ready(self._sets)
         self.library.ready(self._sets)
@@ -255,7 +258,7 @@ class MemoryEngine:
             self._config.memory.retention,
             self._telemetry,
             expire=self.library.expire,
-            scrub=self.journal.scrub,
+            scrub=self.journal.purge,
         )
         self.retention.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
@@ -268,9 +271,9 @@ class MemoryEngine:
         while True:
             try:
                 await start()
-            except (JournalFailed, RegistryFailed, StoreFailed, EmbedFailed, OSError, ValueError) as error:
+            except (StorageError, EmbedFailed, OSError, ValueError) as error:
                 self.state = f"degraded: {part}"
-                _log.error("memory_part_failed", extra={"part": part, "cause": f"{type(error).__name__}: {error}"})
+                _log.error("memory_part_failed", extra={"part": part, "cause": f"{failure_name(error)}: {error}"})
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
                 return
@@ -326,7 +329,7 @@ class MemoryEngine:
         return {
             "memory": self.state,
             **learning,
-            "mended": list(self._store.mended),
+            "mended": list(self._store.repaired),
             "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,
             "journal_backlog": self.journal.backlog_entries,
             "journal_aside": self.journal.aside_entries,

@@ -18,12 +18,13 @@ from gateway.api.state_references import (
     refers_to_item,
     refers_to_state,
 )
+from gateway.concurrency.offload import offload
 from gateway.errors import Forbidden, NotFound
 from gateway.formats.base import ParsedRequest
 from gateway.server.guard import principal_of
 from gateway.server.users import Users
-from gateway.storage.sqlite.owners import Owner, Owners
-from gateway.text.offload import offload
+from gateway.storage.protocols import Owners
+from gateway.storage.values import Owner
 from gateway.turn import Principal, Right
 from gateway.upstream.client import Upstream
 from gateway.upstream.forward import Forwarder

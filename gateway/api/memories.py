@@ -21,7 +21,7 @@ from gateway.recall.recall import Recall
 from gateway.server.guard import principal_of
 from gateway.server.query_time import moment_in
 from gateway.service.memories import Library
-from gateway.storage.sqlite.registry import Registry
+from gateway.storage.protocols import Registry
 from gateway.turn import Right, Scope
 
 __all__ = ["HistoryFace"]

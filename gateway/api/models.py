@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.concurrency.reading import TooLong, read_bounded
 from gateway.config import ModelsConfig
 from gateway.errors import GatewayError, NotFound, UpstreamFailed
 from gateway.upstream.client import Upstream
@@ -18,6 +19,7 @@ __all__ = ["ModelList"]
 _FRESH = 60.0
 _TIMEOUT = 5.0
 _MAX_LISTS = 1000  # lists: one for each upstream, and for each key of a client where an upstream has none
+_MAX_LIST_BYTES = 16 * 2**20
 
 
 class ModelList:
@@ -50,7 +52,7 @@ class ModelList:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 cards = await self._fetch_cards(upstream, headers)
-        except (GatewayError, TimeoutError, ValueError, KeyError, TypeError):
+        except (GatewayError, TimeoutError, TooLong, ValueError, KeyError, TypeError):
             return cards
         if len(self._lists) > _MAX_LISTS:
             self._lists.clear()
@@ -66,7 +68,7 @@ class ModelList:
         try:
             if incoming.status != 200:
                 raise UpstreamFailed("no list of models")
-            payload = orjson.loads(b"".join([chunk async for chunk in incoming.chunks()]))
+            payload = orjson.loads(await read_bounded(incoming.chunks(), _MAX_LIST_BYTES))
             cards = payload if isinstance(payload, list) else payload["data"]  # some servers send the bare list
             return [card for card in cards if isinstance(card, dict) and isinstance(card["id"], str)]
         finally:

@@ -26,7 +26,7 @@ from gateway.server.guard import principal_of, read_json
 from gateway.server.limits import place_of
 from gateway.server.turns import Turns
 from gateway.server.writer import relay, send
-from gateway.storage.sqlite.owners import Owner
+from gateway.storage.values import Owner
 from gateway.upstream.client import Upstream
 from gateway.upstream.decoder import decoder_of
 from gateway.upstream.replay import Replayed, read_error

@@ -24,9 +24,9 @@ from gateway.formats.errors import anthropic_error, anthropic_error_type, openai
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.turns import Turns
+from gateway.storage.protocols import Ledger
 from gateway.telemetry import Telemetry
 from gateway.turn import Right
-from gateway.usage.ledger import Ledger
 
 __all__ = ["BuildApi", "Services", "build_apis", "register", "unregister"]
 

@@ -8,8 +8,10 @@ from aiohttp import web
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.server.guard import principal_of
 from gateway.server.query_time import moment_in
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Ledger
+from gateway.storage.values import DIMENSIONS, MOST
 from gateway.turn import Right
-from gateway.usage.ledger import DIMENSIONS, MOST, Ledger, LedgerFailed
 
 __all__ = ["UsageFace"]
 
@@ -45,7 +47,7 @@ class UsageFace:
             rows = await self._ledger.read(by, tenant=tenant, since=since, until=until, only=only)
         except ValueError as error:
             raise BadRequest(str(error), param="by") from error
-        except LedgerFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the ledger cannot be read now; try again") from error
         body = {"object": "list", "since": int(since), "until": int(until), "data": rows, "has_more": len(rows) == MOST}
         return web.Response(body=orjson.dumps(body), content_type="application/json")

@@ -1,8 +1,6 @@
 """`gateway memory forget`: deletes memories; with `--purge`, proves that no file of the data folder has their text."""
 
-import asyncio
 import json
-import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,13 @@ from rich.progress import track
 
 from gateway.cli.calling import NotAnswered, ask
 from gateway.cli.transfer import exported
-from gateway.storage.lance.scan import tables_with
+from gateway.storage.scan import find_texts
 
-__all__ = ["checked", "run", "searched", "snippets"]
+__all__ = ["checked", "run", "snippets"]
 
 _PURGE_TIMEOUT = 3600.0
 _MAX_SNIPPETS = 200
 _MIN_SNIPPET, _MAX_SNIPPET = 16, 120  # characters of a snippet: shorter ones may occur in other memories too
-_SKIPPED_FOLDERS = ("tokenizers",)
 
 
 def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: Path | None, is_sure: bool) -> int:
@@ -36,7 +33,7 @@ def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: P
         console.print("nothing was deleted")
         return 1
     searched_for = snippets(record["text"] for record in records)
-    before = searched(folder, searched_for, console, "searching before") if folder and body.get("purge") else {}
+    before = _scan(folder, searched_for, console, "searching before") if folder and body.get("purge") else {}
     answer = ask(f"{url}/v1/memory/forget", key, body, timeout=_PURGE_TIMEOUT)
     console.print(f"{answer['deleted']} memories deleted" + (", on the disk too" if answer["purged"] else ""))
     if not body.get("purge"):
@@ -48,8 +45,14 @@ def run(url: str, key: str, body: dict[str, Any], console: Console, *, folder: P
     if folder is None or not folder.is_dir():
         console.print("The data folder is not on this machine: nothing was searched.")
         return 0
-    after = searched(folder, searched_for, console, "searching after")
+    after = _scan(folder, searched_for, console, "searching after")
     return _report(before, after, len(searched_for), folder, console)
+
+
+def _scan(folder: Path, texts: Sequence[str], console: Console, description: str) -> dict[str, list[str]]:
+    return find_texts(
+        folder, texts, lambda files: track(files, description=description, console=console, transient=True)
+    )
 
 
 def _report(
@@ -81,34 +84,6 @@ def snippets(texts: Iterable[str]) -> list[str]:
     longest_lines = {max(text.splitlines(), key=len, default="")[:_MAX_SNIPPET].strip() for text in texts}
     ordered = sorted(longest_lines - {""}, key=len, reverse=True)
     return [text for text in ordered if len(text.encode()) >= _MIN_SNIPPET][:_MAX_SNIPPETS] or ordered[:_MAX_SNIPPETS]
-
-
-def searched(folder: Path, texts: Sequence[str], console: Console, what: str) -> dict[str, list[str]]:
-    """Search a folder for texts: maps each file that contains one, plain or JSON-escaped, and each table that contains
-    one in any version, to the texts in it."""
-    lance = folder / "lance"
-    matches = asyncio.run(tables_with(lance, texts)) if lance.is_dir() else {}
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not set(path.relative_to(folder).parts).intersection(_SKIPPED_FOLDERS)
-    ]
-    forms = [
-        (text, {text.encode(), json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode()})
-        for text in texts
-    ]
-    for path in track(files, description=what, console=console, transient=True):
-        try:
-            with path.open("rb") as file:
-                if not path.stat().st_size:
-                    continue
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    contained = [text for text, encodings in forms if any(content.find(way) >= 0 for way in encodings)]
-        except FileNotFoundError:
-            continue
-        if contained:
-            matches[str(path.relative_to(folder))] = contained
-    return matches
 
 
 def checked(body: dict[str, Any]) -> dict[str, Any]:

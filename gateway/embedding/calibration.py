@@ -6,8 +6,8 @@ the pairs below, each within its language. Measured scales are stored in the dat
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -59,16 +59,17 @@ class Scale:
 
 
 class Scales:
-    """Measured scales by embedder. A file that cannot be read or written costs a measurement, no more."""
+    """Measured scales by embedder, stored with `read` and `write`. A failure of these (OSError) costs a measurement."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, read: Callable[[], bytes], write: Callable[[bytes], None]) -> None:
+        self._read = read
+        self._write = write
         self._by_name: dict[str, Scale] = {}
 
     def read(self) -> None:
         """Load the stored scales; call it in a thread."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            stored = orjson.loads(self._path.read_bytes())
+            stored = orjson.loads(self._read())
             self._by_name = {name: Scale(**scale) for name, scale in stored.items()}
 
     def get(self, name: str) -> Scale | None:
@@ -79,7 +80,7 @@ class Scales:
         self._by_name[name] = scale
         with contextlib.suppress(OSError):
             body = {embedder: asdict(measured) for embedder, measured in self._by_name.items()}
-            self._path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2))
+            self._write(orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
 def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") -> Scale:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.concurrency.reading import TooLong, read_bounded
 from gateway.config import EmbedderConfig
 from gateway.embedding.calibration import PAIRS, Scale, measure
 
@@ -280,8 +281,10 @@ class OpenAIEmbedder:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout),
             ) as response:
-                body = await _read_body(response)
+                body = await read_bounded(response.content.iter_any(), _MAX_RESPONSE)
                 status = response.status
+        except TooLong as error:
+            raise EmbedFailed("answer too long") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EmbedFailed(type(error).__name__) from error
         if status != 200:
@@ -290,15 +293,6 @@ class OpenAIEmbedder:
             return _read_vectors(orjson.loads(body), len(texts), self.dimensions)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EmbedFailed("unreadable answer") from error
-
-
-async def _read_body(response: "aiohttp.ClientResponse") -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_RESPONSE:
-            raise EmbedFailed("answer too long")
-    return bytes(body)
 
 
 def _read_vectors(answer: Any, count: int, dimensions: int) -> "Vectors":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gateway.concurrency.offload import offload
 from gateway.extraction import items
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
@@ -12,7 +13,6 @@ from gateway.llm.client import Asker
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.text.injection import suspicions
-from gateway.text.offload import offload
 from gateway.turn import Scope
 
 __all__ = ["Extractor"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.config import ExtractionConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.extraction import items, reconcile
@@ -22,10 +23,10 @@ from gateway.llm.client import Asked, Asker
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, derived_id
 from gateway.service.memories import Library, Outdated
+from gateway.storage.errors import StorageError, failure_name
+from gateway.storage.protocols import ExtractionQueue, Registry
 from gateway.storage.rows import Row
-from gateway.storage.sqlite.extraction_queue import Agenda, AgendaFailed, Due, Said
-from gateway.storage.sqlite.journal import Entry, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.values import Due, Entry, Said
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope, ScopeKind
 
@@ -47,6 +48,7 @@ _DAY = 86_400
 _ANSWER = 2000  # tokens
 _CHARACTERS = 4  # per token, where no count is available
 _ROUNDED = 0.001  # seconds: the store's timestamps are less precise than the journal's
+_QUEUE = "learning"  # the part of the storage that this worker cannot do without
 _OWNED = (ScopeKind.USER, ScopeKind.CUBE, ScopeKind.AGENT)
 _NOT_ASKED = ("unreachable", "no_model")
 _OUT = (*_NOT_ASKED, "timeout", "unavailable")  # failures of the model, hardly caused by its input
@@ -63,7 +65,7 @@ class Learner:
     def __init__(
         self,
         *,
-        agenda: Agenda,
+        agenda: ExtractionQueue,
         library: Library,
         registry: Registry,
         asker: Asker,
@@ -92,19 +94,17 @@ class Learner:
         self._outage_until = 0.0
         self._outage_pause = _OUTAGE_FIRST
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("learner", self._work, _log, "learner_fault", pauses=Backoff(_REST))
         self.waiting = self.aside = 0
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="learner")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        if await self._worker.stop():
             try:
                 await self._flush()
-            except AgendaFailed as error:  # the journal still has these messages
+            except StorageError as error:  # the journal still has these messages
                 _log.warning("agenda_not_written", extra={"cause": str(error)})
         await self._agenda.close()
 
@@ -125,7 +125,7 @@ class Learner:
         ]
         try:
             await self._agenda.forget(scopes, session)
-        except AgendaFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable(f"what is to be learnt still names them ({error}); try again") from error
 
     def _collect(self, seq: int, record: Record, tokens: int) -> None:
@@ -142,26 +142,22 @@ class Learner:
         self._position = max(self._position, seq)
 
     async def _work(self) -> None:
-        while True:
-            try:
-                await self._open()
-                await self._flush()
-                now = time.time()
-                await self._check_clock(now)
-                due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
-                if due:
-                    await asyncio.gather(*map(self._process_safely, due))
-                await self._update_metrics()
-                await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
-            except (AgendaFailed, JournalFailed) as error:
-                _log.warning("learner_rests", extra={"cause": str(error)})
-                await asyncio.sleep(_REST)
-            except Exception:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
-                _log.exception("learner_fault")
-                await asyncio.sleep(_REST)
+        try:
+            await self._open()
+            await self._flush()
+            now = time.time()
+            await self._check_clock(now)
+            due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
+            if due:
+                await asyncio.gather(*map(self._process_safely, due))
+            await self._update_metrics()
+            await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
+        except StorageError as error:
+            _log.warning("learner_rests", extra={"cause": str(error)})
+            await asyncio.sleep(_REST)
 
     async def _open(self) -> None:
-        """Continue where the last process stopped. Raises AgendaFailed or JournalFailed."""
+        """Continue where the last process stopped. Raises StorageError."""
         if self._agenda.is_open:
             return
         await self._agenda.open(self._created_at)
@@ -177,7 +173,7 @@ class Learner:
             await self._agenda.begin(self._enabled_at)
 
     async def _catch_up(self, position: int) -> None:
-        """Collect the stored entries after a position that the journal still has. Raises JournalFailed."""
+        """Collect the stored entries after a position that the journal still has. Raises StorageError."""
         for entry in await self._read_journal():
             if entry.seq > position:
                 self._collect(entry.seq, entry.record, len(entry.record.text) // _CHARACTERS)
@@ -192,7 +188,7 @@ class Learner:
             await self._agenda.note(
                 messages, position, now=time.time(), idle=self._config.idle, window=self._config.window_tokens
             )
-        except AgendaFailed:
+        except StorageError:
             self._said = messages + self._said
             raise
         if self._is_behind:
@@ -225,11 +221,11 @@ class Learner:
         now = time.time()
         try:
             await self._process(due)
-        except (MemoryUnavailable, RegistryFailed, JournalFailed) as error:
+        except (MemoryUnavailable, StorageError) as error:
+            if isinstance(error, StorageError) and error.part == _QUEUE:
+                raise
             _log.warning("learning_waits", extra={"cause": str(error)})
-            await self._agenda.put_off(due, now + _FIRST_PAUSE, type(error).__name__)
-        except AgendaFailed:
-            raise
+            await self._agenda.put_off(due, now + _FIRST_PAUSE, failure_name(error))
         except Exception as error:  # noqa: BLE001 — the worker's loop: one conversation must not stop the others
             _log.exception("conversation_not_learnt")
             first = await self._agenda.waiting(due, 1)
@@ -347,7 +343,7 @@ class Learner:
         return (max_tokens > 0 and tokens >= max_tokens) or (max_cost is not None and cost >= max_cost)
 
     async def _ask_model(self, payer: str, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
-        """Ask the model at the expense of a user; an estimate is reserved before. Raises AgendaFailed."""
+        """Ask the model at the expense of a user; an estimate is reserved before. Raises StorageError."""
         day, estimate = int(time.time() // _DAY), (len(instructions) + len(material)) // _CHARACTERS
         await self._agenda.spend(payer, day, estimate, 0.0)
         reply = await self._asker.consult(instructions, material, schema, timeout=self._config.timeout, most=_ANSWER)

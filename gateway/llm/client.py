@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
+from gateway.concurrency.offload import offload
+from gateway.concurrency.reading import TooLong, read_bounded
 from gateway.errors import GatewayError
 from gateway.formats.json_read import count_in, loaded_object, object_in
-from gateway.text.offload import offload
 from gateway.upstream.forward import Forwarder
 
 __all__ = ["Asked", "Asker", "read_cut_object", "read_object"]
@@ -145,20 +146,18 @@ class Asker:
         )
         incoming = served.incoming
         try:
-            raw = bytearray()
-            async for chunk in incoming.chunks():
-                raw += chunk
-                if len(raw) > _MAX_ANSWER:
-                    break
+            raw = await read_bounded(incoming.chunks(), _MAX_ANSWER)
+        except TooLong:
+            raw = b""  # unreadable, as JSON that breaks off
         finally:
             incoming.close()
         result = Asked(None)
         if incoming.status == 200:
-            usage = object_in(loaded_object(bytes(raw)), "usage")
+            usage = object_in(loaded_object(raw), "usage")
             tokens = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
             cost = self._note(served.upstream.name, served.target.model, *tokens)
             result = Asked(None, tokens=sum(tokens), cost=cost or 0.0)
-        return incoming.status, bytes(raw), result
+        return incoming.status, raw, result
 
 
 def _without(body: Mapping[str, Any], unsupported: frozenset[str]) -> dict[str, Any]:

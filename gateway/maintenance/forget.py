@@ -2,23 +2,18 @@
 
 A deletion is a new version of a memory without its text (a tombstone); the old text leaves the tables when they are
 next rewritten. `purge` does that now: it rewrites the buckets of deleted memories and removes their old files, scrubs
-the journal and the registry, and removes files that were set aside as damaged.
+the journal and the registry, and removes data that was set aside as damaged.
 """
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.selection import Selection, chosen, scopes_of
 from gateway.memory.record import Record
-from gateway.storage.lance.conditions import StoreFailed
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.sqlite.blocks import Blocks, BlocksFailed
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Blocks, MemoryTable, RecordLog, Registry
 from gateway.turn import Scope
 
 __all__ = ["Forgetter", "Forgotten"]
@@ -36,23 +31,23 @@ class Forgetter:
     """Deletes selected memories, and purges them from the disk.
 
     `delete` deletes records and those derived from them; `settled` waits until all writes are stored and on the disk;
-    `drop` drops cached working sets.
+    `drop` drops cached working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
     """
 
     def __init__(
         self,
-        journal: Journal,
-        store: MemoryStore,
+        journal: RecordLog,
+        store: MemoryTable,
         registry: Registry,
         *,
-        folder: Path,
         delete: Callable[[Iterable[Record]], Awaitable[int]],
         settled: Callable[[], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
         blocks: Blocks,
+        remove_damaged: Callable[[], None],
     ) -> None:
         self._blocks = blocks
-        self._folder = folder
+        self._remove_damaged = remove_damaged
         self._journal = journal
         self._store = store
         self._registry = registry
@@ -95,7 +90,7 @@ class Forgetter:
             if purge:
                 async with self._purging:
                     await self._purge(selection)
-        except (StoreFailed, JournalFailed, RegistryFailed, BlocksFailed, OSError) as error:
+        except (StorageError, OSError) as error:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
@@ -118,14 +113,13 @@ class Forgetter:
         scopes = {scope.value for scope in selected}
         if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
             raise MemoryUnavailable("not every deletion is stored yet; try again")
-        for bucket in sorted({self._store.bucket_of(scope) for scope in scopes}):
-            await self._store.purge(bucket)
+        await self._store.purge(scopes)
         await self._journal.purge(scopes)
         await self._blocks.purge(scopes)
         self._drop(scopes)
         if selection.is_whole:
             await self._forget_names(selection, selected)
-        await asyncio.to_thread(_remove_damaged_files, self._folder)
+        await asyncio.to_thread(self._remove_damaged)
 
     async def _forget_names(self, selection: Selection, scopes: Sequence[Scope]) -> None:
         """Remove the names of purged owners from the registry; scopes that have new messages are added again."""
@@ -138,13 +132,5 @@ class Forgetter:
         for listener in self.on_owner:
             await listener(selection.tenant, selection.user)
         await self._wait_settled()
-        remaining: set[str] = set()
-        for bucket in {self._store.bucket_of(scope.value) for scope in scopes}:
-            remaining |= await self._store.scopes_in(bucket)
+        remaining = await self._store.with_rows(scope.value for scope in scopes)
         await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])
-
-
-def _remove_damaged_files(folder: Path) -> None:
-    shutil.rmtree(folder / "broken", ignore_errors=True)
-    for path in folder.glob("*.broken-*"):
-        path.unlink(missing_ok=True)

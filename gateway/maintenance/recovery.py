@@ -6,17 +6,17 @@ memories may be missing. The journal keeps the newest texts for that.
 
 import logging
 
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.sqlite.journal import Entry, Journal
+from gateway.storage.protocols import MemoryTable, RecordLog
+from gateway.storage.values import Entry
 
 __all__ = ["recover"]
 
 _log = logging.getLogger("gateway.writer")
 
 
-async def recover(journal: Journal, store: MemoryStore) -> int:
-    """Queue entries again that the store has lost. Returns how many. Raises JournalFailed or StoreFailed."""
-    entries = await journal.kept()
+async def recover(journal: RecordLog, store: MemoryTable) -> int:
+    """Queue entries again that the store has lost. Returns how many. Raises StorageError."""
+    entries = await journal.retained()
     versions = await store.versions([entry.record for entry in entries])
     missing = [entry for entry in entries if _is_lost(entry, versions)]
     if missing:

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from gateway.concurrency.worker import Backoff, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.remember.measure import measure
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import MemoryTable
 from gateway.storage.rows import Row
 
 __all__ = ["Progress", "Reindexer"]
@@ -40,7 +42,7 @@ class Reindexer:
 
     def __init__(
         self,
-        store: MemoryStore,
+        store: MemoryTable,
         embedders: Embedders,
         count: Callable[[str], int],
         on_rebuilt: Callable[[Iterable[str]], None],
@@ -49,13 +51,13 @@ class Reindexer:
         self._embedders = embedders
         self._count = count
         self._on_rebuilt = on_rebuilt
-        self._task: asyncio.Task[None] | None = None
+        self._worker = Worker("reindex", self._run, _log, "reindex_fault", stop_timeout=10)
         self._rows = self._of = 0
         self._reason = ""
 
     @property
     def progress(self) -> Progress:
-        if self._task is not None and not self._task.done():
+        if self._worker.is_running:
             return Progress(state="running", rows=self._rows, of=self._of, reason=self._reason)
         state = "needed" if self._store.outdated() else "done"
         return Progress(state=state, rows=self._rows, of=self._of, reason=self._reason)
@@ -68,31 +70,27 @@ class Reindexer:
 
     def start(self) -> None:
         """Start the job, unless it is running or there is nothing to do."""
-        if self._store.outdated() and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._run(), name="reindex")
+        if self._store.outdated():
+            self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait([self._task], timeout=10)
-            self._task = None
+        await self._worker.stop()
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._rows = 0
         while outdated := self._store.outdated():
             self._of = self._rows
-            with contextlib.suppress(StoreFailed):
+            with contextlib.suppress(StorageError):
                 self._of += sum([await self._store.count(bucket) for bucket in outdated])
             failures = [reason for bucket in outdated if (reason := await self._rebuild(bucket))]
             self._reason = failures[0] if failures else ""
             if failures:
+                pause = pauses.next()
                 _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                pause = _FIRST_PAUSE
+                pauses.reset()
         _log.info("reindex_done", extra={"rows": self._rows})
 
     async def _rebuild(self, bucket: int) -> str:
@@ -100,11 +98,11 @@ class Reindexer:
         previous_rows = self._rows
         try:
             await self._embedders.current.embed_documents([_PROBE])
-            self._on_rebuilt(await self._store.rebuild(bucket, self._store.made, self._prepare))
-        except (StoreFailed, EmbedFailed) as error:
+            self._on_rebuilt(await self._store.rebuild(bucket, self._prepare))
+        except (StorageError, EmbedFailed) as error:
             self._rows = previous_rows
             return str(error)
-        except Exception as error:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+        except Exception as error:  # noqa: BLE001 — one bucket must not stop the others; it is logged whole
             _log.exception("reindex_fault")
             self._rows = previous_rows
             return type(error).__name__

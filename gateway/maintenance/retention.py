@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.config import RetentionConfig
 from gateway.errors import MemoryUnavailable
-from gateway.maintenance.expiry import crowded, older, stale
 from gateway.memory.record import Record
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.sqlite.journal import JournalFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import MemoryTable
 from gateway.telemetry import Telemetry
 
 __all__ = ["Retention"]
@@ -29,7 +29,7 @@ class Retention:
 
     def __init__(
         self,
-        store: MemoryStore,
+        store: MemoryTable,
         config: RetentionConfig,
         telemetry: Telemetry,
         *,
@@ -41,48 +41,42 @@ class Retention:
         self._telemetry = telemetry
         self._expire = expire
         self._scrub = scrub
-        self._task: asyncio.Task[None] | None = None
+        self._interval = config.every_minutes * 60
+        self._worker = RepeatingWorker("retention", self._work, _log, "retention_fault", pauses=Backoff(self._interval))
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="retention")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
 
     async def _work(self) -> None:
-        while True:
-            try:
-                expired = await self.sweep(time.time())
-                await self.purge(time.time())
-                if expired:
-                    _log.info("memories_expired", extra={"count": expired})
-            except (StoreFailed, MemoryUnavailable, JournalFailed) as error:
-                _log.warning("retention_waits", extra={"cause": str(error)})
-            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
-                _log.exception("retention_fault")
-            await asyncio.sleep(self._config.every_minutes * 60)
+        try:
+            expired = await self.sweep(time.time())
+            await self.purge(time.time())
+            if expired:
+                _log.info("memories_expired", extra={"count": expired})
+        except (StorageError, MemoryUnavailable) as error:
+            _log.warning("retention_waits", extra={"cause": str(error)})
+        await asyncio.sleep(self._interval)
 
     async def sweep(self, now: float) -> int:
-        """Delete all memories over their limit. Returns how many. Raises StoreFailed or MemoryUnavailable."""
+        """Delete all memories over their limit. Returns how many. Raises StorageError or MemoryUnavailable."""
         expired = 0
         for kind, days in self._config.max_age_days.items():
-            while records := await older(self._store, kind, now - days * _DAY, _BATCH_MEMORIES):
+            while records := await self._store.older(kind, now - days * _DAY, _BATCH_MEMORIES):
                 expired += await self._expire_counted(records)
         if self._config.max_per_cube is not None:
-            while records := await crowded(self._store, self._config.max_per_cube, _BATCH_MEMORIES):
+            while records := await self._store.crowded(self._config.max_per_cube, _BATCH_MEMORIES):
                 expired += await self._expire_counted(records)
         return expired
 
     async def purge(self, now: float) -> int:
-        """Rewrite the tables with memories deleted or changed long enough ago. Returns how many buckets. Raises
-        StoreFailed or JournalFailed."""
-        buckets = await stale(self._store, now - self._config.purge_after_hours * 3600)
-        for bucket in buckets:
-            await self._store.purge(bucket)
+        """Rewrite the tables with memories deleted or changed long enough ago. Returns how many parts. Raises
+        StorageError."""
+        rewritten = await self._store.purge_older(now - self._config.purge_after_hours * 3600)
         await self._scrub()
-        return len(buckets)
+        return rewritten
 
     async def _expire_counted(self, records: Sequence[Record]) -> int:
         count = await self._expire(records)

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway.memory.record import Record
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.sqlite.registry import Registry
+from gateway.storage.protocols import MemoryTable, Registry
 from gateway.turn import Scope, ScopeKind
 
 __all__ = ["Selection", "chosen", "scopes_of"]
@@ -43,17 +42,17 @@ class Selection:
 
 async def scopes_of(selection: Selection, registry: Registry) -> list[Scope]:
     """The scopes to search: a user's own, and those that may contain copies of the user's messages. Raises
-    RegistryFailed."""
-    scopes = await registry.all_scopes(selection.tenant)
+    StorageError."""
+    scopes = await registry.scopes(selection.tenant)
     if selection.user is None:
         return scopes
     return [scope for scope in scopes if scope.owner == selection.user or scope.kind in _SHARED]
 
 
 async def chosen(
-    selection: Selection, store: MemoryStore, registry: Registry
+    selection: Selection, store: MemoryTable, registry: Registry
 ) -> AsyncIterator[tuple[Scope, list[Record]]]:
-    """The selected memories by scope, each in the order of storage. Raises RegistryFailed or StoreFailed."""
+    """The selected memories by scope, each in the order of storage. Raises StorageError."""
     for scope in await scopes_of(selection, registry):
         loaded = await store.load(scope)
         records = await asyncio.to_thread(loaded.records)

@@ -22,9 +22,8 @@ from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.kinds import KINDS
 from gateway.memory.record import Record, derived_id, message_id
 from gateway.memory.versions import referenced_ids, rename_ids
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import MemoryTable, RecordLog, Registry
 from gateway.turn import Scope, ScopeKind
 
 __all__ = ["COLUMNS", "TakenIn", "Transfer"]
@@ -99,8 +98,8 @@ class Transfer:
 
     def __init__(
         self,
-        journal: Journal,
-        store: MemoryStore,
+        journal: RecordLog,
+        store: MemoryTable,
         registry: Registry,
         *,
         screen: Screen,
@@ -121,7 +120,7 @@ class Transfer:
             async for scope, records in chosen(selection, self._store, self._registry):
                 for begin in range(0, len(records), _BATCH_RECORDS):
                     yield b"".join(_encode_line(scope, record) for record in records[begin : begin + _BATCH_RECORDS])
-        except (StoreFailed, RegistryFailed) as error:
+        except StorageError as error:
             raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
 
     async def take_in(self, lines: AsyncIterator[bytes], tenant: str | None) -> TakenIn:
@@ -162,7 +161,7 @@ class Transfer:
                 changed.add(scope.value)
                 await self._journal.append(records, may_exist=True)
                 count += len(records)
-        except (StoreFailed, RegistryFailed, JournalFailed) as error:
+        except StorageError as error:
             raise MemoryUnavailable(f"the memories cannot be stored now ({error}); try again") from error
         except PluginUnavailable as error:
             raise MemoryUnavailable(f"{error.message}; try again") from error
@@ -174,7 +173,7 @@ class Transfer:
         """The records not stored yet, or only in an older version; a deleted one gets a version above its deletion."""
         stored = {record.id: record for record in await self._store.find([record.id for _, record in batch])}
         if tenant is not None:  # an id that another tenant uses is replaced by a new one
-            own_scopes = {scope.value for scope in await self._registry.all_scopes(tenant)}
+            own_scopes = {scope.value for scope in await self._registry.scopes(tenant)}
             missing = {id_ for _, record in batch for id_ in referenced_ids(record)} - stored.keys()
             referenced = {**stored, **{match.id: match for match in await self._store.find(sorted(missing))}}
             foreign = {id_ for id_, record in referenced.items() if record.scope not in own_scopes}

@@ -16,7 +16,9 @@ from gateway.errors import MemoryUnavailable
 from gateway.formats import json_splice
 from gateway.formats.base import UserTurn, WireFormat
 from gateway.memory.recalled import Block
-from gateway.storage.sqlite.blocks import Blocks, BlocksFailed, KeptBlock
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Blocks
+from gateway.storage.values import KeptBlock
 from gateway.turn import Identity
 
 __all__ = ["Sticky", "turn_keys", "with_blocks"]
@@ -49,7 +51,7 @@ class Sticky:
             try:
                 async with asyncio.timeout(self._deadline):
                     blocks = await self._load_current(place)
-            except (BlocksFailed, MemoryUnavailable, TimeoutError) as error:
+            except (StorageError, MemoryUnavailable, TimeoutError) as error:
                 _log.warning("blocks_not_read", extra={"cause": str(error)})
                 return {}
             if changes != self._changes:
@@ -72,7 +74,7 @@ class Sticky:
             self._evict()
         try:
             await self._blocks.put(*place, key, entry)
-        except BlocksFailed as error:
+        except StorageError as error:
             _log.warning("block_not_kept", extra={"cause": str(error)})
 
     async def discard(self, identity: Identity, key: str) -> None:
@@ -81,7 +83,7 @@ class Sticky:
         self._sessions.get(place, {}).pop(key, None)
         try:
             await self._blocks.drop(*place, [key])
-        except BlocksFailed as error:
+        except StorageError as error:
             _log.warning("block_not_dropped", extra={"cause": str(error)})
 
     def forget(self, scopes: Collection[str]) -> None:

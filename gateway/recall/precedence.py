@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gateway.memory.annotations import RowFlag, flags_of
 from gateway.memory.record import Record
-from gateway.storage.rows import Loaded
+from gateway.storage.rows import LoadedRows
 
 __all__ = ["Ties"]
 
@@ -43,7 +43,7 @@ class Ties:
         self._outranks: Pairs | None = None  # None: not resolved yet
         self._concluded: Pairs | None = None
 
-    def fill(self, loaded: Loaded) -> None:
+    def fill(self, loaded: LoadedRows) -> None:
         """Add all rows of loaded tables; there must be no rows yet."""
         self.changed()
         flags, authors, statuses = loaded.flags().tolist(), loaded.strings("source"), loaded.strings("status")

@@ -29,7 +29,7 @@ from gateway.recall.search import (
     without_noise,
 )
 from gateway.recall.startup import Startup
-from gateway.storage.lance.store import StoreFailed
+from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
 from gateway.text.dates import zone_offset
 from gateway.text.terms import terms
@@ -177,7 +177,7 @@ class Recall:
                     )
                     if records:
                         break
-        except (TimeoutError, StoreFailed):
+        except (TimeoutError, StorageError):
             return []
         return _messages(records)[-limit:]
 
@@ -191,7 +191,7 @@ class Recall:
                 return await self._search(self._sets, scopes, query, request, deadline)
         except TimeoutError:
             return Recalled(MemoryStatus.DEGRADED, reason="deadline")
-        except StoreFailed as error:
+        except StorageError as error:
             _log.warning("recall_without_store", extra={"cause": str(error)})
             return Recalled(MemoryStatus.DEGRADED, reason="store")
         except Exception:  # noqa: BLE001 — a fault of ours must not take the chat down; it is logged whole and counted

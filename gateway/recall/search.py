@@ -49,7 +49,7 @@ UNKNOWN_MEANING: Final = Meaning(None, Scale(unrelated=0, related=1))
 
 
 async def around(handle: "WorkingSet | LargeScope", query: Query, meaning: Meaning | None) -> "WorkingSet":
-    """The working set to search: of a large scope the candidates only. Raises StoreFailed."""
+    """The working set to search: of a large scope the candidates only. Raises StorageError."""
     from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
 
     if isinstance(handle, LargeScope):

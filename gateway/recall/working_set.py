@@ -56,7 +56,7 @@ from gateway.recall.signals import (
 )
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.rows import LoadedRows, Row
 from gateway.text.dates import Period
 
 __all__ = ["WorkingSet"]
@@ -79,7 +79,7 @@ class WorkingSet:
     def __init__(self, dimensions: int, embedder: str) -> None:
         self.embedder = embedder
         self._records: list[Record | None] = []  # None: still in `_loaded`, where it takes a third of the memory
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedRows | None = None
         self._loaded_bytes = self._record_bytes = 0  # stored, since other threads read the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
@@ -118,7 +118,7 @@ class WorkingSet:
         for index, (row, length) in enumerate(zip(added, lengths.tolist(), strict=True), first):
             self._append(index, row, length)
 
-    def fill(self, loaded: Loaded) -> None:
+    def fill(self, loaded: LoadedRows) -> None:
         """Add all rows of loaded tables; the set must be empty. Records are built on first use."""
         count = len(loaded)
         if not count:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.memory.record import Record
 from gateway.recall.working_set import WorkingSet
-from gateway.storage.lance.catalog import Made
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.rows import Row
+from gateway.storage.protocols import MemoryTable
+from gateway.storage.rows import Row, RowFormat
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 
@@ -37,18 +36,18 @@ _log = logging.getLogger("gateway.recall")
 class LargeScope:
     """A scope too large for RAM: candidates are fetched from the store for each query."""
 
-    def __init__(self, scope: Scope, store: MemoryStore, struck: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, scope: Scope, store: MemoryTable, struck: Callable[[], Iterable[str]]) -> None:
         self._scope = scope
         self._store = store
         self._struck = struck
-        self._format = store.made_of(scope.value)
+        self._format = store.format_of(scope.value)
 
     @property
     def embedder(self) -> str:
         return self._format.embedder
 
     async def around(self, words: Sequence[str], vector: "NDArray[np.float32] | None") -> WorkingSet:
-        """A working set of the candidates. Raises StoreFailed."""
+        """A working set of the candidates. Raises StorageError."""
         working_set = WorkingSet(self._format.dimensions, self._format.embedder)
         await asyncio.to_thread(working_set.fill, await self._store.near(self._scope, words, vector))
         working_set.remove_all(self._struck())
@@ -58,7 +57,7 @@ class LargeScope:
 class WorkingSets:
     """The working sets by scope: at most `max_rows` of one scope are in RAM, and `max_bytes` in all."""
 
-    def __init__(self, store: MemoryStore, telemetry: Telemetry, *, max_rows: int, max_bytes: int) -> None:
+    def __init__(self, store: MemoryTable, telemetry: Telemetry, *, max_rows: int, max_bytes: int) -> None:
         self._store = store
         self._telemetry = telemetry
         self._max_rows = max_rows
@@ -82,7 +81,7 @@ class WorkingSets:
 
     async def get(self, scope: Scope) -> WorkingSet:
         """The working set of a scope that fits into RAM. A load continues when its first caller has given up. Raises
-        StoreFailed."""
+        StorageError."""
         working_set = self._sets.get(scope.value)
         if working_set is not None:
             self._sets.move_to_end(scope.value)
@@ -96,13 +95,14 @@ class WorkingSets:
         return await asyncio.shield(task)
 
     async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
-        """The working set of a scope, or a `LargeScope` if it has more than `max_rows` memories. Raises StoreFailed."""
+        """The working set of a scope, or a `LargeScope` if it has more than `max_rows` memories. Raises
+        StorageError."""
         if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
             return LargeScope(scope, self._store, lambda: self._struck.get(scope.value, ()))
         return await self.get(scope)
 
     async def whole(self, scope: Scope) -> WorkingSet:
-        """All memories of a scope, however many: to look up, list and delete them. Raises StoreFailed."""
+        """All memories of a scope, however many: to look up, list and delete them. Raises StorageError."""
         handle = await self.for_recall(scope)
         if isinstance(handle, WorkingSet):
             return handle
@@ -111,8 +111,8 @@ class WorkingSets:
         return working_set
 
     async def archived(self, scope: Scope) -> WorkingSet:
-        """The archived memories of a scope, searchable as if they were active. Raises StoreFailed."""
-        row_format = self._store.made_of(scope.value)
+        """The archived memories of a scope, searchable as if they were active. Raises StorageError."""
+        row_format = self._store.format_of(scope.value)
         loaded = await self._store.load(scope)
         working_set = WorkingSet(row_format.dimensions, row_format.embedder)
 
@@ -206,7 +206,7 @@ class WorkingSets:
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
             working_set, row_format = await self._read_store(scope)
-            while self._store.made_of(scope.value) != row_format:  # the table was rebuilt meanwhile
+            while self._store.format_of(scope.value) != row_format:  # the table was rebuilt meanwhile
                 working_set, row_format = await self._read_store(scope)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._struck.get(scope.value, ()))
@@ -217,9 +217,9 @@ class WorkingSets:
             self._missed.pop(scope.value, None)
             self._loading.pop(scope.value, None)
 
-    async def _read_store(self, scope: Scope) -> tuple[WorkingSet, Made]:
+    async def _read_store(self, scope: Scope) -> tuple[WorkingSet, RowFormat]:
         """A new working set of all rows of a scope, and the format of its rows."""
-        row_format = self._store.made_of(scope.value)
+        row_format = self._store.format_of(scope.value)
         working_set = WorkingSet(row_format.dimensions, row_format.embedder)
         await asyncio.to_thread(working_set.fill, await self._store.load(scope))
         return working_set, row_format

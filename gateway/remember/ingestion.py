@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.formats.base import ParsedRequest
 from gateway.formats.chat import ChatFormat
@@ -16,8 +17,9 @@ from gateway.identity import knowledge_scope
 from gateway.memory.record import Origin, Record, derived_id, message_id
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.remember import Remember
-from gateway.storage.sqlite.journal import JournalFailed
-from gateway.storage.sqlite.registry import DELETING, Document, Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Registry
+from gateway.storage.values import DELETING, Document
 from gateway.text.media import without_media
 from gateway.turn import Identity, Principal, Scope, Turn
 
@@ -48,7 +50,7 @@ class Intake:
         self._wait_drained = drained
         self._discard = discard
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("intake", self._work, _log, "intake_rests", pauses=Backoff(_PAUSE))
 
     def wake(self) -> None:
         """There is a new file."""
@@ -60,29 +62,22 @@ class Intake:
         return self._remember.screened(turn, records)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="intake")
+        self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
 
     async def _work(self) -> None:
-        while True:
-            try:
-                self._wake.clear()
-                for tenant, id_ in await self._registry.unfinished_files():
-                    await self._ingest_safely(tenant, id_)
-                await self._wake.wait()
-            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole
-                _log.exception("intake_rests", extra={"cause": type(error).__name__})
-                await asyncio.sleep(_PAUSE)
+        self._wake.clear()
+        for tenant, id_ in await self._registry.unfinished_files():
+            await self._ingest_safely(tenant, id_)
+        await self._wake.wait()
 
     async def _ingest_safely(self, tenant: str, id_: str) -> None:
         """Ingest one file; if it fails, the next ones are not blocked."""
         try:
             await self._ingest(tenant, id_)
-        except (RegistryFailed, MemoryUnavailable):
+        except (StorageError, MemoryUnavailable):
             raise
         except Exception:  # noqa: BLE001 — the worker's loop: one bad file must not stop the others; logged whole
             _log.exception("document_failed", extra={"file": id_})
@@ -122,7 +117,7 @@ class Intake:
             while True:
                 try:
                     await self._remember.add(turn, records[begin : begin + _BATCH])
-                except (JournalFailed, PluginUnavailable, TimeoutError) as error:
+                except (StorageError, PluginUnavailable, TimeoutError) as error:
                     _log.warning("document_waits", extra={"cause": str(error) or "timeout"})
                     await asyncio.sleep(_PAUSE)
                 else:

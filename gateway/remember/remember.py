@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, tzinfo
 from functools import partial
 
+from gateway.concurrency.offload import offload
 from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.formats.base import Answer, Outcome, ToolCall
@@ -24,13 +25,12 @@ from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
 from gateway.remember.retry_queue import Late
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import RecordLog, Registry
 from gateway.telemetry import Telemetry
 from gateway.text.dates import told_of, zone_offset
 from gateway.text.injection import suspicions
 from gateway.text.media import without_media
-from gateway.text.offload import offload
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["Remember", "StoreHook"]
@@ -50,7 +50,7 @@ class Remember:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: RecordLog,
         registry: Registry,
         config: RememberConfig,
         telemetry: Telemetry,
@@ -77,7 +77,7 @@ class Remember:
             return True
         try:
             await self._commit(turn, records)
-        except (JournalFailed, TimeoutError) as error:
+        except (StorageError, TimeoutError) as error:
             _log.error("turn_waits", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             self._late.put(turn, records)
             self._note_recent(records)  # a retry by the client still counts as a repetition
@@ -97,12 +97,12 @@ class Remember:
         await self._late.stop()
 
     async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
-        """Commit records that a client asked to store, and return the stored ones. Raises JournalFailed, TimeoutError
+        """Commit records that a client asked to store, and return the stored ones. Raises StorageError, TimeoutError
         or PluginUnavailable."""
         return await self._commit(turn, records)
 
     async def change(self, records: Sequence[Record]) -> None:
-        """Commit new versions of stored records. Raises JournalFailed or TimeoutError."""
+        """Commit new versions of stored records. Raises StorageError or TimeoutError."""
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             await self._journal.append(records)
         self._telemetry.bound("remembered", "changed").inc(len(records))
@@ -170,7 +170,7 @@ class Remember:
         try:
             new = [scope for scope in unknown if await self._registry.scope(scope.value) is None]
             await self._registry.add_scopes(unknown)
-        except RegistryFailed as error:
+        except StorageError as error:
             _log.error("scope_not_noted", extra={"cause": str(error)})
             return []
         return new

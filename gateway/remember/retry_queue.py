@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from gateway.concurrency.worker import Worker
 from gateway.errors import PluginUnavailable
 from gateway.memory.record import Record
-from gateway.storage.sqlite.journal import JournalFailed
+from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
 from gateway.turn import Turn
 
@@ -31,7 +32,7 @@ class Late:
         self._telemetry = telemetry
         self._waiting: deque[tuple[Turn, Sequence[Record], int]] = deque()
         self._size = 0
-        self._task: asyncio.Task[None] | None = None
+        self._worker = Worker("late-turns", self._work, _log, "late_turns_fault")
 
     @property
     def is_waiting(self) -> bool:
@@ -47,14 +48,11 @@ class Late:
             _, dropped, size = self._waiting.popleft()
             self._size -= size
             self._telemetry.bound("remembered", "failed").inc(len(dropped))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name="late-turns")
+        self._worker.start()
 
     async def stop(self) -> None:
         """Retry once more, and drop the rest."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
         while self._waiting and await self._retry_oldest():
             pass
         if self._waiting:
@@ -73,7 +71,7 @@ class Late:
         turn, records, size = self._waiting[0]
         try:
             await self._commit(turn, records)
-        except (JournalFailed, TimeoutError):
+        except (StorageError, TimeoutError):
             return False
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))

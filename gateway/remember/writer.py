@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import process
+from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.memory.record import Record
 from gateway.remember.measure import measure
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError, failure_name
+from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
-from gateway.storage.sqlite.journal import Entry, Journal, JournalFailed
+from gateway.storage.values import Entry
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _LAST_SYNC = 5.0
+_STOP_TIMEOUT = 10.0
 _PROBE = "Is anybody there?"
-_FAILURES = (StoreFailed, EmbedFailed, JournalFailed)
+_FAILURES = (StorageError, EmbedFailed)
 
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 
@@ -44,8 +47,8 @@ class Writer:
 
     def __init__(
         self,
-        journal: Journal,
-        store: MemoryStore,
+        journal: RecordLog,
+        store: MemoryTable,
         embedders: Embedders,
         telemetry: Telemetry,
         *,
@@ -63,8 +66,17 @@ class Writer:
         self._wake = asyncio.Event()
         self._reached = 0  # all entries up to this number were stored or failed
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
-        self._maintenance: asyncio.Task[None] | None = None
+        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._worker = RepeatingWorker(
+            "writer",
+            self._work,
+            _log,
+            "writer_fault",
+            pauses=self._pauses,
+            on_fault=lambda error, seconds: self._note_rest("fault", type(error).__name__, seconds),
+            stop_timeout=_STOP_TIMEOUT,
+        )
+        self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault", stop_timeout=_STOP_TIMEOUT)
         self._is_dirty = False
         self._is_sync_requested = False  # a caller waits for the sync
         self._next_sync = self._next_maintenance = 0.0
@@ -77,15 +89,10 @@ class Writer:
     async def start(self) -> None:
         """Start the worker, with the entries that earlier processes left."""
         self.wake()
-        self._task = asyncio.create_task(self._work(), name="writer")
+        self._worker.start()
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._task, self._maintenance) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=10)
-        self._task = self._maintenance = None
+        await asyncio.gather(self._worker.stop(), self._maintenance.stop())
         if self._is_dirty:  # so that the next start need not store entries again
             with contextlib.suppress(*_FAILURES, TimeoutError):
                 async with asyncio.timeout(_LAST_SYNC):
@@ -125,18 +132,15 @@ class Writer:
         return True
 
     async def _work(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._wait_for_work()
-                await self._drain()
-                pause = _FIRST_PAUSE
-                await self._sync_and_maintain()
-            except _FAILURES as error:
-                pause = await self._back_off(pause, type(error).__name__, str(error))
-            except Exception as error:  # noqa: BLE001 — the worker must outlive any fault; it is logged whole and counted
-                _log.exception("writer_fault")
-                pause = await self._back_off(pause, "fault", type(error).__name__)
+        try:
+            await self._wait_for_work()
+            await self._drain()
+            self._pauses.reset()
+            await self._sync_and_maintain()
+        except _FAILURES as error:
+            seconds = self._pauses.next()
+            self._note_rest(failure_name(error), str(error), seconds)
+            await asyncio.sleep(seconds)
 
     async def _sync_and_maintain(self) -> None:
         """Sync stored rows and maintain the tables at intervals, also during a long backlog."""
@@ -147,24 +151,15 @@ class Writer:
         await self._sync()
         if now >= self._next_maintenance:
             self._next_maintenance = now + _MAINTAIN_EVERY
-            self._start_maintenance()
+            self._maintenance.start()
 
-    def _start_maintenance(self) -> None:
-        """Maintain the tables in the background, concurrently with writing: a large one takes seconds."""
-        if self._maintenance is not None and not self._maintenance.done():
-            return
-
-        async def work() -> None:
-            try:
-                for bucket in self._store.buckets:
-                    if await self._store.maintain(bucket):
-                        await asyncio.to_thread(process.trim)  # each leaves some megabytes of free heap
-            except StoreFailed as error:
-                _log.warning("maintenance_failed", extra={"cause": str(error)})
-            except Exception:  # noqa: BLE001 — as the worker's own loop
-                _log.exception("maintenance_fault")
-
-        self._maintenance = asyncio.create_task(work(), name="maintenance")
+    async def _maintain(self) -> None:
+        """Maintain the tables, concurrently with writing: a large one takes seconds."""
+        try:
+            async for _ in self._store.maintain():
+                await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
+        except StorageError as error:
+            _log.warning("maintenance_failed", extra={"cause": str(error)})
 
     async def _wait_for_work(self) -> None:
         """Wait until the journal has new entries, a failed entry is due, or files are to be synced."""
@@ -193,7 +188,7 @@ class Writer:
             try:
                 await self._store_entries(entries)
             except Exception as error:  # noqa: BLE001 — one bad entry must not stop the others
-                self._telemetry.drain_failures.labels(type(error).__name__).inc()
+                self._telemetry.drain_failures.labels(failure_name(error)).inc()
                 await self._store_one_by_one(entries)
             self._advance(entries[-1].seq)
             await self._sync_and_maintain()
@@ -213,9 +208,9 @@ class Writer:
                 await self._store_entries([entry], may_exist=True)
                 has_passed = True
             except Exception as error:
-                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": type(error).__name__})
+                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
                 failed.append(entry)
-                if isinstance(error, StoreFailed) and error.is_outage:
+                if isinstance(error, StorageError) and error.is_outage:
                     raise  # an outage, not a poison record: stop here
                 if not has_passed:
                     await self._check_parts(entry.record.scope)
@@ -225,7 +220,7 @@ class Writer:
             _log.error("records_put_aside", extra={"count": dead_letters})
 
     async def _check_parts(self, scope: str) -> None:
-        """Check the store and the embedder. Raises StoreFailed or EmbedFailed if one that this scope needs is out."""
+        """Check the store and the embedder. Raises StorageError or EmbedFailed if one that this scope needs is out."""
         await self._store.probe(scope)
         await self._embedders.current.embed_documents([_PROBE])
 
@@ -265,7 +260,7 @@ class Writer:
             record.id: ("", None) for record in records if not record.text.strip()
         }
         with_text = [record for record in records if record.id not in by_id]
-        names = {record.id: self._store.made_of(record.scope).embedder for record in with_text}
+        names = {record.id: self._store.format_of(record.scope).embedder for record in with_text}
         for name in set(names.values()):
             embedder = self._embedders.named(name)
             members = [record for record in with_text if names[record.id] == name]
@@ -282,8 +277,6 @@ class Writer:
         self._is_dirty = self._is_sync_requested = False
         self._clean.set()
 
-    async def _back_off(self, pause: float, cause: str, detail: str) -> float:
-        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": pause})
-        await asyncio.sleep(pause)
-        self._wake.set()
-        return min(pause * 2, _LONGEST_PAUSE)
+    def _note_rest(self, cause: str, detail: str, seconds: float) -> None:
+        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": seconds})
+        self._wake.set()  # to be seen after the pause

@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web_exceptions import HTTPException
 
+from gateway.concurrency.offload import offload
 from gateway.config import Config, LimitsConfig, is_loopback
 from gateway.errors import (
     BadRequest,
@@ -35,7 +36,6 @@ from gateway.identity import Keyring
 from gateway.server.apis import Api, Apis, error_response
 from gateway.server.limits import Place, Places, place_of, set_place
 from gateway.telemetry import Telemetry
-from gateway.text.offload import offload
 from gateway.turn import Principal, Right
 
 __all__ = [

@@ -9,13 +9,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 import orjson
 
 from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
-from gateway.storage.folder import write_whole
+from gateway.storage.protocols import SmallFile
 from gateway.turn import Principal
 
 __all__ = ["Users"]
@@ -25,12 +24,12 @@ _MAX_IDENTITIES = 2  # identities of one key that disable its default user
 
 
 class Users:
-    """Determines users, and counts the identities seen per key in the file `path`."""
+    """Determines users, and counts the identities seen per key in `file`."""
 
-    def __init__(self, default: str | None, known: FrontEndHeaders, path: Path) -> None:
+    def __init__(self, default: str | None, known: FrontEndHeaders, file: SmallFile) -> None:
         self.known = known
         self._default = default
-        self._path = path
+        self._file = file
         self._identities: dict[str, list[str]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._is_unreadable = False
@@ -41,7 +40,7 @@ class Users:
         if self._default is None:
             return
         try:
-            stored = orjson.loads(await asyncio.to_thread(self._path.read_bytes))
+            stored = orjson.loads(await asyncio.to_thread(self._file.read))
             self._identities = {
                 str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()
             }
@@ -53,7 +52,7 @@ class Users:
                 "identities_not_read",
                 extra={
                     "cause": type(error).__name__,
-                    "file": str(self._path),
+                    "file": self._file.name,
                     "help": "requests that name no user have no memory until it is mended, or the gateway is stopped "
                     "and it is deleted",
                 },
@@ -108,7 +107,7 @@ class Users:
         if previous is not None:
             await asyncio.wait([previous])
         try:
-            await asyncio.to_thread(write_whole, self._path, orjson.dumps(self._identities))
+            await asyncio.to_thread(self._file.write, orjson.dumps(self._identities))
         except OSError as error:
             _log.error("identities_not_written", extra={"cause": str(error)})
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from gateway.concurrency.offload import offload
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.llm.client import Asker
@@ -23,7 +24,6 @@ from gateway.memory.support import content_words, givers
 from gateway.remember.remember import Remember
 from gateway.service.judgement import check_judgement
 from gateway.service.memories import Library, Outdated
-from gateway.text.offload import offload
 from gateway.text.terms import terms
 from gateway.turn import Identity, Principal, Scope, Turn
 

@@ -20,10 +20,8 @@ from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, with_lineage
 from gateway.memory.versions import archive_on_request, earlier_text, restore, undo, valid_from, valid_to, version_chain
 from gateway.recall.startup import Startup
-from gateway.storage.lance.lookup import ids_beginning
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.sqlite.journal import JournalFailed
-from gateway.storage.sqlite.registry import Registry
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import MemoryTable, Registry
 from gateway.turn import Principal, Scope, Turn
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ class Library:
 
     def __init__(
         self,
-        store: MemoryStore,
+        store: MemoryTable,
         registry: Registry,
         add: Add,
         change: Change,
@@ -97,7 +95,7 @@ class Library:
     async def _load_records(self, memory_ids: Sequence[str]) -> list[Record]:
         try:
             return await self._store.find(memory_ids)
-        except StoreFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
     async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
@@ -105,7 +103,7 @@ class Library:
         directly, False if along with a message. Raises MemoryUnavailable."""
         try:
             deletions = await self._store.deleted(records)
-        except StoreFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
 
@@ -117,7 +115,7 @@ class Library:
         sets = await self._current()
         try:
             working_set = await sets.whole(scope)
-        except StoreFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return await sets.run(lambda: look(working_set))
 
@@ -136,8 +134,8 @@ class Library:
         """Some memories whose ids have a prefix, of those that the key may touch. Raises MemoryUnavailable."""
         await self._current()
         try:
-            ids = await ids_beginning(self._store, prefix, _MAX_BEGINNING)
-        except StoreFailed as error:
+            ids = await self._store.find_ids(prefix, _MAX_BEGINNING)
+        except StorageError as error:
             raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return await self.find(principal, ids)
 
@@ -198,7 +196,7 @@ class Library:
         the preferences that they state. Raises MemoryUnavailable or PluginUnavailable."""
         try:
             return await self._add(turn, records)
-        except JournalFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the memories could not be written; nothing was kept; try again") from error
         except TimeoutError as error:
             raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
@@ -309,7 +307,7 @@ class Library:
     async def _commit(self, records: Sequence[Record]) -> None:
         try:
             await self._change(records)
-        except JournalFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed; try again") from error
         except TimeoutError as error:
             raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error

@@ -1,11 +1,11 @@
 """Archives the oldest standing preferences of a scope that has more of them than can be in force."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gateway.concurrency.worker import Worker
 from gateway.errors import MemoryUnavailable
 from gateway.memory.kinds import kind_of
 from gateway.memory.versions import archive_on_request
@@ -27,18 +27,16 @@ class StandingLimit:
         self._library = library
         self._sets = sets
         self._scopes: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._worker = Worker("standing-limit", self._work, _log, "standing_limit_fault")
 
     def note(self, rows: Sequence[Row]) -> None:
         """Check the scopes of new preferences in the background."""
         self._scopes |= {row.record.scope for row in rows if kind_of(row.record.kind).is_of_profile}
-        if self._scopes and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._work(), name="standing-limit")
+        if self._scopes:
+            self._worker.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        await self._worker.stop()
 
     async def _work(self) -> None:
         while self._scopes:
@@ -51,5 +49,5 @@ class StandingLimit:
                     _log.info("standing_preferences_archived", extra={"count": len(records)})
             except MemoryUnavailable as error:
                 _log.warning("standing_preferences_not_archived", extra={"cause": str(error)})
-            except Exception:  # noqa: BLE001 — a worker must outlive any fault; it is logged whole
+            except Exception:  # noqa: BLE001 — one scope must not stop the others; it is logged whole
                 _log.exception("standing_limit_fault")

@@ -5,13 +5,14 @@ stale. `meta.json` holds the settings fixed at creation: the format, the number 
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import orjson
 
-__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "write_whole"]
+__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "remove_damaged_files", "write_whole"]
 
 _FORMAT = 1
 
@@ -89,6 +90,13 @@ class DataFolder:
 
 def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value > 0
+
+
+def remove_damaged_files(folder: Path) -> None:
+    """Delete the files that were moved aside as damaged: they may contain deleted texts."""
+    shutil.rmtree(folder / "broken", ignore_errors=True)
+    for path in folder.glob("*.broken-*"):
+        path.unlink(missing_ok=True)
 
 
 def is_in_use(path: Path) -> bool:

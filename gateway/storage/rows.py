@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ENUMERATED", "RECORD_FIELDS", "SHARED", "TIMES", "Loaded", "Row"]
+__all__ = ["ENUMERATED", "RECORD_FIELDS", "SHARED", "TIMES", "LoadedRows", "Row", "RowFormat"]
 
 SHARED = ("scope", "cube_id", "user_id", "session_id", "agent_id", "app_id", "kind", "source", "status")
 """Fields whose values many records share: each value is interned, which halves a record's size in RAM."""
@@ -45,6 +45,15 @@ _FLAGGED = '"(?:learnt|corrects|suspicious|about_time|replaces)":'
 """Rows whose `info` may give them flags (see `flags_of`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """The format of rows: the embedder of their vectors, the vectors' length, and the version of their search terms."""
+
+    embedder: str
+    dimensions: int
+    terms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A record with its search data. `vector` is None where no embedder answered; `seq` is its journal number; `form`
@@ -60,7 +69,7 @@ class Row:
     worth: float = 0.0
 
 
-class Loaded:
+class LoadedRows:
     """The rows of one read, oldest first, each id once (its newest version), numbered from 0."""
 
     def __init__(self, tables: Sequence[Any], scope: Scope | None = None) -> None:

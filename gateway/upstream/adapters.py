@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from gateway.concurrency.reading import TooLong, read_bounded
 from gateway.errors import StreamCut, UpstreamFailed
 from gateway.formats.errors import openai_error, replace_non_json
 from gateway.formats.json_read import loaded_object
@@ -164,12 +165,11 @@ class _TranslatedIncoming:
 
     async def _translate_body(self) -> bytes:
         """Translate an answer that is not a stream. Raises UpstreamFailed."""
-        raw = bytearray()
-        async for chunk in self._incoming.chunks():
-            raw += chunk
-            if len(raw) > _MAX_BODY:
-                raise UpstreamFailed(f"the upstream {self._upstream} answered with more than can be held")
-        body = decoder_of(self._incoming.headers).whole(bytes(raw)) or b""
+        try:
+            raw = await read_bounded(self._incoming.chunks(), _MAX_BODY)
+        except TooLong:
+            raise UpstreamFailed(f"the upstream {self._upstream} answered with more than can be held") from None
+        body = decoder_of(self._incoming.headers).whole(raw) or b""
         if self.status >= 400:
             refusal = loaded_object(replace_non_json(self.status, body, self._upstream) or body)
             return orjson.dumps(self._error(self.status, refusal))

@@ -11,6 +11,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from gateway.concurrency.reading import TooLong, read_bounded
+
 __all__ = ["FetchRefused", "fetch"]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
@@ -39,12 +41,9 @@ async def fetch(url: str, most: int) -> bytes:
         ):
             if response.status != 200:
                 raise FetchRefused(f"the server answered {response.status}")
-            content = bytearray()
-            async for chunk in response.content.iter_any():
-                content += chunk
-                if len(content) > most:
-                    raise FetchRefused(f"has more than {most // 2**20} MiB")
-            return bytes(content)
+            return await read_bounded(response.content.iter_any(), most)
+    except TooLong as error:
+        raise FetchRefused(f"has more than {most // 2**20} MiB") from error
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise FetchRefused("cannot be fetched, or is not a public web address") from error
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.formats.base import Answer, Outcome
+from gateway.storage.protocols import Ledger
+from gateway.storage.values import Used
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Turn
-from gateway.usage.ledger import Ledger, Used
 from gateway.usage.prices import Prices
 
 __all__ = ["Meter", "without_pictures"]

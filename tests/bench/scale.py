@@ -24,10 +24,10 @@ from gateway.identity import scope_of
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.folder import DataFolder
-from gateway.storage.lance.catalog import Made, TableEntry
+from gateway.storage.lance.catalog import TableEntry
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.lance.store import MemoryStore
-from gateway.storage.rows import Row
+from gateway.storage.rows import Row, RowFormat
 from gateway.telemetry import Telemetry
 from gateway.turn import Record, Scope
 
@@ -35,7 +35,7 @@ _SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _DIMENSIONS = 512
 _OF_A_USER, _OF_THE_LARGE = 200, 2_000
 _LIMIT = 256 * 2**20
-_MADE = Made("bench", _DIMENSIONS, 2)
+_MADE = RowFormat("bench", _DIMENSIONS, 2)
 _WORDS = [f"word{number}" for number in range(5_000)]
 _LOADS, _SEARCHES = 40, 200
 _COLUMNS = ("load_ms", "load_2000_ms", "search_ms", "search_2000_ms", "maintain_s", "resident_mib", "disk_mib")
@@ -71,17 +71,17 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
     made = np.random.default_rng(1)
     by_bucket: dict[int, list[tuple[Scope, int]]] = {}
     for scope, count in scopes:
-        by_bucket.setdefault(store.bucket_of(scope.value), []).append((scope, count))
+        by_bucket.setdefault(store.buckets.number_of(scope.value), []).append((scope, count))
     for bucket, members in by_bucket.items():
         entry = TableEntry(f"memories_{bucket:03d}_1", _MADE, is_settled=True)
-        table = await store._tables.create(entry)
+        table = await store.buckets.tables.create(entry)
         for begin in range(0, len(members), 20):
             group = sorted(members[begin : begin + 20], key=lambda one: one[0].value)
             rows = [row for scope, count in group for row in rows_of(scope, count, made)]
             await table.add(to_arrow(rows, _DIMENSIONS))
         growing = TableEntry(f"memories_{bucket:03d}_2", _MADE)
-        store._buckets[bucket].handles = {entry.name: table, growing.name: await store._tables.create(growing)}
-        await store._tables.enter(bucket, store._buckets[bucket], (entry, growing))
+        store.buckets[bucket].handles = {entry.name: table, growing.name: await store.buckets.tables.create(growing)}
+        await store.buckets.tables.enter(bucket, store.buckets[bucket], (entry, growing))
         if sum(count for _, count in members) >= 5_000:
             from gateway.storage.lance.near import index_keys
 
@@ -112,8 +112,8 @@ async def measured(size: int, path: Path) -> dict[str, float]:
     for begin in range(0, len(burst), 5):
         await store.add(burst[begin : begin + 5])
     began = time.perf_counter()
-    for number in store.buckets:
-        await store.maintain(number)
+    async for _ in store.maintain():
+        pass
     found["maintain_s"] = time.perf_counter() - began
     files = (file for file in (path / "lance").rglob("*") if file.is_file())
     found["disk_mib"] = sum(file.stat().st_size for file in files) / 2**20

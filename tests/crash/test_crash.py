@@ -238,9 +238,9 @@ def _fill(folder: Path, count: int) -> None:
                 ]
             )
         await journal.close()
-        from gateway.storage.sqlite.registry import Registry
+        from gateway.storage.sqlite.registry import SqliteRegistry
 
-        registry = Registry(folder / "registry.sqlite")
+        registry = SqliteRegistry(folder / "registry.sqlite")
         await registry.open()
         await registry.add_scopes(users)
         await registry.close()
@@ -263,7 +263,8 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
         return added
 
     monkeypatch.setattr(journal, "_insert", held)
-    level = await journal._file.run(lambda: journal._file.connection.execute("PRAGMA synchronous").fetchone()[0])
+    database = journal._database
+    level = await database.run(lambda: database.connection.execute("PRAGMA synchronous").fetchone()[0])
     assert level == 2, "FULL: a commit returns when the disk has it"
     message = {"role": "user", "content": "Keep this."}
     path, body = {
@@ -291,7 +292,8 @@ _LIMITED = """
 import asyncio, json, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.journal import Journal
 from tests.fakes.made import record
 
 async def work():
@@ -307,7 +309,7 @@ async def work():
         try:
             await journal.append([record(text, number)])
             acknowledged.append(text)
-        except JournalFailed:
+        except StorageError:
             refused.append(text)
         resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
         after = f"after {number}"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Row
 
 __all__ = ["refuse_texts_with"]
@@ -20,7 +21,7 @@ def refuse_texts_with(word: str, patch: pytest.MonkeyPatch) -> None:
 def _refusing(word: str, write: Any) -> Any:
     async def refuse(self: MemoryStore, rows: Sequence[Row]) -> Any:
         if any(word in row.record.text for row in rows):
-            raise StoreFailed("cannot digest this")
+            raise StorageError("store", "cannot digest this")
         return await write(self, rows)
 
     return refuse

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from gateway.storage.errors import StorageError
 from gateway.storage.folder import FolderRefused
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.lance.buckets import Buckets
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.sqlite.journal import Journal
 from tests.fakes.faults import refuse_texts_with
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream, says
@@ -45,7 +47,7 @@ async def test_a_memory_that_cannot_be_loaded_is_not_called_loading(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: MemoryStore) -> None:
-        raise StoreFailed("the table cannot be read")
+        raise StorageError("store", "the table cannot be read")
 
     monkeypatch.setattr(MemoryStore, "open", broken)
     async with running_gateway(configuration(tmp_path, upstream.url), wait=False) as gateway:
@@ -155,11 +157,11 @@ async def test_a_broken_store_stops_no_chat_and_heals(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
-        raise StoreFailed("the disk is gone")
+        raise StorageError("store", "the disk is gone")
 
     with monkeypatch.context() as broken_store:
         broken_store.setattr(MemoryStore, "load", broken)
-        broken_store.setattr(MemoryStore, "_write", broken)
+        broken_store.setattr(Buckets, "write", broken)
         reply = await gateway.chat("My boat is called Albatross.", session="one")
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")
         search = await gateway.post("/product/search", {"user_id": "ada", "query": "boat"})
@@ -227,7 +229,7 @@ async def test_a_second_process_on_the_same_folder_is_refused_in_words(
 
 async def test_a_failed_commit_leaves_later_ones_intact(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
-    with pytest.raises(JournalFailed):
+    with pytest.raises(StorageError):
         await journal.append([])
     await journal.open()
     assert await journal.waiting(10) == []

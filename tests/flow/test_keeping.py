@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -346,12 +347,12 @@ async def test_who_speaks_during_a_purge_can_be_forgotten_afterwards(
     purge = MemoryStore.purge
     has_spoken = False
 
-    async def slow(self: MemoryStore, number: int) -> None:
+    async def slow(self: MemoryStore, scopes: Collection[str]) -> None:
         nonlocal has_spoken
         if not has_spoken:
             has_spoken = True
             await gateway.chat("My new number is 5551234.", user="ada")
-        await purge(self, number)
+        await purge(self, scopes)
 
     with monkeypatch.context() as slower:
         slower.setattr(MemoryStore, "purge", slow)
@@ -367,10 +368,10 @@ async def test_a_purge_goes_on_when_its_caller_has_left(gateway: Running, monkey
     purge = MemoryStore.purge
     begun, done = asyncio.Event(), asyncio.Event()
 
-    async def slow(self: MemoryStore, number: int) -> None:
+    async def slow(self: MemoryStore, scopes: Collection[str]) -> None:
         begun.set()
         await pause(0.2)  # the caller leaves meanwhile
-        await purge(self, number)
+        await purge(self, scopes)
         done.set()
 
     monkeypatch.setattr(MemoryStore, "purge", slow)

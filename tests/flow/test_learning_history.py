@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.storage.sqlite.extraction_queue import Agenda, Said
+from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
+from gateway.storage.values import Said
 from tests.fakes.running import Running, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, school
@@ -280,7 +281,7 @@ async def test_a_lesson_that_was_written_is_not_learnt_twice_after_a_crash(
 
     async with running_gateway(config) as gateway:
         with monkeypatch.context() as broken:
-            broken.setattr(Agenda, "learnt", crash)
+            broken.setattr(SqliteExtractionQueue, "learnt", crash)
             await said(gateway, "I keep bees.", "one")
             await learnt(gateway, "bees")
     teacher.lessons["bees"] = fact("Bees are kept by the user")
@@ -297,7 +298,7 @@ async def test_a_clock_that_was_ahead_does_not_keep_learning_from_beginning(
     teacher = Teacher(upstream)
     teacher.lessons["bees"] = fact("The user keeps bees")
     (tmp_path / "data").mkdir()
-    agenda = Agenda(tmp_path / "data" / "learning.sqlite")
+    agenda = SqliteExtractionQueue(tmp_path / "data" / "learning.sqlite")
     await agenda.open(time.time() + 86_400 * 365)
     await agenda.close()
     async with running_gateway(learning(tmp_path, upstream)) as gateway:
@@ -306,7 +307,7 @@ async def test_a_clock_that_was_ahead_does_not_keep_learning_from_beginning(
 
 
 async def test_many_conversations_of_one_user_keep_no_other_waiting(tmp_path: Path) -> None:
-    agenda = Agenda(tmp_path / "learning.sqlite")
+    agenda = SqliteExtractionQueue(tmp_path / "learning.sqlite")
     await agenda.open(0)
     try:
         busy = [Said(number, "a" * 64, f"s{number}", f"m{number}", 1) for number in range(1, 200)]

@@ -10,7 +10,8 @@ import pytest
 from docx import Document as Docx
 
 from gateway.service import memories
-from gateway.storage.lance.store import MemoryStore, StoreFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.lance.buckets import Buckets
 from tests.fakes.running import Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 
@@ -156,9 +157,9 @@ async def test_what_was_deleted_stays_gone_even_before_the_store_knows(
         (item,) = await add(first, "The safe is behind the painting.")
 
         async def fail(*_: Any, **__: Any) -> None:
-            raise StoreFailed("out of order")
+            raise StorageError("store", "out of order")
 
-        monkeypatch.setattr(MemoryStore, "_write", fail)
+        monkeypatch.setattr(Buckets, "write", fail)
         await post(first, "/delete_memory", memory_ids=[item["memory_id"]])
         await first.chat("Where is the safe?", user="ada")
         assert b"painting" not in upstream.last.body

@@ -9,8 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.storage.sqlite.database import SqliteFile
-from gateway.usage.ledger import Ledger, LedgerFailed, Used
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.database import Database
+from gateway.storage.sqlite.ledger import SqliteLedger
+from gateway.storage.values import Used
 from tests.fakes.formats import speaks_responses
 from tests.fakes.process import command
 from tests.fakes.running import Running, configuration, eventually, running_gateway
@@ -143,17 +145,17 @@ async def test_a_ledger_that_is_off_is_said_to_be(tmp_path: Path, upstream: Fake
 
 
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(tmp_path / "usage.sqlite")
+    ledger = SqliteLedger(tmp_path / "usage.sqlite")
     await ledger.open()
     names = {"tenant": "t", "key": "k", "user": "u", "model": "m", "upstream": "x"}
     ledger.note(Used(1, 5), **names)
 
     async def broken(*_: Any) -> None:
-        raise LedgerFailed("the disk is full")
+        raise StorageError("usage", "the disk is full")
 
     with monkeypatch.context() as full:
-        full.setattr(SqliteFile, "write", broken)
-        with pytest.raises(LedgerFailed):
+        full.setattr(Database, "write", broken)
+        with pytest.raises(StorageError):
             await ledger.flush()
     ledger.note(Used(1, 7), **names)
     (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
@@ -193,7 +195,7 @@ async def test_a_ledger_without_money_is_widened(tmp_path: Path) -> None:
         old.execute(f"CREATE TABLE used ({columns}, estimated_tokens, {key}) WITHOUT ROWID")
         old.execute("INSERT INTO used VALUES (0, 't', 'k', 'u', 'm', 'x', 1, 2, 0, 3, 0)")
     old.close()
-    ledger = Ledger(file)
+    ledger = SqliteLedger(file)
     await ledger.open()
     ledger.note(Used(1, 5, 0, 1, 0, 0.5, 1), tenant="t", key="k", user="u", model="m", upstream="x")
     (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})

@@ -7,10 +7,10 @@ from gateway.api.memos.manage_models import (
     RerankRequest,
     SuggestionRequest,
 )
+from gateway.concurrency.offload import offload
 from gateway.formats.chat import text_of
 from gateway.llm.questions import suggest
 from gateway.memory.record import Record
-from gateway.text.offload import offload
 from gateway.turn import Right
 
 __all__ = ["assistance_operations"]

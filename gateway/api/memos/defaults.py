@@ -11,7 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import BadRequest, ConfigError, MemoryUnavailable
-from gateway.storage.sqlite.registry import SETTINGS, Registry, RegistryFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import Registry
+from gateway.storage.values import SETTINGS
 
 __all__ = ["DEFAULT_CONFIG", "ENVIRONMENT", "ChatDefaults", "Defaults"]
 
@@ -72,7 +74,7 @@ class Defaults:
                 defaults = (
                     self._base if item is None else self._base.model_validate({**self._base.model_dump(), **item.value})
                 )
-            except (RegistryFailed, ValidationError):
+            except (StorageError, ValidationError):
                 return self._base
             self._by_tenant[tenant] = defaults
         return defaults
@@ -97,7 +99,7 @@ class Defaults:
             problem = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(str(part) for part in problem["loc"])
             raise BadRequest(f"{path}: {problem['msg']}", code="invalid_parameter", param=path) from error
-        except RegistryFailed as error:
+        except StorageError as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed") from error
         self._by_tenant[tenant] = defaults
         return defaults

@@ -34,8 +34,9 @@ from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
 from gateway.service.feedback import FeedbackService
 from gateway.service.memories import Library
-from gateway.storage.sqlite.journal import Journal, JournalFailed
-from gateway.storage.sqlite.registry import Registry, RegistryFailed, Task
+from gateway.storage.errors import StorageError
+from gateway.storage.protocols import RecordLog, Registry
+from gateway.storage.values import Task
 from gateway.turn import Identity, Principal, Right, Scope, ScopeKind, Turn
 from gateway.upstream.forward import Forwarder
 
@@ -86,7 +87,7 @@ class Desk:
     remember: Remember
     library: Library
     registry: Registry
-    journal: Journal
+    journal: RecordLog
     asker: Asker
     feedback: FeedbackService
     extractor: Extractor
@@ -323,10 +324,8 @@ def _build_handler(
             if operation.model is not None and not request.content_type.startswith("multipart/"):
                 body = checked(operation.model, await call.json())
             data = await operation.handler(call, body)
-        except RegistryFailed as error:
-            raise MemoryUnavailable("the registry cannot be read or written now; try again") from error
-        except JournalFailed as error:
-            raise MemoryUnavailable("the journal cannot be read or written now; try again") from error
+        except StorageError as error:
+            raise MemoryUnavailable(f"the {error.part} cannot be read or written now; try again") from error
         if isinstance(data, web.StreamResponse):
             return data
         if _count_items(data) > _MAX_ITEMS_ON_LOOP:

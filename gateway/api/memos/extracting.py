@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from gateway.api.memos.envelope import Access, Call, Operation, client
 from gateway.api.memos.manage_models import ExtractRequest
+from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest
 from gateway.extraction.items import Item
 from gateway.formats.chat import text_of
 from gateway.memory.record import Record
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, preferences
 from gateway.service.memories import Outdated
-from gateway.text.offload import offload
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["extract_and_store", "extracting_operations"]

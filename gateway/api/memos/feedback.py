@@ -11,7 +11,7 @@ from gateway.formats.chat import text_of
 from gateway.server.guard import request_id_of
 from gateway.server.limits import place_of
 from gateway.service.feedback import CONTEXT_MESSAGES, Feedback
-from gateway.storage.sqlite.registry import Task
+from gateway.storage.values import Task
 from gateway.turn import Turn
 
 __all__ = ["feedback_operations", "read_history"]

@@ -24,7 +24,7 @@ from gateway.errors import BadRequest, NotFound, TooLarge
 from gateway.identity import checked_id, cube_scopes, knowledge_scope
 from gateway.memory.filters import plain_id
 from gateway.server.limits import place_of
-from gateway.storage.sqlite.registry import DELETING, Document
+from gateway.storage.values import DELETING, Document
 from gateway.turn import Scope, ScopeKind
 from gateway.upstream.fetch import FetchRefused, fetch
 

@@ -22,6 +22,7 @@ from gateway.api.memos.items import (
     without_copies,
 )
 from gateway.api.memos.models import AddRequest, SearchRequest, said_at, said_offset
+from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest
 from gateway.formats.chat import text_of
 from gateway.formats.tool_calls import calls_in
@@ -32,8 +33,7 @@ from gateway.memory.record import Origin, Record
 from gateway.remember.documents import Piece, Unreadable, read_pieces
 from gateway.remember.ingestion import document_records
 from gateway.service.feedback import Feedback
-from gateway.storage.sqlite.registry import PROFILE, Document
-from gateway.text.offload import offload
+from gateway.storage.values import PROFILE, Document
 from gateway.turn import Scope, ScopeKind, Turn
 
 __all__ = ["memory_operations"]

@@ -12,7 +12,7 @@ from gateway.api.memos.manage_models import (
 )
 from gateway.errors import BadRequest, NotFound
 from gateway.identity import checked_id
-from gateway.storage.sqlite.registry import PROFILE
+from gateway.storage.values import PROFILE
 
 __all__ = ["merge_profile", "profile_operations", "remove_field"]
 

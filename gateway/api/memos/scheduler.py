@@ -12,7 +12,7 @@ from gateway.api.memos.envelope import Call, Operation, client, native
 from gateway.api.memos.events import CHAT_HEADERS, event
 from gateway.api.memos.manage_models import TaskRequest
 from gateway.errors import BadRequest, NotFound
-from gateway.storage.sqlite.registry import Task
+from gateway.storage.values import Task
 
 __all__ = ["scheduler_operations"]
 

@@ -9,23 +9,16 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from gateway.storage.folder import fsync, write_whole
+from gateway.storage.rows import RowFormat
 
 _log = logging.getLogger("gateway.store")
 
-__all__ = ["Catalog", "Made", "TableEntry", "bucket_of", "number_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The format of rows: the embedder of their vectors, the vectors' length, and the version of their search terms."""
-
-    embedder: str
-    dimensions: int
-    terms: int
+__all__ = ["Catalog", "TableEntry", "bucket_of", "number_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +26,7 @@ class TableEntry:
     """A table in the catalog. `rows`: count of a settled table when it was built; -1: unknown."""
 
     name: str
-    made: Made
+    row_format: RowFormat
     is_settled: bool = False
     rows: int = -1
 
@@ -45,7 +38,7 @@ class Catalog:
         self._path = path
         self._buckets: dict[int, tuple[TableEntry, ...]] = {}
 
-    def read(self, names: Sequence[str], first: Made) -> bool:
+    def read(self, names: Sequence[str], first: RowFormat) -> bool:
         """Read the file. Without one: adopt the unnumbered tables among `names`, one per bucket, in the format `first`.
         Returns False if numbered tables exist without a readable file: a crash came before it was written, or it was
         lost, and the caller rebuilds it from the tables. Raises OSError."""
@@ -78,7 +71,7 @@ class Catalog:
     def put_all(self, buckets: Mapping[int, Sequence[TableEntry]]) -> None:
         """Replace the lists of tables of several buckets, all or none. Raises OSError."""
         changed = self._buckets | {bucket: tuple(entries) for bucket, entries in buckets.items()}
-        body = {str(number): [asdict(entry) for entry in entries] for number, entries in sorted(changed.items())}
+        body = {str(number): [_encode(entry) for entry in entries] for number, entries in sorted(changed.items())}
         write_whole(self._path, orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
         fsync(self._path.parent)
         self._buckets = changed
@@ -89,11 +82,16 @@ class Catalog:
         return f"memories_{bucket:03d}_{max((number_of(entry.name) for entry in entries), default=0) + 1}"
 
 
+def _encode(entry: TableEntry) -> dict[str, Any]:
+    fields = {"name": entry.name, "made": asdict(entry.row_format)}
+    return {**fields, "is_settled": entry.is_settled, "rows": entry.rows}
+
+
 def _parse(content: bytes) -> dict[int, tuple[TableEntry, ...]]:
     """Parse the file. Raises ValueError, KeyError, TypeError or AttributeError."""
     return {
         int(bucket): tuple(
-            TableEntry(entry["name"], Made(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
+            TableEntry(entry["name"], RowFormat(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
             for entry in entries
         )
         for bucket, entries in orjson.loads(content)["buckets"].items()

@@ -1,4 +1,4 @@
-"""SQL conditions for LanceDB, and the error that its failures are raised as.
+"""SQL conditions for LanceDB, and conversion of its errors.
 
 User text never becomes part of a condition: a scope is 64 hex characters, an id is 32.
 """
@@ -7,20 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["StoreFailed", "begins_with", "guarded", "has_id", "hex_of", "is_of", "short"]
+from gateway.storage.errors import StorageError, failure_name
+
+__all__ = ["begins_with", "guarded", "has_id", "hex_of", "is_of", "short"]
 
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"^[0-9a-f]{4,31}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
-
-
-class StoreFailed(Exception):
-    """An operation of LanceDB failed. Rows to write stay in the journal. `is_outage`: the whole store is unavailable,
-    so that any other operation would have failed too."""
-
-    def __init__(self, message: str, *, is_outage: bool = False) -> None:
-        super().__init__(message)
-        self.is_outage = is_outage
 
 
 async def guarded(awaitable: Any) -> Any:
@@ -28,11 +21,11 @@ async def guarded(awaitable: Any) -> Any:
         return await awaitable
     except Exception as error:
         text = str(error)
-        raise StoreFailed(short(error), is_outage="No space left" in text or "os error 28" in text) from error
+        raise StorageError("store", short(error), is_outage="No space left" in text or "os error 28" in text) from error
 
 
 def short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    return f"{failure_name(error)}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
 
 def is_of(scope: str) -> str:

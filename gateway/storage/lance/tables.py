@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.storage.lance.catalog import Catalog, Made, TableEntry, bucket_of, number_of
+from gateway.storage.lance.catalog import Catalog, TableEntry, bucket_of, number_of
 from gateway.storage.lance.connection import connecting
 from gateway.storage.lance.near import index_keys
 from gateway.storage.lance.repair import drop_torn_indexes, has_torn_index, is_torn, marked_rows, mended
 from gateway.storage.lance.schema import to_arrow
+from gateway.storage.rows import RowFormat
 from gateway.text.form import UNKNOWN_FORM
 
 __all__ = ["Bucket", "Tables", "scope_groups"]
@@ -82,7 +83,7 @@ class Tables:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    async def open(self, buckets: int, first: Made) -> dict[int, Bucket]:
+    async def open(self, buckets: int, first: RowFormat) -> dict[int, Bucket]:
         """Open all tables, by bucket. `first`: the row format of a folder without a catalog."""
         lance = self._folder / "lance"
         await asyncio.to_thread(lance.mkdir, parents=True, exist_ok=True)
@@ -113,7 +114,7 @@ class Tables:
 
     async def create(self, entry: TableEntry) -> Any:
         """Create an empty table."""
-        schema = (await asyncio.to_thread(to_arrow, [], entry.made.dimensions)).schema
+        schema = (await asyncio.to_thread(to_arrow, [], entry.row_format.dimensions)).schema
         await self._database.drop_table(entry.name, ignore_missing=True)  # overwriting would keep its earlier versions
         table = await self._database.create_table(entry.name, schema=schema)
         await table.set_unenforced_primary_key("id")
@@ -143,7 +144,7 @@ class Tables:
         lost = [entry for entry in bucket.entries if not await self._open_complete(bucket, entry, names)]
         if lost:
             unknown = [name for name in names if bucket_of(name) == number and name not in self.catalog.names]
-            row_format = bucket.entries[0].made
+            row_format = bucket.entries[0].row_format
             entries = await self._recover_entries(bucket, lost, [TableEntry(name, row_format) for name in unknown])
             await self.enter(number, bucket, entries)
         for table in bucket.handles.values():
@@ -161,7 +162,7 @@ class Tables:
         bucket.handles[entry.name] = handle
         return entry.rows < 0 or await handle.count_rows() >= entry.rows
 
-    async def _rebuild_catalog(self, buckets: dict[int, Bucket], names: Sequence[str], first: Made) -> None:
+    async def _rebuild_catalog(self, buckets: dict[int, Bucket], names: Sequence[str], first: RowFormat) -> None:
         """Enter the numbered tables without a catalog in one step: a table that is not entered is dropped."""
         recovered: dict[int, Sequence[TableEntry]] = {}
         for number, bucket in buckets.items():
@@ -174,7 +175,7 @@ class Tables:
             for number, entries in recovered.items():
                 buckets[number].entries = tuple(entries)
 
-    async def _candidate(self, name: str, first: Made) -> TableEntry | None:
+    async def _candidate(self, name: str, first: RowFormat) -> TableEntry | None:
         """The entry of a table that is missing from the catalog; None for an empty one, which a crash left before it
         was entered: no rows are written to a table before that."""
         handle = await self._open_table(TableEntry(name, first), [name])
@@ -241,12 +242,12 @@ class Tables:
         await asyncio.to_thread(drop_torn_indexes, self._folder / "lance" / f"{name}.lance")
 
 
-async def _detect_format(table: Any, first: Made) -> Made:
+async def _detect_format(table: Any, first: RowFormat) -> RowFormat:
     """Detect the format of a table's rows; their terms count as outdated, so that all rows are rebuilt."""
     dimensions = (await table.schema()).field("vector").type.list_size
     rows = await table.query().where("embedder != ''").select(["embedder"]).limit(1).to_arrow()
     names = rows.column("embedder").to_pylist()
-    return Made(names[0] if names else first.embedder, dimensions, first.terms)
+    return RowFormat(names[0] if names else first.embedder, dimensions, first.terms)
 
 
 def _folder_identity(folder: Path) -> tuple[int, int]:

@@ -3,6 +3,10 @@
 WAL mode with `synchronous=FULL`: commits survive a power cut. A transaction that fails for any reason is rolled back,
 so that the next one can begin. Deleted rows are overwritten on the disk. A damaged file is moved aside, and its
 readable rows are copied into a new one.
+
+The schema is a list of migrations: the first creates it, each later one changes it by one version, which the file
+records in `PRAGMA user_version`. Files from before that record (version 0) have the first version's tables, or earlier
+ones: so a first migration creates only what is missing.
 """
 
 import asyncio
@@ -15,26 +19,31 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["SqliteFile"]
+from gateway.storage.errors import StorageError
+
+__all__ = ["Database", "Migration"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.store")
 _MAX_ROWID = 2**62
 _MAX_CHECKED = 64 * 2**20  # bytes; smaller files are checked completely when they are opened
 
+Migration = str | Callable[[sqlite3.Connection], None]
+"""A step from one version of a schema to the next: statements, or a function that is called in a transaction."""
 
-class SqliteFile:
-    """A SQLite file. `name` is for threads and messages; faults of SQLite or the disk are raised as `failure`.
 
-    `run` and `write` are called in the loop, `connection` and `transaction` in the thread.
+class Database:
+    """A SQLite file. `part` is its name in threads and messages; faults of SQLite or the disk are raised as
+    StorageError.
+
+    `open`, `close`, `run`, `read` and `write` are called in the loop, `connection` and `transaction` in the thread.
     """
 
-    def __init__(self, path: Path, schema: str, name: str, failure: type[Exception]) -> None:
+    def __init__(self, path: Path, part: str, migrations: Sequence[Migration]) -> None:
         self._path = path
-        self._schema = schema
-        self._name = name
-        self._failure = failure
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._part = part
+        self._migrations = migrations
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=part)
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -44,22 +53,31 @@ class SqliteFile:
     @property
     def connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise sqlite3.ProgrammingError(f"the {self._name} is closed")
+            raise sqlite3.ProgrammingError(f"the {self._part} is closed")
         return self._connection
 
-    async def open(self) -> None:
+    async def open(self) -> bool:
+        """Create or open the file, and migrate it. False if it was open already. Raises StorageError, also for a file
+        of a later version."""
+        if self.is_open:
+            return False
         await self.run(self._open)
+        return True
 
     async def close(self) -> None:
         await self.run(self._close)
         self._thread.shutdown(wait=False)  # its last job is done
 
     async def run(self, job: Callable[[], _T]) -> _T:
-        """Run a function in the thread that owns the connection. Raises `failure`."""
+        """Run a function in the thread that owns the connection. Raises StorageError."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, job)
         except (sqlite3.Error, OSError, RuntimeError, OverflowError) as error:
-            raise self._failure(str(error)) from error
+            raise StorageError(self._part, str(error)) from error
+
+    async def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query. Raises StorageError."""
+        return await self.run(lambda: self.connection.execute(statement, values).fetchall())
 
     def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `work` in a transaction. Its result leaves the thread, and must never be a cursor."""
@@ -91,7 +109,7 @@ class SqliteFile:
     def _scrub(self) -> None:
         is_busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if is_busy:
-            raise sqlite3.OperationalError(f"another program reads the {self._name}: it cannot be scrubbed now")
+            raise sqlite3.OperationalError(f"another program reads the {self._part}: it cannot be scrubbed now")
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +126,7 @@ class SqliteFile:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
-            connection.executescript(self._schema)
+            self._migrate(connection)
             if self._path.stat().st_size <= _MAX_CHECKED:
                 verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -118,6 +136,27 @@ class SqliteFile:
             raise
         return connection
 
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(self._migrations):
+            raise StorageError(
+                self._part, f"its file has version {version}; this version of the gateway reads {len(self._migrations)}"
+            )
+        for number, migration in enumerate(self._migrations[version:], start=version + 1):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if isinstance(migration, str):
+                    for statement in _split_statements(migration):
+                        connection.execute(statement)
+                else:
+                    migration(connection)
+                connection.execute(f"PRAGMA user_version={number}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
     def _replace_damaged(self, cause: str) -> sqlite3.Connection:
         aside = self._path.with_name(f"{self._path.name}.broken-{int(time.time())}")
         for suffix in ("", "-wal", "-shm"):
@@ -126,7 +165,7 @@ class SqliteFile:
         connection = self._connect()
         saved = _copy_rows(aside, connection)
         _log.error(
-            "damaged_file_replaced", extra={"part": self._name, "aside": aside.name, "saved": saved, "cause": cause}
+            "damaged_file_replaced", extra={"part": self._part, "aside": aside.name, "saved": saved, "cause": cause}
         )
         return connection
 
@@ -134,6 +173,17 @@ class SqliteFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _split_statements(script: str) -> list[str]:
+    """The statements of a script, each of which ends at the end of a line."""
+    statements, lines = [], ""
+    for line in script.splitlines(keepends=True):
+        lines += line
+        if sqlite3.complete_statement(lines):
+            statements.append(lines)
+            lines = ""
+    return [*statements, lines] if lines.strip() else statements
 
 
 def _copy_rows(damaged: Path, connection: sqlite3.Connection) -> int:

@@ -5,15 +5,15 @@ from the last one. It holds scopes, sessions and ids, never a text. Tokens and c
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.storage.sqlite.database import SqliteFile
+from gateway.storage.sqlite.database import Database
+from gateway.storage.values import Due, Said
 
-__all__ = ["Agenda", "AgendaFailed", "Due", "Said"]
+__all__ = ["SqliteExtractionQueue"]
 
-_SCHEMA = """
+_VERSION_1 = """
 CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY, scope TEXT NOT NULL, session TEXT NOT NULL, id TEXT NOT NULL, tokens INTEGER NOT NULL,
     aside INTEGER NOT NULL
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS spent (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 """
+_MIGRATIONS = (_VERSION_1,)
 # a new message postpones its conversation, which becomes due when idle; one that is being retried keeps its time
 _POSTPONE = """
 INSERT INTO conversations VALUES (?, ?, ?, 0, '', '') ON CONFLICT DO UPDATE SET
@@ -50,55 +51,29 @@ SELECT scope, session, tries, before, min(due) FROM conversations WHERE due<=? G
 _RETENTION_DAYS = 7
 
 
-class AgendaFailed(Exception):
-    """Reading or writing failed: the disk is full, or the file is broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message that waits for extraction; `seq` is its journal number."""
-
-    seq: int
-    scope: str
-    session: str
-    id: str
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A conversation that is due for extraction. `before`: ids of its last processed messages, joined by spaces."""
-
-    scope: str
-    session: str
-    tries: int
-    before: str
-
-
-class Agenda:
-    """The queue's file. Methods that need the file raise AgendaFailed."""
+class SqliteExtractionQueue:
+    """The queue's file. Methods that need the file raise StorageError."""
 
     def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path, _SCHEMA, "learning", AgendaFailed)
+        self._database = Database(path, "learning", _MIGRATIONS)
 
     @property
     def is_open(self) -> bool:
-        return self._file.is_open
+        return self._database.is_open
 
     async def open(self, now: float) -> None:
         """Open the file, and retry dead-lettered messages once: the model or its settings may have changed."""
-        if self._file.is_open:
+        if not await self._database.open():
             return
-        await self._file.open()
-        await self._file.write("INSERT OR IGNORE INTO places VALUES ('began', ?)", [(now,)])
-        await self._file.write(
+        await self._database.write("INSERT OR IGNORE INTO places VALUES ('began', ?)", [(now,)])
+        await self._database.write(
             "INSERT OR IGNORE INTO conversations SELECT scope, session, ?, 0, '', '' FROM messages WHERE aside=1",
             [(now,)],
         )
-        await self._file.write("UPDATE messages SET aside=0 WHERE aside=?", [(1,)])
+        await self._database.write("UPDATE messages SET aside=0 WHERE aside=?", [(1,)])
 
     async def close(self) -> None:
-        await self._file.close()
+        await self._database.close()
 
     async def began(self) -> float:
         """When extraction was first enabled; messages from before that are never sent to a model."""
@@ -106,7 +81,7 @@ class Agenda:
 
     async def begin(self, now: float) -> None:
         """Record that extraction was enabled now."""
-        await self._file.write("INSERT OR REPLACE INTO places VALUES ('began', ?)", [(now,)])
+        await self._database.write("INSERT OR REPLACE INTO places VALUES ('began', ?)", [(now,)])
 
     async def position(self) -> int:
         """The journal's sequence number up to which all messages are noted."""
@@ -128,7 +103,7 @@ class Agenda:
             connection.executemany(_ADVANCE_FULL, [(now, *conversation, window) for conversation in conversations])
             connection.execute("INSERT OR REPLACE INTO places VALUES ('position', ?)", (position,))
 
-        await self._file.run(lambda: self._file.transaction(work))
+        await self._database.run(lambda: self._database.transaction(work))
 
     async def due(self, now: float, limit: int) -> list[Due]:
         """Conversations that are due, the longest due first; one of each scope."""
@@ -151,19 +126,19 @@ class Agenda:
 
     async def learnt(self, due: Due, seqs: Iterable[int], before: str) -> None:
         """Remove processed messages. `before`: ids of the last of them, as context for the messages that follow."""
-        await self._file.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
-        await self._file.write(
+        await self._database.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
+        await self._database.write(
             "UPDATE conversations SET tries=0, reason='', before=? WHERE scope=? AND session=?",
             [(before, due.scope, due.session)],
         )
 
     async def strike(self, seqs: Iterable[int]) -> None:
         """Remove messages that no longer exist."""
-        await self._file.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
+        await self._database.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
 
     async def ended(self, due: Due) -> None:
         """Remove a conversation that has no pending messages; one with newer messages stays."""
-        await self._file.write(_DELETE_DRAINED, [(due.scope, due.session)])
+        await self._database.write(_DELETE_DRAINED, [(due.scope, due.session)])
 
     async def put_off(self, due: Due, until: float, reason: str) -> None:
         """Postpone a conversation without counting a try, as for an outage."""
@@ -174,15 +149,15 @@ class Agenda:
         await self._postpone(due, until, reason, 1)
 
     async def _postpone(self, due: Due, until: float, reason: str, new_tries: int) -> None:
-        await self._file.write(
+        await self._database.write(
             "UPDATE conversations SET due=?, tries=tries+?, reason=? WHERE scope=? AND session=?",
             [(until, new_tries, reason, due.scope, due.session)],
         )
 
     async def give_up(self, due: Due, seqs: Iterable[int]) -> None:
         """Dead-letter messages until the next start; later messages of the conversation are still processed."""
-        await self._file.write("UPDATE messages SET aside=1 WHERE seq=?", [(seq,) for seq in seqs])
-        await self._file.write(
+        await self._database.write("UPDATE messages SET aside=1 WHERE seq=?", [(seq,) for seq in seqs])
+        await self._database.write(
             "UPDATE conversations SET tries=0, reason='' WHERE scope=? AND session=?", [(due.scope, due.session)]
         )
         await self.ended(due)
@@ -195,12 +170,12 @@ class Agenda:
 
     async def spend(self, scope: str, day: int, tokens: int, cost: float) -> None:
         """Add tokens and cost (US dollars) to a scope's day; negative to release a reserve. `day`: days since 1970."""
-        await self._file.write(
+        await self._database.write(
             "INSERT INTO spent VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET tokens=spent.tokens+excluded.tokens, cost=spent.cost+excluded.cost",
             [(scope, day, tokens, cost)],
         )
-        await self._file.write("DELETE FROM spent WHERE day<?", [(day - _RETENTION_DAYS,)])
+        await self._database.write("DELETE FROM spent WHERE day<?", [(day - _RETENTION_DAYS,)])
 
     async def spent(self, scope: str, day: int) -> tuple[int, float]:
         """Tokens and US dollars spent on a scope that day."""
@@ -209,13 +184,13 @@ class Agenda:
 
     async def forget(self, scopes: Sequence[str], session: str | None = None) -> None:
         """Erase all entries of these scopes, or of one session in each, from the file and from the disk."""
-        if not self._file.is_open:
+        if not self._database.is_open:
             return
         session_condition = "" if session is None else " AND session=?"
         rows = [(scope,) if session is None else (scope, session) for scope in scopes]
         for table in ("messages", "conversations"):
-            await self._file.write(f"DELETE FROM {table} WHERE scope=?{session_condition}", rows)  # noqa: S608 — names of our own
-        await self._file.scrub()
+            await self._database.write(f"DELETE FROM {table} WHERE scope=?{session_condition}", rows)  # noqa: S608 — names of our own
+        await self._database.scrub()
 
-    async def _fetch(self, statement: str, *values: Any) -> list[Any]:
-        return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())
+    async def _fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await self._database.read(statement, values)

@@ -3,7 +3,7 @@
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is waiting until the store has written it and synced its files, then it is done.
 Entries that are written but not synced are known to this process only: another process writes them again, which is
-idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`kept`,
+idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
 client's retry creates no duplicate. A failed entry is retried later without blocking the others; after five tries it
 is dead-lettered until the next start.
@@ -24,13 +24,15 @@ import orjson
 
 from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
+from gateway.storage.errors import StorageError
 from gateway.storage.rows import SHARED
-from gateway.storage.sqlite.database import SqliteFile
+from gateway.storage.sqlite.database import Database
+from gateway.storage.values import Entry
 
-__all__ = ["Entry", "Journal", "JournalFailed"]
+__all__ = ["Journal"]
 
 _MAX_INLINE = 256  # records that are serialised on the event loop; a millisecond or two
-_SCHEMA = """
+_VERSION_1 = """
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_by_state ON entries (state, seq);
 CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND payload IS NOT NULL;
 """
+_MIGRATIONS = (_VERSION_1,)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
 _ID_RETENTION = 86_400.0  # seconds that the id of a finished entry stays
@@ -54,24 +57,10 @@ _MAX_SEQ = 2**62
 _TOMBSTONE_MARK = b'"status":"deleted"'  # in a tombstone's JSON
 
 
-class JournalFailed(Exception):
-    """Writing failed: the disk is full, the backlog is at its limit, or the journal is closed."""
-
-
 class _State(IntEnum):
     WAITING = 0
     DONE = 1
     ASIDE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record in the journal. `seq` grows with each entry; `is_replay` if an earlier process may have stored it."""
-
-    seq: int
-    record: Record
-    size: int
-    is_replay: bool
 
 
 @dataclass(slots=True)
@@ -85,7 +74,7 @@ class Journal:
     """The log: the event loop appends, the writer reads. `on_append` is called in the loop after each commit."""
 
     def __init__(self, path: Path, max_bytes: int, on_append: Callable[[], None]) -> None:
-        self._file = SqliteFile(path, _SCHEMA, "journal", JournalFailed)
+        self._database = Database(path, "journal", _MIGRATIONS)
         self._max_bytes = max_bytes
         self._on_append = on_append
         self._pending: deque[_Append] = deque()
@@ -101,12 +90,11 @@ class Journal:
         self.aside_entries = 0
 
     async def open(self) -> None:
-        """Create or reopen the file. Raises JournalFailed."""
-        if not self._file.is_open:
-            await self._file.open()
+        """Create or reopen the file. Raises StorageError."""
+        if await self._database.open():
             # retry dead letters: the cause may have been a table that is repaired now
-            await self._file.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
-            self._first_seq = await self._file.run(self._next_seq)
+            await self._database.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
+            self._first_seq = await self._database.run(self._next_seq)
             self.last_seq = self._first_seq - 1
             await self._recount()
 
@@ -114,10 +102,10 @@ class Journal:
         """Commit pending appends and close."""
         if self._flushing is not None:
             await asyncio.wait([self._flushing], timeout=10)
-        await self._file.close()
+        await self._database.close()
 
     async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
-        """Write records durably; existing ids are left unchanged. Raises JournalFailed, and then writes none.
+        """Write records durably; existing ids are left unchanged. Raises StorageError, and then writes none.
 
         A change of a record (`version` over 1) is an entry of its own. With `may_exist` every record is: then the store
         decides whether it is new.
@@ -132,12 +120,12 @@ class Journal:
         await asyncio.shield(append.done)
 
     def _enqueue(self, rows: list[tuple[str, bytes]], replaced: list[str]) -> "_Append":
-        """Add rows to the next commit. Raises JournalFailed."""
+        """Add rows to the next commit. Raises StorageError."""
         size = sum(len(payload) for _, payload in rows)
-        if not self._file.is_open:
-            raise JournalFailed("the journal is not open")
+        if not self._database.is_open:
+            raise StorageError("journal", "the journal is not open")
         if self.backlog_bytes + size > self._max_bytes:
-            raise JournalFailed("the backlog is at its limit")
+            raise StorageError("journal", "the backlog is at its limit")
         append = _Append(rows, replaced, asyncio.get_running_loop().create_future())
         self._pending.append(append)
         if self._flushing is None or self._flushing.done():
@@ -146,48 +134,44 @@ class Journal:
 
     async def waiting(self, limit: int) -> list[Entry]:
         """The oldest due entries that the store has not written yet, in order."""
-        return await self._file.run(lambda: self._load_waiting(limit))
+        return await self._database.run(lambda: self._load_waiting(limit))
 
     async def next_due(self) -> float | None:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
-        return await self._file.run(self._read_next_due)
+        return await self._database.run(self._read_next_due)
 
-    async def deleted(self) -> list[Record]:
+    async def tombstones(self) -> list[Record]:
         """Tombstones that the store has not synced yet."""
-        return await self._file.run(self._load_tombstones)
+        return await self._database.run(self._load_tombstones)
 
-    async def kept(self) -> list[Entry]:
+    async def retained(self) -> list[Entry]:
         """The newest stored entries that still have their text, so that they can be stored again."""
-        return await self._file.run(self._load_retained)
+        return await self._database.run(self._load_retained)
 
     async def requeue(self, entries: Iterable[Entry]) -> None:
         """Set entries that the store has lost back to waiting."""
         rows = [(_State.WAITING, entry.seq) for entry in entries]
-        await self._file.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", rows)
+        await self._database.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", rows)
         await self._recount()
 
     async def unstored(self, before: int) -> list[Entry]:
         """Entries up to a sequence number that are not stored so far: waiting, awaiting a retry, or dead letters."""
-        return await self._file.run(lambda: self._load_unstored(before))
+        return await self._database.run(lambda: self._load_unstored(before))
 
     async def discard(self, entries: Sequence[Entry]) -> None:
         """Drop entries that are obsolete and need not be stored."""
-        await self._file.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
+        await self._database.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
         await self._recount()
 
-    async def purge(self, scopes: Iterable[str]) -> None:
+    async def purge(self, scopes: Iterable[str] = ()) -> None:
         """Erase the retained texts of these scopes, and remains of deleted texts in SQLite's files."""
         rows = [(scope.encode(),) for scope in scopes]
-        await self._file.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", rows)
-        await self.scrub()
-
-    async def scrub(self) -> None:
-        """Erase remains of deleted rows from the files."""
-        await self._file.scrub()
+        await self._database.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", rows)
+        await self._database.scrub()
 
     async def position(self) -> tuple[int, int]:
         """The newest sequence number, and the oldest one that the store has not written (newest + 1 if it has all)."""
-        return await self._file.run(self._read_position)
+        return await self._database.run(self._read_position)
 
     def mark_stored(self, entries: Iterable[Entry]) -> None:
         """Note that the store has written entries, which may not be on the disk yet."""
@@ -203,8 +187,8 @@ class Journal:
         synced, self._stored = self._stored, {}
         outdated, self._outdated = self._outdated, {}
         try:
-            await self._file.run(lambda: self._mark_synced(synced, outdated))
-        except JournalFailed:
+            await self._database.run(lambda: self._mark_synced(synced, outdated))
+        except StorageError:
             self._stored |= synced
             self._outdated = outdated | self._outdated
             raise
@@ -213,13 +197,13 @@ class Journal:
         """Count a failed try and schedule the next one. Returns how many entries were dead-lettered."""
         seqs = [entry.seq for entry in entries]
         before = self.aside_entries
-        await self._file.run(lambda: self._mark_failed(seqs))
+        await self._database.run(lambda: self._mark_failed(seqs))
         await self._recount()
         return self.aside_entries - before
 
     async def _recount(self) -> None:
         """Refresh the backlog figures, which exclude stored but unsynced entries. They change in the loop only."""
-        waiting, size, aside = await self._file.run(self._count)
+        waiting, size, aside = await self._database.run(self._count)
         self.backlog_entries = waiting - len(self._stored)
         self.backlog_bytes = size - sum(self._stored.values())
         self.aside_entries = aside
@@ -229,8 +213,8 @@ class Journal:
             batch = list(self._pending)
             self._pending.clear()
             try:
-                added, last = await self._file.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
-            except JournalFailed as error:
+                added, last = await self._database.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
+            except StorageError as error:
                 for append in batch:
                     _settle(append.done, error)
             else:
@@ -244,7 +228,7 @@ class Journal:
     # All methods below run in the journal's thread.
 
     def _next_seq(self) -> int:
-        seq: int = self._file.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
+        seq: int = self._database.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
         return seq
 
     def _insert(self, batch: Sequence[_Append]) -> tuple[list[int], int]:
@@ -265,10 +249,10 @@ class Journal:
                     last = cursor.lastrowid or 0
             return added, last
 
-        return self._file.transaction(work)
+        return self._database.transaction(work)
 
     def _load_waiting(self, limit: int) -> list[Entry]:
-        connection = self._file.connection
+        connection = self._database.connection
         due = connection.execute(
             "SELECT seq FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
             (_State.WAITING, time.time(), limit + len(self._stored)),
@@ -286,7 +270,7 @@ class Journal:
 
     def _load_tombstones(self) -> list[Record]:
         # a tombstone's JSON names its status; texts that merely contain that phrase are filtered out below
-        rows = self._file.connection.execute(
+        rows = self._database.connection.execute(
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
             (_State.WAITING, _TOMBSTONE_MARK),
         )
@@ -294,26 +278,28 @@ class Journal:
         return [record for record in records if record.status == "deleted"]
 
     def _load_retained(self) -> list[Entry]:
-        rows = self._file.connection.execute(
+        rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (_MAX_RECOVERED,),
         )
         return [Entry(seq, _parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
 
     def _read_position(self) -> tuple[int, int]:
-        connection = self._file.connection
+        connection = self._database.connection
         last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
         first = next((seq for (seq,) in waiting if seq not in self._stored), last + 1)
         return last, first
 
     def _read_next_due(self) -> float | None:
-        row = self._file.connection.execute("SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,))
+        row = self._database.connection.execute(
+            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,)
+        )
         due: float | None = row.fetchone()[0]
         return due
 
     def _load_unstored(self, before: int) -> list[Entry]:
-        rows = self._file.connection.execute(
+        rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
         )
         pairs = [(seq, payload) for seq, payload in rows if seq not in self._stored]
@@ -328,7 +314,7 @@ class Journal:
                 self._swept_at = now
                 self._sweep(connection, now)
 
-        self._file.transaction(work)
+        self._database.transaction(work)
 
     def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
         last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
@@ -351,11 +337,11 @@ class Journal:
                 "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _MAX_TRIES)
             )
 
-        self._file.transaction(work)
+        self._database.transaction(work)
 
     def _count(self) -> tuple[int, int, int]:
         """Count the waiting entries, their bytes, and the dead letters."""
-        rows = self._file.connection.execute(
+        rows = self._database.connection.execute(
             "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
             (_State.DONE,),
         )

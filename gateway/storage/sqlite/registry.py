@@ -7,18 +7,18 @@ Methods take a tenant first, and never see rows of another one. Free-form values
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gateway.storage.sqlite.database import SqliteFile
+from gateway.storage.sqlite.database import Database
+from gateway.storage.values import DELETING, PROFILE, SETTINGS, Document, Item, Task
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["DELETING", "PROFILE", "SETTINGS", "Document", "Item", "Registry", "RegistryFailed", "Task"]
+__all__ = ["SqliteRegistry"]
 
-_SCHEMA = """
+_VERSION_1 = """
 CREATE TABLE IF NOT EXISTS scopes (
     value TEXT PRIMARY KEY, tenant TEXT NOT NULL, cube_id TEXT NOT NULL, kind TEXT NOT NULL, owner TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -39,70 +39,29 @@ CREATE TABLE IF NOT EXISTS tasks (
 );
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
-PROFILE, SETTINGS = "profile", "settings"  # kinds of items
-DELETING = "deleting"  # status of a file whose memories are being deleted
+_MIGRATIONS = (_VERSION_1,)
 _TASK_RETENTION = 86_400.0 * 7
 _TASKS_BETWEEN_SWEEPS = 256
 _MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
 
 
-class RegistryFailed(Exception):
-    """Reading or writing failed: the disk is full, or the file is broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A knowledge base, a profile, or a group of settings."""
-
-    id: str
-    at: float
-    value: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A file of a knowledge base. `status`: running, completed, failed; `kind`: document or skill."""
-
-    id: str
-    cube_id: str
-    name: str
-    size: int
-    kind: str
-    status: str
-    error: str = ""
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A background task. One with a `seq` is done when the journal is drained up to that number."""
-
-    id: str
-    user: str
-    cube_id: str
-    status: str
-    seq: int = 0
-    at: float = 0.0
-
-
-class Registry:
-    """The registry's file. It is opened before the port; all runs in a thread of its own. Raises RegistryFailed."""
+class SqliteRegistry:
+    """The registry's file. It is opened before the port; all runs in a thread of its own. Raises StorageError."""
 
     def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path, _SCHEMA, "registry", RegistryFailed)
+        self._database = Database(path, "registry", _MIGRATIONS)
         self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
         self._scope_cache: dict[str, Scope] = {}
         self._tasks_put = 0
 
     async def open(self) -> None:
-        if self._file.is_open:
+        if not await self._database.open():
             return
-        await self._file.open()
         # model calls that the last process left unfinished: no worker will continue them
-        await self._file.write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
+        await self._database.write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
 
     async def close(self) -> None:
-        await self._file.close()
+        await self._database.close()
 
     # scopes
 
@@ -115,13 +74,13 @@ class Registry:
         if not new:
             return
         rows = [(scope.value, scope.tenant, scope.cube_id, scope.kind.value, scope.owner) for scope in new]
-        await self._file.write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
+        await self._database.write("INSERT OR IGNORE INTO scopes VALUES (?, ?, ?, ?, ?)", rows)
         if len(self._scope_cache) > _MAX_CACHED_SCOPES:
             self._scope_cache.clear()
         self._scope_cache |= {scope.value: scope for scope in new}
 
     async def drop_scope(self, scope: Scope) -> None:
-        await self._file.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
+        await self._database.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
         self._scope_cache.pop(scope.value, None)
 
     async def scope(self, value: str) -> Scope | None:
@@ -130,8 +89,10 @@ class Registry:
             scope = next(iter(_build_scopes(await self._read("SELECT * FROM scopes WHERE value=?", value))), None)
         return scope
 
-    async def scopes(self, tenant: str) -> list[Scope]:
-        """All scopes of a tenant."""
+    async def scopes(self, tenant: str | None = None) -> list[Scope]:
+        """All scopes of a tenant, or of all tenants."""
+        if tenant is None:
+            return _build_scopes(await self._read("SELECT * FROM scopes ORDER BY tenant, cube_id"))
         return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=?", tenant))
 
     async def scopes_of_cube(self, tenant: str, cube_id: str) -> list[Scope]:
@@ -140,40 +101,34 @@ class Registry:
     async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]:
         return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
 
-    async def all_scopes(self, tenant: str | None = None) -> list[Scope]:
-        """The scopes of a tenant, or of all tenants: for maintenance."""
-        if tenant is not None:
-            return await self.scopes(tenant)
-        return _build_scopes(await self._read("SELECT * FROM scopes ORDER BY tenant, cube_id"))
-
     async def forget_owner(self, tenant: str, owner: str) -> None:
         """Erase all rows that name a user, from the file and from the disk."""
-        await self._file.write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
-        await self._file.write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
+        await self._database.write("DELETE FROM scopes WHERE tenant=? AND owner=?", [(tenant, owner)])
+        await self._database.write("DELETE FROM tasks WHERE tenant=? AND user=?", [(tenant, owner)])
         profiles = [item.id for item in await self.items(tenant, PROFILE) if item.value.get("user_id") == owner]
-        await self._file.write(
+        await self._database.write(
             "DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, PROFILE, id_) for id_ in profiles]
         )
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
-        await self._file.scrub()
+        await self._database.scrub()
 
     async def forget_all(self, tenant: str | None) -> None:
         """Erase all rows of a tenant (None: of all tenants) but settings that were changed at run time."""
         condition, values = ("tenant=?", (tenant,)) if tenant is not None else ("1", ())
         for table in ("scopes", "tasks", "files"):
-            await self._file.write(f"DELETE FROM {table} WHERE {condition}", [values])  # noqa: S608 — ours
-        await self._file.write(f"DELETE FROM items WHERE kind!=? AND {condition}", [(SETTINGS, *values)])  # noqa: S608 — ours
+            await self._database.write(f"DELETE FROM {table} WHERE {condition}", [values])  # noqa: S608 — ours
+        await self._database.write(f"DELETE FROM items WHERE kind!=? AND {condition}", [(SETTINGS, *values)])  # noqa: S608 — ours
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if tenant not in (None, scope.tenant)
         }
-        await self._file.scrub()
+        await self._database.scrub()
 
     # items
 
     async def put_item(self, tenant: str, kind: str, id_: str, value: Mapping[str, Any]) -> None:
-        await self._file.write(
+        await self._database.write(
             "INSERT INTO items VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value=excluded.value",
             [(tenant, kind, id_, time.time(), orjson.dumps(dict(value)))],
         )
@@ -187,7 +142,7 @@ class Registry:
         return [Item(id_, at, orjson.loads(value)) for id_, at, value in rows]
 
     async def drop_item(self, tenant: str, kind: str, id_: str) -> None:
-        await self._file.write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
+        await self._database.write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
 
     # files of knowledge bases
 
@@ -197,10 +152,10 @@ class Registry:
             (tenant, file.id, file.cube_id, file.name, file.size, file.kind, file.status, file.error, file.at, content)
             for file, content in files
         ]
-        await self._file.write("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        await self._database.write("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     async def end_file(self, tenant: str, id_: str, status: str, error: str = "") -> None:
-        await self._file.write(
+        await self._database.write(
             "UPDATE files SET status=?, error=?, content=NULL WHERE tenant=? AND id=?", [(status, error, tenant, id_)]
         )
 
@@ -231,20 +186,20 @@ class Registry:
         return rows[0][0] if rows else None
 
     async def drop_files(self, tenant: str, ids: Sequence[str]) -> None:
-        await self._file.write("DELETE FROM files WHERE tenant=? AND id=?", [(tenant, id_) for id_ in ids])
+        await self._database.write("DELETE FROM files WHERE tenant=? AND id=?", [(tenant, id_) for id_ in ids])
 
     # tasks
 
     async def put_task(self, tenant: str, task: Task) -> None:
         now = time.time()
-        await self._file.write(
+        await self._database.write(
             "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
             "SET status=excluded.status, seq=excluded.seq",
             [(tenant, task.id, task.user, task.cube_id, task.status, task.seq, task.at or now)],
         )
         self._tasks_put += 1
         if self._tasks_put % _TASKS_BETWEEN_SWEEPS == 0:
-            await self._file.write("DELETE FROM tasks WHERE at<?", [(now - _TASK_RETENTION,)])
+            await self._database.write("DELETE FROM tasks WHERE at<?", [(now - _TASK_RETENTION,)])
 
     async def task(self, tenant: str, id_: str, user: str | None = None) -> Task | None:
         """A task by its id, which is unique to a user; the newest of the tenant if no user is named."""
@@ -267,7 +222,7 @@ class Registry:
         return [Task(**dict(zip(names, row, strict=True))) for row in rows]
 
     async def _read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return await self._file.run(lambda: self._file.connection.execute(statement, values).fetchall())
+        return await self._database.read(statement, values)
 
 
 def _build_scopes(rows: Sequence[tuple[Any, ...]]) -> list[Scope]:

@@ -10,6 +10,7 @@ import pytest
 from gateway.config import EmbedderConfig
 from gateway.embedding.calibration import Scale, Scales
 from gateway.embedding.embedders import EmbedFailed, LocalEmbedder, OpenAIEmbedder
+from gateway.storage.local_file import LocalFile
 from tests.fakes.upstream import FakeUpstream, says
 
 
@@ -118,6 +119,7 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
 
 def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
     (tmp_path / "scales.json").write_text("[1]")
-    scales = Scales(tmp_path / "scales.json")
+    file = LocalFile(tmp_path / "scales.json")
+    scales = Scales(file.read, file.write)
     scales.read()
     assert scales.get("x") is None

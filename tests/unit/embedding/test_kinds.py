@@ -11,7 +11,13 @@ from gateway.embedding.calibration import Scale, Scales
 from gateway.embedding.embedders import LocalEmbedder
 from gateway.embedding.kinds import EmbedderKind, EmbedderName, Embedders, register
 from gateway.errors import ConfigError
+from gateway.storage.local_file import LocalFile
 from tests.fakes.hashing import HASHING
+
+
+def scales_in(folder: Path) -> Scales:
+    file = LocalFile(folder / "scales.json")
+    return Scales(file.read, file.write)
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ def test_a_name_of_another_form_has_no_parts(name: str) -> None:
 async def test_a_registered_kind_is_built_now_and_by_its_name_later(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    scales = Scales(tmp_path / "scales.json")
+    scales = scales_in(tmp_path)
     config = EmbedderConfig(kind="hashing", model="words", dimensions=64)
     assert Embedders(config, session, scales).current.name == "hashing:words:64"
     earlier = Embedders(EmbedderConfig(), session, scales).named("hashing:words:32")
@@ -59,7 +65,7 @@ async def test_an_embedder_must_have_the_name_of_its_vectors(tmp_path: Path, ses
     register(EmbedderKind(name="odd", build=build))
     EMBEDDER_KINDS.register(EmbedderRules(name="half"))
     try:
-        scales = Scales(tmp_path / "scales.json")
+        scales = scales_in(tmp_path)
         with pytest.raises(ConfigError, match="must be named 'odd:m:3', not 'mine'"):
             Embedders(EmbedderConfig(kind="odd", model="m", dimensions=3), session, scales)
         with pytest.raises(ConfigError, match="'half' is no EmbedderKind"):
@@ -71,7 +77,7 @@ async def test_an_embedder_must_have_the_name_of_its_vectors(tmp_path: Path, ses
 
 
 async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    scales, again = Scales(tmp_path / "scales.json"), Scales(tmp_path / "scales.json")
+    scales, again = scales_in(tmp_path), scales_in(tmp_path)
     await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
     await asyncio.to_thread(again.read)
     config = EmbedderConfig(kind="openai", model="new", dimensions=8)

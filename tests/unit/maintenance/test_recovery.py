@@ -7,15 +7,14 @@ import pytest
 
 from gateway.maintenance.recovery import recover
 from gateway.storage.folder import DataFolder
-from gateway.storage.lance.catalog import Made
 from gateway.storage.lance.store import MemoryStore
-from gateway.storage.rows import Row
+from gateway.storage.rows import Row, RowFormat
 from gateway.storage.sqlite.journal import Journal
 from gateway.turn import Record, Scope
 from tests.fakes.made import record
 
 ADA = Scope("a" * 64, "default", "ada")
-MADE = Made("e", 4, 2)
+MADE = RowFormat("e", 4, 2)
 
 
 def said(text: str, number: int) -> Record:
@@ -81,7 +80,7 @@ async def test_what_a_power_cut_took_of_the_store_comes_back_from_the_journal(tm
             file.write_bytes(b"")
     store = MemoryStore(folder, MADE)
     await store.open()
-    assert store.mended
+    assert store.repaired
     assert await recover(journal, store) > 0
     while journal.backlog_entries:
         await store_all(journal, store)
@@ -91,7 +90,7 @@ async def test_what_a_power_cut_took_of_the_store_comes_back_from_the_journal(tm
     await store.close()
     again = MemoryStore(folder, MADE)
     await again.open()
-    assert not again.mended, "it is whole again"
+    assert not again.repaired, "it is whole again"
     assert await recover(journal, again) == 0
     await again.close()
     await journal.close()

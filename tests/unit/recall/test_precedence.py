@@ -4,7 +4,7 @@ import pytest
 
 from gateway.recall.precedence import Ties
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.rows import LoadedRows, Row
 from gateway.turn import Record
 from tests.fakes.made import record
 
@@ -41,7 +41,7 @@ def grown(records: list[Record]) -> Ties:
 def loaded(records: list[Record]) -> Ties:
     rows = [Row(record=one, vector=None, embedder="", terms=(), tokens=9, seq=seq) for seq, one in enumerate(records)]
     ties = Ties()
-    ties.fill(Loaded([to_arrow(rows, 4)]))
+    ties.fill(LoadedRows([to_arrow(rows, 4)]))
     return ties
 
 

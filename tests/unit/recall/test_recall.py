@@ -6,7 +6,7 @@ from gateway.embedding.embedders import EmbedFailed, LocalEmbedder
 from gateway.recall.recall import Recall
 from gateway.recall.startup import Startup
 from gateway.recall.working_sets import WorkingSets
-from gateway.storage.rows import Loaded
+from gateway.storage.rows import LoadedRows
 from gateway.telemetry import Telemetry
 from gateway.turn import MemoryMode, MemoryStatus, Scope
 from tests.fakes.made import SCOPE, turn
@@ -16,7 +16,7 @@ SHORT = RecallConfig(deadline_ms=200, cold_deadline_ms=200)
 
 
 class BrokenStore(Store):
-    async def load(self, scope: Scope) -> Loaded:
+    async def load(self, scope: Scope) -> LoadedRows:
         raise ZeroDivisionError
 
 

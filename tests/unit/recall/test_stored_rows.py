@@ -12,7 +12,7 @@ from gateway.recall.query import make_query
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.rows import LoadedRows, Row
 from gateway.text.terms import terms
 from tests.fakes.made import record
 from tests.unit.memory.test_annotations import annotated_records
@@ -70,7 +70,7 @@ def contents(working_set: WorkingSet) -> list[Any]:
 def test_loaded_and_new_rows_make_the_same_set(stored: list[Row]) -> None:
     live, loaded = WorkingSet(4, "e"), WorkingSet(4, "e")
     live.put(stored)
-    loaded.fill(Loaded([to_arrow(stored, 4)]))
+    loaded.fill(LoadedRows([to_arrow(stored, 4)]))
     assert contents(loaded) == contents(live)
 
 
@@ -82,5 +82,5 @@ def test_rows_stored_without_flags_get_them_when_they_are_loaded(stored: list[Ro
     import pyarrow as pa
 
     without = table.set_column(index, table.schema.field("flags"), pa.nulls(len(table), pa.int32()))
-    assert Loaded([without]).flags().tolist() == Loaded([table]).flags().tolist()
-    assert Loaded([without]).records() == Loaded([table]).records()
+    assert LoadedRows([without]).flags().tolist() == LoadedRows([table]).flags().tolist()
+    assert LoadedRows([without]).records() == LoadedRows([table]).records()

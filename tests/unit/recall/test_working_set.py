@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.rows import LoadedRows, Row
 from gateway.text.terms import terms
 from tests.fakes.made import record
 
@@ -134,7 +134,7 @@ def test_what_is_loaded_is_what_was_put(specs: list[tuple[str, str, str, str, di
     ]
     live, loaded = WorkingSet(4, "e"), WorkingSet(4, "e")
     live.put(rows)
-    loaded.fill(Loaded([to_arrow(rows, 4)]))
+    loaded.fill(LoadedRows([to_arrow(rows, 4)]))
     count = len(rows)
     (columns, periods), (loaded_columns, loaded_periods) = ((one._columns, one._about) for one in (live, loaded))
     is_active = columns["alive"][:count]

@@ -10,11 +10,11 @@ from gateway.identity import scope_of
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.recall.working_sets import LargeScope, WorkingSets
+from gateway.storage.errors import StorageError
 from gateway.storage.folder import DataFolder
-from gateway.storage.lance.catalog import Made
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.rows import LoadedRows, Row, RowFormat
 from gateway.telemetry import Telemetry
 from gateway.text.terms import terms
 from gateway.turn import Scope
@@ -33,18 +33,18 @@ class Store:
         self.gate.set()
         self.fails = False
 
-    def made_of(self, scope: str) -> Made:
-        return Made("e", 4, 2)
+    def format_of(self, scope: str) -> RowFormat:
+        return RowFormat("e", 4, 2)
 
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         return False
 
-    async def load(self, scope: Scope) -> Loaded:
+    async def load(self, scope: Scope) -> LoadedRows:
         self.loads += 1
         await self.gate.wait()
         if self.fails:
-            raise StoreFailed("no")
-        return Loaded([to_arrow(self.rows, 4)])
+            raise StorageError("store", "no")
+        return LoadedRows([to_arrow(self.rows, 4)])
 
 
 def sets(store: Store, **limits: int) -> WorkingSets:
@@ -78,7 +78,7 @@ async def test_a_failed_load_is_tried_again() -> None:
     store = Store()
     store.fails = True
     made = sets(store)
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StorageError):
         await made.get(SCOPE)
     store.fails = False
     assert len(await made.get(SCOPE)) == 1
@@ -124,13 +124,13 @@ def said(number: int, made: np.random.Generator, centres: Vectors) -> Row:
 async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "data")
     await asyncio.to_thread(folder.open, 1, "e", 16)
-    store = MemoryStore(folder, Made("e", 16, 2))
+    store = MemoryStore(folder, RowFormat("e", 16, 2))
     await store.open()
     made = np.random.default_rng(5)
     centres = made.standard_normal((12, 16)).astype(np.float32)
     rows = [said(number, made, centres) for number in range(3000)]
     await store.add(rows[:2000])
-    await store.rebuild(0, Made("e", 16, 2), None)
+    await store.rebuilder.rebuild(0, RowFormat("e", 16, 2), None)
     await store.add(rows[2000:])
     large, whole = sets(store, max_rows=1000), sets(store, max_rows=10_000)  # type: ignore[arg-type]  # a real one
     held = await whole.for_recall(ADA)

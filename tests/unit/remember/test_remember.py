@@ -8,7 +8,7 @@ import pytest
 from gateway.config import RememberConfig
 from gateway.remember.remember import Remember
 from gateway.storage.sqlite.journal import Journal
-from gateway.storage.sqlite.registry import Registry
+from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, MemoryMode, Outcome, Record, Turn
 from tests.fakes.made import SCOPE, turn
@@ -22,7 +22,7 @@ async def keep_all(turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
 
 def made(folder: Path, **config: Any) -> Remember:
     journal = Journal(folder / "j.sqlite", 10**9, lambda: None)
-    return Remember(journal, Registry(folder / "r.sqlite"), RememberConfig(**config), Telemetry(), keep_all)
+    return Remember(journal, SqliteRegistry(folder / "r.sqlite"), RememberConfig(**config), Telemetry(), keep_all)
 
 
 def texts(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -82,7 +82,7 @@ def test_a_very_long_message_is_cut_within_its_bytes(tmp_path: Path) -> None:
 async def test_a_long_message_becomes_pieces_with_one_name(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
     await journal.open()
-    registry = Registry(tmp_path / "r.sqlite")
+    registry = SqliteRegistry(tmp_path / "r.sqlite")
     await registry.open()
     remember = Remember(journal, registry, RememberConfig(), Telemetry(), keep_all)
     text = "A sentence of some length stands here. " * 60
@@ -102,7 +102,7 @@ async def test_a_message_changed_by_a_plugin_has_no_trace_of_the_old_one(tmp_pat
 
     journal = Journal(tmp_path / "j.sqlite", 10**9, lambda: None)
     await journal.open()
-    registry = Registry(tmp_path / "r.sqlite")
+    registry = SqliteRegistry(tmp_path / "r.sqlite")
     await registry.open()
     remember = Remember(journal, registry, RememberConfig(), Telemetry(), hide)
     before = remember.make(turn("card 4111"), SCOPE, "user", "card 4111")

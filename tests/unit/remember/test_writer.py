@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,8 @@ import pytest
 
 from gateway.remember import writer as writer_module
 from gateway.remember.writer import Writer
-from gateway.storage.lance.catalog import Made
-from gateway.storage.lance.store import StoreFailed
-from gateway.storage.rows import Row
+from gateway.storage.errors import StorageError
+from gateway.storage.rows import Row, RowFormat
 from gateway.storage.sqlite.journal import Journal
 from gateway.telemetry import Telemetry
 from tests.fakes.made import record
@@ -47,18 +47,17 @@ class Store:
         self.writes.append((len(rows), True))
         return rows
 
-    def made_of(self, scope: str) -> Made:
-        return Made("e", 4, 2)
+    def format_of(self, scope: str) -> RowFormat:
+        return RowFormat("e", 4, 2)
 
     async def sync(self) -> None:
         self.synced += 1
 
     async def probe(self, scope: str) -> None: ...
 
-    buckets = (0,)
-
-    async def maintain(self, number: int) -> bool:
-        return False
+    async def maintain(self) -> AsyncIterator[None]:
+        for _ in range(2):
+            yield
 
 
 async def test_the_journal_is_drained_in_batches_and_let_go_after_the_sync(tmp_path: Path) -> None:
@@ -96,9 +95,10 @@ async def test_writing_goes_on_while_tables_are_put_in_order(tmp_path: Path, mon
     gate = asyncio.Event()
 
     class Slow(Store):
-        async def maintain(self, number: int) -> bool:
+        async def maintain(self) -> AsyncIterator[None]:
             await gate.wait()
-            raise StoreFailed("and it may fail")
+            yield
+            raise StorageError("store", "and it may fail")
 
     store = Slow()
     writer: Writer | None = None

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.identity import FrontEndHeaders
 from gateway.server.users import Users
+from gateway.storage.local_file import LocalFile
 from gateway.turn import ParsedRequest, Principal, Right
 
 ASK = ParsedRequest(model="m", stream=False)
@@ -16,7 +17,7 @@ KNOWN = FrontEndHeaders(user=("x-openwebui-user-id",))
 
 
 def users(folder: Path, default: str | None = "me") -> Users:
-    return Users(default, KNOWN, folder / "identities.json")
+    return Users(default, KNOWN, LocalFile(folder / "identities.json"))
 
 
 @pytest.mark.parametrize(

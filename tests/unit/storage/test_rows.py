@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.rows import Loaded, Row
+from gateway.storage.rows import LoadedRows, Row
 from gateway.text.terms import stored_terms
 from tests.fakes.made import record
 
@@ -42,7 +42,7 @@ def test_a_set_that_was_loaded_finds_what_one_that_grew_finds(fields: list[dict[
     grown, filled = WorkingSet(4, "e"), WorkingSet(4, "e")
     for begin in range(0, len(rows), 3):
         grown.put(rows[begin : begin + 3])
-    filled.fill(Loaded([to_arrow(rows, 4)]))
+    filled.fill(LoadedRows([to_arrow(rows, 4)]))
     assert len(grown) == len(filled)
     assert filled.records() == grown.records()
     later = row(99, {"text": "cat train", "session_id": "x", "source": "user"})
@@ -62,6 +62,6 @@ def test_the_newest_version_of_a_row_counts_and_it_keeps_its_place() -> None:
     fields = {"text": "cat"}
     first, second = row(1, fields), row(2, fields)
     newer = Row(record=record("cat", 1, version=2), vector=None, embedder="", terms=(), tokens=1, seq=0)
-    loaded = Loaded([to_arrow([newer, second, first], 4)])
+    loaded = LoadedRows([to_arrow([newer, second, first], 4)])
     assert [(one.id, one.version) for one in loaded.records()] == [(first.record.id, 2), (second.record.id, 1)]
-    assert Loaded(()).rows() == []
+    assert LoadedRows(()).rows() == []

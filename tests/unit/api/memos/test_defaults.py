@@ -4,11 +4,11 @@ import pytest
 
 from gateway.api.memos.defaults import DEFAULT_CONFIG, ENVIRONMENT, ChatDefaults, Defaults
 from gateway.errors import BadRequest, ConfigError
-from gateway.storage.sqlite.registry import Registry
+from gateway.storage.sqlite.registry import SqliteRegistry
 
 
 async def test_the_environment_comes_after_the_page_and_before_what_was_configured(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "r.sqlite")
+    registry = SqliteRegistry(tmp_path / "r.sqlite")
     await registry.open()
     values = {
         "MOS_CHAT_MODEL": "m1",
@@ -29,7 +29,7 @@ async def test_the_environment_comes_after_the_page_and_before_what_was_configur
 
 
 async def test_a_change_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "r.sqlite")
+    registry = SqliteRegistry(tmp_path / "r.sqlite")
     await registry.open()
     defaults = Defaults(registry, {})
     for changes, name in (({"temperature": 3}, "temperature"), ({"secret": 1}, "secret"), ({}, "model"), (7, "model")):
@@ -44,4 +44,4 @@ def test_each_name_of_the_environment_is_a_default_and_is_checked(tmp_path: Path
     assert ENVIRONMENT[name] in ChatDefaults.model_fields
     if name != "MOS_CHAT_MODEL":
         with pytest.raises(ConfigError, match=name):
-            Defaults(Registry(tmp_path / "r.sqlite"), {name: "nonsense"})
+            Defaults(SqliteRegistry(tmp_path / "r.sqlite"), {name: "nonsense"})

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage.lance.catalog import Catalog, Made, TableEntry
+from gateway.storage.lance.catalog import Catalog, TableEntry
+from gateway.storage.rows import RowFormat
 
-MADE = Made("e", 4, 2)
+MADE = RowFormat("e", 4, 2)
 
 
 def test_what_was_put_is_read_again(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_what_was_put_is_read_again(tmp_path: Path) -> None:
     catalog.put(3, entries)
     assert catalog.new_name(3) == "memories_003_3"
     again = Catalog(tmp_path / "tables.json")
-    again.read(["memories_009"], Made("another", 8, 1))
+    again.read(["memories_009"], RowFormat("another", 8, 1))
     assert again.tables(3) == entries
     assert again.names == {"memories_003_2", "memories_003_1"}
 

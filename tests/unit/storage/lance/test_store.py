@@ -16,14 +16,14 @@ from gateway.identity import scope_of
 from gateway.memory.filters import parse_filter
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
+from gateway.storage.errors import StorageError
 from gateway.storage.folder import DataFolder
-from gateway.storage.lance import store as store_module
-from gateway.storage.lance.catalog import Made
-from gateway.storage.lance.store import MemoryStore, StoreFailed
-from gateway.storage.rows import Row
+from gateway.storage.lance import rebuild as rebuild_module
+from gateway.storage.lance.store import MemoryStore
+from gateway.storage.rows import Row, RowFormat
 from tests.fakes.made import record
 
-MADE = Made("e", 4, 2)
+MADE = RowFormat("e", 4, 2)
 ADA, BOB = scope_of("t", "ada"), scope_of("t", "bob")
 
 
@@ -35,11 +35,11 @@ def row(text: str, number: int, scope: str = ADA.value, **fields: Any) -> Row:
 
 def bucket_in(store: MemoryStore, number: int) -> Any:
     """A bucket with its tables, which only the store itself uses."""
-    return store._buckets[number]
+    return store.buckets[number]
 
 
 def tables_of(store: MemoryStore) -> Any:
-    return store._tables
+    return store.buckets.tables
 
 
 def database_of(store: MemoryStore) -> Any:
@@ -63,7 +63,7 @@ async def store(folder: DataFolder) -> AsyncIterator[MemoryStore]:
 
 
 async def maintained(store: MemoryStore) -> int:
-    return sum([await store.maintain(number) for number in store.buckets])
+    return sum([await store.rebuilder.maintain(number) for number in store.buckets.by_number])
 
 
 async def test_rows_come_back_whole_and_in_order(store: MemoryStore) -> None:
@@ -101,7 +101,7 @@ async def test_an_older_version_that_comes_late_changes_nothing(store: MemorySto
     late = row("changed", 2, id=first.record.id, version=2)
     assert await store.put([late]) == []
     assert (await store.load(ADA)).records() == []
-    await store.rebuild(store.bucket_of(ADA.value), MADE, None)
+    await store.rebuilder.rebuild(store.buckets.number_of(ADA.value), MADE, None)
     assert (await store.load(ADA)).records() == []
 
 
@@ -132,7 +132,7 @@ async def test_a_row_without_a_vector_is_kept(store: MemoryStore) -> None:
 async def test_a_closed_store_says_so(folder: DataFolder) -> None:
     store = MemoryStore(folder, MADE)
     for call in (store.load(ADA), store.add([row("a", 1)]), store.probe(ADA.value)):
-        with pytest.raises(StoreFailed, match="not open"):
+        with pytest.raises(StorageError, match="not open"):
             await call
 
 
@@ -141,7 +141,7 @@ async def test_a_broken_store_fails_in_its_own_words(store: MemoryStore, folder:
     for file in (folder.path / "lance").rglob("*.lance"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StorageError):
         await store.load(ADA)
 
 
@@ -239,8 +239,8 @@ async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_dele
     deleted = dataclasses.replace(row("a2", 2).record, status="deleted", text="", version=2)
     later = [dataclasses.replace(row("", 9), record=one, seq=9) for one in (changed, deleted)]
     await store.put(later)
-    bucket = store.bucket_of(ADA.value)
-    assert await store.rebuild(bucket, MADE, None) == [ADA.value]
+    bucket = store.buckets.number_of(ADA.value)
+    assert await store.rebuilder.rebuild(bucket, MADE, None) == [ADA.value]
     assert texts(await store.load(ADA)) == ["a0", "changed", "a3", "a4", "a5"]
     assert await store.find([deleted.id]) == []
     await store.put(
@@ -251,21 +251,21 @@ async def test_a_rebuilt_bucket_holds_the_newest_versions_and_none_that_are_dele
 
 async def test_what_is_written_during_a_rebuild_is_not_missed(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row(f"a{number}", number) for number in range(3)])
-    bucket, other = store.bucket_of(ADA.value), Made("other", 8, 2)
+    bucket, other = store.buckets.number_of(ADA.value), RowFormat("other", 8, 2)
 
     async def prepare(rows: list[Row]) -> list[Row]:
         await store.add([row("meanwhile", 50)])
         assert texts(await store.load(ADA)) == ["a0", "a1", "a2", "meanwhile"]
-        assert store.made_of(ADA.value) == MADE
+        assert store.format_of(ADA.value) == MADE
         vector = np.ones(8, np.float32)
         return [dataclasses.replace(one, vector=vector, embedder="other", terms=("new",)) for one in rows]
 
-    await store.rebuild(bucket, other, prepare)
-    assert store.made_of(ADA.value) == other
+    await store.rebuilder.rebuild(bucket, other, prepare)
+    assert store.format_of(ADA.value) == other
     loaded = await store.load(ADA)
     assert texts(loaded) == ["a0", "a1", "a2", "meanwhile"]
     assert loaded.vectors("other", 8).any(axis=1).tolist() == [True, True, True, False]
-    with pytest.raises(StoreFailed, match="rebuilt meanwhile"):
+    with pytest.raises(StorageError, match="rebuilt meanwhile"):
         await store.add([row("of the old embedder", 60)])
     await store.close()
     again = MemoryStore(folder, other)
@@ -281,41 +281,41 @@ async def test_a_rebuild_that_breaks_off_leaves_all_as_it_was(store: MemoryStore
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await store.rebuild(store.bucket_of(ADA.value), MADE, prepare)
+        await store.rebuilder.rebuild(store.buckets.number_of(ADA.value), MADE, prepare)
     assert texts(await store.load(ADA)) == ["a0", "a1", "a2"]
     await store.add([row("later", 9)])
     await store.close()
     again = MemoryStore(folder, MADE)
     await again.open()
     assert texts(await again.load(ADA)) == ["a0", "a1", "a2", "later"]
-    assert set((await database_of(again).list_tables()).tables) == tables_of(again).catalog.names, (
+    assert set((await again.buckets.tables._database.list_tables()).tables) == again.buckets.tables.catalog.names, (
         "leftovers are dropped"
     )
     await again.close()
 
 
 async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(folder: DataFolder) -> None:
-    old = MemoryStore(folder, Made("e", 4, 1))
+    old = MemoryStore(folder, RowFormat("e", 4, 1))
     await old.open()
     await old.add([row("old", 1)])
-    bucket = old.bucket_of(ADA.value)
-    data = await bucket_in(old, bucket).tables[0][1].query().to_arrow()
-    await database_of(old).create_table(f"memories_{bucket:03d}", data)
+    bucket = old.buckets.number_of(ADA.value)
+    data = await old.buckets[bucket].tables[0][1].query().to_arrow()
+    await old.buckets.tables._database.create_table(f"memories_{bucket:03d}", data)
     await old.close()
     (folder.path / "tables.json").unlink()
     await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"memories_{bucket:03d}_1.lance")
     now = MemoryStore(folder, MADE)
     await now.open()
     assert texts(await now.load(ADA)) == ["old"]
-    assert now.outdated() == {bucket: Made("e", 4, 1)}
+    assert now.outdated() == {bucket: RowFormat("e", 4, 1)}
     await now.close()
 
 
 async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
     store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_REBUILD_ROWS", 60)
-    monkeypatch.setattr(store_module, "_FRAGMENTS_BEFORE_COMPACTION", 6)
+    monkeypatch.setattr(rebuild_module, "_REBUILD_ROWS", 60)
+    monkeypatch.setattr(rebuild_module, "_FRAGMENTS_BEFORE_COMPACTION", 6)
     held: list[tuple[int, int, int]] = []
     for round_ in range(50):
         for number in range(8):
@@ -332,7 +332,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
     assert held[-1][2] < 4_000_000, "bytes"
     fragments = [
         (await table.stats())["fragment_stats"]["num_fragments"]
-        for _, table in bucket_in(store, store.bucket_of(ADA.value)).tables
+        for _, table in store.buckets[store.buckets.number_of(ADA.value)].tables
     ]
     assert sum(fragments) < 30
 
@@ -345,47 +345,44 @@ async def test_a_rebuild_that_fails_again_and_again_adds_no_tables(store: Memory
 
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):
-            await store.rebuild(store.bucket_of(ADA.value), MADE, prepare)
-    assert len(bucket_in(store, store.bucket_of(ADA.value)).entries) == 2
+            await store.rebuilder.rebuild(store.buckets.number_of(ADA.value), MADE, prepare)
+    assert len(store.buckets[store.buckets.number_of(ADA.value)].entries) == 2
 
 
 async def test_what_another_embedder_made_is_not_taken_for_the_new_ones(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row("a", 1)])
-    number, other = store.bucket_of(ADA.value), Made("other", 4, 2)
+    number, other = store.buckets.number_of(ADA.value), RowFormat("other", 4, 2)
 
     async def prepare(rows: list[Row]) -> list[Row]:
         await store.add([row("meanwhile", 2)])
         return [dataclasses.replace(one, embedder="other") for one in rows]
 
-    await store.rebuild(number, other, prepare)
-    with pytest.raises(StoreFailed, match="rebuilt meanwhile"):
+    await store.rebuilder.rebuild(number, other, prepare)
+    with pytest.raises(StorageError, match="rebuilt meanwhile"):
         await store.add([row("late, of the same length", 3)])
     fresh = [dataclasses.replace(row(f"new {one}", 10 + one), embedder="other") for one in range(3)]
     await store.add(fresh)
     assert await maintained(store) == 0, "what is to be made anew is not merged as it is"
-    await store.close()
-    again = MemoryStore(folder, other)
-    await again.open()
-    assert again.outdated() == {number: MADE}
-    await again.close()
+    store.buckets.row_format = other
+    assert store.outdated() == {number: MADE}
 
 
 async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes(
     store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.add([row("a", 1)])
-    number, other, enter = store.bucket_of(ADA.value), Made("other", 8, 2), tables_of(store).enter
+    number, other, enter = store.buckets.number_of(ADA.value), RowFormat("other", 8, 2), store.buckets.tables.enter
 
     async def prepare(rows: list[Row]) -> list[Row]:
-        monkeypatch.setattr(tables_of(store), "enter", crash)
+        monkeypatch.setattr(store.buckets.tables, "enter", crash)
         return [dataclasses.replace(one, vector=np.ones(8, np.float32), embedder="other") for one in rows]
 
     async def crash(*_: Any) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(StoreFailed):
-        await store.rebuild(number, other, prepare)
-    monkeypatch.setattr(tables_of(store), "enter", enter)
+    with pytest.raises(StorageError):
+        await store.rebuilder.rebuild(number, other, prepare)
+    monkeypatch.setattr(store.buckets.tables, "enter", enter)
     await store.close()
     again = MemoryStore(folder, other)
     await again.open()
@@ -396,9 +393,9 @@ async def test_a_crash_at_the_end_of_a_rebuild_leaves_a_bucket_that_takes_writes
 
 async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row("a", 1)])
-    number = store.bucket_of(ADA.value)
-    await store.rebuild(number, MADE, None)
-    lost = bucket_in(store, number).entries[-1].name
+    number = store.buckets.number_of(ADA.value)
+    await store.rebuilder.rebuild(number, MADE, None)
+    lost = store.buckets[number].entries[-1].name
     await store.close()
     await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"{lost}.lance")
     again = MemoryStore(folder, MADE)
@@ -410,7 +407,7 @@ async def test_a_growing_table_that_a_power_cut_took_is_begun_again(store: Memor
 
 async def test_candidates_are_of_the_newest_versions(store: MemoryStore) -> None:
     await store.add([row(f"a{number}", number) for number in range(20)])
-    await store.rebuild(store.bucket_of(ADA.value), MADE, None)
+    await store.rebuilder.rebuild(store.buckets.number_of(ADA.value), MADE, None)
     deleted = dataclasses.replace(row("", 3).record, id=row("a3", 3).record.id, status="deleted", version=2)
     changed = dataclasses.replace(row("a4", 4).record, text="changed", version=2)
     far = -np.full(4, 0.5, np.float32)
@@ -464,8 +461,8 @@ class AgainstADict(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self) -> None:
-        if bucket_in(self.store, 0).entries:
-            self.runner.run(self.store.rebuild(0, MADE, None))
+        if self.store.buckets[0].entries:
+            self.runner.run(self.store.rebuilder.rebuild(0, MADE, None))
 
     @rule()
     def restart(self) -> None:
@@ -485,11 +482,11 @@ TestAgainstADict.settings = settings(max_examples=12, stateful_step_count=15, de
 
 async def test_a_table_without_the_column_of_metadata_gets_it(store: MemoryStore, folder: DataFolder) -> None:
     await store.add([row("an old memory", 1)])
-    handle = bucket_in(store, store.bucket_of(ADA.value)).tables[0][1]
+    handle = store.buckets[store.buckets.number_of(ADA.value)].tables[0][1]
     await handle.drop_columns(["metadata"])
     await store.sync()
     await store.close()
-    again = MemoryStore(folder, store.made)
+    again = MemoryStore(folder, store.buckets.row_format)
     await again.open()
     await again.add([row("a new memory", 2, metadata={"scene": "sea"})])
     records = (await again.load(ADA)).records()

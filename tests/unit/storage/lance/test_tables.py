@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.storage.folder import DataFolder
-from gateway.storage.lance import store as store_module
+from gateway.storage.lance import rebuild as rebuild_module
 from gateway.storage.lance.scan import tables_with
 from gateway.storage.lance.store import MemoryStore
-from tests.unit.storage.lance.test_store import ADA, MADE, bucket_in, row
+from tests.unit.storage.lance.test_store import ADA, MADE, row
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def texts(folder: DataFolder) -> tuple[list[str], list[str]]:
     store = MemoryStore(folder, MADE)
     await store.open()
     try:
-        return [record.text for record in (await store.load(ADA)).records()], list(store.mended)
+        return [record.text for record in (await store.load(ADA)).records()], list(store.repaired)
     finally:
         await store.close()
 
@@ -36,11 +36,11 @@ async def test_tables_that_a_copied_catalog_does_not_name_are_found_again(folder
     store = MemoryStore(folder, MADE)
     await store.open()
     await store.add([row(f"text {number}", number) for number in range(20)])
-    await store.rebuild(0, MADE, None)
+    await store.rebuilder.rebuild(0, MADE, None)
     catalog = folder.path / "tables.json"
     before = catalog.read_bytes()
     await store.add([row("later", 20)])
-    await store.purge(0)
+    await store.purge([ADA.value])
     await store.add([row("latest", 21)])
     await store.close()
     catalog.write_bytes(before)  # copied before the purge, the tables after it
@@ -54,7 +54,7 @@ async def test_without_a_whole_table_all_that_is_there_counts(folder: DataFolder
     store = MemoryStore(folder, MADE)
     await store.open()
     await store.add([row("one", 1)])
-    await store.rebuild(0, MADE, None)
+    await store.rebuilder.rebuild(0, MADE, None)
     await store.add([row("two", 2)])
     await store.close()
     settled = next(path for path in (folder.path / "lance").iterdir() if (path / "whole.txt").exists())
@@ -70,7 +70,7 @@ async def test_a_settled_table_that_is_not_whole_does_not_count_alone(folder: Da
     await store.add([row(f"text {number}", number) for number in range(10)])
     lance = folder.path / "lance"
     shutil.copytree(lance, folder.path / "copy")
-    await store.rebuild(0, MADE, None)
+    await store.rebuilder.rebuild(0, MADE, None)
     await store.close()
     settled = next(path for path in lance.iterdir() if (path / "whole.txt").exists())
     first = sorted((settled / "_versions").iterdir())
@@ -85,11 +85,11 @@ async def test_a_settled_table_that_is_not_whole_does_not_count_alone(folder: Da
 
 
 async def test_a_damaged_index_is_made_anew(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_ROWS_BEFORE_INDEX", 10)
+    monkeypatch.setattr(rebuild_module, "_ROWS_BEFORE_INDEX", 10)
     store = MemoryStore(folder, MADE)
     await store.open()
     await store.add([row(f"text {number}", number) for number in range(300)])
-    await store.rebuild(0, MADE, None)
+    await store.rebuilder.rebuild(0, MADE, None)
     await store.close()
     files = [path for path in (folder.path / "lance").rglob("_indices/*/*") if path.is_file()]
     assert files
@@ -110,8 +110,8 @@ async def test_a_rebuild_that_is_broken_off_leaves_no_table(folder: DataFolder) 
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await store.rebuild(0, MADE, breaks_off)  # type: ignore[arg-type]
-    named = {entry.name for entry in bucket_in(store, 0).entries}
+        await store.rebuilder.rebuild(0, MADE, breaks_off)  # type: ignore[arg-type]
+    named = {entry.name for entry in store.buckets[0].entries}
     assert {path.stem for path in (folder.path / "lance").glob("*.lance")} == named
     await store.close()
 

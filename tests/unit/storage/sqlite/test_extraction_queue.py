@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage.sqlite.extraction_queue import Agenda, Said
+from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
+from gateway.storage.values import Said
 
 NOW = 1_800_000_000.0
 SCOPE = "a" * 64
 
 
 @pytest.fixture
-async def agenda(tmp_path: Path) -> AsyncIterator[Agenda]:
-    opened = Agenda(tmp_path / "learning.sqlite")
+async def agenda(tmp_path: Path) -> AsyncIterator[SqliteExtractionQueue]:
+    opened = SqliteExtractionQueue(tmp_path / "learning.sqlite")
     await opened.open(NOW)
     yield opened
     await opened.close()
@@ -23,11 +24,11 @@ def said(seq: int = 1, session: str = "s", tokens: int = 10, scope: str = SCOPE)
     return Said(seq, scope, session, f"id-{seq}", tokens)
 
 
-async def noted(agenda: Agenda, *more: Said, now: float = NOW) -> None:
+async def noted(agenda: SqliteExtractionQueue, *more: Said, now: float = NOW) -> None:
     await agenda.note(more, max(one.seq for one in more), now=now, idle=60, window=100)
 
 
-async def test_a_conversation_is_due_when_it_rests(agenda: Agenda) -> None:
+async def test_a_conversation_is_due_when_it_rests(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1))
     assert await agenda.due(NOW + 59, 9) == []
     assert await agenda.next_due() == NOW + 60
@@ -38,18 +39,18 @@ async def test_a_conversation_is_due_when_it_rests(agenda: Agenda) -> None:
     assert await agenda.waiting(due, 9) == [(1, "id-1"), (2, "id-2")]
 
 
-async def test_one_that_is_long_is_due_at_once(agenda: Agenda) -> None:
+async def test_one_that_is_long_is_due_at_once(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1, tokens=60))
     await noted(agenda, said(2, tokens=60), now=NOW + 1)
     assert len(await agenda.due(NOW + 1, 9)) == 1
 
 
-async def test_one_conversation_of_each_user_at_a_time(agenda: Agenda) -> None:
+async def test_one_conversation_of_each_user_at_a_time(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1, "one"), said(2, "two"), said(3, "three", scope="b" * 64))
     assert {(one.scope[0], one.session) for one in await agenda.due(NOW + 60, 9)} == {("a", "one"), ("b", "three")}
 
 
-async def test_what_was_said_meanwhile_waits_on(agenda: Agenda) -> None:
+async def test_what_was_said_meanwhile_waits_on(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1))
     (due,) = await agenda.due(NOW + 60, 9)
     await noted(agenda, said(2), now=NOW + 61)
@@ -62,14 +63,14 @@ async def test_what_was_said_meanwhile_waits_on(agenda: Agenda) -> None:
     assert await agenda.counts() == (0, 0)
 
 
-async def test_the_same_message_is_noted_once(agenda: Agenda) -> None:
+async def test_the_same_message_is_noted_once(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1))
     await noted(agenda, said(1), said(2))
     (due,) = await agenda.due(NOW + 60, 9)
     assert len(await agenda.waiting(due, 9)) == 2
 
 
-async def test_a_failure_waits_longer_than_the_next_word(agenda: Agenda) -> None:
+async def test_a_failure_waits_longer_than_the_next_word(agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1))
     (due,) = await agenda.due(NOW + 60, 9)
     await agenda.failed(due, NOW + 500, "unreadable")
@@ -80,7 +81,7 @@ async def test_a_failure_waits_longer_than_the_next_word(agenda: Agenda) -> None
 
 
 async def test_what_was_given_up_keeps_nothing_else_and_is_tried_after_the_next_start(tmp_path: Path) -> None:
-    first = Agenda(tmp_path / "learning.sqlite")
+    first = SqliteExtractionQueue(tmp_path / "learning.sqlite")
     await first.open(NOW)
     await noted(first, said(1), said(2))
     (due,) = await first.due(NOW + 60, 9)
@@ -92,7 +93,7 @@ async def test_what_was_given_up_keeps_nothing_else_and_is_tried_after_the_next_
     assert await first.counts() == (0, 1)
     assert await first.next_due() is None
     await first.close()
-    second = Agenda(tmp_path / "learning.sqlite")
+    second = SqliteExtractionQueue(tmp_path / "learning.sqlite")
     await second.open(NOW + 1000)
     (again,) = await second.due(NOW + 1000, 9)
     assert (again.tries, await second.waiting(again, 9)) == (0, [(1, "id-1")])
@@ -100,7 +101,7 @@ async def test_what_was_given_up_keeps_nothing_else_and_is_tried_after_the_next_
     await second.close()
 
 
-async def test_what_is_spent_is_counted_by_scope_and_day(agenda: Agenda) -> None:
+async def test_what_is_spent_is_counted_by_scope_and_day(agenda: SqliteExtractionQueue) -> None:
     await agenda.spend(SCOPE, 20_000, 100, 0.5)
     await agenda.spend(SCOPE, 20_000, 50, 0.25)
     await agenda.spend(SCOPE, 20_000, -30, 0.0)
@@ -111,7 +112,7 @@ async def test_what_is_spent_is_counted_by_scope_and_day(agenda: Agenda) -> None
     assert await agenda.spent(SCOPE, 20_000) == (0, 0.0), "only the latest days are kept"
 
 
-async def test_what_is_forgotten_leaves_no_name_on_the_disk(tmp_path: Path, agenda: Agenda) -> None:
+async def test_what_is_forgotten_leaves_no_name_on_the_disk(tmp_path: Path, agenda: SqliteExtractionQueue) -> None:
     await noted(agenda, said(1, "a very private title"), said(2, "another title"))
     await agenda.forget([SCOPE], "a very private title")
     assert await agenda.counts() == (1, 0)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.storage.sqlite.journal import Journal, JournalFailed
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.journal import Journal
 from tests.fakes.made import record
 
 
@@ -77,11 +78,11 @@ async def test_old_texts_leave_after_the_sync_and_the_newest_stay(
     journal = await opened(tmp_path)
     await journal.append([record(f"text {number}", number) for number in range(5)])
     await stored(journal)
-    assert len(await journal.kept()) == 5, "they are young"
+    assert len(await journal.retained()) == 5, "they are young"
     now += 1000
     await journal.append([record("text 5", 5)])
     await stored(journal)
-    assert [entry.record.text for entry in await journal.kept()] == ["text 4", "text 5"]
+    assert [entry.record.text for entry in await journal.retained()] == ["text 4", "text 5"]
     assert texts_on_the_disk(tmp_path) == [None, None, None, None, "text 4", "text 5"]
     await journal.close()
 
@@ -96,7 +97,7 @@ async def test_the_text_of_what_was_deleted_leaves_with_the_sync(tmp_path: Path)
     await journal.append([replace(one, text="", status="deleted", version=3)])
     await stored(journal)
     assert texts_on_the_disk(tmp_path) == [None, "another", None, ""]
-    assert [entry.record.status for entry in await journal.kept()] == ["activated", "deleted"]
+    assert [entry.record.status for entry in await journal.retained()] == ["activated", "deleted"]
     await journal.purge([])
     await journal.close()
     for file in tmp_path.iterdir():
@@ -112,7 +113,7 @@ async def test_what_is_written_again_leaves_nothing_earlier_to_come_back(tmp_pat
     await stored(journal)
     await journal.append([one], may_exist=True)
     await stored(journal)
-    assert [entry.record.text for entry in await journal.kept()] == ["first"], "its deletion is over"
+    assert [entry.record.text for entry in await journal.retained()] == ["first"], "its deletion is over"
     await journal.close()
 
 
@@ -120,7 +121,7 @@ async def test_what_the_store_has_lost_waits_again(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     await journal.append([record("a", 1), record("b", 2)])
     await stored(journal)
-    await journal.requeue([entry for entry in await journal.kept() if entry.record.text == "b"])
+    await journal.requeue([entry for entry in await journal.retained() if entry.record.text == "b"])
     (entry,) = await journal.waiting(10)
     assert entry.record.text == "b"
     assert journal.backlog_entries == 1
@@ -181,7 +182,7 @@ async def test_a_failed_entry_waits_longer_each_time_and_goes_aside(
 async def test_a_full_backlog_takes_nothing_more(tmp_path: Path) -> None:
     journal = await opened(tmp_path, max_bytes=600)
     await journal.append([record("a", 1)])
-    with pytest.raises(JournalFailed, match="limit"):
+    with pytest.raises(StorageError, match="limit"):
         await journal.append([record("b", 2)])
     await journal.close()
 
@@ -206,7 +207,7 @@ async def test_a_failed_commit_keeps_nothing_and_later_ones_work(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
     journal = await opened(tmp_path)
     is_broken = True
-    with pytest.raises(JournalFailed):
+    with pytest.raises(StorageError):
         await journal.append([record("lost", 1)])
     is_broken = False
     await journal.append([record("kept", 2)])
@@ -221,5 +222,5 @@ async def test_an_append_tells_the_writer(tmp_path: Path) -> None:
     await journal.append([record("a", 1)])
     assert told
     await journal.close()
-    with pytest.raises(JournalFailed, match="not open"):
+    with pytest.raises(StorageError, match="not open"):
         await journal.append([record("b", 2)])

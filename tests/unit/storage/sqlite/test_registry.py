@@ -3,11 +3,13 @@ from pathlib import Path
 import pytest
 
 from gateway.identity import knowledge_scope, scope_of
-from gateway.storage.sqlite.registry import Document, Registry, RegistryFailed, Task
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.registry import SqliteRegistry
+from gateway.storage.values import Document, Task
 
 
-async def opened(folder: Path) -> Registry:
-    registry = Registry(folder / "registry.sqlite")
+async def opened(folder: Path) -> SqliteRegistry:
+    registry = SqliteRegistry(folder / "registry.sqlite")
     await registry.open()
     return registry
 
@@ -77,7 +79,7 @@ async def test_tasks_are_followed_by_user(tmp_path: Path) -> None:
 
 
 async def test_a_closed_registry_fails_with_its_own_error(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.sqlite")
-    with pytest.raises(RegistryFailed):
+    registry = SqliteRegistry(tmp_path / "registry.sqlite")
+    with pytest.raises(StorageError):
         await registry.scopes("acme")
     await registry.close()

@@ -1,4 +1,4 @@
-"""Retention queries over all scopes in LanceDB: memories that expired or exceed a limit. Raises StoreFailed."""
+"""Retention queries over all scopes in LanceDB: memories that expired or exceed a limit. Raises StorageError."""
 
 import asyncio
 import re
@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
-from gateway.storage.lance.store import MemoryStore
-from gateway.storage.rows import Loaded
+from gateway.storage.lance.buckets import Buckets
+from gateway.storage.lance.conditions import guarded
+from gateway.storage.rows import LoadedRows
 from gateway.text.form import FEATURES, FORM_BITS
 from gateway.text.worth import TASK_WORTH
 
@@ -32,7 +33,7 @@ _IS_TASK = (
 )
 
 
-async def older(store: MemoryStore, kind: str, before: float, limit: int) -> list[Record]:
+async def older(buckets: Buckets, kind: str, before: float, limit: int) -> list[Record]:
     """Up to `limit` memories of a kind that were created before a moment (seconds since 1970). The kind `task`:
     messages that hand over a task and say nothing about the user, and the generic answers to them."""
     if not _WORD.fullmatch(kind):
@@ -40,25 +41,25 @@ async def older(store: MemoryStore, kind: str, before: float, limit: int) -> lis
     is_kind = _IS_TASK if kind == "task" else f"kind = '{kind}'"
     condition = f"{is_kind} AND status != 'deleted' AND created_at < TIMESTAMP '{_sql_time(before)}'"
     records: list[Record] = []
-    for number in store.buckets:
-        tables = await store.rows(number, condition, ["id"])
+    for number in buckets.by_number:
+        tables = await buckets.read(number, condition, ["id"])
         ids = sorted({id_ for table in tables for id_ in table.column("id").to_pylist()})
         for begin in range(0, len(ids), _ID_BATCH):
             # all versions of each: the newest may be a deletion
-            versions = await store.rows(number, _in_condition("id", ids[begin : begin + _ID_BATCH]))
-            records += await asyncio.to_thread(Loaded(versions).records)
+            versions = await buckets.read(number, _in_condition("id", ids[begin : begin + _ID_BATCH]))
+            records += await asyncio.to_thread(LoadedRows(versions).records)
             if len(records) >= limit:
                 return records[:limit]
     return records
 
 
-async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
+async def crowded(buckets: Buckets, most: int, limit: int) -> list[Record]:
     """Up to `limit` of the oldest memories of scopes that have more than `most`."""
     records: list[Record] = []
-    for number in store.buckets:
-        for scope in await _list_crowded_scopes(store, number, most):
-            tables = await store.rows(number, _in_condition("scope", [scope]))
-            members = await asyncio.to_thread(Loaded(tables).records)
+    for number in buckets.by_number:
+        for scope in await _list_crowded_scopes(buckets, number, most):
+            tables = await buckets.read(number, _in_condition("scope", [scope]))
+            members = await asyncio.to_thread(LoadedRows(tables).records)
             members.sort(key=_is_standing_preference)  # the oldest first, active standing preferences last
             records += members[: max(0, len(members) - most)]
             if len(records) >= limit:
@@ -66,19 +67,25 @@ async def crowded(store: MemoryStore, most: int, limit: int) -> list[Record]:
     return records
 
 
-async def _list_crowded_scopes(store: MemoryStore, number: int, most: int) -> list[str]:
+async def _list_crowded_scopes(buckets: Buckets, number: int, most: int) -> list[str]:
     """The scopes of a bucket that have more than `most` rows."""
     counts = Counter[str]()
-    for table in await store.rows(number, None, ["scope"]):
+    for table in await buckets.read(number, None, ["scope"]):
         counts.update(table.column("scope").to_pylist())
     return [scope for scope, count in counts.items() if count > most]
 
 
-async def stale(store: MemoryStore, before: float) -> list[int]:
+async def stale(buckets: Buckets, before: float) -> list[int]:
     """Buckets whose files still hold texts that were deleted or changed before a moment (seconds since 1970): the newer
     versions are in the growing table, the outdated ones in an earlier table."""
     condition = f"version > 1 AND updated_at < TIMESTAMP '{_sql_time(before)}'"
-    return [number for number in store.buckets if await store.count_grown(number, condition)]
+    return [number for number in buckets.by_number if await _count_growing(buckets, number, condition)]
+
+
+async def _count_growing(buckets: Buckets, number: int, condition: str) -> int:
+    """Count rows of a bucket's growing tables (several after an aborted rebuild)."""
+    growing = [table for entry, table in buckets[number].tables if not entry.is_settled]
+    return sum([await guarded(table.count_rows(condition)) for table in growing])
 
 
 def _sql_time(at: float) -> str:

@@ -5,17 +5,21 @@ Counts gather in RAM and are written every few seconds; a killed process loses i
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gateway.storage.sqlite.database import SqliteFile
+from gateway.concurrency.worker import Backoff, RepeatingWorker
+from gateway.storage.errors import StorageError
+from gateway.storage.sqlite.database import Database
+from gateway.storage.values import DIMENSIONS, MOST, Used
 
-__all__ = ["DIMENSIONS", "MOST", "Ledger", "LedgerFailed", "Used"]
+__all__ = ["SqliteLedger"]
 
-_SCHEMA = """
+_TABLE = """
 CREATE TABLE IF NOT EXISTS used (
     hour INTEGER NOT NULL, tenant TEXT NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL, model TEXT NOT NULL,
     upstream TEXT NOT NULL, requests INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
@@ -27,74 +31,42 @@ _HOUR = 3600
 _FLUSH_INTERVAL = 5.0  # seconds
 _MAX_GATHERED = 50_000  # rows in RAM before a flush; further new ones are not counted
 
-MOST = 10_000
-"""Maximum number of rows in the result of one query; the largest sums come first."""
-
-DIMENSIONS = ("hour", "key", "user", "model", "upstream")
-"""Dimensions that usage can be grouped and filtered by."""
-
 _log = logging.getLogger("gateway.usage")
-
-
-class LedgerFailed(Exception):
-    """Reading or writing failed: the disk is full, or the file is broken."""
-
-
-@dataclass(slots=True)
-class Used:
-    """Usage counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
-    upstream reported, and part of the other two. `cost`: US dollars of those requests that have a price (`priced`)."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    estimated_tokens: int = 0
-    cost: float = 0.0
-    priced: int = 0
-
-    def __iadd__(self, other: "Used") -> "Used":
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
 
 
 _COUNTS = tuple(field.name for field in fields(Used))
 _ADD_COUNTS = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
-_LATER_COLUMNS = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # added by later versions
+_LATER_COLUMNS = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # absent in the oldest files
 
 
-class Ledger:
-    """Counts usage. Call `open` before the first request; methods that read the file raise LedgerFailed."""
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    present = {row[1] for row in connection.execute("PRAGMA table_info(used)")}
+    for column in _LATER_COLUMNS:
+        if column.split()[0] not in present:
+            connection.execute(f"ALTER TABLE used ADD COLUMN {column}")
+
+
+_MIGRATIONS = (_create,)
+
+
+class SqliteLedger:
+    """Counts usage. Call `open` before the first request; methods that read the file raise StorageError."""
 
     def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path, _SCHEMA, "usage", LedgerFailed)
+        self._database = Database(path, "usage", _MIGRATIONS)
         self._gathered: dict[tuple[int, str, str, str, str, str], Used] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._worker = RepeatingWorker("usage", self._work, _log, "usage_fault", pauses=Backoff(_FLUSH_INTERVAL))
 
     async def open(self) -> None:
-        """Open the file and start the flush task, which retries opening until it works. Raises LedgerFailed."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._flush_periodically(), name="usage")
-        await self._open()
-
-    async def _open(self) -> None:
-        if not self._file.is_open:
-            await self._file.open()
-            await self._file.run(self._add_missing_columns)
-
-    def _add_missing_columns(self) -> None:
-        present = {row[1] for row in self._file.connection.execute("PRAGMA table_info(used)")}
-        for column in _LATER_COLUMNS:
-            if column.split()[0] not in present:
-                self._file.connection.execute(f"ALTER TABLE used ADD COLUMN {column}")
+        """Open the file and start the flush task, which retries opening until it works. Raises StorageError."""
+        self._worker.start()
+        await self._database.open()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        if await self._worker.stop():
             await self.flush()
-        await self._file.close()
+        await self._database.close()
 
     def note(self, used: Used, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         """Add the usage of one request, in RAM only."""
@@ -103,14 +75,14 @@ class Ledger:
             self._gathered.setdefault(key_columns, Used()).__iadd__(used)
 
     async def flush(self) -> None:
-        """Write the gathered counts. Raises LedgerFailed, and then keeps them for the next flush."""
+        """Write the gathered counts. Raises StorageError, and then keeps them for the next flush."""
         gathered, self._gathered = self._gathered, {}
         if not gathered:
             return
         rows = [(*key_columns, *(getattr(used, name) for name in _COUNTS)) for key_columns, used in gathered.items()]
         placeholders = ",".join("?" * len(rows[0]))
         try:
-            await self._file.write(
+            await self._database.write(
                 f"INSERT INTO used VALUES ({placeholders}) ON CONFLICT DO UPDATE SET {_ADD_COUNTS}",  # noqa: S608 — ours
                 rows,
             )
@@ -123,7 +95,7 @@ class Ledger:
         self, by: Sequence[str], *, tenant: str | None, since: float, until: float, only: Mapping[str, str]
     ) -> list[dict[str, Any]]:
         """Sum usage by each combination of some of DIMENSIONS, between two moments (seconds since 1970), the largest
-        first. `only`: required values of dimensions. Raises LedgerFailed; ValueError for an unknown dimension."""
+        first. `only`: required values of dimensions. Raises StorageError; ValueError for an unknown dimension."""
         unknown = {*by, *only} - set(DIMENSIONS)
         if unknown:
             raise ValueError(f"there is no {min(unknown)!r} to ask by; there are {', '.join(DIMENSIONS)}")
@@ -137,35 +109,32 @@ class Ledger:
             f"SELECT {names + ', ' if by else ''}{sums} FROM used WHERE {' AND '.join(conditions)} "  # noqa: S608 — ours
             f"{'GROUP BY ' + names if by else ''} ORDER BY sum(prompt_tokens)+sum(completion_tokens) DESC LIMIT {MOST}"
         )
-        rows = await self._file.run(
-            lambda: self._file.connection.execute(statement, (*values, *filters.values())).fetchall()
-        )
+        rows = await self._database.read(statement, (*values, *filters.values()))
         return [dict(zip((*by, *_COUNTS), row, strict=True)) for row in rows if row[-1] is not None]
 
     async def forget(self, tenant: str | None, user: str | None) -> None:
         """Anonymise the usage of a user (None: of all users), and erase the name from the disk. Does nothing if the
-        ledger is not open. Raises LedgerFailed."""
-        if not self._file.is_open:
+        ledger is not open. Raises StorageError."""
+        if not self._database.is_open:
             return
         await self.flush()
         filters = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
         condition, values = " AND ".join([f"{name}=?" for name in filters] or ["1"]), tuple(filters.values())
         # sum before inserting: the rows of several users become one
         sums = ", ".join(f"sum({name})" for name in _COUNTS)
-        await self._file.write(
+        await self._database.write(
             f"INSERT INTO used SELECT hour, tenant, key, '', model, upstream, {sums} FROM used "  # noqa: S608 — ours
             f"WHERE {condition} AND user!='' GROUP BY hour, tenant, key, model, upstream "
             f"ON CONFLICT DO UPDATE SET {_ADD_COUNTS}",
             [values],
         )
-        await self._file.write(f"DELETE FROM used WHERE {condition} AND user!=''", [values])  # noqa: S608 — ours
-        await self._file.scrub()
+        await self._database.write(f"DELETE FROM used WHERE {condition} AND user!=''", [values])  # noqa: S608 — ours
+        await self._database.scrub()
 
-    async def _flush_periodically(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH_INTERVAL)
-            try:
-                await self._open()
-                await self.flush()
-            except LedgerFailed as error:
-                _log.warning("usage_not_written", extra={"cause": str(error)})
+    async def _work(self) -> None:
+        await asyncio.sleep(_FLUSH_INTERVAL)
+        try:
+            await self._database.open()
+            await self.flush()
+        except StorageError as error:
+            _log.warning("usage_not_written", extra={"cause": str(error)})

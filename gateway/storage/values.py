@@ -1,0 +1,137 @@
+"""Values that the storage takes and returns, beside memories themselves: see `gateway.storage.protocols`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gateway.memory.record import Record
+
+__all__ = [
+    "DELETING",
+    "DIMENSIONS",
+    "MOST",
+    "PROFILE",
+    "SETTINGS",
+    "Document",
+    "Due",
+    "Entry",
+    "Item",
+    "KeptBlock",
+    "Owner",
+    "Said",
+    "Task",
+    "Used",
+]
+
+PROFILE, SETTINGS = "profile", "settings"  # kinds of items
+DELETING = "deleting"  # status of a file whose memories are being deleted
+
+MOST = 10_000
+"""Maximum number of rows in the result of one query of the usage; the largest sums come first."""
+
+DIMENSIONS = ("hour", "key", "user", "model", "upstream")
+"""Dimensions that usage can be grouped and filtered by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record in the journal. `seq` grows with each entry; `is_replay` if an earlier process may have stored it."""
+
+    seq: int
+    record: Record
+    size: int
+    is_replay: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A knowledge base, a profile, or a group of settings."""
+
+    id: str
+    at: float
+    value: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file of a knowledge base. `status`: running, completed, failed; `kind`: document or skill."""
+
+    id: str
+    cube_id: str
+    name: str
+    size: int
+    kind: str
+    status: str
+    error: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A background task. One with a `seq` is done when the journal is drained up to that number."""
+
+    id: str
+    user: str
+    cube_id: str
+    status: str
+    seq: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBlock:
+    """An injected text, its length in tokens, and the ids of its memories with the version of each."""
+
+    text: str
+    tokens: int
+    memories: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message that waits for extraction; `seq` is its journal number."""
+
+    seq: int
+    scope: str
+    session: str
+    id: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A conversation that is due for extraction. `before`: ids of its last processed messages, joined by spaces."""
+
+    scope: str
+    session: str
+    tries: int
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The owner of a response (`user` None: no particular user), the upstream that stores it, and its session."""
+
+    tenant: str
+    user: str | None
+    upstream: str
+    session: str | None
+
+
+@dataclass(slots=True)
+class Used:
+    """Usage counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
+    upstream reported, and part of the other two. `cost`: US dollars of those requests that have a price (`priced`)."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    estimated_tokens: int = 0
+    cost: float = 0.0
+    priced: int = 0
+
+    def __iadd__(self, other: "Used") -> "Used":
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        return self
