@@ -32,7 +32,7 @@ test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all te
 	$(BIN)/python -m pytest $(PARALLEL)
 
 # a test that asks for much time of the processor, or waits, leaves the other processes room: two for each of two cores
-PARALLEL := -n $(or $(WORKERS),4) --dist loadgroup
+PARALLEL := -n $(or $(WORKERS),4) --dist loadscope
 
 test-unit: install $(VENV)/.tests  ## the checks and the unit tests: two minutes
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from gateway.api.memos.defaults import ENVIRONMENT
 from gateway.embedding import embedders
@@ -33,6 +36,11 @@ class Scale:
         return long if self.is_long else fast
 
 
+# one process imports the real MemOS client, and one installs the wheel in each way
+_GROUPS = {
+    "memos": re.compile(r"test_memos_client\.py|test_the_real_client"),
+    "install": re.compile(r"test_install\.py"),
+}
 # in the environment, so that the parallel processes of a run have one seed
 _SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
@@ -43,6 +51,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed {_SEED} (SEED={_SEED} runs the same again)"
+
+
+class Grouped(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives each parallel process one test at a time; those that share something expensive go to one process.
+
+    pytest-xdist 3.8 has marks for groups, which do nothing with pytest 9.2 and later.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((name for name, pattern in _GROUPS.items() if pattern.search(nodeid)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return Grouped(config, log)
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ async def test_a_registered_kind_of_embedders_makes_the_vectors(tmp_path: Path, 
         await gateway.chat("What is my ferret called?", session="second", headers={"x-memory-mode": "read"})
         assert "Biscuit" in upstream.last.body.decode()
     async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:  # the bundled model, and old vectors
+        assert (await gateway.get("/v1/memory/reindex")).json["state"] == "needed"
         await gateway.chat("What is my ferret called?", session="third", headers={"x-memory-mode": "read"})
         assert "Biscuit" in upstream.last.body.decode()
 

@@ -95,10 +95,7 @@ class Way:
     package: Path | None = None
 
 
-# each way in one of the parallel processes: what was installed is used by all its tests
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("uvx", "pip")]
-)
+@pytest.fixture(scope="module", params=["uvx", "pip"])
 def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Way:
     """The wheel, installed as the parameter says; its dependencies are those of the tests' own environment."""
     folder = tmp_path_factory.mktemp(request.param)

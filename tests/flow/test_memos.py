@@ -17,7 +17,6 @@ async def client(gateway: Running, *calls: tuple[str, dict[str, Any]]) -> Any:
     return await call_memos(f"{gateway.url}/product", *calls)
 
 
-@pytest.mark.xdist_group("memos")
 async def test_the_real_client_chats_and_is_remembered(gateway: Running, upstream: FakeUpstream) -> None:
     told = {
         "user_id": "memos_user",

@@ -17,10 +17,6 @@ SAID = [
 ]
 
 
-# in one of the parallel processes, since each would import the client
-pytestmark = pytest.mark.xdist_group("memos")
-
-
 async def client(gateway: Running, *calls: tuple[str, dict[str, Any]], older: bool = False) -> Any:
     """What the calls returned, in order."""
     return await call_memos(f"{gateway.url}/product", *calls, older=older)
