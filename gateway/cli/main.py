@@ -171,7 +171,7 @@ def _budgets(text: str) -> tuple[int, ...]:
     return budgets
 
 
-_SHIPPED = Path(__file__).parent / "config.yaml"
+_SHIPPED = Path(__file__).parents[1] / "config.yaml"
 
 
 def _config_path(path: Path | None) -> Path:

@@ -239,7 +239,7 @@ async def test_it_starts_without_a_network(tmp_path: Path) -> None:
     )
     script = (
         "import json, socket, sys, threading, time, urllib.request\n"
-        "import gateway.cli.main.main, gateway.cli.main.banner, os\n"
+        "import gateway.cli.main, gateway.cli.banner, os\n"
         "real = socket.getaddrinfo\n"
         "def refuse(host, *rest, **more):\n"
         "    assert host in ('127.0.0.1', None, '::1'), f'asked for {host}'\n"
@@ -253,9 +253,9 @@ async def test_it_starts_without_a_network(tmp_path: Path) -> None:
         "                    print('READY', flush=True); os.kill(os.getpid(), 15); return\n"
         "            time.sleep(0.1)\n"
         "    threading.Thread(target=work, daemon=True).start()\n"
-        "gateway.cli.main.banner.announce = ask\n"
+        "gateway.cli.banner.announce = ask\n"
         "sys.argv = ['gateway', 'serve', '--config', sys.argv[1], '--port', '0']\n"
-        "gateway.cli.main.main.main()\n"
+        "gateway.cli.main.main()\n"
     )
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     command = [*prefix, sys.executable, "-c", script, str(tmp_path / "config.yaml")]
