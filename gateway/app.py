@@ -15,15 +15,15 @@ from aiohttp import web
 from gateway.api.affinity import Affinity, StateGuard
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.defaults import Defaults
-from gateway.api.memos.envelope import Desk
-from gateway.api.registry import Services, build_apis
+from gateway.api.memos.envelope import MemosServices
+from gateway.api.registry import ApiContext, build_apis
 from gateway.config import Config, UpstreamConfig
 from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
 from gateway.errors import MemoryUnavailable
 from gateway.extraction.on_request import Extractor
 from gateway.identity import FrontEndHeaders, Keyring
-from gateway.llm.client import Asker
+from gateway.llm.client import ModelClient
 from gateway.llm.questions import refine
 from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
@@ -129,10 +129,10 @@ class Gateway:
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
-        desk = self._build_desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
+        services = self._build_desk(Forwarder(upstreams, models, self._telemetry, self._keyring.has), prices)
         self._stops.push_async_callback(self.memory.stop)
         self._stops.push_async_callback(self._tasks.stop, _STOP_TIMEOUT)
-        port = await self._listen(desk)
+        port = await self._listen(services)
         self.memory.load()
         self._tasks.run(asyncio.to_thread(prices.load))
         host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
@@ -144,38 +144,38 @@ class Gateway:
             data_folder=self.memory.folder if config.memory.enabled else None,
         )
 
-    def _build_desk(self, forwarder: Forwarder, prices: Prices) -> Desk:
+    def _build_desk(self, forwarder: Forwarder, prices: Prices) -> MemosServices:
         """Build the pipeline from its stages, and the services that request handlers use."""
         config, memory = self._config.memory, self.memory
         meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
         learning = config.extraction.learner
-        asker = Asker(forwarder, lambda: learning or "default", meter.note_own)
+        model_client = ModelClient(forwarder, lambda: learning or "default", meter.note_own)
         if learning and config.enabled:
-            memory.learn(asker)
-            if not asker.has_model:
-                _log.warning("no_upstream_has_the_model_to_learn_with", extra={"model": learning})
-        self._pipeline = self._build_pipeline(forwarder, meter, asker)
+            memory.learn(model_client)
+            if not model_client.has_model:
+                _log.warning("extraction_model_unavailable", extra={"model": learning})
+        self._pipeline = self._build_pipeline(forwarder, meter, model_client)
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._explanations.forget)
-        return Desk(
+        return MemosServices(
             config=self._config,
             pipeline=self._pipeline,
             forwarder=forwarder,
             recall=memory.recall,
             remember=memory.remember,
-            library=memory.library,
+            memory_service=memory.memory_service,
             registry=memory.registry,
             journal=memory.journal,
-            asker=asker,
+            model_client=model_client,
             feedback=FeedbackService(
-                memory.library,
+                memory.memory_service,
                 memory.remember,
                 memory.recall.search,
-                asker,
+                model_client,
                 self._config.memory.extraction.timeout,
             ),
-            extractor=Extractor(asker, memory.tokenizer.count, self._config.memory.extraction.timeout),
-            intake=memory.intake,
+            extractor=Extractor(model_client, memory.tokenizer.count, self._config.memory.extraction.timeout),
+            ingestion=memory.ingestion,
             defaults=self._defaults,
             drained=memory.drained,
             caught_up=memory.caught_up,
@@ -183,11 +183,11 @@ class Gateway:
             tasks=self._tasks,
         )
 
-    def _build_pipeline(self, forwarder: Forwarder, meter: Meter, asker: Asker) -> Pipeline:
+    def _build_pipeline(self, forwarder: Forwarder, meter: Meter, model_client: ModelClient) -> Pipeline:
         config, memory = self._config.memory, self.memory
         prompts = PromptBuilder(
             recall=memory.recall,
-            refine=partial(refine, asker, timeout=config.extraction.timeout),
+            refine=partial(refine, model_client, timeout=config.extraction.timeout),
             tokenizer=memory.tokenizer,
             plugins=self._plugins,
             telemetry=self._telemetry,
@@ -260,9 +260,9 @@ class Gateway:
         upstreams = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
         return upstreams, detection.reason, detection.default_model or config.models.default
 
-    def _build_services(self, desk: Desk) -> Services:
-        return Services(
-            desk=desk,
+    def _build_services(self, services: MemosServices) -> ApiContext:
+        return ApiContext(
+            services=services,
             memory=self.memory,
             chats=self._chats,
             explanations=self._explanations,
@@ -274,9 +274,9 @@ class Gateway:
             report=self._state,
         )
 
-    async def _listen(self, desk: Desk) -> int:
+    async def _listen(self, services: MemosServices) -> int:
         config = self._config
-        apis = Apis(build_apis(self._build_services(desk)))
+        apis = Apis(build_apis(self._build_services(services)))
         guard = Guard(config, self._keyring, self._telemetry, apis)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)

@@ -13,27 +13,27 @@ from typing import Any
 
 from gateway import process
 from gateway.config import Config
-from gateway.embedding.calibration import Scales
+from gateway.embedding.calibration import Calibrations
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.errors import MemoryUnavailable
-from gateway.extraction.fact_writer import Notebook
-from gateway.extraction.worker import Learner
-from gateway.llm.client import Asker
+from gateway.extraction.fact_writer import FactWriter
+from gateway.extraction.worker import ExtractionWorker
+from gateway.llm.client import ModelClient
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.recovery import recover
 from gateway.maintenance.reindex import Reindexer
 from gateway.maintenance.retention import Retention
 from gateway.maintenance.transfer import Transfer
 from gateway.plugin_host import PluginHost
-from gateway.prompt.pinned import Sticky
+from gateway.prompt.pinned import PinnedBlocks
 from gateway.prompt.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.recall.recall import Recall
 from gateway.recall.startup import Startup
-from gateway.remember.ingestion import Intake
+from gateway.remember.ingestion import Ingestion
 from gateway.remember.remember import Remember
 from gateway.remember.writer import Writer
-from gateway.service.memories import Library
+from gateway.service.memories import MemoryService
 from gateway.service.standing import StandingLimit
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.folder import DataFolder, remove_damaged_files
@@ -75,19 +75,19 @@ class MemoryEngine:
         self.blocks = SqliteBlocks(data / "blocks.sqlite")
         self.tokenizer = Tokenizer(data / "tokenizers")
         scales = LocalFile(data / "scales.json")
-        self._scales = Scales(scales.read, scales.write)
+        self._scales = Calibrations(scales.read, scales.write)
         self._plugins = plugins
         self.state = "loading" if memory.enabled else "off"
         self.startup = Startup(lambda: self.state, memory.recall.start_wait)
         self.on_change: list[Callable[[Collection[str]], None]] = [plugins.on_memory_change]
         self.reindexer: Reindexer | None = None
-        self._learner: Learner | None = None
+        self._learner: ExtractionWorker | None = None
         self._writer: Writer | None = None
         self.retention: Retention | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stops = AsyncExitStack()
 
-    async def open(self, embedders: Callable[[Scales], Embedders]) -> None:
+    async def open(self, embedders: Callable[[Calibrations], Embedders]) -> None:
         """Open the parts that the first request needs. Raises FolderRefused; `load` retries a journal that fails to
         open."""
         memory = self._config.memory
@@ -123,7 +123,7 @@ class MemoryEngine:
         self.remember = Remember(
             self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store, zone=memory.zone
         )
-        self.library = Library(
+        self.memory_service = MemoryService(
             self._store,
             self.registry,
             self.remember.add,
@@ -132,30 +132,30 @@ class MemoryEngine:
             on_change=self.on_change,
             startup=self.startup,
         )
-        self.sticky = Sticky(self.blocks, self.library.versions, memory.recall.cold_deadline_ms / 1000)
+        self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.intake = Intake(self.registry, self.remember, self.drained, self.library.delete_file)
+        self.ingestion = Ingestion(self.registry, self.remember, self.drained, self.memory_service.delete_file)
         parts = (self.journal, self._store, self.registry)
-        self.transfer = Transfer(*parts, screen=self.intake.screened, settled=self._settle, on_change=self.on_change)
+        self.transfer = Transfer(*parts, screen=self.ingestion.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(
             *parts,
-            delete=self.library.delete,
+            delete=self.memory_service.delete,
             settled=self._settle,
             drop=self._drop_sets,
             blocks=self.blocks,
             remove_damaged=partial(remove_damaged_files, self.folder),
         )
 
-    def learn(self, asker: Asker) -> None:
+    def learn(self, model_client: ModelClient) -> None:
         """Set up extraction of facts from conversations with a model. Call it before `load`."""
-        self._learner = Learner(
+        self._learner = ExtractionWorker(
             agenda=SqliteExtractionQueue(self.folder / "learning.sqlite"),
-            library=self.library,
+            memory_service=self.memory_service,
             registry=self.registry,
-            asker=asker,
+            model_client=model_client,
             config=self._config.memory.extraction,
             telemetry=self._telemetry,
-            notebook=Notebook(self.library, self._telemetry, self.recall.search, self.intake.screened),
+            notebook=FactWriter(self.memory_service, self._telemetry, self.recall.search, self.ingestion.screened),
             kept=self.journal.retained,
             count=self._count,
         )
@@ -174,7 +174,7 @@ class MemoryEngine:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading], timeout=_STOP_TIMEOUT)
-        await self.intake.stop()
+        await self.ingestion.stop()
         if self._learner is not None:
             await self._learner.stop()
         await self.forgetter.stop()
@@ -198,7 +198,7 @@ class MemoryEngine:
             await self.registry.close()
             await self.blocks.close()
         except StorageError as error:
-            _log.error("journal_not_closed", extra={"cause": str(error)})
+            _log.error("journal_close_failed", extra={"cause": str(error)})
 
     async def ready(self, timeout: float) -> bool:
         """Wait until the memory is loaded. False if it took longer."""
@@ -228,7 +228,7 @@ class MemoryEngine:
             max_rows=recall.working_set_rows,
             max_bytes=recall.working_set_mb * 2**20,
         )
-        self._standing = StandingLimit(self.library, self._sets)
+        self._standing = StandingLimit(self.memory_service, self._sets)
         self._writer = Writer(
             self.journal,
             self._store,
@@ -239,11 +239,11 @@ class MemoryEngine:
             batch_window=remember.batch_window_ms / 1000,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
-        await self._sets.strike(await self.journal.tombstones())
+        await self._sets.mark_deleted(await self.journal.tombstones())
         await self._writer.start()
         self.recall.ready(self._sets)
-        self.library.ready(self._sets)
-        self.intake.start()
+        self.memory_service.ready(self._sets)
+        self.ingestion.start()
         if self._learner is not None:
             self._learner.start()
         self._start_maintenance()
@@ -257,7 +257,7 @@ class MemoryEngine:
             self._store,
             self._config.memory.retention,
             self._telemetry,
-            expire=self.library.expire,
+            expire=self.memory_service.expire,
             scrub=self.journal.purge,
         )
         self.retention.start()
@@ -320,7 +320,7 @@ class MemoryEngine:
         """Wait until all earlier writes are stored and synced to disk. Raises MemoryUnavailable."""
         is_settled = await self.drained(_SETTLE_TIMEOUT) and self._writer is not None
         if not is_settled or self._writer is None or not await self._writer.synced(_SETTLE_TIMEOUT):
-            raise MemoryUnavailable("what was written before is not stored yet; try again")
+            raise MemoryUnavailable("earlier writes are not stored yet; try again")
 
     def report(self) -> dict[str, Any]:
         """The state of the memory, for `/ready`."""

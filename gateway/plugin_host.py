@@ -82,7 +82,7 @@ def _load(config: PluginConfig, path: str, folders: Sequence[Path]) -> LoadedPlu
     try:
         plugin = kind(settings)
     except Exception as error:
-        raise ConfigError(f"{path}.use: {config.use} cannot be made: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path}.use: {config.use} cannot be created: {type(error).__name__}: {error}") from error
     is_closed = kind.critical if config.on_failure is None else config.on_failure == "closed"
     return LoadedPlugin(config.use, plugin, is_closed, config.timeout_ms / 1000, hooks)
 
@@ -306,7 +306,7 @@ class PluginHost:
 
     def _refuse_if_closed(self, entry: LoadedPlugin) -> None:
         if entry.is_closed:
-            raise PluginUnavailable(f"the plugin {entry.name} did not do its work, and nothing passes without it")
+            raise PluginUnavailable(f"the plugin {entry.name} failed, and it is configured to fail closed")
 
     def _handle_wrong_type(self, entry: LoadedPlugin, hook: str, value: object) -> None:
         self._handle_failure(entry, hook, TypeError(f"{hook} returned {type(value).__name__}"))

@@ -10,7 +10,7 @@ import gc
 import sys
 from typing import Any
 
-__all__ = ["few_pools", "settle", "trim"]
+__all__ = ["limit_arenas", "settle", "trim"]
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # constants of glibc's malloc.h
 _POOLS = 2
@@ -24,7 +24,7 @@ def settle() -> None:
     gc.set_threshold(50_000, 50, 50)
 
 
-def few_pools() -> None:
+def limit_arenas() -> None:
     """Limit malloc to a few arenas shared by all threads, and map large blocks outside of them.
 
     Working sets are created and dropped for days, and the arrays of each would leave a hole that does not fit the next

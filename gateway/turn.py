@@ -14,7 +14,7 @@ from typing import Any
 from gateway.config.rights import Right
 from gateway.formats.base import Answer, Outcome, ParsedRequest, WireFormat
 from gateway.memory.kinds import group_of
-from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, Wanted
+from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, RecallOptions
 from gateway.memory.record import Details, Lineage, Origin, Record, Validity, derived_id, message_id
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Outcome",
     "ParsedRequest",
     "Principal",
+    "RecallOptions",
     "Recalled",
     "Record",
     "Right",
@@ -39,7 +40,6 @@ __all__ = [
     "ScopeKind",
     "Turn",
     "Validity",
-    "Wanted",
     "derived_id",
     "group_of",
     "message_id",
@@ -109,7 +109,7 @@ class Identity:
     is_session_named: bool = True
 
 
-_AS_CONFIGURED, _NOT_RECALLED = Wanted(), Recalled(MemoryStatus.OFF)
+_AS_CONFIGURED, _NOT_RECALLED = RecallOptions(), Recalled(MemoryStatus.OFF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Turn:
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None
     selectivity: float | None = None
-    wanted: Wanted = _AS_CONFIGURED
+    recall_options: RecallOptions = _AS_CONFIGURED
     identity: Identity | None = None
     user: str = ""
     answer: Answer | None = None

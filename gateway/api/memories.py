@@ -13,14 +13,14 @@ from aiohttp import web
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.identity import checked_id, scope_of
 from gateway.memory.kinds import KINDS
-from gateway.memory.recalled import Memory, MemoryStatus, Wanted
+from gateway.memory.recalled import Memory, MemoryStatus, RecallOptions
 from gateway.memory.record import Record
 from gateway.memory.versions import is_valid_at, valid_from, valid_to
 from gateway.prompt.assemble import when
 from gateway.recall.recall import Recall
 from gateway.server.guard import principal_of
 from gateway.server.query_time import moment_in
-from gateway.service.memories import Library
+from gateway.service.memories import MemoryService
 from gateway.storage.protocols import Registry
 from gateway.turn import Right, Scope
 
@@ -34,8 +34,10 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
 class HistoryFace:
     """HTTP handlers for list, search, history and undo. `default_user` applies to requests that name no user."""
 
-    def __init__(self, library: Library, recall: Recall, registry: Registry, default_user: str | None) -> None:
-        self._library = library
+    def __init__(
+        self, memory_service: MemoryService, recall: Recall, registry: Registry, default_user: str | None
+    ) -> None:
+        self._memory_service = memory_service
         self._recall = recall
         self._registry = registry
         self._default_user = default_user
@@ -62,7 +64,7 @@ class HistoryFace:
 
         records: list[Record] = []
         for scope in await self._user_scopes(request):
-            records += await self._library.records(scope, allows)
+            records += await self._memory_service.records(scope, allows)
         records.sort(key=lambda record: (-record.event_time, record.part))
         limit = _limit(query)
         return _json(
@@ -73,10 +75,10 @@ class HistoryFace:
         """Search a user's memories for a `query`, best match first; with `archived=true` the archived ones."""
         query, kinds = request.query, _kinds(request.query)
         if not query.get("query", "").strip():
-            raise BadRequest("say what to search for: `query`", param="query")
+            raise BadRequest("`query`: is needed, the text to search for", param="query")
         limit, scopes = _limit(query), await self._user_scopes(request)
         allows: Callable[[Record], bool] = lambda record: record.kind in kinds  # noqa: E731 — shared by all scopes
-        limits = Wanted(
+        limits = RecallOptions(
             text=limit,
             preference=limit,
             tool=limit,
@@ -94,21 +96,21 @@ class HistoryFace:
 
     async def history(self, request: web.Request) -> web.Response:
         """Version history of a memory: all that it supersedes and that supersede it, oldest first."""
-        versions = await self._library.history(await self._find_record(request))
+        versions = await self._memory_service.history(await self._find_record(request))
         return _json({"object": "list", "data": [*map(_serialize_record, versions)]})
 
     async def undo(self, request: web.Request) -> web.Response:
         """Undo the last change of a memory. An undo can itself be undone."""
-        changed = await self._library.undo(await self._find_record(request))
+        changed = await self._memory_service.undo(await self._find_record(request))
         if not changed:
-            raise BadRequest("nothing happened to this memory that could be taken back", code="nothing_to_undo")
+            raise BadRequest("this memory has no change that can be undone", code="nothing_to_undo")
         return _json({"object": "list", "data": [*map(_serialize_record, changed)]})
 
     async def _find_record(self, request: web.Request) -> Record:
         principal, id_ = _require_memory_right(request), request.match_info["id"]
-        records = await self._library.find(principal, [id_])
+        records = await self._memory_service.find(principal, [id_])
         if not records and len(id_) < _ID_LENGTH:
-            records = await self._library.beginning(principal, id_.lower())
+            records = await self._memory_service.beginning(principal, id_.lower())
         if not records:
             raise NotFound("there is no memory of this id")
         if len(records) > 1:
@@ -125,7 +127,7 @@ class HistoryFace:
             raise Forbidden("this key is for one user, and `user` names another")
         user = principal.user or requested or self._default_user
         if not user:
-            raise BadRequest("say whose memories: `user`", param="user")
+            raise BadRequest("`user`: is needed", param="user")
         default_scope = scope_of(principal.tenant, checked_id(user, "user"))
         registered = await self._registry.scopes_of_owner(principal.tenant, user)
         return list({scope.value: scope for scope in (default_scope, *registered)}.values())

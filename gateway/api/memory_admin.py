@@ -14,7 +14,7 @@ from gateway.config import LimitsConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.reindex import Reindexer
-from gateway.maintenance.selection import Selection
+from gateway.maintenance.selection import MemorySelection
 from gateway.maintenance.transfer import Transfer
 from gateway.prompt.explain import Explanations
 from gateway.recall.startup import Startup
@@ -110,7 +110,7 @@ class MemoryFace:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, problem["loc"]))
             raise BadRequest(f"`{where or 'body'}`: {problem['msg']}", param=where or None) from error
-        selection = Selection(
+        selection = MemorySelection(
             tenant=self._resolve_tenant(request, body.tenant),
             user=body.user,
             session=body.session,
@@ -126,7 +126,7 @@ class MemoryFace:
         _require(request, Right.ADMIN)
         self._require_loaded()
         query = request.query
-        selection = Selection(
+        selection = MemorySelection(
             tenant=self._resolve_tenant(request, query.get("tenant")),
             user=query.get("user"),
             session=query.get("session"),
@@ -152,7 +152,7 @@ class MemoryFace:
         _require(request, Right.ADMIN)
         self._require_loaded()
         tenant = self._resolve_tenant(request, request.query.get("tenant"))
-        return _json(asdict(await self._transfer.take_in(_read_lines(request), tenant)))
+        return _json(asdict(await self._transfer.import_lines(_read_lines(request), tenant)))
 
     def _resolve_tenant(self, request: web.Request, requested: str | None) -> str | None:
         """Return the tenant of the key; without keys the requested tenant, or None for all."""

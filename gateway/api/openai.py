@@ -21,9 +21,9 @@ from gateway.formats.responses import ResponsesFormat, conversation_of, read_res
 from gateway.identity import named_user
 from gateway.pipeline.pipeline import Pipeline
 from gateway.server.body import Pieces
-from gateway.server.forms import Form, read_form
+from gateway.server.forms import MultipartForm, read_form
 from gateway.server.guard import principal_of, read_json
-from gateway.server.limits import place_of
+from gateway.server.limits import slot_of
 from gateway.server.turns import Turns
 from gateway.server.writer import relay, send
 from gateway.storage.values import Owner
@@ -152,11 +152,11 @@ class OpenAIFace:
             growth = form.growth(name) if name is not None and is_renamed else 0
         return await self._forward(request, upstreams[0], body, pieces, target_path, growth=growth)
 
-    async def _read_form(self, request: web.Request, pieces: Pieces) -> Form | None:
+    async def _read_form(self, request: web.Request, pieces: Pieces) -> MultipartForm | None:
         """Read the model of a multipart form; None for other bodies."""
         if request.method != "POST" or not request.body_exists or request.content_type != "multipart/form-data":
             return None
-        return await read_form(request.headers["content-type"], pieces.read(), place_of(request).take_bytes)
+        return await read_form(request.headers["content-type"], pieces.read(), slot_of(request).take_bytes)
 
     async def _forward_by_model(self, request: web.Request, raw: bytes, route: Route) -> web.StreamResponse:
         """Forward to an upstream that serves the body's model."""

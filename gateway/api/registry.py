@@ -11,7 +11,7 @@ from gateway.api.anthropic import AnthropicFace
 from gateway.api.memories import HistoryFace
 from gateway.api.memory_admin import MemoryFace
 from gateway.api.memos.chat import ChatHandlers
-from gateway.api.memos.envelope import Desk, operations_to_routes, write_error
+from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
 from gateway.api.memos.routes import memos_operations
 from gateway.api.models import ModelList
 from gateway.api.openai import OpenAIFace
@@ -28,14 +28,14 @@ from gateway.storage.protocols import Ledger
 from gateway.telemetry import Telemetry
 from gateway.turn import Right
 
-__all__ = ["BuildApi", "Services", "build_apis", "register", "unregister"]
+__all__ = ["ApiContext", "BuildApi", "build_apis", "register", "unregister"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class ApiContext:
     """The services that APIs are built from. `is_open`: there are no keys. `report` returns the health of the parts."""
 
-    desk: Desk
+    services: MemosServices
     memory: MemoryEngine
     chats: ChatHandlers
     explanations: Explanations
@@ -47,7 +47,7 @@ class Services:
     report: Callable[[], dict[str, Any]]
 
 
-BuildApi = Callable[[Services], Api]
+BuildApi = Callable[[ApiContext], Api]
 """Builds an API. It runs once, at the start of the gateway."""
 
 
@@ -61,22 +61,22 @@ def unregister(build: BuildApi) -> None:
     _BUILDERS.remove(build)
 
 
-def build_apis(services: Services) -> list[Api]:
+def build_apis(context: ApiContext) -> list[Api]:
     """Build all APIs. The one for operators serves the description of all of them."""
     apis: list[Api] = []
-    operators = [*OpsFace(services.telemetry, services.report).routes(), *OpenAPIFace(apis).routes()]
+    operators = [*OpsFace(context.telemetry, context.report).routes(), *OpenAPIFace(apis).routes()]
     apis += [
         Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
-        *(build(services) for build in _BUILDERS),
+        *(build(context) for build in _BUILDERS),
     ]
     return apis
 
 
-def _build_memos(services: Services) -> Api:
-    operations = memos_operations(services.chats)
+def _build_memos(context: ApiContext) -> Api:
+    operations = memos_operations(context.chats)
     return Api(
         name="memos",
-        routes=operations_to_routes(operations, services.desk),
+        routes=operations_to_routes(operations, context.services),
         prefixes=("/product", "/api/openmem"),
         right=Right.MEMORY,
         write_error=write_error,
@@ -84,31 +84,31 @@ def _build_memos(services: Services) -> Api:
     )
 
 
-def _build_anthropic(services: Services) -> Api:
-    desk = services.desk
-    face = AnthropicFace(desk.config, desk.pipeline, services.state, services.turns)
+def _build_anthropic(context: ApiContext) -> Api:
+    services = context.services
+    face = AnthropicFace(services.config, services.pipeline, context.state, context.turns)
     return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
 
 
-def _build_openai(services: Services) -> Api:
+def _build_openai(context: ApiContext) -> Api:
     """The API of OpenAI, with the gateway's own routes under `/v1/memory` and `/v1/usage`."""
-    desk, memory = services.desk, services.memory
-    config, pipeline = desk.config, desk.pipeline
+    services, memory = context.services, context.memory
+    config, pipeline = services.config, services.pipeline
     management = MemoryFace(
-        services.explanations,
+        context.explanations,
         lambda: memory.reindexer,
         memory.forgetter,
         memory.transfer,
         memory.startup,
         limits=config.limits,
-        is_open=services.is_open,
+        is_open=context.is_open,
     )
     models = ModelList(pipeline.forwarder, config.models)
     routes = [
         *management.routes(),
-        *HistoryFace(memory.library, memory.recall, memory.registry, config.memory.default_user).routes(),
-        *UsageFace(services.ledger, is_open=services.is_open).routes(),
-        *OpenAIFace(config, pipeline, models, services.state, services.turns).routes(),
+        *HistoryFace(memory.memory_service, memory.recall, memory.registry, config.memory.default_user).routes(),
+        *UsageFace(context.ledger, is_open=context.is_open).routes(),
+        *OpenAIFace(config, pipeline, models, context.state, context.turns).routes(),
     ]
     return Api(name="openai", routes=routes, write_error=_write_openai, describe=openai_paths)
 

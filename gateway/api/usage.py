@@ -34,7 +34,7 @@ class UsageFace:
         if Right.ADMIN not in principal.rights:
             raise Forbidden("this key does not have the right `admin`")
         if self._ledger is None:
-            raise NotFound("no usage is kept: see usage.enabled in the configuration")
+            raise NotFound("usage is not recorded: see usage.enabled in the configuration")
         by = [name for name in query.get("by", "model").split(",") if name]
         now = time.time()
         since, until = (

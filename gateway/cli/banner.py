@@ -11,7 +11,7 @@ from rich.text import Text
 from gateway.app import Started
 from gateway.config import Config, UpstreamConfig
 from gateway.config.embedder_kinds import EMBEDDER_KINDS
-from gateway.config.registry import Registry
+from gateway.config.registry import KindRegistry
 from gateway.config.upstream_kinds import UPSTREAM_KINDS
 
 __all__ = ["announce", "describe"]
@@ -62,7 +62,7 @@ def _address(upstream: UpstreamConfig) -> str:
     return upstream.kind if upstream.rules.is_language_model else "embedded stand-in"
 
 
-def _with_source(kind: str, registry: Registry[Any]) -> str:
+def _with_source(kind: str, registry: KindRegistry[Any]) -> str:
     """The name of a kind, with the package that it comes from."""
     source = registry.source(kind)
     return f"{kind} of {source}" if source else kind

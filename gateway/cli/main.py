@@ -38,7 +38,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Arrow's own pool retains memory that threads free, 100 MB after an hour; malloc's pools can be trimmed
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    process.few_pools()
+    process.limit_arenas()
     # embedding and ranking release the interpreter lock some fifty times a query and must not wait 5 ms each time
     sys.setswitchinterval(0.0005)
     arguments = build_parser().parse_args()
@@ -124,7 +124,11 @@ def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argume
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="conversations with labelled questions; see README"
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="conversations with labelled questions; see docs/guides/evaluation.md",
     )
     parser.add_argument(
         "--vs", type=Path, metavar="CONFIG", help="configuration to compare with, on the same questions"
@@ -211,7 +215,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     from gateway.cli import evaluate  # noqa: PLC0415 — seconds that `--help` does not need
-    from gateway.evaluate.conversations import Unreadable  # noqa: PLC0415
+    from gateway.evaluate.conversations import InvalidConversations  # noqa: PLC0415
     from gateway.evaluate.run import Failed  # noqa: PLC0415
 
     configs = {str(_config_path(arguments.config)): _load(arguments)}
@@ -219,7 +223,7 @@ def _eval(arguments: argparse.Namespace) -> int:
         if arguments.vs is not None:
             configs[str(arguments.vs)] = load(arguments.vs)
         return evaluate.run(arguments, configs)
-    except (Unreadable, Failed, ConfigError, OSError) as error:
+    except (InvalidConversations, Failed, ConfigError, OSError) as error:
         _fail(str(error), 1 if isinstance(error, Failed) else 2)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.config.registry import Registry
+from gateway.config.registry import KindRegistry
 
 __all__ = ["EMBEDDER_KINDS", "EmbedderRules"]
 
@@ -15,6 +15,6 @@ class EmbedderRules:
     name: str
 
 
-EMBEDDER_KINDS: Final = Registry(
+EMBEDDER_KINDS: Final = KindRegistry(
     "memory_gateway.embedders", EmbedderRules, (EmbedderRules(name="local"), EmbedderRules(name="openai"))
 )

@@ -6,7 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.config.names import check_name
 
-__all__ = ["Named", "Registry"]
+__all__ = ["KindRegistry", "Named"]
 
 
 class Named(Protocol):
@@ -19,7 +19,7 @@ class Named(Protocol):
 Kind = TypeVar("Kind", bound=Named)
 
 
-class Registry(Generic[Kind]):
+class KindRegistry(Generic[Kind]):
     """The kinds of one part by name.
 
     An installed package adds a kind by an entry point of `group` that has the kind's name and leads to an instance of

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gateway.config.registry import Registry
+from gateway.config.registry import KindRegistry
 
 __all__ = ["UPSTREAM_KINDS", "UpstreamRules"]
 
@@ -29,7 +29,7 @@ class UpstreamRules:
     is_language_model: bool = True
 
 
-UPSTREAM_KINDS: Final = Registry(
+UPSTREAM_KINDS: Final = KindRegistry(
     "memory_gateway.upstreams",
     UpstreamRules,
     (

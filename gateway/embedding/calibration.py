@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PAIRS", "Scale", "Scales", "measure"]
+__all__ = ["PAIRS", "Calibration", "Calibrations", "measure"]
 
 _ENGLISH = (
     ("When is the meeting?", "The meeting was moved to Thursday afternoon."),
@@ -47,7 +47,7 @@ PAIRS = (*_ENGLISH, *_CHINESE)
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Calibration:
     """Mean cosine of unrelated sentences, and of a question and its answer."""
 
     unrelated: float
@@ -58,24 +58,24 @@ class Scale:
         return (cosines - self.unrelated) / (self.related - self.unrelated)
 
 
-class Scales:
+class Calibrations:
     """Measured scales by embedder, stored with `read` and `write`. A failure of these (OSError) costs a measurement."""
 
     def __init__(self, read: Callable[[], bytes], write: Callable[[bytes], None]) -> None:
         self._read = read
         self._write = write
-        self._by_name: dict[str, Scale] = {}
+        self._by_name: dict[str, Calibration] = {}
 
     def read(self) -> None:
         """Load the stored scales; call it in a thread."""
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
             stored = orjson.loads(self._read())
-            self._by_name = {name: Scale(**scale) for name, scale in stored.items()}
+            self._by_name = {name: Calibration(**scale) for name, scale in stored.items()}
 
-    def get(self, name: str) -> Scale | None:
+    def get(self, name: str) -> Calibration | None:
         return self._by_name.get(name)
 
-    def put(self, name: str, scale: Scale) -> None:
+    def put(self, name: str, scale: Calibration) -> None:
         """Store a measured scale; call it in a thread."""
         self._by_name[name] = scale
         with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ class Scales:
             self._write(orjson.dumps(body, option=orjson.OPT_INDENT_2))
 
 
-def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") -> Scale:
+def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") -> Calibration:
     """Compute the scale of an embedder from its vectors of PAIRS, each of shape (pairs, dimensions). Raises ValueError
     if it tells answers from other sentences no better than chance."""
     count = len(_ENGLISH)
@@ -94,4 +94,4 @@ def measure(questions: "NDArray[np.float32]", answers: "NDArray[np.float32]") ->
         unrelated += float(cosines.sum() - cosines.trace()) / (2 * count * (count - 1))
     if related - unrelated < 0.01:
         raise ValueError("the embedder does not tell a question's answer from any other sentence")
-    return Scale(unrelated, related)
+    return Calibration(unrelated, related)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.concurrency.reading import TooLong, read_bounded
 from gateway.config import EmbedderConfig
-from gateway.embedding.calibration import PAIRS, Scale, measure
+from gateway.embedding.calibration import PAIRS, Calibration, measure
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,7 +31,7 @@ __all__ = ["EmbedFailed", "Embedder", "LocalEmbedder", "OpenAIEmbedder"]
 
 _log = logging.getLogger("gateway.embed")
 
-_DEFAULT_SCALE = Scale(unrelated=0.1, related=0.55)  # until a server's model is measured
+_DEFAULT_SCALE = Calibration(unrelated=0.1, related=0.55)  # until a server's model is measured
 _LOCAL_NAME = "use-multilingual-v3"
 _LOCAL_DIMENSIONS = 512
 _QUERY_CACHE = 4096
@@ -49,7 +49,7 @@ class Embedder(Protocol):
 
     name: str
     dimensions: int
-    scale: Scale
+    scale: Calibration
 
     async def start(self) -> None:
         """Load the model. Idempotent."""
@@ -94,7 +94,7 @@ class LocalEmbedder:
 
     name = _LOCAL_NAME
     dimensions = _LOCAL_DIMENSIONS
-    scale = Scale(unrelated=0.054, related=0.451)  # the result of `measure`; a test compares
+    scale = Calibration(unrelated=0.054, related=0.451)  # the result of `measure`; a test compares
 
     def __init__(self) -> None:
         self._encoder: SentenceEncoder | None = None
@@ -192,8 +192,8 @@ class OpenAIEmbedder:
         self,
         config: EmbedderConfig,
         session: "aiohttp.ClientSession",
-        scale: Scale | None = None,
-        on_measured: Callable[[str, Scale], None] = lambda _name, _scale: None,
+        scale: Calibration | None = None,
+        on_measured: Callable[[str, Calibration], None] = lambda _name, _scale: None,
         *,
         name: str,
     ) -> None:
@@ -244,11 +244,11 @@ class OpenAIEmbedder:
             await asyncio.to_thread(self._on_measured, self.name, self.scale)
         except (EmbedFailed, ValueError) as error:
             self._is_measured = isinstance(error, ValueError)  # a model without a scale keeps the default one
-            _log.warning("embedder_not_measured", extra={"cause": str(error)})
+            _log.warning("embedder_not_calibrated", extra={"cause": str(error)})
 
     async def _request(self, texts: Sequence[str]) -> "Vectors":
         if time.monotonic() < self._rests_until:
-            raise EmbedFailed("resting after failures")
+            raise EmbedFailed("paused after failures")
         try:
             vectors = await self._post(texts)
         except EmbedFailed:

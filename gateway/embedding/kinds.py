@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.config import EmbedderConfig
 from gateway.config.embedder_kinds import EMBEDDER_KINDS, EmbedderRules
-from gateway.embedding.calibration import Scale, Scales
+from gateway.embedding.calibration import Calibration, Calibrations
 from gateway.embedding.embedders import Embedder, LocalEmbedder, OpenAIEmbedder
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Build", "EmbedderKind", "EmbedderName", "EmbedderParts", "Embedders", "register"]
+__all__ = ["BuildEmbedder", "EmbedderKind", "EmbedderName", "EmbedderParts", "Embedders", "register"]
 
 _log = logging.getLogger("gateway.embed")
 
@@ -52,11 +52,11 @@ class EmbedderParts:
 
     name: str
     session: "aiohttp.ClientSession"
-    scale: Scale | None
-    on_measured: Callable[[str, Scale], None]
+    scale: Calibration | None
+    on_measured: Callable[[str, Calibration], None]
 
 
-Build = Callable[[EmbedderConfig, EmbedderParts], Embedder]
+BuildEmbedder = Callable[[EmbedderConfig, EmbedderParts], Embedder]
 """Builds an embedder without loading its model, which `start` does. Raises ConfigError."""
 
 
@@ -64,7 +64,7 @@ Build = Callable[[EmbedderConfig, EmbedderParts], Embedder]
 class EmbedderKind(EmbedderRules):
     """A kind of embedders that is added: its name, and the function that builds one."""
 
-    build: Build
+    build: BuildEmbedder
 
 
 def register(kind: EmbedderKind) -> None:
@@ -75,7 +75,7 @@ def register(kind: EmbedderKind) -> None:
 class Embedders:
     """The configured embedder, and earlier ones as long as stored memories have vectors of theirs."""
 
-    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Scales) -> None:
+    def __init__(self, config: EmbedderConfig, session: "aiohttp.ClientSession", scales: Calibrations) -> None:
         """Raises ConfigError."""
         self._config = config
         self._session = session
@@ -132,4 +132,4 @@ def _build_openai(config: EmbedderConfig, parts: EmbedderParts) -> Embedder:
     return OpenAIEmbedder(config, parts.session, parts.scale, parts.on_measured, name=parts.name)
 
 
-_BUILT_IN: Final[dict[str, Build]] = {"local": _build_local, "openai": _build_openai}
+_BUILT_IN: Final[dict[str, BuildEmbedder]] = {"local": _build_local, "openai": _build_openai}

@@ -20,18 +20,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 
-__all__ = ["Alternatives", "Conversations", "Passage", "Person", "Question", "Said", "Unreadable", "read"]
+__all__ = ["Alternatives", "Conversations", "InvalidConversations", "Message", "Passage", "Person", "Question", "read"]
 
 
-class Unreadable(Exception):
+class InvalidConversations(Exception):
     """A file cannot be read or has another format; the message names the place."""
 
 
-class _Part(BaseModel):
+class _TextPart(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Said(_Part):
+class Message(_TextPart):
     id: str
     role: Literal["user", "assistant"]
     content: str = Field(pattern=r"\w")  # letters or digits, which are searched for in the block
@@ -50,19 +50,19 @@ class Said(_Part):
         return [chunks[0].removeprefix(f"{self.speaker}: ") if self.speaker else chunks[0], *chunks[1:]]
 
 
-class Session(_Part):
+class Session(_TextPart):
     session_id: str
-    turns: tuple[Said, ...]
+    turns: tuple[Message, ...]
 
 
-class Passage(_Part):
+class Passage(_TextPart):
     """A turn, or a quote from it, that answers the question."""
 
     turn: str
     quote: str = ""
 
 
-class Earlier(_Part):
+class Earlier(_TextPart):
     """An earlier message in the conversation of a question."""
 
     role: Literal["user", "assistant"]
@@ -78,7 +78,7 @@ def _as_alternatives(value: Any) -> Any:
 Alternatives = Annotated[tuple[Passage, ...], Field(min_length=1), BeforeValidator(_as_alternatives)]
 
 
-class Question(_Part):
+class Question(_TextPart):
     id: str
     question: str = Field(min_length=1)
     category: str = "all"
@@ -93,7 +93,7 @@ class Question(_Part):
         return [passage for group in (*self.evidence, *self.outdated) for passage in group]
 
 
-class Person(_Part):
+class Person(_TextPart):
     user_id: str
     sessions: tuple[Session, ...]
     questions: tuple[Question, ...]
@@ -110,7 +110,7 @@ class Person(_Part):
         return self
 
 
-class Conversations(_Part):
+class Conversations(_TextPart):
     dataset: str
     users: tuple[Person, ...] = Field(min_length=1)
 
@@ -120,8 +120,10 @@ def read(path: Path) -> Conversations:
     try:
         return Conversations.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise Unreadable(f"cannot read {path}: {error.strerror}") from error
+        raise InvalidConversations(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise Unreadable(f"{path}: {place or 'the file'}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise InvalidConversations(
+            f"{path}: {place or 'the file'}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

@@ -17,7 +17,7 @@ import orjson
 
 from gateway.app import Gateway
 from gateway.config import Config
-from gateway.evaluate.conversations import Alternatives, Conversations, Person, Question, Said
+from gateway.evaluate.conversations import Alternatives, Conversations, Message, Person, Question
 from gateway.evaluate.measure import Score, is_current, recalled_share
 
 __all__ = ["Client", "Failed", "evaluate", "running", "steps", "tell"]
@@ -159,7 +159,7 @@ def _score(dataset: str, person: Person, question: Question, budget: int, inject
     )
 
 
-def _texts(passages: Sequence[Alternatives], turns: Mapping[str, Said]) -> list[list[list[str]]]:
+def _texts(passages: Sequence[Alternatives], turns: Mapping[str, Message]) -> list[list[list[str]]]:
     """The texts of passages: alternatives as lists of chunks."""
     return [
         [[passage.quote] if passage.quote else turns[passage.turn].chunks for passage in group] for group in passages

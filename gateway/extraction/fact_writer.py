@@ -8,35 +8,37 @@ from typing import Any
 
 from gateway.extraction import items, reconcile
 from gateway.extraction.items import Item
-from gateway.extraction.result import Lesson, learnt_again, lesson_of
+from gateway.extraction.result import ExtractionResult, build_result, restore_extracted
 from gateway.extraction.window import Window
 from gateway.memory.kinds import group_of
-from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
+from gateway.memory.recalled import MemoryStatus, Recalled, RecallOptions
 from gateway.memory.record import Record
 from gateway.memory.versions import is_archived_by_request
-from gateway.service.memories import Library
+from gateway.service.memories import MemoryService
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 
-__all__ = ["NotNow", "Notebook", "Screen", "Search"]
+__all__ = ["FactWriter", "MemoryBusy", "ScreenRecords", "SearchSimilar"]
 
 _NEAR = 4  # stored memories that a new item is compared with
 _NEAR_ENOUGH = 0.15  # relevance of a note that shares a word with a new item
 _CLOSE = 0.45  # relevance from which a note is compared without a common word
 
-Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
-Screen = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
+SearchSimilar = Callable[[Sequence[Scope], str, RecallOptions], Awaitable[Recalled]]
+ScreenRecords = Callable[[Scope, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 
-class NotNow(Exception):
+class MemoryBusy(Exception):
     """Extraction from a conversation is not possible now; the message is a short word that says why."""
 
 
-class Notebook:
+class FactWriter:
     """Stores the items extracted from a window. `search` finds similar memories, `screen` lets plugins see new ones."""
 
-    def __init__(self, library: Library, telemetry: Telemetry, search: Search, screen: Screen) -> None:
-        self._library = library
+    def __init__(
+        self, memory_service: MemoryService, telemetry: Telemetry, search: SearchSimilar, screen: ScreenRecords
+    ) -> None:
+        self._memory_service = memory_service
         self._telemetry = telemetry
         self._search = search
         self._screen = screen
@@ -53,15 +55,16 @@ class Notebook:
             return
         compared = [(item, await self._find_similar(scope, item)) for item in extracted]
         decisions = await reconcile.decide(compared, ask)
-        lesson = lesson_of(scope, window.new[0].session_id, decisions, time.time())
+        extraction_result = build_result(scope, window.new[0].session_id, decisions, time.time())
         stored = {
-            record.id: record for record in await self._library.known(scope, [record.id for record in lesson.added])
+            record.id: record
+            for record in await self._memory_service.known(scope, [record.id for record in extraction_result.added])
         }
-        lesson = await self._filter_lesson(lesson, stored)
-        added, restored = await self._split_new(scope, lesson.added, stored)
+        extraction_result = await self._filter_result(extraction_result, stored)
+        added, restored = await self._split_new(scope, extraction_result.added, stored)
         basis = (*window.records, *(old for decision in decisions for old in decision.old))
         seen = {record.id: record.version for record in basis}
-        await self._library.revise([*lesson.changed, *restored], added, seen)
+        await self._memory_service.revise([*extraction_result.changed, *restored], added, seen)
         for decision in decisions:
             self._telemetry.bound("learned", decision.relation).inc()
 
@@ -73,7 +76,7 @@ class Notebook:
             is_note = record.is_background and record.status == "activated"
             return is_note and not ids.isdisjoint(record.links)
 
-        notes = await self._library.records(scope, rests_on_them)
+        notes = await self._memory_service.records(scope, rests_on_them)
         return ids.intersection(link for record in notes for link in record.links)
 
     async def _find_similar(self, scope: Scope, item: Item) -> list[Record]:
@@ -92,7 +95,7 @@ class Notebook:
                 and record.id not in source_ids
             )
 
-        request = Wanted(
+        request = RecallOptions(
             text=_NEAR * (group == "text"),
             preference=_NEAR * (group == "preference"),
             tool=_NEAR * (group == "tool"),
@@ -102,7 +105,7 @@ class Notebook:
         )
         recalled = await self._search([scope], item.text, request)
         if recalled.status is MemoryStatus.DEGRADED:
-            raise NotNow(recalled.reason or "degraded")
+            raise MemoryBusy(recalled.reason or "degraded")
         # in a small memory even the nearest notes may be about something else
         return [
             memory.record
@@ -110,7 +113,9 @@ class Notebook:
             if memory.relativity >= _CLOSE or reconcile.shares_content(item, memory.record)
         ][:_NEAR]
 
-    async def _filter_lesson(self, lesson: Lesson, stored: Mapping[str, Record]) -> Lesson:
+    async def _filter_result(
+        self, extraction_result: ExtractionResult, stored: Mapping[str, Record]
+    ) -> ExtractionResult:
         """A lesson without memories that were extracted before and since deleted by hand, archived or superseded.
 
         Memories deleted together with a source message may return, with a version above that of their deletion.
@@ -118,23 +123,26 @@ class Notebook:
         excluded = {
             record.id for record in stored.values() if is_archived_by_request(record) or record.lineage.superseded_by
         }
-        deleted = await self._library.deleted(lesson.added)
+        deleted = await self._memory_service.deleted(extraction_result.added)
         excluded |= {id_ for id_, (_, is_by_hand) in deleted.items() if is_by_hand}
-        return _raise_versions(_exclude(lesson, excluded), {id_: version for id_, (version, _) in deleted.items()})
+        return _raise_versions(
+            _exclude(extraction_result, excluded), {id_: version for id_, (version, _) in deleted.items()}
+        )
 
     async def _split_new(
         self, scope: Scope, records: Sequence[Record], stored: Mapping[str, Record]
     ) -> tuple[list[Record], list[Record]]:
         """Records to add, as returned by plugins, and stored ones that are restored."""
         new = [_mark_written(record) for record in records if record.id not in stored]
-        restored = [learnt_again(record, stored[record.id]) for record in records if record.id in stored]
+        restored = [restore_extracted(record, stored[record.id]) for record in records if record.id in stored]
         return list(await self._screen(scope, new)) if new else [], restored
 
 
-def _raise_versions(lesson: Lesson, versions: Mapping[str, int]) -> Lesson:
+def _raise_versions(extraction_result: ExtractionResult, versions: Mapping[str, int]) -> ExtractionResult:
     """A lesson whose added memories have versions above those of their earlier deletion."""
     return replace(
-        lesson, added=tuple(replace(record, version=versions.get(record.id, 0) + 1) for record in lesson.added)
+        extraction_result,
+        added=tuple(replace(record, version=versions.get(record.id, 0) + 1) for record in extraction_result.added),
     )
 
 
@@ -142,7 +150,9 @@ def _mark_written(record: Record) -> Record:
     return replace(record, is_background=True)
 
 
-def _exclude(lesson: Lesson, excluded: Collection[str]) -> Lesson:
+def _exclude(extraction_result: ExtractionResult, excluded: Collection[str]) -> ExtractionResult:
     """A lesson without these added memories, nor the changes that they cause: they supersede nothing."""
-    added = tuple(record for record in lesson.added if record.id not in excluded)
-    return Lesson(added, tuple(record for record in lesson.changed if record.lineage.superseded_by not in excluded))
+    added = tuple(record for record in extraction_result.added if record.id not in excluded)
+    return ExtractionResult(
+        added, tuple(record for record in extraction_result.changed if record.lineage.superseded_by not in excluded)
+    )

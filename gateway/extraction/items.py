@@ -14,9 +14,9 @@ from gateway.extraction.window import Window
 from gateway.llm.schemas import list_of, object_of
 from gateway.memory.kinds import KINDS
 from gateway.memory.record import NO_DETAILS, Details, Record
-from gateway.memory.support import SHARE, bears, givers, is_supported, wishes
+from gateway.memory.support import SHARE, bears, find_contributors, is_supported, wishes
 from gateway.remember.preferences import EXPLICIT, is_whole_and_short
-from gateway.text.dates import Period, periods, told_of
+from gateway.text.dates import Period, find_period, periods
 from gateway.text.injection import suspicions
 
 __all__ = ["INSTRUCTIONS", "SCHEMA", "Item", "read_items"]
@@ -132,7 +132,7 @@ def _read_item(kind: str, entry: Mapping[str, Any], window: Window) -> Item | st
     user_records = tuple(record for record in sources if record.source == "user")
 
     def build(source: str, basis: tuple[Record, ...], details: Details) -> Item:
-        also = tuple(record.id for record in givers(full_text, basis, window.records))
+        also = tuple(record.id for record in find_contributors(full_text, basis, window.records))
         confidence = _confidence(entry)
         return Item(
             kind=kind, text=text, source=source, sources=basis, confidence=confidence, also=also, details=details
@@ -183,7 +183,7 @@ def _read_period(text: str, entry: Mapping[str, Any], sources: Sequence[Record])
     """The period that a fact is about, if it differs from the time of the message."""
     latest = max(sources, key=lambda record: record.event_time)
     at, offset = latest.event_time, latest.utc_offset
-    return told_of(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
+    return find_period(text, at, offset) or next(iter(periods(_text(entry, "when"), at, offset)), None)
 
 
 def _find_sources(text: str, share: float, numbers: Any, window: Window) -> tuple[Record, ...]:

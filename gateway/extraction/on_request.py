@@ -7,9 +7,9 @@ from gateway.concurrency.offload import offload
 from gateway.extraction import items
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
-from gateway.extraction.result import lesson_of
+from gateway.extraction.result import build_result
 from gateway.extraction.window import window_of
-from gateway.llm.client import Asker
+from gateway.llm.client import ModelClient
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 from gateway.text.injection import suspicions
@@ -24,7 +24,7 @@ _MAX_WINDOWS = 4  # windows (requests to the model) per call
 class Extractor:
     """Extracts items with a model. `count` counts tokens; `timeout`: of one question to the model, in seconds."""
 
-    def __init__(self, model: Asker, count: Callable[[str], int], timeout: float) -> None:
+    def __init__(self, model: ModelClient, count: Callable[[str], int], timeout: float) -> None:
         self._model = model
         self._count = count
         self._timeout = timeout
@@ -60,7 +60,7 @@ class Extractor:
         decisions = [
             Decision(item, "unrelated") for item in await self.extract(sources) or () if item.text not in message_texts
         ]
-        return lesson_of(scope, session_id, decisions, now).added, sources
+        return build_result(scope, session_id, decisions, now).added, sources
 
 
 def _drop_suspicious(records: Sequence[Record]) -> list[Record]:

@@ -16,7 +16,7 @@ from gateway.extraction.items import Item
 from gateway.llm.schemas import list_of, object_of
 from gateway.memory.polarity import is_faithful, read_statement
 from gateway.memory.record import Record
-from gateway.memory.support import content_words, givers, is_supported
+from gateway.memory.support import content_words, find_contributors, is_supported
 from gateway.text.injection import suspicions
 from gateway.text.terms import terms
 
@@ -183,5 +183,5 @@ def _merge_item(text: Any, item: Item, old: tuple[Record, ...], visible: Sequenc
     all_words = content_words(item.text).union(*(content_words(record.text) for record in old))
     if not all_words <= content_words(merged) or not is_faithful(merged, item.text, _join_texts(old)):
         return None
-    also = [link for record in givers(merged, basis, visible) for link in record.links or (record.id,)]
+    also = [link for record in find_contributors(merged, basis, visible) for link in record.links or (record.id,)]
     return replace(item, text=merged, also=tuple(dict.fromkeys((*item.also, *also))))

@@ -13,7 +13,7 @@ from gateway.memory.record import Lineage, Record, derived_id, message_id, with_
 from gateway.memory.versions import archive, contributing_ids, restore
 from gateway.turn import Scope
 
-__all__ = ["Lesson", "learnt_again", "lesson_of"]
+__all__ = ["ExtractionResult", "build_result", "restore_extracted"]
 
 _MOST_LINKS = 500  # source messages of a memory, from several windows
 _MOST_TIMES = 32  # recorded confirmations of a memory
@@ -23,14 +23,14 @@ _SUREST = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class ExtractionResult:
     """New memories, and new versions of stored ones."""
 
     added: tuple[Record, ...]
     changed: tuple[Record, ...]
 
 
-def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now: float) -> Lesson:
+def build_result(scope: Scope, session_id: str, decisions: Sequence[Decision], now: float) -> ExtractionResult:
     """The records that result from some decisions, applied in order."""
     added: dict[str, Record] = {}
     changed: dict[str, Record] = {}
@@ -56,10 +56,10 @@ def lesson_of(scope: Scope, session_id: str, decisions: Sequence[Decision], now:
             new = _supersede(new, active, old if is_merged else ()) if active or is_merged else new
             added.setdefault(new.id, new)
             changed |= {record.id: archive(record, _stated_at(new), new.id) for record in active}
-    return Lesson(tuple(added.values()), tuple(changed.values()))
+    return ExtractionResult(tuple(added.values()), tuple(changed.values()))
 
 
-def learnt_again(record: Record, stored: Record) -> Record:
+def restore_extracted(record: Record, stored: Record) -> Record:
     """A stored memory restored because it was extracted once more, from the same sources."""
     restored = restore(stored, record.created_at)
     new = record.lineage

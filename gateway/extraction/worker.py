@@ -16,21 +16,21 @@ from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.config import ExtractionConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.extraction import items, reconcile
-from gateway.extraction.fact_writer import Notebook, NotNow
+from gateway.extraction.fact_writer import FactWriter, MemoryBusy
 from gateway.extraction.window import Window, window_of
 from gateway.identity import scope_of
-from gateway.llm.client import Asked, Asker
+from gateway.llm.client import ModelAnswer, ModelClient
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, derived_id
-from gateway.service.memories import Library, Outdated
+from gateway.service.memories import MemoryService, Outdated
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.protocols import ExtractionQueue, Registry
 from gateway.storage.rows import Row
-from gateway.storage.values import Due, Entry, Said
+from gateway.storage.values import DueConversation, JournalEntry, PendingMessage
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["Learner"]
+__all__ = ["ExtractionWorker"]
 
 _log = logging.getLogger("gateway.learner")
 _MAX_PARALLEL_CONVERSATIONS = 4  # conversations
@@ -56,7 +56,7 @@ _ALIVE = 600.0  # seconds after an answer in which a timeout is attributed to th
 _READ = 500  # messages read of a conversation
 
 
-class Learner:
+class ExtractionWorker:
     """Extracts memories from idle conversations with a model, within a daily budget per user.
 
     `kept` reads the entries that the journal retains after they were stored; `count` counts tokens.
@@ -66,25 +66,25 @@ class Learner:
         self,
         *,
         agenda: ExtractionQueue,
-        library: Library,
+        memory_service: MemoryService,
         registry: Registry,
-        asker: Asker,
+        model_client: ModelClient,
         config: ExtractionConfig,
         telemetry: Telemetry,
-        notebook: Notebook,
-        kept: Callable[[], Awaitable[Sequence[Entry]]],
+        notebook: FactWriter,
+        kept: Callable[[], Awaitable[Sequence[JournalEntry]]],
         count: Callable[[str], int],
     ) -> None:
         self._agenda = agenda
-        self._library = library
+        self._memory_service = memory_service
         self._registry = registry
-        self._asker = asker
+        self._model_client = model_client
         self._config = config
         self._telemetry = telemetry
         self._notebook = notebook
         self._read_journal = kept
         self._count = count
-        self._said: list[Said] = []
+        self._said: list[PendingMessage] = []
         self._is_behind = False  # some messages could not be collected
         self._answered_at = float("-inf")
         self._created_at = time.time()  # before the first message that can arrive
@@ -94,7 +94,7 @@ class Learner:
         self._outage_until = 0.0
         self._outage_pause = _OUTAGE_FIRST
         self._wake = asyncio.Event()
-        self._worker = RepeatingWorker("learner", self._work, _log, "learner_fault", pauses=Backoff(_REST))
+        self._worker = RepeatingWorker("learner", self._work, _log, "extraction_fault", pauses=Backoff(_REST))
         self.waiting = self.aside = 0
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class Learner:
             try:
                 await self._flush()
             except StorageError as error:  # the journal still has these messages
-                _log.warning("agenda_not_written", extra={"cause": str(error)})
+                _log.warning("extraction_queue_write_failed", extra={"cause": str(error)})
         await self._agenda.close()
 
     def note(self, rows: Sequence[Row]) -> None:
@@ -126,7 +126,7 @@ class Learner:
         try:
             await self._agenda.forget(scopes, session)
         except StorageError as error:
-            raise MemoryUnavailable(f"what is to be learnt still names them ({error}); try again") from error
+            raise MemoryUnavailable(f"the extraction queue still names them ({error}); try again") from error
 
     def _collect(self, seq: int, record: Record, tokens: int) -> None:
         if self._is_behind:
@@ -137,7 +137,7 @@ class Learner:
             if len(self._said) >= _NOTED:  # the file cannot be written, or load is too high: the journal has them
                 self._is_behind = True
                 return
-            self._said.append(Said(seq, record.scope, _digest(record.session_id), record.id, tokens))
+            self._said.append(PendingMessage(seq, record.scope, _digest(record.session_id), record.id, tokens))
             self._wake.set()
         self._position = max(self._position, seq)
 
@@ -153,7 +153,7 @@ class Learner:
             await self._update_metrics()
             await self._wait(is_busy=len(due) == _MAX_PARALLEL_CONVERSATIONS)
         except StorageError as error:
-            _log.warning("learner_rests", extra={"cause": str(error)})
+            _log.warning("extraction_backoff", extra={"cause": str(error)})
             await asyncio.sleep(_REST)
 
     async def _open(self) -> None:
@@ -216,7 +216,7 @@ class Learner:
         self._telemetry.learning_waiting.set(self.waiting)
         self._telemetry.learning_aside.set(self.aside)
 
-    async def _process_safely(self, due: Due) -> None:
+    async def _process_safely(self, due: DueConversation) -> None:
         """Process one conversation; a failure affects only this conversation."""
         now = time.time()
         try:
@@ -224,29 +224,29 @@ class Learner:
         except (MemoryUnavailable, StorageError) as error:
             if isinstance(error, StorageError) and error.part == _QUEUE:
                 raise
-            _log.warning("learning_waits", extra={"cause": str(error)})
+            _log.warning("extraction_deferred", extra={"cause": str(error)})
             await self._agenda.put_off(due, now + _FIRST_PAUSE, failure_name(error))
         except Exception as error:  # noqa: BLE001 — the worker's loop: one conversation must not stop the others
-            _log.exception("conversation_not_learnt")
+            _log.exception("conversation_not_extracted")
             first = await self._agenda.waiting(due, 1)
             await self._record_failure(due, type(error).__name__, [seq for seq, _ in first])
 
-    async def _record_failure(self, due: Due, reason: str, seqs: Sequence[int]) -> None:
+    async def _record_failure(self, due: DueConversation, reason: str, seqs: Sequence[int]) -> None:
         """Record a failed try of these messages: retry them later, or give them up."""
         self._telemetry.bound("learning_failures", reason).inc()
         if due.tries + 1 >= _TRIES:
-            _log.warning("messages_given_up", extra={"reason": reason, "count": len(seqs)})
+            _log.warning("messages_abandoned", extra={"reason": reason, "count": len(seqs)})
             await self._agenda.give_up(due, seqs)
         else:
             pause = _SOON if reason == Outdated.__name__ else _FIRST_PAUSE * _PAUSE_GROWS**due.tries
             await self._agenda.failed(due, time.time() + pause, reason)
 
-    async def _process(self, due: Due) -> None:
+    async def _process(self, due: DueConversation) -> None:
         scope = await self._registry.scope(due.scope)
         if scope is None or scope.kind not in _OWNED:
             await self._agenda.forget([due.scope], due.session)
             return
-        before = await self._library.known(scope, due.before.split())
+        before = await self._memory_service.known(scope, due.before.split())
         waiting = await self._load_messages(scope, due)
         for _ in range(_WINDOWS):
             if not waiting:
@@ -273,7 +273,7 @@ class Learner:
         await self._agenda.ended(due)
 
     async def _extract_next(
-        self, scope: Scope, due: Due, context: Sequence[Record], candidates: Sequence[Record]
+        self, scope: Scope, due: DueConversation, context: Sequence[Record], candidates: Sequence[Record]
     ) -> tuple[Window, str]:
         """Extract from the next window; from half of it if the answer is truncated. Returns why it failed, or ""."""
         max_tokens = self._config.window_tokens
@@ -290,26 +290,26 @@ class Learner:
         last = max((place for place, record in enumerate(messages, start=1) if record.id in processed_ids), default=0)
         return list(messages[:last])
 
-    async def _load_messages(self, scope: Scope, due: Due) -> list[tuple[int, Record]]:
+    async def _load_messages(self, scope: Scope, due: DueConversation) -> list[tuple[int, Record]]:
         """The unprocessed messages of a conversation with their journal numbers, by user, then in journal order.
 
         Removes messages from the queue that no longer exist or are not eligible.
         """
         rows = await self._agenda.waiting(due, _READ)
         newest = {id_: seq for seq, id_ in rows}
-        records = {record.id: record for record in await self._library.known(scope, list(newest))}
+        records = {record.id: record for record in await self._memory_service.known(scope, list(newest))}
         messages = [(seq, records[id_]) for seq, id_ in rows if id_ in records and newest[id_] == seq]
         messages = [(seq, record) for seq, record in messages if self._is_eligible(record)]
         eligible = {seq for seq, _ in messages}
         if obsolete := [seq for seq, _ in rows if seq not in eligible]:
-            await self._agenda.strike(obsolete)
+            await self._agenda.mark_deleted(obsolete)
         return sorted(messages, key=lambda message: message[1].user_id)
 
     def _is_eligible(self, record: Record) -> bool:
         is_message = record.status == "activated" and not record.is_extracted and not record.suspicious
         return is_message and record.created_at > self._enabled_at - _ROUNDED
 
-    async def _extract_window(self, scope: Scope, due: Due, window: Window) -> str:
+    async def _extract_window(self, scope: Scope, due: DueConversation, window: Window) -> str:
         """Extract and store the items of a window. Returns why that failed, else ""."""
         if not any(record.source in ("user", "tool") for record in window.new):
             return ""
@@ -325,15 +325,20 @@ class Learner:
         async def compare(material: str) -> Mapping[str, Any] | None:
             comparison = await self._ask_model(payer, reconcile.INSTRUCTIONS, material, reconcile.SCHEMA)
             if comparison.found is None and (comparison.failure in _OUT or due.tries + 1 < _TRIES):
-                raise NotNow(comparison.failure)  # or contradicting memories would both stay valid for good
+                raise MemoryBusy(comparison.failure)  # or contradicting memories would both stay valid for good
             if comparison.is_cut and due.tries + 1 < _TRIES:
-                raise NotNow(_CUT)
+                raise MemoryBusy(_CUT)
             return comparison.found
 
         try:
             await self._notebook.keep(scope, window, reply.found, compare)
-        except (NotNow, Outdated, MemoryUnavailable, PluginUnavailable) as error:  # the tokens are spent: it is a try
-            _log.warning("lesson_not_kept", extra={"cause": str(error) or "outdated"})
+        except (
+            MemoryBusy,
+            Outdated,
+            MemoryUnavailable,
+            PluginUnavailable,
+        ) as error:  # the tokens are spent: it is a try
+            _log.warning("extraction_not_stored", extra={"cause": str(error) or "outdated"})
             return type(error).__name__
         return ""
 
@@ -342,11 +347,13 @@ class Learner:
         max_tokens, max_cost = self._config.max_tokens_per_day, self._config.max_cost_per_day
         return (max_tokens > 0 and tokens >= max_tokens) or (max_cost is not None and cost >= max_cost)
 
-    async def _ask_model(self, payer: str, instructions: str, material: str, schema: Mapping[str, Any]) -> Asked:
+    async def _ask_model(self, payer: str, instructions: str, material: str, schema: Mapping[str, Any]) -> ModelAnswer:
         """Ask the model at the expense of a user; an estimate is reserved before. Raises StorageError."""
         day, estimate = int(time.time() // _DAY), (len(instructions) + len(material)) // _CHARACTERS
         await self._agenda.spend(payer, day, estimate, 0.0)
-        reply = await self._asker.consult(instructions, material, schema, timeout=self._config.timeout, most=_ANSWER)
+        reply = await self._model_client.consult(
+            instructions, material, schema, timeout=self._config.timeout, most=_ANSWER
+        )
         used = 0 if reply.failure in _NOT_ASKED else reply.tokens or estimate
         await self._agenda.spend(payer, day, used - estimate, reply.cost)
         if reply.failure not in _OUT:
@@ -354,7 +361,7 @@ class Learner:
             self._outage_pause = _OUTAGE_FIRST
         return reply
 
-    async def _handle_failure(self, due: Due, failure: str, seqs: Sequence[int]) -> None:
+    async def _handle_failure(self, due: DueConversation, failure: str, seqs: Sequence[int]) -> None:
         """Pause all conversations, with back-off, if the model is out; if it only fails with these messages, retry
         them."""
         is_alive = time.monotonic() - self._answered_at < _ALIVE

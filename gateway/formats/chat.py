@@ -13,7 +13,7 @@ import orjson
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
 from gateway.formats.base import Answer, Layout, ParsedRequest
-from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
@@ -150,23 +150,23 @@ def _is_system_text(message: Mapping[str, Any]) -> bool:
     return message["role"] in ("system", "developer") and isinstance(message.get("content"), str | list)
 
 
-def _read_entry(index: int, message: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, message: Mapping[str, Any]) -> ConversationEntry:
     role, content = message["role"], message.get("content")
     if role == "assistant":
         calls = message.get("tool_calls")
         if calls or message.get("function_call"):
-            return Entry(Role.CALL, answer=ids_of(calls) or text_of(content))
-        return Entry(Role.ANSWER, answer=text_of(content))
+            return ConversationEntry(Role.CALL, answer=ids_of(calls) or text_of(content))
+        return ConversationEntry(Role.ANSWER, answer=text_of(content))
     if role in ("tool", "function"):
-        return Entry(Role.RESULT)
+        return ConversationEntry(Role.RESULT)
     if role != "user":
-        return Entry(Role.OTHER)
+        return ConversationEntry(Role.OTHER)
     path = ("messages", index, "content")
     if not isinstance(content, list):
         return user_entry(read_user_text(content or ""), path)
     parts = _text_indices(content)
     if not parts:
-        return Entry(Role.USER, UserTurn("", path, 0))
+        return ConversationEntry(Role.USER, UserTurn("", path, 0))
     return user_entry(read_user_parts(texts_of(content)), (*path, parts[0], "text"))
 
 

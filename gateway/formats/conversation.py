@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.text.user_text import Author, UserText
 
-__all__ = ["Conversation", "CurrentTurn", "Entry", "Role", "UserTurn", "read_current_turn", "user_entry"]
+__all__ = ["Conversation", "ConversationEntry", "CurrentTurn", "Role", "UserTurn", "read_current_turn", "user_entry"]
 
 _QUERY_MESSAGES = 3  # latest messages of a turn that form the search query
 _MAX_MESSAGES = 32  # messages of one turn
@@ -43,7 +43,7 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConversationEntry:
     """One message. `turn` is set if it is written by the user; `answer` is the text of an ANSWER."""
 
     role: Role
@@ -54,28 +54,28 @@ class Entry:
 _ROLES = {Author.PROGRAM: Role.PROGRAM, Author.TOOL: Role.RESULT}
 
 
-def user_entry(user_text: UserText, path: tuple[str | int, ...], index: int | None = None) -> Entry:
+def user_entry(user_text: UserText, path: tuple[str | int, ...], index: int | None = None) -> ConversationEntry:
     """Build the entry of a message with the role `user`, depending on its actual author."""
     if user_text.author is Author.USER:
-        return Entry(Role.USER, UserTurn(user_text.text, path, index))
-    return Entry(_ROLES[user_text.author])
+        return ConversationEntry(Role.USER, UserTurn(user_text.text, path, index))
+    return ConversationEntry(_ROLES[user_text.author])
 
 
 class Conversation:
     """The messages of a request body. Each is classified by `classify` when it is first needed, and only once."""
 
     def __init__(
-        self, messages: Sequence[Mapping[str, Any]], classify: Callable[[int, Mapping[str, Any]], Entry]
+        self, messages: Sequence[Mapping[str, Any]], classify: Callable[[int, Mapping[str, Any]], ConversationEntry]
     ) -> None:
         self._messages = messages
         self._classify = classify
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, ConversationEntry] = {}
         self._user_turns: tuple[UserTurn, ...] | None = None
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def entry(self, index: int) -> Entry:
+    def entry(self, index: int) -> ConversationEntry:
         """The message at this position."""
         entry = self._entries.get(index)
         if entry is None:
@@ -147,7 +147,7 @@ def read_current_turn(conversation: Conversation) -> CurrentTurn:
     )
 
 
-def _strip_prefill(count: int, entry_at: Callable[[int], Entry]) -> tuple[int, bool]:
+def _strip_prefill(count: int, entry_at: Callable[[int], ConversationEntry]) -> tuple[int, bool]:
     """Return the end of the messages without a trailing assistant prefill, and whether there is a prefill."""
     end, has_prefill = count, False
     for index in range(count - 1, -1, -1):
@@ -159,12 +159,12 @@ def _strip_prefill(count: int, entry_at: Callable[[int], Entry]) -> tuple[int, b
     return end, has_prefill
 
 
-def _latest_turn(last: int, entry_at: Callable[[int], Entry]) -> UserTurn | None:
+def _latest_turn(last: int, entry_at: Callable[[int], ConversationEntry]) -> UserTurn | None:
     entries = map(entry_at, range(last, -1, -1))
     return next((entry.turn for entry in entries if entry.turn is not None), None)
 
 
-def _first_exchange(end: int, entry_at: Callable[[int], Entry]) -> tuple[str, str]:
+def _first_exchange(end: int, entry_at: Callable[[int], ConversationEntry]) -> tuple[str, str]:
     """Return the text of the first user message and of the first answer to it."""
     opening: str | None = None
     for entry in map(entry_at, range(end)):

@@ -13,7 +13,7 @@ import orjson
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
 from gateway.formats.base import Answer, Layout, ParsedRequest
-from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import anthropic_error, anthropic_error_type
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
@@ -155,28 +155,32 @@ class MessagesFormat:
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
-def _read_entry(index: int, message: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, message: Mapping[str, Any]) -> ConversationEntry:
     role, content = message["role"], message["content"]
     blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
     kinds = {str(block.get("type")) for block in blocks}
     has_result = any(kind.endswith("tool_result") for kind in kinds)
     if role == "assistant":
         if blocks and blocks[-1].get("type") == "text" and "tool_use" not in kinds:
-            return Entry(Role.ANSWER, answer=text_of(content))
+            return ConversationEntry(Role.ANSWER, answer=text_of(content))
         if has_result:  # result of a server-side tool
-            return Entry(Role.RESULT, answer=ids_of(blocks))
+            return ConversationEntry(Role.RESULT, answer=ids_of(blocks))
         if any(kind.endswith("tool_use") for kind in kinds):
-            return Entry(Role.CALL, answer=ids_of(blocks))
-        return Entry(Role.ANSWER, answer=text_of(content))
+            return ConversationEntry(Role.CALL, answer=ids_of(blocks))
+        return ConversationEntry(Role.ANSWER, answer=text_of(content))
     if role != "user":
-        return Entry(Role.OTHER)
+        return ConversationEntry(Role.OTHER)
     user_text, path = read_user_parts(texts_of(content)), ("messages", index, "content")
     if isinstance(content, str):
         return user_entry(user_text, path)
     if not user_text.text.strip():
         if has_result or user_text.author is not Author.USER:
-            return Entry(Role.RESULT if has_result or user_text.author is Author.TOOL else Role.PROGRAM)
-        return Entry(Role.OTHER) if not blocks else Entry(Role.USER, UserTurn("", path, _insertion_index(content)))
+            return ConversationEntry(Role.RESULT if has_result or user_text.author is Author.TOOL else Role.PROGRAM)
+        return (
+            ConversationEntry(Role.OTHER)
+            if not blocks
+            else ConversationEntry(Role.USER, UserTurn("", path, _insertion_index(content)))
+        )
     return user_entry(user_text, path, _insertion_index(content))
 
 

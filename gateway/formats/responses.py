@@ -13,7 +13,7 @@ import orjson
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
 from gateway.formats.base import Answer, Layout, ParsedRequest
-from gateway.formats.conversation import Conversation, Entry, Role, UserTurn, user_entry
+from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
@@ -142,32 +142,34 @@ class ResponsesFormat:
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
-def _read_entry(index: int, item: Mapping[str, Any]) -> Entry:
+def _read_entry(index: int, item: Mapping[str, Any]) -> ConversationEntry:
     kind, role, content = str(item.get("type", "message")), item.get("role"), item.get("content")
     if kind != "message":
         if kind.endswith("_output"):
-            return Entry(Role.RESULT)
+            return ConversationEntry(Role.RESULT)
         if kind == "image_generation_call":
-            return Entry(Role.ANSWER, answer=str(item.get("id") or ""))
+            return ConversationEntry(Role.ANSWER, answer=str(item.get("id") or ""))
         is_call = kind in _CALLS  # other calls are server-side, and an answer follows them
         return (
-            Entry(Role.CALL, answer=str(item.get("call_id") or item.get("id") or "")) if is_call else Entry(Role.OTHER)
+            ConversationEntry(Role.CALL, answer=str(item.get("call_id") or item.get("id") or ""))
+            if is_call
+            else ConversationEntry(Role.OTHER)
         )
     if role == "assistant":
-        return Entry(Role.ANSWER, answer=text_of(content))
+        return ConversationEntry(Role.ANSWER, answer=text_of(content))
     if role != "user":
-        return Entry(Role.OTHER)
+        return ConversationEntry(Role.OTHER)
     path = ("input", index, "content")
     if isinstance(content, str):
         return user_entry(read_user_text(content), path)
     parts = content if isinstance(content, list) else []
     texts = [i for i, part in enumerate(parts) if isinstance(part, dict) and isinstance(part.get("text"), str)]
     if not texts:
-        return Entry(Role.USER, UserTurn("", path, 0)) if parts else Entry(Role.OTHER)
+        return ConversationEntry(Role.USER, UserTurn("", path, 0)) if parts else ConversationEntry(Role.OTHER)
     return user_entry(read_user_parts(texts_of(content)), (*path, texts[0], "text"))
 
 
-def _read_text(index: int, item: Mapping[str, Any]) -> Entry:
+def _read_text(index: int, item: Mapping[str, Any]) -> ConversationEntry:
     """Classify the only message of an input that is a string."""
     return user_entry(read_user_text(item["content"]), ("input",))
 

@@ -22,7 +22,7 @@ from gateway.errors import GatewayError
 from gateway.formats.json_read import count_in, loaded_object, object_in
 from gateway.upstream.forward import Forwarder
 
-__all__ = ["Asked", "Asker", "read_cut_object", "read_object"]
+__all__ = ["ModelAnswer", "ModelClient", "read_cut_object", "read_object"]
 
 _log = logging.getLogger("gateway.asker")
 _MAX_ANSWER = 1 << 20
@@ -38,7 +38,7 @@ _THINKING = 4  # factor on the token limit for models that count reasoning token
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ModelAnswer:
     """The result of a request: the JSON object, or the reason for its absence (`failure`: no_model, timeout,
     unreachable, unavailable, refused, unreadable), the tokens used, and their cost in US dollars if the price is known.
     `is_cut`: the answer was truncated at the token limit; the object has the complete entries only."""
@@ -50,7 +50,7 @@ class Asked:
     cost: float = 0.0
 
 
-class Asker:
+class ModelClient:
     """Sends the gateway's own requests to a model, never to the offline upstream.
 
     `model` returns the model's name. `note` records the usage of each request (upstream, model, tokens of prompt and
@@ -80,16 +80,16 @@ class Asker:
 
     async def consult(
         self, instructions: str, material: str, schema: Mapping[str, Any], *, timeout: float, most: int = _MAX_TOKENS
-    ) -> Asked:
+    ) -> ModelAnswer:
         """Like `ask`, with the cost and the reason of a failure. `most`: maximum tokens of the answer."""
         if not self.has_model:
-            return Asked(None, "no_model")
+            return ModelAnswer(None, "no_model")
         try:
             async with asyncio.timeout(timeout):
                 text, result = await self._request_answer(instructions, material, schema, most)
         except (GatewayError, TimeoutError) as error:
-            _log.warning("model_not_asked", extra={"cause": str(error) or "timeout"})
-            return Asked(None, "timeout" if isinstance(error, TimeoutError) else "unreachable")
+            _log.warning("model_request_failed", extra={"cause": str(error) or "timeout"})
+            return ModelAnswer(None, "timeout" if isinstance(error, TimeoutError) else "unreachable")
         if result.failure:
             return result
         names = frozenset(schema.get("properties", ()))
@@ -104,7 +104,7 @@ class Asker:
 
     async def _request_answer(
         self, instructions: str, material: str, schema: Mapping[str, Any], most: int
-    ) -> tuple[str, Asked]:
+    ) -> tuple[str, ModelAnswer]:
         """The text of the model's answer and its usage; retries without the fields that the model rejects."""
         route = self._forwarder.route(self._model())
         body = {
@@ -136,7 +136,7 @@ class Asker:
         result = replace(result, is_cut=choice.get("finish_reason") == "length")
         return (content, result) if isinstance(content, str) else ("", result)
 
-    async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes, Asked]:
+    async def _send(self, model: str, body: Mapping[str, Any]) -> tuple[int, bytes, ModelAnswer]:
         served = await self._forwarder.send_chat(
             self._forwarder.route(model),
             path="/chat/completions",
@@ -151,12 +151,12 @@ class Asker:
             raw = b""  # unreadable, as JSON that breaks off
         finally:
             incoming.close()
-        result = Asked(None)
+        result = ModelAnswer(None)
         if incoming.status == 200:
             usage = object_in(loaded_object(raw), "usage")
             tokens = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
             cost = self._note(served.upstream.name, served.target.model, *tokens)
-            result = Asked(None, tokens=sum(tokens), cost=cost or 0.0)
+            result = ModelAnswer(None, tokens=sum(tokens), cost=cost or 0.0)
         return incoming.status, raw, result
 
 

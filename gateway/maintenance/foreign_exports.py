@@ -52,7 +52,7 @@ def foreign_format(head: bytes) -> str:
         return ""
     for name, marks, advice in _COMPILED:
         if all(mark.search(head) for mark in marks):
-            return f"{name}, not of a gateway; {advice} (see MemOS in the README)"
+            return f"{name}, not of a gateway; {advice} (see docs/guides/memos.md)"
     if head.lstrip()[:1] == b"[":
         return "one JSON list, not a line of JSON for each memory as `gateway memory export` writes them"
     return ""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import MemoryUnavailable
-from gateway.maintenance.selection import Selection, chosen, scopes_of
+from gateway.maintenance.selection import MemorySelection, scopes_of, selected_memories
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import Blocks, MemoryTable, RecordLog, Registry
@@ -68,7 +68,7 @@ class Forgetter:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
 
-    async def forget(self, selection: Selection, *, purge: bool) -> Forgotten:
+    async def forget(self, selection: MemorySelection, *, purge: bool) -> Forgotten:
         """Delete the selected memories; goes on if the caller is cancelled. Raises MemoryUnavailable; memories deleted
         until then stay deleted."""
         task = asyncio.create_task(self._forget(selection, purge=purge), name="forget")
@@ -76,7 +76,7 @@ class Forgetter:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def _forget(self, selection: Selection, *, purge: bool) -> Forgotten:
+    async def _forget(self, selection: MemorySelection, *, purge: bool) -> Forgotten:
         try:
             scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
             newest, _ = await self._journal.position()
@@ -85,7 +85,7 @@ class Forgetter:
             owned = [scope.value for scope in scopes.values() if selection.user in (None, scope.owner)]
             for listener in self.on_scopes if not selection.ids else ():
                 await listener(owned, selection.session)
-            async for _, records in chosen(selection, self._store, self._registry):
+            async for _, records in selected_memories(selection, self._store, self._registry):
                 deleted += await self._delete(records)
             if purge:
                 async with self._purging:
@@ -94,7 +94,7 @@ class Forgetter:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
         return Forgotten(deleted, purge)
 
-    async def _discard_pending(self, selection: Selection, scopes: Mapping[str, Scope], newest: int) -> int:
+    async def _discard_pending(self, selection: MemorySelection, scopes: Mapping[str, Scope], newest: int) -> int:
         """Discard journal entries that wait for a retry or are dead letters. Returns the number of their memories."""
         pending = [
             entry
@@ -106,7 +106,7 @@ class Forgetter:
         await self._journal.discard(pending)
         return len({entry.record.id for entry in pending})
 
-    async def _purge(self, selection: Selection) -> None:
+    async def _purge(self, selection: MemorySelection) -> None:
         newest, _ = await self._journal.position()
         await self._wait_settled()
         selected = await scopes_of(selection, self._registry)
@@ -121,7 +121,7 @@ class Forgetter:
             await self._forget_names(selection, selected)
         await asyncio.to_thread(self._remove_damaged)
 
-    async def _forget_names(self, selection: Selection, scopes: Sequence[Scope]) -> None:
+    async def _forget_names(self, selection: MemorySelection, scopes: Sequence[Scope]) -> None:
         """Remove the names of purged owners from the registry; scopes that have new messages are added again."""
         if selection.user is None:
             await self._registry.forget_all(selection.tenant)

@@ -7,7 +7,7 @@ memories may be missing. The journal keeps the newest texts for that.
 import logging
 
 from gateway.storage.protocols import MemoryTable, RecordLog
-from gateway.storage.values import Entry
+from gateway.storage.values import JournalEntry
 
 __all__ = ["recover"]
 
@@ -21,11 +21,11 @@ async def recover(journal: RecordLog, store: MemoryTable) -> int:
     missing = [entry for entry in entries if _is_lost(entry, versions)]
     if missing:
         await journal.requeue(missing)
-        _log.warning("lost_records_stored_again", extra={"count": len(missing), "looked_at": len(entries)})
+        _log.warning("lost_records_restored", extra={"count": len(missing), "looked_at": len(entries)})
     return len(missing)
 
 
-def _is_lost(entry: Entry, versions: dict[str, tuple[int, str]]) -> bool:
+def _is_lost(entry: JournalEntry, versions: dict[str, tuple[int, str]]) -> bool:
     record = entry.record
     if record.id not in versions:
         return record.status != "deleted"  # a deleted record is expected to be absent

@@ -87,7 +87,7 @@ class Reindexer:
             self._reason = failures[0] if failures else ""
             if failures:
                 pause = pauses.next()
-                _log.warning("reindex_rests", extra={"cause": failures[0], "seconds": pause})
+                _log.warning("reindex_backoff", extra={"cause": failures[0], "seconds": pause})
                 await asyncio.sleep(pause)
             else:
                 pauses.reset()

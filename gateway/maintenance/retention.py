@@ -57,7 +57,7 @@ class Retention:
             if expired:
                 _log.info("memories_expired", extra={"count": expired})
         except (StorageError, MemoryUnavailable) as error:
-            _log.warning("retention_waits", extra={"cause": str(error)})
+            _log.warning("retention_deferred", extra={"cause": str(error)})
         await asyncio.sleep(self._interval)
 
     async def sweep(self, now: float) -> int:

@@ -8,13 +8,13 @@ from gateway.memory.record import Record
 from gateway.storage.protocols import MemoryTable, Registry
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["Selection", "chosen", "scopes_of"]
+__all__ = ["MemorySelection", "scopes_of", "selected_memories"]
 
 _SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC)  # may contain copies of users' messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class MemorySelection:
     """Criteria of a selection; None or empty does not restrict it. `tenant` None: all tenants."""
 
     tenant: str | None = None
@@ -40,7 +40,7 @@ class Selection:
         return not self.ids or record.id in self.ids
 
 
-async def scopes_of(selection: Selection, registry: Registry) -> list[Scope]:
+async def scopes_of(selection: MemorySelection, registry: Registry) -> list[Scope]:
     """The scopes to search: a user's own, and those that may contain copies of the user's messages. Raises
     StorageError."""
     scopes = await registry.scopes(selection.tenant)
@@ -49,8 +49,8 @@ async def scopes_of(selection: Selection, registry: Registry) -> list[Scope]:
     return [scope for scope in scopes if scope.owner == selection.user or scope.kind in _SHARED]
 
 
-async def chosen(
-    selection: Selection, store: MemoryTable, registry: Registry
+async def selected_memories(
+    selection: MemorySelection, store: MemoryTable, registry: Registry
 ) -> AsyncIterator[tuple[Scope, list[Record]]]:
     """The selected memories by scope, each in the order of storage. Raises StorageError."""
     for scope in await scopes_of(selection, registry):

@@ -17,7 +17,7 @@ from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.formats import json_splice
 from gateway.identity import checked_id, named_scope
 from gateway.maintenance.foreign_exports import foreign_format
-from gateway.maintenance.selection import Selection, chosen
+from gateway.maintenance.selection import MemorySelection, selected_memories
 from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.kinds import KINDS
 from gateway.memory.record import Record, derived_id, message_id
@@ -26,7 +26,7 @@ from gateway.storage.errors import StorageError
 from gateway.storage.protocols import MemoryTable, RecordLog, Registry
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["COLUMNS", "TakenIn", "Transfer"]
+__all__ = ["COLUMNS", "ImportResult", "Transfer"]
 
 _BATCH_RECORDS = 250
 _BYTES_AT_ONCE = 2**20
@@ -82,7 +82,7 @@ class _Line(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class TakenIn:
+class ImportResult:
     """Result of an import: the number of new memories, and of those stored already."""
 
     imported: int = 0
@@ -113,17 +113,17 @@ class Transfer:
         self._wait_settled = settled
         self._on_change = on_change
 
-    async def export(self, selection: Selection) -> AsyncIterator[bytes]:
+    async def export(self, selection: MemorySelection) -> AsyncIterator[bytes]:
         """The selected memories as lines, in batches. Raises MemoryUnavailable."""
         await self._wait_settled()
         try:
-            async for scope, records in chosen(selection, self._store, self._registry):
+            async for scope, records in selected_memories(selection, self._store, self._registry):
                 for begin in range(0, len(records), _BATCH_RECORDS):
                     yield b"".join(_encode_line(scope, record) for record in records[begin : begin + _BATCH_RECORDS])
         except StorageError as error:
             raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
 
-    async def take_in(self, lines: AsyncIterator[bytes], tenant: str | None) -> TakenIn:
+    async def import_lines(self, lines: AsyncIterator[bytes], tenant: str | None) -> ImportResult:
         """Import the memories of the lines into this tenant (None: the tenant of each line). Those imported before an
         invalid line are kept. Raises BadRequest, MemoryUnavailable or PluginUnavailable."""
         imported = unchanged = number = size = 0
@@ -143,7 +143,7 @@ class Transfer:
         finally:
             for listener in self._on_change if changed else ():
                 listener(changed)
-        return TakenIn(imported + stored, unchanged + len(batch) - stored)
+        return ImportResult(imported + stored, unchanged + len(batch) - stored)
 
     async def _store_batch(self, batch: Sequence[tuple[Scope, Record]], tenant: str | None, changed: set[str]) -> int:
         """Store a batch. Returns the number of new memories that plugins let pass. Adds their scopes to `changed`."""
@@ -210,7 +210,7 @@ def _keep_newest(batch: Sequence[tuple[Scope, Record]]) -> list[tuple[Scope, Rec
     for scope, record in batch:
         previous = newest.get(record.id)
         if previous is not None and previous[0].value != scope.value:
-            raise BadRequest(f"the id {record.id} stands in two cubes", param="id")
+            raise BadRequest(f"the id {record.id} occurs in two cubes", param="id")
         if previous is None or previous[1].version <= record.version:
             newest[record.id] = (scope, record)
     return list(newest.values())
@@ -259,7 +259,7 @@ def _parse_line(line: bytes, number: int, tenant: str | None) -> tuple[Scope, Re
             checked_id(getattr(parsed, name), f"lines[{number}].{name}")
     owner = parsed.owner or (parsed.user_id or parsed.cube_id if parsed.cube_kind is ScopeKind.USER else "")
     if parsed.cube_kind in (ScopeKind.USER, ScopeKind.CUBE) and not owner:
-        raise BadRequest(f"line {number}: `owner` names nobody", param=f"lines[{number}].owner")
+        raise BadRequest(f"line {number}: `owner` is needed", param=f"lines[{number}].owner")
     scope = named_scope(tenant or parsed.tenant, parsed.cube_kind, parsed.cube_id, owner)
     fields = parsed.model_dump(exclude={"tenant", "cube_kind", "owner", "cube_id", "info", "metadata"})
     fields |= {"scope": scope.value, "cube_id": scope.cube_id}

@@ -15,7 +15,7 @@ from gateway.memory.annotations import annotation
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 
-__all__ = ["BUILT_IN", "BadFilter", "Filter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
+__all__ = ["BUILT_IN", "BadFilter", "MemoryFilter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
 
 _MAX_DEPTH = 8
 _MAX_CONDITIONS = 200
@@ -49,7 +49,7 @@ class BadFilter(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class MemoryFilter:
     """A compiled filter: one predicate for all sources, or `by_source` with those of single cubes or kinds of source. A
     missing predicate allows everything."""
 
@@ -63,19 +63,19 @@ class Filter:
         return self.by_source.get(cube_id, self.by_source.get(source))
 
 
-def parse_filter(data: Any, path: str = "filter") -> Filter:
+def parse_filter(data: Any, path: str = "filter") -> MemoryFilter:
     """Parse a filter from a client's JSON; None and `{}` allow everything. Raises BadFilter."""
     if data is None or data == {}:
-        return Filter()
+        return MemoryFilter()
     if not isinstance(data, dict):
         raise BadFilter(f"{path}: must be an object")
     budget = _Budget()
     if not any(key not in _JOINS and _is_tree(value) for key, value in data.items()):
-        return Filter(_compile_tree(data, path, 1, budget))
+        return MemoryFilter(_compile_tree(data, path, 1, budget))
     if not all(key not in _JOINS and (_is_tree(value) or value == {}) for key, value in data.items()):
         raise BadFilter(f"{path}: conditions and filters of single cubes cannot stand side by side")
     trees = {key: _compile_tree(value, f"{path}.{key}", 2, budget) for key, value in data.items() if value}
-    return Filter(by_source=trees)
+    return MemoryFilter(by_source=trees)
 
 
 def parse_time(value: Any) -> float | None:

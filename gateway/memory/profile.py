@@ -164,6 +164,6 @@ def _replaces(newer: Record, older: Record, of_newer: _Traits, of_older: _Traits
 
 
 def _similarity(first: int, second: int) -> float:
-    """Dice's coefficient of two sets of terms, as `likeness`."""
+    """Dice's coefficient of two sets of terms, as `word_similarity`."""
     common = (first & second).bit_count()
     return 2 * common / (first.bit_count() + second.bit_count()) if common else 0.0

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from gateway.memory.record import Record
 
-__all__ = ["SCORE_PARTS", "Block", "Memory", "MemoryStatus", "Need", "Recalled", "Wanted"]
+__all__ = ["SCORE_PARTS", "Block", "Memory", "MemoryStatus", "Need", "RecallOptions", "Recalled"]
 
 
 class MemoryStatus(StrEnum):
@@ -21,7 +21,7 @@ class MemoryStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RecallOptions:
     """Options of recall beyond the query: the number of memories of each group (`text` None: as configured).
 
     `min_relativity` is a hard relevance threshold (None: as configured; a number: memories are requested explicitly, so

@@ -12,7 +12,7 @@ from gateway.memory.record import Record
 from gateway.text.dates import local_time
 from gateway.text.terms import is_cjk, terms
 
-__all__ = ["SHARE", "bears", "content_words", "givers", "is_supported", "wishes"]
+__all__ = ["SHARE", "bears", "content_words", "find_contributors", "is_supported", "wishes"]
 
 SHARE = 0.5
 """Minimum share of an item's words that must occur in its sources."""
@@ -67,7 +67,7 @@ def bears(text: str, record: Record) -> bool:
     return bool(_words(text, record.text)[1])
 
 
-def givers(text: str, sources: Sequence[Record], others: Sequence[Record]) -> list[Record]:
+def find_contributors(text: str, sources: Sequence[Record], others: Sequence[Record]) -> list[Record]:
     """Other messages that may have contributed to a text: they contain a word of it that its sources lack."""
     words, source_words = _words(text, "\n".join(record.text for record in sources))
     unexplained = words - source_words

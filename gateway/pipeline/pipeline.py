@@ -20,7 +20,7 @@ from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, TurnRecorder
 from gateway.pipeline.response import ReplyBody, TurnResponse
 from gateway.turn import Turn
-from gateway.upstream.forward import Forwarder, Route, Served
+from gateway.upstream.forward import Forwarder, Route, UpstreamAnswer
 from gateway.upstream.replay import Replayed, read_error
 from gateway.upstream.sniff import recognised
 
@@ -90,7 +90,7 @@ class Pipeline:
         response.headers |= {name.lower(): value for name, value in reply.headers.items()}
         return response
 
-    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> tuple[Served, Turn]:
+    async def _forward(self, turn: Turn, route: Route, raw: bytes) -> tuple[UpstreamAnswer, Turn]:
         """Send the prompt; if it is too long, retry without the block, or with a larger context window."""
         served, has_block = await self._send(turn, route, raw), True
         if raw is not turn.raw and turn.block is not None and turn.block.text:
@@ -107,12 +107,12 @@ class Pipeline:
         if roomier is not None:
             served, is_too_long = await self._inspect_refusal(served)
             if is_too_long:
-                _log.info("sent_where_there_is_room", extra={"turn": turn.id, "upstream": roomier.upstream.name})
+                _log.info("context_overflow_rerouted", extra={"turn": turn.id, "upstream": roomier.upstream.name})
                 served.incoming.close()
                 served, has_block = await self._send(turn, roomier, raw), True
         return served, turn if has_block else await self._prompts.withdraw_block(turn)
 
-    async def _inspect_refusal(self, served: Served, *, has_block: bool = False) -> tuple[Served, bool]:
+    async def _inspect_refusal(self, served: UpstreamAnswer, *, has_block: bool = False) -> tuple[UpstreamAnswer, bool]:
         """Read an error answer. Returns it replayable, and True if the prompt is too long for the model. With a block,
         any refusal may mean that, since the wording differs between servers."""
         status = served.incoming.status
@@ -126,14 +126,14 @@ class Pipeline:
         is_too_long = (has_block and status in _REFUSED) or _TOO_LONG.search(_error_text(body)) is not None
         return replace(served, incoming=Replayed(served.incoming, body)), is_too_long
 
-    async def _send(self, turn: Turn, route: Route, raw: bytes) -> Served:
+    async def _send(self, turn: Turn, route: Route, raw: bytes) -> UpstreamAnswer:
         served = await self.forwarder.send_chat(
             route, path=turn.path, query_string=turn.query_string, client_headers=turn.headers, raw=raw
         )
         return replace(served, incoming=await recognised(served.incoming)) if turn.ask.stream else served
 
 
-def _source_of(target: Route | Served) -> AnswerSource:
+def _source_of(target: Route | UpstreamAnswer) -> AnswerSource:
     """The source of the answer of a route's first target, or of the target that answered."""
     upstream = target.upstream.config
     origin = AnswerOrigin.MODEL if upstream.rules.is_language_model else AnswerOrigin.STAND_IN

@@ -12,10 +12,10 @@ from gateway.config import RecallConfig
 from gateway.formats import json_splice
 from gateway.memory.recalled import Block, Memory, MemoryStatus, Recalled
 from gateway.plugin_host import PluginHost, thaw
-from gateway.prompt.assemble import NO_BLOCK, NOTES, assemble
-from gateway.prompt.cache_monitor import PrefixWatch
+from gateway.prompt.assemble import DEFAULT_LAYOUT, NO_BLOCK, assemble
+from gateway.prompt.cache_monitor import PromptCacheMonitor
 from gateway.prompt.explain import Explanations
-from gateway.prompt.pinned import Sticky, turn_keys, with_blocks
+from gateway.prompt.pinned import PinnedBlocks, turn_keys, with_blocks
 from gateway.prompt.tokens import Tokenizer, encoding_of
 from gateway.recall.recall import Recall
 from gateway.telemetry import Telemetry
@@ -45,7 +45,7 @@ class PromptBuilder:
         plugins: PluginHost,
         telemetry: Telemetry,
         config: RecallConfig,
-        sticky: Sticky,
+        sticky: PinnedBlocks,
         explanations: Explanations,
     ) -> None:
         self._recall = recall
@@ -56,7 +56,7 @@ class PromptBuilder:
         self._config = config
         self._sticky = sticky
         self._explanations = explanations
-        self._prefixes = PrefixWatch()
+        self._prefixes = PromptCacheMonitor()
 
     async def build(self, turn: Turn, route: Route) -> tuple[Turn, bytes]:
         """The turn with its block, and the body to send."""
@@ -155,7 +155,7 @@ class PromptBuilder:
         if turn.recalled.status is not MemoryStatus.OFF:
             return turn.recalled
         recalled = await self._recall.recall(turn)
-        if turn.wanted.is_fine:
+        if turn.recall_options.is_fine:
             memories = await self._refine(turn.ask.query, recalled.memories)
             recalled = replace(recalled, memories=memories)
         return recalled
@@ -164,7 +164,7 @@ class PromptBuilder:
         """Assemble the block of a turn, and store the explanation of its recall."""
         memories = turn.recalled.memories
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        max_memories = self._config.top_k if turn.wanted.text is None else len(memories)
+        max_memories = self._config.top_k if turn.recall_options.text is None else len(memories)
         visible_ids = frozenset[str]()
         block = NO_BLOCK
         if memories or turn.recalled.profile:
@@ -173,7 +173,7 @@ class PromptBuilder:
                 min(budget, await self._context_room(turn, route, raw)),
                 turn.wire_format.visible_ids(turn.body, turn.ask),
             )
-            layout = turn.wire_format.layout or NOTES
+            layout = turn.wire_format.layout or DEFAULT_LAYOUT
             block = assemble(
                 memories,
                 budget,

@@ -9,14 +9,14 @@ import zlib
 from collections import OrderedDict
 from itertools import takewhile
 
-__all__ = ["PrefixWatch"]
+__all__ = ["PromptCacheMonitor"]
 
 _PIECE = 1024  # bytes
 _MAX_COMPARED_PIECES = 512  # pieces of a body that are compared
 _CONVERSATIONS = 2000
 
 
-class PrefixWatch:
+class PromptCacheMonitor:
     """The newest request bodies by conversation, as checksums."""
 
     def __init__(self) -> None:

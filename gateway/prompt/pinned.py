@@ -21,7 +21,7 @@ from gateway.storage.protocols import Blocks
 from gateway.storage.values import KeptBlock
 from gateway.turn import Identity
 
-__all__ = ["Sticky", "turn_keys", "with_blocks"]
+__all__ = ["PinnedBlocks", "turn_keys", "with_blocks"]
 
 _log = logging.getLogger("gateway.recall")
 _SESSIONS = 2000  # conversations whose blocks are in RAM
@@ -32,7 +32,7 @@ Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 """Returns the current versions of memories, without deleted ones. Raises MemoryUnavailable."""
 
 
-class Sticky:
+class PinnedBlocks:
     """The blocks of conversations, in RAM and in the store. `deadline`: seconds that a turn may wait for the store."""
 
     def __init__(self, blocks: Blocks, versions: Versions, deadline: float) -> None:
@@ -52,7 +52,7 @@ class Sticky:
                 async with asyncio.timeout(self._deadline):
                     blocks = await self._load_current(place)
             except (StorageError, MemoryUnavailable, TimeoutError) as error:
-                _log.warning("blocks_not_read", extra={"cause": str(error)})
+                _log.warning("blocks_read_failed", extra={"cause": str(error)})
                 return {}
             if changes != self._changes:
                 return {}
@@ -75,7 +75,7 @@ class Sticky:
         try:
             await self._blocks.put(*place, key, entry)
         except StorageError as error:
-            _log.warning("block_not_kept", extra={"cause": str(error)})
+            _log.warning("block_write_failed", extra={"cause": str(error)})
 
     async def discard(self, identity: Identity, key: str) -> None:
         """Drop a block that did not reach the model."""
@@ -84,7 +84,7 @@ class Sticky:
         try:
             await self._blocks.drop(*place, [key])
         except StorageError as error:
-            _log.warning("block_not_dropped", extra={"cause": str(error)})
+            _log.warning("block_delete_failed", extra={"cause": str(error)})
 
     def forget(self, scopes: Collection[str]) -> None:
         """Drop the blocks in RAM, since memories were changed or deleted; they are checked when read again."""

@@ -70,7 +70,7 @@ class Tokenizer:
             return len(self._encoding(encoding).encode_ordinary(text))
         except BaseException as error:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # of tiktoken's Rust engine
-                _log.error("text_not_counted", extra={"cause": type(error).__name__, "characters": len(text)})
+                _log.error("token_count_failed", extra={"cause": type(error).__name__, "characters": len(text)})
                 return _upper_bound(text)
             raise
 

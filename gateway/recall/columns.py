@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "EXTRACTED_PREFERENCE",
     "GROUP_CODES",
-    "LEARNT_PREFERENCE",
     "PLACE_FIELDS",
     "PROFILE_CODES",
     "Columns",
@@ -31,13 +31,13 @@ GROUP_CODES: Final = {
 }
 """The codes of the rows that are searched together. A preference that a model extracted (4) competes with the messages
 of a chat; one that is a sentence of a message (1) does not, since its message does."""
-LEARNT_PREFERENCE: Final = 4
+EXTRACTED_PREFERENCE: Final = 4
 PROFILE_CODES: Final = (*GROUP_CODES["preference"], *GROUP_CODES["profile"])
 _FIRST_CAPACITY: Final = 64
 _TYPES: Final = {
     "tokens": np.int32,
     "at": np.float64,
-    "stretch": np.int32,
+    "segment": np.int32,
     "before": np.int32,
     "after": np.int32,
     "length": np.float32,
@@ -48,7 +48,7 @@ _TYPES: Final = {
     "group": np.int8,
     "form": np.int64,
     "worth": np.float32,
-    "is_learnt": np.bool_,
+    "is_extracted": np.bool_,
     "alive": np.bool_,
 }
 _NEIGHBOURS: Final = ("before", "after")  # row numbers; -1 where there is none
@@ -56,10 +56,10 @@ _NEIGHBOURS: Final = ("before", "after")  # row numbers; -1 where there is none
 
 @dataclass(slots=True)
 class SessionEnd:
-    """The end of a conversation: its newest row, its newest segment (`stretch`), and how many messages that has."""
+    """The end of a conversation: its newest row, its newest segment (`segment`), and how many messages that has."""
 
     last: int = -1
-    stretch: int = -1
+    segment: int = -1
     messages: int = 0
     message_id: str = ""
 
@@ -77,7 +77,7 @@ class PlacedRow(NamedTuple):
     kind: str
     source: str
     part: int
-    is_learnt: bool
+    is_extracted: bool
 
 
 def make_columns() -> Columns:

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from gateway.text.dates import Period
 
-__all__ = ["said_within"]
+__all__ = ["is_within"]
 
 
-def said_within(
+def is_within(
     moments: NDArray[np.float64], about: Mapping[int, Period], periods: Sequence[Period]
 ) -> NDArray[np.float32] | None:
     """1 for each row that was written in one of the periods, or is about it, else 0; None if there are no periods."""

@@ -15,7 +15,7 @@ from gateway.memory.annotations import RowFlag, flags_of
 from gateway.memory.record import Record
 from gateway.storage.rows import LoadedRows
 
-__all__ = ["Ties"]
+__all__ = ["OrderingConstraints"]
 
 Pairs = NDArray[np.int32]
 _Ids = tuple[str, ...]
@@ -31,7 +31,7 @@ class _Relations(NamedTuple):
     is_users: bool
 
 
-class Ties:
+class OrderingConstraints:
     """The constraints of one working set, by row number. Archived rows count only with the messages of their facts."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Ties:
         """Resolve ids again on next use, since rows were added or removed."""
         self._outranks = self._concluded = None
 
-    def is_learnt(self, row: int) -> bool:
+    def is_extracted(self, row: int) -> bool:
         return row in self._sources
 
     def outranks(self, row_of: Mapping[str, int]) -> Pairs:

@@ -1,7 +1,7 @@
 """Scores and ranks the rows of a working set. Pure: arrays in, arrays out.
 
 The steps, in order: BM25 (words, and pairs of adjacent words) and cosine, each standardised over the whole set and
-added (rank fusion would discard the gaps between scores); BM25 of the segment of conversation (`stretch`) round the
+added (rank fusion would discard the gaps between scores); BM25 of the segment of conversation (`segment`) round the
 memory; the scores of the memory's neighbours, and of the best one in its segment; a penalty for length. Long answers
 get a penalty instead of a neighbours' bonus, since they match everything near them.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.memory.recalled import SCORE_PARTS
 
 __all__ = [
@@ -48,10 +48,10 @@ class RankWeights:
 
     pair: float = 0.75
     cosine: float = 0.8
-    stretch_words: float = 0.3
+    segment_words: float = 0.3
     neighbour: float = 0.4
     second_neighbour: float = 0.15
-    stretch_best: float = 0.3
+    segment_best: float = 0.3
     from_user: float = 0.6
     price: float = 1.2
     alone_penalty: float = 8.0
@@ -64,7 +64,7 @@ class SetArrays:
     """The columns of a working set that ranking needs; all of length n.
 
     `price` is ln(tokens / 30). `from_user` is 1 for the user's own words, else 0. `before` and `after` are row numbers
-    of the neighbours within the session, -1 where there is none. `is_long` marks rows of a long answer. `stretch`
+    of the neighbours within the session, -1 where there is none. `is_long` marks rows of a long answer. `segment`
     numbers the segments of conversation. `dated` is 1 for rows of the period that the query names (None: it names
     none). `doubt` is 1 for a text that reads like an instruction to a model, else 0.
     `outranks` holds pairs of rows, of shape (m, 2): the first corrects the second. `conclusions` too: the first was
@@ -74,7 +74,7 @@ class SetArrays:
     price: Floats
     from_user: Floats
     is_long: Bools
-    stretch: Ints
+    segment: Ints
     before: Ints
     after: Ints
     allowed: Bools
@@ -95,7 +95,7 @@ class RawScores:
 
     words: Floats
     pairs: Floats
-    stretches: Floats
+    segments: Floats
     cosine: Floats | None
     most: float = 0.0
 
@@ -115,7 +115,7 @@ def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, ro
     return scores, float(worths.sum())
 
 
-def relativity(words: Floats, most: float, cosine: Floats | None, scale: Scale) -> Floats:
+def relativity(words: Floats, most: float, cosine: Floats | None, scale: Calibration) -> Floats:
     """Relevance, 0–1: from 0.45 on a person would say "relevant".
 
     Logistic regression on the BM25 score of the query's words as a share of the highest possible one, and on the cosine
@@ -178,22 +178,22 @@ def score(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> Scores:
     meaning = np.zeros_like(words)
     if raw.cosine is not None:
         meaning = np.float32(weights.cosine) * _standardise(raw.cosine, arrays.allowed, count)
-    deviation = float(_highest(raw.stretches, _BEST_STRETCHES).std()) or 1.0
-    by_stretch = np.float32(weights.stretch_words / deviation) * (raw.stretches - raw.stretches.mean())
-    stretch = by_stretch[arrays.stretch]
-    alone = words + meaning + stretch
+    deviation = float(_highest(raw.segments, _BEST_STRETCHES).std()) or 1.0
+    by_segment = np.float32(weights.segment_words / deviation) * (raw.segments - raw.segments.mean())
+    segment = by_segment[arrays.segment]
+    alone = words + meaning + segment
     joined = _with_neighbours(alone, arrays, weights)
-    best_of_stretch = np.float32(weights.stretch_best) * _best_of_stretch(joined, arrays)
+    best_of_segment = np.float32(weights.segment_best) * _best_of_segment(joined, arrays)
     from_user = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
     doubt = np.float32(-weights.doubt) * arrays.doubt
     date = np.zeros_like(doubt) if arrays.dated is None else np.float32(weights.date) * arrays.dated
-    scores = joined + best_of_stretch + from_user + length + doubt + date
+    scores = joined + best_of_segment + from_user + length + doubt + date
     scores[~arrays.allowed] = -np.inf
     _raise_corrections(scores, arrays)
     _lower_conclusions(scores, arrays)
     return Scores(
-        scores, (words, meaning, stretch, joined - alone, best_of_stretch, from_user, length, doubt, date), count
+        scores, (words, meaning, segment, joined - alone, best_of_segment, from_user, length, doubt, date), count
     )
 
 
@@ -241,8 +241,8 @@ def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) ->
     return np.asarray(scores + np.where(takes_part, gained, np.float32(-weights.alone_penalty)), np.float32)
 
 
-def _best_of_stretch(scores: Floats, arrays: SetArrays) -> Floats:
-    best = np.full(int(arrays.stretch.max()) + 1, -np.inf, np.float32)
-    np.maximum.at(best, arrays.stretch[arrays.allowed], scores[arrays.allowed])
+def _best_of_segment(scores: Floats, arrays: SetArrays) -> Floats:
+    best = np.full(int(arrays.segment.max()) + 1, -np.inf, np.float32)
+    np.maximum.at(best, arrays.segment[arrays.allowed], scores[arrays.allowed])
     best[~np.isfinite(best)] = 0
-    return np.asarray(best[arrays.stretch], np.float32)
+    return np.asarray(best[arrays.segment], np.float32)

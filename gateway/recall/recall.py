@@ -13,11 +13,11 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 
 from gateway.config import RecallConfig
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.embedding.embedders import Embedder, EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.errors import MemoryUnavailable
-from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
+from gateway.memory.recalled import MemoryStatus, Recalled, RecallOptions
 from gateway.memory.record import Record
 from gateway.recall.query import Query, make_query
 from gateway.recall.search import (
@@ -93,7 +93,7 @@ class Recall:
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
         if turn.ask.is_step and key in self._steps:
             return self._steps[key]
-        now = turn.wanted.now or turn.received_at
+        now = turn.recall_options.now or turn.received_at
         query = self._query(turn.ask.query, turn.ask.context, now)
         if query is None:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
@@ -105,7 +105,7 @@ class Recall:
             turn.identity.reads, query, request, self._deadline(turn.identity.reads)
         )
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
-        if turn.wanted.min_relativity is None and not request.selectivity:
+        if turn.recall_options.min_relativity is None and not request.selectivity:
             recalled = without_noise(recalled, is_personal=query.is_personal)
         if recalled.profile and recalled.status is MemoryStatus.MISS:
             recalled = replace(recalled, status=MemoryStatus.HIT)
@@ -113,13 +113,15 @@ class Recall:
             self._keep(key, recalled)
         return recalled
 
-    async def search(self, scopes: Sequence[Scope], text: str, wanted: Wanted, context: str = "") -> Recalled:
+    async def search(
+        self, scopes: Sequence[Scope], text: str, recall_options: RecallOptions, context: str = ""
+    ) -> Recalled:
         """The same search for requests that are nothing but a search. `context`: the messages before."""
         await self._startup.wait()
-        query = self._query(text, context, wanted.now or time.time())
+        query = self._query(text, context, recall_options.now or time.time())
         if query is None:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
-        return await self._search_within_deadline(scopes, query, wanted, _SEARCH_DEADLINE)
+        return await self._search_within_deadline(scopes, query, recall_options, _SEARCH_DEADLINE)
 
     def _query(self, text: str, context: str, now: float) -> Query | None:
         """See `make_query`; None where that fails, since a fault of the memory must not fail a chat."""
@@ -135,9 +137,9 @@ class Recall:
         is_warm = self._sets is None or all(map(self._sets.has, scopes))
         return (config.deadline_ms if is_warm else max(config.deadline_ms, config.cold_deadline_ms)) / 1000
 
-    def _complete_request(self, turn: Turn) -> Wanted:
+    def _complete_request(self, turn: Turn) -> RecallOptions:
         """The limits of a turn's search, completed from the configuration."""
-        request = turn.wanted
+        request = turn.recall_options
         if request.text is None:
             budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
             request = replace(request, text=min(self._config.top_k, budget // _SMALLEST) + _SPARE)
@@ -182,7 +184,7 @@ class Recall:
         return _messages(records)[-limit:]
 
     async def _search_within_deadline(
-        self, scopes: Sequence[Scope], query: Query, request: Wanted, deadline: float
+        self, scopes: Sequence[Scope], query: Query, request: RecallOptions, deadline: float
     ) -> Recalled:
         if self._sets is None:
             return Recalled(MemoryStatus.DEGRADED, reason=self._startup.reason)
@@ -199,7 +201,7 @@ class Recall:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
 
     async def _search(
-        self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, request: Wanted, deadline: float
+        self, sets: "WorkingSets", scopes: Sequence[Scope], query: Query, request: RecallOptions, deadline: float
     ) -> Recalled:
         load = sets.archived if request.is_archived else sets.for_recall
         loads = [asyncio.ensure_future(load(scope)) for scope in scopes]
@@ -244,7 +246,7 @@ class Recall:
         scopes: Sequence[Scope],
         handles: "Sequence[WorkingSet | LargeScope]",
         query: Query,
-        request: Wanted,
+        request: RecallOptions,
     ) -> Recalled | None:
         """The result for a request that clearly needs no memory by its form and its words, which saves embedding it;
         None if it may need memory."""
@@ -289,7 +291,7 @@ class Recall:
             self._steps.popitem(last=False)
 
 
-def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Scale) -> list[tuple[int, float]]:
+def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Calibration) -> list[tuple[int, float]]:
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415

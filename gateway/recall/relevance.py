@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.recall.columns import Columns
 from gateway.recall.rank import Posting, RawScores, SetArrays, bm25, relativity
 from gateway.recall.signals import Evidence, form_feature
@@ -21,7 +21,7 @@ __all__ = [
     "measure_coverage",
     "measure_evidence",
     "relevance_of",
-    "score_stretches",
+    "score_segments",
 ]
 
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ class Coverage(NamedTuple):
     opens: NDArray[np.bool_]
 
 
-def relevance_of(rows: NDArray[np.int32], raw: RawScores, scale: Scale, dated: Floats | None) -> Floats:
+def relevance_of(rows: NDArray[np.int32], raw: RawScores, scale: Calibration, dated: Floats | None) -> Floats:
     """0 to 1 for each row; raised half way to 1 for rows of the period that the query names."""
     relevance = relativity(raw.words[rows], raw.most, None if raw.cosine is None else raw.cosine[rows], scale)
     if dated is not None:
@@ -52,7 +52,9 @@ def relevance_of(rows: NDArray[np.int32], raw: RawScores, scale: Scale, dated: F
     return relevance
 
 
-def measure_evidence(columns: Columns, arrays: SetArrays, raw: RawScores, coverage: Coverage, scale: Scale) -> Evidence:
+def measure_evidence(
+    columns: Columns, arrays: SetArrays, raw: RawScores, coverage: Coverage, scale: Calibration
+) -> Evidence:
     """See `Evidence`; zeros for rows that are not allowed."""
     allowed, cosine = arrays.allowed, None
     if raw.cosine is not None:
@@ -68,7 +70,7 @@ def measure_evidence(columns: Columns, arrays: SetArrays, raw: RawScores, covera
         matched=coverage.matched,
         rarest=coverage.rarest,
         opens=coverage.opens,
-        is_learnt=columns["is_learnt"],
+        is_extracted=columns["is_extracted"],
     )
 
 
@@ -98,12 +100,12 @@ def is_superfluous(columns: Columns, coverage: Coverage, *, keeps_questions: boo
     """True for the user's own questions that are like the query, for short answers that know nothing, and for
     messages that only react. `keeps_questions`: the first are wanted."""
     from_user = columns["from_user"] > 0
-    likeness = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
-    superfluous = np.zeros(len(likeness), np.bool_)
-    like = np.flatnonzero(from_user & (likeness >= _LIKE))
+    word_similarity = 2 * coverage.matched / np.maximum(columns["length"] - _DAY_TERMS + coverage.terms, 1)
+    superfluous = np.zeros(len(word_similarity), np.bool_)
+    like = np.flatnonzero(from_user & (word_similarity >= _LIKE))
     if not keeps_questions:
         asks = form_feature(columns["form"][like], "asks")
-        superfluous[like] = (asks > 0) & (likeness[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
+        superfluous[like] = (asks > 0) & (word_similarity[like] >= np.where(asks > _MOSTLY, _LIKE, _VERY_LIKE))
     short = np.flatnonzero(~from_user & (columns["tokens"] <= _SHORT_ANSWER))
     superfluous[short] = form_feature(columns["form"][short], "is_unsure") > 0
     short = np.flatnonzero(columns["tokens"] <= _SHORT_REACTION)
@@ -121,13 +123,13 @@ def is_stated(columns: Columns, allowed: NDArray[np.bool_], coverage: Coverage) 
     return bool(((form_feature(forms, "asks") == 0) & (form_feature(forms, "orders") == 0)).any())
 
 
-def score_stretches(words: Sequence[Posting], stretch: NDArray[np.int32], lengths: Floats) -> Floats:
-    """BM25 of each stretch of conversation, as if it were one text. `stretch`: the segment number of each row;
+def score_segments(words: Sequence[Posting], segment: NDArray[np.int32], lengths: Floats) -> Floats:
+    """BM25 of each segment of a conversation, as if it were one text. `segment`: the segment number of each row;
     `lengths`: the number of terms of each segment."""
     postings: list[Posting] = []
     for rows, counts in words:
-        by_stretch = np.bincount(stretch[rows], counts, len(lengths))
-        holding = np.flatnonzero(by_stretch).astype(np.int32)
-        postings.append((holding, by_stretch[holding].astype(np.float32)))
+        by_segment = np.bincount(segment[rows], counts, len(lengths))
+        holding = np.flatnonzero(by_segment).astype(np.int32)
+        postings.append((holding, by_segment[holding].astype(np.float32)))
     scores, _ = bm25(postings, lengths, float(lengths.mean()), len(lengths))
     return scores

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.memory.profile import in_force, of_profile
-from gateway.memory.recalled import Memory, MemoryStatus, Need, Recalled, Wanted
+from gateway.memory.recalled import Memory, MemoryStatus, Need, Recalled, RecallOptions
 from gateway.recall.query import Query
 from gateway.turn import Scope
 
@@ -42,10 +42,10 @@ class Meaning:
     """A query's vector, and the scale of its embedder's cosines."""
 
     vector: "Vectors | None"
-    scale: Scale
+    scale: Calibration
 
 
-UNKNOWN_MEANING: Final = Meaning(None, Scale(unrelated=0, related=1))
+UNKNOWN_MEANING: Final = Meaning(None, Calibration(unrelated=0, related=1))
 
 
 async def around(handle: "WorkingSet | LargeScope", query: Query, meaning: Meaning | None) -> "WorkingSet":
@@ -58,25 +58,28 @@ async def around(handle: "WorkingSet | LargeScope", query: Query, meaning: Meani
 
 
 def find_memories(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meanings: "Mapping[str, Meaning | None]", wanted: Wanted
+    loaded: "Sequence[tuple[Scope, WorkingSet]]",
+    query: Query,
+    meanings: "Mapping[str, Meaning | None]",
+    recall_options: RecallOptions,
 ) -> tuple[Memory, ...]:
     """Preferences, tools and skills, then texts; each group best first over all sets. Runs in `WorkingSets.run`."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
 
-    weights, floor = RankWeights(), wanted.min_relativity or 0.0
+    weights, floor = RankWeights(), recall_options.min_relativity or 0.0
     chosen: list[Memory] = []
     groups = (
-        ("preference", wanted.preference),
-        ("tool", wanted.tool),
-        ("skill", wanted.skill),
-        ("chat" if wanted.is_mixed else "text", wanted.text or 0),
+        ("preference", recall_options.preference),
+        ("tool", recall_options.tool),
+        ("skill", recall_options.skill),
+        ("chat" if recall_options.is_mixed else "text", recall_options.text or 0),
     )
     for group, limit in groups:
         if limit <= 0:
             continue
         memories: list[Memory] = []
         for scope, working_set in loaded:
-            allows = wanted.allows.get(scope.value)
+            allows = recall_options.allows.get(scope.value)
             meaning = meanings.get(working_set.embedder) or UNKNOWN_MEANING
             memories += working_set.search(
                 query.terms,
@@ -90,22 +93,25 @@ def find_memories(
             )
         if len(loaded) > 1:  # scores are standardised within a set; only relevance compares across sets
             memories.sort(key=lambda memory: -memory.relativity)
-        passes = partial(_passes, floor=floor, group=group, keeps_standing=wanted.keeps_standing)
+        passes = partial(_passes, floor=floor, group=group, keeps_standing=recall_options.keeps_standing)
         memories = [memory for memory in memories if passes(memory)][:limit]
-        if group in ("text", "chat") and wanted.threshold:
-            memories = _over_threshold(memories, wanted.threshold)
+        if group in ("text", "chat") and recall_options.threshold:
+            memories = _over_threshold(memories, recall_options.threshold)
         chosen += memories
     return tuple(chosen)
 
 
 def select_memories(
-    loaded: "Sequence[tuple[Scope, WorkingSet]]", query: Query, meanings: "Mapping[str, Meaning | None]", wanted: Wanted
+    loaded: "Sequence[tuple[Scope, WorkingSet]]",
+    query: Query,
+    meanings: "Mapping[str, Meaning | None]",
+    recall_options: RecallOptions,
 ) -> Recalled:
     """The memories worth their tokens in the prompt of a request. Runs in `WorkingSets.run`."""
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
     from gateway.recall.selection import select, thresholds  # noqa: PLC0415
 
-    weights, limits = RankWeights(), thresholds(wanted.selectivity)
+    weights, limits = RankWeights(), thresholds(recall_options.selectivity)
     chosen: list[Memory] = []
     passed_over: list[Memory] = []
     needs: list[Need] = []
@@ -117,11 +123,11 @@ def select_memories(
             CANDIDATES,
             weights,
             scale=meaning.scale,
-            allows=wanted.allows.get(scope.value),
+            allows=recall_options.allows.get(scope.value),
         )
         selection = select(candidates, query, limits)
         memories = working_set.memories(candidates, selection.chosen, selection.chances)
-        floor = wanted.min_relativity or 0.0
+        floor = recall_options.min_relativity or 0.0
         chosen += [memory for memory in memories if memory.relativity >= floor]
         passed_over += [memory for memory in memories if memory.relativity < floor]
         passed_over += working_set.memories(candidates, selection.left[:_SHOWN], selection.chances)
@@ -129,7 +135,7 @@ def select_memories(
     if len(loaded) > 1:
         chosen.sort(key=lambda memory: -(memory.probability or 0.0))
     greatest = max(needs, key=lambda need: need.probability, default=None)
-    limit = wanted.text or 0
+    limit = recall_options.text or 0
     status, reason = (MemoryStatus.HIT, "") if chosen else (MemoryStatus.MISS, _reason(greatest))
     return Recalled(status, tuple(chosen[:limit]), reason, tuple(passed_over), need=greatest)
 

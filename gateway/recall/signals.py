@@ -73,7 +73,7 @@ class Evidence:
     matched: Floats
     rarest: Floats
     opens: NDArray[np.bool_]
-    is_learnt: NDArray[np.bool_]
+    is_extracted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, que
         evidence.rarest[rows],
         later[:, _UNSURE],
         has_before,
-        evidence.is_learnt[rows],
+        evidence.is_extracted[rows],
         np.where(has_after, cosine[after], 0),
         np.where(has_before, cosine[before], 0),
         scored.probed[:, 0],

@@ -1,7 +1,7 @@
 """A working set: the memories of one scope in RAM, laid out for ranking.
 
 Vectors are in one matrix, words in an inverted index, the values for filters and ranking in columns. Rows are appended
-and marked as removed, never moved. A conversation is divided into segments (`stretch`) of a few messages. Archived
+and marked as removed, never moved. A conversation is divided into segments of a few messages. Archived
 memories are listed, but never ranked. One thread at a time (see `WorkingSets`); uses neither clock nor store.
 """
 
@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.memory.annotations import RowFlag, flags_of
 from gateway.memory.kinds import kind_of
 from gateway.memory.profile import beyond_cap, in_force
@@ -20,8 +20,8 @@ from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.recall.candidates import pool
 from gateway.recall.columns import (
+    EXTRACTED_PREFERENCE,
     GROUP_CODES,
-    LEARNT_PREFERENCE,
     PLACE_FIELDS,
     PROFILE_CODES,
     Columns,
@@ -31,8 +31,8 @@ from gateway.recall.columns import (
     is_of,
     make_columns,
 )
-from gateway.recall.dated import said_within
-from gateway.recall.precedence import Ties
+from gateway.recall.dated import is_within
+from gateway.recall.precedence import OrderingConstraints
 from gateway.recall.probes import probe, probe_request
 from gateway.recall.query import Query
 from gateway.recall.rank import Posting, Ranked, RankWeights, RawScores, SetArrays, bm25, rank, score
@@ -43,7 +43,7 @@ from gateway.recall.relevance import (
     measure_coverage,
     measure_evidence,
     relevance_of,
-    score_stretches,
+    score_segments,
 )
 from gateway.recall.signals import (
     NO_CANDIDATES,
@@ -61,15 +61,15 @@ from gateway.text.dates import Period
 
 __all__ = ["WorkingSet"]
 
-Filter = Callable[[Record], bool]
+Allows = Callable[[Record], bool]
 Vector = NDArray[np.float32]
 
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
-_STRETCH = 16  # messages
+_SEGMENT_MESSAGES = 16  # messages
 _LONG_ANSWER = 100  # tokens; a longer answer would be a neighbour of all messages near it
 _FREE_TOKENS = 30  # the length at which the score has no penalty
-_NO_SCALE = Scale(unrelated=0.0, related=1.0)
+_NO_SCALE = Calibration(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # removed rows that still take memory
 
 
@@ -84,10 +84,10 @@ class WorkingSet:
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
         self._sessions: dict[str, SessionEnd] = {}
-        self._stretch_lengths: list[int] = []  # terms of each
+        self._segment_lengths: list[int] = []  # terms of each
         self._vectors = RowVectors(dimensions)
         self._columns = make_columns()
-        self._ties = Ties()
+        self._constraints = OrderingConstraints()
         self._about: dict[int, Period] = {}  # rows about another time than their own
         self._profile: tuple[Memory, ...] | None = None  # None: not computed yet
         self._alive = 0
@@ -144,11 +144,11 @@ class WorkingSet:
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = is_active & (loaded.flags() & RowFlag.SUSPICIOUS > 0)
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
-        self._ties.fill(loaded)
+        self._constraints.fill(loaded)
         places = zip(*(loaded.numbers(name).tolist() for name in PLACE_FIELDS), strict=True)
         for row, fields in enumerate(places):
             if is_active[row]:
-                self._place(PlacedRow._make((row, *fields, self._ties.is_learnt(row))), int(lengths[row]))
+                self._place(PlacedRow._make((row, *fields, self._constraints.is_extracted(row))), int(lengths[row]))
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -162,7 +162,7 @@ class WorkingSet:
         if index is None:
             return
         columns = self._columns
-        self._ties.remove(index)
+        self._constraints.remove(index)
         if columns["group"][index] in PROFILE_CODES:
             self._profile = None
         if not columns["alive"][index]:
@@ -186,8 +186,8 @@ class WorkingSet:
         limit: int,
         weights: RankWeights,
         *,
-        scale: Scale = _NO_SCALE,
-        allows: Filter | None = None,
+        scale: Calibration = _NO_SCALE,
+        allows: Allows | None = None,
         group: str = "text",
         periods: Sequence[Period] = (),
     ) -> list[Memory]:
@@ -210,8 +210,8 @@ class WorkingSet:
         limit: int,
         weights: RankWeights,
         *,
-        scale: Scale = _NO_SCALE,
-        allows: Filter | None = None,
+        scale: Calibration = _NO_SCALE,
+        allows: Allows | None = None,
     ) -> Candidates:
         """The memories that may be injected for a query, best first, with the signals for the decision. Without the
         user's earlier questions that repeat the query, and without answers that know nothing."""
@@ -251,7 +251,7 @@ class WorkingSet:
     def _current_columns(self) -> Columns:
         return {name: column[: len(self._records)] for name, column in self._columns.items()}
 
-    def _allowed(self, columns: Columns, group: str, allows: Filter | None) -> NDArray[np.bool_]:
+    def _allowed(self, columns: Columns, group: str, allows: Allows | None) -> NDArray[np.bool_]:
         """The rows of a group that a filter allows."""
         allowed: NDArray[np.bool_] = columns["alive"] & is_of(columns["group"], group)
         if allows is not None:
@@ -264,14 +264,14 @@ class WorkingSet:
             price=columns["price"],
             from_user=columns["from_user"],
             is_long=columns["is_long"],
-            stretch=columns["stretch"],
+            segment=columns["segment"],
             before=columns["before"],
             after=columns["after"],
             allowed=allowed,
             doubt=columns["doubt"],
-            outranks=self._ties.outranks(self._row_of),
-            conclusions=self._ties.conclusions(self._row_of),
-            dated=said_within(columns["at"], self._about, periods),
+            outranks=self._constraints.outranks(self._row_of),
+            conclusions=self._constraints.conclusions(self._row_of),
+            dated=is_within(columns["at"], self._about, periods),
         )
 
     def _memories(self, ranked: Ranked, relevance: Vector, chances: Sequence[float | None] = ()) -> list[Memory]:
@@ -304,7 +304,7 @@ class WorkingSet:
             self._profile = tuple(Memory(entry, 1.0, 1.0, int(tokens[self._row_of[entry.id]])) for entry in entries)
         return self._profile
 
-    def records(self, allows: Filter | None = None) -> list[Record]:
+    def records(self, allows: Allows | None = None) -> list[Record]:
         """All memories that a filter allows, archived ones included, oldest first."""
         return [record for record in self._at(sorted(self._row_of.values())) if allows is None or allows(record)]
 
@@ -339,9 +339,9 @@ class WorkingSet:
         by_words, most = bm25(words, columns["length"], average, self._alive)
         by_pairs, _ = bm25(pairs, columns["length"], average, self._alive)
         cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
-        lengths = np.asarray(self._stretch_lengths, np.float32)
-        stretches = score_stretches(words, columns["stretch"], lengths)
-        return RawScores(words=by_words, pairs=by_pairs, stretches=stretches, cosine=cosine, most=most)
+        lengths = np.asarray(self._segment_lengths, np.float32)
+        segments = score_segments(words, columns["segment"], lengths)
+        return RawScores(words=by_words, pairs=by_pairs, segments=segments, cosine=cosine, most=most)
 
     def _append(self, index: int, row: Row, length: int) -> None:
         record, columns = row.record, self._columns
@@ -350,7 +350,7 @@ class WorkingSet:
         self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
         if kind_of(record.kind).is_of_profile:
             self._profile = None
-        self._ties.add(index, record)
+        self._constraints.add(index, record)
         columns["alive"][index] = record.status == "activated"
         if record.status != "activated":
             return
@@ -366,7 +366,7 @@ class WorkingSet:
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         fields = [getattr(record, name) for name in PLACE_FIELDS]
-        self._place(PlacedRow._make((index, *fields, self._ties.is_learnt(index))), length)
+        self._place(PlacedRow._make((index, *fields, self._constraints.is_extracted(index))), length)
         self._alive += 1
         self._total_length += length
 
@@ -374,16 +374,16 @@ class WorkingSet:
         """Put a row at the end of its conversation; messages and documents become neighbours."""
         columns, kind = self._columns, kind_of(placed.kind)
         session = self._sessions.setdefault(placed.session_id, SessionEnd())
-        if session.stretch < 0 or (session.messages >= _STRETCH and not placed.part):
-            session.stretch, session.messages = len(self._stretch_lengths), 0
-            self._stretch_lengths.append(0)
+        if session.segment < 0 or (session.messages >= _SEGMENT_MESSAGES and not placed.part):
+            session.segment, session.messages = len(self._segment_lengths), 0
+            self._segment_lengths.append(0)
         session.messages += not placed.part
-        self._stretch_lengths[session.stretch] += length
-        columns["stretch"][placed.row] = session.stretch
-        is_preference = kind.group == "preference" and placed.is_learnt
-        columns["group"][placed.row] = LEARNT_PREFERENCE if is_preference else GROUP_CODES[kind.group][0]
+        self._segment_lengths[session.segment] += length
+        columns["segment"][placed.row] = session.segment
+        is_preference = kind.group == "preference" and placed.is_extracted
+        columns["group"][placed.row] = EXTRACTED_PREFERENCE if is_preference else GROUP_CODES[kind.group][0]
         columns["from_user"][placed.row] = placed.source == "user"
-        columns["is_learnt"][placed.row] = placed.is_learnt
+        columns["is_extracted"][placed.row] = placed.is_extracted
         if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
             columns["is_long"][placed.row] = True
             if placed.part and session.message_id == placed.message_id:

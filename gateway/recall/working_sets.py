@@ -39,7 +39,7 @@ class LargeScope:
     def __init__(self, scope: Scope, store: MemoryTable, struck: Callable[[], Iterable[str]]) -> None:
         self._scope = scope
         self._store = store
-        self._struck = struck
+        self._deleted = struck
         self._format = store.format_of(scope.value)
 
     @property
@@ -50,7 +50,7 @@ class LargeScope:
         """A working set of the candidates. Raises StorageError."""
         working_set = WorkingSet(self._format.dimensions, self._format.embedder)
         await asyncio.to_thread(working_set.fill, await self._store.near(self._scope, words, vector))
-        working_set.remove_all(self._struck())
+        working_set.remove_all(self._deleted())
         return working_set
 
 
@@ -65,7 +65,7 @@ class WorkingSets:
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
         self._missed: dict[str, list[Row]] = {}
-        self._struck: dict[str, set[str]] = defaultdict(
+        self._deleted: dict[str, set[str]] = defaultdict(
             set
         )  # tombstones, ids by scope: deleted, but perhaps still in the store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
@@ -98,7 +98,7 @@ class WorkingSets:
         """The working set of a scope, or a `LargeScope` if it has more than `max_rows` memories. Raises
         StorageError."""
         if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
-            return LargeScope(scope, self._store, lambda: self._struck.get(scope.value, ()))
+            return LargeScope(scope, self._store, lambda: self._deleted.get(scope.value, ()))
         return await self.get(scope)
 
     async def whole(self, scope: Scope) -> WorkingSet:
@@ -107,7 +107,7 @@ class WorkingSets:
         if isinstance(handle, WorkingSet):
             return handle
         working_set, _ = await self._read_store(scope)
-        working_set.remove_all(self._struck.get(scope.value, ()))
+        working_set.remove_all(self._deleted.get(scope.value, ()))
         return working_set
 
     async def archived(self, scope: Scope) -> WorkingSet:
@@ -121,16 +121,16 @@ class WorkingSets:
             working_set.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
 
         await asyncio.to_thread(work)
-        working_set.remove_all(self._struck.get(scope.value, ()))
+        working_set.remove_all(self._deleted.get(scope.value, ()))
         return working_set
 
-    async def strike(self, records: Iterable[Record]) -> None:
+    async def mark_deleted(self, records: Iterable[Record]) -> None:
         """Remove deleted memories from recall at once, before the store has the deletion."""
         ids: dict[str, set[str]] = defaultdict(set)
         for record in records:
             ids[record.scope].add(record.id)
         for scope, members in ids.items():
-            self._struck[scope] |= members
+            self._deleted[scope] |= members
             working_set = self._sets.get(scope)
             if working_set is not None:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
@@ -144,8 +144,8 @@ class WorkingSets:
         """True if the working set of a scope is in RAM."""
         return scope.value in self._sets
 
-    def is_struck(self, record: Record) -> bool:
-        return record.id in self._struck.get(record.scope, ())
+    def is_marked_deleted(self, record: Record) -> bool:
+        return record.id in self._deleted.get(record.scope, ())
 
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
         """Memories of these ids, as far as their working sets are in RAM."""
@@ -187,9 +187,9 @@ class WorkingSets:
         for row in rows:
             by_scope[row.record.scope].append(row)
         for scope, members in by_scope.items():
-            self._struck[scope] -= {row.record.id for row in members if row.record.status == "deleted"}
-            if not self._struck[scope]:
-                del self._struck[scope]
+            self._deleted[scope] -= {row.record.id for row in members if row.record.status == "deleted"}
+            if not self._deleted[scope]:
+                del self._deleted[scope]
             if scope in self._missed:
                 self._missed[scope].extend(members)
             elif scope in self._sets:
@@ -209,7 +209,7 @@ class WorkingSets:
             while self._store.format_of(scope.value) != row_format:  # the table was rebuilt meanwhile
                 working_set, row_format = await self._read_store(scope)
             working_set.put(self._missed[scope.value])
-            working_set.remove_all(self._struck.get(scope.value, ()))
+            working_set.remove_all(self._deleted.get(scope.value, ()))
             self._sets[scope.value] = working_set
             self._shrink()
             return working_set
@@ -236,4 +236,4 @@ class WorkingSets:
 def _log_failure(task: "asyncio.Task[WorkingSet]") -> None:
     """Log a failed load without a waiting caller, so that asyncio does not report it at the interpreter's end."""
     if not task.cancelled() and task.exception() is not None:
-        _log.warning("working_set_not_loaded", extra={"cause": type(task.exception()).__name__})
+        _log.warning("working_set_load_failed", extra={"cause": type(task.exception()).__name__})

@@ -1,7 +1,7 @@
 """Splits files into chunks of text with their page or heading. Pure: bytes in, chunks out.
 
 Files are parsed by pypdf, python-docx and lxml, without network access and protected from entity expansion and
-decompression bombs. A file that cannot be read raises `Unreadable` with a sentence for its owner.
+decompression bombs. A file that cannot be read raises `UnreadableFile` with a sentence for its owner.
 """
 
 import io
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gateway.remember.chunks import PASSAGE, pieces, weight
 
-__all__ = ["SUFFIXES", "Piece", "Unreadable", "read_pieces", "suffix_of"]
+__all__ = ["SUFFIXES", "Piece", "UnreadableFile", "read_pieces", "suffix_of"]
 
 _MAX_PAGES = 500
 _MAX_TEXT = 20_000_000  # characters per file
@@ -25,7 +25,7 @@ _PATH_DEPTH = 32
 _BLOCKS = "p,li,pre,blockquote,td,th,dt,dd,h1,h2,h3,h4,h5,h6,caption,figcaption,title"
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """A file cannot be read; the message says why, without the file's content."""
 
 
@@ -53,18 +53,20 @@ def read_pieces(name: str, content: bytes) -> list[Piece]:
     """The chunks of a file, in order. Raises Unreadable."""
     reader = _READERS.get(suffix_of(name))
     if reader is None:
-        raise Unreadable(f"files of this kind cannot be read; can be: {', '.join(sorted(SUFFIXES))}")
+        raise UnreadableFile(f"files of this kind cannot be read; can be: {', '.join(sorted(SUFFIXES))}")
     try:
         blocks = list(_limit_size(reader(content)))
-    except Unreadable:
+    except UnreadableFile:
         raise
     except ImportError as error:
-        raise Unreadable("the gateway was installed without its `documents` extra, which reads such files") from error
+        raise UnreadableFile(
+            "the gateway was installed without its `documents` extra, which reads such files"
+        ) from error
     except Exception as error:
-        raise Unreadable(f"the file is broken, or not what its name says ({type(error).__name__})") from error
+        raise UnreadableFile(f"the file is broken, or not what its name says ({type(error).__name__})") from error
     chunks = list(_merge_blocks(blocks))
     if not chunks:
-        raise Unreadable("there is no text in this file")
+        raise UnreadableFile("there is no text in this file")
     return chunks
 
 
@@ -77,7 +79,7 @@ def _limit_size(blocks: Iterable[_Block]) -> Iterator[_Block]:
         heading = _clean(block.heading)[-_HEADING_CHARACTERS:]
         size += len(text) + len(heading)
         if size > _MAX_TEXT:
-            raise Unreadable(f"the file has more than {_MAX_TEXT} characters of text")
+            raise UnreadableFile(f"the file has more than {_MAX_TEXT} characters of text")
         yield _Block(text, heading, block.page)
 
 
@@ -181,7 +183,7 @@ def _read_json(content: bytes) -> Iterator[_Block]:
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     if len(path) > _PATH_DEPTH:
-        raise Unreadable(f"nested deeper than {_PATH_DEPTH} levels")
+        raise UnreadableFile(f"nested deeper than {_PATH_DEPTH} levels")
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, (*path, str(key)))
@@ -216,9 +218,9 @@ def _read_pdf(content: bytes) -> Iterator[_Block]:
 
     document = PdfReader(io.BytesIO(content))
     if document.is_encrypted and not document.decrypt(""):
-        raise Unreadable("the file is protected by a password")
+        raise UnreadableFile("the file is protected by a password")
     if len(document.pages) > _MAX_PAGES:
-        raise Unreadable(f"the file has more than {_MAX_PAGES} pages")
+        raise UnreadableFile(f"the file has more than {_MAX_PAGES} pages")
     for number, page in enumerate(document.pages, start=1):
         for paragraph in re.split(r"\n\s*\n", page.extract_text() or ""):
             yield _Block(paragraph, page=number)
@@ -230,7 +232,7 @@ def _read_docx(content: bytes) -> Iterator[_Block]:
 
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         if sum(member.file_size for member in packed.infolist()) > _MAX_UNPACKED:
-            raise Unreadable("the file is too large when it is unpacked")
+            raise UnreadableFile("the file is too large when it is unpacked")
     path: list[str] = []
     for part in Document(io.BytesIO(content)).iter_inner_content():
         if isinstance(part, Table):

@@ -15,15 +15,15 @@ from gateway.formats.base import ParsedRequest
 from gateway.formats.chat import ChatFormat
 from gateway.identity import knowledge_scope
 from gateway.memory.record import Origin, Record, derived_id, message_id
-from gateway.remember.documents import Piece, Unreadable, read_pieces
+from gateway.remember.documents import Piece, UnreadableFile, read_pieces
 from gateway.remember.remember import Remember
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import Registry
-from gateway.storage.values import DELETING, Document
+from gateway.storage.values import DELETING, KnowledgeFile
 from gateway.text.media import without_media
 from gateway.turn import Identity, Principal, Scope, Turn
 
-__all__ = ["Intake", "background_turn", "document_records"]
+__all__ = ["Ingestion", "background_turn", "document_records"]
 
 _log = logging.getLogger("gateway.intake")
 _PAUSE = 5.0
@@ -31,7 +31,7 @@ _TIME = 120.0  # seconds: timeout of reading one file
 _BATCH = 200
 
 
-class Intake:
+class Ingestion:
     """Background worker that ingests uploaded files.
 
     `drained` waits until all writes can be found: only then a file is `completed`. `discard` deletes the memories of a
@@ -50,7 +50,7 @@ class Intake:
         self._wait_drained = drained
         self._discard = discard
         self._wake = asyncio.Event()
-        self._worker = RepeatingWorker("intake", self._work, _log, "intake_rests", pauses=Backoff(_PAUSE))
+        self._worker = RepeatingWorker("intake", self._work, _log, "ingestion_backoff", pauses=Backoff(_PAUSE))
 
     def wake(self) -> None:
         """There is a new file."""
@@ -96,7 +96,7 @@ class Intake:
         try:
             async with asyncio.timeout(_TIME):
                 chunks = await asyncio.to_thread(read_pieces, file.name, content)
-        except Unreadable as error:
+        except UnreadableFile as error:
             await self._registry.end_file(tenant, id_, "failed", str(error))
             return
         except TimeoutError:
@@ -109,7 +109,7 @@ class Intake:
             await self._discard(scope, id_)
             await self._registry.drop_files(tenant, [id_])
 
-    async def _store(self, scope: Scope, file: Document, chunks: Sequence[Piece]) -> bool:
+    async def _store(self, scope: Scope, file: KnowledgeFile, chunks: Sequence[Piece]) -> bool:
         """Store the chunks of a file in batches, so that chats are not delayed. False if it was deleted meanwhile."""
         turn = background_turn(scope, file.id, file.at)
         records = document_records(scope, file, chunks, turn.received_at)
@@ -118,12 +118,12 @@ class Intake:
                 try:
                     await self._remember.add(turn, records[begin : begin + _BATCH])
                 except (StorageError, PluginUnavailable, TimeoutError) as error:
-                    _log.warning("document_waits", extra={"cause": str(error) or "timeout"})
+                    _log.warning("document_deferred", extra={"cause": str(error) or "timeout"})
                     await asyncio.sleep(_PAUSE)
                 else:
                     break
             while not await self._wait_drained(_TIME):
-                _log.warning("document_waits", extra={"cause": "store"})
+                _log.warning("document_deferred", extra={"cause": "store"})
             if not await self._registry.files(scope.tenant, ids=[file.id]):
                 return False
         return True
@@ -146,7 +146,7 @@ def background_turn(scope: Scope, id_: str, at: float) -> Turn:
     )
 
 
-def document_records(scope: Scope, file: Document, chunks: Sequence[Piece], now: float) -> list[Record]:
+def document_records(scope: Scope, file: KnowledgeFile, chunks: Sequence[Piece], now: float) -> list[Record]:
     """The memories of a file, in order, with the file, page and heading that they come from."""
     records = []
     for index, chunk in enumerate(chunks):

@@ -24,11 +24,11 @@ from gateway.memory.record import Details, Record, derived_id, message_id
 from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
-from gateway.remember.retry_queue import Late
+from gateway.remember.retry_queue import RetryQueue
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import RecordLog, Registry
 from gateway.telemetry import Telemetry
-from gateway.text.dates import told_of, zone_offset
+from gateway.text.dates import find_period, zone_offset
 from gateway.text.injection import suspicions
 from gateway.text.media import without_media
 from gateway.turn import Identity, Scope, Turn
@@ -64,7 +64,7 @@ class Remember:
         self._config = config
         self._telemetry = telemetry
         self._hook = hook
-        self._late = Late(self._commit, telemetry)
+        self._late = RetryQueue(self._commit, telemetry)
         self._recent: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
         self._first: OrderedDict[str, int] = OrderedDict()  # journal numbers by scope
         self._last: OrderedDict[tuple[str, str], int] = OrderedDict()  # journal numbers by scope and session
@@ -78,7 +78,7 @@ class Remember:
         try:
             await self._commit(turn, records)
         except (StorageError, TimeoutError) as error:
-            _log.error("turn_waits", extra={"turn": turn.id, "cause": str(error) or "timeout"})
+            _log.error("turn_deferred", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             self._late.put(turn, records)
             self._note_recent(records)  # a retry by the client still counts as a repetition
             return False
@@ -171,7 +171,7 @@ class Remember:
             new = [scope for scope in unknown if await self._registry.scope(scope.value) is None]
             await self._registry.add_scopes(unknown)
         except StorageError as error:
-            _log.error("scope_not_noted", extra={"cause": str(error)})
+            _log.error("scope_not_registered", extra={"cause": str(error)})
             return []
         return new
 
@@ -240,7 +240,7 @@ class Remember:
         text = raw.decode("utf-8", "ignore").strip()
         said_at = turn.received_at if at is None else at
         offset = zone_offset(self.zone, said_at) if offset is None else offset
-        about = told_of(text, said_at, offset) if source == "user" else None
+        about = find_period(text, said_at, offset) if source == "user" else None
         return Record(
             id=derived_id(turn.id, scope.value, source, str(index)),
             scope=scope.value,

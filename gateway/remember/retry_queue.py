@@ -17,14 +17,14 @@ from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
 from gateway.turn import Turn
 
-__all__ = ["Late"]
+__all__ = ["RetryQueue"]
 
 _log = logging.getLogger("gateway.remember")
 _MAX_CHARACTERS = 16 * 2**20  # characters
 _PAUSE = 1.0
 
 
-class Late:
+class RetryQueue:
     """The retry queue. `commit` is the call that failed and is retried."""
 
     def __init__(self, commit: Callable[[Turn, Sequence[Record]], Awaitable[Any]], telemetry: Telemetry) -> None:

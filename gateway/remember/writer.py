@@ -21,7 +21,7 @@ from gateway.remember.measure import measure
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
-from gateway.storage.values import Entry
+from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -199,9 +199,9 @@ class Writer:
             if target <= self._reached and not future.done():
                 future.set_result(None)
 
-    async def _store_one_by_one(self, entries: Sequence[Entry]) -> None:
+    async def _store_one_by_one(self, entries: Sequence[JournalEntry]) -> None:
         """Store the entries that can be stored and mark the others failed. Raises the error of an outage."""
-        failed: list[Entry] = []
+        failed: list[JournalEntry] = []
         has_passed = False
         for entry in entries:
             try:
@@ -217,14 +217,14 @@ class Writer:
                     has_passed = True
         dead_letters = await self._journal.mark_failed(failed)
         if dead_letters:
-            _log.error("records_put_aside", extra={"count": dead_letters})
+            _log.error("records_dead_lettered", extra={"count": dead_letters})
 
     async def _check_parts(self, scope: str) -> None:
         """Check the store and the embedder. Raises StorageError or EmbedFailed if one that this scope needs is out."""
         await self._store.probe(scope)
         await self._embedders.current.embed_documents([_PROBE])
 
-    async def _store_entries(self, entries: Sequence[Entry], *, may_exist: bool = False) -> None:
+    async def _store_entries(self, entries: Sequence[JournalEntry], *, may_exist: bool = False) -> None:
         rows = await self._build_rows(entries)
         if may_exist or any(entry.is_replay for entry in entries):
             rows = await self._store.put(rows)
@@ -235,7 +235,7 @@ class Writer:
         await self._on_rows(rows)
         self._telemetry.drained.inc(len(rows))
 
-    async def _build_rows(self, entries: Sequence[Entry]) -> list[Row]:
+    async def _build_rows(self, entries: Sequence[JournalEntry]) -> list[Row]:
         records = [entry.record for entry in entries]
         vectors = await self._embed_records(records)
         all_measures = await asyncio.to_thread(lambda: [measure(record, self._count) for record in records])
@@ -278,5 +278,5 @@ class Writer:
         self._clean.set()
 
     def _note_rest(self, cause: str, detail: str, seconds: float) -> None:
-        _log.warning("writer_rests", extra={"cause": cause, "detail": detail, "seconds": seconds})
+        _log.warning("writer_backoff", extra={"cause": cause, "detail": detail, "seconds": seconds})
         self._wake.set()  # to be seen after the pause

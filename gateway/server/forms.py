@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-__all__ = ["Form", "read_form"]
+__all__ = ["MultipartForm", "read_form"]
 
 _BOUNDARY = re.compile(r'boundary=(?:"([^"\r\n]{1,200})"|([^;,\s]{1,200}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*?;\s*name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE)
@@ -15,7 +15,7 @@ _MAX_MODEL_BYTES = 512  # bytes of a model's name
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MultipartForm:
     """A form whose beginning is buffered in `head`. `model` is None without such a field, else `head[begin:end]`."""
 
     head: bytes
@@ -35,14 +35,16 @@ class Form:
         return len(model.encode()) - (self.end - self.begin)
 
 
-async def read_form(content_type: str, pieces: AsyncIterator[bytes], take_bytes: Callable[[int], None]) -> Form:
+async def read_form(
+    content_type: str, pieces: AsyncIterator[bytes], take_bytes: Callable[[int], None]
+) -> MultipartForm:
     """Read the form of a body that arrives in `pieces`; `take_bytes` counts the buffered bytes.
 
     Exceptions of both propagate.
     """
     match = _BOUNDARY.search(content_type)
     if match is None:  # left to the upstream to refuse
-        return Form(b"", pieces)
+        return MultipartForm(b"", pieces)
     boundary = b"--" + (match[1] or match[2]).encode("latin-1", "replace")
     head = bytearray()
     part = 0  # start of the current part
@@ -59,6 +61,6 @@ async def read_form(content_type: str, pieces: AsyncIterator[bytes], take_bytes:
             value = slice(body + 4, end)
             if body >= 0 and value.stop - value.start <= _MAX_MODEL_BYTES and _NAME.search(bytes(head[part:body])):
                 model = bytes(head[value]).decode("utf-8", "replace").strip()
-                return Form(bytes(head), pieces, model or None, value.start, value.stop)
+                return MultipartForm(bytes(head), pieces, model or None, value.start, value.stop)
             part = searched = end + 2
-    return Form(bytes(head), pieces)
+    return MultipartForm(bytes(head), pieces)

@@ -34,7 +34,7 @@ from gateway.formats import json_splice
 from gateway.formats.errors import openai_error_body
 from gateway.identity import Keyring
 from gateway.server.apis import Api, Apis, error_response
-from gateway.server.limits import Place, Places, place_of, set_place
+from gateway.server.limits import RequestLimiter, RequestSlot, set_slot, slot_of
 from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 
@@ -105,7 +105,7 @@ class Guard:
         self._apis = apis
         self._keyring = keyring
         self._telemetry = telemetry
-        self._places = Places(config.limits)
+        self._places = RequestLimiter(config.limits)
         telemetry.in_flight.set_function(lambda: self._places.requests)
 
     @web.middleware
@@ -115,7 +115,7 @@ class Guard:
         api = self._apis.of(_SLASHES.sub("/", path) if "//" in path else path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         place = self._places.enter()
-        set_place(request, place)
+        set_slot(request, place)
         try:
             place.check()
             response = await self._answer(request, handler, api, place)
@@ -144,7 +144,7 @@ class Guard:
             response.headers["x-gateway-request-id"] = request_id
         self._add_cors(request, response)
 
-    async def _answer(self, request: web.Request, handler: Handler, api: Api, place: Place) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: Handler, api: Api, place: RequestSlot) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
         if not self._apis.is_open(request.path):
@@ -286,7 +286,7 @@ async def read_body(request: web.Request, limits: LimitsConfig) -> bytes:
 
 async def _read_whole(request: web.Request, limits: LimitsConfig) -> bytes:
     """Read the body, counting its bytes against the limits. Raises TooLarge, Overloaded or TooManyRequests."""
-    place, max_bytes = place_of(request), limits.body_mb * 2**20
+    place, max_bytes = slot_of(request), limits.body_mb * 2**20
     chunks: list[bytes] = []
     size = 0
     while chunk := await request.content.readany():
@@ -358,7 +358,7 @@ def _too_large(limits: LimitsConfig) -> TooLarge:
 
 def _framework_error(error: HTTPException) -> GatewayError:
     if error.status == 404:
-        return NotFound("there is no such path here; see the README for what is")
+        return NotFound("there is no such path; docs/reference/http-api.md lists all paths")
     gateway_error = GatewayError(error.reason or "the request cannot be served", code="http_error")
     gateway_error.status = error.status
     gateway_error.type = "invalid_request_error" if error.status < 500 else "internal_error"

@@ -6,13 +6,13 @@ A comment is no part of any event (WHATWG HTML, 9.2.6), and is sent only between
 import asyncio
 from collections.abc import AsyncGenerator
 
-__all__ = ["kept_alive"]
+__all__ = ["with_heartbeat"]
 
 _COMMENT = b": keep-alive\n\n"
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
-async def kept_alive(chunks: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
+async def with_heartbeat(chunks: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
     """Yield the chunks as they arrive, and a heartbeat comment after every `seconds` without one."""
     is_between_events = True
     pending: asyncio.Task[bytes | None] | None = None

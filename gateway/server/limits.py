@@ -12,13 +12,13 @@ from aiohttp import web
 from gateway.config import LimitsConfig
 from gateway.errors import Overloaded, TooManyRequests
 
-__all__ = ["Place", "Places", "place_of", "set_place"]
+__all__ = ["RequestLimiter", "RequestSlot", "set_slot", "slot_of"]
 
 _RETRY: Final = {"retry-after": "1"}
 _CLOSING: Final = {"retry-after": "1", "connection": "close"}  # the rest of the body is not read
 
 
-class Places:
+class RequestLimiter:
     """Counters of all slots in use. Keys are distinguished by a number that the caller supplies."""
 
     def __init__(self, limits: LimitsConfig) -> None:
@@ -28,15 +28,15 @@ class Places:
         self.requests_by_key = Counter[int]()
         self.bytes_by_key = Counter[int]()
 
-    def enter(self) -> "Place":
+    def enter(self) -> "RequestSlot":
         """Open a slot for a new request."""
-        return Place(self)
+        return RequestSlot(self)
 
 
-class Place:
+class RequestSlot:
     """The slot of one request, and its share of the limits."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: RequestLimiter) -> None:
         self._places = places
         self._key = 0
         self._bytes = 0
@@ -92,12 +92,12 @@ class Place:
                 del places.requests_by_key[self._key]
 
 
-_PLACE: Final = web.RequestKey("place", Place)
+_PLACE: Final = web.RequestKey("place", RequestSlot)
 
 
-def place_of(request: web.Request) -> Place:
+def slot_of(request: web.Request) -> RequestSlot:
     return request[_PLACE]
 
 
-def set_place(request: web.Request, place: Place) -> None:
+def set_slot(request: web.Request, place: RequestSlot) -> None:
     request[_PLACE] = place

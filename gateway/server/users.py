@@ -98,7 +98,7 @@ class Users:
                     "tenant": principal.tenant,
                     "key": principal.name,
                     "help": "several users come with this key: requests that name none have no memory from now on; see "
-                    "`Front ends with several users` in the README",
+                    "docs/guides/front-ends.md",
                 },
             )
         self._writing = asyncio.create_task(self._write(self._writing), name="identities")
@@ -109,7 +109,7 @@ class Users:
         try:
             await asyncio.to_thread(self._file.write, orjson.dumps(self._identities))
         except OSError as error:
-            _log.error("identities_not_written", extra={"cause": str(error)})
+            _log.error("identities_write_failed", extra={"cause": str(error)})
 
 
 def _key(principal: Principal) -> str:

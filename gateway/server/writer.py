@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.formats.errors import replace_non_json
 from gateway.pipeline.response import TurnResponse
-from gateway.server.heartbeat import kept_alive
+from gateway.server.heartbeat import with_heartbeat
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming, Upstream
 from gateway.upstream.decoder import decoder_of
@@ -33,7 +33,7 @@ async def send(request: web.Request, response: TurnResponse, keep_alive: float |
         headers = {**response.headers, **_STREAM_HEADERS}
         chunks = response.chunks()
         if keep_alive is not None and "content-encoding" not in response.headers:  # a comment damages compressed bytes
-            chunks = kept_alive(chunks, keep_alive)
+            chunks = with_heartbeat(chunks, keep_alive)
         return await _write_out(request, response.status, headers, chunks)
     finally:
         response.close()

@@ -16,14 +16,14 @@ from functools import partial
 from gateway.concurrency.offload import offload
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.llm.client import Asker
-from gateway.llm.questions import Judged, judge_feedback
-from gateway.memory.recalled import MemoryStatus, Recalled, Wanted
+from gateway.llm.client import ModelClient
+from gateway.llm.questions import FeedbackVerdict, judge_feedback
+from gateway.memory.recalled import MemoryStatus, Recalled, RecallOptions
 from gateway.memory.record import Record, derived_id, with_lineage
-from gateway.memory.support import content_words, givers
+from gateway.memory.support import content_words, find_contributors
 from gateway.remember.remember import Remember
 from gateway.service.judgement import check_judgement
-from gateway.service.memories import Library, Outdated
+from gateway.service.memories import MemoryService, Outdated
 from gateway.text.terms import terms
 from gateway.turn import Identity, Principal, Scope, Turn
 
@@ -48,7 +48,7 @@ _MAX_CORRECTED = 3  # memories that feedback corrects or archives without a mode
 CONTEXT_MESSAGES = 6
 """Messages of the conversation before the feedback that a model reads."""
 
-Search = Callable[[Sequence[Scope], str, Wanted], Awaitable[Recalled]]
+Search = Callable[[Sequence[Scope], str, RecallOptions], Awaitable[Recalled]]
 """Searches the memories of scopes."""
 
 
@@ -111,7 +111,9 @@ class _Material:
 class FeedbackService:
     """Applies feedback to memories. `timeout` is that of a question to the model, in seconds."""
 
-    def __init__(self, memories: Library, remember: Remember, search: Search, model: Asker, timeout: float) -> None:
+    def __init__(
+        self, memories: MemoryService, remember: Remember, search: Search, model: ModelClient, timeout: float
+    ) -> None:
         self._memories = memories
         self._remember = remember
         self._search = search
@@ -155,7 +157,7 @@ class FeedbackService:
         if feedback.memory_ids:
             records = await self._memories.find(feedback.principal, feedback.memory_ids)
             return [(record, 1.0) for record in records if record.scope in scopes and record.is_active]
-        options = Wanted(text=_MAX_CANDIDATES, preference=3, min_relativity=0.2, allows=feedback.allows)
+        options = RecallOptions(text=_MAX_CANDIDATES, preference=3, min_relativity=0.2, allows=feedback.allows)
         recalled = await self._search(feedback.identity.reads, feedback.text, options)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
@@ -200,7 +202,9 @@ class FeedbackService:
         context = "\n".join(f"{role}: {text}" for role, text in utterances)
         return _Material(tuple(candidates), context, tuple(messages))
 
-    async def _apply_judgement(self, feedback: Feedback, verdict: Judged, material: _Material) -> FeedbackResult:
+    async def _apply_judgement(
+        self, feedback: Feedback, verdict: FeedbackVerdict, material: _Material
+    ) -> FeedbackResult:
         """Apply the part of a model's answer that the feedback supports.
 
         Adds new versions and new facts, then archives superseded and forgotten memories. Raises MemoryUnavailable if a
@@ -235,7 +239,9 @@ class FeedbackService:
             async with self._memories.unchanged(material.sources):
                 return await self._memories.add(feedback.turn, linked)
         except Outdated as error:
-            raise MemoryUnavailable("what the feedback is about was changed meanwhile; try again") from error
+            raise MemoryUnavailable(
+                "the memories that the feedback is about were changed meanwhile; try again"
+            ) from error
 
     def _build_correction(self, feedback: Feedback, text: str, corrected: Sequence[Record]) -> Record:
         """Build the record of a fact stated by the user; it outranks the records that it corrects."""
@@ -269,7 +275,7 @@ def _link_sources(record: Record, feedback: str, material: _Material) -> Record:
 
     A record in the user's own words is independent: it is returned unchanged. A linked one is deleted with its sources.
     """
-    sources = givers(record.text, [replace(record, text=feedback)], material.sources)
+    sources = find_contributors(record.text, [replace(record, text=feedback)], material.sources)
     if not sources:
         return record
     links = tuple(source.id for source in sources)

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import WorkingSets
 
-__all__ = ["Library", "Outdated"]
+__all__ = ["MemoryService", "Outdated"]
 
 _PATIENCE = 5.0  # seconds that a look-up waits for earlier writes
 _MAX_BEGINNING = 200  # ids that a prefix is compared with
 _MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
-Filter = Callable[[Record], bool]
+Allows = Callable[[Record], bool]
 Add = Callable[[Turn, Sequence[Record]], Awaitable[list[Record]]]
 Change = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -43,7 +43,7 @@ class Outdated(Exception):
     """Raised when a record that a change rests on has a newer version; nothing was changed."""
 
 
-class Library:
+class MemoryService:
     """Reads and changes of stored memories.
 
     `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
@@ -75,7 +75,7 @@ class Library:
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
 
-    async def records(self, scope: Scope, allows: Filter | None = None) -> list[Record]:
+    async def records(self, scope: Scope, allows: Allows | None = None) -> list[Record]:
         """All memories of a scope that a filter allows, archived ones included, oldest first."""
         return await self._read(scope, lambda working_set: working_set.records(allows))
 
@@ -90,7 +90,9 @@ class Library:
         by_id = await sets.find(ids)
         by_id |= {record.id: record for record in await self._load_records([id_ for id_ in ids if id_ not in by_id])}
         records = [by_id[id_] for id_ in ids if id_ in by_id]
-        return {record.id: record for record in records if record.status != "deleted" and not sets.is_struck(record)}
+        return {
+            record.id: record for record in records if record.status != "deleted" and not sets.is_marked_deleted(record)
+        }
 
     async def _load_records(self, memory_ids: Sequence[str]) -> list[Record]:
         try:
@@ -187,7 +189,7 @@ class Library:
         changes = [*updated, *(_tombstone(record, now) for record in members)]
         for begin in range(0, len(changes), _MAX_GROUPED_CHANGES):
             await self._commit(changes[begin : begin + _MAX_GROUPED_CHANGES])
-        await sets.strike(members)
+        await sets.mark_deleted(members)
         self._notify(changes)
         return len(members)
 
@@ -197,9 +199,11 @@ class Library:
         try:
             return await self._add(turn, records)
         except StorageError as error:
-            raise MemoryUnavailable("the memories could not be written; nothing was kept; try again") from error
+            raise MemoryUnavailable("the memories could not be written; nothing was stored; try again") from error
         except TimeoutError as error:
-            raise MemoryUnavailable("the memories could not be written in time; they may be kept or not") from error
+            raise MemoryUnavailable(
+                "the memories could not be written in time; they may or may not be stored"
+            ) from error
 
     async def edit(
         self, record: Record, *, text: str | None = None, title: str | None = None, status: str | None = None
@@ -244,7 +248,7 @@ class Library:
             now, records = time.time(), await self._all(record.scope)
             line = {member.id: member for member in await asyncio.to_thread(version_chain, record.id, records)}
             undone = undo(line[record.id], list(line.values()), now) if record.id in line else []
-            changed = [next_version(member, now) for member in undone if not sets.is_struck(member)]
+            changed = [next_version(member, now) for member in undone if not sets.is_marked_deleted(member)]
             changed = [mark_for_extraction(new) if new.text != line[new.id].text else new for new in changed]
             edits = {new.lineage.edit_of: valid_to(line[new.id]) for new in changed if new.lineage.edit_of}
             derived: dict[str, Record] = {}
@@ -267,7 +271,7 @@ class Library:
             changed = [
                 next_version(record, now)
                 for record in records
-                if versions.get(record.id) == record.version and not sets.is_struck(record)
+                if versions.get(record.id) == record.version and not sets.is_marked_deleted(record)
             ]
             is_same = all(versions.get(id_) == version for id_, version in (seen or {}).items())
             if seen is not None and (not is_same or len(changed) < len(records)):
@@ -310,7 +314,9 @@ class Library:
         except StorageError as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed; try again") from error
         except TimeoutError as error:
-            raise MemoryUnavailable("the change could not be written in time; it may be made or not") from error
+            raise MemoryUnavailable(
+                "the change could not be written in time; it may or may not have been made"
+            ) from error
 
     async def _loaded(self) -> "WorkingSets":
         """The working sets, once the store is loaded. Raises MemoryUnavailable."""
@@ -323,7 +329,7 @@ class Library:
         """The working sets with all earlier writes. For a change, raises MemoryUnavailable if some are missing."""
         sets = await self._loaded()
         if not await self._drained(_PATIENCE) and is_change:
-            raise MemoryUnavailable("what was written before cannot be found yet; nothing was changed; try again")
+            raise MemoryUnavailable("earlier writes are not searchable yet; nothing was changed; try again")
         return sets
 
 

@@ -9,7 +9,7 @@ from gateway.concurrency.worker import Worker
 from gateway.errors import MemoryUnavailable
 from gateway.memory.kinds import kind_of
 from gateway.memory.versions import archive_on_request
-from gateway.service.memories import Library
+from gateway.service.memories import MemoryService
 from gateway.storage.rows import Row
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _log = logging.getLogger("gateway.recall")
 class StandingLimit:
     """Background worker that trims the standing preferences of scopes in RAM; `note` tells it of stored rows."""
 
-    def __init__(self, library: Library, sets: "WorkingSets") -> None:
-        self._library = library
+    def __init__(self, memory_service: MemoryService, sets: "WorkingSets") -> None:
+        self._memory_service = memory_service
         self._sets = sets
         self._scopes: set[str] = set()
         self._worker = Worker("standing-limit", self._work, _log, "standing_limit_fault")
@@ -45,7 +45,7 @@ class StandingLimit:
                 records = await self._sets.beyond_cap(scope)
                 if records:
                     now = time.time()
-                    await self._library.revise([archive_on_request(record, now) for record in records])
+                    await self._memory_service.revise([archive_on_request(record, now) for record in records])
                     _log.info("standing_preferences_archived", extra={"count": len(records)})
             except MemoryUnavailable as error:
                 _log.warning("standing_preferences_not_archived", extra={"cause": str(error)})

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.memory.record import Record
 from gateway.storage.rows import LoadedRows, Row, RowFormat
-from gateway.storage.values import Document, Due, Entry, Item, KeptBlock, Owner, Said, Task, Used
+from gateway.storage.values import (
+    DueConversation,
+    JournalEntry,
+    KeptBlock,
+    KnowledgeFile,
+    Owner,
+    PendingMessage,
+    RegistryItem,
+    Task,
+    UsageRow,
+)
 from gateway.turn import Scope
 
 if TYPE_CHECKING:
@@ -58,7 +68,7 @@ class RecordLog(Protocol):
         """Write records durably, all or none; known ids are left unchanged, except that a new version of a record is
         an entry of its own. With `may_exist` every record is one: the table decides whether it is new."""
 
-    async def waiting(self, limit: int) -> list[Entry]:
+    async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest waiting entries that are due, in order."""
 
     async def next_due(self) -> float | None:
@@ -70,25 +80,25 @@ class RecordLog(Protocol):
     async def tombstones(self) -> list[Record]:
         """Deletions that are not stored and synced yet."""
 
-    def mark_stored(self, entries: Iterable[Entry]) -> None:
+    def mark_stored(self, entries: Iterable[JournalEntry]) -> None:
         """Note that entries were stored, though perhaps not durably."""
 
     async def mark_synced(self) -> None:
         """Acknowledge all entries that were marked stored before the table's `sync` began."""
 
-    async def mark_failed(self, entries: Iterable[Entry]) -> int:
+    async def mark_failed(self, entries: Iterable[JournalEntry]) -> int:
         """Count a failed try of each and schedule the next one. Returns how many became dead letters."""
 
-    async def retained(self) -> list[Entry]:
+    async def retained(self) -> list[JournalEntry]:
         """The newest done entries, which are retained for a while so that they can be stored again."""
 
-    async def requeue(self, entries: Iterable[Entry]) -> None:
+    async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Make done entries wait again, since the table has lost them."""
 
-    async def unstored(self, before: int) -> list[Entry]:
+    async def unstored(self, before: int) -> list[JournalEntry]:
         """Entries up to a sequence number that are not stored: waiting, to be retried, or dead letters."""
 
-    async def discard(self, entries: Sequence[Entry]) -> None:
+    async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that need not be stored any more."""
 
     async def purge(self, scopes: Iterable[str] = ()) -> None:
@@ -215,20 +225,20 @@ class Registry(Protocol):
 
     async def put_item(self, tenant: str, kind: str, id_: str, value: Mapping[str, Any]) -> None: ...
 
-    async def item(self, tenant: str, kind: str, id_: str) -> Item | None: ...
+    async def item(self, tenant: str, kind: str, id_: str) -> RegistryItem | None: ...
 
-    async def items(self, tenant: str, kind: str) -> list[Item]: ...
+    async def items(self, tenant: str, kind: str) -> list[RegistryItem]: ...
 
     async def drop_item(self, tenant: str, kind: str, id_: str) -> None: ...
 
-    async def put_files(self, tenant: str, files: Sequence[tuple[Document, bytes]]) -> None:
+    async def put_files(self, tenant: str, files: Sequence[tuple[KnowledgeFile, bytes]]) -> None:
         """Store files with their content, until `end_file` sets their final status."""
 
     async def end_file(self, tenant: str, id_: str, status: str, error: str = "") -> None: ...
 
     async def files(
         self, tenant: str, *, cube_id: str | None = None, ids: Sequence[str] = (), with_deleting: bool = False
-    ) -> list[Document]:
+    ) -> list[KnowledgeFile]:
         """The files of a knowledge base, or those of these ids, oldest first."""
 
     async def unfinished_files(self) -> list[tuple[str, str]]:
@@ -281,35 +291,37 @@ class ExtractionQueue(Protocol):
     async def position(self) -> int:
         """The journal's sequence number up to which all messages are noted."""
 
-    async def note(self, said: Sequence[Said], position: int, *, now: float, idle: float, window: int) -> None:
+    async def note(
+        self, said: Sequence[PendingMessage], position: int, *, now: float, idle: float, window: int
+    ) -> None:
         """Add messages, and record that all in the journal up to `position` is noted. A conversation is due when it was
         idle for `idle` seconds, or at once when it holds `window` tokens."""
 
-    async def due(self, now: float, limit: int) -> list[Due]:
+    async def due(self, now: float, limit: int) -> list[DueConversation]:
         """Conversations that are due, the longest due first; one of each scope."""
 
     async def next_due(self) -> float | None:
         """When the next conversation is due; None if none waits."""
 
-    async def waiting(self, due: Due, limit: int) -> list[tuple[int, str]]:
+    async def waiting(self, due: DueConversation, limit: int) -> list[tuple[int, str]]:
         """The oldest pending messages of a conversation: their journal numbers and ids."""
 
-    async def learnt(self, due: Due, seqs: Iterable[int], before: str) -> None:
+    async def learnt(self, due: DueConversation, seqs: Iterable[int], before: str) -> None:
         """Remove processed messages. `before`: ids of the last of them, as context for the messages that follow."""
 
-    async def strike(self, seqs: Iterable[int]) -> None:
+    async def mark_deleted(self, seqs: Iterable[int]) -> None:
         """Remove messages that no longer exist."""
 
-    async def ended(self, due: Due) -> None:
+    async def ended(self, due: DueConversation) -> None:
         """Remove a conversation that has no pending messages; one with newer messages stays."""
 
-    async def put_off(self, due: Due, until: float, reason: str) -> None:
+    async def put_off(self, due: DueConversation, until: float, reason: str) -> None:
         """Postpone a conversation without counting a try, as for an outage."""
 
-    async def failed(self, due: Due, until: float, reason: str) -> None:
+    async def failed(self, due: DueConversation, until: float, reason: str) -> None:
         """Postpone a conversation after a failed try, which counts."""
 
-    async def give_up(self, due: Due, seqs: Iterable[int]) -> None:
+    async def give_up(self, due: DueConversation, seqs: Iterable[int]) -> None:
         """Dead-letter messages until the next start; later messages of the conversation are still processed."""
 
     async def counts(self) -> tuple[int, int]:
@@ -341,7 +353,7 @@ class Owners(Protocol):
 class Ledger(Protocol):
     """Requests, tokens and cost by hour, key, user, model and upstream."""
 
-    def note(self, used: Used, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
+    def note(self, used: UsageRow, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         """Add the usage of one request; it is stored in the background."""
 
     async def read(

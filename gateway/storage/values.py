@@ -12,15 +12,15 @@ __all__ = [
     "MOST",
     "PROFILE",
     "SETTINGS",
-    "Document",
-    "Due",
-    "Entry",
-    "Item",
+    "DueConversation",
+    "JournalEntry",
     "KeptBlock",
+    "KnowledgeFile",
     "Owner",
-    "Said",
+    "PendingMessage",
+    "RegistryItem",
     "Task",
-    "Used",
+    "UsageRow",
 ]
 
 PROFILE, SETTINGS = "profile", "settings"  # kinds of items
@@ -34,7 +34,7 @@ DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A record in the journal. `seq` grows with each entry; `is_replay` if an earlier process may have stored it."""
 
     seq: int
@@ -44,7 +44,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RegistryItem:
     """A knowledge base, a profile, or a group of settings."""
 
     id: str
@@ -53,7 +53,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class KnowledgeFile:
     """A file of a knowledge base. `status`: running, completed, failed; `kind`: document or skill."""
 
     id: str
@@ -88,7 +88,7 @@ class KeptBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PendingMessage:
     """A message that waits for extraction; `seq` is its journal number."""
 
     seq: int
@@ -99,7 +99,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueConversation:
     """A conversation that is due for extraction. `before`: ids of its last processed messages, joined by spaces."""
 
     scope: str
@@ -119,7 +119,7 @@ class Owner:
 
 
 @dataclass(slots=True)
-class Used:
+class UsageRow:
     """Usage counts of some requests. `cached_tokens` are part of `prompt_tokens`; `estimated_tokens` are those that no
     upstream reported, and part of the other two. `cost`: US dollars of those requests that have a price (`priced`)."""
 
@@ -131,7 +131,7 @@ class Used:
     cost: float = 0.0
     priced: int = 0
 
-    def __iadd__(self, other: "Used") -> "Used":
+    def __iadd__(self, other: "UsageRow") -> "UsageRow":
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         return self

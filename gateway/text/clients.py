@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-__all__ = ["AGENT_HEADERS", "CLIENTS", "Client", "Document"]
+__all__ = ["AGENT_HEADERS", "CLIENTS", "DocumentMark", "FrontEnd"]
 
 AGENT_HEADERS: Final = (
     "x-claude-code-agent-id",
@@ -17,7 +17,7 @@ AGENT_HEADERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class DocumentMark:
     """The marks of a user message with material and a question: `begin` is its beginning; the question comes after the
     last `before`, and ends at the first `after` behind that, or at the end."""
 
@@ -27,7 +27,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
+class FrontEnd:
     """The marks of one client.
 
     `cut_tags`: tags whose content a program inserted. `kept_tags`: tags whose content alone is the user's words.
@@ -50,21 +50,21 @@ class Client:
     task_texts: tuple[str, ...] = ()
     task_marks: tuple[str, ...] = ()
     task_systems: tuple[str, ...] = ()
-    documents: tuple[Document, ...] = ()
+    documents: tuple[DocumentMark, ...] = ()
 
 
-def _read_client(entry: dict[str, Any]) -> Client:
+def _read_client(entry: dict[str, Any]) -> FrontEnd:
     fields = dict(entry)
-    fields["documents"] = tuple(Document(**document) for document in fields.pop("documents", ()))
+    fields["documents"] = tuple(DocumentMark(**document) for document in fields.pop("documents", ()))
     for name in ("cut_spans", "quoted"):
         fields[name] = tuple((begin, end) for begin, end in fields.pop(name, ()))
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }
-    return Client(**values)
+    return FrontEnd(**values)
 
 
-def _read_table() -> tuple[Client, ...]:
+def _read_table() -> tuple[FrontEnd, ...]:
     text = resources.files("gateway.text").joinpath("clients.toml").read_text(encoding="utf-8")
     return tuple(map(_read_client, tomllib.loads(text)["client"]))
 

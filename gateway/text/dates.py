@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from gateway.text.terms import is_question
 
-__all__ = ["Period", "local_time", "periods", "told_of", "zone_offset"]
+__all__ = ["Period", "find_period", "local_time", "periods", "zone_offset"]
 
 _MAX_PERIODS = 4
 _MAX_QUESTION = 1000  # characters of a question that are read
@@ -99,7 +99,7 @@ def periods(question: str, now: float, offset: float = 0) -> tuple[Period, ...]:
     return tuple(dict.fromkeys(matches))[:_MAX_PERIODS]
 
 
-def told_of(text: str, said_at: float, offset: float = 0) -> Period | None:
+def find_period(text: str, said_at: float, offset: float = 0) -> Period | None:
     """The one period that a message refers to, other than its own time; None for a question, or for several periods."""
     spans = () if is_question(text) else periods(text, said_at, offset)
     return spans[0] if len(spans) == 1 and not (spans[0].begin <= said_at < spans[0].end) else None

@@ -12,7 +12,7 @@ from collections.abc import Set
 from datetime import date, timedelta
 from functools import lru_cache
 
-__all__ = ["TERMS_VERSION", "is_cjk", "is_question", "likeness", "stored_terms", "terms"]
+__all__ = ["TERMS_VERSION", "is_cjk", "is_question", "stored_terms", "terms", "word_similarity"]
 
 TERMS_VERSION = 3  # increase it with each change of the data stored beside a text's vector: rows are updated then
 
@@ -60,7 +60,7 @@ def terms(text: str) -> list[str]:
     return result
 
 
-def likeness(one: Set[str], other: Set[str]) -> float:
+def word_similarity(one: Set[str], other: Set[str]) -> float:
     """Similarity of two texts' terms, 0 to 1 (Dice's coefficient): twice the common terms, divided by all terms."""
     return 2 * len(one & other) / (len(one) + len(other)) if one and other else 0.0
 

@@ -22,7 +22,7 @@ from gateway.upstream.client import Answered, Incoming, Outgoing, Upstream
 from gateway.upstream.decoder import decoder_of
 from gateway.upstream.sniff import recognised
 
-__all__ = ["ChatSpeaker", "MessagesSpeaker"]
+__all__ = ["ChatOverMessages", "MessagesOverChat"]
 
 _CHAT, _MESSAGES, _COUNT = "/chat/completions", "/messages", "/messages/count_tokens"
 _BODY_HEADERS = ("content-encoding", "content-length")  # not valid for a translated body
@@ -35,7 +35,7 @@ class _Stream(Protocol):
     def feed(self, data: bytes) -> Iterator[bytes]: ...
 
 
-class MessagesSpeaker:
+class ChatOverMessages:
     """Adapter for an upstream with Anthropic's messages API; translates chat completions."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -65,7 +65,7 @@ class MessagesSpeaker:
         )
 
 
-class ChatSpeaker:
+class MessagesOverChat:
     """Adapter for an upstream with the chat completions API; translates Anthropic's messages. `count` counts tokens."""
 
     def __init__(self, upstream: Upstream, count: Callable[[str], int]) -> None:

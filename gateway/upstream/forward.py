@@ -26,10 +26,10 @@ from gateway.upstream import headers as header_lists
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.client import Incoming, Outgoing, Upstream
 from gateway.upstream.keys import credentials, secrets_of
-from gateway.upstream.limiter import Lane
+from gateway.upstream.limiter import ConcurrencyLimiter
 from gateway.upstream.routes import Route, Routes, Target
 
-__all__ = ["Forwarder", "Route", "Served"]
+__all__ = ["Forwarder", "Route", "UpstreamAnswer"]
 
 _log = logging.getLogger("gateway.upstream")
 _UNAVAILABLE = frozenset((429, 502, 503, 504))
@@ -41,7 +41,7 @@ _LONGEST_JITTER, _LONGEST_PAUSE = 0.25, 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class UpstreamAnswer:
     """An answer whose headers were read, the target that gave it, and the number of attempts."""
 
     target: Target
@@ -67,7 +67,9 @@ class Forwarder:
         self._telemetry = telemetry
         self._is_own_key = is_own_key
         self._breakers = {upstream.name: Breaker() for upstream in upstreams}
-        self._lanes = {upstream.name: Lane(upstream.name, upstream.config.max_in_flight) for upstream in upstreams}
+        self._lanes = {
+            upstream.name: ConcurrencyLimiter(upstream.name, upstream.config.max_in_flight) for upstream in upstreams
+        }
         self._secrets = {upstream.name: secrets_of(upstream.config) for upstream in upstreams}
         self._in_flight = self._retrying = 0
 
@@ -81,7 +83,7 @@ class Forwarder:
 
     async def send_chat(
         self, route: Route, *, path: str, query_string: str, client_headers: Mapping[str, str], raw: bytes
-    ) -> Served:
+    ) -> UpstreamAnswer:
         """Send a chat request; its body changes only if the model has another name at the upstream.
 
         Raises UpstreamFailed, UpstreamTimedOut or Overloaded.
@@ -127,7 +129,9 @@ class Forwarder:
         allowed = [target for target in ordered if self._breakers[target.upstream.name].allows(now)] or ordered
         return sorted(allowed, key=lambda target: self._lanes[target.upstream.name].is_full)
 
-    async def _send_with_failover(self, targets: Sequence[Target], request: Callable[[Target], Outgoing]) -> Served:
+    async def _send_with_failover(
+        self, targets: Sequence[Target], request: Callable[[Target], Outgoing]
+    ) -> UpstreamAnswer:
         """Try the targets in order; a single target is retried once."""
         *earlier, last = targets[:_MAX_ATTEMPTS] if len(targets) > 1 else (targets[0], targets[0])
         for attempt, target in enumerate(earlier, start=1):
@@ -141,13 +145,13 @@ class Forwarder:
             else:
                 pause = _pause(incoming.headers.get("retry-after"))
                 if incoming.status not in _UNAVAILABLE or (is_retry_next and (pause is None or not self._may_retry)):
-                    return Served(target, incoming, attempt)
+                    return UpstreamAnswer(target, incoming, attempt)
                 cause = str(incoming.status)
                 incoming.close()
-            _log.warning("asked_again", extra={"upstream": target.upstream.name, "cause": cause})
+            _log.warning("model_request_repeated", extra={"upstream": target.upstream.name, "cause": cause})
             if is_retry_next:
                 await self._pause_before_retry(pause or 0)
-        return Served(last, await self._send(last.upstream, request(last)), len(earlier) + 1)
+        return UpstreamAnswer(last, await self._send(last.upstream, request(last)), len(earlier) + 1)
 
     @property
     def _may_retry(self) -> bool:
@@ -189,14 +193,14 @@ class Forwarder:
         )
 
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
-        lane = self._lanes[upstream.name]
-        await lane.enter(upstream.config.timeouts.connect)
+        limiter = self._lanes[upstream.name]
+        await limiter.enter(upstream.config.timeouts.connect)
         started = time.perf_counter()
         self._breakers[upstream.name].asked(time.monotonic())
         try:
-            incoming = lane.held(await upstream.send(request))
+            incoming = limiter.held(await upstream.send(request))
         except BaseException as error:
-            lane.leave()
+            limiter.leave()
             if isinstance(error, UpstreamFailed | UpstreamTimedOut):
                 self._note(upstream, has_failed=True)
             else:

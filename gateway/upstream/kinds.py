@@ -10,12 +10,12 @@ import aiohttp
 from gateway.config import UpstreamConfig
 from gateway.config.upstream_kinds import UPSTREAM_KINDS, UpstreamRules
 from gateway.errors import ConfigError
-from gateway.upstream.adapters import ChatSpeaker, MessagesSpeaker
+from gateway.upstream.adapters import ChatOverMessages, MessagesOverChat
 from gateway.upstream.any_llm import AnyLlmUpstream
 from gateway.upstream.client import HttpUpstream, Upstream
 from gateway.upstream.offline import OfflineUpstream
 
-__all__ = ["Build", "UpstreamKind", "UpstreamParts", "build_upstream", "register"]
+__all__ = ["BuildUpstream", "UpstreamKind", "UpstreamParts", "build_upstream", "register"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class UpstreamParts:
     on_stop: Callable[[Callable[[], Awaitable[None]]], Any]
 
 
-Build = Callable[[UpstreamConfig, UpstreamParts], Upstream]
+BuildUpstream = Callable[[UpstreamConfig, UpstreamParts], Upstream]
 """Builds an upstream from its entry in the configuration. It runs in a thread. Raises ConfigError."""
 
 
@@ -40,7 +40,7 @@ Build = Callable[[UpstreamConfig, UpstreamParts], Upstream]
 class UpstreamKind(UpstreamRules):
     """A kind of upstreams that is added: its rules, and the function that builds one."""
 
-    build: Build
+    build: BuildUpstream
 
 
 def register(kind: UpstreamKind) -> None:
@@ -59,24 +59,24 @@ def build_upstream(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
 
 def _build_openai(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
     upstream = HttpUpstream(config, parts.session, parts.folder)
-    return upstream if config.native_messages else ChatSpeaker(upstream, parts.count)
+    return upstream if config.native_messages else MessagesOverChat(upstream, parts.count)
 
 
 def _build_anthropic(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
-    return MessagesSpeaker(HttpUpstream(config, parts.session, parts.folder))
+    return ChatOverMessages(HttpUpstream(config, parts.session, parts.folder))
 
 
 def _build_any_llm(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
     upstream = AnyLlmUpstream(config)
     parts.on_stop(upstream.close)
-    return ChatSpeaker(upstream, parts.count)
+    return MessagesOverChat(upstream, parts.count)
 
 
 def _build_offline(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
-    return ChatSpeaker(OfflineUpstream(config), parts.count)
+    return MessagesOverChat(OfflineUpstream(config), parts.count)
 
 
-_BUILT_IN: Final[dict[str, Build]] = {
+_BUILT_IN: Final[dict[str, BuildUpstream]] = {
     "openai": _build_openai,
     "anthropic": _build_anthropic,
     "any-llm": _build_any_llm,

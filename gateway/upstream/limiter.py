@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Mapping
 from gateway.errors import Overloaded
 from gateway.upstream.client import Incoming
 
-__all__ = ["Lane"]
+__all__ = ["ConcurrencyLimiter"]
 
 
-class Lane:
+class ConcurrencyLimiter:
     """Limits the requests in flight at one upstream to `most`; None for no limit."""
 
     def __init__(self, name: str, most: int | None) -> None:
@@ -29,7 +29,7 @@ class Lane:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise Overloaded(
-                f"the upstream {self._name} has as many requests as it may have; try again",
+                f"the upstream {self._name} is at its limit of concurrent requests; try again",
                 headers={"retry-after": "1"},
             ) from error
 
@@ -45,17 +45,17 @@ class Lane:
 class _LimitedIncoming:
     """An answer that releases its slot when it is closed."""
 
-    def __init__(self, incoming: Incoming, lane: Lane) -> None:
+    def __init__(self, incoming: Incoming, limiter: ConcurrencyLimiter) -> None:
         self.status = incoming.status
         self.headers: Mapping[str, str] = incoming.headers
         self._incoming = incoming
-        self._lane: Lane | None = lane
+        self._limiter: ConcurrencyLimiter | None = limiter
 
     def chunks(self) -> AsyncGenerator[bytes]:
         return self._incoming.chunks()
 
     def close(self) -> None:
         self._incoming.close()
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.leave()
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.leave()

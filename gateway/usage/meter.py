@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from gateway.formats.base import Answer, Outcome
 from gateway.storage.protocols import Ledger
-from gateway.storage.values import Used
+from gateway.storage.values import UsageRow
 from gateway.telemetry import Telemetry, short_digest
 from gateway.turn import Turn
 from gateway.usage.prices import Prices
@@ -77,7 +77,7 @@ class Meter:
             return answer
         prompt, completion = answer.prompt_tokens or 0, answer.completion_tokens or 0
         cached = min(answer.cached_tokens or 0, prompt)
-        used = Used(1, prompt, cached, completion, answer.estimated_tokens)
+        used = UsageRow(1, prompt, cached, completion, answer.estimated_tokens)
         written = min(answer.written_tokens or 0, prompt - cached)
         tenant, key = turn.principal.tenant, turn.principal.name
         cost = self._note(used, written, tenant=tenant, key=key, user=turn.user, model=model, upstream=upstream)
@@ -87,11 +87,11 @@ class Meter:
         """Record the usage of a request of the gateway itself and return its cost; the key is `(gateway)`, the tenant
         empty."""
         return self._note(
-            Used(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream
+            UsageRow(1, prompt, 0, completion), 0, tenant="", key=_OWN, user="", model=model, upstream=upstream
         )
 
     def _note(
-        self, used: Used, written: int, *, tenant: str, key: str, user: str, model: str, upstream: str
+        self, used: UsageRow, written: int, *, tenant: str, key: str, user: str, model: str, upstream: str
     ) -> float | None:
         """Update the metrics and the ledger; return the cost, None without a price."""
         model = model[:_MAX_MODEL_NAME]

@@ -82,12 +82,12 @@ def gateway(name: str, folder: Path, upstream: int, *, has_memory: bool) -> Serv
     return Server(name, port, process, has_memory)
 
 
-async def wait_for(session: aiohttp.ClientSession, url: str, wanted: bytes = b"") -> float:
+async def wait_for(session: aiohttp.ClientSession, url: str, recall_options: bytes = b"") -> float:
     began = time.perf_counter()
     while time.perf_counter() - began < 30:
         try:
             async with session.get(url) as response:
-                if wanted in await response.read():
+                if recall_options in await response.read():
                     return time.perf_counter() - began
         except aiohttp.ClientConnectionError:
             await asyncio.sleep(0.01)

@@ -39,8 +39,10 @@ def test_every_page_can_be_reached(start: str) -> None:
         reached |= {(index.parent / f"{line}.md").resolve() for line in re.findall(r"^[\w/-]+$", read(index), re.M)}
     pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs") and page != ROOT / "docs" / "index.md"}
     others = {page for page in pages if page.parent.name in ("develop", "zh") or page.name == "changelog.md"}
-    wanted = pages - others if start == "llms.txt" else {page for page in pages if page.parent.name != "develop"}
-    assert {name_of(page) for page in wanted - reached} == set()
+    recall_options = (
+        pages - others if start == "llms.txt" else {page for page in pages if page.parent.name != "develop"}
+    )
+    assert {name_of(page) for page in recall_options - reached} == set()
 
 
 def test_the_readme_is_short_and_names_the_commands() -> None:

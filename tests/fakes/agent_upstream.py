@@ -68,8 +68,8 @@ class AgentUpstream:
         kind = kind[0] if isinstance(kind, list) else kind
         if kind == "object" or "properties" in schema:
             fields = schema.get("properties", {})
-            wanted = schema.get("required") or list(fields)[:1]
-            return {key: self._filled(fields.get(key, {}), key) for key in wanted}
+            recall_options = schema.get("required") or list(fields)[:1]
+            return {key: self._filled(fields.get(key, {}), key) for key in recall_options}
         if kind == "array":
             return [self._filled(schema.get("items", {}), name)]
         if "enum" in schema:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.config import UpstreamConfig
-from gateway.upstream.adapters import ChatSpeaker
+from gateway.upstream.adapters import MessagesOverChat
 from gateway.upstream.client import Answered, Incoming, Outgoing, Upstream
 from gateway.upstream.kinds import UpstreamKind, UpstreamParts
 
@@ -27,7 +27,7 @@ class EchoUpstream:
 
 
 def build(config: UpstreamConfig, parts: UpstreamParts) -> Upstream:
-    return ChatSpeaker(EchoUpstream(config), parts.count)
+    return MessagesOverChat(EchoUpstream(config), parts.count)
 
 
 ECHO = UpstreamKind(name="echo", url="unused", key_header="api-key", build=build)

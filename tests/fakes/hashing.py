@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import EmbedderConfig
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.embedding.embedders import Embedder
 from gateway.embedding.kinds import EmbedderKind, EmbedderParts
 
@@ -15,7 +15,7 @@ from gateway.embedding.kinds import EmbedderKind, EmbedderParts
 class HashingEmbedder:
     """Vectors of hashed words."""
 
-    scale = Scale(unrelated=0.0, related=0.5)
+    scale = Calibration(unrelated=0.0, related=0.5)
 
     def __init__(self, config: EmbedderConfig, parts: EmbedderParts) -> None:
         self.name = parts.name

@@ -16,7 +16,7 @@ from gateway.evaluate.conversations import Conversations, Earlier, Person, Quest
 from gateway.evaluate.measure import letters
 from gateway.evaluate.run import running, tell
 from gateway.formats.base import UserTurn
-from gateway.formats.conversation import Conversation, Entry, Role, read_current_turn
+from gateway.formats.conversation import Conversation, ConversationEntry, Role, read_current_turn
 from gateway.identity import scope_of
 from gateway.recall.query import Query, make_query
 from gateway.recall.rank import RankWeights
@@ -94,7 +94,7 @@ async def _sample(gateway: Gateway, working_set: WorkingSet, person: Person, que
         query=query,
         match=found.match,
         signals=found.signals,
-        groups=tuple(_holders(texts, wanted) for wanted in _wanted(person, question)),
+        groups=tuple(_holders(texts, recall_options) for recall_options in _recall_options(person, question)),
         tokens=found.tokens.copy(),
         vector=vector,
         ids=tuple(record.id for record in records),
@@ -108,13 +108,13 @@ def _context(question: Question) -> str:
     return read_current_turn(Conversation(messages, _entry)).context
 
 
-def _entry(_: int, message: Mapping[str, Any]) -> Entry:
+def _entry(_: int, message: Mapping[str, Any]) -> ConversationEntry:
     if message["role"] == "assistant":
-        return Entry(Role.ANSWER, answer=message["content"])
-    return Entry(Role.USER, UserTurn(message["content"], ()))
+        return ConversationEntry(Role.ANSWER, answer=message["content"])
+    return ConversationEntry(Role.USER, UserTurn(message["content"], ()))
 
 
-def _wanted(person: Person, question: Question) -> list[list[str]]:
+def _recall_options(person: Person, question: Question) -> list[list[str]]:
     """For each passage that is needed, the texts of which a memory must hold one."""
     turns = {turn.id: turn for session in person.sessions for turn in session.turns}
     return [
@@ -127,8 +127,8 @@ def _wanted(person: Person, question: Question) -> list[list[str]]:
     ]
 
 
-def _holders(texts: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
-    return tuple(place for place, text in enumerate(texts) if any(part in text for part in wanted))
+def _holders(texts: Sequence[str], recall_options: Sequence[str]) -> tuple[int, ...]:
+    return tuple(place for place, text in enumerate(texts) if any(part in text for part in recall_options))
 
 
 def _vectors(working_set: WorkingSet) -> dict[str, Floats]:

@@ -168,13 +168,13 @@ async def test_a_package_adds_a_kind_of_upstreams(
 KEYS: list[dict[str, Any]] = [{"key": "key-of-all", "tenant": "acme"}, {"key": "key-of-chat", "rights": ["chat"]}]
 
 
-def build_parrot(services: registry.Services) -> Api:
+def build_parrot(services: registry.ApiContext) -> Api:
     """A made-up API with a route that answers with the number of upstreams, or with an error."""
 
     async def count(request: web.Request) -> web.Response:
         if request.match_info["word"] == "grey":
             raise BadRequest("no parrot is grey")
-        upstreams = len(services.desk.pipeline.forwarder.upstreams)
+        upstreams = len(services.services.pipeline.forwarder.upstreams)
         return web.json_response({"tenant": principal_of(request).tenant, "upstreams": upstreams})
 
     def write_error(error: GatewayError) -> bytes:

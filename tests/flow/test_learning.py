@@ -46,10 +46,10 @@ class Teacher:
             return made
         found: dict[str, list[Any]] = {"facts": [], "preferences": [], "tools": [], "skills": []}
         lines = [json.loads(line) for line in material.split("\n")]
-        for word, lesson in self.lessons.items():
+        for word, extraction_result in self.lessons.items():
             numbers = [line["number"] for line in lines if word in line["said"] and not line.get("seen")]
             if numbers:
-                for name, item in lesson.items():
+                for name, item in extraction_result.items():
                     found[name].append({"turns": numbers, "confidence": 0.9, "when": "", **item})
         text = json.dumps(found)
         answer = completion(text[: self.longest])

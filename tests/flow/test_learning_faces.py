@@ -65,8 +65,8 @@ async def test_calls_of_tools_are_learnt_from_and_fill_the_tool_and_skill_lists(
         data = (await gateway.post("/product/search/memory", asked)).json["data"]
         values = [one["tool_value"] for one in data["tool_memory_detail_list"]]
         assert 'weather({"city":"Linz"}) -> error: unknown argument city, use place' in values
-        (lesson,) = [one for one in data["tool_memory_detail_list"] if one["experience"]]
-        assert lesson["tool_used_status"] == [
+        (extraction_result,) = [one for one in data["tool_memory_detail_list"] if one["experience"]]
+        assert extraction_result["tool_used_status"] == [
             {
                 "used_tool": "weather",
                 "error_type": "failed",

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
-from gateway.storage.values import Said
+from gateway.storage.values import PendingMessage
 from tests.fakes.running import Running, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream, completion, says
 from tests.flow.test_learning import Teacher, fact, learning, learnt, listed, school
@@ -310,9 +310,9 @@ async def test_many_conversations_of_one_user_keep_no_other_waiting(tmp_path: Pa
     agenda = SqliteExtractionQueue(tmp_path / "learning.sqlite")
     await agenda.open(0)
     try:
-        busy = [Said(number, "a" * 64, f"s{number}", f"m{number}", 1) for number in range(1, 200)]
+        busy = [PendingMessage(number, "a" * 64, f"s{number}", f"m{number}", 1) for number in range(1, 200)]
         await agenda.note(busy, 200, now=0, idle=0, window=10)
-        await agenda.note([Said(201, "b" * 64, "s", "m", 1)], 201, now=1, idle=0, window=10)
+        await agenda.note([PendingMessage(201, "b" * 64, "s", "m", 1)], 201, now=1, idle=0, window=10)
         assert [due.scope[0] for due in await agenda.due(2, 4)] == ["a", "b"]
     finally:
         await agenda.close()

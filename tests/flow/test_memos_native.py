@@ -80,8 +80,8 @@ async def test_a_cube_is_paged_through_newest_first(gateway: Running) -> None:
     assert len(whole["data"]["text_mem"][0]["memories"]) == 5
     assert whole["data"]["tool_mem"] == []
     assert whole["data"]["memory_statistics"] == {"total": 5, "by_type": {"UserMemory": 5}}
-    wanted = {"and": [{"created_at": {"gte": "2026-01-02", "lte": "2026-01-03"}}]}
-    some = await post(gateway, "/get_memory", mem_cube_id="ada", filter=wanted)
+    recall_options = {"and": [{"created_at": {"gte": "2026-01-02", "lte": "2026-01-03"}}]}
+    some = await post(gateway, "/get_memory", mem_cube_id="ada", filter=recall_options)
     assert [item["memory"] for item in some["data"]["text_mem"][0]["memories"]] == ["note 2", "note 1"]
 
 

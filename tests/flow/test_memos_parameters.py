@@ -91,8 +91,8 @@ async def test_the_threshold_keeps_the_three_best_anyway(gateway: Running, upstr
 async def test_a_filter_applies_before_ranking(gateway: Running, upstream: FakeUpstream, path: str) -> None:
     await add(gateway, *NOTES[:4])
     await add(gateway, NOTES[4], custom_tags=["repair"], info={"shop": "Bruno & Co"})
-    wanted = {"and": [{"tags": {"contains": "repair"}}, {"shop": {"like": "bruno"}}]}
-    assert noted(await prompt(gateway, upstream, path, top_k=1, filter=wanted)) == {NOTES[4]}
+    recall_options = {"and": [{"tags": {"contains": "repair"}}, {"shop": {"like": "bruno"}}]}
+    assert noted(await prompt(gateway, upstream, path, top_k=1, filter=recall_options)) == {NOTES[4]}
     refused = await gateway.post(path, {"user_id": "ada", "query": "x", "filter": {"and": [{"tags": {"has": 1}}]}})
     assert (refused.status, refused.json["code"]) == (400, 400)
     assert "filter.and[0].tags.has" in refused.json["message"]

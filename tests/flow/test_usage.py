@@ -12,7 +12,7 @@ import pytest
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.database import Database
 from gateway.storage.sqlite.ledger import SqliteLedger
-from gateway.storage.values import Used
+from gateway.storage.values import UsageRow
 from tests.fakes.formats import speaks_responses
 from tests.fakes.process import command
 from tests.fakes.running import Running, configuration, eventually, running_gateway
@@ -148,7 +148,7 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
     ledger = SqliteLedger(tmp_path / "usage.sqlite")
     await ledger.open()
     names = {"tenant": "t", "key": "k", "user": "u", "model": "m", "upstream": "x"}
-    ledger.note(Used(1, 5), **names)
+    ledger.note(UsageRow(1, 5), **names)
 
     async def broken(*_: Any) -> None:
         raise StorageError("usage", "the disk is full")
@@ -157,7 +157,7 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
         full.setattr(Database, "write", broken)
         with pytest.raises(StorageError):
             await ledger.flush()
-    ledger.note(Used(1, 7), **names)
+    ledger.note(UsageRow(1, 7), **names)
     (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
     assert (row["requests"], row["prompt_tokens"]) == (2, 12)
     await ledger.close()
@@ -197,7 +197,7 @@ async def test_a_ledger_without_money_is_widened(tmp_path: Path) -> None:
     old.close()
     ledger = SqliteLedger(file)
     await ledger.open()
-    ledger.note(Used(1, 5, 0, 1, 0, 0.5, 1), tenant="t", key="k", user="u", model="m", upstream="x")
+    ledger.note(UsageRow(1, 5, 0, 1, 0, 0.5, 1), tenant="t", key="k", user="u", model="m", upstream="x")
     (row,) = await ledger.read(["user"], tenant="t", since=0, until=4e9, only={})
     await ledger.close()
     assert (row["requests"], row["cost"], row["priced"]) == (2, 0.5, 1)

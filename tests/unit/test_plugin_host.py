@@ -20,7 +20,7 @@ GOOD = "from gateway.hooks import Plugin\nclass A(Plugin):\n    async def on_req
         (GOOD.replace("on_request", "on_reqest"), "is no hook"),
         (GOOD.replace("self, turn", "self, turn, more"), "must be on_request"),
         (GOOD.replace("async ", ""), "must be `async def`"),
-        (GOOD + "    def __init__(self, config): raise ValueError('no')\n", "cannot be made"),
+        (GOOD + "    def __init__(self, config): raise ValueError('no')\n", "cannot be created"),
     ],
 )
 def test_a_plugin_that_cannot_be_used_stops_the_start(tmp_path: Path, source: str, message: str) -> None:

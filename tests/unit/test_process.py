@@ -17,6 +17,6 @@ def test_what_is_loaded_is_not_collected_again() -> None:
 
 
 def test_memory_can_be_given_back_and_pools_be_shared() -> None:
-    script = "from gateway import process; process.few_pools(); "
+    script = "from gateway import process; process.limit_arenas(); "
     script += "held = [bytes(1000) for _ in range(10**5)]; del held; process.trim()"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -41,7 +41,7 @@ def assistance_operations() -> list[Operation]:
 
 async def rerank(call: Call, request: RerankRequest) -> Any:
     """Rank texts by the gateway's relevance: lexical and semantic. The result is at the top level and in `data`."""
-    order = await call.desk.recall.rank_texts(
+    order = await call.services.recall.rank_texts(
         request.query, [text[:_MAX_RANKED_CHARACTERS] for text in request.documents]
     )
     results = [
@@ -49,7 +49,7 @@ async def rerank(call: Call, request: RerankRequest) -> Any:
         for index, score in order[: request.top_n or len(order)]
     ]
     texts = (request.query, *request.documents)
-    tokens = await offload(lambda: sum(map(call.desk.count, texts)), sum(map(len, texts)))
+    tokens = await offload(lambda: sum(map(call.services.count, texts)), sum(map(len, texts)))
     result = {
         "id": f"rerank-{call.request_id}",
         "model": request.model or "memory-gateway",
@@ -66,21 +66,21 @@ async def suggestions(call: Call, request: SuggestionRequest) -> dict[str, Any]:
         access = await call.access(request)
         records: list[Record] = []
         for scope in access.identity.reads:
-            records += await call.desk.library.records(
+            records += await call.services.memory_service.records(
                 scope, lambda record: record.source == "user" and record.status == "activated"
             )
         records.sort(key=lambda record: -record.event_time)
         texts = [record.text for record in records[:_SUGGESTION_MESSAGES]]
-    timeout = call.desk.config.memory.extraction.timeout
-    questions = await suggest(call.desk.asker, [text for text in texts if text], request.language, timeout)
+    timeout = call.services.config.memory.extraction.timeout
+    questions = await suggest(call.services.model_client, [text for text in texts if text], request.language, timeout)
     return {"query": questions}
 
 
 async def configure(call: Call, _: None) -> None:
     call.require(Right.ADMIN)
-    await call.desk.defaults.change(call.tenant, await call.json())
+    await call.services.defaults.change(call.tenant, await call.json())
 
 
 async def configuration(call: Call, _: None) -> dict[str, Any]:
     call.require(Right.ADMIN)
-    return (await call.desk.defaults.of(call.tenant)).model_dump()
+    return (await call.services.defaults.of(call.tenant)).model_dump()

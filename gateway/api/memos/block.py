@@ -21,7 +21,7 @@ from gateway.memory.recalled import Memory
 from gateway.text.dates import local_time
 from gateway.text.terms import is_cjk
 
-__all__ = ["Citations", "Facts", "MemosFormat"]
+__all__ = ["Citations", "MemosFormat", "MemosLayout"]
 
 _PLACEHOLDER = "{memories}"
 _NONE = ("(none)", "（无）")
@@ -62,7 +62,7 @@ mark, such as [1:92ff35fb]; cite nothing else. Answer in the language of the que
 """
 
 
-class Facts:
+class MemosLayout:
     """Block layout with numbered facts, then preferences with their note, between tags."""
 
     frame = f"{_OPEN}\n\n{PREFERENCE_NOTE}\n{_CLOSE}\nExplicit Preference:\nImplicit Preference:\n"
@@ -134,7 +134,7 @@ class MemosFormat(ChatFormat):
         self._custom = custom
         self._language = int(is_cjk(query))
         self._now = now
-        self.layout = layout or Facts()
+        self.layout = layout or MemosLayout()
 
     def system_prompt(self, memories: str) -> str:
         """Build the complete system prompt with these memories (an empty string: none)."""

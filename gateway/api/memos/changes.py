@@ -47,23 +47,23 @@ def change_operations() -> list[Operation]:
 
 
 async def update_memory(call: Call, request: UpdateRequest) -> dict[str, Any]:
-    library = call.desk.library
-    records = await library.find(call.principal, [request.memory_id])
+    memory_service = call.services.memory_service
+    records = await memory_service.find(call.principal, [request.memory_id])
     if not records:
         raise NotFound("there is no memory of this id", param="memory_id")
     if request.status == "deleted":
-        await library.delete(records)
+        await memory_service.delete(records)
         return {"success": True, "memory_id": records[0].id}
     old = records[0]
     edited = replace(old, text=request.content or old.text, details=replace(old.details, title=request.title or ""))
     turn = call.turn(Identity(old.user_id, old.session_id, (), ()))
-    screened = await call.desk.remember.screened(turn, [edited])
+    screened = await call.services.remember.screened(turn, [edited])
     if not screened:
         raise Forbidden("a plugin does not let this be stored")
     record = screened[0]
     text = None if request.content is None else record.text
     title = None if request.title is None else record.details.title
-    changed = await library.edit(old, text=text, status=request.status, title=title)
+    changed = await memory_service.edit(old, text=text, status=request.status, title=title)
     return {"success": True, "memory_id": changed.id, "version": changed.version}
 
 
@@ -78,9 +78,9 @@ async def delete_native(call: Call, request: DeleteRequest) -> dict[str, Any]:
 
 
 async def _delete(call: Call, request: DeleteRequest) -> int:
-    library = call.desk.library
+    memory_service = call.services.memory_service
     if request.memory_ids:
-        records = await library.find(call.principal, request.memory_ids)
+        records = await memory_service.find(call.principal, request.memory_ids)
         users = set(request.user_ids) | ({request.user_id} if request.user_id else set())
         cubes = set(request.writable_cube_ids or ()) | ({request.mem_cube_id} if request.mem_cube_id else set())
         records = [record for record in records if not users or record.user_id in users]
@@ -89,13 +89,13 @@ async def _delete(call: Call, request: DeleteRequest) -> int:
         records = []
         conditions = _build_conditions(request)
         for scope, allows in await _scopes_to_delete_from(call, request):
-            records += await library.records(scope, _match_all([*conditions, *([allows] if allows else [])]))
+            records += await memory_service.records(scope, _match_all([*conditions, *([allows] if allows else [])]))
     if request.memory_type:
         type_name = request.memory_type
         records = [
             record for record in records if type_name in (memory_type(record), record.kind, group_of(record.kind))
         ]
-    return await library.delete(records) if records else 0
+    return await memory_service.delete(records) if records else 0
 
 
 def _build_conditions(request: DeleteRequest) -> list[Callable[[Record], bool]]:
@@ -118,7 +118,7 @@ async def _scopes_to_delete_from(
     call: Call, request: DeleteRequest
 ) -> list[tuple[Scope, Callable[[Record], bool] | None]]:
     """Scopes of a deletion by condition, each with its filter: those of the users, of the agent, or all of the key."""
-    registry, parsed = call.desk.registry, read_filter(request.filter)
+    registry, parsed = call.services.registry, read_filter(request.filter)
     users = list(dict.fromkeys([*request.user_ids, *([request.user_id] if request.user_id else [])]))
     if users:
         scopes = [scope for user in users for scope in await _scopes_of_user(call, call.user(user), request)]
@@ -153,7 +153,7 @@ def _restrict_to_users(
 
 
 async def _scopes_of_user(call: Call, user: str, request: DeleteRequest) -> list[Scope]:
-    owned_scopes = await call.desk.registry.scopes_of_owner(call.tenant, user)
+    owned_scopes = await call.services.registry.scopes_of_owner(call.tenant, user)
     named_cubes = cube_scopes(call.tenant, user, request.writable_cube_ids or ())
     return list({scope.value: scope for scope in (scope_of(call.tenant, user), *named_cubes, *owned_scopes)}.values())
 
@@ -161,22 +161,22 @@ async def _scopes_of_user(call: Call, user: str, request: DeleteRequest) -> list
 async def delete_record(call: Call, request: RecordRequest) -> dict[str, Any]:
     record = await _find_record(call, request.record_id, request.mem_cube_id)
     if request.hard_delete:
-        await call.desk.library.delete([record])
+        await call.services.memory_service.delete([record])
     else:
-        await call.desk.library.archive(record)
+        await call.services.memory_service.archive(record)
     return {"status": "success", "record_id": record.id}
 
 
 async def recover_record(call: Call, request: RecordRequest) -> dict[str, Any]:
     record = await _find_record(call, request.delete_record_id, request.mem_cube_id)
-    await call.desk.library.restore(record)
+    await call.services.memory_service.restore(record)
     return {"status": "success", "record_id": record.id}
 
 
 async def _find_record(call: Call, record_id: str | None, cube_id: str) -> Record:
     if not record_id:
         raise BadRequest("record_id: is needed", param="record_id")
-    records = await call.desk.library.find(call.principal, [record_id])
+    records = await call.services.memory_service.find(call.principal, [record_id])
     if not records or records[0].cube_id != cube_id:
         raise NotFound("there is no memory of this id in this cube", param="record_id")
     return records[0]

@@ -30,9 +30,9 @@ from gateway.api.memos.models import BusinessChatRequest, ChatRequest
 from gateway.errors import BadRequest, ConfigError, Forbidden, GatewayError, NotFound, UpstreamFailed
 from gateway.formats.base import Layout, ParsedRequest
 from gateway.formats.chat import ChatFormat
-from gateway.memory.recalled import Wanted
+from gateway.memory.recalled import RecallOptions
 from gateway.pipeline.response import TurnResponse
-from gateway.server.limits import place_of
+from gateway.server.limits import slot_of
 from gateway.turn import MemoryMode, Right, Turn
 
 __all__ = ["ChatHandlers", "PreparedChat"]
@@ -154,10 +154,10 @@ class ChatHandlers:
         for stale_key in [key for key, entry in self._answers.items() if entry[2] == conversation]:
             del self._answers[stale_key]  # the conversation continues: the same text is a new question now
         if task is None:
-            task = call.desk.tasks.start(self._run(call, request))
+            task = call.services.tasks.start(self._run(call, request))
             self._running[fingerprint] = task
             task.add_done_callback(lambda finished: self._store_answer(fingerprint, conversation, finished))
-            place_of(call.request).keep_for(task)  # also after the client has disconnected
+            slot_of(call.request).keep_for(task)  # also after the client has disconnected
         response = await self._wait_for_reply(call, task, message)
         if task.exception() is None and not task.result()["is_kept"]:
             self._answers.pop(fingerprint, None)  # delivered: the same request again is a new question
@@ -213,7 +213,7 @@ class ChatHandlers:
             )
         response, reasoning = answer.text or "", answer.reasoning
         if request.async_mode == "sync" and turn_response.turn.mode.writes:
-            await call.desk.drained(self._silence)
+            await call.services.drained(self._silence)
         data = {"response": response, "reasoning": reasoning}
         return {"data": data, "headers": turn_response.headers, "is_kept": turn_response.turn.mode.writes}
 
@@ -231,7 +231,7 @@ class ChatHandlers:
         return entry[1] if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW else None
 
     async def _open(self, call: Call, request: ChatRequest, *, stream: bool) -> TurnResponse:
-        return await call.desk.pipeline.open((await prepare(call, request, stream=stream)).turn)
+        return await call.services.pipeline.open((await prepare(call, request, stream=stream)).turn)
 
 
 def _business_keys() -> tuple[str, ...]:
@@ -248,11 +248,11 @@ def _business_keys() -> tuple[str, ...]:
 async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Layout | None = None) -> PreparedChat:
     """Build the turn of a chat: scopes, prompt without memories, recall options. Raises GatewayError."""
     call.require(Right.CHAT)
-    defaults = await call.desk.defaults.of(call.tenant)
+    defaults = await call.services.defaults.of(call.tenant)
     access = await call.access(request)
     model = request.model_name_or_path or defaults.model
     try:
-        route = call.desk.forwarder.route(model)
+        route = call.services.forwarder.route(model)
     except NotFound as error:
         raise BadRequest(error.message, code="model_not_found", param="model_name") from error
     max_tokens = request.max_tokens or defaults.max_tokens
@@ -264,8 +264,8 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
     wire_format = MemosFormat(custom, request.query, now, layout)
     history = (request.history or [])[-_HISTORY_MESSAGES:]
     if request.history is None and request.session_id is not None:
-        await call.desk.caught_up(access.identity, _CATCH_UP_TIMEOUT)
-        history = await call.desk.recall.conversation(access.identity, _HISTORY_MESSAGES)
+        await call.services.caught_up(access.identity, _CATCH_UP_TIMEOUT)
+        history = await call.services.recall.conversation(access.identity, _HISTORY_MESSAGES)
     body = {
         "model": model,
         "messages": [
@@ -288,7 +288,7 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
         raw=orjson.dumps(body),
         body=body,
         mode=MemoryMode.ON if writes else MemoryMode.READ,
-        wanted=await _search_options(call, request, access),
+        recall_options=await _search_options(call, request, access),
         tags=request.custom_tags,
         metadata=request.metadata,
         agent_id=request.agent,
@@ -297,15 +297,15 @@ async def prepare(call: Call, request: ChatRequest, *, stream: bool, layout: Lay
     return PreparedChat(turn, access)
 
 
-async def _search_options(call: Call, request: ChatRequest, access: Access) -> Wanted:
-    defaults = await call.desk.defaults.of(call.tenant)
+async def _search_options(call: Call, request: ChatRequest, access: Access) -> RecallOptions:
+    defaults = await call.services.defaults.of(call.tenant)
     texts = defaults.top_k if request.top_k is None else request.top_k
     if texts is None:
         texts = call.usual_texts
     preferences = defaults.pref_top_k if request.pref_top_k is None else request.pref_top_k
     has_preferences = defaults.include_preference if request.include_preference is None else request.include_preference
     limit = MOST_ON_CLIENT_ROUTES if call.is_client else 100
-    return Wanted(
+    return RecallOptions(
         text=min(texts, limit),
         preference=min(preferences, limit) if has_preferences else 0,
         tool=min(request.tool_mem_top_k, limit) if request.search_tool_memory else 0,

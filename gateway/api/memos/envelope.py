@@ -21,19 +21,19 @@ from gateway.extraction.on_request import Extractor
 from gateway.formats.base import ParsedRequest
 from gateway.formats.chat import ChatFormat
 from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_scope, public_scope
-from gateway.llm.client import Asker
+from gateway.llm.client import ModelClient
 from gateway.llm.questions import refine
-from gateway.memory.filters import BadFilter, Filter, parse_filter
-from gateway.memory.recalled import Memory, MemoryStatus, Wanted
+from gateway.memory.filters import BadFilter, MemoryFilter, parse_filter
+from gateway.memory.recalled import Memory, MemoryStatus, RecallOptions
 from gateway.memory.record import Record
 from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.recall.recall import Recall
-from gateway.remember.ingestion import Intake
+from gateway.remember.ingestion import Ingestion
 from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
 from gateway.service.feedback import FeedbackService
-from gateway.service.memories import Library
+from gateway.service.memories import MemoryService
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import RecordLog, Registry
 from gateway.storage.values import Task
@@ -45,7 +45,7 @@ __all__ = [
     "MOST_ON_CLIENT_ROUTES",
     "Access",
     "Call",
-    "Desk",
+    "MemosServices",
     "Operation",
     "client",
     "envelope",
@@ -73,7 +73,7 @@ _SOURCES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class MemosServices:
     """The services that handlers use.
 
     `drained` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
@@ -85,13 +85,13 @@ class Desk:
     forwarder: Forwarder
     recall: Recall
     remember: Remember
-    library: Library
+    memory_service: MemoryService
     registry: Registry
     journal: RecordLog
-    asker: Asker
+    model_client: ModelClient
     feedback: FeedbackService
     extractor: Extractor
-    intake: Intake
+    ingestion: Ingestion
     defaults: Defaults
     drained: Callable[[float], Awaitable[bool]]
     caught_up: Callable[[Identity, float], Awaitable[None]]
@@ -104,7 +104,7 @@ class Access:
     """The scopes that a call reads and writes, and the filter on its memories."""
 
     identity: Identity
-    filter: Filter
+    filter: MemoryFilter
 
     def allows(self, scope: Scope) -> Callable[[Record], bool] | None:
         return of_scope(self.filter, scope)
@@ -120,7 +120,7 @@ class Call:
     """One request to a MemOS route, with its principal and the services."""
 
     request: web.Request
-    desk: Desk
+    services: MemosServices
     is_client: bool
     code: int
     principal: Principal
@@ -141,7 +141,7 @@ class Call:
 
     async def json(self) -> Any:
         """Read the body as JSON, within the limits of the configuration."""
-        limits = self.desk.config.limits
+        limits = self.services.config.limits
         return (await read_json(self.request, limits))[1]
 
     def reply(self, message: str, data: Any, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -169,7 +169,7 @@ class Call:
 
     async def access(self, request: ScopedRequest) -> Access:
         """Resolve the scopes of a request. Raises Forbidden, NotFound, BadRequest or MemoryUnavailable."""
-        if not self.desk.config.memory.enabled:
+        if not self.services.config.memory.enabled:
             raise MemoryUnavailable("the memory is switched off in the configuration")
         users = [self.user(name) for name in request.users]
         agents = [checked_id(name, "agent_id") for name in request.agents]
@@ -201,7 +201,7 @@ class Call:
         for user in users:
             for cube in cube_ids or (user,):
                 name = checked_id(cube, "cube_id")
-                if name != user and await self.desk.registry.item(self.tenant, KNOWLEDGE, name) is not None:
+                if name != user and await self.services.registry.item(self.tenant, KNOWLEDGE, name) is not None:
                     scopes.append(knowledge_scope(self.tenant, name))
                 else:
                     scopes += cube_scopes(self.tenant, user, [name])
@@ -211,11 +211,11 @@ class Call:
         scopes: list[Scope] = []
         for id_ in ids:
             if id_ == _ALL:
-                items = await self.desk.registry.items(self.tenant, KNOWLEDGE)
+                items = await self.services.registry.items(self.tenant, KNOWLEDGE)
                 scopes += [public_scope(self.tenant), *(knowledge_scope(self.tenant, item.id) for item in items)]
             elif id_ == _PUBLIC:
                 scopes.append(public_scope(self.tenant))
-            elif await self.desk.registry.item(self.tenant, KNOWLEDGE, id_) is None:
+            elif await self.services.registry.item(self.tenant, KNOWLEDGE, id_) is None:
                 raise NotFound("knowledgebase_ids: there is no knowledge base of this id", param="knowledgebase_ids")
             else:
                 scopes.append(knowledge_scope(self.tenant, id_))
@@ -238,35 +238,35 @@ class Call:
             identity=identity,
         )
 
-    async def search(self, access: Access, query: str, options: Wanted, context: str = "") -> list[Memory]:
+    async def search(self, access: Access, query: str, options: RecallOptions, context: str = "") -> list[Memory]:
         """Search memories without a chat. Raises MemoryUnavailable."""
-        desk = self.desk
-        recalled = await desk.recall.search(access.identity.reads, query, options, context)
+        services = self.services
+        recalled = await services.recall.search(access.identity.reads, query, options, context)
         if recalled.status is MemoryStatus.DEGRADED:
             raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
         memories = recalled.memories
         if options.is_fine:
-            memories = await refine(desk.asker, query, memories, desk.config.memory.extraction.timeout)
+            memories = await refine(services.model_client, query, memories, services.config.memory.extraction.timeout)
         return list(memories)
 
     async def keep(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
         """Store records durably and return them as stored. Raises MemoryUnavailable."""
-        return await self.desk.library.add(turn, records)
+        return await self.services.memory_service.add(turn, records)
 
     async def begin_task(self, id_: str, user: str, cube_id: str) -> str:
         """Register a task that completes when all entries now in the journal can be found."""
-        last, _ = await self.desk.journal.position()
-        await self.desk.registry.put_task(
+        last, _ = await self.services.journal.position()
+        await self.services.registry.put_task(
             self.tenant, Task(id=id_, user=user, cube_id=cube_id, status="in_progress", seq=last, at=self.received_at)
         )
         return id_
 
     async def wait_until_found(self) -> None:
-        if not await self.desk.drained(_SYNC_TIMEOUT):
-            raise MemoryUnavailable("the memories are kept, but cannot be found yet")
+        if not await self.services.drained(_SYNC_TIMEOUT):
+            raise MemoryUnavailable("the memories are stored, but not searchable yet")
 
 
-Handler = Callable[[Call, Any], Awaitable[Any]]
+OperationHandler = Callable[[Call, Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +278,7 @@ class Operation:
     """
 
     path: str
-    handler: Handler
+    handler: OperationHandler
     summary: str
     model: type[Body] | None = None
     message: str = "ok"
@@ -293,29 +293,33 @@ class Operation:
         return (f"/product{self.path}", f"/api/openmem/v1{self.path}") if self.is_client else (f"/product{self.path}",)
 
 
-def client(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
+def client(
+    path: str, handler: OperationHandler, summary: str, model: type[Body] | None = None, **more: Any
+) -> Operation:
     """An operation of the MemOS client API, which is served under both prefixes."""
     return Operation(path=path, handler=handler, summary=summary, model=model, is_client=True, **more)
 
 
-def native(path: str, handler: Handler, summary: str, model: type[Body] | None = None, **more: Any) -> Operation:
+def native(
+    path: str, handler: OperationHandler, summary: str, model: type[Body] | None = None, **more: Any
+) -> Operation:
     """An operation of the native API of MemOS' own server."""
     return Operation(path=path, handler=handler, summary=summary, model=model, **more)
 
 
-def operations_to_routes(operations: Iterable[Operation], desk: Desk) -> list[web.AbstractRouteDef]:
+def operations_to_routes(operations: Iterable[Operation], services: MemosServices) -> list[web.AbstractRouteDef]:
     return [
-        web.route(operation.method, path, _build_handler(operation, desk, 0 if path.startswith("/api/") else 200))
+        web.route(operation.method, path, _build_handler(operation, services, 0 if path.startswith("/api/") else 200))
         for operation in operations
         for path in operation.paths
     ]
 
 
 def _build_handler(
-    operation: Operation, desk: Desk, code: int
+    operation: Operation, services: MemosServices, code: int
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
-        call = Call(request, desk, operation.is_client, code, principal_of(request))
+        call = Call(request, services, operation.is_client, code, principal_of(request))
         call.require(Right.MEMORY)
         try:
             body = None
@@ -351,12 +355,12 @@ def write_error(error: GatewayError) -> bytes:
     return orjson.dumps({"code": error.status, "message": error.message, "data": None})
 
 
-def of_scope(parsed: Filter, scope: Scope) -> Callable[[Record], bool] | None:
+def of_scope(parsed: MemoryFilter, scope: Scope) -> Callable[[Record], bool] | None:
     """The part of a filter that applies to a scope; None if the scope is not filtered."""
     return parsed.of(scope.cube_id, _SOURCES[scope.kind])
 
 
-def read_filter(data: Any) -> Filter:
+def read_filter(data: Any) -> MemoryFilter:
     try:
         return parse_filter(data)
     except BadFilter as error:

@@ -41,7 +41,7 @@ async def extract_memory(call: Call, request: ExtractRequest) -> dict[str, Any]:
     records = await offload(partial(_message_records, call, request), size)
     if not records:
         raise BadRequest("messages: there is no text in them", param="messages")
-    extracted_items = await call.desk.extractor.extract(records)
+    extracted_items = await call.services.extractor.extract(records)
     facts, preference_items = (
         await offload(partial(_extract_by_patterns, records), size)
         if extracted_items is None
@@ -60,11 +60,11 @@ async def extract_and_store(call: Call, access: Access, turn: Turn, records: Seq
     Returns the new records; none without a model. The messages themselves are stored already.
     """
     scope, session_id = access.identity.writes[0], access.identity.session_id
-    added, sources = await call.desk.extractor.build_records(scope, session_id, records, turn.received_at)
+    added, sources = await call.services.extractor.build_records(scope, session_id, records, turn.received_at)
     if not added:
         return []
     try:
-        async with call.desk.library.unchanged(sources):
+        async with call.services.memory_service.unchanged(sources):
             return await call.keep(turn, added)
     except Outdated:  # a message was deleted while the model worked
         return []
@@ -76,7 +76,7 @@ def _message_records(call: Call, request: ExtractRequest) -> list[Record]:
     turn = call.turn(Identity("", "", (), ()))
     texts = [(message.get("role"), text_of(message.get("content")).strip()) for message in request.messages]
     return [
-        call.desk.remember.make(turn, no_scope, role, text, index=index)
+        call.services.remember.make(turn, no_scope, role, text, index=index)
         for index, (role, text) in enumerate(texts)
         if role in _ROLES and text
     ]

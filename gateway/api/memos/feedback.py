@@ -9,7 +9,7 @@ from gateway.api.memos.items import native_item
 from gateway.api.memos.manage_models import FeedbackRequest, NativeFeedbackRequest
 from gateway.formats.chat import text_of
 from gateway.server.guard import request_id_of
-from gateway.server.limits import place_of
+from gateway.server.limits import slot_of
 from gateway.service.feedback import CONTEXT_MESSAGES, Feedback
 from gateway.storage.values import Task
 from gateway.turn import Turn
@@ -38,10 +38,10 @@ async def add_feedback(call: Call, request: FeedbackRequest) -> dict[str, Any]:
     metadata = {"feedback_time": request.feedback_time} if request.feedback_time else {}
     turn = _turn_of(call, access, request, metadata)
     comment = Feedback(text=request.feedback_content, turn=turn, allows=access.by_scope)
-    if not is_sync and call.desk.feedback.has_model:
+    if not is_sync and call.services.feedback.has_model:
         await _process_in_background(call, task_id, comment)
         return {"success": True, "task_id": task_id, "status": "running"}
-    await call.desk.feedback.give(comment)
+    await call.services.feedback.give(comment)
     await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
     if is_sync:
         await call.wait_until_found()
@@ -58,10 +58,10 @@ async def feedback(call: Call, request: NativeFeedbackRequest) -> list[dict[str,
         memory_ids=request.retrieved_memory_ids,
         history=read_history(request.history),
     )
-    if request.async_mode == "async" and not request.corrected_answer and call.desk.feedback.has_model:
+    if request.async_mode == "async" and not request.corrected_answer and call.services.feedback.has_model:
         await _process_in_background(call, task_id, comment)
         return []
-    result = await call.desk.feedback.give(comment)
+    result = await call.services.feedback.give(comment)
     await call.begin_task(task_id, access.identity.user_id, access.identity.writes[0].cube_id)
     if request.async_mode == "sync":
         await call.wait_until_found()
@@ -88,21 +88,21 @@ def _turn_of(
 
 async def _process_in_background(call: Call, task_id: str, comment: Feedback) -> None:
     """Store the feedback verbatim now; replace it later by the changes that a model derives from it."""
-    desk, user, cube_id = call.desk, comment.identity.user_id, comment.scope.cube_id
-    finish = await desk.feedback.begin(comment)
+    services, user, cube_id = call.services, comment.identity.user_id, comment.scope.cube_id
+    finish = await services.feedback.begin(comment)
     if finish is None:
         await call.begin_task(task_id, user, cube_id)
         return
     task = Task(id=task_id, user=user, cube_id=cube_id, status="in_progress")
-    await desk.registry.put_task(call.tenant, task)
+    await services.registry.put_task(call.tenant, task)
 
     async def work() -> None:
         status = "failed"
         try:
             await finish()
-            await desk.drained(10)
+            await services.drained(10)
             status = "completed"
         finally:
-            await desk.registry.put_task(call.tenant, replace(task, status=status))
+            await services.registry.put_task(call.tenant, replace(task, status=status))
 
-    place_of(call.request).keep_for(desk.tasks.start(work()))
+    slot_of(call.request).keep_for(services.tasks.start(work()))

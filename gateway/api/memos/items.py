@@ -103,15 +103,15 @@ def _client_item(record: Record, group: str, relativity: float | None) -> dict[s
 
 def _tool_fields(record: Record) -> dict[str, Any]:
     """Fields of a tool memory: a call of a tool, or experience extracted from calls."""
-    worked, lesson = record.details.worked is not False, record.text if record.is_extracted else ""
+    worked, extraction_result = record.details.worked is not False, record.text if record.is_extracted else ""
     status = {
         "used_tool": record.details.used_tool,
         "error_type": "" if worked else "failed",
         "success_rate": float(worked),
-        "tool_experience": lesson,
+        "tool_experience": extraction_result,
     }
     kind = "ToolTrajectoryMemory"
-    return {"tool_type": kind, "tool_value": record.text, "tool_used_status": [status], "experience": lesson}
+    return {"tool_type": kind, "tool_value": record.text, "tool_used_status": [status], "experience": extraction_result}
 
 
 def _skill_fields(record: Record) -> dict[str, Any]:

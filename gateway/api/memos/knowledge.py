@@ -23,8 +23,8 @@ from gateway.api.memos.manage_models import (
 from gateway.errors import BadRequest, NotFound, TooLarge
 from gateway.identity import checked_id, cube_scopes, knowledge_scope
 from gateway.memory.filters import plain_id
-from gateway.server.limits import place_of
-from gateway.storage.values import DELETING, Document
+from gateway.server.limits import slot_of
+from gateway.storage.values import DELETING, KnowledgeFile
 from gateway.turn import Scope, ScopeKind
 from gateway.upstream.fetch import FetchRefused, fetch
 
@@ -82,34 +82,34 @@ async def create_knowledge_base(call: Call, request: CreateKnowledgeBaseRequest)
     call.require_project_key()
     id_ = f"kb-{call.request_id[:24]}"
     value = {"name": request.knowledgebase_name, "description": request.knowledgebase_description}
-    await call.desk.registry.put_item(call.tenant, KNOWLEDGE, id_, value)
-    await call.desk.registry.add_scopes([knowledge_scope(call.tenant, id_)])
+    await call.services.registry.put_item(call.tenant, KNOWLEDGE, id_, value)
+    await call.services.registry.add_scopes([knowledge_scope(call.tenant, id_)])
     return {"id": id_, **value}
 
 
 async def delete_knowledge_base(call: Call, request: DeleteKnowledgeBaseRequest) -> dict[str, Any]:
     call.require_project_key()
-    desk, scope = call.desk, await _require_knowledge_base(call, request.knowledgebase_id)
-    for file in await desk.registry.files(call.tenant, cube_id=scope.cube_id):
-        await desk.registry.end_file(call.tenant, file.id, DELETING)
-    await desk.library.delete(await desk.library.records(scope))
-    await desk.registry.drop_item(call.tenant, KNOWLEDGE, scope.cube_id)
-    await desk.registry.drop_scope(scope)
-    desk.intake.wake()
+    services, scope = call.services, await _require_knowledge_base(call, request.knowledgebase_id)
+    for file in await services.registry.files(call.tenant, cube_id=scope.cube_id):
+        await services.registry.end_file(call.tenant, file.id, DELETING)
+    await services.memory_service.delete(await services.memory_service.records(scope))
+    await services.registry.drop_item(call.tenant, KNOWLEDGE, scope.cube_id)
+    await services.registry.drop_scope(scope)
+    services.ingestion.wake()
     return {"success": True}
 
 
 async def list_knowledge_bases(call: Call, _: None) -> list[dict[str, Any]]:
-    items = await call.desk.registry.items(call.tenant, KNOWLEDGE)
+    items = await call.services.registry.items(call.tenant, KNOWLEDGE)
     return [{"id": item.id, **item.value} for item in items]
 
 
 async def add_files(call: Call, request: AddFilesRequest | None) -> list[dict[str, Any]]:
     call.require_project_key()
     files = await (_form_files(call) if request is None else _json_files(call, request))
-    desk = call.desk
-    await desk.registry.put_files(call.tenant, files)
-    desk.intake.wake()
+    services = call.services
+    await services.registry.put_files(call.tenant, files)
+    services.ingestion.wake()
     return [
         {
             "id": file.id,
@@ -122,7 +122,7 @@ async def add_files(call: Call, request: AddFilesRequest | None) -> list[dict[st
     ]
 
 
-async def _json_files(call: Call, request: AddFilesRequest) -> list[tuple[Document, bytes]]:
+async def _json_files(call: Call, request: AddFilesRequest) -> list[tuple[KnowledgeFile, bytes]]:
     scope = await _require_knowledge_base(call, request.knowledgebase_id)
     files = []
     for index, entry in enumerate(request.file):
@@ -139,7 +139,7 @@ async def _json_files(call: Call, request: AddFilesRequest) -> list[tuple[Docume
 
 
 async def _fetch_url(call: Call, url: str, path: str) -> bytes:
-    config = call.desk.config.memory.documents
+    config = call.services.config.memory.documents
     if not config.allow_urls:
         raise BadRequest(f"{path}: web addresses are not allowed here; send the content in base64", param=path)
     try:
@@ -148,7 +148,7 @@ async def _fetch_url(call: Call, url: str, path: str) -> bytes:
         raise BadRequest(f"{path}: {error}", param=path) from error
 
 
-async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
+async def _form_files(call: Call) -> list[tuple[KnowledgeFile, bytes]]:
     request = call.request
     fields = {
         "knowledgebase_id": request.query.get("knowledgebase_id", ""),
@@ -157,11 +157,11 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
     if fields["type"] not in ("document", "skill"):
         raise BadRequest("type: must be document or skill", param="type")
     scope = await _require_knowledge_base(call, fields["knowledgebase_id"])
-    max_bytes = call.desk.config.limits.body_mb * 2**20
-    files: list[tuple[Document, bytes]] = []
+    max_bytes = call.services.config.limits.body_mb * 2**20
+    files: list[tuple[KnowledgeFile, bytes]] = []
     size = 0
     try:
-        async with asyncio.timeout(call.desk.config.limits.body_timeout):
+        async with asyncio.timeout(call.services.config.limits.body_timeout):
             reader = await request.multipart()
             while (part := await reader.next()) is not None:
                 if not isinstance(part, BodyPartReader):
@@ -170,9 +170,9 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
                 while chunk := await part.read_chunk(65_536):
                     content += chunk
                     size += len(chunk)
-                    place_of(request).take_bytes(len(chunk))
+                    slot_of(request).take_bytes(len(chunk))
                     if size > max_bytes:
-                        raise TooLarge(f"the form has more than {call.desk.config.limits.body_mb} MiB")
+                        raise TooLarge(f"the form has more than {call.services.config.limits.body_mb} MiB")
                 if part.filename is not None:
                     files.append(
                         _build_document(call, scope, (part.filename, fields["type"], len(files)), bytes(content))
@@ -190,17 +190,17 @@ async def _form_files(call: Call) -> list[tuple[Document, bytes]]:
 
 def _build_document(
     call: Call, scope: Scope, file_info: tuple[str, str, int], content: bytes
-) -> tuple[Document, bytes]:
+) -> tuple[KnowledgeFile, bytes]:
     """Build the document of a file to ingest. `file_info`: its name, its kind and its index in the request."""
     name, kind, index = file_info
-    max_mb = call.desk.config.memory.documents.max_mb
+    max_mb = call.services.config.memory.documents.max_mb
     if len(content) > max_mb * 2**20:
         raise TooLarge(f"file[{index}]: has more than {max_mb} MiB")
     if not content:
         raise BadRequest(f"file[{index}]: is empty", param="file")
     id_ = f"file-{call.request_id[:24]}-{index}"
     return (
-        Document(
+        KnowledgeFile(
             id=id_,
             cube_id=scope.cube_id,
             name=name.encode("utf-8", "replace").decode("utf-8")[:256],
@@ -216,9 +216,9 @@ def _build_document(
 async def get_files(call: Call, request: GetFilesRequest) -> dict[str, Any]:
     if request.knowledgebase_id:
         scope = await _require_knowledge_base(call, request.knowledgebase_id)
-        files = await call.desk.registry.files(call.tenant, cube_id=scope.cube_id)
+        files = await call.services.registry.files(call.tenant, cube_id=scope.cube_id)
     else:
-        files = await call.desk.registry.files(call.tenant, ids=request.file_ids)
+        files = await call.services.registry.files(call.tenant, ids=request.file_ids)
     files = [file for file in files if request.type in (None, file.kind)]
     start = (request.page - 1) * request.page_size
     details = [
@@ -237,19 +237,19 @@ async def get_files(call: Call, request: GetFilesRequest) -> dict[str, Any]:
 
 async def delete_files(call: Call, request: DeleteFilesRequest) -> dict[str, Any]:
     call.require_project_key()
-    desk = call.desk
-    files = await desk.registry.files(call.tenant, ids=request.file_ids)
+    services = call.services
+    files = await services.registry.files(call.tenant, ids=request.file_ids)
     if not files:
         raise NotFound("there is no file of these ids", param="file_ids")
     for file in files:
-        await desk.registry.end_file(call.tenant, file.id, DELETING)
-        await desk.library.delete_file(knowledge_scope(call.tenant, file.cube_id), file.id)
-    desk.intake.wake()  # ingestion checks the file once more, then drops it
+        await services.registry.end_file(call.tenant, file.id, DELETING)
+        await services.memory_service.delete_file(knowledge_scope(call.tenant, file.cube_id), file.id)
+    services.ingestion.wake()  # ingestion checks the file once more, then drops it
     return {"success": True}
 
 
 async def _require_knowledge_base(call: Call, id_: str) -> Scope:
-    if await call.desk.registry.item(call.tenant, KNOWLEDGE, id_) is None:
+    if await call.services.registry.item(call.tenant, KNOWLEDGE, id_) is None:
         raise NotFound("knowledgebase_id: there is no knowledge base of this id", param="knowledgebase_id")
     return knowledge_scope(call.tenant, id_)
 
@@ -257,19 +257,19 @@ async def _require_knowledge_base(call: Call, id_: str) -> Scope:
 async def create_cube(call: Call, request: CreateCubeRequest) -> dict[str, Any]:
     owner = call.user(request.owner_id)
     cube_id = checked_id(request.cube_id or request.cube_name, "cube_id")
-    await call.desk.registry.add_scopes(cube_scopes(call.tenant, owner, [cube_id]))
+    await call.services.registry.add_scopes(cube_scopes(call.tenant, owner, [cube_id]))
     return {"cube_id": cube_id, "cube_name": request.cube_name, "owner_id": owner}
 
 
 async def register_cube(call: Call, request: RegisterCubeRequest) -> dict[str, Any]:
     cube_id = checked_id(request.mem_cube_id or request.mem_cube_name_or_path, "mem_cube_id")
     if request.user_id:
-        await call.desk.registry.add_scopes(cube_scopes(call.tenant, call.user(request.user_id), [cube_id]))
+        await call.services.registry.add_scopes(cube_scopes(call.tenant, call.user(request.user_id), [cube_id]))
     return {"cube_id": cube_id, "cube_name_or_path": request.mem_cube_name_or_path}
 
 
 async def exists_cube(call: Call, request: CubeRequest) -> dict[str, bool]:
-    scopes = await call.desk.registry.scopes_of_cube(call.tenant, request.mem_cube_id)
+    scopes = await call.services.registry.scopes_of_cube(call.tenant, request.mem_cube_id)
     pinned = call.principal.user
     return {
         request.mem_cube_id: any(
@@ -279,6 +279,6 @@ async def exists_cube(call: Call, request: CubeRequest) -> dict[str, bool]:
 
 
 async def names_by_ids(call: Call, request: MemoryIdsRequest) -> dict[str, str | None]:
-    records = await call.desk.library.find(call.principal, request.memory_ids)
+    records = await call.services.memory_service.find(call.principal, request.memory_ids)
     names = {record.id: record.cube_id for record in records}
     return {id_: names.get(plain_id(id_)) for id_ in request.memory_ids}

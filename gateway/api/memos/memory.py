@@ -28,12 +28,12 @@ from gateway.formats.chat import text_of
 from gateway.formats.tool_calls import calls_in
 from gateway.memory.filters import memory_type
 from gateway.memory.kinds import group_of, kind_of
-from gateway.memory.recalled import Memory, Wanted
+from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Origin, Record
-from gateway.remember.documents import Piece, Unreadable, read_pieces
+from gateway.remember.documents import Piece, UnreadableFile, read_pieces
 from gateway.remember.ingestion import document_records
 from gateway.service.feedback import Feedback
-from gateway.storage.values import PROFILE, Document
+from gateway.storage.values import PROFILE, KnowledgeFile
 from gateway.turn import Scope, ScopeKind, Turn
 
 __all__ = ["memory_operations"]
@@ -56,7 +56,7 @@ async def search_memory(call: Call, request: SearchRequest) -> dict[str, Any]:
     _, memories = await _run_search(call, request)
     lists = client_lists((memory.record, memory.relativity) for memory in memories)
     data: dict[str, Any] = {**lists, **EMPTY_LISTS}
-    profiles = await call.desk.registry.items(call.tenant, PROFILE)
+    profiles = await call.services.registry.items(call.tenant, PROFILE)
     data["profile_detail_list"] = [
         {"id": item.id, **item.value}
         for item in profiles
@@ -83,13 +83,13 @@ async def search(call: Call, request: SearchRequest) -> dict[str, Any]:
 
 async def _run_search(call: Call, request: SearchRequest) -> tuple[Access, list[Memory]]:
     access = await call.access(request)
-    defaults = await call.desk.defaults.of(call.tenant)
+    defaults = await call.services.defaults.of(call.tenant)
     limit = MOST_ON_CLIENT_ROUTES if call.is_client else 1000
     texts = request.top_k or call.usual_texts
     has_tools = (not call.is_client) if request.search_tool_memory is None else request.search_tool_memory
     has_skills = (not call.is_client) if request.include_skill_memory is None else request.include_skill_memory
     oversampling = 1 if request.dedup == "no" else 3  # factor, so that enough memories are left after deduplication
-    options = Wanted(
+    options = RecallOptions(
         text=min(texts, limit) * oversampling,
         preference=min(request.pref_top_k, limit) * oversampling if request.include_preference else 0,
         tool=min(request.tool_mem_top_k, limit) if has_tools else 0,
@@ -202,14 +202,14 @@ async def _store_messages(call: Call, request: AddRequest) -> tuple[Access, Turn
     records = await offload(build, sum(len(text_of(message.get("content"))) for message in messages))
     calls = calls_in(messages)
     for scope in access.identity.writes:
-        records += call.desk.remember.calls_of(turn, scope, calls, _FIRST_CALL_INDEX)
+        records += call.services.remember.calls_of(turn, scope, calls, _FIRST_CALL_INDEX)
     records += await _build_file_records(turn, access, request)
     if not records:
         if request.is_feedback:
             return access, turn, []
         raise BadRequest("messages: there is no text of the user or the assistant in them", param="messages")
     if call.is_client:  # the MemOS client retries after a timeout
-        records = call.desk.remember.without_repeated(records)
+        records = call.services.remember.without_repeated(records)
     return access, turn, await call.keep(turn, records) if records else []
 
 
@@ -220,12 +220,12 @@ def _build_records(
     index, message = indexed_message
     if message["role"] not in ("user", "assistant"):
         return []
-    offset, correction = said_offset(message, call.desk.remember.zone)
+    offset, correction = said_offset(message, call.services.remember.zone)
     at = said_at(message, turn.received_at) + correction
     records = []
     text = text_of(message.get("content")).strip()
     if text:
-        record = call.desk.remember.make(turn, scope, message["role"], text, at=at, offset=offset, index=index)
+        record = call.services.remember.make(turn, scope, message["role"], text, at=at, offset=offset, index=index)
         speaker, message_id = (str(message.get(name) or "") for name in ("role_name", "message_id"))
         agent = scope.cube_id if scope.kind is ScopeKind.AGENT else record.agent_id
         origin = Origin(speaker=speaker, message_id=message_id)
@@ -247,7 +247,7 @@ async def _build_file_records(turn: Turn, access: Access, request: AddRequest) -
     return [replace(record, tags=request.custom_tags, metadata=request.metadata) for record in records]
 
 
-async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[Piece]]:
+async def _read_file(turn: Turn, file: Any, path: str) -> tuple[KnowledgeFile, list[Piece]]:
     if not isinstance(file, dict) or not isinstance(file.get("file_data"), str):
         raise BadRequest(f"{path}: needs file_data (base64) and filename", param=path)
     name = str(file.get("filename") or "file.txt")
@@ -257,10 +257,10 @@ async def _read_file(turn: Turn, file: Any, path: str) -> tuple[Document, list[P
         pieces = await asyncio.to_thread(read_pieces, name, content)
     except (binascii.Error, ValueError) as error:
         raise BadRequest(f"{path}.file_data: is not base64", param=path) from error
-    except Unreadable as error:
+    except UnreadableFile as error:
         raise BadRequest(f"{path}: {error}", param=path) from error
     size = len(content)
-    return Document(
+    return KnowledgeFile(
         id=f"{turn.id}-{path}", cube_id="", name=name, size=size, kind="document", status="completed"
     ), pieces
 
@@ -274,5 +274,5 @@ async def _apply_feedback(call: Call, access: Access, request: AddRequest) -> li
     before = request.messages[:index]
     turn = call.turn(access.identity)
     comment = Feedback(text=feedback, turn=turn, allows=access.by_scope, history=read_history(before))
-    await call.desk.feedback.give(comment)
+    await call.services.feedback.give(comment)
     return before

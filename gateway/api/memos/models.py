@@ -57,7 +57,7 @@ _ALIASES: Final = {
 }
 
 Ids = tuple[str, ...]
-Query = Annotated[str, Field(min_length=1, max_length=_MAX_QUERY, pattern=r"\S", description="The question.")]
+QueryText = Annotated[str, Field(min_length=1, max_length=_MAX_QUERY, pattern=r"\S", description="The question.")]
 
 
 class Body(BaseModel):
@@ -92,7 +92,7 @@ class ScopedRequest(Body):
     knowledgebase_ids: Ids = Field((), max_length=100, description="Knowledge bases to read too; `all` for all.")
     allow_public: bool = Field(False, description="A copy may go to what is public within the tenant.")
     allow_knowledgebase_ids: Ids = Field((), max_length=100, description="Knowledge bases that may get a copy.")
-    filter: dict[str, Any] = Field({}, description="Conditions on memories; see the README.")
+    filter: dict[str, Any] = Field({}, description="Conditions on memories; see docs/guides/memos.md.")
 
     @field_validator("session_id", "mem_cube_id", "user_id")
     @classmethod
@@ -157,7 +157,7 @@ class _MetadataRequest(ScopedRequest):
 class ChatRequest(_MetadataRequest):
     """A chat with memory. A field that is not sent has the value of the configured defaults."""
 
-    query: Query
+    query: QueryText
     history: list[dict[str, Any]] | None = Field(
         None, description="Earlier messages; the last 20 count. None: those stored of this conversation."
     )
@@ -210,7 +210,7 @@ class BusinessChatRequest(ChatRequest):
 class SearchRequest(ScopedRequest):
     """A search for memories, without an answer."""
 
-    query: Query
+    query: QueryText
     mode: Literal["fast", "fine", "mixture"] = Field("fast", description="fine: a model picks what helps.")
     top_k: int | None = Field(None, ge=1, description="Memories wanted (`memory_limit_number`).")
     relativity: float | None = Field(None, ge=0, description="Relevance floor; 0: none.")

@@ -33,7 +33,7 @@ _WHOLE_HISTORY: Final = (
     20_000  # assumed characters of a prompt with the full history instead of memories, for `speed_improvement`
 )
 
-Event = dict[str, Any]
+PlaygroundEvent = dict[str, Any]
 
 
 def playground_operations() -> list[Operation]:
@@ -61,7 +61,7 @@ async def playground(call: Call, request: ChatRequest) -> web.StreamResponse:
     return response
 
 
-async def _events(call: Call, request: ChatRequest, prepared: PreparedChat) -> AsyncGenerator[Event]:
+async def _events(call: Call, request: ChatRequest, prepared: PreparedChat) -> AsyncGenerator[PlaygroundEvent]:
     began = time.monotonic()
     recalled = Recalled(MemoryStatus.MISS)
     answer_texts: list[str] = []
@@ -91,9 +91,11 @@ async def _events(call: Call, request: ChatRequest, prepared: PreparedChat) -> A
     yield {"type": "end"}
 
 
-async def _search_twice(call: Call, request: ChatRequest, prepared: PreparedChat) -> AsyncGenerator["Event | Recalled"]:
+async def _search_twice(
+    call: Call, request: ChatRequest, prepared: PreparedChat
+) -> AsyncGenerator["PlaygroundEvent | Recalled"]:
     """Search twice: yields the events of both searches, and at last the memories for the prompt."""
-    options = replace(prepared.turn.wanted, text=_FIRST_SEARCH, threshold=0.0)
+    options = replace(prepared.turn.recall_options, text=_FIRST_SEARCH, threshold=0.0)
     yield {"type": "status", "data": "0"}
     first = await call.search(prepared.access, request.query, options)
     yield {"type": "status", "data": "1"}
@@ -101,8 +103,8 @@ async def _search_twice(call: Call, request: ChatRequest, prepared: PreparedChat
     preferences = [memory for memory in first if group_of(memory.record.kind) == "preference"]
     if options.preference:
         yield {"type": "pref_md_string", "data": preference_text([memory.record for memory in preferences])}
-    timeout = call.desk.config.memory.extraction.timeout
-    rephrased = await rephrase(call.desk.asker, request.query, timeout)
+    timeout = call.services.config.memory.extraction.timeout
+    rephrased = await rephrase(call.services.model_client, request.query, timeout)
     second = await call.search(prepared.access, rephrased, replace(options, text=_SECOND_SEARCH)) if rephrased else []
     memories = distinct([*first, *second])
     yield {"type": "reference", "data": _format_references(memories, _REFERENCES)}
@@ -110,8 +112,8 @@ async def _search_twice(call: Call, request: ChatRequest, prepared: PreparedChat
     yield Recalled(MemoryStatus.HIT if texts or preferences else MemoryStatus.MISS, (*preferences, *texts))
 
 
-async def _stream_answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> AsyncGenerator[Event]:
-    turn_response = await call.desk.pipeline.open(replace(prepared.turn, recalled=recalled))
+async def _stream_answer(call: Call, prepared: PreparedChat, recalled: Recalled) -> AsyncGenerator[PlaygroundEvent]:
+    turn_response = await call.services.pipeline.open(replace(prepared.turn, recalled=recalled))
     keeper = CitationKeeper()
     state = ""
     try:
@@ -144,5 +146,7 @@ def _format_references(memories: Sequence[Memory], limit: int) -> list[dict[str,
 
 async def _suggest_questions(call: Call, request: ChatRequest, answer: str) -> list[str]:
     language = "zh" if is_cjk(request.query) else "en"
-    timeout = call.desk.config.memory.extraction.timeout
-    return await suggest(call.desk.asker, [text for text in (request.query, answer) if text.strip()], language, timeout)
+    timeout = call.services.config.memory.extraction.timeout
+    return await suggest(
+        call.services.model_client, [text for text in (request.query, answer) if text.strip()], language, timeout
+    )

@@ -44,7 +44,7 @@ async def bind_profiles(call: Call, request: BindProfileRequest) -> dict[str, An
 async def edit_profile(call: Call, request: ProfileRequest) -> dict[str, Any]:
     if not request.metadata and not request.remove_fields:
         raise BadRequest("metadata or remove_fields is needed", param="metadata")
-    registry = call.desk.registry
+    registry = call.services.registry
     async with registry.changing:
         item = await registry.item(call.tenant, PROFILE, _profile_id(call, request))
         if item is None:
@@ -81,9 +81,9 @@ def remove_field(profile: dict[str, Any], name: str) -> bool:
 
 async def delete_profile(call: Call, request: ProfileRequest) -> dict[str, Any]:
     name = _profile_id(call, request)
-    if await call.desk.registry.item(call.tenant, PROFILE, name) is None:
+    if await call.services.registry.item(call.tenant, PROFILE, name) is None:
         raise NotFound("there is no such profile", param="profile_template_id")
-    await call.desk.registry.drop_item(call.tenant, PROFILE, name)
+    await call.services.registry.drop_item(call.tenant, PROFILE, name)
     return {"success": True}
 
 
@@ -102,4 +102,4 @@ async def _put_profile(
     call: Call, template: str, user: str | None, agent: str | None, metadata: dict[str, Any]
 ) -> None:
     value = {"profile_template_id": template, "user_id": user, "agent_id": agent, "metadata": metadata}
-    await call.desk.registry.put_item(call.tenant, PROFILE, _profile_name(call, template, user, agent), value)
+    await call.services.registry.put_item(call.tenant, PROFILE, _profile_name(call, template, user, agent), value)

@@ -21,7 +21,7 @@ from gateway.errors import NotFound
 from gateway.identity import may_touch, scope_of
 from gateway.memory.filters import memory_type, plain_id
 from gateway.memory.kinds import group_of, kind_of
-from gateway.memory.recalled import Wanted
+from gateway.memory.recalled import RecallOptions
 from gateway.memory.record import Record
 from gateway.turn import Scope
 
@@ -100,7 +100,7 @@ async def get_memory(call: Call, request: GetRequest) -> dict[str, Any]:
 
 async def _list_records(call: Call, scope: Scope, allows: Callable[[Record], bool] | None) -> list[Record]:
     """The memories of a scope, oldest first, without earlier versions of edited memories (those are history)."""
-    records = await call.desk.library.records(scope, allows)
+    records = await call.services.memory_service.records(scope, allows)
     return [record for record in records if not record.lineage.edit_of]
 
 
@@ -112,7 +112,7 @@ async def _load_newest_first(call: Call, access: Access) -> list[Record]:
 
 
 async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
-    records = await call.desk.library.find(call.principal, [call.request.match_info["memory_id"]])
+    records = await call.services.memory_service.find(call.principal, [call.request.match_info["memory_id"]])
     if not records:
         raise NotFound("there is no memory of this id")
     record = records[0]
@@ -127,18 +127,18 @@ async def get_memory_by_id(call: Call, _: None) -> dict[str, Any]:
         "created_at": detail["create_time"],
         "updated_at": detail["update_time"],
         "version": record.version,
-        "history": history_of(record, await call.desk.library.history(record)),
+        "history": history_of(record, await call.services.memory_service.history(record)),
     }
 
 
 async def get_message(call: Call, request: GetMessageRequest) -> dict[str, Any]:
     user, session = call.user(request.user_id), request.session_id
-    owned_scopes = await call.desk.registry.scopes_of_owner(call.tenant, user)
+    owned_scopes = await call.services.registry.scopes_of_owner(call.tenant, user)
     records: list[Record] = []
     for scope in {scope.value: scope for scope in (scope_of(call.tenant, user), *owned_scopes)}.values():
         if session:
             limit = request.message_limit_number * _MAX_PARTS
-            records += await call.desk.library.conversation(scope, session, limit)
+            records += await call.services.memory_service.conversation(scope, session, limit)
         else:
             records += await _list_records(call, scope, lambda record: record.kind == "turn")
     records.sort(key=lambda record: record.event_time)
@@ -187,7 +187,7 @@ async def _find_owner(call: Call, cube_id: str) -> str:
 
     The id of a user's own cube, and of one without a known owner, is the owner's id.
     """
-    scopes = await call.desk.registry.scopes_of_cube(call.tenant, cube_id)
+    scopes = await call.services.registry.scopes_of_cube(call.tenant, cube_id)
     owners = [scope.owner for scope in scopes if scope.owner and may_touch(call.principal, scope)]
     if call.principal.user is not None:
         return call.principal.user
@@ -196,12 +196,12 @@ async def _find_owner(call: Call, cube_id: str) -> str:
 
 async def get_cube_memory(call: Call, _: None) -> web.StreamResponse:
     memory_id = call.request.match_info["memory_id"]
-    records = await call.desk.library.find(call.principal, [memory_id])
+    records = await call.services.memory_service.find(call.principal, [memory_id])
     if not records:
         displayed_id = plain_id(memory_id) if plain_id(memory_id).isalnum() else "this"
         return call.reply(f"Memory with ID {displayed_id} not found", None)
     item = native_item(records[0])
-    item["metadata"]["history"] = history_of(records[0], await call.desk.library.history(records[0]))
+    item["metadata"]["history"] = history_of(records[0], await call.services.memory_service.history(records[0]))
     return call.reply("Memory retrieved successfully", item)
 
 
@@ -210,7 +210,7 @@ async def get_by_ids(call: Call, _: None) -> dict[str, Any]:
     if isinstance(ids, list):
         ids = {"memory_ids": ids}
     request = checked(MemoryIdsRequest, ids)
-    records = await call.desk.library.find(call.principal, request.memory_ids)
+    records = await call.services.memory_service.find(call.principal, request.memory_ids)
     return {"memories": [native_item(record) for record in records]}
 
 
@@ -228,7 +228,7 @@ async def get_all(call: Call, request: GetAllRequest) -> list[dict[str, Any]]:
     records = [] if request.memory_type != "text_mem" else await _list_records(call, scope, access.allows(scope))
     if request.search_query and records:
         allows = access.by_scope
-        options = Wanted(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)
+        options = RecallOptions(text=200, preference=20, tool=20, skill=20, min_relativity=0.2, allows=allows)
         hits = {memory.record.id for memory in await call.search(access, request.search_query, options)}
         records = [record for record in records if record.id in hits]
     counts = Counter(map(memory_type, records))

@@ -68,7 +68,7 @@ async def get_status(call: Call, request: TaskRequest) -> list[dict[str, Any]]:
 
 
 async def _load_task(call: Call, id_: str, user: str | None = None) -> Task:
-    task = await call.desk.registry.task(call.tenant, id_, user or call.principal.user)
+    task = await call.services.registry.task(call.tenant, id_, user or call.principal.user)
     if task is None:
         raise NotFound("there is no task of this id", param="task_id")
     return task
@@ -78,13 +78,13 @@ async def _refresh_tasks(call: Call, tasks: Sequence[Task]) -> list[Task]:
     """Update the status of tasks: one is completed when the store has written the journal up to its position."""
     if all(task.status in _FINAL_STATES or not task.seq for task in tasks):
         return list(tasks)
-    _, first_pending = await call.desk.journal.position()
+    _, first_pending = await call.services.journal.position()
     current_tasks = []
     for task in tasks:
         current = task
         if task.status not in _FINAL_STATES and 0 < task.seq < first_pending:
             current = replace(task, status="completed")
-            await call.desk.registry.put_task(call.tenant, current)
+            await call.services.registry.put_task(call.tenant, current)
         current_tasks.append(current)
     return current_tasks
 
@@ -92,12 +92,14 @@ async def _refresh_tasks(call: Call, tasks: Sequence[Task]) -> list[Task]:
 async def scheduler_status(call: Call, _: None) -> list[dict[str, Any]]:
     user = call.user(_required_query(call, "user_id"))
     task_id = call.request.query.get("task_id")
-    tasks = [await _load_task(call, task_id, user)] if task_id else await call.desk.registry.tasks(call.tenant, user)
+    tasks = (
+        [await _load_task(call, task_id, user)] if task_id else await call.services.registry.tasks(call.tenant, user)
+    )
     return [{"task_id": task.id, "status": task.status} for task in await _refresh_tasks(call, tasks)]
 
 
 async def scheduler_all(call: Call, _: None) -> dict[str, Any]:
-    tasks = await call.desk.registry.tasks(call.tenant, call.principal.user)
+    tasks = await call.services.registry.tasks(call.tenant, call.principal.user)
     states = [task.status for task in await _refresh_tasks(call, tasks)]
     counts: dict[str, int] = {state: states.count(state) for state in _STATES} | {"total": len(states)}
     return {"scheduler_summary": counts, "all_tasks_summary": counts}
@@ -121,7 +123,7 @@ async def scheduler_queue(call: Call, _: None) -> dict[str, Any]:
 
 
 async def _unfinished_tasks(call: Call, user: str) -> list[Task]:
-    tasks = await _refresh_tasks(call, await call.desk.registry.tasks(call.tenant, user))
+    tasks = await _refresh_tasks(call, await call.services.registry.tasks(call.tenant, user))
     return [task for task in tasks if task.status not in _FINAL_STATES]
 
 

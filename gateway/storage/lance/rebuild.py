@@ -85,7 +85,7 @@ class Rebuilder:
             # rows written meanwhile keep the old format, so that all rows read until the end have one format
             before = bucket.entries[0].row_format
             if row_format is None and len({entry.row_format for entry in bucket.entries}) > 1:
-                raise StorageError("store", "its memories are being made anew for another embedder")
+                raise StorageError("store", "its memories are being rebuilt for another embedder")
             row_format = row_format or before
             async with self._buckets.writing:
                 entry, table = bucket.tables[-1]

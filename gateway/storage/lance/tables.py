@@ -206,7 +206,7 @@ class Tables:
         growing = sorted((entry for entry in entries if not entry.is_settled), key=lambda entry: number_of(entry.name))
         self.mended.extend(entry.name for entry in lost)
         _log.error(
-            "tables_found_again",
+            "tables_recovered",
             extra={"lost": [entry.name for entry in lost], "counting": [entry.name for entry in entries]},
         )
         for name in set(bucket.handles) - {entry.name for entry in entries}:

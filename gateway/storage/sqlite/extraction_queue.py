@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.storage.sqlite.database import Database
-from gateway.storage.values import Due, Said
+from gateway.storage.values import DueConversation, PendingMessage
 
 __all__ = ["SqliteExtractionQueue"]
 
@@ -91,7 +91,9 @@ class SqliteExtractionQueue:
         rows = await self._fetch("SELECT value FROM places WHERE name=?", name)
         return float(rows[0][0]) if rows else 0.0
 
-    async def note(self, said: Sequence[Said], position: int, *, now: float, idle: float, window: int) -> None:
+    async def note(
+        self, said: Sequence[PendingMessage], position: int, *, now: float, idle: float, window: int
+    ) -> None:
         """Add messages, and record that all in the journal up to `position` is noted. A conversation is due when it was
         idle for `idle` seconds, or at once when it holds `window` tokens."""
         rows = [(message.seq, message.scope, message.session, message.id, message.tokens) for message in said]
@@ -105,17 +107,17 @@ class SqliteExtractionQueue:
 
         await self._database.run(lambda: self._database.transaction(work))
 
-    async def due(self, now: float, limit: int) -> list[Due]:
+    async def due(self, now: float, limit: int) -> list[DueConversation]:
         """Conversations that are due, the longest due first; one of each scope."""
         rows = await self._fetch(_SELECT_DUE, now, limit)
-        return [Due(*row[:4]) for row in rows]
+        return [DueConversation(*row[:4]) for row in rows]
 
     async def next_due(self) -> float | None:
         """When the next conversation is due, in seconds since 1970; None if none waits."""
         due: float | None = (await self._fetch("SELECT min(due) FROM conversations"))[0][0]
         return due
 
-    async def waiting(self, due: Due, limit: int) -> list[tuple[int, str]]:
+    async def waiting(self, due: DueConversation, limit: int) -> list[tuple[int, str]]:
         """The oldest pending messages of a conversation: their journal numbers and ids."""
         return await self._fetch(
             "SELECT seq, id FROM messages WHERE scope=? AND session=? AND aside=0 ORDER BY seq LIMIT ?",
@@ -124,7 +126,7 @@ class SqliteExtractionQueue:
             limit,
         )
 
-    async def learnt(self, due: Due, seqs: Iterable[int], before: str) -> None:
+    async def learnt(self, due: DueConversation, seqs: Iterable[int], before: str) -> None:
         """Remove processed messages. `before`: ids of the last of them, as context for the messages that follow."""
         await self._database.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
         await self._database.write(
@@ -132,29 +134,29 @@ class SqliteExtractionQueue:
             [(before, due.scope, due.session)],
         )
 
-    async def strike(self, seqs: Iterable[int]) -> None:
+    async def mark_deleted(self, seqs: Iterable[int]) -> None:
         """Remove messages that no longer exist."""
         await self._database.write("DELETE FROM messages WHERE seq=?", [(seq,) for seq in seqs])
 
-    async def ended(self, due: Due) -> None:
+    async def ended(self, due: DueConversation) -> None:
         """Remove a conversation that has no pending messages; one with newer messages stays."""
         await self._database.write(_DELETE_DRAINED, [(due.scope, due.session)])
 
-    async def put_off(self, due: Due, until: float, reason: str) -> None:
+    async def put_off(self, due: DueConversation, until: float, reason: str) -> None:
         """Postpone a conversation without counting a try, as for an outage."""
         await self._postpone(due, until, reason, 0)
 
-    async def failed(self, due: Due, until: float, reason: str) -> None:
+    async def failed(self, due: DueConversation, until: float, reason: str) -> None:
         """Postpone a conversation after a failed try, which counts."""
         await self._postpone(due, until, reason, 1)
 
-    async def _postpone(self, due: Due, until: float, reason: str, new_tries: int) -> None:
+    async def _postpone(self, due: DueConversation, until: float, reason: str, new_tries: int) -> None:
         await self._database.write(
             "UPDATE conversations SET due=?, tries=tries+?, reason=? WHERE scope=? AND session=?",
             [(until, new_tries, reason, due.scope, due.session)],
         )
 
-    async def give_up(self, due: Due, seqs: Iterable[int]) -> None:
+    async def give_up(self, due: DueConversation, seqs: Iterable[int]) -> None:
         """Dead-letter messages until the next start; later messages of the conversation are still processed."""
         await self._database.write("UPDATE messages SET aside=1 WHERE seq=?", [(seq,) for seq in seqs])
         await self._database.write(

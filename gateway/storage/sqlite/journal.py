@@ -27,7 +27,7 @@ from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.rows import SHARED
 from gateway.storage.sqlite.database import Database
-from gateway.storage.values import Entry
+from gateway.storage.values import JournalEntry
 
 __all__ = ["Journal"]
 
@@ -132,7 +132,7 @@ class Journal:
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
         return append
 
-    async def waiting(self, limit: int) -> list[Entry]:
+    async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest due entries that the store has not written yet, in order."""
         return await self._database.run(lambda: self._load_waiting(limit))
 
@@ -144,21 +144,21 @@ class Journal:
         """Tombstones that the store has not synced yet."""
         return await self._database.run(self._load_tombstones)
 
-    async def retained(self) -> list[Entry]:
+    async def retained(self) -> list[JournalEntry]:
         """The newest stored entries that still have their text, so that they can be stored again."""
         return await self._database.run(self._load_retained)
 
-    async def requeue(self, entries: Iterable[Entry]) -> None:
+    async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Set entries that the store has lost back to waiting."""
         rows = [(_State.WAITING, entry.seq) for entry in entries]
         await self._database.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", rows)
         await self._recount()
 
-    async def unstored(self, before: int) -> list[Entry]:
+    async def unstored(self, before: int) -> list[JournalEntry]:
         """Entries up to a sequence number that are not stored so far: waiting, awaiting a retry, or dead letters."""
         return await self._database.run(lambda: self._load_unstored(before))
 
-    async def discard(self, entries: Sequence[Entry]) -> None:
+    async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that are obsolete and need not be stored."""
         await self._database.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
         await self._recount()
@@ -173,7 +173,7 @@ class Journal:
         """The newest sequence number, and the oldest one that the store has not written (newest + 1 if it has all)."""
         return await self._database.run(self._read_position)
 
-    def mark_stored(self, entries: Iterable[Entry]) -> None:
+    def mark_stored(self, entries: Iterable[JournalEntry]) -> None:
         """Note that the store has written entries, which may not be on the disk yet."""
         for entry in entries:
             self._stored[entry.seq] = entry.size
@@ -193,7 +193,7 @@ class Journal:
             self._outdated = outdated | self._outdated
             raise
 
-    async def mark_failed(self, entries: Iterable[Entry]) -> int:
+    async def mark_failed(self, entries: Iterable[JournalEntry]) -> int:
         """Count a failed try and schedule the next one. Returns how many entries were dead-lettered."""
         seqs = [entry.seq for entry in entries]
         before = self.aside_entries
@@ -251,7 +251,7 @@ class Journal:
 
         return self._database.transaction(work)
 
-    def _load_waiting(self, limit: int) -> list[Entry]:
+    def _load_waiting(self, limit: int) -> list[JournalEntry]:
         connection = self._database.connection
         due = connection.execute(
             "SELECT seq FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
@@ -264,7 +264,7 @@ class Journal:
             seqs,
         )
         return [
-            Entry(seq, _parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
+            JournalEntry(seq, _parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
             for seq, id_, payload, tries in rows
         ]
 
@@ -277,12 +277,12 @@ class Journal:
         records = [_parse_record(payload) for (payload,) in rows]
         return [record for record in records if record.status == "deleted"]
 
-    def _load_retained(self) -> list[Entry]:
+    def _load_retained(self) -> list[JournalEntry]:
         rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (_MAX_RECOVERED,),
         )
-        return [Entry(seq, _parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
+        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
 
     def _read_position(self) -> tuple[int, int]:
         connection = self._database.connection
@@ -298,12 +298,12 @@ class Journal:
         due: float | None = row.fetchone()[0]
         return due
 
-    def _load_unstored(self, before: int) -> list[Entry]:
+    def _load_unstored(self, before: int) -> list[JournalEntry]:
         rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
         )
         pairs = [(seq, payload) for seq, payload in rows if seq not in self._stored]
-        return [Entry(seq, _parse_record(payload), len(payload), True) for seq, payload in pairs]
+        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in pairs]
 
     def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:

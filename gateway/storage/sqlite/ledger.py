@@ -15,7 +15,7 @@ from typing import Any
 from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.database import Database
-from gateway.storage.values import DIMENSIONS, MOST, Used
+from gateway.storage.values import DIMENSIONS, MOST, UsageRow
 
 __all__ = ["SqliteLedger"]
 
@@ -34,7 +34,7 @@ _MAX_GATHERED = 50_000  # rows in RAM before a flush; further new ones are not c
 _log = logging.getLogger("gateway.usage")
 
 
-_COUNTS = tuple(field.name for field in fields(Used))
+_COUNTS = tuple(field.name for field in fields(UsageRow))
 _ADD_COUNTS = ", ".join(f"{name}=used.{name}+excluded.{name}" for name in _COUNTS)
 _LATER_COLUMNS = ("cost REAL NOT NULL DEFAULT 0", "priced INTEGER NOT NULL DEFAULT 0")  # absent in the oldest files
 
@@ -55,7 +55,7 @@ class SqliteLedger:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, "usage", _MIGRATIONS)
-        self._gathered: dict[tuple[int, str, str, str, str, str], Used] = {}
+        self._gathered: dict[tuple[int, str, str, str, str, str], UsageRow] = {}
         self._worker = RepeatingWorker("usage", self._work, _log, "usage_fault", pauses=Backoff(_FLUSH_INTERVAL))
 
     async def open(self) -> None:
@@ -68,11 +68,11 @@ class SqliteLedger:
             await self.flush()
         await self._database.close()
 
-    def note(self, used: Used, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
+    def note(self, used: UsageRow, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         """Add the usage of one request, in RAM only."""
         key_columns = (int(time.time()) // _HOUR * _HOUR, tenant, key, user, model, upstream)
         if key_columns in self._gathered or len(self._gathered) < _MAX_GATHERED:
-            self._gathered.setdefault(key_columns, Used()).__iadd__(used)
+            self._gathered.setdefault(key_columns, UsageRow()).__iadd__(used)
 
     async def flush(self) -> None:
         """Write the gathered counts. Raises StorageError, and then keeps them for the next flush."""
@@ -88,7 +88,7 @@ class SqliteLedger:
             )
         except BaseException:  # also for a cancelled caller: no count is lost
             for key_columns, used in gathered.items():
-                self._gathered.setdefault(key_columns, Used()).__iadd__(used)
+                self._gathered.setdefault(key_columns, UsageRow()).__iadd__(used)
             raise
 
     async def read(
@@ -137,4 +137,4 @@ class SqliteLedger:
             await self._database.open()
             await self.flush()
         except StorageError as error:
-            _log.warning("usage_not_written", extra={"cause": str(error)})
+            _log.warning("usage_write_failed", extra={"cause": str(error)})

@@ -67,7 +67,7 @@ class SqliteOwners:
         try:
             rows = await self._database.read("SELECT tenant, user, upstream, session FROM owners WHERE id=?", (id_,))
         except StorageError as error:
-            _log.warning("response_owner_not_read", extra={"cause": str(error)})
+            _log.warning("response_owner_read_failed", extra={"cause": str(error)})
             return None
         if not rows:
             return None
@@ -107,7 +107,7 @@ class SqliteOwners:
                     self._writes = 0
                     await self._sweep(now)
             except StorageError as error:  # still held in RAM
-                _log.warning("response_owners_not_written", extra={"cause": str(error)})
+                _log.warning("response_owners_write_failed", extra={"cause": str(error)})
                 return
 
     async def _sweep(self, now: float) -> None:

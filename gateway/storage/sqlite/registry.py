@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.storage.sqlite.database import Database
-from gateway.storage.values import DELETING, PROFILE, SETTINGS, Document, Item, Task
+from gateway.storage.values import DELETING, PROFILE, SETTINGS, KnowledgeFile, RegistryItem, Task
 from gateway.turn import Scope, ScopeKind
 
 __all__ = ["SqliteRegistry"]
@@ -133,20 +133,20 @@ class SqliteRegistry:
             [(tenant, kind, id_, time.time(), orjson.dumps(dict(value)))],
         )
 
-    async def item(self, tenant: str, kind: str, id_: str) -> Item | None:
+    async def item(self, tenant: str, kind: str, id_: str) -> RegistryItem | None:
         rows = await self._read("SELECT id, at, value FROM items WHERE tenant=? AND kind=? AND id=?", tenant, kind, id_)
-        return next((Item(id_, at, orjson.loads(value)) for id_, at, value in rows), None)
+        return next((RegistryItem(id_, at, orjson.loads(value)) for id_, at, value in rows), None)
 
-    async def items(self, tenant: str, kind: str) -> list[Item]:
+    async def items(self, tenant: str, kind: str) -> list[RegistryItem]:
         rows = await self._read("SELECT id, at, value FROM items WHERE tenant=? AND kind=? ORDER BY at", tenant, kind)
-        return [Item(id_, at, orjson.loads(value)) for id_, at, value in rows]
+        return [RegistryItem(id_, at, orjson.loads(value)) for id_, at, value in rows]
 
     async def drop_item(self, tenant: str, kind: str, id_: str) -> None:
         await self._database.write("DELETE FROM items WHERE tenant=? AND kind=? AND id=?", [(tenant, kind, id_)])
 
     # files of knowledge bases
 
-    async def put_files(self, tenant: str, files: Sequence[tuple[Document, bytes]]) -> None:
+    async def put_files(self, tenant: str, files: Sequence[tuple[KnowledgeFile, bytes]]) -> None:
         """Store files with their content, until `end_file` sets their final status."""
         rows = [
             (tenant, file.id, file.cube_id, file.name, file.size, file.kind, file.status, file.error, file.at, content)
@@ -161,7 +161,7 @@ class SqliteRegistry:
 
     async def files(
         self, tenant: str, *, cube_id: str | None = None, ids: Sequence[str] = (), with_deleting: bool = False
-    ) -> list[Document]:
+    ) -> list[KnowledgeFile]:
         """The files of a knowledge base, or those of these ids, oldest first."""
         column, values = ("cube_id", [cube_id]) if cube_id is not None else ("id", list(ids))
         placeholders = ",".join("?" * len(values))  # only question marks go into the statement
@@ -172,7 +172,7 @@ class SqliteRegistry:
             *values,
         )
         names = ("id", "cube_id", "name", "size", "kind", "status", "error", "at")
-        documents = [Document(**dict(zip(names, row, strict=True))) for row in rows]
+        documents = [KnowledgeFile(**dict(zip(names, row, strict=True))) for row in rows]
         return [document for document in documents if with_deleting or document.status != DELETING]
 
     async def unfinished_files(self) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.registry import Registry
+from gateway.config.registry import KindRegistry
 from tests.fakes.packages import install_package
 
 GROUP = "memory_gateway.tests"
@@ -17,11 +17,11 @@ class Colour:
 
 
 @pytest.fixture
-def colours() -> Registry[Colour]:
-    return Registry(GROUP, Colour, [Colour("blue"), Colour("green")])
+def colours() -> KindRegistry[Colour]:
+    return KindRegistry(GROUP, Colour, [Colour("blue"), Colour("green")])
 
 
-def test_a_registered_kind_can_be_selected(colours: Registry[Colour]) -> None:
+def test_a_registered_kind_can_be_selected(colours: KindRegistry[Colour]) -> None:
     colours.register(Colour("pink"))
     assert colours.check("pink") == "pink"
     assert colours["pink"] == colours.find("pink") == Colour("pink")
@@ -30,13 +30,13 @@ def test_a_registered_kind_can_be_selected(colours: Registry[Colour]) -> None:
     assert colours.find("pink") is None
 
 
-def test_a_name_is_taken_once(colours: Registry[Colour]) -> None:
+def test_a_name_is_taken_once(colours: KindRegistry[Colour]) -> None:
     with pytest.raises(ValueError, match="already"):
         colours.register(Colour("blue"))
 
 
 def test_a_kind_of_a_package_is_loaded_when_it_is_selected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: Registry[Colour]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: KindRegistry[Colour]
 ) -> None:
     monkeypatch.syspath_prepend(install_package(tmp_path, "red_paint", SOURCE, GROUP, "red = red_paint:RED"))
     assert [colour.name for colour in colours] == ["blue", "green"]
@@ -56,7 +56,7 @@ def test_a_kind_of_a_package_is_loaded_when_it_is_selected(
     ],
 )
 def test_a_package_that_cannot_be_used_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: Registry[Colour], entry: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: KindRegistry[Colour], entry: str, message: str
 ) -> None:
     monkeypatch.syspath_prepend(install_package(tmp_path, "red_paint", SOURCE, GROUP, entry))
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -64,7 +64,7 @@ def test_a_package_that_cannot_be_used_is_named(
 
 
 def test_two_packages_with_one_kind_are_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: Registry[Colour]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: KindRegistry[Colour]
 ) -> None:
     for name in ("red_paint", "red_ink"):
         monkeypatch.syspath_prepend(install_package(tmp_path / name, name, SOURCE, GROUP, f"red = {name}:RED"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.config import EmbedderConfig
-from gateway.embedding.calibration import Scale, Scales
+from gateway.embedding.calibration import Calibration, Calibrations
 from gateway.embedding.embedders import EmbedFailed, LocalEmbedder, OpenAIEmbedder
 from gateway.storage.local_file import LocalFile
 from tests.fakes.upstream import FakeUpstream, says
@@ -102,7 +102,7 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
 
     upstream.script = narrow
     config = EmbedderConfig(kind="openai", base_url=upstream.url, dimensions=513)
-    measured: dict[str, Scale] = {}
+    measured: dict[str, Calibration] = {}
     embedder = OpenAIEmbedder(config, session, None, measured.__setitem__, name="openai:m:513")
     before = embedder.scale
     await embedder.embed_query("a query learns nothing: it is waited for")
@@ -120,6 +120,6 @@ async def test_an_openai_embedder_learns_its_scale_beside_the_first_documents(
 def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
     (tmp_path / "scales.json").write_text("[1]")
     file = LocalFile(tmp_path / "scales.json")
-    scales = Scales(file.read, file.write)
+    scales = Calibrations(file.read, file.write)
     scales.read()
     assert scales.get("x") is None

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config import EmbedderConfig
 from gateway.config.embedder_kinds import EMBEDDER_KINDS, EmbedderRules
-from gateway.embedding.calibration import Scale, Scales
+from gateway.embedding.calibration import Calibration, Calibrations
 from gateway.embedding.embedders import LocalEmbedder
 from gateway.embedding.kinds import EmbedderKind, EmbedderName, Embedders, register
 from gateway.errors import ConfigError
@@ -15,9 +15,9 @@ from gateway.storage.local_file import LocalFile
 from tests.fakes.hashing import HASHING
 
 
-def scales_in(folder: Path) -> Scales:
+def scales_in(folder: Path) -> Calibrations:
     file = LocalFile(folder / "scales.json")
-    return Scales(file.read, file.write)
+    return Calibrations(file.read, file.write)
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ async def test_an_embedder_must_have_the_name_of_its_vectors(tmp_path: Path, ses
 
 async def test_earlier_embedders_are_had_by_their_name(tmp_path: Path, session: aiohttp.ClientSession) -> None:
     scales, again = scales_in(tmp_path), scales_in(tmp_path)
-    await asyncio.to_thread(scales.put, "openai:old/model:3", Scale(0.7, 0.9))
+    await asyncio.to_thread(scales.put, "openai:old/model:3", Calibration(0.7, 0.9))
     await asyncio.to_thread(again.read)
     config = EmbedderConfig(kind="openai", model="new", dimensions=8)
     embedders = Embedders(config, session, again)
     assert embedders.named("openai:new:8") is embedders.current
     old = embedders.named("openai:old/model:3")
     assert old is not None
-    assert (old.name, old.dimensions, old.scale) == ("openai:old/model:3", 3, Scale(0.7, 0.9))
+    assert (old.name, old.dimensions, old.scale) == ("openai:old/model:3", 3, Calibration(0.7, 0.9))
     local = embedders.named(LocalEmbedder.name)
     assert isinstance(local, LocalEmbedder)
     for name in ("openai:x:y", "local:x:3", "gone:x:3", "someone's"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.evaluate.conversations import Unreadable, read
+from gateway.evaluate.conversations import InvalidConversations, read
 
 
 def made(**question: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def test_a_speakers_name_stands_before_what_is_remembered(tmp_path: Path) -> Non
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "a.json"
     file.write_text(content)
-    with pytest.raises(Unreadable, match=says):
+    with pytest.raises(InvalidConversations, match=says):
         read(file)
-    with pytest.raises(Unreadable, match="cannot read"):
+    with pytest.raises(InvalidConversations, match="cannot read"):
         read(tmp_path / "missing.json")

@@ -74,10 +74,12 @@ def test_preferences_are_explicit_or_a_pattern() -> None:
 
 
 def test_tools_need_a_call_and_skills_steps() -> None:
-    lesson = {"tool": "weather", "text": "weather: use place, the argument city is unknown", "worked": False}
-    item = only({"tools": [{**lesson, "turns": [6]}]})
+    extraction_result = {"tool": "weather", "text": "weather: use place, the argument city is unknown", "worked": False}
+    item = only({"tools": [{**extraction_result, "turns": [6]}]})
     assert (item.kind, item.source, item.details) == ("tool", "tool", Details(used_tool="weather", worked=False))
-    assert why({"tools": [{**lesson, "text": "moved to Lisbon last week", "turns": [1]}]}) == {"unsupported": 1}
+    assert why({"tools": [{**extraction_result, "text": "moved to Lisbon last week", "turns": [1]}]}) == {
+        "unsupported": 1
+    }
     skill = {"name": "moving", "text": "How to settle in Lisbon as a nurse", "turns": [1, 2]}
     item = only({"skills": [{**skill, "steps": ["moved to Lisbon", "started as a nurse"]}]})
     assert item.details == Details(title="moving", steps=("moved to Lisbon", "started as a nurse"))

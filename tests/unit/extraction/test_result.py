@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
-from gateway.extraction.result import learnt_again, lesson_of
+from gateway.extraction.result import build_result, restore_extracted
 from gateway.memory.versions import archive
 from tests.fakes.made import SCOPE, record
 
@@ -22,21 +22,23 @@ def known(text: str, number: int = 0, **fields: Any) -> Any:
 
 def test_something_new_is_added_with_what_it_rests_on() -> None:
     new = item("The user has a dog")
-    lesson = lesson_of(SCOPE, "s", [Decision(new, "unrelated")], NOW)
-    (added,) = lesson.added
+    extraction_result = build_result(SCOPE, "s", [Decision(new, "unrelated")], NOW)
+    (added,) = extraction_result.added
     assert (added.text, added.kind, added.source, added.confidence) == ("The user has a dog", "fact", "user", 0.8)
     assert added.links == (new.sources[0].id,)
     assert added.is_extracted is True
     assert (added.event_time, added.created_at) == (new.sources[0].event_time, NOW)
-    assert lesson.changed == ()
-    again = lesson_of(SCOPE, "s", [Decision(new, "unrelated")], NOW + 5)
+    assert extraction_result.changed == ()
+    again = build_result(SCOPE, "s", [Decision(new, "unrelated")], NOW + 5)
     assert again.added[0].id == added.id, "the same lesson makes nothing twice"
 
 
 def test_what_is_contradicted_is_archived_with_its_time() -> None:
     old = known("The user lives in Porto")
-    lesson = lesson_of(SCOPE, "s", [Decision(item("The user moved to Lisbon"), "contradicts", (old,))], NOW)
-    (added,), (changed,) = lesson.added, lesson.changed
+    extraction_result = build_result(
+        SCOPE, "s", [Decision(item("The user moved to Lisbon"), "contradicts", (old,))], NOW
+    )
+    (added,), (changed,) = extraction_result.added, extraction_result.changed
     assert added.lineage.supersedes == (old.id,)
     assert (changed.id, changed.text, changed.status) == (old.id, old.text, "archived")
     assert (changed.lineage.superseded_by, changed.validity.until) == (added.id, added.event_time)
@@ -44,33 +46,37 @@ def test_what_is_contradicted_is_archived_with_its_time() -> None:
 
 def test_what_was_said_before_but_learnt_after_was_true_until_then() -> None:
     old = known("The user moved to Lisbon", 50)
-    lesson = lesson_of(SCOPE, "s", [Decision(item("The user lives in Porto", 10), "contradicts", (old,))], NOW)
-    (added,) = lesson.added
+    extraction_result = build_result(
+        SCOPE, "s", [Decision(item("The user lives in Porto", 10), "contradicts", (old,))], NOW
+    )
+    (added,) = extraction_result.added
     assert (added.status, added.lineage.superseded_by, added.validity.until) == ("archived", old.id, old.event_time)
-    assert lesson.changed == ()
+    assert extraction_result.changed == ()
 
 
 def test_the_same_makes_it_surer_once() -> None:
     old = known("The user has a dog", confidence=0.8)
     new = item("The user has a dog", 10)
-    (stronger,) = lesson_of(SCOPE, "s", [Decision(new, "same", (old,))], NOW).changed
+    (stronger,) = build_result(SCOPE, "s", [Decision(new, "same", (old,))], NOW).changed
     assert (stronger.text, round(stronger.confidence, 3)) == (old.text, 0.86)
     assert stronger.links == old.links
-    again = lesson_of(SCOPE, "s", [Decision(new, "same", (stronger,))], NOW)
+    again = build_result(SCOPE, "s", [Decision(new, "same", (stronger,))], NOW)
     assert again.changed == (), "the same message counts once"
 
 
 def test_a_common_text_rests_on_what_both_rest_on() -> None:
     old = known("The user has a cat")
     new = item("The user has a cat called Miso")
-    (added,) = lesson_of(SCOPE, "s", [Decision(new, "more_precise", (old,))], NOW).added
+    (added,) = build_result(SCOPE, "s", [Decision(new, "more_precise", (old,))], NOW).added
     assert added.links == (new.sources[0].id, *old.links)
 
 
 def test_what_is_outranked_is_not_kept() -> None:
     old = known("The user likes meat")
-    lesson = lesson_of(SCOPE, "s", [Decision(item("No meat", source="assistant"), "outranked", (old,))], NOW)
-    assert (lesson.added, lesson.changed) == ((), ())
+    extraction_result = build_result(
+        SCOPE, "s", [Decision(item("No meat", source="assistant"), "outranked", (old,))], NOW
+    )
+    assert (extraction_result.added, extraction_result.changed) == ((), ())
 
 
 def test_two_items_about_one_memory_come_one_after_the_other() -> None:
@@ -79,14 +85,14 @@ def test_two_items_about_one_memory_come_one_after_the_other() -> None:
         Decision(item("lives in Porto", 10), "same", (old,)),
         Decision(item("moved to Lisbon", 11), "contradicts", (old,)),
     ]
-    lesson = lesson_of(SCOPE, "s", decisions, NOW)
-    (changed,) = lesson.changed
+    extraction_result = build_result(SCOPE, "s", decisions, NOW)
+    (changed,) = extraction_result.changed
     assert (changed.status, changed.confidence > 0.5) == ("archived", True)
 
 
 def test_what_was_archived_holds_again_when_it_is_learnt_again() -> None:
-    (first,) = lesson_of(SCOPE, "s", [Decision(item("lives in Porto"), "unrelated")], NOW).added
+    (first,) = build_result(SCOPE, "s", [Decision(item("lives in Porto"), "unrelated")], NOW).added
     gone = archive(first, NOW, "f" * 32)
-    again = learnt_again(first, gone)
+    again = restore_extracted(first, gone)
     assert (again.id, again.status) == (first.id, "activated")
     assert not again.lineage.superseded_by

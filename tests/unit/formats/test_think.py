@@ -11,7 +11,9 @@ from gateway.formats.think import ThinkSplitter, split_think
 def joined(pieces: list[str]) -> tuple[str, str]:
     splitter = ThinkSplitter()
     said = [one for piece in pieces for one in splitter.feed(piece)] + splitter.end()
-    return tuple("".join(text for kind, text in said if kind == wanted) for wanted in ("reasoning", "text"))  # type: ignore[return-value]  # two of them
+    return tuple(
+        "".join(text for kind, text in said if kind == recall_options) for recall_options in ("reasoning", "text")
+    )  # type: ignore[return-value]  # two of them
 
 
 def test_thinking_at_the_beginning_is_told_apart() -> None:

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from gateway.llm.client import Asker
+from gateway.llm.client import ModelClient
 from gateway.llm.questions import judge_feedback, refine, rephrase, suggest
 from tests.fakes.made import memory, record
 
 
-class Scripted(Asker):
+class Scripted(ModelClient):
     """An asker whose model always says the same."""
 
     def __init__(self, answer: dict[str, Any] | None) -> None:
@@ -63,6 +63,6 @@ async def test_a_judgement_that_says_nothing_usable_is_none(answer: dict[str, An
 
 
 async def test_a_model_is_shown_a_bounded_part() -> None:
-    asker = Scripted(None)
-    await suggest(asker, ["x" * 1000] * 100, "en", 1)
-    assert len(asker.material) <= 12_000
+    model_client = Scripted(None)
+    await suggest(model_client, ["x" * 1000] * 100, "en", 1)
+    assert len(model_client.material) <= 12_000

@@ -26,25 +26,25 @@ def states(records: list[Record]) -> dict[str, str]:
 
 def test_a_fact_goes_with_any_of_its_messages_and_the_others_are_looked_at_again() -> None:
     one, other, third = said("m1"), said("m2", 1), said("m3", 2)
-    lesson = learnt("fact", "m1", "m2", **{"said_again": ["m3"]})
-    found = cascade_delete([one], [one, other, third, lesson], NOW)
+    extraction_result = learnt("fact", "m1", "m2", **{"said_again": ["m3"]})
+    found = cascade_delete([one], [one, other, third, extraction_result], NOW)
     assert [record.id for record in found.deleted] == ["fact", "m1"], "what was made goes first"
     assert {record.id: record.lineage.edited_in for record in found.updated} == {"m2": 2, "m3": 2}
 
 
 def test_a_fact_that_is_deleted_by_hand_takes_nothing_along() -> None:
-    message, lesson = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
+    message, extraction_result = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
     old = archive(learnt("old", "m0"), NOW - 9, "fact")
-    found = cascade_delete([lesson], [message, old, lesson], NOW)
+    found = cascade_delete([extraction_result], [message, old, extraction_result], NOW)
     assert [record.id for record in found.deleted] == ["fact"]
     assert found.updated == ()
 
 
 def test_what_goes_with_a_message_gives_back_what_it_had_replaced() -> None:
-    message, lesson = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
+    message, extraction_result = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
     old, earlier = archive(learnt("old", "m0"), NOW - 9, "fact"), earlier_text(message, NOW - 5)
-    for deleted in ([message], [message, lesson]):
-        found = cascade_delete(deleted, [message, old, lesson, earlier], NOW)
+    for deleted in ([message], [message, extraction_result]):
+        found = cascade_delete(deleted, [message, old, extraction_result, earlier], NOW)
         assert {record.id for record in found.deleted} == {"m1", "fact", earlier.id}
         assert [(one.id, one.status, one.version) for one in found.updated] == [("old", "activated", 2)]
 
@@ -58,10 +58,10 @@ def test_a_summary_gives_its_messages_back_and_asks_for_nothing() -> None:
 
 
 def test_what_was_made_of_a_changed_text_ends_until_that_is_taken_back() -> None:
-    before, lesson = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
+    before, extraction_result = said("m1"), learnt("fact", "m1", **{"replaces": ["old"]})
     old = archive(learnt("old", "m0"), NOW - 9, "fact")
     after = replace(before, text="another", version=2)
-    changed = cascade_update(before, after, [before, lesson, old], NOW)
+    changed = cascade_update(before, after, [before, extraction_result, old], NOW)
     assert states(changed) == {"fact": "archived", "old": "activated"}
     fact = next(one for one in changed if one.id == "fact")
     assert fact.lineage.ended_with == "m1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.memory.support import givers, is_supported, wishes
+from gateway.memory.support import find_contributors, is_supported, wishes
 from tests.fakes.made import record
 
 SAID = [record("I moved to Lisbon in March with my brother Tomás, and I work as a nurse on the night shift.")]
@@ -54,8 +54,8 @@ def test_what_says_nothing_or_begins_with_a_strange_name_is_not(text: str) -> No
 
 def test_those_that_gave_a_word_are_found() -> None:
     named, other, third = record("My doctor has a recipe."), record("About the xanax.", 1), record("My doctor.", 2)
-    assert givers("A recipe of the doctor for xanax", [named], [named, other, third]) == [other]
-    assert givers("A recipe of the doctor", [named], [named, other, third]) == []
+    assert find_contributors("A recipe of the doctor for xanax", [named], [named, other, third]) == [other]
+    assert find_contributors("A recipe of the doctor", [named], [named, other, third]) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from gateway.recall.precedence import Ties
+from gateway.recall.precedence import OrderingConstraints
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.rows import LoadedRows, Row
 from gateway.turn import Record
@@ -31,16 +31,16 @@ LISBON = [
 GRAZ = [said("Graz it is now", 5), learnt("lives in Graz", 6, "Graz it is now", info={"replaces": ["lives in Lisbon"]})]
 
 
-def grown(records: list[Record]) -> Ties:
-    ties = Ties()
+def grown(records: list[Record]) -> OrderingConstraints:
+    ties = OrderingConstraints()
     for row, one in enumerate(records):
         ties.add(row, one)
     return ties
 
 
-def loaded(records: list[Record]) -> Ties:
+def loaded(records: list[Record]) -> OrderingConstraints:
     rows = [Row(record=one, vector=None, embedder="", terms=(), tokens=9, seq=seq) for seq, one in enumerate(records)]
-    ties = Ties()
+    ties = OrderingConstraints()
     ties.fill(LoadedRows([to_arrow(rows, 4)]))
     return ties
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.embedding.calibration import Scale
+from gateway.embedding.calibration import Calibration
 from gateway.recall.rank import RankWeights, RawScores, SetArrays, bm25, rank, relativity
 
 Floats = NDArray[np.float32]
 
-PLAIN = RankWeights(cosine=1, neighbour=0, second_neighbour=0, stretch_best=0, stretch_words=0, price=0)
-ALONE = RankWeights(neighbour=0, second_neighbour=0, stretch_best=0)
+PLAIN = RankWeights(cosine=1, neighbour=0, second_neighbour=0, segment_best=0, segment_words=0, price=0)
+ALONE = RankWeights(neighbour=0, second_neighbour=0, segment_best=0)
 
 
 def arrays(count: int, **columns: object) -> SetArrays:
@@ -18,7 +18,7 @@ def arrays(count: int, **columns: object) -> SetArrays:
         "price": np.zeros(count, np.float32),
         "from_user": np.ones(count, np.float32),
         "is_long": np.zeros(count, np.bool_),
-        "stretch": np.zeros(count, np.int32),
+        "segment": np.zeros(count, np.int32),
         "before": np.arange(-1, count - 1, dtype=np.int32),
         "after": np.append(np.arange(1, count, dtype=np.int32), -1).astype(np.int32),
         "allowed": np.ones(count, np.bool_),
@@ -33,8 +33,8 @@ def floats(*values: float) -> Floats:
 
 
 def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> RawScores:
-    pairs, stretches = parts.get("pairs", np.zeros_like(words)), parts.get("stretches", floats(0, 0))
-    return RawScores(words=words, cosine=cosine, pairs=pairs, stretches=stretches)
+    pairs, segments = parts.get("pairs", np.zeros_like(words)), parts.get("segments", floats(0, 0))
+    return RawScores(words=words, cosine=cosine, pairs=pairs, segments=segments)
 
 
 def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half() -> None:
@@ -58,23 +58,23 @@ def test_words_side_by_side_count_more() -> None:
 
 
 def test_what_is_said_round_a_memory_counts() -> None:
-    found = given(floats(1, 1), stretches=floats(0, 3))
-    ranked = rank(arrays(2, stretch=[0, 1], before=[-1, -1], after=[-1, -1]), found, RankWeights(), 2)
+    found = given(floats(1, 1), segments=floats(0, 3))
+    ranked = rank(arrays(2, segment=[0, 1], before=[-1, -1], after=[-1, -1]), found, RankWeights(), 2)
     assert ranked.rows.tolist() == [1, 0]
 
 
 def test_a_neighbour_of_a_hit_outranks_a_stranger() -> None:
     ranked = rank(
-        arrays(5, stretch=[0, 0, 0, 1, 1], after=[1, 2, -1, 4, -1], before=[-1, 0, 1, -1, 3]),
+        arrays(5, segment=[0, 0, 0, 1, 1], after=[1, 2, -1, 4, -1], before=[-1, 0, 1, -1, 3]),
         given(floats(9, 0, 0, 0, 0)),
-        RankWeights(price=0, stretch_best=0),
+        RankWeights(price=0, segment_best=0),
         5,
     )
     assert ranked.rows.tolist()[:3] == [0, 1, 2]
 
 
 def test_a_long_answer_stands_alone() -> None:
-    weights = RankWeights(price=0, stretch_best=0, alone_penalty=0, from_user=0)
+    weights = RankWeights(price=0, segment_best=0, alone_penalty=0, from_user=0)
     ranked = rank(arrays(3, is_long=[False, True, False]), given(floats(9, 0, 0)), weights, 3)
     assert ranked.rows.tolist() == [0, 2, 1]
 
@@ -98,7 +98,7 @@ def test_what_is_not_allowed_is_not_ranked() -> None:
 
 
 def test_relativity_lies_between_0_and_1_and_grows_with_words_and_meaning() -> None:
-    scale = Scale(unrelated=0.1, related=0.5)
+    scale = Calibration(unrelated=0.1, related=0.5)
     share = relativity(floats(0, 1, 4), 4, floats(0.1, 0.3, 0.5), scale)
     assert all(0 <= one <= 1 for one in share)
     assert sorted(share) == share.tolist()
@@ -108,8 +108,8 @@ def test_relativity_lies_between_0_and_1_and_grows_with_words_and_meaning() -> N
 
 
 def test_relativity_is_the_same_on_another_embedders_scale() -> None:
-    one = relativity(floats(0, 0), 1, floats(0.1, 0.5), Scale(unrelated=0.1, related=0.5))
-    other = relativity(floats(0, 0), 1, floats(0.8, 0.9), Scale(unrelated=0.8, related=0.9))
+    one = relativity(floats(0, 0), 1, floats(0.1, 0.5), Calibration(unrelated=0.1, related=0.5))
+    other = relativity(floats(0, 0), 1, floats(0.8, 0.9), Calibration(unrelated=0.8, related=0.9))
     assert one == pytest.approx(other, abs=1e-4)
 
 

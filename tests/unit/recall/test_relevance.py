@@ -1,6 +1,6 @@
 import numpy as np
 
-from gateway.recall.relevance import lift, measure_coverage, score_stretches
+from gateway.recall.relevance import lift, measure_coverage, score_segments
 from gateway.recall.term_index import TermIndex
 
 TEXTS = [["dog"], ["cat", "dog"], ["dog"], ["bird"]]
@@ -28,5 +28,5 @@ def test_a_correction_is_at_least_as_relevant_as_what_it_corrects() -> None:
 
 
 def test_a_stretch_counts_as_one_text() -> None:
-    scores = score_stretches([posting(0, 1)], np.asarray([0, 1, 1], np.int32), np.asarray([5, 5], np.float32))
+    scores = score_segments([posting(0, 1)], np.asarray([0, 1, 1], np.int32), np.asarray([5, 5], np.float32))
     assert scores[0] == scores[1] > 0

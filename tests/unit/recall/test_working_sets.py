@@ -150,7 +150,7 @@ async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) 
     assert sum(shares) / len(shares) >= 0.7, "of the best ten, on average"
     best = (await handle.around(list(rows[7].terms), None)).search(list(rows[7].terms), None, 3, RankWeights())
     assert rows[7].record.id in {one.record.id for one in best}, "the oldest are found too"
-    await large.strike([rows[7].record])
+    await large.mark_deleted([rows[7].record])
     struck = (await handle.around(list(rows[7].terms), None)).search(list(rows[7].terms), None, 9, RankWeights())
     assert rows[7].record.id not in {one.record.id for one in struck}
     assert len(await large.whole(ADA)) == 2999, "listing and deleting see all of it"

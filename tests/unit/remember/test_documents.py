@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from gateway.remember.documents import SUFFIXES, Unreadable, read_pieces, suffix_of
+from gateway.remember.documents import SUFFIXES, UnreadableFile, read_pieces, suffix_of
 
 
 def pdf(*pages: str) -> bytes:
@@ -80,12 +80,12 @@ def test_a_packed_bomb_is_refused() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", bytes(210 * 2**20))
-    with pytest.raises(Unreadable, match="too large"):
+    with pytest.raises(UnreadableFile, match="too large"):
         read_pieces("a.docx", packed.getvalue())
 
 
 def test_a_deep_json_is_refused() -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableFile):
         read_pieces("a.json", b"[" * 200 + b"]" * 200)
 
 
@@ -100,7 +100,7 @@ def test_long_paragraphs_become_pieces_of_a_bounded_size() -> None:
 def test_any_bytes_are_read_or_refused(suffix: str, content: bytes) -> None:
     try:
         found = read_pieces(f"a.{suffix}", content)
-    except Unreadable:
+    except UnreadableFile:
         return
     assert all(one.text.strip() for one in found)
 

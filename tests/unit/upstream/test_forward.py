@@ -9,7 +9,7 @@ from gateway.config import ModelsConfig, UpstreamConfig
 from gateway.errors import NotFound, Overloaded, UpstreamFailed, UpstreamUnreachable
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Incoming, Outgoing
-from gateway.upstream.forward import Forwarder, Served
+from gateway.upstream.forward import Forwarder, UpstreamAnswer
 
 
 class Up:
@@ -90,7 +90,7 @@ async def test_a_refusal_of_the_clients_key_is_the_clients() -> None:
     assert (await served(made)).incoming.status == 401
 
 
-async def served(made: Forwarder) -> Served:
+async def served(made: Forwarder) -> UpstreamAnswer:
     return await made.send_chat(made.route("m"), path="/p", query_string="", client_headers={}, raw=b"{}")
 
 
@@ -158,9 +158,9 @@ async def test_one_upstream_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(up.sent) == 4
 
 
-@pytest.mark.parametrize(("wanted", "tries"), [("0", 2), ("0.01", 2), ("3", 1), ("-1", 1), ("Fri, 31 Dec 2027", 1)])
-async def test_what_the_upstream_asks_for_is_obeyed(wanted: str, tries: int) -> None:
-    up = Up("a", 429, headers={"retry-after": wanted})
+@pytest.mark.parametrize(("expected", "tries"), [("0", 2), ("0.01", 2), ("3", 1), ("-1", 1), ("Fri, 31 Dec 2027", 1)])
+async def test_what_the_upstream_asks_for_is_obeyed(expected: str, tries: int) -> None:
+    up = Up("a", 429, headers={"retry-after": expected})
     answer = await served(forwarder(up))
     assert (answer.incoming.status, answer.attempts, len(up.sent)) == (429, tries, tries)
 
@@ -223,7 +223,7 @@ async def test_a_full_upstream_is_passed_over_and_then_waited_for(monkeypatch: p
     first, second = Up("a", max_in_flight=1), Up("b", max_in_flight=1)
     made = forwarder(first, second)
 
-    async def ask() -> Served:
+    async def ask() -> UpstreamAnswer:
         return await made.send_chat(
             made.route("m"), path="/p", query_string="", client_headers={}, raw=b'{"model":"m"}'
         )

@@ -2,7 +2,7 @@ from typing import Any
 
 import orjson
 
-from gateway.api.memos.block import Facts
+from gateway.api.memos.block import MemosLayout
 from gateway.api.memos.items import PREFERENCE_NOTE
 from gateway.config import UpstreamConfig
 from gateway.formats.chat import ChatFormat, ChatReader
@@ -66,7 +66,7 @@ async def test_what_it_has_not_it_says() -> None:
 
 async def test_it_answers_from_the_memories_of_a_memos_prompt_without_their_notes() -> None:
     liked = memory("I love plums\nand pears", 2, kind="preference")
-    block = Facts().render([liked, memory("My cat is called Miso", 1)])
+    block = MemosLayout().render([liked, memory("My cat is called Miso", 1)])
     messages = [{"role": "system", "content": block}, {"role": "user", "content": "My cat, and plums?"}]
     _, body = await ask("/chat/completions", {"model": "m", "messages": messages})
     answer = ChatFormat().read_plain(body)

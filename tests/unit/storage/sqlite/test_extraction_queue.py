@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
-from gateway.storage.values import Said
+from gateway.storage.values import PendingMessage
 
 NOW = 1_800_000_000.0
 SCOPE = "a" * 64
@@ -20,11 +20,11 @@ async def agenda(tmp_path: Path) -> AsyncIterator[SqliteExtractionQueue]:
     await opened.close()
 
 
-def said(seq: int = 1, session: str = "s", tokens: int = 10, scope: str = SCOPE) -> Said:
-    return Said(seq, scope, session, f"id-{seq}", tokens)
+def said(seq: int = 1, session: str = "s", tokens: int = 10, scope: str = SCOPE) -> PendingMessage:
+    return PendingMessage(seq, scope, session, f"id-{seq}", tokens)
 
 
-async def noted(agenda: SqliteExtractionQueue, *more: Said, now: float = NOW) -> None:
+async def noted(agenda: SqliteExtractionQueue, *more: PendingMessage, now: float = NOW) -> None:
     await agenda.note(more, max(one.seq for one in more), now=now, idle=60, window=100)
 
 

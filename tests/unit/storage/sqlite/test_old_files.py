@@ -12,7 +12,7 @@ from gateway.storage.sqlite.journal import Journal
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.storage.sqlite.registry import SqliteRegistry
-from gateway.storage.values import DIMENSIONS, Due, KeptBlock, Owner
+from gateway.storage.values import DIMENSIONS, DueConversation, KeptBlock, Owner
 
 OLD = {
     "journal": [
@@ -111,7 +111,7 @@ async def test_the_owners_of_responses(old: Path) -> None:
 async def test_the_extraction_queue(old: Path) -> None:
     queue = SqliteExtractionQueue(old)
     await queue.open(1.0)
-    assert await queue.waiting(Due("s", "c", 0, ""), 9) == [(7, "m")]
+    assert await queue.waiting(DueConversation("s", "c", 0, ""), 9) == [(7, "m")]
     await queue.close()
     assert version_of(old) == 1
 

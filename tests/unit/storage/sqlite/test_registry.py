@@ -5,7 +5,7 @@ import pytest
 from gateway.identity import knowledge_scope, scope_of
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.registry import SqliteRegistry
-from gateway.storage.values import Document, Task
+from gateway.storage.values import KnowledgeFile, Task
 
 
 async def opened(folder: Path) -> SqliteRegistry:
@@ -49,7 +49,7 @@ async def test_items_are_kept_by_tenant_and_kind(tmp_path: Path) -> None:
 async def test_files_keep_their_content_until_they_are_read(tmp_path: Path) -> None:
     registry = await opened(tmp_path)
     files = [
-        Document(id=f"f{n}", cube_id="kb", name="a.txt", size=3, kind="document", status="running", at=1.0)
+        KnowledgeFile(id=f"f{n}", cube_id="kb", name="a.txt", size=3, kind="document", status="running", at=1.0)
         for n in range(3)
     ]
     await registry.put_files("acme", [(file, b"abc") for file in files])
