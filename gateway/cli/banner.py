@@ -30,6 +30,7 @@ def announce(started: Started, config: Config, console: Console | None = None) -
     table.add_row("learning", Text(_learning(config)))
     keys = len(config.auth.keys)
     table.add_row("access", f"{keys} key(s)" if keys else "open to this machine, no key needed")
+    table.add_row("docs", f"docs/quickstart.md, docs/guides/operations.md; API: {started.url}/docs")
     console.print(Panel(table, title="Memory Gateway", title_align="left", expand=False))
     key = "YOUR-GATEWAY-KEY" if keys else "any"
     console.print(Text("Try it:", style="bold"))

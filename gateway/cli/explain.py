@@ -17,6 +17,8 @@ _NEED_PARTS = 4
 _WIDE = 140  # columns of a terminal
 _COLUMNS = {"best of stretch": "best"}
 
+_HELP = "[dim]how to read this: docs/concepts/recall.md[/dim]"
+
 
 def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> None:
     """Print an explanation from the route `/v1/memory/explain`."""
@@ -43,9 +45,11 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
     )
     if explanation["reason"] == "no_query":
         console.print("Not searched: the message only reacts, or has no words to search for.")
+        console.print(_HELP)
         return
     if not candidates:
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
+        console.print(_HELP)
         return
     rows = candidates if everything else candidates[:_SHOWN]
     console.print(_table(rows, console.width))
@@ -55,6 +59,7 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         outcomes = Counter(candidate["outcome"] for candidate in candidates[len(rows) :])
         rest = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         console.print(f"and {len(candidates) - len(rows)} more ({rest}); --all shows them")
+    console.print(_HELP)
 
 
 def _table(candidates: list[dict[str, Any]], width: int) -> Table:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 __all__ = ["SentenceEncoder"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.intp]
+Vectors = NDArray[np.float32]
+Indexes = NDArray[np.intp]
 
 _EMBEDDING = 512
 _BRANCH = 256
@@ -59,13 +59,13 @@ class SentenceEncoder:
         ids: list[list[int]] = self._tokenize(list(texts))
         return ids
 
-    def encode(self, texts: Sequence[str]) -> Floats:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """Encode texts, one vector each."""
         return self.encode_tokens(self.tokens(texts))
 
-    def encode_tokens(self, texts: Sequence[Sequence[int]]) -> Floats:
+    def encode_tokens(self, texts: Sequence[Sequence[int]]) -> Vectors:
         """Encode tokenised texts, one vector each, in groups that fit into the processor's caches."""
-        batches: list[Floats] = []
+        batches: list[Vectors] = []
         group: list[Sequence[int]] = []
         size = 0
         for ids in texts:
@@ -78,7 +78,7 @@ class SentenceEncoder:
             batches.append(self._encode_group(group))
         return np.concatenate(batches) if batches else np.empty((0, _EMBEDDING), np.float32)
 
-    def _encode_group(self, group: Sequence[Sequence[int]]) -> Floats:
+    def _encode_group(self, group: Sequence[Sequence[int]]) -> Vectors:
         lengths = [len(ids) for ids in group]
         flat = np.fromiter(chain.from_iterable(group), np.intp, sum(lengths))
         starts = np.cumsum([_PAD] + [length + _PAD for length in lengths[:-1]])
@@ -90,7 +90,7 @@ class SentenceEncoder:
         roots = np.sqrt(np.asarray(lengths, np.float32))[:, None]
         return self._dense(sums / roots + roots * self._heads_bias)
 
-    def _features(self, flat: Ints, rows: Any, height: int) -> Floats:
+    def _features(self, flat: Indexes, rows: Any, height: int) -> Vectors:
         """Compute the embedding and the three branches of each token; the rows between texts are zero."""
         rows_of_tokens = self._lookup_tokens(flat)
         features = np.zeros((height, _EMBEDDING + len(_WINDOWS) * _BRANCH), np.float32)
@@ -115,7 +115,7 @@ class SentenceEncoder:
             features[rows, column : column + _BRANCH] = second
         return features
 
-    def _sums(self, features: Floats, starts: Any, lengths: Sequence[int]) -> Floats:
+    def _sums(self, features: Vectors, starts: Any, lengths: Sequence[int]) -> Vectors:
         """Sum each text's normalised rows, and apply the first dense layer. Layer normalisation is linear but for its
         two factors, so that it is applied to sums and not to rows."""
         width = features.shape[1]
@@ -128,7 +128,7 @@ class SentenceEncoder:
         sums = (weights @ features) @ self._heads
         return np.asarray(sums - (weights @ means)[:, None] * self._heads_total, np.float32)
 
-    def _dense(self, heads: Floats) -> Floats:
+    def _dense(self, heads: Vectors) -> Vectors:
         weights = self._weights
         width = heads.shape[1] // 2
         first = np.maximum(heads[:, :width], 0)
@@ -138,7 +138,7 @@ class SentenceEncoder:
         vectors /= np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), self._eps))[:, None]
         return np.asarray(vectors, np.float32)
 
-    def _lookup_tokens(self, flat: Ints) -> Floats:
+    def _lookup_tokens(self, flat: Indexes) -> Vectors:
         """Cached rows of tokens: a token's projection, then its contribution to each position of each window."""
         rows = self._row_of_token[flat]
         if rows.min(initial=0) < 0:
@@ -155,7 +155,7 @@ class SentenceEncoder:
             rows = self._row_of_token[flat]
         return self._cached_rows[rows]
 
-    def _compute(self, tokens: Ints) -> Floats:
+    def _compute(self, tokens: Indexes) -> Vectors:
         projected = self._embeddings(tokens) @ self._weights.proj_W + self._weights.proj_b
         projected -= projected.mean(axis=1, keepdims=True)
         variance = np.einsum("ij,ij->i", projected, projected) / projected.shape[1]
@@ -167,9 +167,9 @@ class SentenceEncoder:
         ]
         return np.concatenate([projected, *contributions], axis=1)
 
-    def _embeddings(self, tokens: Ints) -> Floats:
+    def _embeddings(self, tokens: Indexes) -> Vectors:
         chunks = tokens % len(self._weights.scale)  # the table is quantised in chunks of its own scale
-        vectors: Floats = self._weights.table[tokens].astype(np.float32)
+        vectors: Vectors = self._weights.table[tokens].astype(np.float32)
         vectors *= self._weights.scale[chunks, None]
         vectors += self._weights.lo[chunks, None]
         return vectors

@@ -6,16 +6,14 @@ that are no tasks, which many tasks would crowd out.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gateway.recall.arrays import Floats, Ints
 from gateway.recall.rank import Scores, SetArrays
 from gateway.recall.signals import Evidence
 from gateway.text.worth import TASK_WORTH
 
 __all__ = ["pool"]
 
-Ints = NDArray[np.int32]
-Floats = NDArray[np.float32]
 
 _BY_SCORE = 0.4  # share of the limit
 _SHARE_WITHOUT_TASKS = 0.4  # by score, too, without tasks

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.memory.annotations import RowFlag, flags_of
 from gateway.memory.record import Record
+from gateway.recall.arrays import Pairs
 from gateway.storage.rows import LoadedRows
 
 __all__ = ["OrderingConstraints"]
 
-Pairs = NDArray[np.int32]
 _Ids = tuple[str, ...]
 
 

@@ -3,13 +3,12 @@
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gateway.recall.arrays import Floats
 from gateway.text.policy import POLICY
 
 __all__ = ["UNPROBED", "RequestProbes", "probe", "probe_request"]
 
-Floats = NDArray[np.float32]
 
 _METRIC: Final = np.asarray(POLICY.probes.metric, np.float32)
 _MEMORY: Final = np.asarray(POLICY.probes.memory, np.float32)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Calibration
 from gateway.memory.recalled import SCORE_PARTS
+from gateway.recall.arrays import Bools, Floats, Ints
 
 __all__ = [
     "Posting",
@@ -28,9 +28,6 @@ __all__ = [
     "score",
 ]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
-Bools = NDArray[np.bool_]
 
 _K1 = 1.2  # Robertson & Zaragoza 2009, the usual value
 _B = 0.9  # above the usual 0.75: memories are short, and a long text is rarely to the point

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Calibration
+from gateway.recall.arrays import Floats
 from gateway.recall.columns import Columns
 from gateway.recall.rank import Posting, RawScores, SetArrays, bm25, relativity
 from gateway.recall.signals import Evidence, form_feature
@@ -24,7 +25,6 @@ __all__ = [
     "score_segments",
 ]
 
-Floats = NDArray[np.float32]
 
 _MOSTLY = 0.9  # share of sentences that ask: the text does nothing else
 _LIKE, _VERY_LIKE = 0.6, 0.75  # likeness (Dice) from which on a question repeats the query

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.memory.recalled import Need
+from gateway.recall.arrays import Floats
 from gateway.recall.query import Query
 from gateway.recall.signals import SIGNALS, Candidates, Match
 from gateway.text.form import FEATURES
@@ -34,7 +35,6 @@ __all__ = [
     "thresholds",
 ]
 
-Floats = NDArray[np.float32]
 Positions = NDArray[np.intp]
 
 _CLIPPED = 4.0  # standard deviations of an input

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.memory.recalled import SCORE_PARTS
+from gateway.recall.arrays import Floats, Ints
 from gateway.recall.probes import RequestProbes
 from gateway.recall.query import Query
 from gateway.recall.rank import Ranked, SetArrays
@@ -32,8 +33,6 @@ __all__ = [
     "signal_matrix",
 ]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
 
 _PIECES = 6  # of a long answer
 _LOGIT_LIMIT = 6.0

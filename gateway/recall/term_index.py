@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.recall.arrays import Floats, Ints
+
 __all__ = ["TermIndex"]
 
-Ints = NDArray[np.int32]
-Floats = NDArray[np.float32]
 
 _SCANNED_AT_LEAST = 4096  # positions that are scanned rather than ordered
 _SCANNED_SHARE = 8  # or so much of the whole: one in eight

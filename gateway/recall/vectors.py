@@ -8,9 +8,10 @@ The cost of a product of this size is reading the matrix: at a quarter of the by
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.recall.arrays import Floats
+
 __all__ = ["RowVectors"]
 
-Floats = NDArray[np.float32]
 
 _FIRST_CAPACITY = 64
 _GROWTH = 4  # a quarter more each time

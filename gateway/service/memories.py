@@ -34,7 +34,7 @@ _PATIENCE = 5.0  # seconds that a look-up waits for earlier writes
 _MAX_BEGINNING = 200  # ids that a prefix is compared with
 _MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
-Allows = Callable[[Record], bool]
+RecordFilter = Callable[[Record], bool]
 Add = Callable[[Turn, Sequence[Record]], Awaitable[list[Record]]]
 Change = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -75,7 +75,7 @@ class MemoryService:
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
 
-    async def records(self, scope: Scope, allows: Allows | None = None) -> list[Record]:
+    async def records(self, scope: Scope, allows: RecordFilter | None = None) -> list[Record]:
         """All memories of a scope that a filter allows, archived ones included, oldest first."""
         return await self._read(scope, lambda working_set: working_set.records(allows))
 

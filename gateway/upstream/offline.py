@@ -35,8 +35,10 @@ _WITH_NOTES = (
 )
 _WITHOUT_NOTES = (
     "(I am the gateway's offline stand-in, not a language model.) I was given no memories for this. "
-    "What you just said is remembered: ask me about it in a new conversation.",
-    "（我是网关自带的离线替身，不是语言模型。）关于这个我没有得到任何记忆。你刚才说的话已经记住了：可以在新的对话里问我。",
+    "What you just said is remembered: ask me about it in a new conversation. How to connect a model: "
+    "docs/guides/upstreams.md.",
+    "（我是网关自带的离线替身，不是语言模型。）关于这个我没有得到任何记忆。你刚才说的话已经记住了：可以在新的对话里问我。"
+    "如何连接模型：docs/guides/upstreams.md。",
 )
 
 

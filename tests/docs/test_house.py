@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "recall/arrays.py": "unit/recall/test_rank.py",
     "config/rights.py": "flow/test_access.py",
     "extraction/on_request.py": "flow/test_memos_models.py",
     "service/feedback.py": "flow/test_memos_models.py",

@@ -1,7 +1,9 @@
 """The language of the code stays plain: the figures of `tests/docs/prose.py` have limits."""
 
+import ast
 import functools
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,16 @@ def test_pages_are_plain(page: Path) -> None:
     for phrase in ("nobody", "whoever", "stands", "anew"):
         assert PHRASES[phrase].findall(text.replace("stand-in", "")) == []
     assert len(re.findall(r"(?:^|[.:;] )What (?:is|was|are|it|they|the|a)\b", text)) <= 1
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    names = Counter[str]()
+    for file in GATEWAY:
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        classes = [node.name for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
+        targets = [node.targets[0] for node in module.body if isinstance(node, ast.Assign)]
+        aliases = [
+            target.id for target in targets if isinstance(target, ast.Name) and re.match(r"[A-Z]\w*[a-z]", target.id)
+        ]
+        names.update(name for name in {*classes, *aliases} if not name.startswith("_"))
+    assert [name for name, count in names.items() if count > 1] == []
