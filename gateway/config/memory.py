@@ -111,9 +111,8 @@ _RetentionKind = Annotated[str, BeforeValidator(lambda value: check_name(value, 
 class RetentionConfig(Section):
     max_age_days: dict[_RetentionKind, Positive] = Field(
         {},
-        description="Days that memories of a kind stay, e.g. `{turn: 365}`; others stay for good. `task`: "
-        "messages that only hand over a task, and generic answers; so goes "
-        "what 'the regex you gave me' asks for.",
+        description="Days after which memories of a kind are deleted, as `{turn: 365}`; other kinds are kept. `task`: "
+        "messages that only hand over a task, and generic answers; then 'the regex you gave me' finds nothing.",
     )
     max_per_cube: int | None = Field(
         None, ge=100, description="Maximum memories per cube; the oldest are deleted. null: no limit."

@@ -72,7 +72,7 @@ class UpstreamConfig(Section):
     headers: dict[str, HeaderValue] = Field({}, description="Headers added to each request to this upstream.")
     query: dict[str, SecretStr] = Field({}, description="Query parameters added to each request, e.g. `api-version`.")
     proxy: OptionalSecret = Field(None, description="HTTP proxy to this upstream, `http://[user:password@]host:port`.")
-    tls: TlsConfig = Field(TlsConfig(), description="How it is known, and how we are.")
+    tls: TlsConfig = Field(TlsConfig(), description="Server verification and client certificate.")
     timeouts: TimeoutsConfig = Field(TimeoutsConfig(), description="The four time-outs.")
 
     @property

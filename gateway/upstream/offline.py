@@ -5,9 +5,7 @@ network, and lets tests check the prompt that a model would get.
 """
 
 import re
-import time
-import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +14,7 @@ from gateway.config import UpstreamConfig
 from gateway.formats.errors import openai_error
 from gateway.memory.fence import FENCE_CLOSE, FENCE_OPEN
 from gateway.text.terms import is_cjk, terms
+from gateway.upstream.canned import Canned, chat_completion, json_answer, stream_events, text_completion, text_of
 from gateway.upstream.client import Incoming, Outgoing
 
 __all__ = ["OfflineUpstream"]
@@ -27,7 +26,6 @@ _MAX_ITEMS = 5
 _DAY = re.compile(r"^(?:[A-Z][a-z]{2} )?(\d{1,2} [A-Z][a-z]+)(?: (\d{4}))?$")
 _ITEM = re.compile(r"^(?:- |\s*\d+\. )(?:\[(\d{4}-\d\d-\d\d)\] )?(.*)$")
 _FENCE = re.compile(rf"({FENCE_OPEN}|<memories>)(.*?)({FENCE_CLOSE}|</memories>)", re.DOTALL)
-_PIECE = re.compile(r"\S+\s*|\s+")
 _WITH_NOTES = (
     "(I am the gateway's offline stand-in, not a language model.) From what was said before, here and in earlier "
     "conversations, I was given:",
@@ -51,39 +49,19 @@ class OfflineUpstream:
 
     async def send(self, request: Outgoing) -> Incoming:
         if request.method == "GET" and request.path == "/models":
-            return _json(200, {"object": "list", "data": [_model_card()]})
+            return json_answer(200, {"object": "list", "data": [_model_card()]})
         if request.method == "GET" and request.path == f"/models/{_MODEL}":
-            return _json(200, _model_card())
+            return json_answer(200, _model_card())
         if request.method != "POST" or request.path not in ("/chat/completions", "/completions"):
             message = f"the offline stand-in has no {request.path}: configure an upstream"
-            return _json(404, openai_error(message, "invalid_request_error", "not_found"))
-        body = orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
+            return json_answer(404, openai_error(message, "invalid_request_error", "not_found"))
+        body = {"model": _MODEL} | orjson.loads(request.body if isinstance(request.body, bytes) else b"{}")
         is_chat = request.path == "/chat/completions"
         text = _reply(*_prompt(body)) if is_chat else _reply(str(body.get("prompt", "")))
-        completion = _completion(body, text) if is_chat else _text_completion(body, text)
+        completion = chat_completion(body, text) if is_chat else text_completion(body, text)
         if body.get("stream"):
-            return _Canned(200, "text/event-stream; charset=utf-8", list(_events(completion, text, body, is_chat)))
-        return _json(200, completion)
-
-
-class _Canned:
-    """A prepared answer in chunks."""
-
-    def __init__(self, status: int, content_type: str, pieces: list[bytes]) -> None:
-        self.status = status
-        self.headers: Mapping[str, str] = {"content-type": content_type}
-        self._pieces = pieces
-
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        for piece in self._pieces:
-            yield piece
-
-    def close(self) -> None:
-        """Does nothing: there is no connection."""
-
-
-def _json(status: int, body: Any) -> Incoming:
-    return _Canned(status, "application/json", [orjson.dumps(body)])
+            return Canned(200, "text/event-stream; charset=utf-8", stream_events(completion, text, body, is_chat))
+        return json_answer(200, completion)
 
 
 def _model_card() -> dict[str, Any]:
@@ -100,13 +78,7 @@ def _prompt(body: Mapping[str, Any]) -> tuple[str, list[str]]:
         for index, message in enumerate(messages)
         if message.get("role") in ("system", "developer") or index in last
     ]
-    return "\n".join(map(_text, selected)), [_text(messages[index]) for index in users[:-1]]
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [{"text": content}]
-    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+    return "\n".join(map(text_of, selected)), [text_of(messages[index]) for index in users[:-1]]
 
 
 def _reply(prompt: str, earlier: Sequence[str] = ()) -> str:
@@ -151,51 +123,3 @@ def _select_relevant(items: list[str], question: str) -> list[str]:
     shared = [len(query_terms.intersection(terms(item))) for item in items]
     best = sorted(range(len(items)), key=lambda index: (-shared[index], -index))[:_MAX_ITEMS]
     return [items[index] for index in sorted(best)]
-
-
-def _completion(body: Mapping[str, Any], text: str) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": None, "finish_reason": "stop"}
-    return _envelope(body, "chatcmpl", "chat.completion", choice) | {"usage": _usage(body, text)}
-
-
-def _text_completion(body: Mapping[str, Any], text: str) -> dict[str, Any]:
-    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
-    return _envelope(body, "cmpl", "text_completion", choice) | {"usage": _usage(body, text)}
-
-
-def _envelope(body: Mapping[str, Any], prefix: str, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": body.get("model", _MODEL),
-        "choices": [choice],
-    }
-
-
-def _usage(body: Mapping[str, Any], text: str) -> dict[str, int]:
-    """Estimated token counts: characters divided by four."""
-    prompt, completion = len(orjson.dumps(body)) // 4, len(text) // 4
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _events(completion: dict[str, Any], text: str, body: Mapping[str, Any], is_chat: bool) -> list[bytes]:
-    head = {key: completion[key] for key in ("id", "created", "model")}
-    head["object"] = "chat.completion.chunk" if is_chat else "text_completion"
-    pieces: list[dict[str, Any]] = []
-    if is_chat:
-        pieces.append({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
-    for piece in _PIECE.findall(text):
-        content: dict[str, Any] = {"delta": {"content": piece}} if is_chat else {"text": piece}
-        pieces.append({"index": 0, **content, "finish_reason": None})
-    last: dict[str, Any] = {"delta": {}} if is_chat else {"text": ""}
-    pieces.append({"index": 0, **last, "finish_reason": "stop"})
-    events = [_event({**head, "choices": [piece]}) for piece in pieces]
-    options = body.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage"):
-        events.append(_event({**head, "choices": [], "usage": completion["usage"]}))
-    return [*events, b"data: [DONE]\n\n"]
-
-
-def _event(body: Any) -> bytes:
-    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -175,7 +175,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=inside)
 def test_every_module_has_its_tests(path: Path) -> None:
     shown_by = SHOWN_BY.get(inside(path), f"unit/{Path(inside(path)).parent}/test_{path.name}")
-    assert (ROOT / "tests" / shown_by).exists()
+    assert (ROOT / "tests" / shown_by).exists(), f"add tests/{shown_by}, or name its test file in SHOWN_BY"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=inside)

@@ -25,8 +25,8 @@ from gateway.server.apis import Api
 from gateway.server.guard import principal_of
 from gateway.turn import Right
 from gateway.upstream.kinds import register as register_upstream
-from tests.fakes.echo import ECHO
 from tests.fakes.hashing import HASHING
+from tests.fakes.mirror import MIRROR
 from tests.fakes.packages import install_package
 from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
@@ -81,19 +81,19 @@ async def test_a_registered_kind_of_memories_goes_everywhere(tmp_path: Path, ups
         exported = (await gateway.get("/v1/memory/export")).body.splitlines()
         assert [(json.loads(line)["kind"], json.loads(line)["id"]) for line in exported] == [("reminder", "a" * 32)]
         document = (await gateway.get("/openapi.json")).body.decode()
-        assert "document, reminder; several with commas" in document
+        assert ", reminder; several with commas" in document
 
 
 @pytest.fixture
-def echo() -> Iterator[None]:
-    register_upstream(ECHO)
+def mirror() -> Iterator[None]:
+    register_upstream(MIRROR)
     yield
-    UPSTREAM_KINDS.unregister("echo")
+    UPSTREAM_KINDS.unregister("mirror")
 
 
-@pytest.mark.usefixtures("echo")
+@pytest.mark.usefixtures("mirror")
 async def test_a_registered_kind_of_upstreams_answers_and_is_remembered(tmp_path: Path, upstream: FakeUpstream) -> None:
-    config = configuration(tmp_path, upstream.url, upstreams=[{"name": "mine", "kind": "echo", "models": ["*"]}])
+    config = configuration(tmp_path, upstream.url, upstreams=[{"name": "mine", "kind": "mirror", "models": ["*"]}])
     async with running_gateway(config) as gateway:
         reply = await gateway.chat("My ferret is called Biscuit.")
         assert reply.json["choices"][0]["message"]["content"] == "My ferret is called Biscuit."
@@ -146,20 +146,21 @@ async def test_a_package_adds_a_kind_of_embedders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "code", "message"),
     [
-        ("echo = echo_model:ECHO", 0, "mine (echo of echo_model 1.0)"),
+        ("mirror = mirror_model:MIRROR", 0, "mine (mirror of mirror_model 1.0)"),
         (
-            "echo = echo_model:ECO",
+            "mirror = mirror_model:MIROR",
             2,
-            "upstreams[0].kind: the kind 'echo' of echo_model 1.0 (echo_model:ECO) cannot be loaded: AttributeError",
+            "upstreams[0].kind: the kind 'mirror' of mirror_model 1.0 (mirror_model:MIROR) cannot be loaded: "
+            "AttributeError",
         ),
     ],
 )
 async def test_a_package_adds_a_kind_of_upstreams(
     tmp_path: Path, upstream: FakeUpstream, entry: str, code: int, message: str
 ) -> None:
-    source = (Path(__file__).parents[1] / "fakes" / "echo.py").read_text(encoding="utf-8")
-    packages = install_package(tmp_path / "packages", "echo_model", source, "memory_gateway.upstreams", entry)
-    (tmp_path / "config.yaml").write_text("upstreams: [{name: mine, kind: echo}]", encoding="utf-8")
+    source = (Path(__file__).parents[1] / "fakes" / "mirror.py").read_text(encoding="utf-8")
+    packages = install_package(tmp_path / "packages", "mirror_model", source, "memory_gateway.upstreams", entry)
+    (tmp_path / "config.yaml").write_text("upstreams: [{name: mine, kind: mirror}]", encoding="utf-8")
     result = await run_gateway(packages, "check", "--config", str(tmp_path / "config.yaml"))
     assert result.returncode == code, result.stderr
     assert message in result.stdout + result.stderr

@@ -8,7 +8,7 @@ from gateway.config import UpstreamConfig
 from gateway.config.upstream_kinds import UPSTREAM_KINDS, UpstreamRules
 from gateway.errors import ConfigError
 from gateway.upstream.kinds import UpstreamParts, build_upstream, register
-from tests.fakes.echo import ECHO
+from tests.fakes.mirror import MIRROR
 
 
 @pytest.fixture
@@ -18,19 +18,19 @@ async def parts() -> UpstreamParts:
 
 
 @pytest.fixture
-def echo() -> Iterator[None]:
-    register(ECHO)
+def mirror() -> Iterator[None]:
+    register(MIRROR)
     yield
-    UPSTREAM_KINDS.unregister("echo")
+    UPSTREAM_KINDS.unregister("mirror")
 
 
-@pytest.mark.usefixtures("echo")
+@pytest.mark.usefixtures("mirror")
 async def test_a_registered_kind_is_configured_by_its_rules_and_built(parts: UpstreamParts) -> None:
-    config = UpstreamConfig(name="mine", kind="echo")
+    config = UpstreamConfig(name="mine", kind="mirror")
     assert (config.rules.key_header, config.rules.is_language_model) == ("api-key", True)
     assert build_upstream(config, parts).name == "mine"
     with pytest.raises(ValueError, match="no other kind has one"):
-        UpstreamConfig(name="mine", kind="echo", provider="x")
+        UpstreamConfig(name="mine", kind="mirror", provider="x")
 
 
 async def test_every_built_in_kind_but_one_that_needs_an_extra_is_built(parts: UpstreamParts) -> None:
