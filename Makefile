@@ -11,7 +11,7 @@ MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .v
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
-.PHONY: help run fit environments test test-unit test-clients test-long soak bench bench-scale docs lock clean install
+.PHONY: help run fit environments test test-unit coverage test-clients test-long soak bench bench-scale docs lock clean install
 .DEFAULT_GOAL := run
 
 help:  ## show the targets
@@ -39,6 +39,9 @@ test-unit: install $(VENV)/.tests  ## the checks and the unit tests: two minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy gateway plugins tests
 	$(BIN)/python -m pytest tests/unit tests/docs
+
+coverage: install $(VENV)/.tests  ## coverage of each module by its own test file: ten minutes
+	$(BIN)/python -m tests.docs.own_coverage
 
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
