@@ -22,7 +22,10 @@ __all__ = [
     "build_record",
     "flags_of",
     "parse_annotations",
+    "period_in",
     "plain_fields",
+    "stored_flags",
+    "superseded_in",
 ]
 
 ANNOTATED: Final = (
@@ -62,6 +65,30 @@ def flags_of(record: Record) -> RowFlag:
     return flags
 
 
+def stored_flags(info: Mapping[str, Any]) -> RowFlag:
+    """The flags of the record that has this object, without building it: equal to `flags_of`."""
+    flags = RowFlag.EXTRACTED if info.get("learnt") else RowFlag(0)
+    if info.get("corrects"):
+        flags |= RowFlag.CORRECTION
+    if "suspicious" in info:
+        flags |= RowFlag.SUSPICIOUS
+    if period_in(info) is not None:
+        flags |= RowFlag.DATED
+    if superseded_in(info):
+        flags |= RowFlag.SUPERSEDES
+    return flags
+
+
+def period_in(info: Mapping[str, Any]) -> Period | None:
+    """`Record.about` of the record that has this object."""
+    return _period(info.get("about_time"))
+
+
+def superseded_in(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """`Lineage.supersedes` of the record that has this object."""
+    return _texts(info.get("replaces")) or ()
+
+
 def annotations(record: Record) -> dict[str, Any]:
     """The flat JSON object of a record: only fields that differ from their defaults."""
     values: dict[str, Any] = {}
@@ -93,8 +120,8 @@ def annotation(record: Record, name: str) -> Any:
 
 
 def parse_annotations(info: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a record, and the remaining entries, which are metadata. Invalid values of known names are left
-    out: an imported file may contain anything."""
+    """The fields of a record, and the remaining entries, which are metadata: unknown names, and known ones with a value
+    of another type, which a client must have given. An imported file may contain anything."""
     plain: dict[str, Any] = {}
     grouped: dict[str, dict[str, Any]] = {}
     metadata: dict[str, Any] = {}
@@ -103,6 +130,8 @@ def parse_annotations(info: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
             group, field, parse, _ = _ATTRIBUTES[name]
             if (parsed := parse(value)) is not None:
                 (grouped.setdefault(group, {}) if group else plain)[field] = parsed
+            elif value is not None and parse is not _flag:
+                metadata[name] = value
         elif name not in _ARCHIVED_BY:
             metadata[name] = value
         elif value:

@@ -40,6 +40,11 @@ class AnswerSource:
     attempts: int = 0
 
     @property
+    def is_metered(self) -> bool:
+        """True if usage is counted: a model answered, and it is known which."""
+        return not self.is_plugin and bool(self.model)
+
+    @property
     def is_plugin(self) -> bool:
         return self.origin is AnswerOrigin.PLUGIN
 
@@ -83,9 +88,9 @@ class TurnRecorder:
                 self.telemetry.bound("tokens", source.upstream, kind).inc(count)
         self._write_log(turn, answer.outcome, status, source.upstream)
         has_observers = self.plugins.has("on_response" if error is None else "on_error")
-        if has_observers or not (source.is_plugin or self._meter.is_counted(answer)):
+        if has_observers or (source.is_metered and not self._meter.is_counted(answer)):
             self.tasks.run(self._notify_observers(turn, answer, source, error))
-        elif not source.is_plugin:
+        elif source.is_metered:
             self._meter.note(turn, answer, upstream=source.upstream, model=source.model)
 
     def record_hang_up(self, turn: Turn, answer: Answer, source: AnswerSource, *, status: int) -> None:
@@ -104,7 +109,7 @@ class TurnRecorder:
     async def _notify_observers(
         self, turn: Turn, answer: Answer, source: AnswerSource, error: BaseException | None
     ) -> None:
-        if not source.is_plugin:
+        if source.is_metered:
             answer = await self._count(turn, answer, source)
         if error is None:
             await self.plugins.on_response(turn, answer)

@@ -47,7 +47,7 @@ class OrderingConstraints:
         self.changed()
         flags, authors, statuses = loaded.flags().tolist(), loaded.strings("source"), loaded.strings("status")
         links = loaded.links(RowFlag.EXTRACTED | RowFlag.CORRECTION)
-        supersedes = {row: fields["lineage"].supersedes for row, fields in loaded.annotated(RowFlag.SUPERSEDES).items()}
+        supersedes = loaded.supersedes()
         for row in sorted({*links, *supersedes}):
             relations = _Relations(
                 flags=flags[row],

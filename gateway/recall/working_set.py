@@ -139,8 +139,7 @@ class WorkingSet:
         columns["form"][:count] = loaded.numbers("form")
         columns["worth"][:count] = loaded.numbers("worth")
         columns["at"][:count] = loaded.seconds("event_time")
-        dated = loaded.annotated(RowFlag.DATED).items()
-        self._about = {row: fields["about"] for row, fields in dated if is_active[row]}
+        self._about = {row: period for row, period in loaded.about().items() if is_active[row]}
         columns["price"][:count] = np.log(np.maximum(loaded.numbers("tokens"), 1) / _FREE_TOKENS)
         columns["doubt"][:count] = is_active & (loaded.flags() & RowFlag.SUSPICIOUS > 0)
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.memory.annotations import RowFlag, flags_of, parse_annotations
+from gateway.memory.annotations import RowFlag, parse_annotations, period_in, stored_flags, superseded_in
 from gateway.memory.record import Record
+from gateway.text.dates import Period
 from gateway.text.form import UNKNOWN_FORM
 from gateway.turn import Scope
 
@@ -115,10 +116,16 @@ class LoadedRows:
         rows, values = self._flagged("links", flag)
         return {row: tuple(ids) for row, ids in zip(rows, values, strict=True)}
 
-    def annotated(self, flag: RowFlag) -> dict[int, dict[str, Any]]:
-        """The annotated fields of the rows that have a flag, by row: see `parse_annotations`."""
-        rows, values = self._flagged("info", flag)
-        return {row: parse_annotations(orjson.loads(info))[0] for row, info in zip(rows, values, strict=True)}
+    def about(self) -> "dict[int, Period]":
+        """The periods that rows refer to, other than their own time, by row."""
+        rows, infos = self._flagged("info", RowFlag.DATED)
+        periods = {row: period_in(orjson.loads(info)) for row, info in zip(rows, infos, strict=True)}
+        return {row: period for row, period in periods.items() if period is not None}
+
+    def supersedes(self) -> dict[int, tuple[str, ...]]:
+        """The ids that rows supersede, by row."""
+        rows, infos = self._flagged("info", RowFlag.SUPERSEDES)
+        return {row: superseded_in(orjson.loads(info)) for row, info in zip(rows, infos, strict=True)}
 
     def _flagged(self, column: str, flag: RowFlag) -> tuple[list[int], list[Any]]:
         import numpy as np  # noqa: PLC0415
@@ -138,7 +145,9 @@ class LoadedRows:
         is_missing = pc.and_(column.is_null(), pc.match_substring_regex(self._table.column("info"), _FLAGGED))
         flags = pc.fill_null(column, 0).to_numpy().copy()
         rows = np.flatnonzero(is_missing.to_numpy(zero_copy_only=False)).tolist()
-        flags[rows] = [int(flags_of(record)) for record in self.records(rows)]
+        infos = self._table.column("info").take(rows).to_pylist() if rows else []
+        by_text = {text: int(stored_flags(orjson.loads(text))) for text in set(infos)}
+        flags[rows] = [by_text[text] for text in infos]
         index = self._table.schema.get_field_index("flags")
         self._table = self._table.set_column(index, self._table.schema.field("flags"), pa.array(flags, pa.int32()))
 

@@ -17,6 +17,7 @@ from gateway.memory.annotations import (
     flags_of,
     parse_annotations,
     plain_fields,
+    stored_flags,
 )
 from gateway.memory.record import Details, Lineage, Origin, Record, Validity
 from gateway.text.dates import Period
@@ -98,22 +99,25 @@ def test_every_annotated_field_has_a_stored_name() -> None:
     assert len(STORED_NAMES) == count + 1, "archived_by has a name for each of its two values"
 
 
-@pytest.mark.parametrize("value", ["x", [1], [1, "2"], [2, 1], None, {"a": 1}, [True, 2], [1, 2, 3]])
-def test_an_invalid_period_is_left_out(value: object) -> None:
-    assert parse_annotations({"about_time": value}) == ({}, {})
+@pytest.mark.parametrize("value", ["x", [1], [1, "2"], [2, 1], {"a": 1}, [True, 2], [1, 2, 3]])
+def test_a_value_that_is_no_period_is_metadata(value: object) -> None:
+    assert parse_annotations({"about_time": value}) == ({}, {"about_time": value})
+    assert parse_annotations({"about_time": None}) == ({}, {})
     assert parse_annotations({"about_time": [1.5, 2]})[0] == {"about": Period(1.5, 2)}
 
 
-@pytest.mark.parametrize("value", [None, "x", 1e9, True, [1]])
-def test_an_invalid_offset_is_left_out(value: object) -> None:
-    assert parse_annotations({"utc_offset": value}) == ({}, {})
+@pytest.mark.parametrize("value", ["x", 1e9, True, [1]])
+def test_a_value_that_is_no_offset_is_metadata(value: object) -> None:
+    assert parse_annotations({"utc_offset": value}) == ({}, {"utc_offset": value})
 
 
-def test_values_of_wrong_types_are_left_out() -> None:
+def test_values_of_other_types_are_metadata_and_survive() -> None:
     odd = {"replaces": 7, "replaced_by": ["x"], "held_until": "soon", "edit_of": None, "held_before": [[1], 2, [3, 4]]}
     memory = build_record(plain_of(record("likes tea")), odd, {})
     assert memory.lineage == Lineage()
     assert memory.validity == Validity(earlier=((3.0, 4.0),))
+    assert memory.metadata == {"replaces": 7, "replaced_by": ["x"], "held_until": "soon"}
+    assert flags_of(memory) == 0, "metadata sets no flag"
 
 
 def test_a_suspicion_of_another_form_still_marks_the_text() -> None:
@@ -132,6 +136,11 @@ def test_single_names_are_read_as_stored() -> None:
     assert annotation(memory, "taken_out") is True
     assert annotation(memory, "set_aside") is None
     assert annotation(memory, "nothing") is None
+
+
+@given(annotated_records())
+def test_flags_of_the_stored_form_are_those_of_the_record(memory: Record) -> None:
+    assert stored_flags(annotations(memory)) == flags_of(memory)
 
 
 def test_flags_follow_from_the_fields() -> None:
