@@ -15,6 +15,12 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "api/memory_admin.py": "flow/test_keeping.py",
+    "api/memos/profiles.py": "flow/test_memos_tenants.py",
+    "recall/relevance.py": "flow/test_memory.py",
+    "llm/client.py": "flow/test_memos_models.py",
+    "api/memos/models.py": "flow/test_memos_native.py",
+    "api/memos/items.py": "flow/test_memos_native.py",
     "recall/arrays.py": "unit/recall/test_rank.py",
     "config/rights.py": "flow/test_access.py",
     "extraction/on_request.py": "flow/test_memos_models.py",
@@ -101,7 +107,6 @@ SHOWN_BY = {
     "formats/readers.py": "unit/formats/test_chat.py",
     "formats/responses.py": "unit/formats/test_responses.py",
     "api/memories.py": "flow/test_learning.py",
-    "api/memory_admin.py": "flow/test_explain.py",
     "api/memos/chat.py": "flow/test_memos_parameters.py",
     "api/memos/envelope.py": "flow/test_memos_tenants.py",
     "api/memos/extracting.py": "flow/test_memos_models.py",
@@ -114,7 +119,6 @@ SHOWN_BY = {
     "api/memos/reading.py": "flow/test_memos_native.py",
     "api/memos/scheduler.py": "flow/test_memos_native.py",
     "api/memos/changes.py": "flow/test_memos_native.py",
-    "api/memos/profiles.py": "flow/test_memos_native.py",
     "api/memos/assistance.py": "flow/test_memos_models.py",
     "api/models.py": "flow/test_fidelity.py",
     "server/query_time.py": "flow/test_usage.py",
