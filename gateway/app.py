@@ -170,7 +170,7 @@ class Gateway:
             feedback=FeedbackService(
                 memory.memory_service,
                 memory.remember,
-                memory.recall.search,
+                memory.recall.require_search,
                 model_client,
                 self._config.memory.extraction.timeout,
             ),

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
+from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import checked_id, scope_of
 from gateway.memory.kinds import KINDS
-from gateway.memory.recalled import Memory, MemoryStatus, RecallOptions
+from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record
 from gateway.memory.versions import is_valid_at, valid_from, valid_to
 from gateway.prompt.assemble import when
@@ -87,10 +87,8 @@ class HistoryFace:
             allows={scope.value: allows for scope in scopes},
             is_archived=_flag(query, "archived"),
         )
-        recalled = await self._recall.search(scopes, query["query"], limits)
-        if recalled.status is MemoryStatus.DEGRADED:
-            raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
-        best = sorted(recalled.memories, key=lambda memory: -memory.relativity)[:limit]
+        memories = await self._recall.require_search(scopes, query["query"], limits)
+        best = sorted(memories, key=lambda memory: -memory.relativity)[:limit]
         status = "archived" if limits.is_archived else "activated"
         return _json({"object": "list", "data": [_serialize_match(memory, status) for memory in best]})
 

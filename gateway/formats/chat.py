@@ -12,17 +12,17 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.base import Answer, ParsedRequest
 from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
+    StandardFormat,
     conversation_fields,
     ids_of_texts,
     is_task,
     mapping_of,
     model_of,
-    put_before,
     remembered_text,
     span_of,
     stream_of,
@@ -74,17 +74,10 @@ def _check_messages(messages: Any, limit: int) -> list[dict[str, Any]]:
     return messages
 
 
-class ChatFormat:
+class ChatFormat(StandardFormat):
     """The format of `/v1/chat/completions`, and of the responses of `/v1/completions`."""
 
-    has_own_prompt = False
-    layout: Layout | None = None
-    placement: str | None = None
-
     messages_field = "messages"
-
-    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
-        return put_before(raw, turn, block, "text")
 
     def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
         messages = body["messages"]
@@ -111,11 +104,7 @@ class ChatFormat:
     def end_reader(self) -> "EndReader":
         return EndReader()
 
-    def read_plain(self, body: bytes) -> Answer | None:
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
+    def read_parsed(self, parsed: Any) -> Answer | None:
         choice = first_choice(parsed)
         if choice is None:
             return None

@@ -12,17 +12,17 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.base import Answer, ParsedRequest
 from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import anthropic_error, anthropic_error_type
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
+    StandardFormat,
     conversation_fields,
     ids_of_texts,
     is_task,
     mapping_of,
     model_of,
-    put_before,
     remembered_text,
     span_of,
     stream_of,
@@ -90,16 +90,10 @@ def _split_user_id(user_id: Any) -> tuple[str | None, str | None]:
     return user_id, None
 
 
-class MessagesFormat:
+class MessagesFormat(StandardFormat):
     """The format of `/v1/messages`."""
 
-    has_own_prompt = False
-    layout: Layout | None = None
-    placement: str | None = None
     messages_field = "messages"
-
-    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
-        return put_before(raw, turn, block, "text")
 
     def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
         system, text = body.get("system"), block.rstrip()
@@ -123,11 +117,7 @@ class MessagesFormat:
     def end_reader(self) -> "MessagesReader":
         return MessagesReader()
 
-    def read_plain(self, body: bytes) -> Answer | None:
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
+    def read_parsed(self, parsed: Any) -> Answer | None:
         content = parsed.get("content") if isinstance(parsed, dict) else None
         if not isinstance(content, list):
             return None

@@ -11,6 +11,7 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
+from gateway.formats.base import Answer, Layout
 from gateway.formats.conversation import Conversation, CurrentTurn, UserTurn, read_current_turn
 from gateway.formats.think import split_think
 from gateway.memory.record import message_id
@@ -18,6 +19,7 @@ from gateway.text.media import without_media
 from gateway.text.user_text import is_program_request, read_user_parts
 
 __all__ = [
+    "StandardFormat",
     "conversation_fields",
     "ids_of_texts",
     "is_task",
@@ -127,6 +129,29 @@ def conversation_fields(conversation: Conversation) -> dict[str, Any]:
 def ids_of_texts(texts: Sequence[str]) -> frozenset[str]:
     """Return the ids under which the newest of these messages are stored."""
     return frozenset(message_id(text.strip()) for text in texts[-_MAX_MESSAGES:])
+
+
+class StandardFormat:
+    """The parts that the formats of chats have in common. `text_part`: the type of a part with text."""
+
+    has_own_prompt = False
+    layout: Layout | None = None
+    placement: str | None = None
+    text_part = "text"
+
+    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
+        return put_before(raw, turn, block, self.text_part)
+
+    def read_plain(self, body: bytes) -> Answer | None:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        return self.read_parsed(parsed)
+
+    def read_parsed(self, parsed: Any) -> Answer | None:
+        """The answer in a parsed body; None if it is not one."""
+        raise NotImplementedError
 
 
 def put_before(raw: bytes, turn: UserTurn, block: str, part_type: str) -> bytes:

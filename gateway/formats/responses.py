@@ -12,17 +12,17 @@ import orjson
 
 from gateway.errors import BadRequest
 from gateway.formats import json_splice
-from gateway.formats.base import Answer, Layout, ParsedRequest
+from gateway.formats.base import Answer, ParsedRequest
 from gateway.formats.conversation import Conversation, ConversationEntry, Role, UserTurn, user_entry
 from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
+    StandardFormat,
     conversation_fields,
     ids_of_texts,
     is_task,
     mapping_of,
     model_of,
-    put_before,
     remembered_text,
     span_of,
     stream_of,
@@ -96,16 +96,11 @@ def _check_items(items: Any, limit: int) -> Any:
     return items
 
 
-class ResponsesFormat:
+class ResponsesFormat(StandardFormat):
     """The format of `/v1/responses`."""
 
-    has_own_prompt = False
-    layout: Layout | None = None
-    placement: str | None = None
     messages_field = "input"
-
-    def put(self, raw: bytes, turn: UserTurn, block: str) -> bytes:
-        return put_before(raw, turn, block, "input_text")
+    text_part = "input_text"
 
     def put_into_system(self, raw: bytes, body: Mapping[str, Any], block: str) -> bytes:
         text = block.rstrip()
@@ -125,11 +120,7 @@ class ResponsesFormat:
     def end_reader(self) -> "ResponsesReader":
         return ResponsesReader()
 
-    def read_plain(self, body: bytes) -> Answer | None:
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
+    def read_parsed(self, parsed: Any) -> Answer | None:
         if not isinstance(parsed, dict) or not isinstance(parsed.get("output"), list):
             return None
         return _read_answer(parsed, "")

@@ -16,6 +16,7 @@ from gateway.text.dates import Period
 __all__ = [
     "ANNOTATED",
     "DEFAULTS",
+    "FLAGGED",
     "RowFlag",
     "annotation",
     "annotations",
@@ -41,6 +42,10 @@ _MAX_MOMENT: Final = 2.0**37  # seconds since 1970: the year 6325
 _MAX_OFFSET: Final = 86_400  # seconds
 
 
+FLAGGED: Final = '"(?:learnt|corrects|suspicious|about_time|replaces)":'
+"""Pattern of the stored objects that may give their records flags: the names that `stored_flags` reads."""
+
+
 class RowFlag(IntFlag):
     """Properties of a record that search needs for all rows: a stored column, so that loading builds no records."""
 
@@ -53,30 +58,36 @@ class RowFlag(IntFlag):
 
 def flags_of(record: Record) -> RowFlag:
     """The flags of a record."""
-    flags = RowFlag.EXTRACTED if record.is_extracted else RowFlag(0)
-    if record.is_correction:
-        flags |= RowFlag.CORRECTION
-    if record.suspicious:
-        flags |= RowFlag.SUSPICIOUS
-    if record.about is not None:
-        flags |= RowFlag.DATED
-    if record.lineage.supersedes:
-        flags |= RowFlag.SUPERSEDES
-    return flags
+    return _combine_flags(
+        is_extracted=record.is_extracted,
+        is_correction=record.is_correction,
+        is_suspicious=bool(record.suspicious),
+        is_dated=record.about is not None,
+        supersedes=bool(record.lineage.supersedes),
+    )
 
 
 def stored_flags(info: Mapping[str, Any]) -> RowFlag:
     """The flags of the record that has this object, without building it: equal to `flags_of`."""
-    flags = RowFlag.EXTRACTED if info.get("learnt") else RowFlag(0)
-    if info.get("corrects"):
-        flags |= RowFlag.CORRECTION
-    if "suspicious" in info:
-        flags |= RowFlag.SUSPICIOUS
-    if period_in(info) is not None:
-        flags |= RowFlag.DATED
-    if superseded_in(info):
-        flags |= RowFlag.SUPERSEDES
-    return flags
+    return _combine_flags(
+        is_extracted=bool(info.get("learnt")),
+        is_correction=bool(info.get("corrects")),
+        is_suspicious="suspicious" in info,
+        is_dated=period_in(info) is not None,
+        supersedes=bool(superseded_in(info)),
+    )
+
+
+def _combine_flags(
+    *, is_extracted: bool, is_correction: bool, is_suspicious: bool, is_dated: bool, supersedes: bool
+) -> RowFlag:
+    return RowFlag(
+        RowFlag.EXTRACTED * is_extracted
+        | RowFlag.CORRECTION * is_correction
+        | RowFlag.SUSPICIOUS * is_suspicious
+        | RowFlag.DATED * is_dated
+        | RowFlag.SUPERSEDES * supersedes
+    )
 
 
 def period_in(info: Mapping[str, Any]) -> Period | None:

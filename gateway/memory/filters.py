@@ -15,7 +15,7 @@ from gateway.memory.annotations import annotation
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record
 
-__all__ = ["BUILT_IN", "BadFilter", "MemoryFilter", "file_ids", "memory_type", "parse_filter", "parse_time", "plain_id"]
+__all__ = ["BUILT_IN", "BadFilter", "MemoryFilter", "memory_type", "parse_filter", "parse_time", "plain_id"]
 
 _MAX_DEPTH = 8
 _MAX_CONDITIONS = 200
@@ -32,11 +32,6 @@ Predicate = Callable[[Record], bool]
 def plain_id(memory_id: str) -> str:
     """Normalise a memory id to its stored form: clients may write it as a UUID with hyphens."""
     return memory_id.strip().lower().replace("-", "") if len(memory_id) == 36 else memory_id.strip()
-
-
-def file_ids(record: Record) -> tuple[str, ...]:
-    """The files that a memory comes from."""
-    return record.origin.file_ids
 
 
 def memory_type(record: Record) -> str:
@@ -246,7 +241,7 @@ _FIELDS: Final[Mapping[str, Callable[[Record], Any]]] = {
     "source": _sources,
     "sources": _sources,
     "visibility": lambda record: "private",
-    "file_ids": file_ids,
+    "file_ids": lambda record: record.origin.file_ids,
     "role": lambda record: record.source,
     "confidence": lambda record: record.confidence,
     "user_id": lambda record: record.user_id,

@@ -169,10 +169,8 @@ class PromptBuilder:
         block = NO_BLOCK
         if memories or turn.recalled.profile:
             encoding = route.upstream.config.encoding or encoding_of(route.model)
-            budget, visible_ids = (
-                min(budget, await self._context_room(turn, route, raw)),
-                turn.wire_format.visible_ids(turn.body, turn.ask),
-            )
+            budget = min(budget, await self._context_room(turn, route, raw))
+            visible_ids = turn.wire_format.visible_ids(turn.body, turn.ask)
             layout = turn.wire_format.layout or DEFAULT_LAYOUT
             block = assemble(
                 memories,

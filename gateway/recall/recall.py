@@ -17,7 +17,7 @@ from gateway.embedding.calibration import Calibration
 from gateway.embedding.embedders import Embedder, EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.errors import MemoryUnavailable
-from gateway.memory.recalled import MemoryStatus, Recalled, RecallOptions
+from gateway.memory.recalled import Memory, MemoryStatus, Recalled, RecallOptions
 from gateway.memory.record import Record
 from gateway.recall.query import Query, make_query
 from gateway.recall.search import (
@@ -122,6 +122,15 @@ class Recall:
         if query is None:
             return Recalled(MemoryStatus.DEGRADED, reason="fault")
         return await self._search_within_deadline(scopes, query, recall_options, _SEARCH_DEADLINE)
+
+    async def require_search(
+        self, scopes: Sequence[Scope], text: str, recall_options: RecallOptions, context: str = ""
+    ) -> tuple[Memory, ...]:
+        """The memories of `search`. Raises MemoryUnavailable if the memory cannot be searched now."""
+        recalled = await self.search(scopes, text, recall_options, context)
+        if recalled.status is MemoryStatus.DEGRADED:
+            raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
+        return recalled.memories
 
     def _query(self, text: str, context: str, now: float) -> Query | None:
         """See `make_query`; None where that fails, since a fault of the memory must not fail a chat."""

@@ -18,7 +18,7 @@ from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.llm.client import ModelClient
 from gateway.llm.questions import FeedbackVerdict, judge_feedback
-from gateway.memory.recalled import MemoryStatus, Recalled, RecallOptions
+from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record, derived_id, with_lineage
 from gateway.memory.support import content_words, find_contributors
 from gateway.remember.remember import Remember
@@ -48,8 +48,8 @@ _MAX_CORRECTED = 3  # memories that feedback corrects or archives without a mode
 CONTEXT_MESSAGES = 6
 """Messages of the conversation before the feedback that a model reads."""
 
-Search = Callable[[Sequence[Scope], str, RecallOptions], Awaitable[Recalled]]
-"""Searches the memories of scopes."""
+Search = Callable[[Sequence[Scope], str, RecallOptions], Awaitable[Sequence[Memory]]]
+"""Searches the memories of scopes. Raises MemoryUnavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +158,8 @@ class FeedbackService:
             records = await self._memories.find(feedback.principal, feedback.memory_ids)
             return [(record, 1.0) for record in records if record.scope in scopes and record.is_active]
         options = RecallOptions(text=_MAX_CANDIDATES, preference=3, min_relativity=0.2, allows=feedback.allows)
-        recalled = await self._search(feedback.identity.reads, feedback.text, options)
-        if recalled.status is MemoryStatus.DEGRADED:
-            raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
-        ordered = sorted(recalled.memories, key=lambda memory: -memory.relativity)
+        memories = await self._search(feedback.identity.reads, feedback.text, options)
+        ordered = sorted(memories, key=lambda memory: -memory.relativity)
         return [(memory.record, memory.relativity) for memory in ordered if memory.record.scope in scopes]
 
     async def _archive_forgotten(self, text: str, candidates: Sequence[tuple[Record, float]]) -> tuple[Record, ...]:

@@ -6,16 +6,16 @@ their key may touch, and a foreign id is answered as an unknown one.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.memory.annotations import ANNOTATED, DEFAULTS
+from gateway.memory.annotations import DEFAULTS
 from gateway.memory.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
-from gateway.memory.filters import file_ids, plain_id
+from gateway.memory.filters import plain_id
 from gateway.memory.kinds import kind_of
 from gateway.memory.record import Record, with_lineage
 from gateway.memory.versions import archive_on_request, earlier_text, restore, undo, valid_from, valid_to, version_chain
@@ -95,18 +95,14 @@ class MemoryService:
         }
 
     async def _load_records(self, memory_ids: Sequence[str]) -> list[Record]:
-        try:
+        with _readable():
             return await self._store.find(memory_ids)
-        except StorageError as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
     async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
         """By the id of each deleted one of these records: the version of the deletion, and True if it was deleted
         directly, False if along with a message. Raises MemoryUnavailable."""
-        try:
+        with _readable():
             deletions = await self._store.deleted(records)
-        except StorageError as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
@@ -115,10 +111,8 @@ class MemoryService:
 
     async def _read(self, scope: Scope, look: "Callable[[WorkingSet], list[Record]]") -> list[Record]:
         sets = await self._current()
-        try:
+        with _readable():
             working_set = await sets.whole(scope)
-        except StorageError as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return await sets.run(lambda: look(working_set))
 
     async def find(self, principal: Principal, memory_ids: Sequence[str]) -> list[Record]:
@@ -135,10 +129,8 @@ class MemoryService:
     async def beginning(self, principal: Principal, prefix: str) -> list[Record]:
         """Some memories whose ids have a prefix, of those that the key may touch. Raises MemoryUnavailable."""
         await self._current()
-        try:
+        with _readable():
             ids = await self._store.find_ids(prefix, _MAX_BEGINNING)
-        except StorageError as error:
-            raise MemoryUnavailable("the memory cannot be read now; try again") from error
         return await self.find(principal, ids)
 
     async def versions(self, memory_ids: Sequence[str]) -> dict[str, int]:
@@ -153,7 +145,7 @@ class MemoryService:
 
     async def delete_file(self, scope: Scope, file_id: str) -> int:
         """Delete the memories of a file."""
-        return await self.delete(await self.records(scope, lambda record: file_id in file_ids(record)))
+        return await self.delete(await self.records(scope, lambda record: file_id in record.origin.file_ids))
 
     async def expire(self, records: Sequence[Record]) -> int:
         """Delete expired memories, without a cascade. Returns how many."""
@@ -168,9 +160,8 @@ class MemoryService:
             by_scope.setdefault(record.scope, []).append(record)
         now, updated, deleted = time.time(), list[Record](), list[Record]()
         for value, members in by_scope.items():
-            is_of_files = all(
-                kind_of(record.kind).is_file_chunk for record in members
-            )  # no records are derived from those
+            # no records are derived from chunks of files
+            is_of_files = all(kind_of(record.kind).is_file_chunk for record in members)
             cascade = Cascade((), tuple(members))
             if not is_of_files:
                 cascade = await asyncio.to_thread(cascade_delete, members, await self._all(value), now)
@@ -187,8 +178,7 @@ class MemoryService:
         Returns how many were deleted."""
         now = time.time()
         changes = [*updated, *(_tombstone(record, now) for record in members)]
-        for begin in range(0, len(changes), _MAX_GROUPED_CHANGES):
-            await self._commit(changes[begin : begin + _MAX_GROUPED_CHANGES])
+        await self._commit_groups(changes)
         await sets.mark_deleted(members)
         self._notify(changes)
         return len(members)
@@ -298,10 +288,13 @@ class MemoryService:
         return current
 
     async def _commit_all(self, records: Sequence[Record]) -> None:
-        for begin in range(0, len(records), _MAX_GROUPED_CHANGES):
-            await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
+        await self._commit_groups(records)
         await self._drained(_PATIENCE)
         self._notify(records)
+
+    async def _commit_groups(self, records: Sequence[Record]) -> None:
+        for begin in range(0, len(records), _MAX_GROUPED_CHANGES):
+            await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
 
     def _notify(self, records: Iterable[Record]) -> None:
         scopes = {record.scope for record in records}
@@ -331,6 +324,15 @@ class MemoryService:
         if not await self._drained(_PATIENCE) and is_change:
             raise MemoryUnavailable("earlier writes are not searchable yet; nothing was changed; try again")
         return sets
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Report a failure of the store as one of reading. Raises MemoryUnavailable."""
+    try:
+        yield
+    except StorageError as error:
+        raise MemoryUnavailable("the memory cannot be read now; try again") from error
 
 
 class _Edit(NamedTuple):
@@ -376,5 +378,5 @@ def _tombstone(record: Record, now: float) -> Record:
         metadata={},
         updated_at=now,
         version=record.version + 1,
-        **{name: DEFAULTS[name] for name in ANNOTATED},
+        **DEFAULTS,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.memory.annotations import RowFlag, parse_annotations, period_in, stored_flags, superseded_in
+from gateway.memory.annotations import FLAGGED, RowFlag, parse_annotations, period_in, stored_flags, superseded_in
 from gateway.memory.record import Record
 from gateway.text.dates import Period
 from gateway.text.form import UNKNOWN_FORM
@@ -42,8 +42,6 @@ TIMES = ("event_time", "created_at", "updated_at")
 ENUMERATED = ("tags", "links")
 OBJECTS = ("info", "metadata")  # stored as JSON
 _EMPTY: Mapping[str, Any] = {}
-_FLAGGED = '"(?:learnt|corrects|suspicious|about_time|replaces)":'
-"""Rows whose `info` may give them flags (see `flags_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class LoadedRows:
         column = self._table.column("flags")
         if not column.null_count:
             return
-        is_missing = pc.and_(column.is_null(), pc.match_substring_regex(self._table.column("info"), _FLAGGED))
+        is_missing = pc.and_(column.is_null(), pc.match_substring_regex(self._table.column("info"), FLAGGED))
         flags = pc.fill_null(column, 0).to_numpy().copy()
         rows = np.flatnonzero(is_missing.to_numpy(zero_copy_only=False)).tolist()
         infos = self._table.column("info").take(rows).to_pylist() if rows else []

@@ -12,7 +12,7 @@ from gateway.api.memos.manage_models import (
 )
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.identity import agent_scope, checked_id, cube_scopes, scope_of
-from gateway.memory.filters import file_ids, memory_type
+from gateway.memory.filters import memory_type
 from gateway.memory.kinds import group_of, kind_of
 from gateway.memory.record import Record
 from gateway.turn import Identity, Scope, ScopeKind
@@ -106,7 +106,7 @@ def _build_conditions(request: DeleteRequest) -> list[Callable[[Record], bool]]:
         conditions.append(lambda record: record.agent_id == request.agent_id)
     if request.file_ids:
         files = set(request.file_ids)
-        conditions.append(lambda record: bool(files.intersection(file_ids(record))))
+        conditions.append(lambda record: bool(files.intersection(record.origin.file_ids)))
     return conditions
 
 

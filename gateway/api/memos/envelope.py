@@ -24,7 +24,7 @@ from gateway.identity import agent_scope, checked_id, cube_scopes, knowledge_sco
 from gateway.llm.client import ModelClient
 from gateway.llm.questions import refine
 from gateway.memory.filters import BadFilter, MemoryFilter, parse_filter
-from gateway.memory.recalled import Memory, MemoryStatus, RecallOptions
+from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record
 from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
@@ -241,10 +241,7 @@ class Call:
     async def search(self, access: Access, query: str, options: RecallOptions, context: str = "") -> list[Memory]:
         """Search memories without a chat. Raises MemoryUnavailable."""
         services = self.services
-        recalled = await services.recall.search(access.identity.reads, query, options, context)
-        if recalled.status is MemoryStatus.DEGRADED:
-            raise MemoryUnavailable(f"the memory cannot be searched now ({recalled.reason}); try again")
-        memories = recalled.memories
+        memories = await services.recall.require_search(access.identity.reads, query, options, context)
         if options.is_fine:
             memories = await refine(services.model_client, query, memories, services.config.memory.extraction.timeout)
         return list(memories)
