@@ -177,7 +177,7 @@ class Gateway:
             extractor=Extractor(model_client, memory.tokenizer.count, self._config.memory.extraction.timeout),
             ingestion=memory.ingestion,
             defaults=self._defaults,
-            drained=memory.drained,
+            searchable=memory.searchable,
             caught_up=memory.caught_up,
             count=memory.tokenizer.count,
             tasks=self._tasks,

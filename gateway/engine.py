@@ -32,6 +32,7 @@ from gateway.recall.recall import Recall
 from gateway.recall.startup import Startup
 from gateway.remember.ingestion import Ingestion
 from gateway.remember.remember import Remember
+from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import Writer
 from gateway.service.memories import MemoryService
 from gateway.service.standing import StandingLimit
@@ -128,13 +129,14 @@ class MemoryEngine:
             self.registry,
             self.remember.add,
             self.remember.change,
-            self.drained,
+            searchable=self.searchable,
+            drained=self.drained,
             on_change=self.on_change,
             startup=self.startup,
         )
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.ingestion = Ingestion(self.registry, self.remember, self.drained, self.memory_service.delete_file)
+        self.ingestion = Ingestion(self.registry, self.remember, self.searchable, self.memory_service.delete_file)
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(*parts, screen=self.ingestion.screened, settled=self._settle, on_change=self.on_change)
         self.forgetter = Forgetter(
@@ -232,10 +234,10 @@ class MemoryEngine:
         self._writer = Writer(
             self.journal,
             self._store,
-            self._embedders,
+            RowBuilder(self._embedders, self._store.format_of, self._count),
+            self._sets,
             self._telemetry,
-            count=self._count,
-            on_rows=self._apply,
+            on_stored=self._note_stored,
             batch_window=remember.batch_window_ms / 1000,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
@@ -281,8 +283,7 @@ class MemoryEngine:
     def _count(self, text: str) -> int:
         return self.tokenizer.count(text, DEFAULT_ENCODING)
 
-    async def _apply(self, rows: Sequence[Row]) -> None:
-        await self._sets.apply(rows)
+    async def _note_stored(self, rows: Sequence[Row]) -> None:
         if self._learner is not None:
             self._learner.note(rows)
         self._standing.note(rows)
@@ -294,8 +295,14 @@ class MemoryEngine:
         if self._writer is not None:
             self._writer.wake()
 
+    async def searchable(self, timeout: float) -> bool:
+        """Wait until all earlier writes can be found. False on time-out."""
+        if self._writer is None:
+            await self.ready(timeout)
+        return self._writer is not None and await self._writer.searchable(timeout)
+
     async def drained(self, timeout: float) -> bool:
-        """Wait until all earlier writes are searchable. False on time-out."""
+        """Wait until all earlier writes are in the table of all memories. False on time-out."""
         if self._writer is None:
             await self.ready(timeout)
         return self._writer is not None and await self._writer.drained(timeout)
@@ -308,13 +315,13 @@ class MemoryEngine:
         """Wait, at most `timeout` seconds, until the last write of a conversation is searchable."""
         seq = self.remember.last_of(identity)
         if seq and self._writer is not None:
-            await self._writer.drained(timeout, seq)
+            await self._writer.searchable(timeout, seq)
 
     async def _await_first(self, scopes: Sequence[Scope]) -> None:
         """Wait until the first memories of a new user are searchable: new users often ask about them at once."""
         seq = max(map(self.remember.first_of, scopes), default=0)
         if seq and self._writer is not None:
-            await self._writer.drained(_FIRST_MEMORIES_TIMEOUT, seq)
+            await self._writer.searchable(_FIRST_MEMORIES_TIMEOUT, seq)
 
     async def _settle(self) -> None:
         """Wait until all earlier writes are stored and synced to disk. Raises MemoryUnavailable."""

@@ -63,8 +63,12 @@ class RunningGateway:
     async def settled(self, timeout: float = 10) -> None:
         """Wait until all that was said is stored and searchable."""
         await self.finished(timeout)
-        await eventually(lambda: self.gateway.memory.journal.backlog_entries == 0, timeout)
-        await eventually(lambda: self.gateway.memory.drained(timeout), timeout)
+        memory = self.gateway.memory
+
+        async def is_settled() -> bool:
+            return await memory.drained(timeout) and memory.journal.backlog_entries == 0
+
+        await eventually(is_settled, timeout)
 
     async def extracted(self, timeout: float = 20) -> None:
         """Wait until facts were extracted from all messages."""

@@ -99,7 +99,12 @@ class RememberConfig(Section):
     partial_answers: bool = Field(False, description="Also store truncated answers, marked as such.")
     preferences: bool = Field(True, description="Detect explicit preferences by patterns, without a model.")
     max_message_bytes: int = Field(65_536, ge=1024, description="Longer messages are truncated when stored.")
-    batch_window_ms: int = Field(40, ge=0, le=1000, description="Milliseconds that the writer collects a batch.")
+    batch_window_ms: int = Field(
+        2_000,
+        ge=0,
+        le=10_000,
+        description="Milliseconds that new memories, which are searchable and durable, wait to be stored in a batch.",
+    )
     max_backlog_mb: int = Field(
         1024, ge=1, description="Journal size in MiB above which new memories are dropped (never chats)."
     )

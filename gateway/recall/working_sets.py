@@ -1,8 +1,9 @@
 """All working sets of this process: loaded on first use, kept current, evicted least recently used.
 
 Searches and changes of the sets are serialised: they run in a thread of their own, or in the event loop where the work
-is short. Loading runs concurrently. Rows written while a set loads are collected and added to it then, so none is
-missed.
+is short. Loading runs concurrently. New rows are added before the store has them: rows that it does not have yet are
+kept, and put over the rows that are read from it. Rows that arrive while a set loads are collected and added to it
+then, so none is missed.
 """
 
 import asyncio
@@ -36,10 +37,10 @@ _log = logging.getLogger("gateway.recall")
 class LargeScope:
     """A scope too large for RAM: candidates are fetched from the store for each query."""
 
-    def __init__(self, scope: Scope, store: MemoryTable, struck: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, scope: Scope, store: MemoryTable, overlay: "Callable[[WorkingSet], None]") -> None:
         self._scope = scope
         self._store = store
-        self._deleted = struck
+        self._overlay = overlay
         self._format = store.format_of(scope.value)
 
     @property
@@ -50,7 +51,7 @@ class LargeScope:
         """A working set of the candidates. Raises StorageError."""
         working_set = WorkingSet(self._format.dimensions, self._format.embedder)
         await asyncio.to_thread(working_set.fill, await self._store.near(self._scope, words, vector))
-        working_set.remove_all(self._deleted())
+        self._overlay(working_set)
         return working_set
 
 
@@ -65,6 +66,7 @@ class WorkingSets:
         self._sets: OrderedDict[str, WorkingSet] = OrderedDict()
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
         self._missed: dict[str, list[Row]] = {}
+        self._unstored: dict[str, dict[str, Row]] = {}  # newest row by scope and id
         self._deleted: dict[str, set[str]] = defaultdict(
             set
         )  # tombstones, ids by scope: deleted, but perhaps still in the store
@@ -88,7 +90,7 @@ class WorkingSets:
             return working_set
         task = self._loading.get(scope.value)
         if task is None:
-            self._missed[scope.value] = []
+            self._missed[scope.value] = list(self._unstored.get(scope.value, {}).values())
             task = asyncio.create_task(self._load(scope), name="load-working-set")
             task.add_done_callback(_log_failure)
             self._loading[scope.value] = task
@@ -98,7 +100,7 @@ class WorkingSets:
         """The working set of a scope, or a `LargeScope` if it has more than `max_rows` memories. Raises
         StorageError."""
         if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
-            return LargeScope(scope, self._store, lambda: self._deleted.get(scope.value, ()))
+            return LargeScope(scope, self._store, self._overlay(scope))
         return await self.get(scope)
 
     async def whole(self, scope: Scope) -> WorkingSet:
@@ -106,18 +108,31 @@ class WorkingSets:
         handle = await self.for_recall(scope)
         if isinstance(handle, WorkingSet):
             return handle
+        overlay = self._overlay(scope)
         working_set, _ = await self._read_store(scope)
-        working_set.remove_all(self._deleted.get(scope.value, ()))
+        overlay(working_set)
         return working_set
+
+    def _overlay(self, scope: Scope) -> Callable[[WorkingSet], None]:
+        """A function that adds the rows which the store does not have now, and removes deleted ones."""
+        rows = list(self._unstored.get(scope.value, {}).values())
+
+        def apply(working_set: WorkingSet) -> None:
+            working_set.put(rows)
+            working_set.remove_all(self._deleted.get(scope.value, ()))
+
+        return apply
 
     async def archived(self, scope: Scope) -> WorkingSet:
         """The archived memories of a scope, searchable as if they were active. Raises StorageError."""
         row_format = self._store.format_of(scope.value)
+        unstored = dict(self._unstored.get(scope.value, {}))
         loaded = await self._store.load(scope)
         working_set = WorkingSet(row_format.dimensions, row_format.embedder)
 
         def work() -> None:
-            rows = [row for row in loaded.rows() if row.record.status == "archived"]
+            newest = {row.record.id: row for row in loaded.rows()} | unstored
+            rows = [row for row in newest.values() if row.record.status == "archived"]
             working_set.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
 
         await asyncio.to_thread(work)
@@ -148,14 +163,16 @@ class WorkingSets:
         return record.id in self._deleted.get(record.scope, ())
 
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
-        """Memories of these ids, as far as their working sets are in RAM."""
+        """Memories of these ids, as far as their working sets are in RAM, or the store does not have them yet; of the
+        latter also tombstones."""
         ids, sets = list(memory_ids), list(self._sets.values())
+        unstored = {id_: rows[id_].record for rows in self._unstored.values() for id_ in ids if id_ in rows}
 
         def look() -> dict[str, Record]:
             records = ((id_, working_set.find(id_)) for id_ in ids for working_set in sets)
             return {id_: record for id_, record in records if record is not None}
 
-        return await self.run(look)
+        return await self.run(look) | unstored
 
     async def beyond_cap(self, scope: str) -> list[Record]:
         """Standing preferences beyond the number that can be in force; none if the scope is not in RAM."""
@@ -182,7 +199,7 @@ class WorkingSets:
             return job()
 
     async def apply(self, rows: Sequence[Row]) -> None:
-        """Add rows that the store has now to the sets that are loaded or loading."""
+        """Add new rows, before or after the store has them, to the sets that are loaded or loading."""
         by_scope: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_scope[row.record.scope].append(row)
@@ -202,6 +219,29 @@ class WorkingSets:
                 if working_set.is_wasteful or len(working_set) > self._max_rows:
                     self._sets.pop(scope, None)  # the next use reloads it, or finds it too large
         self._shrink()
+
+    async def add_unstored(self, rows: Sequence[Row]) -> None:
+        """Make new rows searchable that the store does not have yet; `mark_stored` or `retract` is called later."""
+        for row in rows:
+            self._unstored.setdefault(row.record.scope, {})[row.record.id] = row
+        await self.apply(rows)
+
+    def mark_stored(self, rows: Iterable[Row]) -> None:
+        """Note that the store has rows that were added before."""
+        for row in rows:
+            unstored = self._unstored.get(row.record.scope, {})
+            if unstored.get(row.record.id) is row:
+                del unstored[row.record.id]
+                if not unstored:
+                    del self._unstored[row.record.scope]
+
+    def retract(self, rows: Sequence[Row]) -> None:
+        """Remove rows that the store rejected; their sets are read from it again."""
+        self.mark_stored(rows)
+        self.drop({row.record.scope for row in rows})
+        rejected = {id(row) for row in rows}
+        for scope, missed in self._missed.items():
+            self._missed[scope] = [row for row in missed if id(row) not in rejected]
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:

@@ -34,20 +34,20 @@ _BATCH = 200
 class Ingestion:
     """Background worker that ingests uploaded files.
 
-    `drained` waits until all writes can be found: only then a file is `completed`. `discard` deletes the memories of a
-    file, by its scope and id.
+    `searchable` waits until all writes can be found: only then a file is `completed`. `discard` deletes the memories of
+    a file, by its scope and id.
     """
 
     def __init__(
         self,
         registry: Registry,
         remember: Remember,
-        drained: Callable[[float], Awaitable[bool]],
+        searchable: Callable[[float], Awaitable[bool]],
         discard: Callable[[Scope, str], Awaitable[int]],
     ) -> None:
         self._registry = registry
         self._remember = remember
-        self._wait_drained = drained
+        self._wait_searchable = searchable
         self._discard = discard
         self._wake = asyncio.Event()
         self._worker = RepeatingWorker("intake", self._work, _log, "ingestion_backoff", pauses=Backoff(_PAUSE))
@@ -122,7 +122,7 @@ class Ingestion:
                     await asyncio.sleep(_PAUSE)
                 else:
                     break
-            while not await self._wait_drained(_TIME):
+            while not await self._wait_searchable(_TIME):
                 _log.warning("document_deferred", extra={"cause": "store"})
             if not await self._registry.files(scope.tenant, ids=[file.id]):
                 return False

@@ -1,4 +1,8 @@
-"""Background worker that drains the journal into the store, in order, in batches.
+"""Background worker that takes new entries from the journal, makes them searchable at once, and stores them in batches.
+
+A new entry becomes a row, which recall has from then on; the table of all memories gets rows in batches: when there are
+many, after `batch_window` seconds, or at once if a caller waits for it. Entries that the table may have already (those
+of an earlier process, of an import, or of a retry) are stored first, since only the table knows which version counts.
 
 The entries of a failed batch are retried one by one. If some succeed, or store and embedder prove to work, the others
 are poison records: they are retried later, and become dead letters after five tries. Otherwise it is an outage: no
@@ -9,121 +13,158 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from itertools import islice
+from typing import Protocol
 
 from gateway import process
+from gateway.concurrency.progress import SequenceProgress
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
-from gateway.embedding.kinds import Embedders
-from gateway.memory.record import Record
-from gateway.remember.measure import measure
+from gateway.remember.row_builder import RowBuilder
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
 from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
-if TYPE_CHECKING:
-    from gateway.embedding.embedders import Vectors
-
-__all__ = ["Writer"]
+__all__ = ["SearchIndex", "Writer"]
 
 _log = logging.getLogger("gateway.writer")
 _BATCH = 256
+_MAX_UNSTORED = 4 * _BATCH  # searchable rows that the table does not have; beyond it, new entries wait for it
 _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
-_LAST_SYNC = 5.0
+_LAST_WRITE = 5.0
 _STOP_TIMEOUT = 10.0
-_PROBE = "Is anybody there?"
 _FAILURES = (StorageError, EmbedFailed)
 
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
+_Pending = tuple[JournalEntry, Row]
+
+
+class SearchIndex(Protocol):
+    """The memories in RAM that recall searches."""
+
+    async def add_unstored(self, rows: Sequence[Row]) -> None:
+        """Make new rows searchable that the table does not have yet."""
+
+    async def apply(self, rows: Sequence[Row]) -> None:
+        """Make rows searchable that the table has."""
+
+    def mark_stored(self, rows: Iterable[Row]) -> None:
+        """Note that the table has rows that were added before."""
+
+    def retract(self, rows: Sequence[Row]) -> None:
+        """Remove rows that the table rejected."""
 
 
 class Writer:
-    """Drains the journal into the store. `count` counts tokens; `on_rows` is called with each batch that was stored."""
+    """Moves entries from the journal into the index and the table. `on_stored` is called with each batch that the
+    table has; `batch_window`: seconds that searchable rows may wait for the table."""
 
     def __init__(
         self,
         journal: RecordLog,
         store: MemoryTable,
-        embedders: Embedders,
+        builder: RowBuilder,
+        index: SearchIndex,
         telemetry: Telemetry,
         *,
-        count: Callable[[str], int],
-        on_rows: OnRows,
+        on_stored: OnRows,
         batch_window: float,
     ) -> None:
         self._journal = journal
         self._store = store
-        self._embedders = embedders
+        self._builder = builder
+        self._index = index
         self._telemetry = telemetry
-        self._count = count
-        self._on_rows = on_rows
+        self._on_stored = on_stored
         self._batch_window = batch_window
-        self._wake = asyncio.Event()
-        self._reached = 0  # all entries up to this number were stored or failed
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-        self._worker = RepeatingWorker(
-            "writer",
-            self._work,
-            _log,
-            "writer_fault",
-            pauses=self._pauses,
-            on_fault=lambda error, seconds: self._note_rest("fault", type(error).__name__, seconds),
-            stop_timeout=_STOP_TIMEOUT,
-        )
+        self._wake = asyncio.Event()  # the journal has new entries
+        self._due = asyncio.Event()  # it may be time to store or sync
+        self._searchable = SequenceProgress()  # all entries up to this number are searchable, or failed
+        self._stored = SequenceProgress()  # all entries up to this number are stored, or failed
+        self._pending: deque[_Pending] = deque()
+        self._oldest_at = 0.0  # when the first pending row became searchable
+        self._flush_to = 0  # pending rows up to this number are to be stored now
+        self._may_exist = False  # a failed write may have stored some of the pending rows
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._workers = [self._worker("indexer", self._take_entries), self._worker("writer", self._write)]
         self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault", stop_timeout=_STOP_TIMEOUT)
         self._is_dirty = False
         self._is_sync_requested = False  # a caller waits for the sync
         self._next_sync = self._next_maintenance = 0.0
         self._clean = asyncio.Event()
 
+    def _worker(self, name: str, work: Callable[[], Awaitable[None]]) -> RepeatingWorker:
+        """A worker that backs off during outages."""
+        pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+
+        async def attempt() -> None:
+            try:
+                await work()
+                pauses.reset()
+            except _FAILURES as error:
+                seconds = pauses.next()
+                self._note_rest(failure_name(error), str(error), seconds)
+                await asyncio.sleep(seconds)
+
+        return RepeatingWorker(
+            name,
+            attempt,
+            _log,
+            "writer_fault",
+            pauses=pauses,
+            on_fault=lambda error, seconds: self._note_rest("fault", type(error).__name__, seconds),
+            stop_timeout=_STOP_TIMEOUT,
+        )
+
     def wake(self) -> None:
         """Signal that the journal has new entries."""
         self._wake.set()
 
     async def start(self) -> None:
-        """Start the worker, with the entries that earlier processes left."""
+        """Start the workers, with the entries that earlier processes left."""
         self.wake()
-        self._worker.start()
+        for worker in self._workers:
+            worker.start()
 
     async def stop(self) -> None:
-        await asyncio.gather(self._worker.stop(), self._maintenance.stop())
-        if self._is_dirty:  # so that the next start need not store entries again
-            with contextlib.suppress(*_FAILURES, TimeoutError):
-                async with asyncio.timeout(_LAST_SYNC):
+        """Stop the workers, and write what is pending, so that the next start need not store it again."""
+        await asyncio.gather(self._maintenance.stop(), *(worker.stop() for worker in self._workers))
+        with contextlib.suppress(*_FAILURES, TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE):
+                if self._pending:  # perhaps a cancelled write has stored some of them
+                    await self._finish(list(self._pending), await self._put([row for _, row in self._pending]))
+                if self._is_dirty:
                     await self._sync()
 
-    async def drained(self, timeout: float, seq: int | None = None) -> bool:
-        """Wait until all current entries of the journal (or those up to a number) can be found, not for later ones.
-        False after the timeout."""
-        target = self._journal.last_seq if seq is None else seq
-        if self._reached >= target:
-            return True
-        future = asyncio.get_running_loop().create_future()
-        self._waiters.append((target, future))
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return False
-        finally:
-            self._waiters.remove((target, future))
-        return True
+    async def searchable(self, timeout: float, seq: int | None = None) -> bool:
+        """Wait until all current entries of the journal (or those up to a number) can be found by recall. False after
+        the timeout."""
+        return await self._searchable.reached(self._journal.last_seq if seq is None else seq, timeout)
+
+    async def drained(self, timeout: float) -> bool:
+        """Wait until all current entries of the journal are in the table. False after the timeout."""
+        target = self._journal.last_seq
+        self._flush_to = max(self._flush_to, target)
+        self._due.set()
+        return await self._stored.reached(target, timeout)
 
     async def synced(self, timeout: float) -> bool:
-        """Wait until all current entries of the journal are stored and synced to disk. False after the timeout."""
+        """Wait until all current entries of the journal are in the table and synced to disk. False after the
+        timeout."""
         if not await self.drained(timeout):
             return False
         if not self._is_dirty:
             return True
         self._clean.clear()
         self._is_sync_requested = True
-        self._wake.set()
+        self._due.set()
         try:
             async with asyncio.timeout(timeout):
                 await self._clean.wait()
@@ -131,81 +172,179 @@ class Writer:
             return False
         return True
 
-    async def _work(self) -> None:
-        try:
-            await self._wait_for_work()
-            await self._drain()
-            self._pauses.reset()
-            await self._sync_and_maintain()
-        except _FAILURES as error:
-            seconds = self._pauses.next()
-            self._note_rest(failure_name(error), str(error), seconds)
-            await asyncio.sleep(seconds)
+    # From the journal into the index
 
-    async def _sync_and_maintain(self) -> None:
-        """Sync stored rows and maintain the tables at intervals, also during a long backlog."""
-        now = time.monotonic()
-        if not self._is_dirty or (now < self._next_sync and not self._is_sync_requested):
-            return
-        self._next_sync = now + _SYNC_EVERY
-        await self._sync()
-        if now >= self._next_maintenance:
-            self._next_maintenance = now + _MAINTAIN_EVERY
-            self._maintenance.start()
-
-    async def _maintain(self) -> None:
-        """Maintain the tables, concurrently with writing: a large one takes seconds."""
-        try:
-            async for _ in self._store.maintain():
-                await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
-        except StorageError as error:
-            _log.warning("maintenance_failed", extra={"cause": str(error)})
-
-    async def _wait_for_work(self) -> None:
-        """Wait until the journal has new entries, a failed entry is due, or files are to be synced."""
-        limits = [_SYNC_EVERY] if self._is_dirty else []
-        due = await self._journal.next_due()
-        if due is not None:
-            limits.append(max(0.0, due - time.time()))
-        try:
-            async with asyncio.timeout(min(limits, default=None)):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(self._batch_window)
-
-    async def _drain(self) -> None:
-        """Store all waiting entries that are due."""
+    async def _take_entries(self) -> None:
+        """Wait for entries, and make all that are due searchable."""
+        await self._wait_for_entries()
         while True:
+            await self._has_room.wait()
             self._wake.clear()
             newest = self._journal.last_seq
             entries = await self._journal.waiting(_BATCH)
-            self._telemetry.backlog.set(self._journal.backlog_entries)
-            self._telemetry.aside.set(self._journal.aside_entries)
+            self._note_backlog()
             if not entries:
                 self._advance(newest)
                 return
             try:
-                await self._store_entries(entries)
+                await self._index_entries(entries)
             except Exception as error:  # noqa: BLE001 — one bad entry must not stop the others
                 self._telemetry.drain_failures.labels(failure_name(error)).inc()
-                await self._store_one_by_one(entries)
+                await self._try_each(entries, lambda entry: self._index_entries([entry]))
             self._advance(entries[-1].seq)
-            await self._sync_and_maintain()
+
+    async def _wait_for_entries(self) -> None:
+        """Wait until the journal has new entries, or a failed entry is due."""
+        due = await self._journal.next_due()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if due is None else max(0.0, due - time.time())):
+                await self._wake.wait()
+
+    async def _index_entries(self, entries: Sequence[JournalEntry]) -> None:
+        rows = await self._builder.build(entries)
+        if any(entry.is_replay for entry in entries):
+            await self._store_first(entries, rows)
+            return
+        try:
+            await self._index.add_unstored(rows)
+        except BaseException:
+            self._index.retract(rows)
+            raise
+        self._journal.mark_searchable(entries)
+        if not self._pending:
+            self._oldest_at = time.monotonic()
+            self._due.set()
+        self._pending.extend(zip(entries, rows, strict=True))
+        if len(self._pending) >= _BATCH:
+            self._due.set()
+        if len(self._pending) >= _MAX_UNSTORED:
+            self._has_room.clear()
+
+    async def _store_first(self, entries: Sequence[JournalEntry], rows: Sequence[Row]) -> None:
+        """Store rows that the table may have already, after all that are pending, and index those that are current."""
+        if self._pending:
+            target = self._pending[-1][0].seq
+            self._flush_to = max(self._flush_to, target)
+            self._due.set()
+            await self._stored.reached(target)  # without a timeout: nothing goes on during an outage of the table
+        current = await self._put(rows)
+        self._journal.mark_stored(entries)
+        await self._index.apply(current)
+        await self._note_stored(current)
 
     def _advance(self, seq: int) -> None:
-        self._reached = max(self._reached, seq)
-        for target, future in self._waiters:
-            if target <= self._reached and not future.done():
-                future.set_result(None)
+        """Note that all entries up to a number are searchable, or failed."""
+        self._searchable.advance(seq)
+        if not self._pending:
+            self._stored.advance(seq)
 
-    async def _store_one_by_one(self, entries: Sequence[JournalEntry]) -> None:
-        """Store the entries that can be stored and mark the others failed. Raises the error of an outage."""
+    # From the index into the table
+
+    async def _write(self) -> None:
+        """Wait until it is time, then store pending rows, sync and maintain the tables."""
+        await self._wait_until_due()
+        while self._pending and self._is_store_due():
+            await self._store_batch(list(islice(self._pending, _BATCH)))
+            await self._sync_and_maintain()
+        await self._sync_and_maintain()
+
+    async def _wait_until_due(self) -> None:
+        while not self._is_store_due() and not self._is_sync_due():
+            self._due.clear()
+            moments = [self._oldest_at + self._batch_window] if self._pending else []
+            moments += [self._next_sync] if self._is_dirty else []
+            seconds = max(0.0, min(moments) - time.monotonic()) if moments else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._due.wait()
+
+    def _is_store_due(self) -> bool:
+        if not self._pending:
+            return False
+        is_requested = self._pending[0][0].seq <= self._flush_to
+        is_old = time.monotonic() >= self._oldest_at + self._batch_window
+        return is_requested or is_old or len(self._pending) >= _BATCH
+
+    def _is_sync_due(self) -> bool:
+        return self._is_dirty and (self._is_sync_requested or time.monotonic() >= self._next_sync)
+
+    async def _store_batch(self, batch: Sequence[_Pending]) -> None:
+        rows = [row for _, row in batch]
+        try:
+            if self._may_exist or any(row.record.version > 1 for row in rows):
+                await self._put(rows)
+            else:
+                await self._store.add(rows)
+                self._is_dirty = True
+        except Exception as error:  # noqa: BLE001 — one bad row must not stop the others
+            self._may_exist = True
+            self._telemetry.drain_failures.labels(failure_name(error)).inc()
+            await self._store_each(batch)
+        else:
+            await self._finish(batch, rows)
+        self._may_exist = False
+        self._note_backlog()
+
+    async def _store_each(self, batch: Sequence[_Pending]) -> None:
+        """Store the rows of a failed batch one by one. Those that are rejected are retried later. Raises the error of
+        an outage."""
+        rows = {entry.seq: row for entry, row in batch}
+
+        async def store(entry: JournalEntry) -> None:
+            new_rows = await self._builder.build([entry])  # the bucket may have been rebuilt for another embedder
+            current = await self._put(new_rows)
+            await self._index.apply(current)
+            await self._finish([(entry, rows[entry.seq])], current)
+
+        failed = await self._try_each([entry for entry, _ in batch], store)
+        self._index.retract([rows[entry.seq] for entry in failed])
+        self._drop_pending({entry.seq for entry in failed})
+
+    async def _finish(self, batch: Sequence[_Pending], stored: Sequence[Row]) -> None:
+        """Note that pending rows are stored."""
+        self._journal.mark_stored([entry for entry, _ in batch])
+        self._index.mark_stored([row for _, row in batch])
+        self._drop_pending({entry.seq for entry, _ in batch})
+        await self._note_stored(stored)
+
+    def _drop_pending(self, seqs: Collection[int]) -> None:
+        """Remove pending rows, mostly the first ones."""
+        last = max(seqs, default=0)
+        while self._pending and self._pending[0][0].seq in seqs:
+            self._pending.popleft()
+        if any(entry.seq in seqs for entry, _ in self._pending):
+            self._pending = deque(pair for pair in self._pending if pair[0].seq not in seqs)
+        self._oldest_at = time.monotonic()
+        if len(self._pending) < _MAX_UNSTORED:
+            self._has_room.set()
+        self._stored.advance(self._pending[0][0].seq - 1 if self._pending else max(last, self._searchable.value))
+
+    async def _put(self, rows: Sequence[Row]) -> list[Row]:
+        """Store rows that may exist. Returns those that are current."""
+        current = await self._store.put(rows)
+        self._is_dirty = True
+        return current
+
+    async def _note_stored(self, rows: Sequence[Row]) -> None:
+        self._due.set()  # for the sync
+        await self._on_stored(rows)
+        self._telemetry.drained.inc(len(rows))
+
+    def _note_backlog(self) -> None:
+        self._telemetry.backlog.set(self._journal.backlog_entries)
+        self._telemetry.aside.set(self._journal.aside_entries)
+
+    # Failures
+
+    async def _try_each(
+        self, entries: Sequence[JournalEntry], action: Callable[[JournalEntry], Awaitable[None]]
+    ) -> list[JournalEntry]:
+        """Do an action with each entry, and mark those that fail. Returns these. Raises the error of an outage."""
         failed: list[JournalEntry] = []
         has_passed = False
         for entry in entries:
             try:
-                await self._store_entries([entry], may_exist=True)
+                await action(entry)
                 has_passed = True
             except Exception as error:
                 _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
@@ -215,61 +354,30 @@ class Writer:
                 if not has_passed:
                     await self._check_parts(entry.record.scope)
                     has_passed = True
-        dead_letters = await self._journal.mark_failed(failed)
-        if dead_letters:
-            _log.error("records_dead_lettered", extra={"count": dead_letters})
+        if failed:
+            dead_letters = await self._journal.mark_failed(failed)
+            if dead_letters:
+                _log.error("records_dead_lettered", extra={"count": dead_letters})
+            self._wake.set()  # to look when they are due again
+        return failed
 
     async def _check_parts(self, scope: str) -> None:
         """Check the store and the embedder. Raises StorageError or EmbedFailed if one that this scope needs is out."""
         await self._store.probe(scope)
-        await self._embedders.current.embed_documents([_PROBE])
+        await self._builder.probe()
 
-    async def _store_entries(self, entries: Sequence[JournalEntry], *, may_exist: bool = False) -> None:
-        rows = await self._build_rows(entries)
-        if may_exist or any(entry.is_replay for entry in entries):
-            rows = await self._store.put(rows)
-        else:
-            await self._store.add(rows)
-        self._is_dirty = True
-        self._journal.mark_stored(entries)
-        await self._on_rows(rows)
-        self._telemetry.drained.inc(len(rows))
+    # Sync and maintenance
 
-    async def _build_rows(self, entries: Sequence[JournalEntry]) -> list[Row]:
-        records = [entry.record for entry in entries]
-        vectors = await self._embed_records(records)
-        all_measures = await asyncio.to_thread(lambda: [measure(record, self._count) for record in records])
-        return [
-            Row(
-                record=record,
-                vector=vector,
-                embedder=name,
-                terms=measures.terms,
-                tokens=measures.tokens,
-                seq=entry.seq,
-                form=measures.form,
-                worth=measures.worth,
-            )
-            for entry, record, (name, vector), measures in zip(entries, records, vectors, all_measures, strict=True)
-        ]
-
-    async def _embed_records(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
-        """The vector of each record with the name of its embedder, which is the one of its bucket."""
-        # a deletion has no text, and embedders reject empty texts
-        by_id: dict[str, tuple[str, Vectors | None]] = {
-            record.id: ("", None) for record in records if not record.text.strip()
-        }
-        with_text = [record for record in records if record.id not in by_id]
-        names = {record.id: self._store.format_of(record.scope).embedder for record in with_text}
-        for name in set(names.values()):
-            embedder = self._embedders.named(name)
-            members = [record for record in with_text if names[record.id] == name]
-            if embedder is None:  # of an earlier configuration: lexical search only, until rebuilt
-                by_id |= {record.id: ("", None) for record in members}
-                continue
-            vectors = await embedder.embed_documents([record.text for record in members])
-            by_id |= {record.id: (name, vector) for record, vector in zip(members, vectors, strict=True)}
-        return [by_id[record.id] for record in records]
+    async def _sync_and_maintain(self) -> None:
+        """Sync stored rows and maintain the tables at intervals, also during a long backlog."""
+        if not self._is_sync_due():
+            return
+        now = time.monotonic()
+        self._next_sync = now + _SYNC_EVERY
+        await self._sync()
+        if now >= self._next_maintenance:
+            self._next_maintenance = now + _MAINTAIN_EVERY
+            self._maintenance.start()
 
     async def _sync(self) -> None:
         await self._store.sync()
@@ -277,6 +385,14 @@ class Writer:
         self._is_dirty = self._is_sync_requested = False
         self._clean.set()
 
+    async def _maintain(self) -> None:
+        """Maintain the tables, concurrently with writing: a large one takes seconds."""
+        try:
+            async for _ in self._store.maintain():
+                await asyncio.to_thread(process.trim)  # each part leaves some megabytes of free heap
+        except StorageError as error:
+            _log.warning("maintenance_failed", extra={"cause": str(error)})
+
     def _note_rest(self, cause: str, detail: str, seconds: float) -> None:
         _log.warning("writer_backoff", extra={"cause": cause, "detail": detail, "seconds": seconds})
-        self._wake.set()  # to be seen after the pause
+        self._wake.set()  # entries that were not taken are taken after the pause

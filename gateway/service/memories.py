@@ -47,8 +47,8 @@ class MemoryService:
     """Reads and changes of stored memories.
 
     `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
-    MemoryUnavailable. `add` stores new records, `change` commits new versions of stored ones; `drained` waits until
-    they can be found; `on_change` are called with the scopes then.
+    MemoryUnavailable. `add` stores new records, `change` commits new versions of stored ones; `searchable` waits
+    until they can be found, `drained` until they are in the store; `on_change` are called with the scopes then.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class MemoryService:
         registry: Registry,
         add: Add,
         change: Change,
-        drained: Callable[[float], Awaitable[bool]],
         *,
+        searchable: Callable[[float], Awaitable[bool]],
+        drained: Callable[[float], Awaitable[bool]],
         on_change: Sequence[Callable[[Collection[str]], None]],
         startup: Startup,
     ) -> None:
@@ -67,6 +68,7 @@ class MemoryService:
         self._registry = registry
         self._add = add
         self._change = change
+        self._searchable = searchable
         self._drained = drained
         self._on_change = on_change
         self._sets: WorkingSets | None = None
@@ -101,6 +103,7 @@ class MemoryService:
     async def deleted(self, records: Sequence[Record]) -> dict[str, tuple[int, bool]]:
         """By the id of each deleted one of these records: the version of the deletion, and True if it was deleted
         directly, False if along with a message. Raises MemoryUnavailable."""
+        await self._drained(_PATIENCE)
         with _readable():
             deletions = await self._store.deleted(records)
         return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
@@ -128,7 +131,8 @@ class MemoryService:
 
     async def beginning(self, principal: Principal, prefix: str) -> list[Record]:
         """Some memories whose ids have a prefix, of those that the key may touch. Raises MemoryUnavailable."""
-        await self._current()
+        await self._loaded()
+        await self._drained(_PATIENCE)
         with _readable():
             ids = await self._store.find_ids(prefix, _MAX_BEGINNING)
         return await self.find(principal, ids)
@@ -289,7 +293,7 @@ class MemoryService:
 
     async def _commit_all(self, records: Sequence[Record]) -> None:
         await self._commit_groups(records)
-        await self._drained(_PATIENCE)
+        await self._searchable(_PATIENCE)
         self._notify(records)
 
     async def _commit_groups(self, records: Sequence[Record]) -> None:
@@ -321,7 +325,7 @@ class MemoryService:
     async def _current(self, *, is_change: bool = False) -> "WorkingSets":
         """The working sets with all earlier writes. For a change, raises MemoryUnavailable if some are missing."""
         sets = await self._loaded()
-        if not await self._drained(_PATIENCE) and is_change:
+        if not await self._searchable(_PATIENCE) and is_change:
             raise MemoryUnavailable("earlier writes are not searchable yet; nothing was changed; try again")
         return sets
 

@@ -69,13 +69,16 @@ class RecordLog(Protocol):
         an entry of its own. With `may_exist` every record is one: the table decides whether it is new."""
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
-        """The oldest waiting entries that are due, in order."""
+        """The oldest waiting entries that are due and not marked searchable, in order."""
+
+    def mark_searchable(self, entries: Iterable[JournalEntry]) -> None:
+        """Note that recall has entries: `waiting` gives those after them. They are marked stored or failed later."""
 
     async def next_due(self) -> float | None:
         """When the next failed entry is due; None if there is none."""
 
     async def position(self) -> tuple[int, int]:
-        """The newest sequence number, and the oldest one that is not stored (newest + 1 if all are)."""
+        """The newest sequence number, and the oldest one that cannot be found (newest + 1 if all can)."""
 
     async def tombstones(self) -> list[Record]:
         """Deletions that are not stored and synced yet."""

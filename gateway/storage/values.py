@@ -35,7 +35,8 @@ DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A record in the journal. `seq` grows with each entry; `is_replay` if an earlier process may have stored it."""
+    """A record in the journal. `seq` grows with each entry; `is_replay` if the table may have this version of it, or a
+    newer one."""
 
     seq: int
     record: Record

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.identity import scope_of
 from gateway.storage.sqlite.journal import Journal
+from gateway.storage.values import JournalEntry
 from tests.conftest import Scale
 from tests.fakes.made import record
 from tests.fakes.process import Process, command, running_process
@@ -255,7 +256,7 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
     journal = gateway.gateway.memory.journal
     insert, begun, gate, order = journal._insert, threading.Event(), threading.Event(), list[str]()
 
-    def held(batch: Any) -> tuple[list[int], int]:
+    def held(batch: Any) -> tuple[list[JournalEntry], int]:
         begun.set()
         assert gate.wait(10)
         added = insert(batch)

@@ -22,6 +22,7 @@ SHOWN_BY = {
     "api/memos/models.py": "flow/test_memos_native.py",
     "api/memos/items.py": "flow/test_memos_native.py",
     "recall/arrays.py": "unit/recall/test_rank.py",
+    "remember/row_builder.py": "unit/remember/test_writer.py",
     "config/rights.py": "flow/test_access.py",
     "extraction/on_request.py": "flow/test_memos_models.py",
     "service/feedback.py": "flow/test_memos_models.py",

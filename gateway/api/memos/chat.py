@@ -213,7 +213,7 @@ class ChatHandlers:
             )
         response, reasoning = answer.text or "", answer.reasoning
         if request.async_mode == "sync" and turn_response.turn.mode.writes:
-            await call.services.drained(self._silence)
+            await call.services.searchable(self._silence)
         data = {"response": response, "reasoning": reasoning}
         return {"data": data, "headers": turn_response.headers, "is_kept": turn_response.turn.mode.writes}
 

@@ -76,7 +76,7 @@ _SOURCES: Final = {
 class MemosServices:
     """The services that handlers use.
 
-    `drained` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
+    `searchable` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
     messages of a conversation can. `count` counts tokens.
     """
 
@@ -93,7 +93,7 @@ class MemosServices:
     extractor: Extractor
     ingestion: Ingestion
     defaults: Defaults
-    drained: Callable[[float], Awaitable[bool]]
+    searchable: Callable[[float], Awaitable[bool]]
     caught_up: Callable[[Identity, float], Awaitable[None]]
     count: Callable[[str], int]
     tasks: BackgroundTasks
@@ -259,7 +259,7 @@ class Call:
         return id_
 
     async def wait_until_found(self) -> None:
-        if not await self.services.drained(_SYNC_TIMEOUT):
+        if not await self.services.searchable(_SYNC_TIMEOUT):
             raise MemoryUnavailable("the memories are stored, but not searchable yet")
 
 

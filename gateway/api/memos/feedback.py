@@ -100,7 +100,7 @@ async def _process_in_background(call: Call, task_id: str, comment: Feedback) ->
         status = "failed"
         try:
             await finish()
-            await services.drained(10)
+            await services.searchable(10)
             status = "completed"
         finally:
             await services.registry.put_task(call.tenant, replace(task, status=status))

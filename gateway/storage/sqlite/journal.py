@@ -2,6 +2,8 @@
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is waiting until the store has written it and synced its files, then it is done.
+New entries are handed to the writer
+from memory, and read back only after a start, a failure, or a long backlog.
 Entries that are written but not synced are known to this process only: another process writes them again, which is
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
@@ -12,21 +14,18 @@ is dead-lettered until the next start.
 import asyncio
 import os
 import sqlite3
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
-import orjson
-
-from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
-from gateway.storage.rows import SHARED
 from gateway.storage.sqlite.database import Database
+from gateway.storage.sqlite.entries import FreshEntries, build_rows, drop_texts, parse_record
 from gateway.storage.values import JournalEntry
 
 __all__ = ["Journal"]
@@ -66,6 +65,7 @@ class _State(IntEnum):
 @dataclass(slots=True)
 class _Append:
     rows: list[tuple[str, bytes]]
+    records: Sequence[Record]
     replaced: list[str]  # ids whose earlier entries are superseded
     done: "asyncio.Future[None]"
 
@@ -82,6 +82,8 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
         self.last_seq = 0  # of the newest entry
+        self._fresh = FreshEntries()
+        self._searchable: set[int] = set()  # entries that recall has, and that are not stored yet
         self._stored: dict[int, int] = {}  # size by seq
         self._outdated: dict[str, int] = {}  # sequence numbers of stored changes and deletions by id
         self._swept_at = 0.0
@@ -113,32 +115,45 @@ class Journal:
         suffix = f".{os.urandom(8).hex()}" if may_exist else ""
         async with self._order:  # a later change must not overtake an earlier one
             if len(records) <= _MAX_INLINE:
-                rows = _build_rows(records, suffix)
+                rows = build_rows(records, suffix)
             else:
-                rows = await asyncio.to_thread(_build_rows, records, suffix)
-            append = self._enqueue(rows, [record.id for record in records] if may_exist else [])
+                rows = await asyncio.to_thread(build_rows, records, suffix)
+            append = self._enqueue(rows, records, replaced=may_exist)
         await asyncio.shield(append.done)
 
-    def _enqueue(self, rows: list[tuple[str, bytes]], replaced: list[str]) -> "_Append":
+    def _enqueue(self, rows: list[tuple[str, bytes]], records: Sequence[Record], *, replaced: bool) -> "_Append":
         """Add rows to the next commit. Raises StorageError."""
         size = sum(len(payload) for _, payload in rows)
         if not self._database.is_open:
             raise StorageError("journal", "the journal is not open")
         if self.backlog_bytes + size > self._max_bytes:
             raise StorageError("journal", "the backlog is at its limit")
-        append = _Append(rows, replaced, asyncio.get_running_loop().create_future())
+        ids = [record.id for record in records] if replaced else []
+        append = _Append(rows, records, ids, asyncio.get_running_loop().create_future())
         self._pending.append(append)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
         return append
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
-        """The oldest due entries that the store has not written yet, in order."""
-        return await self._database.run(lambda: self._load_waiting(limit))
+        """The oldest due entries that recall does not have, in order."""
+        if not self._fresh.is_complete:
+            losses = self._fresh.losses
+            entries, has_others = await self._database.run(partial(self._load_waiting, limit, self._in_memory()))
+            if has_others or losses != self._fresh.losses:
+                return entries
+            self._fresh.complete(entries)
+        return self._fresh.first(limit)
+
+    def mark_searchable(self, entries: Iterable[JournalEntry]) -> None:
+        """Note that recall has these entries: `waiting` gives the ones after them. Later they are stored, or fail."""
+        seqs = {entry.seq for entry in entries}
+        self._searchable |= seqs
+        self._fresh.remove(seqs)
 
     async def next_due(self) -> float | None:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
-        return await self._database.run(self._read_next_due)
+        return None if self._fresh.is_complete else await self._database.run(self._read_next_due)
 
     async def tombstones(self) -> list[Record]:
         """Tombstones that the store has not synced yet."""
@@ -151,15 +166,17 @@ class Journal:
     async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Set entries that the store has lost back to waiting."""
         rows = [(_State.WAITING, entry.seq) for entry in entries]
+        self._fresh.clear()
         await self._database.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", rows)
         await self._recount()
 
     async def unstored(self, before: int) -> list[JournalEntry]:
         """Entries up to a sequence number that are not stored so far: waiting, awaiting a retry, or dead letters."""
-        return await self._database.run(lambda: self._load_unstored(before))
+        return await self._database.run(partial(self._load_unstored, before, set(self._stored)))
 
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that are obsolete and need not be stored."""
+        self._fresh.clear()
         await self._database.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
         await self._recount()
 
@@ -170,12 +187,15 @@ class Journal:
         await self._database.scrub()
 
     async def position(self) -> tuple[int, int]:
-        """The newest sequence number, and the oldest one that the store has not written (newest + 1 if it has all)."""
-        return await self._database.run(self._read_position)
+        """The newest sequence number, and the oldest one that cannot be found (newest + 1 if all can)."""
+        return await self._database.run(partial(self._read_position, self._in_memory()))
 
     def mark_stored(self, entries: Iterable[JournalEntry]) -> None:
         """Note that the store has written entries, which may not be on the disk yet."""
+        entries = list(entries)
+        self._fresh.remove({entry.seq for entry in entries})
         for entry in entries:
+            self._searchable.discard(entry.seq)
             self._stored[entry.seq] = entry.size
             if entry.record.version > 1 or entry.record.status == "deleted":
                 self._outdated[entry.record.id] = max(entry.seq, self._outdated.get(entry.record.id, 0))
@@ -184,22 +204,29 @@ class Journal:
 
     async def mark_synced(self) -> None:
         """Mark all entries done that were stored before the store's sync began: they are on the disk."""
-        synced, self._stored = self._stored, {}
+        synced = dict(self._stored)  # they count as stored until the file says that they are done
         outdated, self._outdated = self._outdated, {}
         try:
             await self._database.run(lambda: self._mark_synced(synced, outdated))
         except StorageError:
-            self._stored |= synced
             self._outdated = outdated | self._outdated
             raise
+        for seq in synced:
+            self._stored.pop(seq, None)
 
     async def mark_failed(self, entries: Iterable[JournalEntry]) -> int:
         """Count a failed try and schedule the next one. Returns how many entries were dead-lettered."""
         seqs = [entry.seq for entry in entries]
         before = self.aside_entries
         await self._database.run(lambda: self._mark_failed(seqs))
+        self._searchable.difference_update(seqs)
+        self._fresh.clear()
         await self._recount()
         return self.aside_entries - before
+
+    def _in_memory(self) -> set[int]:
+        """The waiting entries that recall has, or that are stored and not synced."""
+        return self._searchable | self._stored.keys()
 
     async def _recount(self) -> None:
         """Refresh the backlog figures, which exclude stored but unsynced entries. They change in the loop only."""
@@ -220,7 +247,8 @@ class Journal:
             else:
                 self.last_seq = max(self.last_seq, last)
                 self.backlog_entries += len(added)
-                self.backlog_bytes += sum(added)
+                self.backlog_bytes += sum(entry.size for entry in added)
+                self._fresh.add(added)
                 for append in batch:
                     _settle(append.done, None)
                 self._on_append()
@@ -231,42 +259,55 @@ class Journal:
         seq: int = self._database.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM entries").fetchone()[0]
         return seq
 
-    def _insert(self, batch: Sequence[_Append]) -> tuple[list[int], int]:
-        """Insert rows with new ids. Returns their sizes, and the newest sequence number."""
+    def _insert(self, batch: Sequence[_Append]) -> tuple[list[JournalEntry], int]:
+        """Insert rows with new ids. Returns their entries, and the newest sequence number."""
         now = time.time()
 
-        def work(connection: sqlite3.Connection) -> tuple[list[int], int]:
-            added: list[int] = []
+        def work(connection: sqlite3.Connection) -> tuple[list[JournalEntry], int]:
+            added: list[JournalEntry] = []
             last = 0
-            _drop_texts(connection, [(id_, _MAX_SEQ) for append in batch for id_ in append.replaced])
-            for id_, payload in (row for append in batch for row in append.rows):
+            drop_texts(connection, [(id_, _MAX_SEQ) for append in batch for id_ in append.replaced])
+            rows = (
+                (row, record, bool(append.replaced))
+                for append in batch
+                for row, record in zip(append.rows, append.records, strict=True)
+            )
+            for (id_, payload), record, is_replay in rows:
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     (id_, _State.WAITING, now, payload),
                 )
                 if cursor.rowcount:
-                    added.append(len(payload))
                     last = cursor.lastrowid or 0
+                    added.append(JournalEntry(last, record, len(payload), is_replay))
             return added, last
 
         return self._database.transaction(work)
 
-    def _load_waiting(self, limit: int) -> list[JournalEntry]:
+    def _load_waiting(self, limit: int, excluded: Container[int]) -> tuple[list[JournalEntry], bool]:
+        """The oldest due entries that recall does not have, and True if others wait."""
         connection = self._database.connection
-        due = connection.execute(
-            "SELECT seq FROM entries WHERE state=? AND due<=? ORDER BY seq LIMIT ?",
-            (_State.WAITING, time.time(), limit + len(self._stored)),
-        )
-        seqs = [seq for (seq,) in due if seq not in self._stored][:limit]
+        waiting = connection.execute("SELECT seq, due FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
+        now, seqs, has_others = time.time(), list[int](), False
+        for seq, due in waiting:
+            if seq in excluded:
+                continue
+            if due > now or len(seqs) == limit:
+                has_others = True
+                if len(seqs) == limit:
+                    break
+            else:
+                seqs.append(seq)
         places = ",".join("?" * len(seqs))  # only question marks go into the statement
         rows = connection.execute(
             f"SELECT seq, id, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
             seqs,
         )
-        return [
-            JournalEntry(seq, _parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
+        entries = [
+            JournalEntry(seq, parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
             for seq, id_, payload, tries in rows
         ]
+        return entries, has_others
 
     def _load_tombstones(self) -> list[Record]:
         # a tombstone's JSON names its status; texts that merely contain that phrase are filtered out below
@@ -274,7 +315,7 @@ class Journal:
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
             (_State.WAITING, _TOMBSTONE_MARK),
         )
-        records = [_parse_record(payload) for (payload,) in rows]
+        records = [parse_record(payload) for (payload,) in rows]
         return [record for record in records if record.status == "deleted"]
 
     def _load_retained(self) -> list[JournalEntry]:
@@ -282,13 +323,13 @@ class Journal:
             "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (_MAX_RECOVERED,),
         )
-        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
+        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
 
-    def _read_position(self) -> tuple[int, int]:
+    def _read_position(self, searchable: Container[int]) -> tuple[int, int]:
         connection = self._database.connection
         last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
         waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
-        first = next((seq for (seq,) in waiting if seq not in self._stored), last + 1)
+        first = next((seq for (seq,) in waiting if seq not in searchable), last + 1)
         return last, first
 
     def _read_next_due(self) -> float | None:
@@ -298,17 +339,17 @@ class Journal:
         due: float | None = row.fetchone()[0]
         return due
 
-    def _load_unstored(self, before: int) -> list[JournalEntry]:
+    def _load_unstored(self, before: int, stored: Container[int]) -> list[JournalEntry]:
         rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
         )
-        pairs = [(seq, payload) for seq, payload in rows if seq not in self._stored]
-        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in pairs]
+        pairs = [(seq, payload) for seq, payload in rows if seq not in stored]
+        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in pairs]
 
     def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(_State.DONE, seq) for seq in seqs])
-            _drop_texts(connection, outdated.items())
+            drop_texts(connection, outdated.items())
             now = time.time()
             if not 0 <= now - self._swept_at < _SWEEP_INTERVAL:
                 self._swept_at = now
@@ -350,14 +391,6 @@ class Journal:
         return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
 
 
-def _drop_texts(connection: sqlite3.Connection, newest: Iterable[tuple[str, int]]) -> None:
-    """Drop the retained texts of superseded versions. `newest`: ids with the sequence number of the newest version."""
-    connection.executemany(
-        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND seq<?",
-        [(id_, f"{id_}.", f"{id_}/", seq) for id_, seq in newest],  # "/" follows "."
-    )
-
-
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
     if future.done():
         return
@@ -365,21 +398,3 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
-
-
-def _build_rows(records: Iterable[Record], suffix: str) -> list[tuple[str, bytes]]:
-    return [(_entry_id(record) + suffix, orjson.dumps(plain_fields(record), default=dict)) for record in records]
-
-
-def _entry_id(record: Record) -> str:
-    return record.id if record.version == 1 else f"{record.id}.{record.version}.{record.updated_at}"
-
-
-def _parse_record(payload: bytes) -> Record:
-    fields = orjson.loads(payload)
-    fields["tags"] = tuple(fields["tags"])
-    fields["links"] = tuple(fields["links"])
-    for name in SHARED:
-        fields[name] = sys.intern(fields[name])
-    info, metadata = fields.pop("info", {}), fields.pop("metadata", {})
-    return build_record(fields, info, metadata)

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,47 @@ async def test_rows_written_while_it_loads_are_not_missed() -> None:
     await made.apply([row("written meanwhile", 2)])
     store.gate.set()
     assert len(await loading) == 2
+    await made.stop()
+
+
+async def test_rows_that_the_store_does_not_have_are_found_in_every_way() -> None:
+    store = Store()
+    made = sets(store)
+    stored = store.rows[0]
+    change = replace(stored, record=replace(stored.record, text="changed", version=2))
+    archived = row("archived", 3)
+    archived = replace(archived, record=replace(archived.record, status="archived"))
+    new = [row("new", 2), change, archived]
+    await made.add_unstored(new)
+    assert {one.text for one in (await made.get(SCOPE)).records()} == {"changed", "new", "archived"}
+    assert (await made.find([change.record.id]))[change.record.id].text == "changed"
+    assert [one.text for one in (await made.archived(SCOPE)).records()] == ["archived"]
+    made.drop([SCOPE.value])
+    assert (await made.find([change.record.id]))[change.record.id].text == "changed", "its set is not in RAM"
+    tombstone = replace(change, record=replace(change.record, text="", status="deleted", version=3))
+    await made.mark_deleted([change.record])
+    await made.add_unstored([tombstone])
+    assert {one.text for one in (await made.whole(SCOPE)).records()} == {"new", "archived"}
+    assert (await made.find([change.record.id]))[change.record.id].status == "deleted"
+    await made.stop()
+
+
+async def test_a_rejected_row_is_found_no_longer_and_its_earlier_version_is() -> None:
+    store = Store()
+    made = sets(store)
+    await made.get(SCOPE)
+    stored = store.rows[0]
+    change = replace(stored, record=replace(stored.record, text="changed", version=2))
+    new = [change, row("new", 2)]
+    await made.add_unstored(new)
+    made.retract(new)
+    assert [one.text for one in (await made.get(SCOPE)).records()] == ["stored fact"]
+    await made.add_unstored(new)
+    store.rows = [change, new[1]]
+    made.mark_stored(new)
+    made.drop([SCOPE.value])
+    assert {one.text for one in (await made.get(SCOPE)).records()} == {"changed", "new"}
+    assert await made.find([new[1].record.id]) != {}
     await made.stop()
 
 

@@ -224,3 +224,26 @@ async def test_an_append_tells_the_writer(tmp_path: Path) -> None:
     await journal.close()
     with pytest.raises(StorageError, match="not open"):
         await journal.append([record("b", 2)])
+
+
+async def test_new_entries_are_given_from_memory_and_after_an_overflow_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.storage.sqlite.entries._MAX_ENTRIES", 10)
+    journal = await opened(tmp_path)
+    assert await journal.waiting(10) == []
+    first = record("kept", 0)
+    await journal.append([first])
+    assert (await journal.waiting(10))[0].record is first, "not read back"
+    await journal.append([record(f"text {number}", number) for number in range(1, 20)])
+    texts = []
+    while entries := await journal.waiting(4):
+        texts += [entry.record.text for entry in entries]
+        journal.mark_searchable(entries)
+    assert texts == ["kept", *(f"text {number}" for number in range(1, 20))]
+    assert await journal.position() == (20, 21), "all can be found"
+    assert journal.backlog_entries == 20, "none is stored"
+    await journal.close()
+    journal = await opened(tmp_path)
+    assert len(await journal.waiting(100)) == 20
+    await journal.close()

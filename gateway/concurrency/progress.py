@@ -1,0 +1,35 @@
+"""SequenceProgress along rising numbers, and callers that wait until it has reached one."""
+
+import asyncio
+
+__all__ = ["SequenceProgress"]
+
+
+class SequenceProgress:
+    """`value` is the largest number reached."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    def advance(self, value: int) -> None:
+        """Set the value, if it is larger than the current one, and release the callers that wait for it."""
+        self.value = max(self.value, value)
+        for target, future in self._waiters:
+            if target <= self.value and not future.done():
+                future.set_result(None)
+
+    async def reached(self, target: int, timeout: float | None = None) -> bool:
+        """Wait until a number is reached. False after the timeout (seconds)."""
+        if self.value >= target:
+            return True
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append((target, future))
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.remove((target, future))
+        return True
