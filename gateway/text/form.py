@@ -8,6 +8,7 @@ memory as one number.
 
 import re
 from dataclasses import astuple, dataclass, fields
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["CODE_BLOCK", "FEATURES", "FORM_BITS", "FORM_LEVELS", "UNKNOWN_FORM", "Form", "read_form"]
@@ -192,6 +193,7 @@ _REACTION_ZH = re.compile(
     r"|了|哈+|嘿+|是的?|对的?|不是|就这样|先这样|有用|帮大忙了?|你|我|请|的|这个?|那|太|很|真|挺|啦|哟|喔|谢了?"
     r"|ok|thx|thanks|hi|hello)+"
 )
+_CACHED_FORMS = 256
 _PARTLY = 0.8  # of a text that says something else, too
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _HAS_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -235,9 +237,15 @@ FEATURES: Final = tuple(field.name for field in fields(Form))
 
 
 def read_form(text: str) -> Form:
-    """The form of a text. Of a long one the beginning and the end are read."""
+    """The form of a text. Of a long one the beginning and the end are read. A message is read for recall, and again
+    when it is stored: forms of recent texts are cached."""
     if len(text) > _HEAD + _TAIL:
         text = f"{text[:_HEAD]}\n{text[-_TAIL:]}"
+    return _read_cached(text)
+
+
+@lru_cache(_CACHED_FORMS)
+def _read_cached(text: str) -> Form:
     prose = CODE_BLOCK.sub("\n", text) if "```" in text else text
     code_lines, list_lines, lines = _line_counts(prose)
     fenced = text.count("\n") - prose.count("\n") if prose is not text else 0
