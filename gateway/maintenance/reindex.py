@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gateway.concurrency.worker import Backoff, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
-from gateway.remember.measure import measure
+from gateway.remember.measure import measure, text_to_embed
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import MemoryTable
 from gateway.storage.rows import Row
@@ -116,17 +116,21 @@ class Reindexer:
 
     async def _rebuild_rows(self, rows: list[Row]) -> list[Row]:
         embedder = self._embedders.current
-        unembedded = [row for row in rows if row.embedder != embedder.name or row.vector is None]
-        vectors = await embedder.embed_documents([row.record.text for row in unembedded])
-        by_id = {row.record.id: vector for row, vector in zip(unembedded, vectors, strict=True)}
+        is_current = {row.record.id for row in rows if row.embedder == embedder.name and row.vector is not None}
+        all_measures = await asyncio.to_thread(lambda: [measure(row.record, self._count) for row in rows])
+        texts = {
+            row.record.id: text
+            for row, measures in zip(rows, all_measures, strict=True)
+            if row.record.id not in is_current and (text := text_to_embed(row.record, measures))
+        }
+        vectors = dict(zip(texts, await embedder.embed_documents(list(texts.values())), strict=True))
 
         def finish() -> list[Row]:
-            all_measures = [measure(row.record, self._count) for row in rows]
             return [
                 replace(
                     row,
-                    vector=by_id.get(row.record.id, row.vector),
-                    embedder=embedder.name,
+                    vector=row.vector if row.record.id in is_current else vectors.get(row.record.id),
+                    embedder=embedder.name if row.record.id in is_current | vectors.keys() else "",
                     terms=measures.terms,
                     tokens=measures.tokens,
                     form=measures.form,

@@ -1,4 +1,5 @@
-"""Computes the values stored with a text besides its vector: search terms, length in tokens, form and worth."""
+"""Computes the values stored with a text besides its vector (search terms, length in tokens, form and worth), and
+chooses what of it is embedded."""
 
 import logging
 from collections.abc import Callable
@@ -7,11 +8,12 @@ from dataclasses import dataclass
 from gateway.memory.record import Record
 from gateway.text.form import UNKNOWN_FORM, Form, read_form
 from gateway.text.terms import stored_terms
-from gateway.text.worth import estimate_worth
+from gateway.text.worth import TASK_WORTH, estimate_worth
 
-__all__ = ["Measures", "measure"]
+__all__ = ["Measures", "measure", "text_to_embed"]
 
 _log = logging.getLogger(__name__)
+_TASK_CHARACTERS = 200  # of a task, or of the generic answer to one, that are embedded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,19 @@ def measure(record: Record, count: Callable[[str], int]) -> Measures:
         form=UNKNOWN_FORM if form is None else form.packed(),
         worth=0.0 if form is None else estimate_worth(form, tokens, is_from_user=record.source == "user"),
     )
+
+
+def text_to_embed(record: Record, measures: Measures) -> str:
+    """The part of a record's text that its vector is made of; empty if it needs none.
+
+    Most traffic is tasks and their generic answers, and embedding costs in proportion to the text. They are searched
+    for by their subject, which is at the beginning; the later parts of a long answer are found by their words, and
+    with the first one. Measured: the recall figures of the development sets are equal.
+    """
+    text = record.text
+    if record.kind == "turn" and measures.worth < TASK_WORTH:
+        return "" if record.part else text[:_TASK_CHARACTERS].strip()
+    return text if text.strip() else ""  # a deletion has no text, and embedders reject empty texts
 
 
 def _form_of(record: Record) -> Form | None:

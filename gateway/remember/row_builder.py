@@ -1,13 +1,12 @@
 """Builds the rows of journal entries: the vectors of their texts, search terms, length, form and worth."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.concurrency.offload import offload
 from gateway.embedding.kinds import Embedders
 from gateway.memory.record import Record
-from gateway.remember.measure import Measures, measure
+from gateway.remember.measure import Measures, measure, text_to_embed
 from gateway.storage.rows import Row, RowFormat
 from gateway.storage.values import JournalEntry
 
@@ -33,9 +32,8 @@ class RowBuilder:
         """The rows of entries, in their order. Raises EmbedFailed."""
         records = [entry.record for entry in entries]
         size = sum(len(record.text) for record in records)
-        all_measures, vectors = await asyncio.gather(
-            offload(lambda: [measure(record, self._count) for record in records], size), self._embed(records)
-        )
+        all_measures = await offload(lambda: [measure(record, self._count) for record in records], size)
+        vectors = await self._embed(records, list(map(text_to_embed, records, all_measures)))
         return [
             _build_row(entry, name, vector, measures)
             for entry, (name, vector), measures in zip(entries, vectors, all_measures, strict=True)
@@ -45,18 +43,18 @@ class RowBuilder:
         """Check that the embedder works. Raises EmbedFailed."""
         await self._embedders.current.embed_documents([_PROBE])
 
-    async def _embed(self, records: Sequence[Record]) -> "list[tuple[str, Vectors | None]]":
-        """The vector of each record with the name of its embedder, which is the one of its bucket."""
+    async def _embed(self, records: Sequence[Record], texts: Sequence[str]) -> "list[tuple[str, Vectors | None]]":
+        """The vectors of records' texts, each with the name of its embedder, which is the one of its bucket."""
         vectors: list[tuple[str, Vectors | None]] = [("", None)] * len(records)
         by_embedder: dict[str, list[int]] = {}
-        for index, record in enumerate(records):
-            if record.text.strip():  # a deletion has no text, and embedders reject empty texts
+        for index, (record, text) in enumerate(zip(records, texts, strict=True)):
+            if text:
                 by_embedder.setdefault(self._format_of(record.scope).embedder, []).append(index)
         for name, indexes in by_embedder.items():
             embedder = self._embedders.named(name)
             if embedder is None:  # of an earlier configuration: lexical search only, until rebuilt
                 continue
-            embedded = await embedder.embed_documents([records[index].text for index in indexes])
+            embedded = await embedder.embed_documents([texts[index] for index in indexes])
             for index, vector in zip(indexes, embedded, strict=True):
                 vectors[index] = (name, vector)
         return vectors
