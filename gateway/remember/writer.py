@@ -259,6 +259,7 @@ class Writer:
         by_id: dict[str, tuple[str, Vectors | None]] = {
             record.id: ("", None) for record in records if not record.text.strip()
         }
+        by_id |= self._journal.vectors.find(records, self._store.format_of)
         with_text = [record for record in records if record.id not in by_id]
         names = {record.id: self._store.format_of(record.scope).embedder for record in with_text}
         for name in set(names.values()):

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.memory.record import Record
+from gateway.storage.given_vectors import GivenVectors
 from gateway.storage.rows import LoadedRows, Row, RowFormat
 from gateway.storage.values import (
     DueConversation,
+    GivenVector,
     JournalEntry,
     KeptBlock,
     KnowledgeFile,
@@ -54,6 +56,8 @@ class RecordLog(Protocol):
 
     last_seq: int
     """The sequence number of the newest entry; each entry has a larger one than those before it."""
+    vectors: GivenVectors
+    """Vectors of waiting records that came with them."""
     backlog_entries: int
     backlog_bytes: int
     aside_entries: int
@@ -64,9 +68,12 @@ class RecordLog(Protocol):
     async def close(self) -> None:
         """Commit pending appends, and close."""
 
-    async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
+    async def append(
+        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
+    ) -> None:
         """Write records durably, all or none; known ids are left unchanged, except that a new version of a record is
-        an entry of its own. With `may_exist` every record is one: the table decides whether it is new."""
+        an entry of its own. With `may_exist` every record is one: the table decides whether it is new. `vectors`: those
+        that records come with, by id."""
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest waiting entries that are due, in order."""

@@ -6,7 +6,7 @@ Entries that are written but not synced are known to this process only: another 
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
 client's retry creates no duplicate. A failed entry is retried later without blocking the others; after five tries it
-is dead-lettered until the next start.
+is dead-lettered until the next start. A vector that comes with a record stays in RAM until that is stored or fails.
 """
 
 import asyncio
@@ -25,9 +25,10 @@ import orjson
 from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
+from gateway.storage.given_vectors import GivenVectors
 from gateway.storage.rows import SHARED
 from gateway.storage.sqlite.database import Database
-from gateway.storage.values import JournalEntry
+from gateway.storage.values import GivenVector, JournalEntry
 
 __all__ = ["Journal"]
 
@@ -84,6 +85,7 @@ class Journal:
         self.last_seq = 0  # of the newest entry
         self._stored: dict[int, int] = {}  # size by seq
         self._outdated: dict[str, int] = {}  # sequence numbers of stored changes and deletions by id
+        self.vectors = GivenVectors()
         self._swept_at = 0.0
         self.backlog_entries = 0
         self.backlog_bytes = 0
@@ -104,11 +106,13 @@ class Journal:
             await asyncio.wait([self._flushing], timeout=10)
         await self._database.close()
 
-    async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
+    async def append(
+        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
+    ) -> None:
         """Write records durably; existing ids are left unchanged. Raises StorageError, and then writes none.
 
         A change of a record (`version` over 1) is an entry of its own. With `may_exist` every record is: then the store
-        decides whether it is new.
+        decides whether it is new. `vectors`, by id, are not part of the file.
         """
         suffix = f".{os.urandom(8).hex()}" if may_exist else ""
         async with self._order:  # a later change must not overtake an earlier one
@@ -117,7 +121,12 @@ class Journal:
             else:
                 rows = await asyncio.to_thread(_build_rows, records, suffix)
             append = self._enqueue(rows, [record.id for record in records] if may_exist else [])
-        await asyncio.shield(append.done)
+            self.vectors.put(records, vectors or {})
+        try:
+            await asyncio.shield(append.done)
+        except StorageError:
+            self.vectors.drop(records)
+            raise
 
     def _enqueue(self, rows: list[tuple[str, bytes]], replaced: list[str]) -> "_Append":
         """Add rows to the next commit. Raises StorageError."""
@@ -161,6 +170,7 @@ class Journal:
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that are obsolete and need not be stored."""
         await self._database.write("DELETE FROM entries WHERE state!=1 AND seq=?", [(entry.seq,) for entry in entries])
+        self.vectors.drop(entry.record for entry in entries)
         await self._recount()
 
     async def purge(self, scopes: Iterable[str] = ()) -> None:
@@ -181,6 +191,7 @@ class Journal:
                 self._outdated[entry.record.id] = max(entry.seq, self._outdated.get(entry.record.id, 0))
             self.backlog_entries -= 1
             self.backlog_bytes -= entry.size
+            self.vectors.drop([entry.record])
 
     async def mark_synced(self) -> None:
         """Mark all entries done that were stored before the store's sync began: they are on the disk."""
@@ -195,7 +206,9 @@ class Journal:
 
     async def mark_failed(self, entries: Iterable[JournalEntry]) -> int:
         """Count a failed try and schedule the next one. Returns how many entries were dead-lettered."""
-        seqs = [entry.seq for entry in entries]
+        failed = list(entries)
+        seqs = [entry.seq for entry in failed]
+        self.vectors.drop(entry.record for entry in failed)  # it may be the cause
         before = self.aside_entries
         await self._database.run(lambda: self._mark_failed(seqs))
         await self._recount()
@@ -353,7 +366,8 @@ class Journal:
 def _drop_texts(connection: sqlite3.Connection, newest: Iterable[tuple[str, int]]) -> None:
     """Drop the retained texts of superseded versions. `newest`: ids with the sequence number of the newest version."""
     connection.executemany(
-        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND seq<?",
+        # the plus signs leave the index of ids to be used: by state, each id would cost a pass over all done entries
+        "UPDATE entries SET payload=NULL WHERE +state=1 AND (id=? OR (id>? AND id<?)) AND +seq<?",
         [(id_, f"{id_}.", f"{id_}/", seq) for id_, seq in newest],  # "/" follows "."
     )
 
