@@ -28,6 +28,26 @@ def test_loading_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest() in names
 
 
+def test_the_vocabulary_is_in_ram_once_and_others_get_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiktoken.registry
+
+    monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    tokenizer = Tokenizer(tmp_path)
+    tokenizer.load()
+    assert not tokenizer._encoding(DEFAULT_ENCODING)._mergeable_ranks
+    others = tiktoken.get_encoding(DEFAULT_ENCODING)
+    assert others._mergeable_ranks[b"hello"] == others.encode_ordinary("hello")[0]
+    for text in ("hello world", "我的生日是五月八日。", "zażółć gęślą jaźń", " \n\t  x", "<|endoftext|>", "\U0001f600"):
+        assert tokenizer.count(text) == len(others.encode_ordinary(text))
+    shared = Tokenizer(tmp_path)
+    shared.load()
+    assert shared._encoding(DEFAULT_ENCODING) is others
+    assert others._mergeable_ranks, "it is in use elsewhere"
+
+
 def test_before_loading_a_count_is_an_upper_bound(tmp_path: Path) -> None:
     tokenizer = Tokenizer(tmp_path)
     assert not tokenizer.is_loaded
