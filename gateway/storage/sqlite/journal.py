@@ -12,22 +12,18 @@ is dead-lettered until the next start. A vector that comes with a record stays i
 import asyncio
 import os
 import sqlite3
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-import orjson
-
-from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.given_vectors import GivenVectors
-from gateway.storage.rows import SHARED
 from gateway.storage.sqlite.database import Database
+from gateway.storage.sqlite.journal_rows import build_rows, parse_record, record_id
 from gateway.storage.values import GivenVector, JournalEntry
 
 __all__ = ["Journal"]
@@ -117,9 +113,9 @@ class Journal:
         suffix = f".{os.urandom(8).hex()}" if may_exist else ""
         async with self._order:  # a later change must not overtake an earlier one
             if len(records) <= _MAX_INLINE:
-                rows = _build_rows(records, suffix)
+                rows = build_rows(records, suffix)
             else:
-                rows = await asyncio.to_thread(_build_rows, records, suffix)
+                rows = await asyncio.to_thread(build_rows, records, suffix)
             append = self._enqueue(rows, [record.id for record in records] if may_exist else [])
             self.vectors.put(records, vectors or {})
         try:
@@ -153,9 +149,13 @@ class Journal:
         """Tombstones that the store has not synced yet."""
         return await self._database.run(self._load_tombstones)
 
-    async def retained(self) -> list[JournalEntry]:
-        """The newest stored entries that still have their text, so that they can be stored again."""
-        return await self._database.run(self._load_retained)
+    async def retained(self, seqs: Collection[int] | None = None) -> list[JournalEntry]:
+        """The newest stored entries that still have their text, so that they can be stored again, or some of them."""
+        return await self._database.run(lambda: self._load_retained(seqs))
+
+    async def retained_ids(self) -> dict[int, str]:
+        """The ids of the records of these entries by sequence number, which are read without their texts."""
+        return await self._database.run(self._load_retained_ids)
 
     async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Set entries that the store has lost back to waiting."""
@@ -277,7 +277,7 @@ class Journal:
             seqs,
         )
         return [
-            JournalEntry(seq, _parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
+            JournalEntry(seq, parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
             for seq, id_, payload, tries in rows
         ]
 
@@ -287,15 +287,23 @@ class Journal:
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
             (_State.WAITING, _TOMBSTONE_MARK),
         )
-        records = [_parse_record(payload) for (payload,) in rows]
+        records = [parse_record(payload) for (payload,) in rows]
         return [record for record in records if record.status == "deleted"]
 
-    def _load_retained(self) -> list[JournalEntry]:
+    def _load_retained(self, seqs: Collection[int] | None) -> list[JournalEntry]:
         rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (_MAX_RECOVERED,),
         )
-        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
+        chosen = [(seq, payload) for seq, payload in rows if seqs is None or seq in seqs]
+        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in chosen[::-1]]
+
+    def _load_retained_ids(self) -> dict[int, str]:
+        rows = self._database.connection.execute(
+            "SELECT seq, id FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            (_MAX_RECOVERED,),
+        )
+        return {seq: record_id(id_) for seq, id_ in rows}
 
     def _read_position(self) -> tuple[int, int]:
         connection = self._database.connection
@@ -316,7 +324,7 @@ class Journal:
             "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
         )
         pairs = [(seq, payload) for seq, payload in rows if seq not in self._stored]
-        return [JournalEntry(seq, _parse_record(payload), len(payload), True) for seq, payload in pairs]
+        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in pairs]
 
     def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -379,21 +387,3 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
-
-
-def _build_rows(records: Iterable[Record], suffix: str) -> list[tuple[str, bytes]]:
-    return [(_entry_id(record) + suffix, orjson.dumps(plain_fields(record), default=dict)) for record in records]
-
-
-def _entry_id(record: Record) -> str:
-    return record.id if record.version == 1 else f"{record.id}.{record.version}.{record.updated_at}"
-
-
-def _parse_record(payload: bytes) -> Record:
-    fields = orjson.loads(payload)
-    fields["tags"] = tuple(fields["tags"])
-    fields["links"] = tuple(fields["links"])
-    for name in SHARED:
-        fields[name] = sys.intern(fields[name])
-    info, metadata = fields.pop("info", {}), fields.pop("metadata", {})
-    return build_record(fields, info, metadata)
