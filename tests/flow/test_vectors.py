@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from gateway.embedding.embedders import LocalEmbedder
+from gateway.remember.remember import Remember
 from gateway.storage.sqlite.journal import Journal
+from gateway.turn import Record, Turn
 from tests.fakes.faults import refuse_texts_with
 from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
@@ -93,6 +96,35 @@ async def test_a_text_that_was_changed_since_is_embedded(
         del newer["embedding"]
         await take_in(gateway, [{**newer, "text": "My dog is called Rex.", "version": 4}])
         assert embedded == ["My dog is called Rex."]
+
+
+async def test_a_text_that_a_plugin_changes_is_embedded(
+    tmp_path: Path, upstream: FakeUpstream, embedded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hide(self: Remember, turn: Turn, records: Sequence[Record]) -> list[Record]:
+        return [replace(record, text=record.text.replace("Miso", "***")) for record in records]
+
+    exported = await told(tmp_path / "one", upstream)
+    monkeypatch.setattr(Remember, "screened", hide)
+    embedded.clear()
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
+        await take_in(gateway, exported)
+        assert embedded
+        assert sorted(embedded) == sorted(line["text"] for line in await lines(gateway) if "***" in line["text"])
+
+
+async def test_copies_for_another_tenant_have_vectors_too(
+    tmp_path: Path, upstream: FakeUpstream, embedded: list[str]
+) -> None:
+    exported = await told(tmp_path / "one", upstream)
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
+        await take_in(gateway, exported)
+        embedded.clear()
+        assert (await take_in(gateway, exported, "?tenant=other")).json["imported"] == len(exported)
+        assert embedded == []
+        copies = await lines(gateway, "?tenant=other&vectors=true")
+        assert sorted(line["embedding"] for line in copies) == sorted(line["embedding"] for line in exported)
+        assert not {line["id"] for line in copies} & {line["id"] for line in exported}
 
 
 async def test_an_import_that_breaks_off_is_repeated(
