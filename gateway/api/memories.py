@@ -24,7 +24,7 @@ from gateway.service.memories import MemoryService
 from gateway.storage.protocols import Registry
 from gateway.turn import Right, Scope
 
-__all__ = ["HistoryFace"]
+__all__ = ["HistoryFace", "read_flag"]
 
 _ID_LENGTH = 32  # characters
 _MAX_IDS_IN_ERROR = 4  # ids in an error
@@ -55,7 +55,7 @@ class HistoryFace:
         `as_of` those that were known and valid at that time."""
         query, kinds = request.query, _kinds(request.query)
         as_of = moment_in(query["as_of"], 0.0, "as_of") if query.get("as_of") else None
-        is_archived = _flag(query, "archived")
+        is_archived = read_flag(query, "archived")
         status = "archived" if is_archived else "activated"
 
         def allows(record: Record) -> bool:
@@ -85,7 +85,7 @@ class HistoryFace:
             skill=limit,
             min_relativity=0.0,
             allows={scope.value: allows for scope in scopes},
-            is_archived=_flag(query, "archived"),
+            is_archived=read_flag(query, "archived"),
         )
         memories = await self._recall.require_search(scopes, query["query"], limits)
         best = sorted(memories, key=lambda memory: -memory.relativity)[:limit]
@@ -153,7 +153,8 @@ def _limit(query: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _flag(query: Mapping[str, str], name: str) -> bool:
+def read_flag(query: Mapping[str, str], name: str) -> bool:
+    """A flag of a query; False if it is not given. Raises BadRequest."""
     text = query.get(name, "false").lower()
     if text not in ("true", "false", "1", "0"):
         raise BadRequest(f"{name}: true or false", param=name)

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.api.memories import read_flag
 from gateway.config import LimitsConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
 from gateway.maintenance.forget import Forgetter
@@ -122,7 +123,7 @@ class MemoryFace:
         return _json(asdict(await self._forgetter.forget(selection, purge=body.purge)))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        """Stream memories as JSON lines."""
+        """Stream memories as JSON lines, with their vectors if `vectors` is true."""
         _require(request, Right.ADMIN)
         self._require_loaded()
         query = request.query
@@ -131,7 +132,7 @@ class MemoryFace:
             user=query.get("user"),
             session=query.get("session"),
         )
-        pieces = self._transfer.export(selection)
+        pieces = self._transfer.export(selection, with_vectors=read_flag(query, "vectors"))
         async with contextlib.aclosing(pieces):  # type: ignore[type-var]  # it is a generator
             first = await anext(pieces, b"")  # a failure before the first chunk becomes an ordinary error response
             response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})

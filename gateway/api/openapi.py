@@ -186,6 +186,9 @@ def _selection_parameters() -> list[dict[str, Any]]:
 
 
 _AS_OF: Final = _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970.")
+_VECTORS: Final = _query_parameter(
+    "vectors", "`true`: with the vector of each memory, for an import by the same embedder."
+)
 _QUERY: Final = _query_parameter("query", "What to search for.", is_needed=True)
 
 
@@ -208,7 +211,7 @@ def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
         },
         "/v1/memory/export": {
             "get": _openai_operation(
-                {"summary": "Export memories as JSON lines", "parameters": _SELECTION}, kind=_LINES
+                {"summary": "Export memories as JSON lines", "parameters": [*_SELECTION, _VECTORS]}, kind=_LINES
             )
         },
         "/v1/memory/import": {

@@ -97,6 +97,9 @@ def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argume
     export.add_argument(
         "file", metavar="FILE", help="*.parquet for Parquet, anything else for JSON Lines; - for standard output"
     )
+    export.add_argument(
+        "--vectors", action="store_true", help="with vectors: a gateway with the same embedder imports them as they are"
+    )
     import_ = commands.add_parser("import", help="import memories from an export; idempotent")
     import_.add_argument("file", type=Path, metavar="FILE")
     forget = commands.add_parser("forget", help="delete memories; with --purge also from the files, verified")
@@ -285,7 +288,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
     def work(url: str, key: str, console: "Console") -> int:
         selection = {name: getattr(arguments, name) for name in ("tenant", "user", "session")}
-        count = save(exported(url, key, selection), arguments.file, console)
+        selection["vectors"] = "true" if arguments.vectors else None
+        lines = exported(url, key, selection)
+        count = save(lines, arguments.file, console, with_vectors=arguments.vectors)
         console.print(f"{count} memories exported" + ("" if arguments.file == "-" else f" to {arguments.file}"))
         return 0
 

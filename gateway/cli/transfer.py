@@ -21,6 +21,7 @@ __all__ = ["exported", "load", "save"]
 _HEAD = 65_536  # bytes of a file from which its format is detected
 _TIMEOUT = 600.0
 _ROWS_AT_ONCE = 2_000
+_BLOCK = 2**18  # bytes of a file that are sent at once
 _NESTED = ("tags", "links", "info", "metadata")  # JSON text in a column of Parquet
 _FRACTIONS = ("event_time", "created_at", "updated_at", "confidence")
 _WHOLE = ("part", "version")
@@ -38,7 +39,7 @@ def exported(url: str, key: str, selection: Mapping[str, str | None]) -> Iterato
         raise NotAnswered(f"the export broke off: {error}; run it again") from error
 
 
-def save(lines: Iterable[bytes], target: str, console: Console) -> int:
+def save(lines: Iterable[bytes], target: str, console: Console, *, with_vectors: bool) -> int:
     """Write an export to a file (by its ending: .parquet, else JSON lines), or to standard output (`-`). Returns the
     number of memories."""
     count = 0
@@ -60,7 +61,7 @@ def save(lines: Iterable[bytes], target: str, console: Console) -> int:
         task = bar.add_task("exporting", total=None)
         counted_lines = counted(lambda: bar.advance(task))
         if path.suffix == ".parquet":
-            _write_parquet(counted_lines, unfinished)
+            _write_parquet(counted_lines, unfinished, with_vectors=with_vectors)
         else:
             with unfinished.open("wb") as file:
                 _write_lines(counted_lines, file)
@@ -78,9 +79,9 @@ def load(path: Path, url: str, key: str, tenant: str | None, console: Console) -
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("importing", total=path.stat().st_size)
-        lines = _parquet_lines(path, bar, task) if path.suffix == ".parquet" else _plain_lines(path, bar, task)
+        content = _parquet_lines(path, bar, task) if path.suffix == ".parquet" else _plain_blocks(path, bar, task)
         try:
-            with _open_request(f"{url}/v1/memory/import?{query}", key, lines) as response:
+            with _open_request(f"{url}/v1/memory/import?{query}", key, content) as response:
                 result: dict[str, Any] = json.loads(response.read())
                 return result
         except urllib.error.HTTPError as error:
@@ -100,14 +101,15 @@ def _write_lines(lines: Iterable[bytes], file: IO[bytes]) -> None:
     file.flush()
 
 
-def _write_parquet(lines: Iterator[bytes], path: Path) -> None:
+def _write_parquet(lines: Iterator[bytes], path: Path, *, with_vectors: bool) -> None:
     import pyarrow as pa  # noqa: PLC0415 — only this format needs it
     from pyarrow import parquet  # noqa: PLC0415
 
-    from gateway.maintenance.transfer import COLUMNS  # noqa: PLC0415 — as above
+    from gateway.maintenance.transfer import COLUMNS, VECTOR_COLUMNS  # noqa: PLC0415 — as above
 
     kinds = {name: pa.float64() for name in _FRACTIONS} | {name: pa.int64() for name in _WHOLE}
-    schema = pa.schema([pa.field(name, kinds.get(name, pa.utf8())) for name in COLUMNS])
+    names = (*COLUMNS, *VECTOR_COLUMNS) if with_vectors else COLUMNS
+    schema = pa.schema([pa.field(name, kinds.get(name, pa.utf8())) for name in names])
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while batch := [_flatten(json.loads(line)) for line in islice(lines, _ROWS_AT_ONCE)]:
             writer.write_table(pa.Table.from_pylist(batch, schema))
@@ -117,15 +119,17 @@ def _flatten(row: dict[str, Any]) -> dict[str, Any]:
     return row | {name: json.dumps(row[name], ensure_ascii=False) for name in _NESTED}
 
 
-def _plain_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
+def _unflatten(row: dict[str, Any]) -> bytes:
+    """The line of a row in a Parquet file."""
+    plain = {name: json.loads(value) if name in _NESTED and value else value for name, value in row.items()}
+    return json.dumps(plain, ensure_ascii=False).encode() + b"\n"
+
+
+def _plain_blocks(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from _advance_lines(file, bar, task)
-
-
-def _advance_lines(file: IO[bytes], bar: Progress, task: Any) -> Iterator[bytes]:
-    for line in file:
-        bar.advance(task, len(line))
-        yield line
+        while block := file.read(_BLOCK):
+            bar.advance(task, len(block))
+            yield block
 
 
 def _parquet_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
@@ -135,9 +139,8 @@ def _parquet_lines(path: Path, bar: Progress, task: Any) -> Iterator[bytes]:
         file = parquet.ParquetFile(path)
         share = path.stat().st_size / max(file.metadata.num_rows, 1)
         for batch in file.iter_batches(_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                plain = {name: json.loads(value) if name in _NESTED and value else value for name, value in row.items()}
-                bar.advance(task, share)
-                yield json.dumps(plain, ensure_ascii=False).encode() + b"\n"
+            rows = batch.to_pylist()
+            yield b"".join(_unflatten(row) for row in rows)
+            bar.advance(task, share * len(rows))
     except (ValueError, TypeError) as error:  # raised by pyarrow and json for files of other formats
         raise NotAnswered(f"{path} is no export of a gateway: {str(error).splitlines()[0][:200]}") from error

@@ -16,12 +16,15 @@ _log = logging.getLogger("gateway.writer")
 
 async def recover(journal: RecordLog, store: MemoryTable) -> int:
     """Queue entries again that the store has lost. Returns how many. Raises StorageError."""
-    entries = await journal.retained()
+    ids = await journal.retained_ids()
+    present = await store.entries_since(min(ids)) if ids else set()
+    # a row that was changed since has the number of its change
+    entries = await journal.retained({seq for seq, id_ in ids.items() if (seq, id_) not in present})
     versions = await store.versions([entry.record for entry in entries])
     missing = [entry for entry in entries if _is_lost(entry, versions)]
     if missing:
         await journal.requeue(missing)
-        _log.warning("lost_records_restored", extra={"count": len(missing), "looked_at": len(entries)})
+        _log.warning("lost_records_restored", extra={"count": len(missing), "looked_at": len(ids)})
     return len(missing)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from gateway.memory.record import Record
 from gateway.storage.protocols import MemoryTable, Registry
+from gateway.storage.rows import LoadedRows
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["MemorySelection", "scopes_of", "selected_memories"]
+__all__ = ["MemorySelection", "SelectedRows", "scopes_of", "selected_memories", "selected_rows"]
 
 _SHARED = (ScopeKind.AGENT, ScopeKind.PUBLIC)  # may contain copies of users' messages
 
@@ -49,13 +50,31 @@ async def scopes_of(selection: MemorySelection, registry: Registry) -> list[Scop
     return [scope for scope in scopes if scope.owner == selection.user or scope.kind in _SHARED]
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedRows:
+    """The selected memories of a scope in the order of storage, with the numbers of their rows."""
+
+    scope: Scope
+    loaded: LoadedRows
+    numbers: list[int]
+    records: list[Record]
+
+
+async def selected_rows(
+    selection: MemorySelection, store: MemoryTable, registry: Registry
+) -> AsyncIterator[SelectedRows]:
+    """The selected memories by scope. Raises StorageError."""
+    for scope in await scopes_of(selection, registry):
+        loaded = await store.load(scope)
+        records = await asyncio.to_thread(loaded.records)
+        numbers = [number for number, record in enumerate(records) if selection.takes(scope, record)]
+        if numbers:
+            yield SelectedRows(scope, loaded, numbers, [records[number] for number in numbers])
+
+
 async def selected_memories(
     selection: MemorySelection, store: MemoryTable, registry: Registry
 ) -> AsyncIterator[tuple[Scope, list[Record]]]:
     """The selected memories by scope, each in the order of storage. Raises StorageError."""
-    for scope in await scopes_of(selection, registry):
-        loaded = await store.load(scope)
-        records = await asyncio.to_thread(loaded.records)
-        selected = [record for record in records if selection.takes(scope, record)]
-        if selected:
-            yield scope, selected
+    async for selected in selected_rows(selection, store, registry):
+        yield selected.scope, selected.records

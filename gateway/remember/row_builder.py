@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from gateway.concurrency.offload import offload
 from gateway.embedding.kinds import Embedders
-from gateway.memory.record import Record
 from gateway.remember.measure import Measures, measure, text_to_embed
 from gateway.storage.rows import Row, RowFormat
 from gateway.storage.values import JournalEntry
@@ -33,7 +32,7 @@ class RowBuilder:
         records = [entry.record for entry in entries]
         size = sum(len(record.text) for record in records)
         all_measures = await offload(lambda: [measure(record, self._count) for record in records], size)
-        vectors = await self._embed(records, list(map(text_to_embed, records, all_measures)))
+        vectors = await self._embed(entries, list(map(text_to_embed, records, all_measures)))
         return [
             _build_row(entry, name, vector, measures)
             for entry, (name, vector), measures in zip(entries, vectors, all_measures, strict=True)
@@ -43,13 +42,16 @@ class RowBuilder:
         """Check that the embedder works. Raises EmbedFailed."""
         await self._embedders.current.embed_documents([_PROBE])
 
-    async def _embed(self, records: Sequence[Record], texts: Sequence[str]) -> "list[tuple[str, Vectors | None]]":
-        """The vectors of records' texts, each with the name of its embedder, which is the one of its bucket."""
-        vectors: list[tuple[str, Vectors | None]] = [("", None)] * len(records)
+    async def _embed(self, entries: Sequence[JournalEntry], texts: Sequence[str]) -> "list[tuple[str, Vectors | None]]":
+        """The vectors of entries' texts, each with the name of its embedder, which is the one of its bucket."""
+        vectors: list[tuple[str, Vectors | None]] = [("", None)] * len(entries)
         by_embedder: dict[str, list[int]] = {}
-        for index, (record, text) in enumerate(zip(records, texts, strict=True)):
-            if text:
-                by_embedder.setdefault(self._format_of(record.scope).embedder, []).append(index)
+        for index, (entry, text) in enumerate(zip(entries, texts, strict=True)):
+            name = self._format_of(entry.record.scope).embedder
+            if entry.vector is not None and entry.vector.embedder == name:
+                vectors[index] = (name, entry.vector.vector)
+            elif text:
+                by_embedder.setdefault(name, []).append(index)
         for name, indexes in by_embedder.items():
             embedder = self._embedders.named(name)
             if embedder is None:  # of an earlier configuration: lexical search only, until rebuilt

@@ -6,13 +6,14 @@ hexadecimal digits, where no `Scope` is needed; an id has 32.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.memory.record import Record
 from gateway.storage.rows import LoadedRows, Row, RowFormat
 from gateway.storage.values import (
     DueConversation,
+    GivenVector,
     JournalEntry,
     KeptBlock,
     KnowledgeFile,
@@ -64,9 +65,12 @@ class RecordLog(Protocol):
     async def close(self) -> None:
         """Commit pending appends, and close."""
 
-    async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
+    async def append(
+        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
+    ) -> None:
         """Write records durably, all or none; known ids are left unchanged, except that a new version of a record is
-        an entry of its own. With `may_exist` every record is one: the table decides whether it is new."""
+        an entry of its own. With `may_exist` every record is one: the table decides whether it is new. `vectors`: those
+        that records come with, by id; they may be lost, and are computed then."""
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest waiting entries that are due and not marked searchable, in order."""
@@ -92,8 +96,11 @@ class RecordLog(Protocol):
     async def mark_failed(self, entries: Iterable[JournalEntry]) -> int:
         """Count a failed try of each and schedule the next one. Returns how many became dead letters."""
 
-    async def retained(self) -> list[JournalEntry]:
-        """The newest done entries, which are retained for a while so that they can be stored again."""
+    async def retained(self, seqs: Collection[int] | None = None) -> list[JournalEntry]:
+        """The newest done entries, which are retained for a while so that they can be stored again, or some of them."""
+
+    async def retained_ids(self) -> dict[int, str]:
+        """The ids of the records of the newest done entries by sequence number."""
 
     async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Make done entries wait again, since the table has lost them."""
@@ -142,6 +149,9 @@ class MemoryTable(Protocol):
 
     async def versions(self, records: Iterable[Record]) -> dict[str, tuple[int, str]]:
         """The newest version, also of tombstones, and the scope of each record by id; unknown ids are left out."""
+
+    async def entries_since(self, seq: int) -> set[tuple[int, str]]:
+        """Journal number and id of all rows, also of tombstones, that were entered in the journal from a number on."""
 
     async def deleted(self, records: Iterable[Record]) -> dict[str, tuple[int, tuple[str, ...]]]:
         """The tombstones among these records: version and former links, by id."""

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.memory.record import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "DELETING",
@@ -13,6 +17,7 @@ __all__ = [
     "PROFILE",
     "SETTINGS",
     "DueConversation",
+    "GivenVector",
     "JournalEntry",
     "KeptBlock",
     "KnowledgeFile",
@@ -34,14 +39,23 @@ DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 
 
 @dataclass(frozen=True, slots=True)
+class GivenVector:
+    """A vector that comes with a record, so that its text need not be embedded: of length 1, by this embedder."""
+
+    embedder: str
+    vector: "NDArray[np.float32]"
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """A record in the journal. `seq` grows with each entry; `is_replay` if the table may have this version of it, or a
-    newer one."""
+    newer one. `vector`: one that came with the record."""
 
     seq: int
     record: Record
     size: int
     is_replay: bool
+    vector: GivenVector | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ their user against all others.
 """
 
 import math
-from dataclasses import asdict
 
-from gateway.text.form import Form
+from gateway.text.form import FEATURES, Form
 from gateway.text.policy import POLICY
 
 __all__ = ["TASK_WORTH", "estimate_worth", "worth_inputs"]
@@ -21,7 +20,7 @@ TASK_WORTH = -1.0
 
 def worth_inputs(form: Form, tokens: int, *, is_from_user: bool) -> dict[str, float]:
     """The inputs of the regression, by name."""
-    return asdict(form) | {
+    return {name: getattr(form, name) for name in FEATURES} | {
         "from_user": float(is_from_user),
         "length": math.log(max(tokens, 1) / _USUAL_TOKENS),
         "orders_only": float(form.orders > 0 and not form.has_self),

@@ -74,6 +74,7 @@ SHOWN_BY = {
     "maintenance/selection.py": "flow/test_keeping.py",
     "maintenance/transfer.py": "flow/test_keeping.py",
     "llm/schemas.py": "flow/test_memos_models.py",
+    "storage/sqlite/journal_rows.py": "unit/storage/sqlite/test_journal.py",
     "storage/sqlite/blocks.py": "flow/test_sticky.py",
     "storage/lance/conditions.py": "unit/storage/lance/test_store.py",
     "storage/disk.py": "unit/storage/lance/test_store.py",

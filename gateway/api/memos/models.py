@@ -61,9 +61,10 @@ QueryText = Annotated[str, Field(min_length=1, max_length=_MAX_QUERY, pattern=r"
 
 
 class Body(BaseModel):
-    """Base of all request bodies: maps client field names to native ones, and drops nulls."""
+    """Base of all request bodies: maps client field names to native ones, and drops nulls. Validators are built at the
+    first request."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -112,6 +112,14 @@ class MemoryStore:
             newest[id_] = max((version, scope), newest.get(id_, (0, "")))
         return newest
 
+    async def entries_since(self, seq: int) -> set[tuple[int, str]]:
+        """Journal number and id of all rows that were entered in the journal from a number on. Raises StorageError."""
+        pairs: set[tuple[int, str]] = set()
+        for number in self.buckets.by_number:
+            for table in await self.buckets.read(number, f"seq >= {seq}", ["seq", "id"]):
+                pairs.update(zip(table.column("seq").to_pylist(), table.column("id").to_pylist(), strict=True))
+        return pairs
+
     async def deleted(self, records: Iterable[Record]) -> dict[str, tuple[int, tuple[str, ...]]]:
         """The tombstones among these records: version and former links, by id. Raises StorageError."""
         newest: dict[str, tuple[int, str, tuple[str, ...]]] = {}

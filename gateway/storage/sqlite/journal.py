@@ -8,7 +8,7 @@ Entries that are written but not synced are known to this process only: another 
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
 client's retry creates no duplicate. A failed entry is retried later without blocking the others; after five tries it
-is dead-lettered until the next start.
+is dead-lettered until the next start. A vector that comes with a record is not part of the file.
 """
 
 import asyncio
@@ -16,17 +16,25 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from pathlib import Path
 
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.database import Database
-from gateway.storage.sqlite.entries import FreshEntries, build_rows, drop_texts, parse_record
-from gateway.storage.values import JournalEntry
+from gateway.storage.sqlite.fresh_entries import FreshEntries
+from gateway.storage.sqlite.journal_rows import (
+    State,
+    build_rows,
+    count_entries,
+    drop_texts,
+    parse_record,
+    record_id,
+    sweep,
+)
+from gateway.storage.values import GivenVector, JournalEntry
 
 __all__ = ["Journal"]
 
@@ -47,25 +55,17 @@ CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND 
 _MIGRATIONS = (_VERSION_1,)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
-_ID_RETENTION = 86_400.0  # seconds that the id of a finished entry stays
-_TEXT_RETENTION = 900.0  # seconds that the text of a finished entry stays at least
-_MIN_RETAINED_TEXTS = 1_000  # newest entries whose text stays, however old they are
 _MAX_RECOVERED = 20_000  # entries to read back when the store may have lost some
 _SWEEP_INTERVAL = 60.0
 _MAX_SEQ = 2**62
 _TOMBSTONE_MARK = b'"status":"deleted"'  # in a tombstone's JSON
 
 
-class _State(IntEnum):
-    WAITING = 0
-    DONE = 1
-    ASIDE = 2
-
-
 @dataclass(slots=True)
 class _Append:
     rows: list[tuple[str, bytes]]
     records: Sequence[Record]
+    vectors: Mapping[str, GivenVector]  # by id
     replaced: list[str]  # ids whose earlier entries are superseded
     done: "asyncio.Future[None]"
 
@@ -95,7 +95,7 @@ class Journal:
         """Create or reopen the file. Raises StorageError."""
         if await self._database.open():
             # retry dead letters: the cause may have been a table that is repaired now
-            await self._database.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(_State.ASIDE,)])
+            await self._database.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(State.ASIDE,)])
             self._first_seq = await self._database.run(self._next_seq)
             self.last_seq = self._first_seq - 1
             await self._recount()
@@ -106,11 +106,13 @@ class Journal:
             await asyncio.wait([self._flushing], timeout=10)
         await self._database.close()
 
-    async def append(self, records: Sequence[Record], *, may_exist: bool = False) -> None:
+    async def append(
+        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
+    ) -> None:
         """Write records durably; existing ids are left unchanged. Raises StorageError, and then writes none.
 
         A change of a record (`version` over 1) is an entry of its own. With `may_exist` every record is: then the store
-        decides whether it is new.
+        decides whether it is new. `vectors`, by id, are not part of the file.
         """
         suffix = f".{os.urandom(8).hex()}" if may_exist else ""
         async with self._order:  # a later change must not overtake an earlier one
@@ -118,10 +120,17 @@ class Journal:
                 rows = build_rows(records, suffix)
             else:
                 rows = await asyncio.to_thread(build_rows, records, suffix)
-            append = self._enqueue(rows, records, replaced=may_exist)
+            append = self._enqueue(rows, records, vectors or {}, replaced=may_exist)
         await asyncio.shield(append.done)
 
-    def _enqueue(self, rows: list[tuple[str, bytes]], records: Sequence[Record], *, replaced: bool) -> "_Append":
+    def _enqueue(
+        self,
+        rows: list[tuple[str, bytes]],
+        records: Sequence[Record],
+        vectors: Mapping[str, GivenVector],
+        *,
+        replaced: bool,
+    ) -> "_Append":
         """Add rows to the next commit. Raises StorageError."""
         size = sum(len(payload) for _, payload in rows)
         if not self._database.is_open:
@@ -129,7 +138,7 @@ class Journal:
         if self.backlog_bytes + size > self._max_bytes:
             raise StorageError("journal", "the backlog is at its limit")
         ids = [record.id for record in records] if replaced else []
-        append = _Append(rows, records, ids, asyncio.get_running_loop().create_future())
+        append = _Append(rows, records, vectors, ids, asyncio.get_running_loop().create_future())
         self._pending.append(append)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
@@ -159,13 +168,17 @@ class Journal:
         """Tombstones that the store has not synced yet."""
         return await self._database.run(self._load_tombstones)
 
-    async def retained(self) -> list[JournalEntry]:
-        """The newest stored entries that still have their text, so that they can be stored again."""
-        return await self._database.run(self._load_retained)
+    async def retained(self, seqs: Collection[int] | None = None) -> list[JournalEntry]:
+        """The newest stored entries that still have their text, so that they can be stored again, or some of them."""
+        return await self._database.run(partial(self._load_retained, seqs))
+
+    async def retained_ids(self) -> dict[int, str]:
+        """The ids of the records of these entries by sequence number, which are read without their texts."""
+        return await self._database.run(self._load_retained_ids)
 
     async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Set entries that the store has lost back to waiting."""
-        rows = [(_State.WAITING, entry.seq) for entry in entries]
+        rows = [(State.WAITING, entry.seq) for entry in entries]
         self._fresh.clear()
         await self._database.write("UPDATE entries SET state=?, tries=0, due=0 WHERE seq=?", rows)
         await self._recount()
@@ -230,7 +243,7 @@ class Journal:
 
     async def _recount(self) -> None:
         """Refresh the backlog figures, which exclude stored but unsynced entries. They change in the loop only."""
-        waiting, size, aside = await self._database.run(self._count)
+        waiting, size, aside = await self._database.run(lambda: count_entries(self._database.connection))
         self.backlog_entries = waiting - len(self._stored)
         self.backlog_bytes = size - sum(self._stored.values())
         self.aside_entries = aside
@@ -268,18 +281,18 @@ class Journal:
             last = 0
             drop_texts(connection, [(id_, _MAX_SEQ) for append in batch for id_ in append.replaced])
             rows = (
-                (row, record, bool(append.replaced))
+                (row, record, append.vectors.get(record.id), bool(append.replaced))
                 for append in batch
                 for row, record in zip(append.rows, append.records, strict=True)
             )
-            for (id_, payload), record, is_replay in rows:
+            for (id_, payload), record, vector, is_replay in rows:
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                    (id_, _State.WAITING, now, payload),
+                    (id_, State.WAITING, now, payload),
                 )
                 if cursor.rowcount:
                     last = cursor.lastrowid or 0
-                    added.append(JournalEntry(last, record, len(payload), is_replay))
+                    added.append(JournalEntry(last, record, len(payload), is_replay, vector))
             return added, last
 
         return self._database.transaction(work)
@@ -287,7 +300,7 @@ class Journal:
     def _load_waiting(self, limit: int, excluded: Container[int]) -> tuple[list[JournalEntry], bool]:
         """The oldest due entries that recall does not have, and True if others wait."""
         connection = self._database.connection
-        waiting = connection.execute("SELECT seq, due FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
+        waiting = connection.execute("SELECT seq, due FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
         now, seqs, has_others = time.time(), list[int](), False
         for seq, due in waiting:
             if seq in excluded:
@@ -313,28 +326,36 @@ class Journal:
         # a tombstone's JSON names its status; texts that merely contain that phrase are filtered out below
         rows = self._database.connection.execute(
             "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
-            (_State.WAITING, _TOMBSTONE_MARK),
+            (State.WAITING, _TOMBSTONE_MARK),
         )
         records = [parse_record(payload) for (payload,) in rows]
         return [record for record in records if record.status == "deleted"]
 
-    def _load_retained(self) -> list[JournalEntry]:
+    def _load_retained(self, seqs: Collection[int] | None) -> list[JournalEntry]:
         rows = self._database.connection.execute(
             "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
             (_MAX_RECOVERED,),
         )
-        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in rows.fetchall()[::-1]]
+        chosen = [(seq, payload) for seq, payload in rows if seqs is None or seq in seqs]
+        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in chosen[::-1]]
+
+    def _load_retained_ids(self) -> dict[int, str]:
+        rows = self._database.connection.execute(
+            "SELECT seq, id FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
+            (_MAX_RECOVERED,),
+        )
+        return {seq: record_id(id_) for seq, id_ in rows}
 
     def _read_position(self, searchable: Container[int]) -> tuple[int, int]:
         connection = self._database.connection
         last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
-        waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (_State.WAITING,))
+        waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
         first = next((seq for (seq,) in waiting if seq not in searchable), last + 1)
         return last, first
 
     def _read_next_due(self) -> float | None:
         row = self._database.connection.execute(
-            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (_State.WAITING,)
+            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (State.WAITING,)
         )
         due: float | None = row.fetchone()[0]
         return due
@@ -348,25 +369,14 @@ class Journal:
 
     def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(_State.DONE, seq) for seq in seqs])
+            connection.executemany("UPDATE entries SET state=? WHERE seq=?", [(State.DONE, seq) for seq in seqs])
             drop_texts(connection, outdated.items())
             now = time.time()
             if not 0 <= now - self._swept_at < _SWEEP_INTERVAL:
                 self._swept_at = now
-                self._sweep(connection, now)
+                sweep(connection, now)
 
         self._database.transaction(work)
-
-    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
-        last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
-        connection.execute(
-            "UPDATE entries SET payload=NULL WHERE state=1 AND payload IS NOT NULL AND seq<=? AND at<?",
-            (last - _MIN_RETAINED_TEXTS, now - _TEXT_RETENTION),
-        )
-        connection.execute(
-            "DELETE FROM entries WHERE state=1 AND payload IS NULL AND at<?",
-            (now - _ID_RETENTION,),
-        )
 
     def _mark_failed(self, seqs: Sequence[int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -375,20 +385,10 @@ class Journal:
                 [(time.time(), _FIRST_PAUSE, seq) for seq in seqs],
             )
             connection.execute(
-                "UPDATE entries SET state=? WHERE state=? AND tries>=?", (_State.ASIDE, _State.WAITING, _MAX_TRIES)
+                "UPDATE entries SET state=? WHERE state=? AND tries>=?", (State.ASIDE, State.WAITING, _MAX_TRIES)
             )
 
         self._database.transaction(work)
-
-    def _count(self) -> tuple[int, int, int]:
-        """Count the waiting entries, their bytes, and the dead letters."""
-        rows = self._database.connection.execute(
-            "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
-            (_State.DONE,),
-        )
-        counts = {state: (entries, size) for state, entries, size in rows}
-        waiting, size = counts.get(_State.WAITING, (0, 0))
-        return waiting, size, counts.get(_State.ASIDE, (0, 0))[0]
 
 
 def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:

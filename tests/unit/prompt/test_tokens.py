@@ -28,6 +28,32 @@ def test_loading_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest() in names
 
 
+def test_the_vocabulary_is_in_ram_once_and_others_get_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiktoken.registry
+
+    built: list[tiktoken.Encoding] = []
+    get_encoding = tiktoken.get_encoding
+
+    def note(name: str) -> tiktoken.Encoding:
+        built.append(get_encoding(name))
+        return built[-1]
+
+    monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
+    monkeypatch.setattr(tiktoken, "get_encoding", note)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    tokenizer, later = Tokenizer(tmp_path), Tokenizer(tmp_path)
+    tokenizer.load()
+    others = get_encoding(DEFAULT_ENCODING)
+    later.load()
+    own, shared = (vars(encoding)["_mergeable_ranks"] for encoding in built)
+    assert own == {}
+    assert shared[b"hello"] == others.encode_ordinary("hello")[0], "it is in use elsewhere"
+    for text in ("hello world", "我的生日是五月八日。", "zażółć gęślą jaźń", " \n\t  x", "<|endoftext|>", "\U0001f600"):
+        assert tokenizer.count(text) == later.count(text) == len(others.encode_ordinary(text))
+
+
 def test_before_loading_a_count_is_an_upper_bound(tmp_path: Path) -> None:
     tokenizer = Tokenizer(tmp_path)
     assert not tokenizer.is_loaded

@@ -72,7 +72,7 @@ async def stored(journal: Journal) -> None:
 async def test_old_texts_leave_after_the_sync_and_the_newest_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.storage.sqlite.journal._MIN_RETAINED_TEXTS", 2)
+    monkeypatch.setattr("gateway.storage.sqlite.journal_rows._MIN_RETAINED_TEXTS", 2)
     now = 1000.0
     monkeypatch.setattr("gateway.storage.sqlite.journal.time.time", lambda: now)
     journal = await opened(tmp_path)
@@ -229,7 +229,7 @@ async def test_an_append_tells_the_writer(tmp_path: Path) -> None:
 async def test_new_entries_are_given_from_memory_and_after_an_overflow_from_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.storage.sqlite.entries._MAX_ENTRIES", 10)
+    monkeypatch.setattr("gateway.storage.sqlite.fresh_entries._MAX_ENTRIES", 10)
     journal = await opened(tmp_path)
     assert await journal.waiting(10) == []
     first = record("kept", 0)

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.storage.sqlite import entries as entries_module
-from gateway.storage.sqlite.entries import FreshEntries
+from gateway.storage.sqlite import fresh_entries as entries_module
+from gateway.storage.sqlite.fresh_entries import FreshEntries
 from gateway.storage.values import JournalEntry
 from tests.fakes.made import record
 

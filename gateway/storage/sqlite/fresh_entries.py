@@ -1,20 +1,13 @@
-"""Entries of the journal: as rows of its file, and the newest ones in memory, which need not be read back."""
+"""New entries of the journal in memory, so that they need not be read back from the file."""
 
-import sqlite3
-import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-import orjson
-
-from gateway.memory.annotations import build_record, plain_fields
-from gateway.memory.record import Record
-from gateway.storage.rows import SHARED
 from gateway.storage.values import JournalEntry
 
-__all__ = ["FreshEntries", "build_rows", "drop_texts", "parse_record"]
+__all__ = ["FreshEntries"]
 
 _MAX_ENTRIES: Final = 4_096
 _MAX_BYTES: Final = 16 * 2**20
@@ -67,31 +60,3 @@ class FreshEntries:
         self._bytes = 0
         self.is_complete = False
         self.losses += 1
-
-
-def build_rows(records: Iterable[Record], suffix: str) -> list[tuple[str, bytes]]:
-    """Id and content of each record's row. `suffix` makes ids that are not taken yet."""
-    return [(_entry_id(record) + suffix, orjson.dumps(plain_fields(record), default=dict)) for record in records]
-
-
-def _entry_id(record: Record) -> str:
-    return record.id if record.version == 1 else f"{record.id}.{record.version}.{record.updated_at}"
-
-
-def parse_record(payload: bytes) -> Record:
-    """The record of a row's content."""
-    fields = orjson.loads(payload)
-    fields["tags"] = tuple(fields["tags"])
-    fields["links"] = tuple(fields["links"])
-    for name in SHARED:
-        fields[name] = sys.intern(fields[name])
-    info, metadata = fields.pop("info", {}), fields.pop("metadata", {})
-    return build_record(fields, info, metadata)
-
-
-def drop_texts(connection: sqlite3.Connection, newest: Iterable[tuple[str, int]]) -> None:
-    """Drop the retained texts of superseded versions. `newest`: ids with the sequence number of the newest version."""
-    connection.executemany(
-        "UPDATE entries SET payload=NULL WHERE state=1 AND (id=? OR (id>? AND id<?)) AND seq<?",
-        [(id_, f"{id_}.", f"{id_}/", seq) for id_, seq in newest],  # "/" follows "."
-    )
