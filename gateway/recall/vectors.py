@@ -66,3 +66,12 @@ class RowVectors:
             np.matmul(block, vector, out=products[begin:end])
         products *= self._scales[:count]
         return products
+
+    def dot_rows(self, vector: Floats, rows: NDArray[np.int32]) -> Floats:
+        """The products of some rows with a vector, in the order of `rows`."""
+        products = np.empty(len(rows), np.float32)
+        for begin in range(0, len(rows), _BLOCK_ROWS):
+            part = rows[begin : begin + _BLOCK_ROWS]
+            np.matmul(self._rows[part].astype(np.float32), vector, out=products[begin : begin + len(part)])
+        products *= self._scales[rows]
+        return products
