@@ -1,7 +1,7 @@
 """Vectors of one working set, quantised to a byte for each number and a scale for each row.
 
 The cost of a product of this size is reading the matrix: at a quarter of the bytes it takes no longer than in float32
-(with numpy; a fifth of that with the compiled library), and a set takes less than half the space. A cosine is off by
+(with numpy; a third of that with the compiled library), and a set takes less than half the space. A cosine is off by
 0.0003 on average. One thread at a time changes it, and others may read it meanwhile.
 """
 
