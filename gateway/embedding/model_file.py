@@ -6,15 +6,16 @@ only those count that are read. Where it cannot be written the model is unpacked
 """
 
 import hashlib
-import io
 import json
 import logging
+import math
 import os
 import tempfile
 import zlib
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ _HASHES = {
 }
 _MAGIC = b"memory-gateway model 1\n"
 _ALIGNMENT = 64
-_READ_WHOLE = 2**22  # bytes: a larger array is checked by samples, because what is read counts as memory
+_READ_WHOLE = 2**22  # bytes: a larger array is checked by samples
 _SAMPLE = 4096  # bytes
 _SAMPLES = 32
 
@@ -78,11 +79,12 @@ def _write(path: Path, arrays: ModelArrays) -> None:
     offset, entries = 0, dict[str, dict[str, Any]]()
     for name, array in arrays.items():
         offset = _align(offset)
+        content = array.reshape(-1).view(np.uint8).data
         entries[name] = {
             "type": array.dtype.str,
             "shape": array.shape,
             "offset": offset,
-            "checksum": _checksum(array.reshape(-1).view(np.uint8)),
+            "checksum": _checksum(_memory_reader(content), array.nbytes),
         }
         offset += array.nbytes
     header = json.dumps({"size": offset, "arrays": entries}).encode()
@@ -91,7 +93,7 @@ def _write(path: Path, arrays: ModelArrays) -> None:
     try:
         with open(descriptor, "wb") as file:
             start = _align(len(_MAGIC) + 8 + len(header))
-            file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
+            file.write(_MAGIC + len(header).to_bytes(4, "little") + zlib.crc32(header).to_bytes(4, "little") + header)
             for name, array in arrays.items():
                 file.seek(start + entries[name]["offset"])
                 file.write(array.reshape(-1).view(np.uint8).data)
@@ -105,32 +107,53 @@ def _write(path: Path, arrays: ModelArrays) -> None:
 
 def _read(path: Path) -> ModelArrays:
     """Map the arrays of a file. Raises ValueError if they are not those that were written."""
-    content = np.memmap(path, np.uint8, "r").view(np.ndarray)
-    head = io.BytesIO(content[: len(_MAGIC) + 8].tobytes())
-    if head.read(len(_MAGIC)) != _MAGIC:
-        raise ValueError("not a model")
-    length = int.from_bytes(head.read(8), "little")
-    header = json.loads(content[len(_MAGIC) + 8 :][:length].tobytes())
-    data = content[_align(len(_MAGIC) + 8 + length) :]
-    if len(data) != header["size"]:
-        raise ValueError("another size")
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("not a model")
+        length, checksum = (int.from_bytes(file.read(4), "little") for _ in range(2))
+        head = file.read(length)
+        if zlib.crc32(head) != checksum:
+            raise ValueError("a damaged file")
+        header = json.loads(head)
+        start = _align(len(_MAGIC) + 8 + length)
+        if os.fstat(file.fileno()).st_size != start + header["size"]:
+            raise ValueError("another size")
+        for entry in header["arrays"].values():
+            if _checksum(_file_reader(file, start + entry["offset"]), _size(entry)) != entry["checksum"]:
+                raise ValueError("a damaged file")
+        content = np.memmap(file, np.uint8, "r").view(np.ndarray)
     arrays: dict[str, NDArray[Any]] = {}
     for name, entry in header["arrays"].items():
-        size = int(np.prod(entry["shape"])) * np.dtype(entry["type"]).itemsize
-        part = data[entry["offset"] : entry["offset"] + size]
-        if _checksum(part) != entry["checksum"]:
-            raise ValueError("a damaged file")
+        part = content[start + entry["offset"] :][: _size(entry)]
         arrays[name] = part.view(entry["type"]).reshape(entry["shape"])
     return arrays
 
 
-def _checksum(content: NDArray[np.uint8]) -> int:
-    if len(content) <= _READ_WHOLE:
-        return zlib.crc32(content.data)
-    step = len(content) // _SAMPLES
+def _size(entry: dict[str, Any]) -> int:
+    size: int = math.prod(entry["shape"]) * np.dtype(entry["type"]).itemsize
+    return size
+
+
+def _memory_reader(content: memoryview) -> Callable[[int, int], memoryview]:
+    return lambda offset, size: content[offset : offset + size]
+
+
+def _file_reader(file: BinaryIO, start: int) -> Callable[[int, int], bytes]:
+    """Reads a part of an array in a file: what is read so is not mapped, and does not count as the process's memory."""
+
+    def read(offset: int, size: int) -> bytes:
+        file.seek(start + offset)
+        return file.read(size)
+
+    return read
+
+
+def _checksum(read: Callable[[int, int], bytes | memoryview], size: int) -> int:
+    if size <= _READ_WHOLE:
+        return zlib.crc32(read(0, size))
     checksum = 0
-    for begin in range(0, len(content), step):
-        checksum = zlib.crc32(content[begin : begin + _SAMPLE].data, checksum)
+    for offset in range(0, size, size // _SAMPLES):
+        checksum = zlib.crc32(read(offset, min(_SAMPLE, size - offset)), checksum)
     return checksum
 
 

@@ -41,13 +41,19 @@ def test_the_model_is_unpacked_once(unpacked: list[str], tmp_path: Path) -> None
         load_model()["small"][0] = 1
 
 
-@pytest.mark.parametrize("damage", ["empty", "short", "long", "head", "header", "small", "big"])
+@pytest.mark.parametrize("damage", ["empty", "short", "long", "head", "length", "header", "small", "big"])
 def test_a_damaged_file_is_written_again(damage: str, unpacked: list[str], tmp_path: Path) -> None:
     check()
     (file,) = (tmp_path / "cache").iterdir()
     content = file.read_bytes()
     changed = bytearray(content)
-    place = {"head": 3, "header": 40, "small": len(content) - 2, "big": len(content) - _SMALL.nbytes - _BIG.nbytes}
+    place = {
+        "head": 3,
+        "length": 26,
+        "header": 60,
+        "small": len(content) - 2,
+        "big": len(content) - _SMALL.nbytes - _BIG.nbytes,
+    }
     if damage in place:
         changed[place[damage]] ^= 255
     sizes = {"empty": b"", "short": content[:-1], "long": content + b"x"}
