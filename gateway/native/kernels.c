@@ -84,6 +84,7 @@ typedef struct {
 } functions;
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define X86
 #define PATH avx512
@@ -169,18 +170,30 @@ EXPORT int64_t kernels_encoder_size(void) { return sizeof(encoder); }
 /* The name of a path, best first; NULL after the last one. */
 EXPORT const char *kernels_path(int32_t path) { return path >= 0 && path < PATH_COUNT ? PATHS[path].name : NULL; }
 
-/* 1 if this processor has what the path needs. */
-EXPORT int32_t kernels_has_path(int32_t path) {
-    if (path < 0 || path >= PATH_COUNT) return 0;
 #if defined(X86)
-    __builtin_cpu_init();
-    if (path == 0)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-    if (path == 1) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-    return 1;
+/* The number of the best path that the processor has, and the system saves the registers of. Asked once: it is slow in a
+   virtual machine. Not with __builtin_cpu_supports, which says no to all in libraries of some compilers. */
+static int32_t best_path(void) {
+    static volatile int32_t best = -1;
+    uint32_t a, b, c, d, saved = 0, above;
+    if (best >= 0) return best;
+    int32_t path = 2;
+    if (__get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_FMA)) {
+        __asm__ volatile("xgetbv" : "=a"(saved), "=d"(above) : "c"(0));
+        if ((saved & 0x6) == 0x6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2)) {
+            const uint32_t needed = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* AVX-512 F, DQ, BW, VL */
+            path = (saved & 0xE6) == 0xE6 && (b & needed) == needed ? 0 : 1;
+        }
+    }
+    best = path;
+    return path;
 }
+#else
+static int32_t best_path(void) { return 0; }
+#endif
+
+/* 1 if this processor has what the path needs. */
+EXPORT int32_t kernels_has_path(int32_t path) { return path >= best_path() && path < PATH_COUNT; }
 
 /* Floats that `encoder.scratch` needs. */
 EXPORT int64_t kernels_scratch_size(void) { return 2 * BRANCHES * ROWS * BRANCH + TEXTS * FEATURES; }
