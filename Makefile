@@ -5,7 +5,7 @@ VENV := .venv
 SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
-SOURCES := pyproject.toml $(shell find gateway plugins -name '*.py')
+SOURCES := pyproject.toml hatch_build.py $(shell find gateway plugins -name '*.py' -o -name '*.[ch]')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
 MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node .venvs/agents
 NODE := tests/clients/node
@@ -106,7 +106,11 @@ $(VENV)/.gateway: $(VENV)/.lock $(SOURCES)
 		--force-reinstall .
 	@touch $@
 
-$(VENV)/.tests: tests/requirements.lock $(VENV)/.lock | $(VENV)/.gateway  # never two at one environment
+gateway/native/_kernels.stamp: gateway/native/build.py $(wildcard gateway/native/*.[ch]) | $(VENV)/.gateway
+	@$(BIN)/python -m gateway.native.build  # beside its source, for tests
+	@touch $@
+
+$(VENV)/.tests: tests/requirements.lock $(VENV)/.lock gateway/native/_kernels.stamp | $(VENV)/.gateway  # never two at one environment
 	@echo "installing what the tests need ..."
 	@$(BIN)/python $(INSTALL) -r tests/requirements.lock
 	@touch $@

@@ -252,7 +252,7 @@ class MemoryEngine:
         self.state = "ready"
         self.startup.end()
         process.settle()
-        _log.info("memory_ready")
+        _log.info("memory_ready", extra={"embedder_code": self._embedders.code})
 
     def _start_maintenance(self) -> None:
         self.retention = Retention(
@@ -335,6 +335,7 @@ class MemoryEngine:
         learning = {} if learner is None else {"learning": {"waiting": learner.waiting, "aside": learner.aside}}
         return {
             "memory": self.state,
+            "embedder_code": self._embedders.code,
             **learning,
             "mended": list(self._store.repaired),
             "reindex": "unknown" if self.reindexer is None else self.reindexer.progress.state,

@@ -4,11 +4,14 @@ import functools
 import os
 import random
 import re
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# the unpacked model: one for all runs and processes, and never the user's own
+os.environ.setdefault("MEMORY_GATEWAY_CACHE", str(Path(tempfile.gettempdir()) / "memory-gateway-tests"))
 
 import pytest
 from blockbuster import blockbuster_ctx

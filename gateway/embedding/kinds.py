@@ -90,6 +90,13 @@ class Embedders:
             self._by_name[name] = self._build_earlier(name)
         return self._by_name[name]
 
+    @property
+    def code(self) -> str | None:
+        """What computes the current embedder's vectors: `native` with its instructions, `numpy`, or `remote` for one
+        that says nothing; None before its model is loaded."""
+        code: str | None = getattr(self.current, "code", "remote")
+        return code
+
     async def stop(self) -> None:
         for embedder in self._by_name.values():
             if embedder is not None:

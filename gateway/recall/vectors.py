@@ -1,13 +1,14 @@
 """Vectors of one working set, quantised to a byte for each number and a scale for each row.
 
 The cost of a product of this size is reading the matrix: at a quarter of the bytes it takes no longer than in float32
-(measured: 0.19 against 0.24 ms for 2 000 rows of 512), and a set takes less than half the space. A cosine is off by
-0.0003 on average. One thread at a time.
+(with numpy; a third of that with the compiled library), and a set takes less than half the space. A cosine is off by
+0.0003 on average. One thread at a time changes it, and others may read it meanwhile.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.native import kernels
 from gateway.recall.arrays import Floats
 
 __all__ = ["RowVectors"]
@@ -58,6 +59,11 @@ class RowVectors:
     def dot(self, vector: Floats, count: int) -> Floats:
         """The products of the first `count` rows with a vector."""
         products = np.empty(count, np.float32)
+        library = kernels()
+        if library is not None:
+            vector = np.ascontiguousarray(vector, np.float32)
+            library.dot(vector, self._rows, self._scales, None, products)
+            return products
         floats = np.empty((min(count, _BLOCK_ROWS), self.dimensions), np.float32)
         for begin in range(0, count, _BLOCK_ROWS):
             end = min(begin + _BLOCK_ROWS, count)
@@ -65,4 +71,18 @@ class RowVectors:
             np.copyto(block, self._rows[begin:end])
             np.matmul(block, vector, out=products[begin:end])
         products *= self._scales[:count]
+        return products
+
+    def dot_rows(self, vector: Floats, rows: NDArray[np.int32]) -> Floats:
+        """The products of some rows with a vector, in the order of `rows`."""
+        products = np.empty(len(rows), np.float32)
+        library = kernels()
+        if library is not None:
+            vector, rows = np.ascontiguousarray(vector, np.float32), np.ascontiguousarray(rows, np.int32)
+            library.dot(vector, self._rows, self._scales, rows, products)
+            return products
+        for begin in range(0, len(rows), _BLOCK_ROWS):
+            part = rows[begin : begin + _BLOCK_ROWS]
+            np.matmul(self._rows[part].astype(np.float32), vector, out=products[begin : begin + len(part)])
+        products *= self._scales[rows]
         return products

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory_admin.py": "flow/test_keeping.py",
     "api/memos/profiles.py": "flow/test_memos_tenants.py",
     "recall/relevance.py": "flow/test_memory.py",
@@ -149,6 +150,8 @@ MAY_IMPORT = {
 }
 # who reads and writes files outside the storage, and why; `cli`, `config` and `evaluate` work on files of the operator
 TOUCHES_FILES = {
+    "embedding/model_file.py": "maps the unpacked model from a cache folder; it can be recreated at any time",
+    "native/build.py": "compiles the library, when the package is built",
     "testing.py": "writes the configuration of a gateway under test",
     "upstream/kinds.py": "passes on the folder of the configuration, for TLS files",
     "app.py": "composition: names the files of the data folder",

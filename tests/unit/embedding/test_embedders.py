@@ -1,3 +1,4 @@
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,3 +124,53 @@ def test_scales_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
     scales = Calibrations(file.read, file.write)
     scales.read()
     assert scales.get("x") is None
+
+
+class _Encoder:
+    """Counts what is encoded at once, and otherwise; a token is a character."""
+
+    code = "native test"
+
+    def __init__(self, is_fast: bool) -> None:
+        self.is_fast = is_fast
+        self.at_once: list[int] = []
+        self.batches: list[list[str]] = []
+
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        return [list(map(ord, text)) for text in texts]
+
+    def encode_tokens(self, texts: list[list[int]], *, quick: bool) -> Any:
+        assert quick
+        self.at_once += [len(ids) for ids in texts]
+        return np.ones((len(texts), 512), np.float32)
+
+    def encode(self, texts: list[str]) -> Any:
+        self.batches.append(texts)
+        return np.ones((len(texts), 512), np.float32)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_a_short_text_is_encoded_at_once_where_that_is_fast(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = _Encoder(is_fast)
+    monkeypatch.setattr("gateway.embedding.embedders.load_local", lambda: encoder)
+    embedder = LocalEmbedder()
+    before = embedder.code
+    await embedder.start()
+    assert (before, embedder.code) == (None, "native test")
+    await embedder.embed_query("a short one")
+    await embedder.embed_documents(["another"])
+    assert encoder.at_once == ([11, 7] if is_fast else [])
+    encoder.batches.clear()
+    await embedder.embed_query("q" * 41)
+    await embedder.embed_documents(["one", "of two"])
+    await embedder.embed_documents(["d" * 400 + str(index) for index in range(6)])
+    assert len(encoder.at_once) == (2 if is_fast else 0)
+    assert [len(batch) for batch in encoder.batches] == [1, 2, *([2, 2, 2] if is_fast else [1] * 6)]
+    waiting = asyncio.ensure_future(embedder.embed_documents(["x" * 300]))
+    await asyncio.sleep(0)
+    await embedder.embed_query("while that waits")
+    assert len(encoder.at_once) == (2 if is_fast else 0)
+    await waiting
+    await embedder.stop()

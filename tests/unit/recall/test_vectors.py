@@ -42,3 +42,14 @@ def test_a_thousand_rows_take_a_quarter_of_their_float32_size() -> None:
     held = RowVectors(512)
     held.reserve(10_000)
     assert held.nbytes < 10_000 * 512 * 4 / 3
+
+
+def test_products_of_some_rows_are_those_of_all_rows() -> None:
+    vectors = RowVectors(512)
+    rows = unit(700)
+    vectors.reserve(700)
+    vectors.put(0, rows)
+    products = vectors.dot(rows[5], 700)
+    chosen = np.array([699, 5, 0, 5, *range(100, 400)], np.int32)
+    assert np.allclose(vectors.dot_rows(rows[5], chosen), products[chosen], atol=1e-6)
+    assert vectors.dot_rows(rows[5], np.empty(0, np.int32)).shape == (0,)
