@@ -1,7 +1,6 @@
 """Requests to a server under measurement: closed loops, steady rates, paced streams; and CPU time a request."""
 
 import asyncio
-import random
 import re
 import time
 from collections import Counter
@@ -12,13 +11,13 @@ import aiohttp
 import orjson
 
 from tests.bench.processes import Server
+from tests.bench.servers import INTERVAL
 
 __all__ = ["Client", "Load", "Reply", "Sample", "count_statuses"]
 
 _SENT = re.compile(rb'"sent":(\d+)')
 _JSON = {"content-type": "application/json"}
 _SESSIONS = 50  # conversations of a user
-_SPREAD = 0.5  # seconds within which concurrent streams begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +124,16 @@ class Client:
                 delays += [(now - int(sent)) / 1e6 for sent in _SENT.findall(chunk)]
         return delays
 
-    async def streams(self, server: Server, count: int) -> list[float]:
-        """Read `count` streams at once, which begin within half a second."""
-        begins = random.Random(count)
+    async def streams(self, server: Server, count: int, *, is_spread: bool = False) -> list[float]:
+        """Read `count` streams at once. They begin together, so that their chunks come in bursts; or with `is_spread`
+        one after the other, each at another moment of the interval between two chunks."""
+        step = INTERVAL + INTERVAL / count if is_spread else 0.0
 
-        async def read(pause: float) -> list[float]:
-            await asyncio.sleep(pause)
+        async def read(number: int) -> list[float]:
+            await asyncio.sleep(number * step)
             return await self.stream(server)
 
-        results = await asyncio.gather(*(read(begins.random() * _SPREAD) for _ in range(count)))
+        results = await asyncio.gather(*map(read, range(count)))
         return [delay for delays in results for delay in delays]
 
     async def add(self, server: Server, user: str, messages: Iterable[str], *, mode: str) -> float:

@@ -41,15 +41,18 @@ async def measure_plain(bench: Bench) -> list[Row]:
 
 
 async def measure_streams(bench: Bench) -> list[Row]:
-    """CPU time of paced streams, 50 at once, and the delay of their chunks."""
+    """CPU time of paced streams, 50 at once, with their chunks in bursts; and the delay of chunks that come one by one:
+    that of a burst is mostly the upstream's and the client's own time."""
     costs = defaultdict[str, list[float]](list)
     delays = defaultdict[str, list[float]](list)
 
     async def measure(server: Server, number: int) -> None:
         before = server.cpu()
-        values = await bench.client.streams(server, bench.sizes.streams)
+        await bench.client.streams(server, bench.sizes.streams)
+        cpu_ms = (server.cpu() - before) * 1000 / bench.sizes.streams
+        values = await bench.client.streams(server, bench.sizes.streams, is_spread=True)
         if number:
-            costs[server.label].append((server.cpu() - before) * 1000 / bench.sizes.streams)
+            costs[server.label].append(cpu_ms)
             delays[server.label].append(quantile(values, 0.5))
 
     async with bench.gateways(has_memory=False) as gateways:
