@@ -26,7 +26,6 @@ from tests.bench.figures import FIGURES
 from tests.bench.figures.growth import LARGE_USER, data_with
 from tests.bench.figures.memory_on import MEMORIES, USERS, data_of
 from tests.bench.figures.starting import STORED, data_stored
-from tests.bench.processes import ROOT
 from tests.bench.results import Row, as_json, build_table
 from tests.bench.servers import loop_name
 from tests.bench.setting import FULL, QUICK, Bench, Variant, fill_folders, running_servers, variants_of
@@ -108,7 +107,7 @@ def main() -> None:
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             other = stack.enter_context(checkout(options.against)) if options.against else None
-            variants = variants_of("here", ROOT, about["against"] or "", other)
+            variants = variants_of(about["against"] or "", other)
             rows = asyncio.run(run(names, variants, folder, options))
     except KeyboardInterrupt:
         raise SystemExit(130) from None

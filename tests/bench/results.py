@@ -1,5 +1,6 @@
 """The figures of a run with their goals, as rows of a table or of a JSON file. Pure."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from rich.table import Table
 
 from tests.bench.goals import GOALS, Goal
 
-__all__ = ["AGAIN", "Row", "as_json", "build_table", "format_number", "noise", "quantile", "ratio"]
+__all__ = ["AGAIN", "OWN", "Row", "as_json", "build_table", "format_number", "noise", "quantile", "ratio"]
 
+OWN = "here"
+"""Label of the working tree."""
 AGAIN = " again"
 """Ending of the label of a commit's second process."""
 
@@ -31,15 +34,16 @@ class Row:
     @property
     def value(self) -> float:
         """The figure of the tree itself: the mean of its processes."""
-        return self.mean(next(iter(self.values)))
+        return self.mean(OWN)
 
     @property
     def is_met(self) -> bool | None:
         return None if self.goal is None else self.goal.is_met(self.value)
 
     def mean(self, label: str) -> float:
-        """The mean of a commit's processes."""
-        return statistics.fmean(self.values[name] for name in (label, label + AGAIN) if name in self.values)
+        """The mean of a commit's processes; not a number if the commit does not have this figure."""
+        values = [self.values[name] for name in (label, label + AGAIN) if name in self.values]
+        return statistics.fmean(values) if values else math.nan
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -61,7 +65,9 @@ def noise(row: Row) -> float | None:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits; whole numbers from 100 on."""
+    """Three significant digits; whole numbers from 100 on; a dash for what is not a number."""
+    if math.isnan(value):
+        return "–"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
@@ -69,7 +75,8 @@ def format_number(value: float) -> str:
 
 def build_table(rows: Sequence[Row], title: str) -> Table:
     """The final table: one line a figure; with a second commit also its figure, the ratio and the noise."""
-    labels = [label for label in rows[0].values if not label.endswith(AGAIN)] if rows else []
+    present = (label for row in rows for label in row.values if not label.endswith(AGAIN))
+    labels = list(dict.fromkeys((OWN, *present)))
     table = Table(title=title, title_justify="left")
     table.add_column("figure")
     for label in labels:
@@ -91,7 +98,7 @@ def _cells(row: Row, labels: Sequence[str]) -> list[str]:
     cells = [row.name, color + format_number(means[0]), *map(format_number, means[1:])]
     if len(labels) > 1:
         between = noise(row)
-        cells.append(f"{means[0] / means[1]:.2f}" if means[1] else "–")
+        cells.append(format_number(means[0] / means[1] if means[1] else math.nan))
         cells.append("–" if between is None else f"{between:.2f}")
     return [*cells, row.unit, "–" if row.goal is None else f"{color}{row.goal}", row.note]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench.client import Client
 from tests.bench.processes import ROOT, Server, free_port, spawn, start_gateway, wait_until
-from tests.bench.results import AGAIN
+from tests.bench.results import AGAIN, OWN
 
 __all__ = ["FULL", "QUICK", "READY", "Bench", "Sizes", "Variant", "fill_folders", "running_servers", "variants_of"]
 
@@ -132,11 +132,12 @@ class Bench:
             self.step(f"{name}, round {number} of {self.sizes.rounds}")
 
 
-def variants_of(label: str, root: Path, other_label: str = "", other_root: Path | None = None) -> list[Variant]:
-    """One process of the tree itself; beside another commit two of each, so that noise shows."""
-    if other_root is None:
-        return [Variant(label, root)]
-    pairs = [(label, root), (other_label, other_root)]
+def variants_of(label: str = "", root: Path | None = None) -> list[Variant]:
+    """One process of the working tree; beside another commit (its label and checkout) two of each, so that noise
+    shows."""
+    if root is None:
+        return [Variant(OWN, ROOT)]
+    pairs = [(OWN, ROOT), (label, root)]
     return [Variant(name + ending, folder) for ending in ("", AGAIN) for name, folder in pairs]
 
 

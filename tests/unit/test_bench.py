@@ -44,6 +44,7 @@ def test_the_table_shows_goals_and_the_other_commit() -> None:
     rows = [
         Row("memory off, CPU a request", "× bare", {"here": 2.5, "old": 5.0, "here again": 2.5, "old again": 5.0}),
         Row("drain", "1/s", {"here": 2000.0, "old": 0.0, "here again": 2000.0, "old again": 0.0}, "a note"),
+        Row("import, with vectors", "1/s", {"here": 6000.0, "here again": 6000.0}),
     ]
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(build_table(rows, "title"))
@@ -52,8 +53,9 @@ def test_the_table_shows_goals_and_the_other_commit() -> None:
         *("memory off, CPU a request", "2.50", "5.00", "0.50", "1.00", "× bare", "≤ 2"),
     ]
     assert "a note" in text
+    assert text.splitlines()[6].replace(" ", "") == "│import,withvectors│6,000│–│–│1.00│1/s│≥5,000││"
     figures = as_json(rows, {"commit": "abc"})["figures"]
-    assert [figure["met"] for figure in figures] == [False, True]
+    assert [figure["met"] for figure in figures] == [False, True, True]
 
 
 def test_texts_are_the_same_for_a_seed_and_all_different() -> None:
@@ -67,8 +69,8 @@ def test_texts_are_the_same_for_a_seed_and_all_different() -> None:
 
 
 def test_each_commit_is_started_twice_beside_another() -> None:
-    assert [variant.label for variant in variants_of("here", Path())] == ["here"]
-    labels = [variant.label for variant in variants_of("here", Path(), "old", Path())]
+    assert [variant.label for variant in variants_of()] == ["here"]
+    labels = [variant.label for variant in variants_of("old", Path())]
     assert labels == ["here", "old", "here again", "old again"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.figures.memory_on import MEMORIES, data_of
 from tests.bench.processes import Server
-from tests.bench.results import Row, quantile
+from tests.bench.results import OWN, Row, quantile
 from tests.bench.setting import Bench
 from tests.bench.texts import Texts
 
@@ -30,7 +30,7 @@ async def measure_adding(bench: Bench) -> list[Row]:
             rates[server.label], notes[server.label] = await _drain(bench, server)
             bench.step(f"drain, {server.label}")
     rows = [Row(f"add, {mode}, p50", "ms", values) for mode, values in waits.items()]
-    return [*rows, Row("drain", "1/s", rates, next(iter(notes.values())))]
+    return [*rows, Row("drain", "1/s", rates, notes[OWN])]
 
 
 async def _add_one_by_one(bench: Bench, server: Server, mode: str) -> float:

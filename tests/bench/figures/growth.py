@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.bench.client import Load, Reply
-from tests.bench.results import Row, quantile
+from tests.bench.results import OWN, Row, quantile
 from tests.bench.setting import Bench, Variant
 from tests.bench.texts import Texts
 
@@ -30,7 +30,7 @@ async def measure_growth(bench: Bench) -> list[Row]:
                 columns.setdefault(name, {})[variant.label] = value
             bench.step(f"{memories} memories, {variant.label}")
         label = f"{memories:,} memories".replace(",", " ")
-        note = notes[bench.variants[0].label]
+        note = notes[OWN]
         units = {"degraded": "%", "resident": "MiB", "CPU a request": "CPU-ms"}
         for name, values in columns.items():
             is_first = name == "first recall"

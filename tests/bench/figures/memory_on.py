@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.client import Load, Reply, Sample, count_statuses
 from tests.bench.processes import Server
-from tests.bench.results import Row, quantile, ratio
+from tests.bench.results import OWN, Row, quantile, ratio
 from tests.bench.setting import Bench
 from tests.bench.texts import Texts
 
@@ -53,9 +53,8 @@ class _Results:
 
     def note(self) -> str:
         """CPU milliseconds of the tree itself, and the statuses of memory."""
-        label = next(label for label in self.samples if label != "bare")
-        middle = quantile([sample.cpu_ms for sample in self.samples[label]], 0.5)
-        return f"{middle:.2f} CPU-ms; {count_statuses(self.replies(label))}"
+        middle = quantile([sample.cpu_ms for sample in self.samples[OWN]], 0.5)
+        return f"{middle:.2f} CPU-ms; {count_statuses(self.replies(OWN))}"
 
 
 def data_of(bench: Bench) -> Path:
