@@ -54,8 +54,8 @@ soak: install $(VENV)/.tests  ## half an hour of mixed load with faults; a table
 
 MINUTES ?= 30
 
-bench: install $(VENV)/.tests  ## ratios against a bare pass-through, printed as a table
-	$(BIN)/python -m tests.bench.proxy
+bench: install $(VENV)/.tests  ## speed as ratios to a bare pass-through, with goals; BENCH=--quick, BENCH="--against v1"
+	$(BIN)/python -m tests.bench $(BENCH)
 
 bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memories: a table and a plot (scale.png)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png

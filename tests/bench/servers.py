@@ -1,32 +1,31 @@
 """What the benchmark runs beside the gateway: a fast upstream, and the bare pass-through that all is compared with.
 
-`python -m tests.bench.servers upstream PORT` or `... bare PORT UPSTREAM_PORT`.
+`python -m tests.bench.servers upstream PORT` or `... bare PORT UPSTREAM_PORT`. The name of the model says what the
+upstream answers: `answer-120` gives 120 characters, each time others; a stream has `CHUNKS` chunks, `INTERVAL` seconds
+apart, each with the time at which it was sent (`sent`, nanoseconds of the monotonic clock, which processes share).
 """
 
-import json
+import asyncio
+import gc
+import importlib
+import itertools
 import sys
+import time
+from collections.abc import Iterator
 
 import aiohttp
+import orjson
 from aiohttp import web
 
+from tests.bench.texts import Texts
+
+__all__ = ["CHUNKS", "INTERVAL", "loop_name"]
+
 CHUNKS = 100
-_ANSWER = {
-    "id": "chatcmpl-bench",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "bench",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "Noted, thank you. I keep in mind that it was NUMBER euros."},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 9, "completion_tokens": 40, "total_tokens": 49},
-}
-_PLAIN = json.dumps(_ANSWER).encode()
+INTERVAL = 0.02
+_PASSAGES = 4_000
 _DELTA = (
-    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"bench",'
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"bench","sent":%d,'
     b'"choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'
 )
 _LAST = (
@@ -35,27 +34,57 @@ _LAST = (
 )
 
 
-_COUNTER = web.AppKey("counter", list[int])
+def _answers() -> Iterator[str]:
+    """Passages to cut answers from, made before the load begins; each gets a number of its own where it is used."""
+    texts = Texts("answers")
+    return itertools.cycle([texts.passage(200) for _ in range(_PASSAGES)])
 
 
-async def _upstream(request: web.Request) -> web.StreamResponse:
-    body = await request.read()
-    if b'"stream":true' not in body:
-        request.app[_COUNTER][0] += 1  # each answer says something else, as real ones do
-        body = _PLAIN.replace(b"NUMBER", str(request.app[_COUNTER][0]).encode())
-        return web.Response(body=body, content_type="application/json")
+def _completion(passages: Iterator[str], number: int, length: int) -> bytes:
+    content = f"{number}: "
+    while len(content) < length:
+        content += next(passages) + " "
+    return orjson.dumps(
+        {
+            "id": f"chatcmpl-bench{number}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "bench",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": content[:length]},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 9, "completion_tokens": length // 4, "total_tokens": 9 + length // 4},
+        }
+    )
+
+
+async def _stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    for _ in range(CHUNKS):
-        await response.write(_DELTA)
+    begin = asyncio.get_running_loop().time()
+    for number in range(CHUNKS):
+        await asyncio.sleep(max(0.0, begin + number * INTERVAL - asyncio.get_running_loop().time()))
+        await response.write(_DELTA % time.monotonic_ns())
     await response.write(_LAST)
     return response
 
 
 def upstream() -> web.Application:
     app = web.Application(client_max_size=2**26)
-    app[_COUNTER] = [0]
-    app.router.add_post("/v1/chat/completions", _upstream)
+    passages, numbers = _answers(), itertools.count()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        if body.get("stream"):
+            return await _stream(request)
+        length = int(str(body["model"]).rpartition("-")[2])
+        return web.Response(body=_completion(passages, next(numbers), length), content_type="application/json")
+
+    app.router.add_post("/v1/chat/completions", handle)
     return app
 
 
@@ -81,6 +110,8 @@ def bare(upstream_port: int) -> web.Application:
         app[session] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
         )
+        gc.freeze()  # as the gateway does
+        gc.set_threshold(50_000, 50, 50)
 
     async def stop(app: web.Application) -> None:
         await app[session].close()
@@ -91,6 +122,28 @@ def bare(upstream_port: int) -> web.Application:
     return app
 
 
+def loop_name() -> str:
+    """The event loop of both servers: uvloop if it is installed."""
+    try:
+        importlib.import_module("uvloop")
+    except ImportError:
+        return "asyncio"
+    return "uvloop"
+
+
+def main() -> None:
+    app = upstream() if sys.argv[1] == "upstream" else bare(int(sys.argv[3]))
+    module = importlib.import_module(loop_name())
+    web.run_app(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        access_log=None,
+        print=None,
+        handler_cancellation=True,
+        loop=module.new_event_loop(),
+    )
+
+
 if __name__ == "__main__":
-    made = upstream() if sys.argv[1] == "upstream" else bare(int(sys.argv[3]))
-    web.run_app(made, host="127.0.0.1", port=int(sys.argv[2]), access_log=None, print=None, handler_cancellation=True)
+    main()

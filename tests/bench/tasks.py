@@ -1,0 +1,38 @@
+"""Tasks as people give them to an assistant, none of which needs a memory."""
+
+__all__ = ["TASKS"]
+
+TASKS = (
+    "Write a regular expression for ISO dates between 2000 and 2099, and explain each part in one line.",
+    "My bread is dense and sour although the starter doubles in four hours. Which three causes are likeliest?",
+    "Explain the difference between a mutex and a semaphore to somebody who knows only Python.",
+    "SQL: for each customer the latest order with its total, customers without orders included. PostgreSQL 16.",
+    "Draft a polite reply that declines the meeting and proposes next week instead. The mail:\n{passage}",
+    "What is 18 % VAT on 1 249.90, and how much is the net amount if the price already includes it?",
+    "Give me ten names for a small ceramics shop near the sea. No puns on clay, and nothing with {name} in it.",
+    "Why does `git rebase` show the same conflict again and again, and what does rerere do about it?",
+    "Make a packing list for five days of hut hiking in September, grouped by weight, as a table.",
+    "Rewrite this paragraph for readers of twelve, without losing the figures:\n{passage}",
+    "Convert this into a JSON array with the fields title, place and price:\n{passage}",
+    "How do heat pumps reach an efficiency above one, and where does the physics end?",
+    "Write a unit test for a function that splits a text into chunks of at most n characters at word boundaries.",
+    "A short speech for the retirement of a colleague in the {word} department: warm, funny, under two minutes.",
+    "List the arguments for and against a four-day week in a hospital ward, five each, one sentence per argument.",
+    "The printer says 0x6100004a and will not feed paper. What does the code mean, and what can be tried at home?",
+    "Proofread the following and list only the mistakes:\n{passage}",
+    "Compare sodium-ion and lithium iron phosphate batteries for home storage: price, cycles, cold, safety.",
+    "Create a crossword with eight words on the theme {word}; give clues and the grid as plain text.",
+    "Translate into French, formal address, and keep the names as they are:\n{passage}",
+    "Summarise the plot of an opera in which a statue comes to dinner, in the style of a football commentary.",
+    "Bash: rename all files in a folder to lower case, replace spaces by dashes, dry run first.",
+    "What should a landlord's letter about new heating costs contain so that it is clear and fair? Give a template.",
+    "Which side dishes go with grilled mackerel? Two that are warm and two that are cold, with quantities for six.",
+    "Write the abstract of a paper from these notes:\n{passage}",
+    "I need an Excel formula that counts the weekdays between two dates but leaves out the holidays in column H.",
+    "Explain in four sentences why the sky is dark at night although there are so many stars.",
+    "Refactor: three nested if statements check user, order and stock. Show early returns in TypeScript.",
+    "Suggest a training plan from 5 km to 10 km in eight weeks, three runs a week, one of them with intervals.",
+    "Turn these minutes into decisions, open questions and tasks with owners:\n{passage}",
+    "What is the etymology of the word 'window', and which relatives does it have in Danish and Icelandic?",
+    "Give feedback on tone and structure of this cover letter; be strict:\n{passage}",
+)
