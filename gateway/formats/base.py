@@ -3,10 +3,10 @@
 The formats are the other modules of this folder. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.formats.conversation import Conversation, UserTurn
 from gateway.memory.recalled import Memory
@@ -44,7 +44,8 @@ class ParsedRequest:
     without a new message, such as one that continues an answer; `is_task` a request that a program makes for itself
     (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the ids
     in the body. `upstream` is set if only one upstream can answer, since it stores the conversation. `place` is the
-    position for a block that is inserted into a message. `conversation` are all messages of the body.
+    position for a block that is inserted into a message. `conversation` are all messages of the body. `read_rest`
+    returns the fields of a deferred request that are not set yet.
     """
 
     model: str
@@ -64,11 +65,36 @@ class ParsedRequest:
     upstream: str = ""
     place: UserTurn | None = None
     conversation: Conversation | None = field(default=None, repr=False, compare=False)
+    read_rest: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def deferred(cls, read_rest: Callable[[], Mapping[str, Any]], **fields: Any) -> "ParsedRequest":
+        """A request of these fields. Those that take reading messages are set by `read_rest` at their first use, so
+        that requests without memory do not pay for them."""
+        request = object.__new__(cls)
+        for name, value in {**_DEFAULTS, **fields, "read_rest": read_rest}.items():
+            object.__setattr__(request, name, value)
+        return request
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _DEFERRED:
+                raise AttributeError(name)
+            for key, value in self.read_rest().items():
+                object.__setattr__(self, key, value)
+            return object.__getattribute__(self, name)
 
     @property
     def user_turns(self) -> tuple[UserTurn, ...]:
         """The messages that the user wrote, oldest first; without those of programs and tools. Read only once."""
         return () if self.conversation is None else self.conversation.user_turns
+
+
+_DEFAULTS: Final = {"user_hint": None, "session_hint": None, "max_tokens": 0, "upstream": "", "conversation": None}
+_DEFERRED: Final = frozenset(
+    "messages query context opening first_answer is_step is_repeated is_task is_unsaid place".split()
+)
 
 
 @dataclass(frozen=True, slots=True)

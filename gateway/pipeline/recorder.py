@@ -11,7 +11,7 @@ from gateway.formats.base import Answer, Outcome
 from gateway.pipeline.background import BackgroundTasks
 from gateway.plugin_host import PluginHost
 from gateway.remember.remember import Remember
-from gateway.telemetry import Telemetry, short_digest
+from gateway.telemetry import Telemetry, log_event, short_digest
 from gateway.turn import Turn
 from gateway.usage.meter import Meter
 
@@ -144,9 +144,10 @@ class TurnRecorder:
         self.telemetry.bound("outcomes", outcome.value).inc()
         if not _log.isEnabledFor(logging.INFO):
             return
-        _log.info(
+        log_event(
+            _log,
             "turn",
-            extra={
+            {
                 "turn": turn.id,
                 "tenant": turn.principal.tenant,
                 "user": short_digest(turn.identity.user_id) if turn.identity else None,

@@ -75,10 +75,11 @@ class Turns:
         self, principal: Principal, user: str, headers: Mapping[str, str], ask: ParsedRequest, now: float
     ) -> Identity:
         user_scope = scope_of(principal.tenant, user)
+        is_task = ask.is_task  # read before a plugin may change the body
         explicit_session = named_session(headers, ask, self.users.known)
         if explicit_session is not None:
             session = explicit_session
-        elif ask.is_task:  # tasks open no conversation
+        elif is_task:  # tasks open no conversation
             session = derived_session(ask.opening, ask.first_answer)
         else:
             session = self._sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
