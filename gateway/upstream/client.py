@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.concurrency.deadline import within
 from gateway.config import TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.errors import ConfigError, ConnectTimedOut, NotFound, StreamCut, UpstreamTimedOut, UpstreamUnreachable
 
@@ -133,17 +134,17 @@ class HttpUpstream:
             body = _slices(body)
         url = self._url(request)
         try:
-            async with asyncio.timeout(self.config.timeouts.first_byte):
-                response = await self._session.request(
-                    request.method,
-                    _parsed(url),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                    proxy=self._proxy,
-                    ssl=self._tls,
-                )
+            answering = self._session.request(
+                request.method,
+                _parsed(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                proxy=self._proxy,
+                ssl=self._tls,
+            )
+            response = await within(self.config.timeouts.first_byte, answering)
         except aiohttp.ConnectionTimeoutError as error:
             raise ConnectTimedOut(f"the upstream {self.name} could not be reached in time") from error
         except TimeoutError as error:
@@ -215,9 +216,18 @@ class HttpIncoming:
         self._idle = timeouts.idle
 
     async def chunks(self) -> AsyncGenerator[bytes]:
+        content = self._response.content
+        if content.is_eof() and content.exception() is None:  # it arrived with the headers, as most plain answers do
+            try:
+                body = content.read_nowait()
+            except TimeoutError as error:
+                raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
+            if body:
+                yield body
+            return
         watch = _Watch(self._idle, self._response.close, self._is_broken)
         try:
-            async for chunk in self._response.content.iter_any():
+            while chunk := await content.readany():
                 watch.rest()  # a slow consumer does not count as a silent upstream
                 yield chunk
                 watch.touch()
