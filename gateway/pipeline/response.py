@@ -98,13 +98,17 @@ class TurnResponse:
         is_mid_event = False
         try:
             async for chunk in self._incoming.chunks():
-                outgoing = sent.feed(received.feed(chunk))
-                if reader.is_complete and self.state is ResponseState.STREAMING:
+                outgoing = received.feed(chunk)
+                if sent is not None:
+                    outgoing = sent.feed(outgoing)
+                if self.state is ResponseState.STREAMING and reader.is_complete:
                     await self._finish(ResponseEvent.END, reader.answer())
                 if outgoing:
                     yield outgoing
             is_mid_event = reader.is_mid_event  # its end parses an incomplete event
-            rest = sent.feed(received.end()) + sent.end()
+            rest = received.end()
+            if sent is not None:
+                rest = sent.feed(rest) + sent.end()
             if rest:
                 yield rest
             if self.state is ResponseState.STREAMING:
@@ -167,9 +171,11 @@ class TurnResponse:
             observers.append(IdObserver(reader, self.on_id))
         return ByteStage([Scrubber(self._secrets)] if self._secrets else [], observers)
 
-    def _sent_stage(self) -> ByteStage:
-        """The bytes as plugins change them, recorded for plugins that ask for them."""
+    def _sent_stage(self) -> ByteStage | None:
+        """The bytes as plugins change them, recorded for plugins that ask for them; None if there are no such."""
         plugins = self._recorder.plugins
+        if not plugins.body_bytes and not plugins.reads_stream:
+            return None
         if plugins.body_bytes and not self._is_encoded:
             self._sent = SentBytes(plugins.body_bytes)
         return ByteStage(

@@ -199,7 +199,8 @@ class Forwarder:
 
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
         limiter = self._lanes[upstream.name]
-        await limiter.enter(upstream.config.timeouts.connect)
+        if limiter.has_limit:
+            await limiter.enter(upstream.config.timeouts.connect)
         started = time.perf_counter()
         self._breakers[upstream.name].asked(time.monotonic())
         try:
