@@ -32,8 +32,15 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
+class _Deferred:
+    """The slot for the reader of the fields that a deferred request does not have yet."""
+
+    __slots__ = ("_read_rest",)
+    _read_rest: Callable[[], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedRequest:
+class ParsedRequest(_Deferred):
     """A request body as parsed by its wire format.
 
     `messages` are the user's messages of this turn: all since the last answer; `query` is the same as one text,
@@ -44,8 +51,7 @@ class ParsedRequest:
     without a new message, such as one that continues an answer; `is_task` a request that a program makes for itself
     (titles and the like); `is_unsaid` a turn in which only a program wrote. `user_hint` and `session_hint` are the ids
     in the body. `upstream` is set if only one upstream can answer, since it stores the conversation. `place` is the
-    position for a block that is inserted into a message. `conversation` are all messages of the body. `read_rest`
-    returns the fields of a deferred request that are not set yet.
+    position for a block that is inserted into a message. `conversation` are all messages of the body.
     """
 
     model: str
@@ -65,14 +71,13 @@ class ParsedRequest:
     upstream: str = ""
     place: UserTurn | None = None
     conversation: Conversation | None = field(default=None, repr=False, compare=False)
-    read_rest: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def deferred(cls, read_rest: Callable[[], Mapping[str, Any]], **fields: Any) -> "ParsedRequest":
         """A request of these fields. Those that take reading messages are set by `read_rest` at their first use, so
         that requests without memory do not pay for them."""
         request = object.__new__(cls)
-        for name, value in {**_DEFAULTS, **fields, "read_rest": read_rest}.items():
+        for name, value in {**_DEFAULTS, **fields, "_read_rest": read_rest}.items():
             object.__setattr__(request, name, value)
         return request
 
@@ -81,7 +86,7 @@ class ParsedRequest:
         def __getattr__(self, name: str) -> Any:
             if name not in _DEFERRED:
                 raise AttributeError(name)
-            for key, value in self.read_rest().items():
+            for key, value in self._read_rest().items():
                 object.__setattr__(self, key, value)
             return object.__getattribute__(self, name)
 

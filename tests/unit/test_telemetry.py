@@ -1,4 +1,3 @@
-import asyncio
 import io
 import json
 import logging
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from gateway.telemetry import JsonFormatter, Telemetry, log_event, set_up_logging, short_digest
+from tests.fakes.running import eventually
 
 
 def test_a_log_line_is_one_json_object() -> None:
@@ -51,7 +51,11 @@ async def test_lines_of_events_are_gathered_and_stay_in_order() -> None:
         assert stream.getvalue() == ""
         log.warning("later", extra={"turn": "c"})
         log_event(log, "turn", {"turn": "d"})
-        await asyncio.sleep(0.1)
+
+        async def is_written() -> bool:
+            return '"d"' in stream.getvalue()
+
+        await eventually(is_written)
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["turn"] for line in lines] == ["a", "b", "c", "d"]
     assert [line["event"] for line in lines] == ["turn", "turn", "later", "turn"]
