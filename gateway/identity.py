@@ -146,8 +146,10 @@ def named_user(
 
 def foreign_user(headers: Mapping[str, str], ask: ParsedRequest, known: FrontEndHeaders) -> str | None:
     """The user named by a header of a front end, or by the body."""
-    values = (headers.get(name) for name in known.user)
-    return next((user for value in (*values, ask.user_hint) if value and (user := usable_id(value))), None)
+    for name in known.user:
+        if name in headers and (user := usable_id(headers[name])):
+            return user
+    return (usable_id(ask.user_hint) or None) if ask.user_hint else None
 
 
 def named_session(headers: Mapping[str, str], ask: ParsedRequest, known: FrontEndHeaders) -> str | None:

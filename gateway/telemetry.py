@@ -4,24 +4,65 @@ A log line contains an event, ids and numbers; never a prompt, an answer or a ke
 Labels are few and bounded: of values from clients only the first 100 models and 200 users (as digests) become one.
 """
 
+import asyncio
 import hashlib
 import logging
 import sys
 import time
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TextIO
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
+from prometheus_client.samples import Sample
 
-__all__ = ["JsonFormatter", "Telemetry", "set_up_logging", "short_digest"]
+__all__ = ["JsonFormatter", "Telemetry", "log_event", "set_up_logging", "short_digest"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1)
 _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _TOKENS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_ROOT = logging.getLogger("gateway")
+_GATHERING = 0.02  # seconds that a line of `log_event` may wait for others
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class LoopCounter(Counter):
+    """A counter of the event loop's thread: it adds plain numbers, and takes the lock only when the page is read."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        self._gathered += amount
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._gathered = 0.0
+
+    def _child_samples(self) -> Iterable[Sample]:
+        gathered, self._gathered = self._gathered, 0.0
+        super().inc(gathered)
+        return super()._child_samples()
+
+
+class LoopHistogram(Histogram):
+    """A histogram of the event loop's thread, likewise."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        self._gathered[bisect_left(self._upper_bounds, amount)] += 1
+        self._gathered_sum += amount
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._gathered, self._gathered_sum = [0] * len(self._upper_bounds), 0.0
+
+    def _child_samples(self) -> Iterable[Sample]:
+        for bucket, count in zip(self._buckets, self._gathered, strict=True):
+            bucket.inc(count)
+        self._sum.inc(self._gathered_sum)
+        self._gathered, self._gathered_sum = [0] * len(self._upper_bounds), 0.0
+        return super()._child_samples()
 
 
 class Telemetry:
@@ -129,7 +170,9 @@ class Telemetry:
         self.plugin_seconds = self._histogram(
             "gateway_plugin_seconds", "Time spent in plugin hooks.", _STAGE_SECONDS, ["plugin", "hook"]
         )
-        self.plugin_counts = self._counter("gateway_plugin_counts", "Counts reported by plugins.", ["plugin", "kind"])
+        self.plugin_counts = Counter(  # plugins may count in threads
+            "gateway_plugin_counts", "Counts reported by plugins.", ["plugin", "kind"], registry=self.registry
+        )
 
     @lru_cache(maxsize=512)  # noqa: B019 — one telemetry a process; labels are few and bounded
     def bound(self, metric: str, *labels: str) -> Any:
@@ -141,35 +184,87 @@ class Telemetry:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+        return LoopCounter(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], labels: list[str]) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+        return LoopHistogram(name, text, labels, buckets=buckets, registry=self.registry)
 
 
 class JsonFormatter(logging.Formatter):
     """Formats a log record as one JSON object on a line, with the fields of `extra` at the top level."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        line.update((key, value) for key, value in record.__dict__.items() if key not in _STANDARD)
+        fields = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+            fields["traceback"] = self.formatException(record.exc_info)
+        return _json_line(record.created, record.levelname.lower(), record.getMessage(), fields).decode()
+
+
+class JsonHandler(logging.StreamHandler[TextIO]):
+    """Writes log records as JSON lines, and gathers those of frequent events for some milliseconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(JsonFormatter())
+        self._lines: list[bytes] = []
+
+    def gather(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Write the line of an event at level info soon: within milliseconds in a loop, and before any later line."""
+        self._lines.append(_json_line(time.time(), "info", event, fields))
+        if len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_later(_GATHERING, self.flush)
+            except RuntimeError:  # no loop runs
+                self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write_gathered()
+        super().emit(record)
+
+    def flush(self) -> None:
+        with self.lock:  # type: ignore[union-attr]  # every handler has one
+            self._write_gathered()
+        super().flush()
+
+    def _write_gathered(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            try:
+                self.stream.write(b"\n".join([*lines, b""]).decode())
+            except (OSError, ValueError):  # as for records: a closed or full stream stops no request
+                return
+
+
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+
+
+def _json_line(created: float, level: str, event: str, fields: Mapping[str, Any]) -> bytes:
+    whole = int(created)
+    at = f"{_second(whole)}.{int((created - whole) * 1000):03d}Z"
+    return orjson.dumps({"at": at, "level": level, "event": event, **fields}, default=str)
+
+
+def log_event(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> None:
+    """Log an event at level info, as `logger.info` does with `extra`, at a tenth of its cost where the handler is that
+    of `set_up_logging`."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    root = _ROOT
+    if not root.propagate and not logger.handlers and len(root.handlers) == 1 and logger.parent is root:
+        handler = root.handlers[0]
+        if isinstance(handler, JsonHandler):
+            handler.gather(event, fields)
+            return
+    logger.info(event, extra=dict(fields))
 
 
 def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
     """Write JSON lines of the gateway's loggers to `stream`; silence aiohttp's, which would log raw request bytes."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
-    root = logging.getLogger("gateway")
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    root.propagate = False
+    _ROOT.handlers[:] = [JsonHandler(stream)]
+    _ROOT.setLevel(level.upper())
+    _ROOT.propagate = False
     for name in ("aiohttp.server", "aiohttp.access", "aiohttp.web", "aiohttp.client", "aiohttp.internal"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 

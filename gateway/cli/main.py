@@ -352,7 +352,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         gateway = Gateway(config)
     except ConfigError as error:
         _fail(str(error), 2)
-    return asyncio.run(_run(gateway, config))
+    return process.run(_run(gateway, config))
 
 
 async def _run(gateway: "Gateway", config: Config) -> int:

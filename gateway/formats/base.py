@@ -3,10 +3,10 @@
 The formats are the other modules of this folder. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.formats.conversation import Conversation, UserTurn
 from gateway.memory.recalled import Memory
@@ -32,8 +32,15 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
+class _Deferred:
+    """The slot for the reader of the fields that a deferred request does not have yet."""
+
+    __slots__ = ("_read_rest",)
+    _read_rest: Callable[[], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedRequest:
+class ParsedRequest(_Deferred):
     """A request body as parsed by its wire format.
 
     `messages` are the user's messages of this turn: all since the last answer; `query` is the same as one text,
@@ -65,10 +72,34 @@ class ParsedRequest:
     place: UserTurn | None = None
     conversation: Conversation | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def deferred(cls, read_rest: Callable[[], Mapping[str, Any]], **fields: Any) -> "ParsedRequest":
+        """A request of these fields. Those that take reading messages are set by `read_rest` at their first use, so
+        that requests without memory do not pay for them."""
+        request = object.__new__(cls)
+        for name, value in {**_DEFAULTS, **fields, "_read_rest": read_rest}.items():
+            object.__setattr__(request, name, value)
+        return request
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _DEFERRED:
+                raise AttributeError(name)
+            for key, value in self._read_rest().items():
+                object.__setattr__(self, key, value)
+            return object.__getattribute__(self, name)
+
     @property
     def user_turns(self) -> tuple[UserTurn, ...]:
         """The messages that the user wrote, oldest first; without those of programs and tools. Read only once."""
         return () if self.conversation is None else self.conversation.user_turns
+
+
+_DEFAULTS: Final = {"user_hint": None, "session_hint": None, "max_tokens": 0, "upstream": "", "conversation": None}
+_DEFERRED: Final = frozenset(
+    "messages query context opening first_answer is_step is_repeated is_task is_unsaid place".split()
+)
 
 
 @dataclass(frozen=True, slots=True)

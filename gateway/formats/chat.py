@@ -18,7 +18,7 @@ from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     StandardFormat,
-    conversation_fields,
+    current_turn_fields,
     ids_of_texts,
     is_task,
     mapping_of,
@@ -45,16 +45,17 @@ def read_chat(body: Any, max_messages: int) -> ParsedRequest:
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _check_messages(body.get("messages"), max_messages)
     metadata = mapping_of(body.get("metadata"))
-    return ParsedRequest(
+    conversation = Conversation(messages, _read_entry)
+    return ParsedRequest.deferred(
+        lambda: {"is_task": is_task(body, messages), **current_turn_fields(conversation)},
         model=model,
         stream=stream,
-        is_task=is_task(body, messages),
+        conversation=conversation,
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(
             metadata.get("session_id"), metadata.get("conversation_id"), body.get("prompt_cache_key")
         ),
         max_tokens=positive(body.get("max_completion_tokens")) or positive(body.get("max_tokens")),
-        **conversation_fields(Conversation(messages, _read_entry)),
     )
 
 

@@ -18,7 +18,7 @@ from gateway.formats.errors import anthropic_error, anthropic_error_type
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     StandardFormat,
-    conversation_fields,
+    current_turn_fields,
     ids_of_texts,
     is_task,
     mapping_of,
@@ -46,14 +46,20 @@ def read_messages(body: Any, max_messages: int) -> ParsedRequest:
     model, stream = model_of(body), stream_of(mapping_of(body))
     messages = _check_messages(body.get("messages"), max_messages)
     user, session = _split_user_id(mapping_of(body.get("metadata")).get("user_id"))
-    return ParsedRequest(
+    conversation = Conversation(messages, _read_entry)
+
+    def read_rest() -> dict[str, Any]:
+        is_program = is_task(body, messages, *texts_of(body.get("system"))) or body.get("max_tokens") == 1
+        return {"is_task": is_program, **current_turn_fields(conversation)}
+
+    return ParsedRequest.deferred(
+        read_rest,
         model=model,
         stream=stream,
-        is_task=is_task(body, messages, *texts_of(body.get("system"))) or body.get("max_tokens") == 1,
+        conversation=conversation,
         user_hint=user,
         session_hint=session,
         max_tokens=positive(body.get("max_tokens")),
-        **conversation_fields(Conversation(messages, _read_entry)),
     )
 
 

@@ -20,7 +20,7 @@ from gateway.text.user_text import is_program_request, read_user_parts
 
 __all__ = [
     "StandardFormat",
-    "conversation_fields",
+    "current_turn_fields",
     "ids_of_texts",
     "is_task",
     "mapping_of",
@@ -120,10 +120,10 @@ def _system_texts(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     return [text for message in systems[:1] + systems[1:][-1:] for text in texts_of(message.get("content"))]
 
 
-def conversation_fields(conversation: Conversation) -> dict[str, Any]:
-    """Return the fields of a `ParsedRequest` that come from its conversation."""
+def current_turn_fields(conversation: Conversation) -> dict[str, Any]:
+    """Return the fields of a `ParsedRequest` that come from the messages of its current turn."""
     current_turn = read_current_turn(conversation)
-    return {"conversation": conversation, **{name: getattr(current_turn, name) for name in _FIELDS}}
+    return {name: getattr(current_turn, name) for name in _FIELDS}
 
 
 def ids_of_texts(texts: Sequence[str]) -> frozenset[str]:

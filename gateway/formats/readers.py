@@ -317,8 +317,8 @@ def usage_of(parsed: Mapping[str, Any]) -> Usage:
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
-    return Usage(*(positive(count) or None for count in counts))
+    prompt, completion = positive(usage.get("prompt_tokens")), positive(usage.get("completion_tokens"))
+    return Usage(prompt or None, completion or None, positive(cached) or None)
 
 
 def joined_text(parts: Sequence[Any]) -> str:

@@ -18,7 +18,7 @@ from gateway.formats.errors import openai_error_body
 from gateway.formats.json_read import positive
 from gateway.formats.placing import (
     StandardFormat,
-    conversation_fields,
+    current_turn_fields,
     ids_of_texts,
     is_task,
     mapping_of,
@@ -50,10 +50,13 @@ def read_response(body: Any, max_items: int) -> ParsedRequest:
     items = _to_items(input_value)
     metadata, conversation = mapping_of(body.get("metadata")), body.get("conversation")
     client = mapping_of(body.get("client_metadata"))
-    return ParsedRequest(
+    messages = Conversation(items, _read_text if isinstance(input_value, str) else _read_entry)
+    instructions = first_string(body.get("instructions"))
+    return ParsedRequest.deferred(
+        lambda: {"is_task": is_task(body, items, instructions), **current_turn_fields(messages)},
         model=model,
         stream=stream,
-        is_task=is_task(body, items, first_string(body.get("instructions"))),
+        conversation=messages,
         user_hint=first_string(metadata.get("user_id"), body.get("safety_identifier"), body.get("user")),
         session_hint=first_string(
             metadata.get("session_id"),
@@ -65,7 +68,6 @@ def read_response(body: Any, max_items: int) -> ParsedRequest:
             body.get("prompt_cache_key"),
         ),
         max_tokens=positive(body.get("max_output_tokens")),
-        **conversation_fields(Conversation(items, _read_text if isinstance(input_value, str) else _read_entry)),
     )
 
 

@@ -15,6 +15,7 @@ _PAIRS: Final = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
 }
+_FIRST_CHARACTERS = tuple({marker[0] for marker in _PAIRS})
 _OPEN_MARKER = re.compile("|".join(map(re.escape, _PAIRS)))
 _LONE_CLOSE = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷")
 
@@ -22,7 +23,9 @@ _LONE_CLOSE = re.compile(r"</(?:think|thinking|thought)>|\[/THINK\]|◁/think▷
 def split_think(text: str) -> tuple[str, str | None]:
     """Return the answer without its reasoning, and the reasoning (None if there is none)."""
     start = text.lstrip("\ufeff \t\r\n")[:20].lower()
-    marker = next((marker for marker in _PAIRS if start.startswith(marker.lower())), None)
+    marker = None
+    if start.startswith(_FIRST_CHARACTERS):
+        marker = next((marker for marker in _PAIRS if start.startswith(marker.lower())), None)
     if marker is not None:
         body = text.lstrip("\ufeff \t\r\n")[len(marker) :]
         reasoning, close, answer = body.partition(_PAIRS[marker])

@@ -68,7 +68,7 @@ class Pipeline:
             turn, raw = await self._prompts.build(turn, route)
             if recorder.is_late and turn.identity is not None and turn.mode.writes:
                 turn = replace(turn, recalled=replace(turn.recalled, status=MemoryStatus.DEGRADED, reason="journal"))
-            recorder.telemetry.bound("recalls", turn.status.value, turn.recalled.reason).inc()
+            recorder.telemetry.bound("recalls", str(turn.status), turn.recalled.reason).inc()
             overhead = time.perf_counter() - turn.started
             recorder.telemetry.bound("stage", "overhead").observe(overhead)
             is_sent = True
@@ -79,7 +79,7 @@ class Pipeline:
         except Exception as error:
             recorder.record_failure(turn, error)
             raise
-        source = replace(_source_of(served), attempts=served.attempts)
+        source = _source_of(served, served.attempts)
         secrets = self.forwarder.secrets(served.upstream)
         return TurnResponse(turn, served.incoming, source, recorder, secrets=secrets, overhead=overhead)
 
@@ -133,12 +133,12 @@ class Pipeline:
         return replace(served, incoming=await recognised(served.incoming)) if turn.ask.stream else served
 
 
-def _source_of(target: Route | UpstreamAnswer) -> AnswerSource:
+def _source_of(target: Route | UpstreamAnswer, attempts: int = 0) -> AnswerSource:
     """The source of the answer of a route's first target, or of the target that answered."""
     upstream = target.upstream.config
     origin = AnswerOrigin.MODEL if upstream.rules.is_language_model else AnswerOrigin.STAND_IN
     model = target.model if isinstance(target, Route) else target.target.model
-    return AnswerSource(origin, upstream.name, model)
+    return AnswerSource(origin, upstream.name, model, attempts)
 
 
 def _error_text(body: bytes) -> str:

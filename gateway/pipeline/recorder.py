@@ -11,7 +11,7 @@ from gateway.formats.base import Answer, Outcome
 from gateway.pipeline.background import BackgroundTasks
 from gateway.plugin_host import PluginHost
 from gateway.remember.remember import Remember
-from gateway.telemetry import Telemetry, short_digest
+from gateway.telemetry import Telemetry, log_event, short_digest
 from gateway.turn import Turn
 from gateway.usage.meter import Meter
 
@@ -71,6 +71,11 @@ class TurnRecorder:
     def is_late(self) -> bool:
         """True if turns cannot be written in time now."""
         return self._remember.is_late
+
+    @property
+    def has_observers(self) -> bool:
+        """True if a plugin is told of turns that have ended."""
+        return self.plugins.has("on_response") or self.plugins.has("on_error")
 
     async def remember(self, turn: Turn, answer: Answer, source: AnswerSource) -> bool:
         """Write a turn to the journal, also if the caller is cancelled meanwhile. False if that failed."""
@@ -141,19 +146,20 @@ class TurnRecorder:
 
     def _write_log(self, turn: Turn, outcome: Outcome, status: int, upstream: str) -> None:
         """Count the outcome of a turn, and write its log line."""
-        self.telemetry.bound("outcomes", outcome.value).inc()
+        self.telemetry.bound("outcomes", str(outcome)).inc()
         if not _log.isEnabledFor(logging.INFO):
             return
-        _log.info(
+        log_event(
+            _log,
             "turn",
-            extra={
+            {
                 "turn": turn.id,
                 "tenant": turn.principal.tenant,
                 "user": short_digest(turn.identity.user_id) if turn.identity else None,
                 "upstream": upstream,
                 "status": status,
-                "outcome": outcome.value,
-                "memory": turn.status.value,
+                "outcome": str(outcome),
+                "memory": str(turn.status),
                 "memories": len(turn.block.memories) if turn.block else 0,
                 "tokens": turn.block.tokens if turn.block else 0,
                 "ms": round((time.perf_counter() - turn.started) * 1000, 1),

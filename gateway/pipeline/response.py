@@ -68,6 +68,7 @@ class TurnResponse:
         self._secrets = secrets
         self._reader: Reader | None = None
         self._sent: SentBytes | None = None
+        self._body: bytes | None = None  # of a plain answer
         self._failure: GatewayError | None = None
         self._is_closed = False
 
@@ -83,8 +84,9 @@ class TurnResponse:
             self._recorder.record_hang_up(self.turn, answer, self.source, status=self.status)
             return
         answer = self.answer
-        if answer.body is None and self._sent is not None and self._sent.body is not None:
-            answer = replace(answer, body=self._sent.body)
+        body = self._body if self._sent is None else self._sent.body
+        if body is not None and self._recorder.has_observers:
+            answer = replace(answer, body=body)
         self._recorder.report(self.turn, answer, self.source, status=self.status, error=self._failure)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
@@ -96,13 +98,17 @@ class TurnResponse:
         is_mid_event = False
         try:
             async for chunk in self._incoming.chunks():
-                outgoing = sent.feed(received.feed(chunk))
-                if reader.is_complete and self.state is ResponseState.STREAMING:
+                outgoing = received.feed(chunk)
+                if sent is not None:
+                    outgoing = sent.feed(outgoing)
+                if self.state is ResponseState.STREAMING and reader.is_complete:
                     await self._finish(ResponseEvent.END, reader.answer())
                 if outgoing:
                     yield outgoing
             is_mid_event = reader.is_mid_event  # its end parses an incomplete event
-            rest = sent.feed(received.end()) + sent.end()
+            rest = received.end()
+            if sent is not None:
+                rest = sent.feed(rest) + sent.end()
             if rest:
                 yield rest
             if self.state is ResponseState.STREAMING:
@@ -147,7 +153,8 @@ class TurnResponse:
         except GatewayError as error:
             await self._finish(ResponseEvent.FAILURE, Answer(None), error)
             raise
-        await self._finish(ResponseEvent.END, replace(answer or Answer(None), body=decoded))
+        self._body = decoded
+        await self._finish(ResponseEvent.END, answer or Answer(None))
         if self.on_id is not None and answer is not None and answer.id:
             self.on_id(answer.id)
         return body
@@ -164,9 +171,11 @@ class TurnResponse:
             observers.append(IdObserver(reader, self.on_id))
         return ByteStage([Scrubber(self._secrets)] if self._secrets else [], observers)
 
-    def _sent_stage(self) -> ByteStage:
-        """The bytes as plugins change them, recorded for plugins that ask for them."""
+    def _sent_stage(self) -> ByteStage | None:
+        """The bytes as plugins change them, recorded for plugins that ask for them; None if there are no such."""
         plugins = self._recorder.plugins
+        if not plugins.body_bytes and not plugins.reads_stream:
+            return None
         if plugins.body_bytes and not self._is_encoded:
             self._sent = SentBytes(plugins.body_bytes)
         return ByteStage(
@@ -230,7 +239,7 @@ def _headers(turn: Turn, incoming: Incoming, source: AnswerSource, overhead: flo
     if encoding:
         headers["content-encoding"] = encoding
     headers["x-gateway-overhead-ms"] = f"{overhead * 1000:.2f}"
-    headers |= _memory_headers(turn)
+    headers.update(_memory_headers(turn))
     if not source.is_plugin:
         headers["x-gateway-upstream"] = source.upstream
         headers["x-gateway-attempts"] = str(source.attempts)

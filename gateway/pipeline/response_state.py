@@ -24,7 +24,10 @@ class ResponseState(StrEnum):
     @property
     def outcome(self) -> Outcome:
         """The outcome of the turn, in a final state."""
-        return Outcome(self.value)
+        return _OUTCOMES[self]
+
+
+_OUTCOMES: Final = {ResponseState(outcome.value): outcome for outcome in Outcome}
 
 
 class ResponseEvent(Enum):

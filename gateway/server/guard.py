@@ -295,6 +295,8 @@ async def _read_whole(request: web.Request, limits: LimitsConfig) -> bytes:
             raise _too_large(limits)
         place.take_bytes(len(chunk))
         chunks.append(chunk)
+        if request.content.at_eof() and request.content.exception() is None:
+            break
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

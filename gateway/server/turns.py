@@ -23,6 +23,7 @@ from gateway.turn import Identity, MemoryMode, Principal, Right, Turn
 __all__ = ["Turns"]
 
 _MAX_BUDGET = 1_000_000
+_AMBIGUOUS, _OFF = Recalled(MemoryStatus.AMBIGUOUS, reason="users"), Recalled(MemoryStatus.OFF)
 
 
 class Turns:
@@ -39,8 +40,7 @@ class Turns:
         """Build the turn of a request. Raises BadRequest."""
         principal, headers, now = principal_of(request), request.headers, time.time()
         mode = _memory_mode(principal, headers, self._config)
-        # a front end declares a task of its own, or an agent calls another one
-        if headers.get("x-memory-task", "").strip() or any(name in headers for name in AGENT_HEADERS):
+        if _is_declared_task(headers):
             ask = replace(ask, is_task=True)
         user = self.users.user_of(principal, headers, ask)
         identity = None if user is None else self._build_identity(principal, user, headers, ask, now)
@@ -62,7 +62,7 @@ class Turns:
             selectivity=header_share(headers, "x-memory-selectivity"),
             identity=identity if mode is not MemoryMode.OFF else None,
             user=user or "",
-            recalled=Recalled(MemoryStatus.AMBIGUOUS, reason="users") if is_ambiguous else Recalled(MemoryStatus.OFF),
+            recalled=_AMBIGUOUS if is_ambiguous else _OFF,
         )
 
     def note_answer(self, turn: Turn, text: str | None) -> None:
@@ -75,10 +75,11 @@ class Turns:
         self, principal: Principal, user: str, headers: Mapping[str, str], ask: ParsedRequest, now: float
     ) -> Identity:
         user_scope = scope_of(principal.tenant, user)
+        is_task = ask.is_task  # read before a plugin may change the body
         explicit_session = named_session(headers, ask, self.users.known)
         if explicit_session is not None:
             session = explicit_session
-        elif ask.is_task:  # tasks open no conversation
+        elif is_task:  # tasks open no conversation
             session = derived_session(ask.opening, ask.first_answer)
         else:
             session = self._sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
@@ -87,10 +88,18 @@ class Turns:
         )
 
 
+def _is_declared_task(headers: Mapping[str, str]) -> bool:
+    """True if a front end declares a task of its own, or an agent calls another one."""
+    for name in AGENT_HEADERS:
+        if name in headers:
+            return True
+    return "x-memory-task" in headers and bool(headers["x-memory-task"].strip())
+
+
 def _memory_mode(principal: Principal, headers: Mapping[str, str], config: Config) -> MemoryMode:
-    requested = headers.get("x-memory-mode", MemoryMode.ON).strip().lower()
+    requested = headers.get("x-memory-mode")
     try:
-        mode = MemoryMode(requested)
+        mode = MemoryMode.ON if requested is None else MemoryMode(requested.strip().lower())
     except ValueError as error:
         raise BadRequest("x-memory-mode must be on, read, write or off", param="x-memory-mode") from error
     if not config.memory.enabled or Right.MEMORY not in principal.rights:

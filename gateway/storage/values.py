@@ -1,7 +1,7 @@
 """Values that the storage takes and returns, beside memories themselves: see `gateway.storage.protocols`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.memory.record import Record
@@ -147,6 +147,11 @@ class UsageRow:
     priced: int = 0
 
     def __iadd__(self, other: "UsageRow") -> "UsageRow":
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+        self.estimated_tokens += other.estimated_tokens
+        self.cost += other.cost
+        self.priced += other.priced
         return self

@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.concurrency.deadline import within
 from gateway.config import TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.errors import ConfigError, ConnectTimedOut, NotFound, StreamCut, UpstreamTimedOut, UpstreamUnreachable
 
@@ -133,17 +134,17 @@ class HttpUpstream:
             body = _slices(body)
         url = self._url(request)
         try:
-            async with asyncio.timeout(self.config.timeouts.first_byte):
-                response = await self._session.request(
-                    request.method,
-                    _parsed(url),
-                    data=body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                    proxy=self._proxy,
-                    ssl=self._tls,
-                )
+            answering = self._session.request(
+                request.method,
+                _parsed(url),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                proxy=self._proxy,
+                ssl=self._tls,
+            )
+            response = await within(self.config.timeouts.first_byte, answering)
         except aiohttp.ConnectionTimeoutError as error:
             raise ConnectTimedOut(f"the upstream {self.name} could not be reached in time") from error
         except TimeoutError as error:
@@ -215,12 +216,22 @@ class HttpIncoming:
         self._idle = timeouts.idle
 
     async def chunks(self) -> AsyncGenerator[bytes]:
+        content = self._response.content
+        if content.is_eof() and content.exception() is None:  # it arrived with the headers, as most plain answers do
+            try:
+                body = content.read_nowait()
+            except TimeoutError as error:
+                raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
+            if body:
+                yield body
+            return
         watch = _Watch(self._idle, self._response.close, self._is_broken)
+        time = asyncio.get_running_loop().time
         try:
-            async for chunk in self._response.content.iter_any():
-                watch.rest()  # a slow consumer does not count as a silent upstream
+            while chunk := await content.readany():
+                watch.last = time() + _PATIENCE  # a slow consumer does not count as a silent upstream
                 yield chunk
-                watch.touch()
+                watch.last = time()
         except TimeoutError as error:
             raise UpstreamTimedOut(f"the upstream {self._name} took too long") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -245,29 +256,23 @@ class HttpIncoming:
 
 
 class _Watch:
-    """Calls `on_silence` if `touch` was not called for `limit` seconds, or if the connection looks broken."""
+    """Calls `on_silence` if `last`, the time of the newest chunk, is `limit` seconds ago, or if the connection looks
+    broken. Moving `last` is cheaper than a timer for each chunk."""
 
     def __init__(self, limit: float, on_silence: Callable[[], None], looks_broken: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit = limit
         self._on_silence = on_silence
         self._looks_broken = looks_broken
-        self._last = self._loop.time()
+        self.last = self._loop.time()
         self._timer = self._loop.call_later(min(limit, _CHECK_EVERY), self._check)
         self.has_fired = self.is_broken = False
-
-    def touch(self) -> None:
-        self._last = self._loop.time()
-
-    def rest(self) -> None:
-        """Suspend the idle limit while the consumer handles a chunk, for `_PATIENCE` seconds at most."""
-        self._last = self._loop.time() + _PATIENCE
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _check(self) -> None:
-        remaining = self._last + self._limit - self._loop.time()
+        remaining = self.last + self._limit - self._loop.time()
         # only if broken twice in a row: the connection is also closed right after a regular end
         was_broken, self.is_broken = self.is_broken, self._looks_broken()
         if remaining > 0 and not (was_broken and self.is_broken):

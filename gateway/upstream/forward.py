@@ -71,6 +71,11 @@ class Forwarder:
             upstream.name: ConcurrencyLimiter(upstream.name, upstream.config.max_in_flight) for upstream in upstreams
         }
         self._secrets = {upstream.name: secrets_of(upstream.config) for upstream in upstreams}
+        self._added_headers = {
+            upstream.name: {name.lower(): value.get_secret_value() for name, value in upstream.config.headers.items()}
+            for upstream in upstreams
+        }
+        self._open_breakers: dict[str, bool] = {}  # as the gauge shows them
         self._in_flight = self._retrying = 0
 
     @property
@@ -194,7 +199,8 @@ class Forwarder:
 
     async def _send(self, upstream: Upstream, request: Outgoing) -> Incoming:
         limiter = self._lanes[upstream.name]
-        await limiter.enter(upstream.config.timeouts.connect)
+        if limiter.has_limit:
+            await limiter.enter(upstream.config.timeouts.connect)
         started = time.perf_counter()
         self._breakers[upstream.name].asked(time.monotonic())
         try:
@@ -225,12 +231,13 @@ class Forwarder:
             self._telemetry.bound("upstream_failures", upstream.name).inc()
         else:
             breaker.succeeded()
-        self._telemetry.bound("upstream_open", upstream.name).set(breaker.is_open)
+        if self._open_breakers.get(upstream.name) is not breaker.is_open:
+            self._open_breakers[upstream.name] = breaker.is_open
+            self._telemetry.bound("upstream_open", upstream.name).set(breaker.is_open)
 
     def _headers(self, upstream: Upstream, client_headers: Mapping[str, str]) -> dict[str, str]:
         config = upstream.config
-        added = {name.lower(): value.get_secret_value() for name, value in config.headers.items()}
-        added |= credentials(config, client_headers, self._is_own_key)
+        added = self._added_headers[upstream.name] | credentials(config, client_headers, self._is_own_key)
         return header_lists.up(client_headers, config.forward_headers, added)
 
 

@@ -17,6 +17,10 @@ class ConcurrencyLimiter:
         self._slots = None if most is None else asyncio.Semaphore(most)
 
     @property
+    def has_limit(self) -> bool:
+        return self._slots is not None
+
+    @property
     def is_full(self) -> bool:
         return self._slots is not None and self._slots.locked()
 

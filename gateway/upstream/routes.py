@@ -18,6 +18,7 @@ from gateway.upstream.client import Upstream
 __all__ = ["Route", "Routes", "Target"]
 
 _DEFAULT: Final = "default"
+_MAX_ROUTES, _MAX_MODEL_NAME = 1024, 200  # routes that are kept, and characters of their models' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Route:
     def roomier(self, full: Target) -> "Route | None":
         """The route for a prompt that exceeded the context window of the target `full`: the later targets with another
         model, except those whose window is known not to be larger. None if there are none."""
+        if len(self.targets) == 1:
+            return None
         window = full.upstream.config.context_window
         later = self.targets[self.targets.index(full) + 1 :]
         candidates = tuple(
@@ -72,6 +75,7 @@ class Routes:
         self._matchers = [(upstream, _matcher(upstream.config.models)) for upstream in upstreams]
         self._literal_names = {name for upstream in upstreams for name in upstream.config.models}
         self._models = models
+        self._routes: dict[str, Route] = {}  # of models that were asked for
 
     @property
     def upstreams(self) -> list[Upstream]:
@@ -79,6 +83,14 @@ class Routes:
 
     def route(self, model: str) -> Route:
         """The route of a model: its upstreams, then its fallbacks. Raises NotFound (`model_not_found`)."""
+        route = self._routes.get(model)
+        if route is None:
+            route = self._find(model)
+            if len(self._routes) < _MAX_ROUTES and len(model) <= _MAX_MODEL_NAME:
+                self._routes[model] = route
+        return route
+
+    def _find(self, model: str) -> Route:
         name = self._resolve_alias(model)
         fallbacks = self._models.fallbacks.get(model) or self._models.fallbacks.get(name) or ()
         targets = self._targets(name)

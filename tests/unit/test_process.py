@@ -1,8 +1,26 @@
+import asyncio
 import gc
 import subprocess
 import sys
 
+import pytest
+
 from gateway import process
+
+
+async def _current_loop() -> str:
+    await asyncio.sleep(0)
+    return type(asyncio.get_running_loop()).__module__
+
+
+def test_a_program_runs_on_uvloop_where_it_is_installed() -> None:
+    pytest.importorskip("uvloop")
+    assert process.run(_current_loop()) == "uvloop"
+
+
+def test_a_program_runs_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert process.run(_current_loop()).startswith("asyncio.")
 
 
 def test_what_is_loaded_is_not_collected_again() -> None:

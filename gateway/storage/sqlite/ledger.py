@@ -71,8 +71,12 @@ class SqliteLedger:
     def note(self, used: UsageRow, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         """Add the usage of one request, in RAM only."""
         key_columns = (int(time.time()) // _HOUR * _HOUR, tenant, key, user, model, upstream)
-        if key_columns in self._gathered or len(self._gathered) < _MAX_GATHERED:
-            self._gathered.setdefault(key_columns, UsageRow()).__iadd__(used)
+        gathered = self._gathered.get(key_columns)
+        if gathered is None:
+            if len(self._gathered) >= _MAX_GATHERED:
+                return
+            gathered = self._gathered[key_columns] = UsageRow()
+        gathered += used
 
     async def flush(self) -> None:
         """Write the gathered counts. Raises StorageError, and then keeps them for the next flush."""

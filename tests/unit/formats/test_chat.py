@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -228,3 +229,16 @@ def test_an_empty_finish_reason_ends_nothing_and_a_piece_after_the_end_reopens_n
     ended = partial(is_complete, is_whole)
     assert not ended(chunk({"content": "a"}), chunk({}, ""))
     assert ended(chunk({"content": "a"}), chunk({}, "stop"), chunk({"content": ""}))
+
+
+def test_the_messages_of_a_request_are_read_when_they_are_needed() -> None:
+    messages = [{"role": "user", "content": "Where do I live?"}]
+    ask = read_chat({"model": "m", "messages": messages, "user": "ada"}, 10)
+    assert (ask.model, ask.user_hint, ask.upstream) == ("m", "ada", "")
+    messages[0]["content"] = "Where does Bob live?"  # not read before
+    assert (ask.query, ask.is_task) == ("Where does Bob live?", False)
+    messages[0]["content"] = "Where?"
+    assert (ask.query, ask.opening) == ("Where does Bob live?", "Where does Bob live?")
+    assert replace(ask, is_task=True).query == ask.query
+    with pytest.raises(AttributeError):
+        _ = ask.answer  # type: ignore[attr-defined]
