@@ -304,11 +304,12 @@ def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: C
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
-    from gateway.recall.term_index import TermIndex  # noqa: PLC0415
+    from gateway.recall.term_index import TermIndex, count_runs  # noqa: PLC0415
 
     index = TermIndex()
     lengths = index.add(0, [terms(text) for text in texts]).astype(np.float32)
-    postings = [index.rows_of(term) for term in dict.fromkeys(query.terms)]
+    hits = index.find(list(dict.fromkeys(query.terms)))
+    postings = count_runs(hits.places, hits.rows, len(hits.numbers))
     lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
     scores = relativity(lexical, most, vectors[1:] @ vectors[0], scale)
     return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])

@@ -1,0 +1,134 @@
+"""Restricts a large working set to the rows that may be among the best. Pure: arrays in, arrays out.
+
+What makes a row good beside its own score are its neighbours and the best row of its segment. So the segments of the
+best rows are taken whole, with a few rows at either end. The scores of these rows equal those in the whole set, but at
+the ends; the other rows would not be among the best.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.recall.arrays import Bools, Floats, Ints
+from gateway.recall.columns import Columns
+from gateway.recall.rank import Outline, RankWeights, RawScores, SetArrays
+from gateway.recall.relevance import Coverage
+from gateway.text.worth import TASK_WORTH
+
+__all__ = ["Field", "restrict"]
+
+_DIRECT = 24_576  # rows up to which a set is searched whole
+_BY_SCORE = 1000  # best rows whose segments are taken
+_SINGLE = 64  # best rows by words, and by meaning
+_BEFORE, _AFTER = 2, 3  # rows at the ends of a segment; an answer is in pieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """The rows that a search ranks, with all that it knows of them. `rows`: their numbers in the set; None: all."""
+
+    columns: Columns
+    arrays: SetArrays
+    raw: RawScores
+    coverage: Coverage
+    outline: Outline
+    rows: Ints | None = None
+
+    def in_set(self, rows: Ints) -> Ints:
+        """Row numbers of this field as those of the set."""
+        return rows if self.rows is None else self.rows[rows]
+
+
+def restrict(field: Field, weights: RankWeights) -> Field:
+    """The field of the rows that may be among the best; the same field if it is small."""
+    if len(field.arrays.allowed) <= _DIRECT:
+        return field
+    rows = _choose(field, weights)
+    place_of = np.full(len(field.arrays.allowed) + 1, -1, np.int32)  # the last one is that of row -1
+    place_of[rows] = np.arange(len(rows), dtype=np.int32)
+    raw, coverage, outline = field.raw, field.coverage, field.outline
+    return Field(
+        columns={name: column[rows] for name, column in field.columns.items()},
+        arrays=_restrict_arrays(field.arrays, rows, place_of),
+        raw=replace(
+            raw,
+            words=raw.words[rows],
+            pairs=raw.pairs[rows],
+            cosine=None if raw.cosine is None else raw.cosine[rows],
+        ),
+        coverage=coverage._replace(
+            matched=coverage.matched[rows], rarest=coverage.rarest[rows], opens=coverage.opens[rows]
+        ),
+        outline=Outline(*(part[rows] for part in outline)),
+        rows=rows,
+    )
+
+
+def _choose(field: Field, weights: RankWeights) -> Ints:
+    """The rows of the restricted field, rising."""
+    arrays, raw = field.arrays, field.raw
+    allowed, is_no_task = arrays.allowed, arrays.allowed & (field.columns["worth"] > TASK_WORTH)
+    alone = field.outline.alone
+    total = alone + np.float32(weights.from_user) * arrays.from_user - np.float32(weights.price) * arrays.price
+    total -= np.float32(weights.doubt) * arrays.doubt + np.float32(weights.alone_penalty) * arrays.is_long
+    if arrays.dated is not None:
+        total += np.float32(weights.date) * arrays.dated
+    seeds = [
+        _best(total, allowed, _BY_SCORE),
+        _best(alone, allowed, _BY_SCORE),
+        _best(total, is_no_task, _BY_SCORE),
+        _best(raw.words, is_no_task & (raw.words > 0), _SINGLE),
+    ]
+    if raw.cosine is not None:
+        seeds.append(_best(raw.cosine, is_no_task, _SINGLE))
+    is_taken = np.zeros(len(raw.segments), np.bool_)
+    is_taken[arrays.segment[np.concatenate(seeds)]] = True
+    is_chosen = is_taken[arrays.segment]
+    _take_ends(is_chosen, arrays.before, _BEFORE)
+    _take_ends(is_chosen, arrays.after, _AFTER)
+    for pairs in (arrays.outranks, arrays.conclusions):
+        if pairs is not None:
+            is_chosen[pairs[is_chosen[pairs].any(axis=1)]] = True
+    return np.flatnonzero(is_chosen).astype(np.int32)
+
+
+def _best(values: Floats, among: Bools, count: int) -> NDArray[np.intp]:
+    """About `count` rows of the highest values."""
+    rows = np.flatnonzero(among)
+    if len(rows) <= count:
+        return rows
+    values = values[rows]
+    return np.asarray(rows[values >= np.partition(values, len(values) - count)[-count]])
+
+
+def _take_ends(is_chosen: Bools, next_row: Ints, count: int) -> None:
+    rows = next_row[is_chosen]
+    for _ in range(count):
+        rows = rows[rows >= 0]
+        rows = rows[~is_chosen[rows]]
+        is_chosen[rows] = True
+        rows = next_row[rows]
+
+
+def _restrict_arrays(arrays: SetArrays, rows: Ints, place_of: Ints) -> SetArrays:
+    return SetArrays(
+        price=arrays.price[rows],
+        from_user=arrays.from_user[rows],
+        is_long=arrays.is_long[rows],
+        segment=arrays.segment[rows],
+        before=place_of[arrays.before[rows]],
+        after=place_of[arrays.after[rows]],
+        allowed=arrays.allowed[rows],
+        doubt=arrays.doubt[rows],
+        outranks=_places(arrays.outranks, place_of),
+        conclusions=_places(arrays.conclusions, place_of),
+        dated=None if arrays.dated is None else arrays.dated[rows],
+    )
+
+
+def _places(pairs: Ints | None, place_of: Ints) -> Ints | None:
+    if pairs is None:
+        return None
+    places = place_of[pairs]
+    return places[(places >= 0).all(axis=1)]
