@@ -27,6 +27,7 @@ __all__ = [
     "rank",
     "relativity",
     "score",
+    "share_of_neighbours",
 ]
 
 
@@ -37,6 +38,7 @@ _NOTHING, _SAID, _MEANT = 3.4, 5.6, 4.4  # see `relativity`
 _USUAL_MEANING = 0.3  # usual cosine, on the scale, of memories that share the query's words; used without a vector
 # Most rows share no word with a query. If all of them counted, the same match would weigh more in a larger memory.
 _BEST_ROWS, _BEST_STRETCHES = 600, 120
+_ALL_ROWS = slice(None)
 _CLEARLY = 0.01  # by which a correction scores higher than the row that it corrects
 
 
@@ -171,9 +173,9 @@ class Outline(NamedTuple):
         return self.words + self.meaning + self.segment
 
 
-def rank(arrays: SetArrays, outline: Outline, weights: RankWeights, limit: int) -> Ranked:
+def rank(arrays: SetArrays, outline: Outline, neighbours: Floats, weights: RankWeights, limit: int) -> Ranked:
     """The best `limit` allowed rows."""
-    scores = score(arrays, outline, weights)
+    scores = score(arrays, outline, neighbours, weights)
     return scores.ranked(scores.best(limit))
 
 
@@ -191,10 +193,23 @@ def outline_scores(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> O
     return Outline(words, meaning, by_segment[arrays.segment])
 
 
-def score(arrays: SetArrays, outline: Outline, weights: RankWeights) -> Scores:
-    """Scores of all rows; at least one must be allowed."""
-    alone = outline.alone
-    joined = _with_neighbours(alone, arrays, weights)
+def share_of_neighbours(
+    arrays: SetArrays, alone: Floats, weights: RankWeights, rows: Ints | slice = _ALL_ROWS
+) -> Floats:
+    """The share of these rows in the scores of their neighbours; a penalty for long answers. `alone`: by row."""
+    takes_part = arrays.allowed & ~arrays.is_long
+    shares = np.append(np.where(takes_part, alone, np.float32(0)), np.float32(0))  # row -1: no neighbour
+    before, after = arrays.before[rows], arrays.after[rows]
+    second_before = np.where(before >= 0, arrays.before[before], -1)
+    second_after = np.where(after >= 0, arrays.after[after], -1)
+    gained = np.float32(weights.neighbour) * (shares[before] + shares[after])
+    gained += np.float32(weights.second_neighbour) * (shares[second_before] + shares[second_after])
+    return np.where(takes_part[rows], gained, np.float32(-weights.alone_penalty))
+
+
+def score(arrays: SetArrays, outline: Outline, neighbours: Floats, weights: RankWeights) -> Scores:
+    """Scores of all rows; at least one must be allowed. `neighbours`: the result of `share_of_neighbours`."""
+    joined = outline.alone + neighbours
     best_of_segment = np.float32(weights.segment_best) * _best_of_segment(joined, arrays)
     from_user = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
@@ -204,7 +219,7 @@ def score(arrays: SetArrays, outline: Outline, weights: RankWeights) -> Scores:
     scores[~arrays.allowed] = -np.inf
     _raise_corrections(scores, arrays)
     _lower_conclusions(scores, arrays)
-    parts = (*outline, joined - alone, best_of_segment, from_user, length, doubt, date)
+    parts = (*outline, neighbours, best_of_segment, from_user, length, doubt, date)
     return Scores(scores, parts, int(np.count_nonzero(arrays.allowed)))
 
 
@@ -246,20 +261,6 @@ def _standardise(values: Floats, chosen: Floats) -> Floats:
 def _highest(values: Floats, count: int) -> Floats:
     """At most `count` of the highest values, in no order."""
     return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]
-
-
-def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) -> Floats:
-    takes_part = arrays.allowed & ~arrays.is_long
-    shares = np.where(takes_part, scores, np.float32(0))
-    before, after = _shift(shares, arrays.before), _shift(shares, arrays.after)
-    gained = np.float32(weights.neighbour) * (before + after)
-    gained += np.float32(weights.second_neighbour) * (_shift(before, arrays.before) + _shift(after, arrays.after))
-    return np.asarray(scores + np.where(takes_part, gained, np.float32(-weights.alone_penalty)), np.float32)
-
-
-def _shift(values: Floats, neighbours: Ints) -> Floats:
-    """The value of each row's neighbour; 0 where there is none."""
-    return np.append(values, np.float32(0))[neighbours]  # row -1 is the last
 
 
 def _best_of_segment(scores: Floats, arrays: SetArrays) -> Floats:

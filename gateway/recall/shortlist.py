@@ -1,8 +1,8 @@
 """Restricts a large working set to the rows that may be among the best. Pure: arrays in, arrays out.
 
 What makes a row good beside its own score are its neighbours and the best row of its segment. So the segments of the
-best rows are taken whole, with a few rows at either end. The scores of these rows equal those in the whole set, but at
-the ends; the other rows would not be among the best.
+best rows are taken whole, with a few rows at either end. The scores of the rows in them equal those in the whole set;
+the other rows would hardly be among the best.
 """
 
 from dataclasses import dataclass, replace
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from gateway.recall.arrays import Bools, Floats, Ints
 from gateway.recall.columns import Columns
-from gateway.recall.rank import Outline, RankWeights, RawScores, SetArrays
+from gateway.recall.rank import Outline, RankWeights, RawScores, SetArrays, outline_scores, share_of_neighbours
 from gateway.recall.relevance import Coverage
 from gateway.text.worth import TASK_WORTH
 
-__all__ = ["Field", "restrict"]
+__all__ = ["Field", "make_field"]
 
 _DIRECT = 24_576  # rows up to which a set is searched whole
-_BY_SCORE = 1000  # best rows whose segments are taken
+_BY_SCORE = 800  # best rows whose segments are taken
 _SINGLE = 64  # best rows by words, and by meaning
+_USED = ("tokens", "form", "worth", "length", "is_extracted")  # columns that ranked rows need
 _BEFORE, _AFTER = 2, 3  # rows at the ends of a segment; an answer is in pieces
 
 
@@ -33,6 +34,7 @@ class Field:
     raw: RawScores
     coverage: Coverage
     outline: Outline
+    neighbours: Floats
     rows: Ints | None = None
 
     def in_set(self, rows: Ints) -> Ints:
@@ -40,36 +42,32 @@ class Field:
         return rows if self.rows is None else self.rows[rows]
 
 
-def restrict(field: Field, weights: RankWeights) -> Field:
-    """The field of the rows that may be among the best; the same field if it is small."""
-    if len(field.arrays.allowed) <= _DIRECT:
-        return field
-    rows = _choose(field, weights)
-    place_of = np.full(len(field.arrays.allowed) + 1, -1, np.int32)  # the last one is that of row -1
+def make_field(columns: Columns, arrays: SetArrays, raw: RawScores, coverage: Coverage, weights: RankWeights) -> Field:
+    """The field of all rows, or of those that may be among the best if there are many."""
+    outline = outline_scores(arrays, raw, weights)
+    alone = outline.alone
+    if len(arrays.allowed) <= _DIRECT:
+        neighbours = share_of_neighbours(arrays, alone, weights)
+        return Field(columns=columns, arrays=arrays, raw=raw, coverage=coverage, outline=outline, neighbours=neighbours)
+    rows = _choose(arrays, raw, alone, columns["worth"] > TASK_WORTH, weights)
+    place_of = np.full(len(arrays.allowed) + 1, -1, np.int32)  # the last one is that of row -1
     place_of[rows] = np.arange(len(rows), dtype=np.int32)
-    raw, coverage, outline = field.raw, field.coverage, field.outline
+    cosine = None if raw.cosine is None else raw.cosine[rows]
+    matched, rarest, opens = coverage.matched[rows], coverage.rarest[rows], coverage.opens[rows]
     return Field(
-        columns={name: column[rows] for name, column in field.columns.items()},
-        arrays=_restrict_arrays(field.arrays, rows, place_of),
-        raw=replace(
-            raw,
-            words=raw.words[rows],
-            pairs=raw.pairs[rows],
-            cosine=None if raw.cosine is None else raw.cosine[rows],
-        ),
-        coverage=coverage._replace(
-            matched=coverage.matched[rows], rarest=coverage.rarest[rows], opens=coverage.opens[rows]
-        ),
+        columns={name: columns[name][rows] for name in _USED},
+        arrays=_restrict_arrays(arrays, rows, place_of),
+        raw=replace(raw, words=raw.words[rows], pairs=raw.pairs[rows], cosine=cosine),
+        coverage=Coverage(coverage.terms, matched, rarest, opens),
         outline=Outline(*(part[rows] for part in outline)),
+        neighbours=share_of_neighbours(arrays, alone, weights, rows),
         rows=rows,
     )
 
 
-def _choose(field: Field, weights: RankWeights) -> Ints:
-    """The rows of the restricted field, rising."""
-    arrays, raw = field.arrays, field.raw
-    allowed, is_no_task = arrays.allowed, arrays.allowed & (field.columns["worth"] > TASK_WORTH)
-    alone = field.outline.alone
+def _choose(arrays: SetArrays, raw: RawScores, alone: Floats, is_no_task: Bools, weights: RankWeights) -> Ints:
+    """The rows of the field of a large set, rising."""
+    allowed, is_no_task = arrays.allowed, arrays.allowed & is_no_task
     total = alone + np.float32(weights.from_user) * arrays.from_user - np.float32(weights.price) * arrays.price
     total -= np.float32(weights.doubt) * arrays.doubt + np.float32(weights.alone_penalty) * arrays.is_long
     if arrays.dated is not None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from gateway.recall.arrays import Floats
+from gateway.recall.arrays import Bools, Floats
 from gateway.recall.columns import Columns
 from gateway.recall.rank import RawScores, bm25
 from gateway.recall.relevance import Coverage, measure_coverage, score_segments
 from gateway.recall.term_index import TermIndex, count_runs
 
-__all__ = ["SetTotals", "WordMatches", "match_words"]
+__all__ = ["QueryMatches", "SetTotals", "WordMatches", "match_words"]
 
 
 class SetTotals(NamedTuple):
@@ -29,6 +29,15 @@ class WordMatches:
     raw: RawScores
     coverage: Coverage
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMatches:
+    """The matches of a query's words, the rows that it allows, and whether it repeats a statement (see `Match`)."""
+
+    words: WordMatches
+    allowed: Bools
+    is_stated: bool
 
 
 def match_words(

@@ -20,12 +20,12 @@ from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.recall.candidates import pool
 from gateway.recall.columns import PROFILE_CODES, Columns, grow_columns, is_of, make_columns
-from gateway.recall.conversations import PLACE_FIELDS, Conversations, PlacedRow
 from gateway.recall.dated import is_within
+from gateway.recall.places import PLACE_FIELDS, ConversationPlaces, PlacedRow
 from gateway.recall.precedence import OrderingConstraints
-from gateway.recall.probes import probe, probe_request
+from gateway.recall.probes import UNPROBED, has_probes, probe, probe_request
 from gateway.recall.query import Query
-from gateway.recall.rank import Ranked, RankWeights, SetArrays, outline_scores, rank, score
+from gateway.recall.rank import Ranked, RankWeights, SetArrays, rank, score
 from gateway.recall.relevance import (
     is_empty_talk,
     is_stated,
@@ -34,10 +34,11 @@ from gateway.recall.relevance import (
     relevance_of,
     rows_that_repeat,
 )
-from gateway.recall.shortlist import Field, restrict
+from gateway.recall.shortlist import Field, make_field
 from gateway.recall.signals import (
     NO_CANDIDATES,
     Candidates,
+    Match,
     ScoredRows,
     linked_places,
     measure_match,
@@ -47,7 +48,7 @@ from gateway.recall.signals import (
 )
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
-from gateway.recall.words import SetTotals, WordMatches, match_words
+from gateway.recall.words import QueryMatches, SetTotals, WordMatches, match_words
 from gateway.storage.rows import LoadedRows, Row
 from gateway.text.dates import Period
 
@@ -73,7 +74,7 @@ class WorkingSet:
         self._loaded_bytes = self._record_bytes = 0  # stored, since other threads read the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
-        self._conversations = Conversations()
+        self._places = ConversationPlaces()
         self._vectors = RowVectors(dimensions)
         self._columns = make_columns()
         self._constraints = OrderingConstraints()
@@ -89,7 +90,7 @@ class WorkingSet:
     @property
     def nbytes(self) -> int:
         records = len(self._records) * _ROW_BYTES + self._record_bytes + self._loaded_bytes
-        return self._vectors.nbytes + self._index.nbytes + self._conversations.nbytes + records
+        return self._vectors.nbytes + self._index.nbytes + self._places.nbytes + records
 
     @property
     def is_wasteful(self) -> bool:
@@ -138,7 +139,7 @@ class WorkingSet:
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
         self._constraints.fill(loaded)
         columns["is_extracted"][self._constraints.extracted_rows()] = True
-        self._conversations.fill(columns, loaded, np.flatnonzero(is_active), lengths)
+        self._places.fill(columns, loaded, np.flatnonzero(is_active), lengths)
         self._mark_empty_talk(0)
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
@@ -162,7 +163,7 @@ class WorkingSet:
         columns["alive"][index] = False
         self._alive -= 1
         self._total_length -= float(columns["length"][index])
-        self._conversations.remove(columns, index, self._at([index])[0].session_id)
+        self._places.remove(columns, index, self._at([index])[0].session_id)
 
     def search(
         self,
@@ -183,15 +184,30 @@ class WorkingSet:
         if not allowed.any():
             return []
         arrays = self._arrays(columns, allowed, periods)
-        field = restrict(self._field(columns, arrays, self._match(terms, columns), vector, weights), weights)
-        ranked = rank(field.arrays, field.outline, weights, limit)
+        field = self._field(columns, arrays, self._match(terms, columns), vector, weights)
+        ranked = rank(field.arrays, field.outline, field.neighbours, weights, limit)
         relevance = relevance_of(ranked.rows, field.raw, scale, field.arrays.dated)
         lifted = lift(relevance, pairs_of_places(field.arrays.outranks, ranked.rows))
         return self._memories(replace(ranked, rows=field.in_set(ranked.rows)), lifted)
 
-    def match(self, query: Query) -> WordMatches:
+    def match(self, query: Query) -> QueryMatches:
         """The matches of a query's words, for `candidates`."""
-        return self._match(query.terms, self._current_columns())
+        columns = self._current_columns()
+        words = self._match(query.terms, columns)
+        allowed = self._allowed(columns, "chat", None)
+        allowed &= ~columns["is_empty_talk"]
+        if not (query.is_about_questions or query.is_about_answers):
+            allowed[rows_that_repeat(columns, words.coverage)] = False
+        return QueryMatches(words, allowed, is_stated(columns, allowed, words.coverage))
+
+    def wordless_match(self, query: Query, matches: QueryMatches) -> Match:
+        """How a query without a vector matches the set."""
+        columns = self._current_columns()
+        if matches.words.revision != self._revision:
+            matches = self.match(query)
+        arrays = self._arrays(columns, matches.allowed, query.periods)
+        evidence = measure_evidence(columns, arrays, matches.words.raw, matches.words.coverage, _NO_SCALE)
+        return measure_match(evidence, matches.allowed, None, is_stated=matches.is_stated)
 
     def candidates(
         self,
@@ -202,35 +218,32 @@ class WorkingSet:
         *,
         scale: Calibration = _NO_SCALE,
         allows: Allows | None = None,
-        matches: WordMatches | None = None,
+        matches: QueryMatches | None = None,
     ) -> Candidates:
         """The memories that may be injected for a query, best first, with the signals for the decision. Without the
         user's earlier questions that repeat the query, and without answers that know nothing. `matches`: the result of
         `match`, if there is one."""
         columns = self._current_columns()
-        if matches is None or matches.revision != self._revision:
-            matches = self._match(query.terms, columns)
-        coverage = matches.coverage
-        allowed = self._allowed(columns, "chat", allows)
-        allowed &= ~columns["is_empty_talk"]
-        if not (query.is_about_questions or query.is_about_answers):
-            allowed[rows_that_repeat(columns, coverage)] = False
+        if matches is None or matches.words.revision != self._revision:
+            matches = self.match(query)
+        allowed, coverage = matches.allowed, matches.words.coverage
+        if allows is not None:
+            allowed = allowed & self._allowed(columns, "chat", allows)
         if not allowed.any():
             return NO_CANDIDATES
-        is_known = is_stated(columns, allowed, coverage)
-        arrays = self._arrays(columns, allowed, query.periods)
-        field = restrict(self._field(columns, arrays, matches, vector, weights), weights)
+        is_known = matches.is_stated if allows is None else is_stated(columns, allowed, coverage)
+        field = self._field(columns, self._arrays(columns, allowed, query.periods), matches.words, vector, weights)
         arrays = field.arrays
         evidence = measure_evidence(field.columns, arrays, field.raw, field.coverage, scale)
-        scores = score(arrays, field.outline, weights)
+        scores = score(arrays, field.outline, field.neighbours, weights)
         ranked = scores.ranked(pool(scores, arrays, evidence, limit))
         rows, requests = ranked.rows, requests_of(ranked.rows, arrays)
         match = measure_match(evidence, arrays.allowed, probe_request(vector, self.embedder), is_stated=is_known)
         numbers = field.in_set(rows)
-        scored = ScoredRows(ranked, probe(self._vectors.take(numbers), vector, self.embedder), requests)
+        scored = ScoredRows(ranked, self._probe(numbers, vector), requests)
         linked = linked_places(rows, requests, arrays)
         return Candidates(
-            replace(ranked, rows=numbers),
+            Ranked(numbers, ranked.scores, ranked.parts),
             lift(evidence.relevance[rows], linked[0]),
             field.columns["tokens"][rows],
             signal_matrix(scored, arrays, evidence, query, coverage.terms),
@@ -247,13 +260,17 @@ class WorkingSet:
         weights: RankWeights,
     ) -> Field:
         cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
-        raw = replace(matches.raw, cosine=cosine)
-        outline = outline_scores(arrays, raw, weights)
-        return Field(columns=columns, arrays=arrays, raw=raw, coverage=matches.coverage, outline=outline)
+        return make_field(columns, arrays, replace(matches.raw, cosine=cosine), matches.coverage, weights)
+
+    def _probe(self, rows: NDArray[np.int32], vector: Vector | None) -> Vector:
+        """See `probe`; vectors are read only where there are probes."""
+        if vector is None or not has_probes(self.embedder):
+            return np.full((len(rows), 2), UNPROBED, np.float32)
+        return probe(self._vectors.take(rows), vector, self.embedder)
 
     def _match(self, terms: Sequence[str], columns: Columns) -> WordMatches:
         average = self._total_length / max(1, self._alive)
-        totals = SetTotals(self._alive, average, self._conversations.segment_lengths)
+        totals = SetTotals(self._alive, average, self._places.segment_lengths)
         return match_words(self._index, terms, columns, totals, self._revision)
 
     def memories(self, candidates: Candidates, places: NDArray[np.intp], chances: Vector) -> list[Memory]:
@@ -327,7 +344,7 @@ class WorkingSet:
 
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
-        index, rows = self._conversations.last(session_id), list[int]()
+        index, rows = self._places.last(session_id), list[int]()
         while index >= 0 and len(rows) < limit:
             rows.append(index)
             index = int(self._columns["before"][index])
@@ -367,7 +384,7 @@ class WorkingSet:
         columns["length"][index] = length
         fields = [getattr(record, name) for name in PLACE_FIELDS]
         placed = PlacedRow._make((index, *fields, self._constraints.is_extracted(index)))
-        self._conversations.put(columns, placed, length)
+        self._places.put(columns, placed, length)
         self._alive += 1
         self._total_length += length
 

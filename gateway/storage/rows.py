@@ -103,6 +103,7 @@ class LoadedRows:
         columns = {name: self._table.column(name) for name in (*RECORD_FIELDS, *TIMES, *ENUMERATED, *OBJECTS)}
         columns |= {name: columns[name].dictionary_encode() for name in SHARED}
         self._table, self._vectors = pa.table(columns), None
+        pa.default_memory_pool().release_unused()  # by Arrow: most of what was read
 
     def by_scope(self) -> Any:
         """All rows as Arrow, scope by scope, each in the order of creation."""

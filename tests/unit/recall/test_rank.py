@@ -5,7 +5,17 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.embedding.calibration import Calibration
-from gateway.recall.rank import Ranked, RankWeights, RawScores, SetArrays, bm25, outline_scores, rank, relativity
+from gateway.recall.rank import (
+    Ranked,
+    RankWeights,
+    RawScores,
+    SetArrays,
+    bm25,
+    outline_scores,
+    rank,
+    relativity,
+    share_of_neighbours,
+)
 from gateway.recall.term_index import Postings
 
 Floats = NDArray[np.float32]
@@ -39,7 +49,8 @@ def given(words: Floats, cosine: Floats | None = None, **parts: Floats) -> RawSc
 
 
 def ranked_rows(columns: SetArrays, raw: RawScores, weights: RankWeights, limit: int) -> Ranked:
-    return rank(columns, outline_scores(columns, raw, weights), weights, limit)
+    outline = outline_scores(columns, raw, weights)
+    return rank(columns, outline, share_of_neighbours(columns, outline.alone, weights), weights, limit)
 
 
 def test_bm25_is_the_textbook_formula_with_rarity_to_the_power_of_one_and_a_half() -> None:

@@ -11,7 +11,7 @@ from gateway.recall.arrays import Bools, Floats, Ints
 from gateway.recall.columns import EXTRACTED_PREFERENCE, GROUP_CODES, Columns
 from gateway.storage.rows import LoadedRows
 
-__all__ = ["PLACE_FIELDS", "Conversations", "PlacedRow"]
+__all__ = ["PLACE_FIELDS", "ConversationPlaces", "PlacedRow"]
 
 _SEGMENT_MESSAGES = 16  # messages
 _LONG_ANSWER = 100  # tokens; a longer answer would be a neighbour of all messages near it
@@ -44,7 +44,7 @@ class _End:
     message_id: str = ""
 
 
-class Conversations:
+class ConversationPlaces:
     """The conversations of one set, whose columns say where each row is."""
 
     def __init__(self) -> None:

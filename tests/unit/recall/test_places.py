@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.recall.columns import make_columns
-from gateway.recall.conversations import Conversations, PlacedRow
+from gateway.recall.places import ConversationPlaces, PlacedRow
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.rows import LoadedRows, Row
 from tests.fakes.made import record
@@ -51,7 +51,7 @@ def test_rows_are_placed_at_once_as_one_by_one(rows: list[tuple[str, int, str, s
     ]
     lengths = np.arange(1, len(rows) + 1, dtype=np.int32)
     alone, together = (make_columns() for _ in range(2))
-    one_by_one, at_once = Conversations(), Conversations()
+    one_by_one, at_once = ConversationPlaces(), ConversationPlaces()
     for columns in (alone, together):
         columns["tokens"][: len(rows)] = [place[6] for place in rows]
     together["is_extracted"][: len(rows)] = [place[5] for place in rows]
