@@ -1,6 +1,6 @@
 """The result of recall: memories with their scores, and the block that is made of them. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -85,14 +85,14 @@ class Need:
 class Recalled:
     """The result of recall: memories, best first, and the status (`reason` is a short word for logs and metrics).
 
-    `passed_over` are candidates that are not relevant enough. `profile` are the user's standing preferences, which
-    apply to any query. `need`: the need of memory, if estimated.
+    `passed_over` are candidates that are not relevant enough, built on first access. `profile` are the user's standing
+    preferences, which apply to any query. `need`: the need of memory, if estimated.
     """
 
     status: MemoryStatus
     memories: tuple[Memory, ...] = ()
     reason: str = ""
-    passed_over: tuple[Memory, ...] = ()
+    passed_over: Sequence[Memory] = ()
     profile: tuple[Memory, ...] = ()
     need: Need | None = None
 

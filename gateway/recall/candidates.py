@@ -40,8 +40,7 @@ def pool(scores: Scores, arrays: SetArrays, evidence: Evidence, limit: int) -> I
         groups.append(_highest(evidence.cosine * is_no_task, limit, _BY_MEANING))
     rows: Ints = np.concatenate([*groups, best[share:]])
     rows = rows[arrays.allowed[rows]]
-    _, first = np.unique(rows, return_index=True)
-    return rows[np.sort(first)[:limit]]
+    return np.asarray(list(dict.fromkeys(rows.tolist()))[:limit], np.int32)
 
 
 def _answers(rows: Ints, arrays: SetArrays) -> Ints:

@@ -1,7 +1,6 @@
 """The columns of a working set: the values of each row that filters and ranking need, as growing arrays."""
 
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +8,8 @@ from numpy.typing import NDArray
 __all__ = [
     "EXTRACTED_PREFERENCE",
     "GROUP_CODES",
-    "PLACE_FIELDS",
     "PROFILE_CODES",
     "Columns",
-    "PlacedRow",
-    "SessionEnd",
     "grow_columns",
     "is_of",
     "make_columns",
@@ -49,35 +45,10 @@ _TYPES: Final = {
     "form": np.int64,
     "worth": np.float32,
     "is_extracted": np.bool_,
+    "is_empty_talk": np.bool_,
     "alive": np.bool_,
 }
 _NEIGHBOURS: Final = ("before", "after")  # row numbers; -1 where there is none
-
-
-@dataclass(slots=True)
-class SessionEnd:
-    """The end of a conversation: its newest row, its newest segment (`segment`), and how many messages that has."""
-
-    last: int = -1
-    segment: int = -1
-    messages: int = 0
-    message_id: str = ""
-
-
-PLACE_FIELDS: Final = ("session_id", "message_id", "kind", "source", "part")
-"""The fields of a record that determine its place in its conversation."""
-
-
-class PlacedRow(NamedTuple):
-    """The values of a row that determine its place in its conversation."""
-
-    row: int
-    session_id: str
-    message_id: str
-    kind: str
-    source: str
-    part: int
-    is_extracted: bool
 
 
 def make_columns() -> Columns:

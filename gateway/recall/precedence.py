@@ -45,16 +45,23 @@ class OrderingConstraints:
     def fill(self, loaded: LoadedRows) -> None:
         """Add all rows of loaded tables; there must be no rows yet."""
         self.changed()
-        flags, authors, statuses = loaded.flags().tolist(), loaded.strings("source"), loaded.strings("status")
         links = loaded.links(RowFlag.EXTRACTED | RowFlag.CORRECTION)
         supersedes = loaded.supersedes()
-        for row in sorted({*links, *supersedes}):
+        rows = np.asarray(sorted({*links, *supersedes}), np.int64)
+        if not len(rows):
+            return
+        flags, authors, statuses = (
+            loaded.flags()[rows].tolist(),
+            loaded.strings("source", rows),
+            loaded.strings("status", rows),
+        )
+        for row, flag, author, status in zip(rows.tolist(), flags, authors, statuses, strict=True):
             relations = _Relations(
-                flags=flags[row],
+                flags=flag,
                 links=links.get(row, ()),
                 supersedes=supersedes.get(row, ()),
-                is_active=statuses[row] == "activated",
-                is_users=authors[row] == "user",
+                is_active=status == "activated",
+                is_users=author == "user",
             )
             self._add(row, relations)
 
@@ -95,6 +102,10 @@ class OrderingConstraints:
 
     def is_extracted(self, row: int) -> bool:
         return row in self._sources
+
+    def extracted_rows(self) -> list[int]:
+        """The rows of which `is_extracted` is true."""
+        return list(self._sources)
 
     def outranks(self, row_of: Mapping[str, int]) -> Pairs:
         """Shape (m, 2): the first ranks before the second, where both are found."""

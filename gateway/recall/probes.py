@@ -7,7 +7,7 @@ import numpy as np
 from gateway.recall.arrays import Floats
 from gateway.text.policy import POLICY
 
-__all__ = ["UNPROBED", "RequestProbes", "probe", "probe_request"]
+__all__ = ["UNPROBED", "RequestProbes", "has_probes", "probe", "probe_request"]
 
 
 _METRIC: Final = np.asarray(POLICY.probes.metric, np.float32)

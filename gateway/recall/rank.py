@@ -6,26 +6,28 @@ memory; the scores of the memory's neighbours, and of the best one in its segmen
 get a penalty instead of a neighbours' bonus, since they match everything near them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from gateway.embedding.calibration import Calibration
-from gateway.memory.recalled import SCORE_PARTS
 from gateway.recall.arrays import Bools, Floats, Ints
+from gateway.recall.term_index import Postings
 
 __all__ = [
-    "Posting",
+    "Outline",
     "RankWeights",
     "Ranked",
     "RawScores",
     "Scores",
     "SetArrays",
     "bm25",
+    "outline_scores",
     "rank",
     "relativity",
     "score",
+    "share_of_neighbours",
 ]
 
 
@@ -36,6 +38,7 @@ _NOTHING, _SAID, _MEANT = 3.4, 5.6, 4.4  # see `relativity`
 _USUAL_MEANING = 0.3  # usual cosine, on the scale, of memories that share the query's words; used without a vector
 # Most rows share no word with a query. If all of them counted, the same match would weigh more in a larger memory.
 _BEST_ROWS, _BEST_STRETCHES = 600, 120
+_ALL_ROWS = slice(None)
 _CLEARLY = 0.01  # by which a correction scores higher than the row that it corrects
 
 
@@ -81,10 +84,6 @@ class SetArrays:
     dated: Floats | None = None
 
 
-Posting = tuple[Ints, Floats]
-"""The rows that hold a term, rising, and how often each does."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawScores:
     """Raw scores of a query: BM25 of words and of pairs by row, of words by segment; cosine by row. `most`: the highest
@@ -97,17 +96,16 @@ class RawScores:
     most: float = 0.0
 
 
-def bm25(postings: Sequence[Posting], lengths: Floats, average_length: float, row_count: int) -> tuple[Floats, float]:
+def bm25(postings: Postings, lengths: Floats, average_length: float, row_count: int) -> tuple[Floats, float]:
     """BM25 of each row, and the most that any could reach. `row_count`: of rows for the inverse frequencies."""
-    if not postings:
+    if not postings.size:
         return np.zeros(len(lengths), np.float32), 0.0
-    frequencies = [min(len(rows), row_count) for rows, _ in postings]
-    rarities = np.log(1 + (row_count - np.asarray(frequencies) + 0.5) / (np.asarray(frequencies) + 0.5)) ** _RARITY
+    frequencies = np.minimum(np.bincount(postings.places, minlength=postings.size), row_count)
+    rarities = np.log(1 + (row_count - frequencies + 0.5) / (frequencies + 0.5)) ** _RARITY
     worths = (rarities * (_K1 + 1)).astype(np.float32)
-    rows = np.concatenate([rows for rows, _ in postings])
-    counts = np.concatenate([counts for _, counts in postings])
+    rows, counts = postings.rows, postings.counts
     norms = _K1 * (1 - _B + (_B / max(average_length, 1e-6)) * lengths[rows])
-    gains = np.repeat(worths, [len(rows) for rows, _ in postings]) * counts / (counts + norms)
+    gains = worths[postings.places] * counts / (counts + norms)
     scores = np.bincount(rows, weights=gains, minlength=len(lengths)).astype(np.float32)
     return scores, float(worths.sum())
 
@@ -156,30 +154,62 @@ class Scores:
     def ranked(self, rows: Ints) -> Ranked:
         """These rows, best first, with their scores."""
         rows = rows[np.argsort(-self.totals[rows], kind="stable")]
-        parts = np.stack([np.asarray(part[rows], np.float32) for part in self.parts], axis=1)
+        parts = np.empty((len(rows), len(self.parts)), np.float32)
+        for place, part in enumerate(self.parts):
+            parts[:, place] = part[rows]
         return Ranked(rows, self.totals[rows].astype(np.float32), parts)
 
 
-def rank(arrays: SetArrays, raw: RawScores, weights: RankWeights, limit: int) -> Ranked:
+class Outline(NamedTuple):
+    """The parts of each row's score that no other row has a share in: standardised over the whole set."""
+
+    words: Floats
+    meaning: Floats
+    segment: Floats
+
+    @property
+    def alone(self) -> Floats:
+        """Their sum."""
+        return self.words + self.meaning + self.segment
+
+
+def rank(arrays: SetArrays, outline: Outline, neighbours: Floats, weights: RankWeights, limit: int) -> Ranked:
     """The best `limit` allowed rows."""
-    if not arrays.allowed.any():
-        return Ranked(np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, len(SCORE_PARTS)), np.float32))
-    scores = score(arrays, raw, weights)
+    scores = score(arrays, outline, neighbours, weights)
     return scores.ranked(scores.best(limit))
 
 
-def score(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> Scores:
-    """Scores of all rows; at least one must be allowed."""
-    count = int(arrays.allowed.sum())
-    words = _standardise(raw.words + np.float32(weights.pair) * raw.pairs, arrays.allowed, count, _BEST_ROWS)
+def outline_scores(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> Outline:
+    """The outline of the scores of all rows; at least one must be allowed."""
+    count = int(np.count_nonzero(arrays.allowed))
+    by_words = raw.words + np.float32(weights.pair) * raw.pairs
+    words = _standardise(by_words, _best_matches(by_words, arrays.allowed, count))
     meaning = np.zeros_like(words)
     if raw.cosine is not None:
-        meaning = np.float32(weights.cosine) * _standardise(raw.cosine, arrays.allowed, count)
+        chosen = raw.cosine if count == len(raw.cosine) else raw.cosine[arrays.allowed]
+        meaning = np.float32(weights.cosine) * _standardise(raw.cosine, chosen)
     deviation = float(_highest(raw.segments, _BEST_STRETCHES).std()) or 1.0
     by_segment = np.float32(weights.segment_words / deviation) * (raw.segments - raw.segments.mean())
-    segment = by_segment[arrays.segment]
-    alone = words + meaning + segment
-    joined = _with_neighbours(alone, arrays, weights)
+    return Outline(words, meaning, by_segment[arrays.segment])
+
+
+def share_of_neighbours(
+    arrays: SetArrays, alone: Floats, weights: RankWeights, rows: Ints | slice = _ALL_ROWS
+) -> Floats:
+    """The share of these rows in the scores of their neighbours; a penalty for long answers. `alone`: by row."""
+    takes_part = arrays.allowed & ~arrays.is_long
+    shares = np.append(np.where(takes_part, alone, np.float32(0)), np.float32(0))  # row -1: no neighbour
+    before, after = arrays.before[rows], arrays.after[rows]
+    second_before = np.where(before >= 0, arrays.before[before], -1)
+    second_after = np.where(after >= 0, arrays.after[after], -1)
+    gained = np.float32(weights.neighbour) * (shares[before] + shares[after])
+    gained += np.float32(weights.second_neighbour) * (shares[second_before] + shares[second_after])
+    return np.where(takes_part[rows], gained, np.float32(-weights.alone_penalty))
+
+
+def score(arrays: SetArrays, outline: Outline, neighbours: Floats, weights: RankWeights) -> Scores:
+    """Scores of all rows; at least one must be allowed. `neighbours`: the result of `share_of_neighbours`."""
+    joined = outline.alone + neighbours
     best_of_segment = np.float32(weights.segment_best) * _best_of_segment(joined, arrays)
     from_user = np.float32(weights.from_user) * arrays.from_user
     length = np.float32(-weights.price) * arrays.price
@@ -189,9 +219,8 @@ def score(arrays: SetArrays, raw: RawScores, weights: RankWeights) -> Scores:
     scores[~arrays.allowed] = -np.inf
     _raise_corrections(scores, arrays)
     _lower_conclusions(scores, arrays)
-    return Scores(
-        scores, (words, meaning, segment, joined - alone, best_of_segment, from_user, length, doubt, date), count
-    )
+    parts = (*outline, neighbours, best_of_segment, from_user, length, doubt, date)
+    return Scores(scores, parts, int(np.count_nonzero(arrays.allowed)))
 
 
 def _raise_corrections(scores: Floats, arrays: SetArrays) -> None:
@@ -214,10 +243,15 @@ def _lower_conclusions(scores: Floats, arrays: SetArrays) -> None:
     scores[behind] = np.minimum(scores[behind], best[behind] - np.float32(_CLEARLY))
 
 
-def _standardise(values: Floats, allowed: Bools, count: int, best: int | None = None) -> Floats:
-    """Standard scores of values; `best`: with mean and deviation of this many of the highest."""
-    chosen = values if count == len(values) else values[allowed]
-    chosen = chosen if best is None else _highest(chosen, best)
+def _best_matches(values: Floats, allowed: Bools, count: int) -> Floats:
+    """The highest of the allowed values, none of which is negative: most rows share no word with a query."""
+    matches = values[allowed & (values > 0)]
+    missing = min(_BEST_ROWS, count) - len(matches)
+    return _highest(matches, _BEST_ROWS) if missing <= 0 else np.append(matches, np.zeros(missing, np.float32))
+
+
+def _standardise(values: Floats, chosen: Floats) -> Floats:
+    """Standard scores of values, with mean and deviation of the chosen ones."""
     deviation = float(chosen.std())
     if deviation < 1e-9:
         return np.zeros_like(values)
@@ -227,15 +261,6 @@ def _standardise(values: Floats, allowed: Bools, count: int, best: int | None = 
 def _highest(values: Floats, count: int) -> Floats:
     """At most `count` of the highest values, in no order."""
     return values if len(values) <= count else np.partition(values, len(values) - count)[-count:]
-
-
-def _with_neighbours(scores: Floats, arrays: SetArrays, weights: RankWeights) -> Floats:
-    takes_part = arrays.allowed & ~arrays.is_long
-    shares = np.append(np.where(takes_part, scores, np.float32(0)), np.float32(0))  # row -1: no neighbour
-    before, after = np.append(arrays.before, np.int32(-1)), np.append(arrays.after, np.int32(-1))
-    gained = np.float32(weights.neighbour) * (shares[arrays.before] + shares[arrays.after])
-    gained += np.float32(weights.second_neighbour) * (shares[before[arrays.before]] + shares[after[arrays.after]])
-    return np.asarray(scores + np.where(takes_part, gained, np.float32(-weights.alone_penalty)), np.float32)
 
 
 def _best_of_segment(scores: Floats, arrays: SetArrays) -> Floats:

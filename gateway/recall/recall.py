@@ -24,6 +24,7 @@ from gateway.recall.search import (
     Meaning,
     around,
     find_memories,
+    may_need_memory,
     profile_of,
     select_memories,
     without_noise,
@@ -37,6 +38,7 @@ from gateway.turn import Identity, Scope, Turn
 
 if TYPE_CHECKING:
     from gateway.embedding.embedders import Vectors
+    from gateway.recall.words import QueryMatches
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import LargeScope, WorkingSets
 
@@ -217,9 +219,10 @@ class Recall:
         if request.profile and not query.text:  # a greeting needs no memories, but an answer in the user's style
             handles = await asyncio.gather(*loads)
             return Recalled(MemoryStatus.MISS, reason="no_query", profile=await sets.run(lambda: profile_of(handles)))
+        matches: dict[str, QueryMatches] = {}
         if request.selectivity and query.is_self_contained:
             handles = await asyncio.gather(*loads)
-            selected = await self._without_vector(sets, scopes, handles, query, request)
+            selected = await self._without_vector(sets, scopes, handles, (query, request), matches)
             if selected is not None:
                 return selected
         current = await self._embed_query(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
@@ -233,10 +236,17 @@ class Recall:
             for scope, handle in zip(scopes, handles, strict=True)
         ]
 
+        is_any_partial = any(
+            working_set is not handle for (_, working_set), handle in zip(loaded, handles, strict=True)
+        )
+
         def job() -> Recalled:
             profile = profile_of(handles) if request.profile else ()
             if request.selectivity:
-                return replace(select_memories(loaded, query, meanings, request), profile=profile)
+                selected = select_memories(loaded, query, meanings, request, matches)
+                if is_any_partial:  # its candidates are dropped after the search
+                    selected = replace(selected, passed_over=tuple(selected.passed_over))
+                return replace(selected, profile=profile)
             memories = find_memories(loaded, query, meanings, request)
             return Recalled(MemoryStatus.HIT if memories else MemoryStatus.MISS, memories, profile=profile)
 
@@ -254,12 +264,14 @@ class Recall:
         sets: "WorkingSets",
         scopes: Sequence[Scope],
         handles: "Sequence[WorkingSet | LargeScope]",
-        query: Query,
-        request: RecallOptions,
+        question: tuple[Query, RecallOptions],
+        matches: "dict[str, QueryMatches]",
     ) -> Recalled | None:
         """The result for a request that clearly needs no memory by its form and its words, which saves embedding it;
-        None if it may need memory."""
+        None if it may need memory. What words match is added to `matches`, by scope."""
         from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
+
+        query, request = question
 
         loaded = [
             (scope, handle) for scope, handle in zip(scopes, handles, strict=True) if not isinstance(handle, LargeScope)
@@ -269,7 +281,9 @@ class Recall:
         nothing: dict[str, Meaning | None] = {}
 
         def job() -> Recalled | None:
-            selected = select_memories(loaded, query, nothing, request)
+            if may_need_memory(loaded, query, request, _CLEARLY_NOT, matches):
+                return None
+            selected = select_memories(loaded, query, nothing, request, matches)
             if selected.need is None or selected.need.probability > _CLEARLY_NOT:
                 return None
             return replace(
@@ -277,7 +291,7 @@ class Recall:
                 status=MemoryStatus.MISS,
                 reason="not_needed",
                 memories=(),
-                passed_over=(*selected.memories, *selected.passed_over),
+                passed_over=(*selected.memories, *selected.passed_over) if selected.memories else selected.passed_over,
                 profile=profile_of(handles) if request.profile else (),
             )
 
@@ -304,11 +318,12 @@ def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: C
     import numpy as np  # noqa: PLC0415 — as above
 
     from gateway.recall.rank import bm25, relativity  # noqa: PLC0415
-    from gateway.recall.term_index import TermIndex  # noqa: PLC0415
+    from gateway.recall.term_index import TermIndex, count_runs  # noqa: PLC0415
 
     index = TermIndex()
     lengths = index.add(0, [terms(text) for text in texts]).astype(np.float32)
-    postings = [index.rows_of(term) for term in dict.fromkeys(query.terms)]
+    hits = index.find(list(dict.fromkeys(query.terms)))
+    postings = count_runs(hits.places, hits.rows, len(hits.numbers))
     lexical, most = bm25(postings, lengths, float(lengths.mean()), len(texts))
     scores = relativity(lexical, most, vectors[1:] @ vectors[0], scale)
     return sorted(enumerate(scores.tolist()), key=lambda pair: -pair[1])

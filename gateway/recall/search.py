@@ -1,9 +1,11 @@
 """Searches loaded working sets, and selects the memories that go into a prompt."""
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, overload
 
 from gateway.embedding.calibration import Calibration
 from gateway.memory.profile import in_force, of_profile
@@ -13,15 +15,20 @@ from gateway.turn import Scope
 
 if TYPE_CHECKING:
     from gateway.embedding.embedders import Vectors
+    from gateway.recall.selection import Positions
+    from gateway.recall.signals import Candidates
+    from gateway.recall.words import QueryMatches
     from gateway.recall.working_set import WorkingSet
     from gateway.recall.working_sets import LargeScope
 
 __all__ = [
     "CANDIDATES",
     "UNKNOWN_MEANING",
+    "LaterMemories",
     "Meaning",
     "around",
     "find_memories",
+    "may_need_memory",
     "profile_of",
     "select_memories",
     "without_noise",
@@ -43,6 +50,30 @@ class Meaning:
 
     vector: "Vectors | None"
     scale: Calibration
+
+
+class LaterMemories(Sequence[Memory]):
+    """Memories that are built on first access, which few results need."""
+
+    def __init__(self, sources: Sequence[Callable[[], list[Memory]]]) -> None:
+        self._sources = sources
+        self._memories: list[Memory] | None = None
+
+    def _build(self) -> list[Memory]:
+        if self._memories is None:
+            self._memories = [memory for build in self._sources for memory in build()]
+            self._sources = ()
+        return self._memories
+
+    @overload
+    def __getitem__(self, place: int) -> Memory: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Memory]: ...
+    def __getitem__(self, place: int | slice) -> Memory | list[Memory]:
+        return self._build()[place]
+
+    def __len__(self) -> int:
+        return len(self._build())
 
 
 UNKNOWN_MEANING: Final = Meaning(None, Calibration(unrelated=0, related=1))
@@ -106,15 +137,20 @@ def select_memories(
     query: Query,
     meanings: "Mapping[str, Meaning | None]",
     recall_options: RecallOptions,
+    matches: "Mapping[str, QueryMatches]" = MappingProxyType({}),
 ) -> Recalled:
-    """The memories worth their tokens in the prompt of a request. Runs in `WorkingSets.run`."""
+    """The memories worth their tokens in the prompt of a request. Runs in `WorkingSets.run`. `matches`: of the query's
+    words, by scope, if they are known."""
+    import numpy as np  # noqa: PLC0415 — loaded behind the open port
+
     from gateway.recall.rank import RankWeights  # noqa: PLC0415 — numpy: loaded behind the open port
     from gateway.recall.selection import select, thresholds  # noqa: PLC0415
 
     weights, limits = RankWeights(), thresholds(recall_options.selectivity)
     chosen: list[Memory] = []
-    passed_over: list[Memory] = []
+    passed_over: list[Callable[[], list[Memory]]] = []
     needs: list[Need] = []
+    floor, limit = recall_options.min_relativity or 0.0, recall_options.text or 0
     for scope, working_set in loaded:
         meaning = meanings.get(working_set.embedder) or UNKNOWN_MEANING
         candidates = working_set.candidates(
@@ -124,20 +160,54 @@ def select_memories(
             weights,
             scale=meaning.scale,
             allows=recall_options.allows.get(scope.value),
+            matches=matches.get(scope.value),
         )
         selection = select(candidates, query, limits)
-        memories = working_set.memories(candidates, selection.chosen, selection.chances)
-        floor = recall_options.min_relativity or 0.0
-        chosen += [memory for memory in memories if memory.relativity >= floor]
-        passed_over += [memory for memory in memories if memory.relativity < floor]
-        passed_over += working_set.memories(candidates, selection.left[:_SHOWN], selection.chances)
+        is_relevant = candidates.relevance[selection.chosen] >= floor
+        chosen += working_set.memories(candidates, selection.chosen[is_relevant][:limit], selection.chances)
+        others = np.concatenate([selection.chosen[~is_relevant], selection.left[:_SHOWN]])
+        passed_over.append(_later(working_set, candidates, others, selection.chances))
         needs.append(selection.need)
     if len(loaded) > 1:
         chosen.sort(key=lambda memory: -(memory.probability or 0.0))
     greatest = max(needs, key=lambda need: need.probability, default=None)
-    limit = recall_options.text or 0
     status, reason = (MemoryStatus.HIT, "") if chosen else (MemoryStatus.MISS, _reason(greatest))
-    return Recalled(status, tuple(chosen[:limit]), reason, tuple(passed_over), need=greatest)
+    return Recalled(status, tuple(chosen[:limit]), reason, LaterMemories(passed_over), need=greatest)
+
+
+def _later(
+    working_set: "WorkingSet", candidates: "Candidates", places: "Positions", chances: "Vectors"
+) -> Callable[[], list[Memory]]:
+    """Builds `WorkingSet.memories` when it is called; none if the set was dropped meanwhile, which this does not
+    delay."""
+    reference = weakref.ref(working_set)
+
+    def build() -> list[Memory]:
+        owner = reference()
+        return [] if owner is None else owner.memories(candidates, places, chances)
+
+    return build
+
+
+def may_need_memory(
+    loaded: "Sequence[tuple[Scope, WorkingSet]]",
+    query: Query,
+    recall_options: RecallOptions,
+    probability: float,
+    matches: "dict[str, QueryMatches]",
+) -> bool:
+    """True if the form and the words of a query suffice to show that its need is above a probability. The matches of
+    its words are added to `matches`, by scope. Runs in `WorkingSets.run`."""
+    from gateway.recall.selection import least_need  # noqa: PLC0415 — numpy: loaded behind the open port
+
+    if least_need(query) > probability:
+        return True
+    for scope, working_set in loaded:
+        matched = matches[scope.value] = working_set.match(query)
+        is_filtered = recall_options.allows.get(scope.value) is not None
+        if not is_filtered and least_need(query, working_set.wordless_match(query, matched)) > probability:
+            return True
+    return False
 
 
 def _reason(need: Need | None) -> str:

@@ -22,12 +22,14 @@ from gateway.text.policy import POLICY, Network
 
 __all__ = [
     "TOKENS_OF_A_LINE",
+    "Positions",
     "Selection",
     "Thresholds",
     "asks_for_answer",
     "choose",
     "estimate_need",
     "form_inputs",
+    "least_need",
     "need_inputs",
     "order_log_odds",
     "probabilities",
@@ -66,6 +68,8 @@ _RELEVANT = 0.5  # relevance of a request that surely matches
 _SURELY = 0.999
 _RELEVANCE, _DATE = SIGNALS.index("relevance"), SIGNALS.index("date")
 _SHORT_REQUEST = 40  # tokens
+_RELEVANCE_LIMIT = 7.0  # log-odds of a relevance are within it
+_NO_CHANCES = np.zeros(1, np.float32)
 _PRECEDENCE = np.float32(1.001)  # factor by which a correction is more probable than the corrected memory
 _SHOWN_PART = 0.05  # log-odds
 
@@ -194,6 +198,17 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     parts["base"] = model.bias
     reported = ((name, part) for name, part in parts.items() if abs(part) >= _SHOWN_PART)
     return Need(_sigmoid(sum(parts.values())), tuple(reported))
+
+
+def least_need(query: Query, match: Match | None = None) -> float:
+    """The least that the need of a request without a vector can be; `match`: with the memory, None: any."""
+    any_match = Match(best_relevance_logit=-_RELEVANCE_LIMIT)
+    inputs = need_inputs(query, match or any_match, _NO_CHANCES)
+    model = POLICY.need_without_probes
+    rising = [name for name in inputs if name.startswith("match ")]
+    if any(model.weights.get(name, 0.0) < 0 for name in rising):
+        return 0.0  # as no fitted policy has it
+    return estimate_need(query, match or any_match, _NO_CHANCES).probability
 
 
 def _with_earlier(need: Need, candidates: Candidates, earlier: float) -> Need:

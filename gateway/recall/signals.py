@@ -49,8 +49,7 @@ _SINGLE = (
 SIGNALS: Final = (*SCORE_PARTS, *_SINGLE, *_OWN, *_BEFORE, *_QUERY)
 """Names of the columns of a signal matrix."""
 _NO_PAIRS: Final = np.zeros((0, 2), np.int32)
-_ASKED_PLACES = np.asarray([FEATURES.index(name) for name in _ASKED])
-_UNSURE = FEATURES.index("is_unsure")
+_ASKED_PLACES = np.asarray([FEATURES.index(name) for name in _ASKED], np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +133,12 @@ NO_CANDIDATES: Final = Candidates(
 
 def pairs_of_places(pairs: Ints | None, rows: Ints) -> Ints:
     """Pairs of rows as pairs of their places among `rows`; those that are not there are left out."""
-    if pairs is None or not len(pairs):
+    if pairs is None or not len(pairs) or not len(rows):
         return _NO_PAIRS
-    present = pairs[np.isin(pairs, rows).all(axis=1)]
-    order = np.argsort(rows)
-    return np.asarray(order[np.searchsorted(rows, present, sorter=order)], np.int32)
+    place_of = np.full(max(int(rows.max()), int(pairs.max())) + 1, -1, np.int32)
+    place_of[rows] = np.arange(len(rows), dtype=np.int32)
+    places = place_of[pairs]
+    return places[(places[:, 0] >= 0) & (places[:, 1] >= 0)]
 
 
 def linked_places(rows: Ints, requests: Ints, arrays: SetArrays) -> tuple[Ints, Ints, Ints]:
@@ -152,18 +152,17 @@ def measure_match(
     evidence: Evidence, allowed: NDArray[np.bool_], request: RequestProbes | None, *, is_stated: bool
 ) -> Match:
     """See `Match`."""
-    logits = _logit(evidence.relevance)
     worthy = allowed & (evidence.worth > 0)
     cosine = evidence.cosine
 
-    def best(values: Floats, least: float) -> float:
-        return float(values.max(where=worthy, initial=least))
+    def best(values: Floats) -> float:
+        return float((values * worthy).max(initial=0))  # faster than a maximum over a mask
 
     return Match(
-        best_cosine=0.0 if cosine is None else best(cosine, 0.0),
-        best_relevance_logit=best(logits, -_LOGIT_LIMIT),
-        best_word_share=best(evidence.words_share, 0.0),
-        rarest=best(evidence.rarest, 0.0),
+        best_cosine=0.0 if cosine is None else best(cosine),
+        best_relevance_logit=max(-_LOGIT_LIMIT, float(_logit(np.float32(best(evidence.relevance))))),
+        best_word_share=best(evidence.words_share),
+        rarest=best(evidence.rarest),
         request=request,
         is_stated=is_stated,
     )
@@ -191,20 +190,18 @@ def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, que
     rows, count = ranked.rows, len(ranked.rows)
     before, after = arrays.before[rows], arrays.after[rows]
     has_before, has_after = before >= 0, after >= 0
-    logits = _logit(evidence.relevance)
-    context = _context(logits, rows, before, after)
-    current = form_matrix(evidence.forms[rows])
-    earlier = form_matrix(evidence.forms[before]) * has_before[:, None]
-    later = form_matrix(evidence.forms[after]) * has_after[:, None]
-    cosine = np.zeros(len(logits), np.float32) if evidence.cosine is None else evidence.cosine
+    logits = _logit(evidence.relevance[rows])
+    context = _context(logits, evidence.relevance, before, after)
+    best = float(_logit(evidence.relevance.max(initial=0)))
+    cosine = np.zeros(len(evidence.relevance), np.float32) if evidence.cosine is None else evidence.cosine
     single = (
         (ranked.scores[0] - ranked.scores) / 5 if count else ranked.scores,
         np.log1p(np.arange(count, dtype=np.float32)),
-        logits[rows],
+        logits,
         evidence.words_share[rows],
         cosine[rows],
         context,
-        logits.max(initial=-_LOGIT_LIMIT) - context,
+        max(best, -_LOGIT_LIMIT) - context,
         arrays.from_user[rows],
         arrays.is_long[rows],
         arrays.price[rows],
@@ -214,20 +211,28 @@ def signal_matrix(scored: ScoredRows, arrays: SetArrays, evidence: Evidence, que
         2 * evidence.matched[rows] / np.maximum(evidence.lengths[rows] + terms, 1),
         evidence.matched[rows] / max(terms, 1),
         evidence.rarest[rows],
-        later[:, _UNSURE],
+        form_feature(evidence.forms[after], "is_unsure") * has_after,
         has_before,
         evidence.is_extracted[rows],
-        np.where(has_after, cosine[after], 0),
-        np.where(has_before, cosine[before], 0),
+        cosine[after] * has_after,
+        cosine[before] * has_before,
         scored.probed[:, 0],
         scored.probed[:, 1],
         evidence.opens[rows],
         evidence.words_share[requests],
         cosine[requests],
     )
-    columns = np.stack([np.asarray(column, np.float32) for column in single], axis=1)
-    repeated = np.broadcast_to(_query_signals(query, terms), (count, len(_QUERY)))
-    return np.concatenate([ranked.parts, columns, current, earlier[:, _ASKED_PLACES], repeated], axis=1)
+    signals = np.empty((count, len(SIGNALS)), np.float32)
+    signals[:, : len(SCORE_PARTS)] = ranked.parts
+    for place, column in enumerate(single, len(SCORE_PARTS)):
+        signals[:, place] = column
+    begin = len(SCORE_PARTS) + len(_SINGLE)
+    signals[:, begin : begin + len(_OWN)] = form_matrix(evidence.forms[rows])
+    begin += len(_OWN)
+    earlier = _unpacked(evidence.forms[before][:, None], _ASKED_PLACES)
+    signals[:, begin : begin + len(_BEFORE)] = earlier * has_before[:, None]
+    signals[:, begin + len(_BEFORE) :] = _query_signals(query, terms)
+    return signals
 
 
 def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
@@ -235,16 +240,20 @@ def requests_of(rows: Ints, arrays: SetArrays) -> Ints:
     requests = rows
     for _ in range(_PIECES):
         earlier = arrays.before[requests]
-        requests = np.where((arrays.from_user[requests] == 0) & (earlier >= 0), earlier, requests)
+        is_piece = (arrays.from_user[requests] == 0) & (earlier >= 0)
+        if not is_piece.any():
+            break
+        requests = np.where(is_piece, earlier, requests)
     return np.where(arrays.from_user[requests] > 0, requests, rows)
 
 
-def _context(logits: Floats, rows: Ints, before: Ints, after: Ints) -> Floats:
+def _context(logits: Floats, relevance: Floats, before: Ints, after: Ints) -> Floats:
     """The greater of the relevance of each row and of its neighbours, as log-odds."""
     of_neighbours = np.maximum(
-        np.where(before >= 0, logits[before], -_LOGIT_LIMIT), np.where(after >= 0, logits[after], -_LOGIT_LIMIT)
+        np.where(before >= 0, _logit(relevance[before]), -_LOGIT_LIMIT),
+        np.where(after >= 0, _logit(relevance[after]), -_LOGIT_LIMIT),
     )
-    return np.asarray(np.maximum(logits[rows], of_neighbours), np.float32)
+    return np.asarray(np.maximum(logits, of_neighbours), np.float32)
 
 
 def _query_signals(query: Query, terms: int) -> Floats:
@@ -252,7 +261,7 @@ def _query_signals(query: Query, terms: int) -> Floats:
     return np.asarray([*form, np.log1p(query.tokens) / 3, terms / 10], np.float32)
 
 
-def _logit(shares: Floats) -> Floats:
+def _logit(shares: Floats | np.float32) -> Floats:
     bounded = np.clip(shares, 1e-3, 1 - 1e-3)
     return np.asarray(np.log(bounded / (1 - bounded)), np.float32)
 

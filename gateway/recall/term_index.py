@@ -1,24 +1,47 @@
-"""An inverted index that grows: rows and counts of a term, and of two adjacent terms.
+"""An inverted index that grows: occurrences of terms, and of two adjacent terms.
 
 One array has the terms of all rows in sequence, as numbers; a second one has their positions ordered by term. Terms
-added since the last ordering are few and are scanned. So building takes a few array operations, and a phrase costs no
-more than a look at the position after each term. One thread at a time.
+added since the last ordering are few and are scanned once a query. All terms of a query are looked up together, in a
+few array operations; a phrase costs no more than a look at the position beside each term. One thread at a time.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.recall.arrays import Floats, Ints
 
-__all__ = ["TermIndex"]
+__all__ = ["Hits", "Postings", "TermIndex", "count_runs"]
 
 
 _SCANNED_AT_LEAST = 4096  # positions that are scanned rather than ordered
 _SCANNED_SHARE = 8  # or so much of the whole: one in eight
 _WORD_BYTES = 160  # of a distinct term: its string, its number, its place in the dictionary
 _NOTHING = np.empty(0, np.int32)
+_NO_TERM, _NO_ROW = -1, -1  # at both ends of the sequence, so that each position has one before and one after it
+_POSITION_BITS = 32
+
+
+class Hits(NamedTuple):
+    """The occurrences of some terms, term after term, rising. `numbers`: of the terms in the index; `parts`: the
+    positions of each; `rows` of these, and `places` of the terms among those that were looked up."""
+
+    numbers: list[int]
+    parts: list[Ints]
+    positions: Ints
+    rows: Ints
+    places: NDArray[np.intp]
+
+
+class Postings(NamedTuple):
+    """The rows that hold each of `size` terms, term after term, and how often each does. `places`: which term."""
+
+    places: NDArray[np.intp]
+    rows: Ints
+    counts: Floats
+    size: int
 
 
 class TermIndex:
@@ -26,11 +49,12 @@ class TermIndex:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._terms = np.empty(256, np.int32)
-        self._rows = np.empty(256, np.int32)
-        self._count = 0
+        self._terms = np.full(256, _NO_TERM, np.int32)
+        self._rows = np.full(256, _NO_ROW, np.int32)
+        self._count = 1
+        self._ordered = 1
         self._by_term = _NOTHING
-        self._starts = np.zeros(1, np.int64)
+        self._starts = np.zeros(2, np.int64)
 
     @property
     def nbytes(self) -> int:
@@ -54,66 +78,100 @@ class TermIndex:
         return lengths
 
     def add_numbered(self, first_row: int, words: Sequence[str], numbers: Ints, lengths: Ints) -> None:
-        """Add terms that are numbers of `words`; `lengths`: how many terms each row has."""
+        """Add terms that are numbers of `words`, and order the index; `lengths`: how many terms each row has."""
         vocabulary = self._numbers
-        ours = np.asarray([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int32)
-        self._extend(first_row, ours[numbers] if len(words) else numbers, lengths)
+        if vocabulary:
+            ours = np.asarray([vocabulary.setdefault(word, len(vocabulary)) for word in words], np.int32)
+            numbers = ours[numbers] if len(words) else numbers
+        else:
+            vocabulary.update(zip(words, range(len(words)), strict=True))
+        self._extend(first_row, numbers, lengths)
+        self._order()
 
     def _extend(self, first_row: int, numbers: Ints, lengths: Ints) -> None:
         end = self._count + len(numbers)
-        self._reserve(end)
+        self._reserve(end + 1)
         self._terms[self._count : end] = numbers
         rows = np.arange(first_row, first_row + len(lengths), dtype=np.int32)
         self._rows[self._count : end] = np.repeat(rows, lengths)
+        self._terms[end], self._rows[end] = _NO_TERM, _NO_ROW
         self._count = end
 
-    def rows_of(self, term: str) -> tuple[Ints, Floats]:
-        """The rows that hold a term, rising, and how often each does."""
-        return _count_runs(self._rows[self._positions(term)])
-
-    def postings(self, terms: Iterable[str]) -> list[tuple[Ints, Floats]]:
-        """The rows of each term."""
-        return [self.rows_of(term) for term in terms]
-
-    def rows_opening_with(self, term: str) -> Ints:
-        """The rows that begin with a term, rising: a person's messages, where names precede messages."""
-        positions = self._positions(term)
-        rows: Ints = self._rows[positions]
-        is_first: NDArray[np.bool_] = (positions == 0) | (self._rows[positions - 1] != rows)
-        return rows[is_first]
-
-    def rows_of_pair(self, first: str, second: str) -> tuple[Ints, Floats]:
-        """The rows that hold two adjacent terms in this order, rising, and how often each does."""
-        before, after = self._positions(first), self._positions(second)
-        if len(before) <= len(after):
-            after = before[: np.searchsorted(before, self._count - 1)] + 1
-            before = after[self._terms[after] == self._numbers.get(second, -1)] - 1
-        else:
-            before = after[np.searchsorted(after, 1) :] - 1
-            before = before[self._terms[before] == self._numbers.get(first, -1)]
-        rows = self._rows[before]
-        return _count_runs(rows[rows == self._rows[before + 1]])
-
-    def _positions(self, term: str) -> NDArray[np.integer]:
-        number = self._numbers.get(term)
-        if number is None:
-            return _NOTHING
-        ordered = len(self._by_term)
-        if self._count - ordered > max(_SCANNED_AT_LEAST, ordered // _SCANNED_SHARE):
+    def find(self, terms: Sequence[str]) -> Hits:
+        """The occurrences of these distinct terms."""
+        if self._count - self._ordered > max(_SCANNED_AT_LEAST, self._ordered // _SCANNED_SHARE):
             self._order()
-            ordered = self._count
-        positions = _NOTHING
-        if number + 1 < len(self._starts):
-            positions = self._by_term[self._starts[number] : self._starts[number + 1]]
-        if ordered == self._count:
-            return positions
-        late = np.flatnonzero(self._terms[ordered : self._count] == number)
-        return np.concatenate([positions, late + ordered]) if len(late) else positions
+        numbers = [self._numbers.get(term, _NO_TERM) for term in terms]
+        known = len(self._starts) - 1  # terms that are ordered
+        wanted = np.asarray([number if 0 <= number < known else known for number in numbers], np.intp)
+        begins, ends = self._starts[wanted].tolist(), self._starts[np.minimum(wanted + 1, known)].tolist()
+        parts = [self._by_term[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        if self._ordered < self._count:
+            self._add_late(parts, numbers)
+        positions = np.concatenate(parts) if parts else _NOTHING
+        places = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return Hits(numbers, parts, positions, self._rows[positions], places)
+
+    def opening_rows(self, hits: Hits) -> Ints:
+        """The rows that begin with one of the terms: a person's messages, where names precede messages."""
+        rows: Ints = hits.rows[self._rows[hits.positions - 1] != hits.rows]
+        return rows
+
+    def find_pairs(self, hits: Hits, pairs: Sequence[tuple[int, int]]) -> Postings:
+        """The rows that hold two adjacent terms in this order; `pairs`: places of the terms."""
+        if not pairs:
+            return Postings(np.empty(0, np.intp), _NOTHING, np.empty(0, np.float32), 0)
+        sizes, absent = [len(part) for part in hits.parts], len(self._numbers)  # `absent` is the number of no term
+        is_first_rarer = [sizes[first] <= sizes[second] for first, second in pairs]
+        parts, others = [], []
+        for (first, second), is_first in zip(pairs, is_first_rarer, strict=True):
+            parts.append(hits.parts[first if is_first else second])
+            number = hits.numbers[second if is_first else first]
+            others.append(absent if number == _NO_TERM else number)
+        steps = np.where(is_first_rarer, np.int32(1), np.int32(-1))
+        lengths = [len(part) for part in parts]
+        positions = np.concatenate(parts)
+        beside = positions + np.repeat(steps, lengths)
+        matches = np.flatnonzero(self._terms[beside] == np.repeat(np.asarray(others, np.int32), lengths))
+        rows = self._rows[positions[matches]]
+        is_same = rows == self._rows[beside[matches]]
+        places = np.repeat(np.arange(len(parts)), lengths)[matches]
+        return count_runs(places[is_same], rows[is_same], len(parts))
+
+    def _add_late(self, parts: list[Ints], numbers: Sequence[int]) -> None:
+        """Add the occurrences since the last ordering."""
+        place_of = np.full(len(self._numbers), -1, np.int32)
+        known = [(place, number) for place, number in enumerate(numbers) if number != _NO_TERM]
+        if not known:
+            return
+        places, own = np.asarray(known, np.int32).T
+        place_of[own] = places
+        late = place_of[self._terms[self._ordered : self._count]]
+        where = np.flatnonzero(late >= 0)
+        if not len(where):
+            return
+        order = np.argsort(late[where], kind="stable")
+        where, late = (where[order] + self._ordered).astype(np.int32), late[where[order]]
+        begins = np.flatnonzero(np.diff(late, prepend=-1)).tolist()
+        for begin, end in zip(begins, [*begins[1:], len(late)], strict=True):
+            place = int(late[begin])
+            parts[place] = np.concatenate([parts[place], where[begin:end]])
 
     def _order(self) -> None:
-        terms = self._terms[: self._count]
-        self._by_term = np.argsort(terms, kind="stable").astype(np.int32)
-        self._starts = np.concatenate([[0], np.cumsum(np.bincount(terms, minlength=len(self._numbers)))])
+        late = np.arange(self._ordered, self._count, dtype=np.int64)
+        keys = self._terms[self._ordered : self._count].astype(np.int64) << _POSITION_BITS
+        keys |= late
+        keys.sort()
+        late_terms, late = keys >> _POSITION_BITS, (keys & (2**_POSITION_BITS - 1)).astype(np.int32)
+        counts = np.bincount(late_terms, minlength=len(self._numbers))
+        if len(self._by_term):
+            known = len(self._starts) - 1
+            self._by_term = np.insert(self._by_term, self._starts[np.minimum(late_terms + 1, known)], late)
+            counts[:known] += np.diff(self._starts)
+        else:
+            self._by_term = late
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._ordered = self._count
 
     def _reserve(self, count: int) -> None:
         if count > len(self._terms):
@@ -122,15 +180,16 @@ class TermIndex:
             self._rows = np.concatenate([self._rows, np.empty(capacity - len(self._rows), np.int32)])
 
 
-def _count_runs(rows: Ints) -> tuple[Ints, Floats]:
-    """The distinct ones of rising numbers, and how often each occurs."""
+def count_runs(places: NDArray[np.intp], rows: Ints, size: int) -> Postings:
+    """The distinct rows of each place, and how often each occurs; equal ones must be adjacent."""
     is_first = np.empty(len(rows), np.bool_)
     is_first[:1] = True
     np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    is_first[1:] |= places[1:] != places[:-1]
     begins = np.flatnonzero(is_first)
-    counts = np.ones(len(begins), np.float32)
     if len(begins) == len(rows):
-        return rows, counts
+        return Postings(places, rows, np.ones(len(rows), np.float32), size)
+    counts = np.empty(len(begins), np.float32)
     counts[:-1] = begins[1:] - begins[:-1]
     counts[-1] = len(rows) - begins[-1]
-    return rows[begins], counts
+    return Postings(places[begins], rows[begins], counts, size)

@@ -7,7 +7,7 @@ memories are listed, but never ranked. One thread at a time (see `WorkingSets`);
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,43 +19,36 @@ from gateway.memory.profile import beyond_cap, in_force
 from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
 from gateway.recall.candidates import pool
-from gateway.recall.columns import (
-    EXTRACTED_PREFERENCE,
-    GROUP_CODES,
-    PLACE_FIELDS,
-    PROFILE_CODES,
-    Columns,
-    PlacedRow,
-    SessionEnd,
-    grow_columns,
-    is_of,
-    make_columns,
-)
+from gateway.recall.columns import PROFILE_CODES, Columns, grow_columns, is_of, make_columns
 from gateway.recall.dated import is_within
+from gateway.recall.places import PLACE_FIELDS, ConversationPlaces, PlacedRow
 from gateway.recall.precedence import OrderingConstraints
-from gateway.recall.probes import probe, probe_request
+from gateway.recall.probes import UNPROBED, has_probes, probe, probe_request
 from gateway.recall.query import Query
-from gateway.recall.rank import Posting, Ranked, RankWeights, RawScores, SetArrays, bm25, rank, score
+from gateway.recall.rank import Ranked, RankWeights, SetArrays, rank, score
 from gateway.recall.relevance import (
+    is_empty_talk,
     is_stated,
-    is_superfluous,
     lift,
-    measure_coverage,
     measure_evidence,
     relevance_of,
-    score_segments,
+    rows_that_repeat,
 )
+from gateway.recall.shortlist import Field, make_field
 from gateway.recall.signals import (
     NO_CANDIDATES,
     Candidates,
+    Match,
     ScoredRows,
     linked_places,
     measure_match,
+    pairs_of_places,
     requests_of,
     signal_matrix,
 )
 from gateway.recall.term_index import TermIndex
 from gateway.recall.vectors import RowVectors
+from gateway.recall.words import QueryMatches, SetTotals, WordMatches, match_words
 from gateway.storage.rows import LoadedRows, Row
 from gateway.text.dates import Period
 
@@ -66,8 +59,6 @@ Vector = NDArray[np.float32]
 
 _ROW_BYTES = 250  # of one row beside vector, text and record: its id, its place, columns
 _RECORD_BYTES = 600  # of a record beside its text
-_SEGMENT_MESSAGES = 16  # messages
-_LONG_ANSWER = 100  # tokens; a longer answer would be a neighbour of all messages near it
 _FREE_TOKENS = 30  # the length at which the score has no penalty
 _NO_SCALE = Calibration(unrelated=0.0, related=1.0)
 _WASTE_ALLOWED = 1000  # removed rows that still take memory
@@ -83,8 +74,7 @@ class WorkingSet:
         self._loaded_bytes = self._record_bytes = 0  # stored, since other threads read the size
         self._row_of: dict[str, int] = {}
         self._index = TermIndex()
-        self._sessions: dict[str, SessionEnd] = {}
-        self._segment_lengths: list[int] = []  # terms of each
+        self._places = ConversationPlaces()
         self._vectors = RowVectors(dimensions)
         self._columns = make_columns()
         self._constraints = OrderingConstraints()
@@ -92,6 +82,7 @@ class WorkingSet:
         self._profile: tuple[Memory, ...] | None = None  # None: not computed yet
         self._alive = 0
         self._total_length = 0.0
+        self._revision = 0  # changes with the rows
 
     def __len__(self) -> int:
         return self._alive
@@ -99,7 +90,7 @@ class WorkingSet:
     @property
     def nbytes(self) -> int:
         records = len(self._records) * _ROW_BYTES + self._record_bytes + self._loaded_bytes
-        return self._vectors.nbytes + self._index.nbytes + records
+        return self._vectors.nbytes + self._index.nbytes + self._places.nbytes + records
 
     @property
     def is_wasteful(self) -> bool:
@@ -117,6 +108,7 @@ class WorkingSet:
         lengths = self._index.add(first, [row.terms if row.record.status == "activated" else () for row in added])
         for index, (row, length) in enumerate(zip(added, lengths.tolist(), strict=True), first):
             self._append(index, row, length)
+        self._mark_empty_talk(first)
 
     def fill(self, loaded: LoadedRows) -> None:
         """Add all rows of loaded tables; the set must be empty. Records are built on first use."""
@@ -126,13 +118,15 @@ class WorkingSet:
         self._reserve(count)
         self._loaded = loaded
         self._records = [None] * count
-        ids, columns = loaded.strings("id"), self._columns
-        self._row_of = {id_: row for row, id_ in enumerate(ids)}
-        is_active = np.asarray([status == "activated" for status in loaded.strings("status")], np.bool_)
+        columns = self._columns
+        self._row_of = {id_: row for row, id_ in enumerate(loaded.strings("id"))}
+        is_active = loaded.equal("status", "activated")
         words, numbers, lengths = loaded.terms()
-        numbers, lengths = numbers[np.repeat(is_active, lengths)], np.where(is_active, lengths, 0)
+        if not is_active.all():
+            numbers, lengths = numbers[np.repeat(is_active, lengths)], np.where(is_active, lengths, 0)
         self._index.add_numbered(0, words, numbers, lengths.astype(np.int32))
-        self._vectors.put(0, loaded.vectors(self.embedder, self._vectors.dimensions))
+        for first, vectors in loaded.vector_blocks(self.embedder, self._vectors.dimensions):
+            self._vectors.put(first, vectors)
         columns["alive"][:count] = is_active
         columns["length"][:count] = lengths
         columns["tokens"][:count] = loaded.numbers("tokens")
@@ -144,10 +138,9 @@ class WorkingSet:
         columns["doubt"][:count] = is_active & (loaded.flags() & RowFlag.SUSPICIOUS > 0)
         self._alive, self._total_length = int(is_active.sum()), float(lengths.sum())
         self._constraints.fill(loaded)
-        places = zip(*(loaded.numbers(name).tolist() for name in PLACE_FIELDS), strict=True)
-        for row, fields in enumerate(places):
-            if is_active[row]:
-                self._place(PlacedRow._make((row, *fields, self._constraints.is_extracted(row))), int(lengths[row]))
+        columns["is_extracted"][self._constraints.extracted_rows()] = True
+        self._places.fill(columns, loaded, np.flatnonzero(is_active), lengths)
+        self._mark_empty_talk(0)
         loaded.shed()
         self._loaded_bytes = loaded.nbytes
 
@@ -161,6 +154,7 @@ class WorkingSet:
         if index is None:
             return
         columns = self._columns
+        self._revision += 1
         self._constraints.remove(index)
         if columns["group"][index] in PROFILE_CODES:
             self._profile = None
@@ -169,14 +163,7 @@ class WorkingSet:
         columns["alive"][index] = False
         self._alive -= 1
         self._total_length -= float(columns["length"][index])
-        before, after = int(columns["before"][index]), int(columns["after"][index])
-        if before >= 0:
-            columns["after"][before] = after
-        if after >= 0:
-            columns["before"][after] = before
-        else:
-            session = self._sessions[self._at([index])[0].session_id]
-            session.last = before if session.last == index else session.last
+        self._places.remove(columns, index, self._at([index])[0].session_id)
 
     def search(
         self,
@@ -196,11 +183,31 @@ class WorkingSet:
         allowed = self._allowed(columns, group, allows)
         if not allowed.any():
             return []
-        raw = self._raw_scores(terms, self._index.postings(dict.fromkeys(terms)), vector, columns)
         arrays = self._arrays(columns, allowed, periods)
-        ranked = rank(arrays, raw, weights, limit)
-        relevance = relevance_of(ranked.rows, raw, scale, arrays.dated)
-        return self._memories(ranked, lift(relevance, ranked.rows, arrays.outranks))
+        field = self._field(columns, arrays, self._match(terms, columns), vector, weights)
+        ranked = rank(field.arrays, field.outline, field.neighbours, weights, limit)
+        relevance = relevance_of(ranked.rows, field.raw, scale, field.arrays.dated)
+        lifted = lift(relevance, pairs_of_places(field.arrays.outranks, ranked.rows))
+        return self._memories(replace(ranked, rows=field.in_set(ranked.rows)), lifted)
+
+    def match(self, query: Query) -> QueryMatches:
+        """The matches of a query's words, for `candidates`."""
+        columns = self._current_columns()
+        words = self._match(query.terms, columns)
+        allowed = self._allowed(columns, "chat", None)
+        allowed &= ~columns["is_empty_talk"]
+        if not (query.is_about_questions or query.is_about_answers):
+            allowed[rows_that_repeat(columns, words.coverage)] = False
+        return QueryMatches(words, allowed, is_stated(columns, allowed, words.coverage))
+
+    def wordless_match(self, query: Query, matches: QueryMatches) -> Match:
+        """How a query without a vector matches the set."""
+        columns = self._current_columns()
+        if matches.words.revision != self._revision:
+            matches = self.match(query)
+        arrays = self._arrays(columns, matches.allowed, query.periods)
+        evidence = measure_evidence(columns, arrays, matches.words.raw, matches.words.coverage, _NO_SCALE)
+        return measure_match(evidence, matches.allowed, None, is_stated=matches.is_stated)
 
     def candidates(
         self,
@@ -211,35 +218,60 @@ class WorkingSet:
         *,
         scale: Calibration = _NO_SCALE,
         allows: Allows | None = None,
+        matches: QueryMatches | None = None,
     ) -> Candidates:
         """The memories that may be injected for a query, best first, with the signals for the decision. Without the
-        user's earlier questions that repeat the query, and without answers that know nothing."""
+        user's earlier questions that repeat the query, and without answers that know nothing. `matches`: the result of
+        `match`, if there is one."""
         columns = self._current_columns()
-        allowed = self._allowed(columns, "chat", allows)
-        distinct = list(dict.fromkeys(query.terms))
-        postings = self._index.postings(distinct)
-        coverage = measure_coverage(self._index, distinct, postings, len(allowed))
-        asks_for_questions = query.is_about_questions or query.is_about_answers
-        allowed &= ~is_superfluous(columns, coverage, keeps_questions=asks_for_questions)
+        if matches is None or matches.words.revision != self._revision:
+            matches = self.match(query)
+        allowed, coverage = matches.allowed, matches.words.coverage
+        if allows is not None:
+            allowed = allowed & self._allowed(columns, "chat", allows)
         if not allowed.any():
             return NO_CANDIDATES
-        raw = self._raw_scores(query.terms, postings, vector, columns)
-        arrays = self._arrays(columns, allowed, query.periods)
-        evidence = measure_evidence(columns, arrays, raw, coverage, scale)
-        scores = score(arrays, raw, weights)
+        is_known = matches.is_stated if allows is None else is_stated(columns, allowed, coverage)
+        field = self._field(columns, self._arrays(columns, allowed, query.periods), matches.words, vector, weights)
+        arrays = field.arrays
+        evidence = measure_evidence(field.columns, arrays, field.raw, field.coverage, scale)
+        scores = score(arrays, field.outline, field.neighbours, weights)
         ranked = scores.ranked(pool(scores, arrays, evidence, limit))
         rows, requests = ranked.rows, requests_of(ranked.rows, arrays)
-        is_known = is_stated(columns, allowed, coverage)
-        match = measure_match(evidence, allowed, probe_request(vector, self.embedder), is_stated=is_known)
-        scored = ScoredRows(ranked, probe(self._vectors.take(rows), vector, self.embedder), requests)
+        match = measure_match(evidence, arrays.allowed, probe_request(vector, self.embedder), is_stated=is_known)
+        numbers = field.in_set(rows)
+        scored = ScoredRows(ranked, self._probe(numbers, vector), requests)
+        linked = linked_places(rows, requests, arrays)
         return Candidates(
-            ranked,
-            lift(evidence.relevance[rows], rows, arrays.outranks),
-            columns["tokens"][rows],
+            Ranked(numbers, ranked.scores, ranked.parts),
+            lift(evidence.relevance[rows], linked[0]),
+            field.columns["tokens"][rows],
             signal_matrix(scored, arrays, evidence, query, coverage.terms),
             match,
-            *linked_places(rows, requests, arrays),
+            *linked,
         )
+
+    def _field(
+        self,
+        columns: Columns,
+        arrays: SetArrays,
+        matches: WordMatches,
+        vector: Vector | None,
+        weights: RankWeights,
+    ) -> Field:
+        cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
+        return make_field(columns, arrays, replace(matches.raw, cosine=cosine), matches.coverage, weights)
+
+    def _probe(self, rows: NDArray[np.int32], vector: Vector | None) -> Vector:
+        """See `probe`; vectors are read only where there are probes."""
+        if vector is None or not has_probes(self.embedder):
+            return np.full((len(rows), 2), UNPROBED, np.float32)
+        return probe(self._vectors.take(rows), vector, self.embedder)
+
+    def _match(self, terms: Sequence[str], columns: Columns) -> WordMatches:
+        average = self._total_length / max(1, self._alive)
+        totals = SetTotals(self._alive, average, self._places.segment_lengths)
+        return match_words(self._index, terms, columns, totals, self._revision)
 
     def memories(self, candidates: Candidates, places: NDArray[np.intp], chances: Vector) -> list[Memory]:
         """The candidates at these places, with their probabilities (one for each candidate)."""
@@ -312,8 +344,7 @@ class WorkingSet:
 
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
-        session = self._sessions.get(session_id)
-        index, rows = -1 if session is None else session.last, list[int]()
+        index, rows = self._places.last(session_id), list[int]()
         while index >= 0 and len(rows) < limit:
             rows.append(index)
             index = int(self._columns["before"][index])
@@ -328,19 +359,6 @@ class WorkingSet:
                 records[row] = record
                 self._record_bytes += _RECORD_BYTES + 2 * len(record.text)
         return [entry for row in rows if (entry := records[row]) is not None]
-
-    def _raw_scores(
-        self, terms: Sequence[str], words: Sequence[Posting], vector: Vector | None, columns: Columns
-    ) -> RawScores:
-        """The raw scores of a query's terms and vector."""
-        pairs = [self._index.rows_of_pair(first, second) for first, second in dict.fromkeys(pairwise(terms))]
-        average = self._total_length / self._alive
-        by_words, most = bm25(words, columns["length"], average, self._alive)
-        by_pairs, _ = bm25(pairs, columns["length"], average, self._alive)
-        cosine = None if vector is None else self._vectors.dot(vector, len(self._records))
-        lengths = np.asarray(self._segment_lengths, np.float32)
-        segments = score_segments(words, columns["segment"], lengths)
-        return RawScores(words=by_words, pairs=by_pairs, segments=segments, cosine=cosine, most=most)
 
     def _append(self, index: int, row: Row, length: int) -> None:
         record, columns = row.record, self._columns
@@ -365,33 +383,15 @@ class WorkingSet:
         columns["price"][index] = math.log(max(row.tokens, 1) / _FREE_TOKENS)
         columns["length"][index] = length
         fields = [getattr(record, name) for name in PLACE_FIELDS]
-        self._place(PlacedRow._make((index, *fields, self._constraints.is_extracted(index))), length)
+        placed = PlacedRow._make((index, *fields, self._constraints.is_extracted(index)))
+        self._places.put(columns, placed, length)
         self._alive += 1
         self._total_length += length
 
-    def _place(self, placed: "PlacedRow", length: int) -> None:
-        """Put a row at the end of its conversation; messages and documents become neighbours."""
-        columns, kind = self._columns, kind_of(placed.kind)
-        session = self._sessions.setdefault(placed.session_id, SessionEnd())
-        if session.segment < 0 or (session.messages >= _SEGMENT_MESSAGES and not placed.part):
-            session.segment, session.messages = len(self._segment_lengths), 0
-            self._segment_lengths.append(0)
-        session.messages += not placed.part
-        self._segment_lengths[session.segment] += length
-        columns["segment"][placed.row] = session.segment
-        is_preference = kind.group == "preference" and placed.is_extracted
-        columns["group"][placed.row] = EXTRACTED_PREFERENCE if is_preference else GROUP_CODES[kind.group][0]
-        columns["from_user"][placed.row] = placed.source == "user"
-        columns["is_extracted"][placed.row] = placed.is_extracted
-        if placed.source != "user" and (placed.part or columns["tokens"][placed.row] > _LONG_ANSWER):
-            columns["is_long"][placed.row] = True
-            if placed.part and session.message_id == placed.message_id:
-                columns["is_long"][session.last] = True  # the first piece of several
-        if kind.has_neighbours:
-            columns["before"][placed.row] = session.last
-            if session.last >= 0:
-                columns["after"][session.last] = placed.row
-            session.last, session.message_id = placed.row, placed.message_id
+    def _mark_empty_talk(self, first: int) -> None:
+        columns = {name: column[first:] for name, column in self._current_columns().items()}
+        columns["is_empty_talk"][:] = is_empty_talk(columns["tokens"], columns["from_user"], columns["form"])
+        self._revision += 1
 
     def _reserve(self, count: int) -> None:
         self._vectors.reserve(count)

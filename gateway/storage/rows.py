@@ -5,7 +5,7 @@ time. The columns that a working set needs of every row are available as arrays 
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ TIMES = ("event_time", "created_at", "updated_at")
 ENUMERATED = ("tags", "links")
 OBJECTS = ("info", "metadata")  # stored as JSON
 _EMPTY: Mapping[str, Any] = {}
+_BLOCK_ROWS = 4096  # vectors that are handed over at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,24 @@ class Row:
 
 
 class LoadedRows:
-    """The rows of one read, oldest first, each id once (its newest version), numbered from 0."""
+    """The rows of one read, oldest first, each id once (its newest version), numbered from 0.
+
+    Vectors, which are most of the bytes, stay as they were read: `_sources` are the rows' numbers in that order.
+    """
 
     def __init__(self, tables: Sequence[Any], scope: Scope | None = None) -> None:
         filled = [table for table in tables if len(table)]
-        self._table: Any = _select_newest(_concatenate(filled), scope) if filled else ()
-        if filled:
-            self._derive_flags()
+        self._table: Any = ()
+        self._vectors: Any = None
+        if not filled:
+            return
+        table = _concatenate(filled)
+        index = table.schema.get_field_index("vector")
+        self._vector_field, self._vectors = table.schema.field(index), table.column(index)
+        self._sources = _select_newest(table.remove_column(index).combine_chunks(), scope)
+        self._vector_index = index
+        self._table = table.remove_column(index).take(self._sources)
+        self._derive_flags()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -85,18 +97,40 @@ class LoadedRows:
         return int(self._table.nbytes)
 
     def shed(self) -> None:
-        """Drop the columns that records do not need: vectors and terms."""
-        self._table = self._table.drop_columns(["vector", "fts"])
+        """Drop the columns that records do not need, and store repeated values once."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        columns = {name: self._table.column(name) for name in (*RECORD_FIELDS, *TIMES, *ENUMERATED, *OBJECTS)}
+        columns |= {name: columns[name].dictionary_encode() for name in SHARED}
+        self._table, self._vectors = pa.table(columns), None
+        pa.default_memory_pool().release_unused()  # by Arrow: most of what was read
 
     def by_scope(self) -> Any:
         """All rows as Arrow, scope by scope, each in the order of creation."""
+        self._sort_by_scope()
+        return self._table.add_column(self._vector_index, self._vector_field, self._vectors.take(self._sources))
+
+    def _sort_by_scope(self) -> None:
         import pyarrow.compute as pc  # noqa: PLC0415
 
         order = pc.sort_indices(self._table.column("scope"))  # stable
-        return self._table.take(order)
+        self._table, self._sources = self._table.take(order), self._sources[order.to_numpy()]
 
-    def strings(self, column: str) -> list[str]:
-        return list(self._table.column(column).to_numpy())
+    def strings(self, column: str, rows: "NDArray[np.integer] | None" = None) -> list[str]:
+        """A column of these rows, or of all."""
+        values = self._table.column(column)
+        return (values if rows is None else values.take(rows)).to_pylist()  # type: ignore[no-any-return]  # as below
+
+    def codes(self, column: str) -> "tuple[NDArray[np.int32], list[str]]":
+        """A column of strings as numbers of its distinct values, and these."""
+        encoded = self._table.column(column).combine_chunks().dictionary_encode()
+        return encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+
+    def equal(self, column: str, value: str) -> "NDArray[np.bool_]":
+        """True for the rows that have this value in a column."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        return pc.fill_null(pc.equal(self._table.column(column), value), False).to_numpy()  # type: ignore[no-any-return]  # as below
 
     def numbers(self, column: str) -> "NDArray[Any]":
         return self._table.column(column).to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
@@ -152,20 +186,34 @@ class LoadedRows:
     def vectors(self, embedder: str, dimensions: int) -> "NDArray[np.float32]":
         """All vectors, shape (rows, dimensions); zeros where the vector is missing or of another embedder."""
         import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
-        import pyarrow as pa  # noqa: PLC0415
 
-        column = self._table.column("vector").combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        is_there = column.is_valid().to_numpy(zero_copy_only=False)
-        is_usable = (self._table.column("embedder").to_numpy() == embedder) & is_there
         vectors = np.zeros((len(self), dimensions), np.float32)
-        if not is_usable.any():
-            return vectors
-        flat = column.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        if flat.shape[1] == dimensions:
-            vectors[is_usable] = flat[is_usable[is_there]]
+        for first, block in self.vector_blocks(embedder, dimensions):
+            vectors[first : first + len(block)] = block
         return vectors
+
+    def vector_blocks(self, embedder: str, dimensions: int) -> "Iterator[tuple[int, NDArray[np.float32]]]":
+        """All vectors in blocks: the first row, and an array of shape (rows, dimensions), with zeros where the vector
+        is missing or of another embedder. No block if all are."""
+        import numpy as np  # noqa: PLC0415 — heavy: loaded behind the open port
+
+        is_usable = self.equal("embedder", embedder)
+        if not is_usable.any() or self._vectors.type.list_size != dimensions:
+            return
+        chunks = [chunk for chunk in self._vectors.chunks if len(chunk)]
+        begins = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        flat = [chunk.values.to_numpy(zero_copy_only=False).reshape(-1, dimensions) for chunk in chunks]
+        valid = [chunk.is_valid().to_numpy(zero_copy_only=False) for chunk in chunks]
+        for first in range(0, len(self), _BLOCK_ROWS):
+            sources = self._sources[first : first + _BLOCK_ROWS]
+            block = np.zeros((len(sources), dimensions), np.float32)
+            numbers = np.searchsorted(begins, sources, side="right") - 1
+            for number in np.unique(numbers).tolist():
+                places = np.flatnonzero((numbers == number) & is_usable[first : first + _BLOCK_ROWS])
+                inside = sources[places] - begins[number]
+                places, inside = places[valid[number][inside]], inside[valid[number][inside]]
+                block[places] = flat[number][inside + chunks[number].offset]
+            yield first, block
 
     def terms(self) -> "tuple[list[str], NDArray[np.int32], NDArray[np.int32]]":
         """Search terms of all rows: distinct terms; indexes into these, row after row; the number of terms per row."""
@@ -213,8 +261,8 @@ class LoadedRows:
         """All rows with their search data, scope by scope."""
         if not len(self):
             return []
-        self._table = self.by_scope()
-        vectors = self._table.column("vector").to_pylist()
+        self._sort_by_scope()
+        vectors = self._vectors.take(self._sources).to_pylist()
         extra = zip(
             *(self._table.column(name).to_pylist() for name in ("embedder", "fts", "tokens", "seq", "form", "worth")),
             strict=True,
@@ -257,22 +305,23 @@ def _concatenate(tables: Sequence[Any]) -> Any:
     return pa.concat_tables(fitting) if others else first
 
 
-def _select_newest(arrow: Any, scope: Scope | None) -> Any:
-    """Sort rows oldest first, and keep the newest version of each id. Deleted records are left out; so is a row of
-    another scope, which would be a bug of the store."""
+def _select_newest(arrow: Any, scope: Scope | None) -> "NDArray[np.int64]":
+    """The numbers of the rows, oldest first, of the newest version of each id. Deleted records are left out; so is a
+    row of another scope, which would be a bug of the store."""
     import numpy as np  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    arrow = arrow.combine_chunks()
-    if scope is not None:
-        arrow = arrow.filter(pc.equal(arrow.column("scope"), scope.value))
     # a changed row has a new sequence number, but keeps its position in its conversation
     created, seqs = (arrow.column(name).cast("int64").to_numpy() for name in ("created_at", "seq"))
     versions = arrow.column("version").to_numpy()
-    order = np.lexsort((seqs, versions, created)).tolist()  # all versions of a row share a creation time
-    ids = arrow.column("id").to_pylist()
-    newest = {ids[row]: row for row in order}
-    is_deleted = pc.equal(arrow.column("status"), "deleted").to_numpy()
-    chosen = set(newest.values())
-    rows = [row for row in order if row in chosen and not is_deleted[row]]
-    return arrow.take(np.asarray(rows, np.int64))
+    order = np.lexsort((seqs, versions, created))  # all versions of a row share a creation time
+    is_kept = pc.not_equal(arrow.column("status"), "deleted").to_numpy()
+    if scope is not None:
+        is_own = pc.equal(arrow.column("scope"), scope.value).to_numpy()
+        order, is_kept = order[is_own[order]], is_kept & is_own
+    ids = arrow.column("id").combine_chunks().dictionary_encode()
+    numbers = ids.indices.to_numpy(zero_copy_only=False)[order]
+    newest = np.zeros(len(ids.dictionary), np.int64)
+    newest[numbers] = np.arange(len(order))  # the last of each counts
+    is_kept = is_kept[order] & (newest[numbers] == np.arange(len(order)))
+    return np.asarray(order[is_kept], np.int64)

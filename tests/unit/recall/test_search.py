@@ -1,6 +1,10 @@
-from gateway.recall.search import without_noise
-from gateway.turn import Memory, MemoryStatus, Recalled
-from tests.fakes.made import record
+from gateway.recall.query import make_query
+from gateway.recall.search import LaterMemories, may_need_memory, select_memories, without_noise
+from gateway.recall.words import QueryMatches
+from gateway.recall.working_set import WorkingSet
+from gateway.storage.rows import Row
+from gateway.turn import Memory, MemoryStatus, Recalled, RecallOptions
+from tests.fakes.made import SCOPE, record
 
 
 def recalled(*relevances: float) -> Recalled:
@@ -17,3 +21,41 @@ def test_where_all_is_doubtful_a_few_are_wanted_at_most() -> None:
     assert len(without_noise(recalled(0.4, 0.35, 0.1), is_personal=False).memories) == 2
     assert without_noise(recalled(0.1, 0.1), is_personal=False).reason == "irrelevant"
     assert len(without_noise(recalled(0.2, 0.15, 0.12, 0.12, 0.12), is_personal=True).memories) == 4
+
+
+def test_candidates_that_are_passed_over_are_built_on_first_access() -> None:
+    builds: list[int] = []
+
+    def build() -> list[Memory]:
+        builds.append(1)
+        return list(recalled(0.4, 0.2).memories)
+
+    later = LaterMemories([build, build])
+    assert not builds
+    assert [memory.relativity for memory in later] == [0.4, 0.2, 0.4, 0.2]
+    assert (len(later), later[1].relativity, len(builds)) == (4, 0.2, 2)
+
+
+def test_a_dropped_set_is_not_kept_for_them() -> None:
+    working_set = WorkingSet(4, "e")
+    words = ("cat", "sleep")
+    row = Row(record=record("My cat sleeps.", 1), vector=None, embedder="", terms=words, tokens=4, worth=1.0)
+    working_set.put([row])
+    query = make_query("Translate into French: the cat sleeps", "", 1_700_000_000.0)
+    options = RecallOptions(text=9, selectivity=1.0, is_mixed=True)
+    found = [select_memories([(SCOPE, working_set)], query, {}, options).passed_over for _ in range(2)]
+    assert [memory.record.text for memory in found[0]] == ["My cat sleeps."]
+    del working_set
+    assert list(found[1]) == []
+
+
+def test_what_surely_may_need_memory_is_known_before_the_search() -> None:
+    working_set, matches = WorkingSet(4, "e"), dict[str, QueryMatches]()
+    loaded = [(SCOPE, working_set)]
+    personal = make_query("Where does my sister live, and what did I tell you about her?", "", 1_700_000_000.0)
+    assert may_need_memory(loaded, personal, RecallOptions(), 0.005, matches)
+    assert not matches
+    poem = "Write a long poem about the sea, with ten verses of four lines, in which every second line rhymes. " * 3
+    task = make_query(poem, "", 1_700_000_000.0)
+    assert not may_need_memory(loaded, task, RecallOptions(), 0.005, matches)
+    assert list(matches) == [SCOPE.value]

@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.recall.probes import RequestProbes
 from gateway.recall.query import make_query
 from gateway.recall.rank import Ranked
-from gateway.recall.selection import estimate_need, order_log_odds, probabilities, select, thresholds
+from gateway.recall.selection import estimate_need, least_need, order_log_odds, probabilities, select, thresholds
 from gateway.recall.signals import NO_CANDIDATES, SIGNALS, Candidates, Match
 from gateway.turn import SCORE_PARTS
 
@@ -108,3 +110,21 @@ def test_what_is_far_less_probable_than_the_best_is_left_out() -> None:
     found = replace(candidates(5), signals=signals)
     assert len(select(found, query, limits).chosen) == 3, "the best few in any case"
     assert len(select(found, query, replace(limits, share=0.0, doubt=0.0)).chosen) == 5
+
+
+@given(
+    st.sampled_from(["Write a poem about rain.", "What is recursion?", "Fix this: ```x = 1```", "My cat?", "去哪里？"]),
+    st.lists(st.floats(0, 1), max_size=5),
+    st.builds(
+        Match,
+        best_relevance_logit=st.floats(-6, 6),
+        best_word_share=st.floats(0, 1),
+        rarest=st.floats(0, 1),
+        is_stated=st.booleans(),
+    ),
+)
+def test_the_least_need_is_never_above_the_need(text: str, chances: list[float], match: Match) -> None:
+    query = make_query(text, "", NOW)
+    need = estimate_need(query, match, np.asarray(chances, np.float32)).probability
+    assert least_need(query) <= least_need(query, match) + 1e-9
+    assert least_need(query, match) <= need + 1e-9
