@@ -5,13 +5,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
 
 from tests.bench.processes import Server
 from tests.bench.servers import INTERVAL
+from tests.bench.texts import is_task
 
 __all__ = ["Client", "Load", "Reply", "Sample", "count_statuses"]
 
@@ -32,12 +33,13 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Load:
     """A number of texts that are asked: `at_once` concurrently, or with `per_second` at a steady rate. `length`:
-    characters of the answers."""
+    characters of the answers. `is_everyday`: most texts are tasks, see `is_task`."""
 
     texts: Sequence[str]
     length: int = 120
     at_once: int = 8
     per_second: float = 0
+    is_everyday: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,10 @@ class Client:
         self.session = session
 
     async def ask(
-        self, server: Server, text: str, *, user: str = "", number: int = 0, length: int = 120, mode: str = "on"
+        self, server: Server, text: str, *, user: str = "", number: int = 0, model: str = "answer-120", mode: str = "on"
     ) -> Reply:
         """One chat. `user` and `mode` count only for a server with memory."""
-        body = {"model": f"answer-{length}", "messages": [{"role": "user", "content": text}]}
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
         headers = dict(_JSON)
         if server.has_memory:
             headers |= {"x-memory-user": user, "x-memory-session": f"s{number % _SESSIONS}", "x-memory-mode": mode}
@@ -78,7 +80,8 @@ class Client:
         replies: list[Reply] = []
 
         async def ask(number: int, text: str) -> None:
-            reply = await self.ask(server, text, user=user, number=number, length=load.length, mode=mode)
+            model = f"{'task' if load.is_everyday and is_task(number) else 'answer'}-{load.length}"
+            reply = await self.ask(server, text, user=user, number=number, model=model, mode=mode)
             replies.append(reply)
 
         async def work() -> None:
@@ -98,7 +101,7 @@ class Client:
     async def measure(self, server: Server, load: Load, warm_up: Sequence[str], user: str = "") -> Sample:
         """CPU time of a load until everything is stored and synced. What follows a pause is measured too cheap, so the
         texts of `warm_up` are asked first, which also loads the user's memories."""
-        await self.run(server, Load(warm_up, load.length, load.at_once), user, mode="read")
+        await self.run(server, replace(load, texts=warm_up, per_second=0), user, mode="read")
         before, began = server.cpu(), time.perf_counter()
         replies = await self.run(server, load, user)
         elapsed = time.perf_counter() - began

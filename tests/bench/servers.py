@@ -1,7 +1,8 @@
 """What the benchmark runs beside the gateway: a fast upstream, and the bare pass-through that all is compared with.
 
 `python -m tests.bench.servers upstream PORT` or `... bare PORT UPSTREAM_PORT`. The name of the model says what the
-upstream answers: `answer-120` gives 120 characters, each time others; a stream has `CHUNKS` chunks, `INTERVAL` seconds
+upstream answers: `answer-120` gives 120 characters of conversation, `task-600` 600 of documents, each time others; a
+stream has `CHUNKS` chunks, `INTERVAL` seconds
 apart, each with the time at which it was sent (`sent`, nanoseconds of the monotonic clock, which processes share).
 """
 
@@ -34,10 +35,11 @@ _LAST = (
 )
 
 
-def _answers() -> Iterator[str]:
-    """Passages to cut answers from, made before the load begins; each gets a number of its own where it is used."""
+def _answers() -> dict[str, Iterator[str]]:
+    """Passages to cut answers from, by kind, made before the load begins; each answer gets a number of its own."""
     texts = Texts("answers")
-    return itertools.cycle([texts.passage(200) for _ in range(_PASSAGES)])
+    kinds = {"answer": texts.passage, "task": texts.document}
+    return {kind: itertools.cycle([make(200) for _ in range(_PASSAGES)]) for kind, make in kinds.items()}
 
 
 def _completion(passages: Iterator[str], number: int, length: int) -> bytes:
@@ -81,8 +83,9 @@ def upstream() -> web.Application:
         body = orjson.loads(await request.read())
         if body.get("stream"):
             return await _stream(request)
-        length = int(str(body["model"]).rpartition("-")[2])
-        return web.Response(body=_completion(passages, next(numbers), length), content_type="application/json")
+        kind, _, length = str(body["model"]).partition("-")
+        answer = _completion(passages[kind], next(numbers), int(length))
+        return web.Response(body=answer, content_type="application/json")
 
     app.router.add_post("/v1/chat/completions", handle)
     return app

@@ -9,16 +9,18 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from tests.bench.tasks import TASKS
 from tests.eval.corpus import FOLDER, Person, read_person
 
-__all__ = ["PEOPLE", "Texts"]
+__all__ = ["PEOPLE", "Texts", "is_task"]
 
 PEOPLE = ("en01", "en02", "en03", "en05", "en07", "zh01", "de01")
 """The people whose messages are the memories of a user."""
 _PERSONAL = ("direct", "list", "changed")
 _TASKS = ("new_task", "general")
+_DOCS = Path(__file__).parents[2] / "docs"
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*|\n+")
 _SYLLABLES = "ka lo ven tri mar osh bel qui dra nu fen sol ta rix hal omi zer pla go wyn est bru cia jo lem".split()
 _REPLACED = 0.1  # share of the words
@@ -42,6 +44,11 @@ _PASSAGE_TASKS = (
 )
 
 
+def is_task(number: int) -> bool:
+    """True for nine of ten numbers of the everyday mix."""
+    return number % 10 != 9
+
+
 class Texts:
     """The texts of one seed."""
 
@@ -56,16 +63,16 @@ class Texts:
         """A task that needs no memory; most have a passage to work on."""
         corpus = _corpus()
         if self._random.random() < 0.4:
-            passage = self.passage(self._random.randint(200, 600))
+            passage = self.document(self._random.randint(200, 600))
             return self._fill(self._random.choice(_PASSAGE_TASKS), passage)
         greeting = self._random.choice(("Hi", "Hello", "Dear", "OK", "Thanks"))
-        task = self._fill(self._random.choice(corpus.tasks), self.passage(250))
+        task = self._fill(self._random.choice(corpus.tasks), self.document(250))
         return f"{greeting} {self.invented_name()}, {task}"
 
     def everyday(self, count: int) -> Iterator[str]:
         """A personal question after nine tasks each."""
         for number in range(count):
-            yield self.question() if number % 10 == 9 else self.task()
+            yield self.task() if is_task(number) else self.question()
 
     def questions(self, count: int) -> Iterator[str]:
         for _ in range(count):
@@ -76,11 +83,18 @@ class Texts:
         return self.passage(self._random.randint(60, 220))
 
     def passage(self, length: int) -> str:
-        """Sentences of about `length` characters together."""
+        """Sentences of personal conversations, about `length` characters together."""
+        return self._join(_corpus().sentences, length)
+
+    def document(self, length: int) -> str:
+        """Sentences of documents, about `length` characters together."""
+        return self._join(_corpus().prose, length)
+
+    def _join(self, sentences: Sequence[str], length: int) -> str:
         pieces: list[str] = []
         size = 0
         while size < length:
-            pieces.append(self._vary(self._random.choice(_corpus().sentences)))
+            pieces.append(self._vary(self._random.choice(sentences)))
             size += len(pieces[-1]) + 1
         return " ".join(pieces)[:length].rstrip()
 
@@ -131,6 +145,13 @@ class _Corpus:
     def sentences(self) -> Sequence[str]:
         pieces = (piece.strip() for _, text in self.messages for piece in _SENTENCE_END.split(text))
         return list(dict.fromkeys(piece for piece in pieces if 12 <= len(piece) <= 300))
+
+    @cached_property
+    def prose(self) -> Sequence[str]:
+        """The sentences of the project's documentation, without code and tables."""
+        lines = (line for path in sorted(_DOCS.glob("*/*.md")) for line in path.read_text("utf-8").splitlines())
+        pieces = (piece.strip() for line in lines if line[:1].isalpha() for piece in _SENTENCE_END.split(line))
+        return list(dict.fromkeys(piece for piece in pieces if 30 <= len(piece) <= 300))
 
     @cached_property
     def words(self) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.bench.client import Load, Reply, Sample, count_statuses
@@ -97,7 +97,7 @@ async def measure_everyday(bench: Bench) -> list[Row]:
     """Nine tasks to one personal question, answers of 600 characters."""
     count = bench.sizes.requests
     results = await _measure(
-        bench, "everyday mix", lambda texts: list(texts.everyday(count)), length=600, has_latency=True
+        bench, "everyday mix", lambda texts: list(texts.everyday(count)), length=600, has_latency=True, is_everyday=True
     )
     return [
         Row("everyday mix, CPU a request", "× bare", results.ratios(), results.note()),
@@ -114,20 +114,23 @@ async def _measure(
     length: int = 120,
     per_second: float = 0,
     has_latency: bool = False,
+    is_everyday: bool = False,
 ) -> _Results:
     results = _Results()
 
     async def measure(server: Server, number: int) -> None:
         texts, user = Texts(f"{name} {number}"), f"bench{number % USERS}"
         asked = choose(texts)
-        load = Load(asked, length, per_second=per_second) if server.has_memory else Load(asked * _BARE_FACTOR, length)
+        load = Load(asked, length, per_second=per_second, is_everyday=is_everyday)
+        if not server.has_memory:
+            load = replace(load, texts=asked * _BARE_FACTOR, per_second=0)
         warm_up = choose(Texts(f"{name} {number} warm-up"))[: len(asked) // 4]
         warm_up *= 1 if server.has_memory else _BARE_FACTOR
         sample = await bench.client.measure(server, load, warm_up, user)
         latencies: list[float] = []
         if has_latency:
             more = choose(Texts(f"{name} {number} latency"))[: bench.sizes.latencies]
-            replies = await bench.client.run(server, Load(more, length, at_once=1), user)
+            replies = await bench.client.run(server, replace(load, texts=more, at_once=1, per_second=0), user)
             latencies = [reply.ms for reply in replies]
             if server.has_memory:  # or the next server would be measured while this one still stores
                 await bench.client.settle(server)
