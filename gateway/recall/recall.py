@@ -21,11 +21,12 @@ from gateway.memory.recalled import Memory, MemoryStatus, Recalled, RecallOption
 from gateway.memory.record import Record
 from gateway.recall.query import Query, make_query
 from gateway.recall.search import (
+    LaterMemories,
     Meaning,
     around,
     find_memories,
-    may_need_memory,
     profile_of,
+    rule_out,
     select_memories,
     without_noise,
 )
@@ -54,7 +55,6 @@ _SHARE_FOR_VECTOR = 0.7  # of the deadline; then words alone
 _TOOLS = frozenset(("tools", "functions"))  # fields of a body: without any there is no tool loop
 _STEPS_KEPT = 256  # turns whose recall is kept for the steps of their tool loop: up to 60 KB each
 _SMALLEST = 16  # tokens of a memory in the block; no more candidates than the budget could hold of these
-_CLEARLY_NOT = 0.005  # need below which a request is not embedded
 _SPARE = 64  # additional candidates, since some may be too long for the rest of the budget
 
 
@@ -201,7 +201,8 @@ class Recall:
             return Recalled(MemoryStatus.DEGRADED, reason=self._startup.reason)
         try:
             async with asyncio.timeout(deadline):
-                return await self._search(self._sets, scopes, query, request, deadline)
+                recalled = await self._search(self._sets, scopes, query, request, deadline)
+                return _with_lock(recalled, self._sets)
         except TimeoutError:
             return Recalled(MemoryStatus.DEGRADED, reason="deadline")
         except StorageError as error:
@@ -272,28 +273,17 @@ class Recall:
         from gateway.recall.working_sets import LargeScope  # noqa: PLC0415 — numpy: loaded behind the open port
 
         query, request = question
-
         loaded = [
             (scope, handle) for scope, handle in zip(scopes, handles, strict=True) if not isinstance(handle, LargeScope)
         ]
         if len(loaded) < len(handles):
             return None
-        nothing: dict[str, Meaning | None] = {}
 
         def job() -> Recalled | None:
-            if may_need_memory(loaded, query, request, _CLEARLY_NOT, matches):
-                return None
-            selected = select_memories(loaded, query, nothing, request, matches)
-            if selected.need is None or selected.need.probability > _CLEARLY_NOT:
-                return None
-            return replace(
-                selected,
-                status=MemoryStatus.MISS,
-                reason="not_needed",
-                memories=(),
-                passed_over=(*selected.memories, *selected.passed_over) if selected.memories else selected.passed_over,
-                profile=profile_of(handles) if request.profile else (),
-            )
+            ruled_out = rule_out(loaded, query, request, matches)
+            if ruled_out is None or not request.profile:
+                return ruled_out
+            return replace(ruled_out, profile=profile_of(handles))
 
         return await sets.search(job, [working_set for _, working_set in loaded])
 
@@ -312,6 +302,14 @@ class Recall:
         self._steps.move_to_end(key)
         if len(self._steps) > _STEPS_KEPT:
             self._steps.popitem(last=False)
+
+
+def _with_lock(recalled: Recalled, sets: "WorkingSets") -> Recalled:
+    """The result, whose passed-over memories are built while nothing else uses the sets."""
+    later = recalled.passed_over
+    if not isinstance(later, LaterMemories):
+        return recalled
+    return replace(recalled, passed_over=LaterMemories([lambda: sets.run_here(lambda: list(later))]))
 
 
 def _rank_texts(query: Query, texts: Sequence[str], vectors: "Vectors", scale: Calibration) -> list[tuple[int, float]]:

@@ -200,15 +200,10 @@ def estimate_need(query: Query, match: Match, chances: Floats) -> Need:
     return Need(_sigmoid(sum(parts.values())), tuple(reported))
 
 
-def least_need(query: Query, match: Match | None = None) -> float:
+def least_need(query: Query, match: Match | None = None) -> Need:
     """The least that the need of a request without a vector can be; `match`: with the memory, None: any."""
     any_match = Match(best_relevance_logit=-_RELEVANCE_LIMIT)
-    inputs = need_inputs(query, match or any_match, _NO_CHANCES)
-    model = POLICY.need_without_probes
-    rising = [name for name in inputs if name.startswith("match ")]
-    if any(model.weights.get(name, 0.0) < 0 for name in rising):
-        return 0.0  # as no fitted policy has it
-    return estimate_need(query, match or any_match, _NO_CHANCES).probability
+    return estimate_need(query, match or any_match, _NO_CHANCES)
 
 
 def _with_earlier(need: Need, candidates: Candidates, earlier: float) -> Need:

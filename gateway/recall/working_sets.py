@@ -190,6 +190,10 @@ class WorkingSets:
                 self._run_lock.release()
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run_locked, job)
 
+    def run_here(self, job: Callable[[], _T]) -> _T:
+        """Run a job in this thread, after those that run now."""
+        return self._run_locked(job)
+
     async def search(self, job: Callable[[], _T], sets: "Iterable[WorkingSet]") -> _T:
         """Run a job that scans all rows of some sets."""
         return await self.run(job, is_short=sum(map(len, sets)) <= _INLINE_ROWS)

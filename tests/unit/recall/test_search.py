@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 from gateway.recall.query import make_query
-from gateway.recall.search import LaterMemories, may_need_memory, select_memories, without_noise
+from gateway.recall.search import LaterMemories, rule_out, select_memories, without_noise
 from gateway.recall.words import QueryMatches
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.rows import Row
@@ -49,13 +51,23 @@ def test_a_dropped_set_is_not_kept_for_them() -> None:
     assert list(found[1]) == []
 
 
-def test_what_surely_may_need_memory_is_known_before_the_search() -> None:
+def test_a_task_is_ruled_out_by_its_form_and_words_before_the_search() -> None:
     working_set, matches = WorkingSet(4, "e"), dict[str, QueryMatches]()
+    words = ("cat", "sleep")
+    working_set.put(
+        [Row(record=record("My cat sleeps.", 1), vector=None, embedder="", terms=words, tokens=4, worth=1.0)]
+    )
     loaded = [(SCOPE, working_set)]
+    options = RecallOptions(text=9, selectivity=0.5, is_mixed=True)
     personal = make_query("Where does my sister live, and what did I tell you about her?", "", 1_700_000_000.0)
-    assert may_need_memory(loaded, personal, RecallOptions(), 0.005, matches)
-    assert not matches
+    assert rule_out(loaded, personal, options, matches) is None
+    assert not matches, "its form suffices"
     poem = "Write a long poem about the sea, with ten verses of four lines, in which every second line rhymes. " * 3
     task = make_query(poem, "", 1_700_000_000.0)
-    assert not may_need_memory(loaded, task, RecallOptions(), 0.005, matches)
-    assert list(matches) == [SCOPE.value]
+    recalled = rule_out(loaded, task, options, matches)
+    assert recalled is not None
+    assert (recalled.status, recalled.reason, recalled.memories) == (MemoryStatus.MISS, "not_needed", ())
+    assert recalled.need is not None
+    assert recalled.need.probability < recalled.need.threshold
+    assert [memory.record.text for memory in recalled.passed_over] == ["My cat sleeps."]
+    assert rule_out(loaded, task, replace(options, allows={SCOPE.value: lambda _: True}), matches) is None
