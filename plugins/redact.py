@@ -7,7 +7,7 @@ time.
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -38,71 +38,109 @@ _AFTER_COLON = (
 _STRICT = r"[A-Za-z0-9!@#$%^&*+=_.-]"
 _EMAIL = r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9-]{1,64}\.[a-z]"
 _LONG = r"[A-Za-z0-9+=_-]"
-_PATTERNS: dict[str, tuple[re.Pattern[str], ...]] = {
+# each pattern comes with parts in casefolded form, one of which is in every text that it matches: most texts have none
+_LOGIN_NAMES = ("passw", "pwd", "passphrase", "密码", "口令")
+_NAMES = (*_LOGIN_NAMES, "key", "secret", "密钥")
+_ANY_NAMES = ("secret", "token", "credential", "key", "密钥", "令牌")
+_PATTERNS: dict[str, tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]] = {
     "private_keys": (
-        re.compile(
-            r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)",
-            re.DOTALL,
+        (
+            ("-----begin",),
+            re.compile(
+                r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)",
+                re.DOTALL,
+            ),
         ),
     ),
     "api_keys": (
-        re.compile(r"(?<![A-Za-z0-9_-])sk-(?=[A-Za-z_-]{0,200}[0-9])[A-Za-z0-9_-]{16,}"),
-        re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-        re.compile(r"\bAIza[A-Za-z0-9_-]{35,}"),
-        re.compile(r"\b(?:GOCSPX-|whsec_|ya29\.)[A-Za-z0-9_.-]{20,}"),
-        re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
-        re.compile(r"\bxox[abeprs]-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,}"),
-        re.compile(r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"),
-        re.compile(r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
-        # the name and its value: "password: x", "api_key=x", "the password is x"
-        re.compile(rf"(?:{_LOGIN}|{_KEY}){_QUOTE}(?:=>|->|→|=|:|：){_QUOTE}{_NO_EXPRESSION}{_AFTER_COLON}"),
-        re.compile(
-            rf"(?:{_LOGIN}|{_KEY})\s?(?:=|:|：)\s?(?P<quote>['\"`])(?!\$?\{{)(?=[^'\"`\n]{{0,64}}[0-9!@#$%^&*+])(?P<value>[^'\"`\n]{{6,256}})(?P=quote)"
+        (("sk-",), re.compile(r"(?<![A-Za-z0-9_-])sk-(?=[A-Za-z_-]{0,200}[0-9])[A-Za-z0-9_-]{16,}")),
+        (("akia", "asia"), re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
+        (("aiza",), re.compile(r"\bAIza[A-Za-z0-9_-]{35,}")),
+        (("gocspx-", "whsec_", "ya29."), re.compile(r"\b(?:GOCSPX-|whsec_|ya29\.)[A-Za-z0-9_.-]{20,}")),
+        (
+            ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
+            re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,})"),
         ),
-        re.compile(
-            rf"(?:{_LOGIN}|{_KEY})['\"`]?(?:\s{{1,8}}(?:is|was)\s{{1,8}}|\s?[是为]\s?[:：]?\s?)['\"`]?{_NO_EXPRESSION}"
-            rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+])(?P<value>{_VALUE}{{6,256}})"
+        (("xox",), re.compile(r"\bxox[abeprs]-(?=[A-Za-z-]{0,64}[0-9])[A-Za-z0-9-]{10,}")),
+        (
+            ("hf", "npm", "pypi", "gsk", "pplx", "r8", "xai", "shpat", "_live", "sk_test"),
+            re.compile(
+                r"\b(?:hf|npm|pypi|gsk|pplx|r8|xai|shpat|rk_live|sk_live|sk_test|pk_live)[_-][A-Za-z0-9_-]{20,}"
+            ),
+        ),
+        (("sg.",), re.compile(r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}")),
+        # the name and its value: "password: x", "api_key=x", "the password is x"
+        (_NAMES, re.compile(rf"(?:{_LOGIN}|{_KEY}){_QUOTE}(?:=>|->|→|=|:|：){_QUOTE}{_NO_EXPRESSION}{_AFTER_COLON}")),
+        (
+            _NAMES,
+            re.compile(
+                rf"(?:{_LOGIN}|{_KEY})\s?(?:=|:|：)\s?(?P<quote>['\"`])(?!\$?\{{)(?=[^'\"`\n]{{0,64}}[0-9!@#$%^&*+])(?P<value>[^'\"`\n]{{6,256}})(?P=quote)"
+            ),
+        ),
+        (
+            _NAMES,
+            re.compile(
+                rf"(?:{_LOGIN}|{_KEY})['\"`]?(?:\s{{1,8}}(?:is|was)\s{{1,8}}|\s?[是为]\s?[:：]?\s?)['\"`]?{_NO_EXPRESSION}"
+                rf"(?=[^\s'\"]{{0,64}}[0-9!@#$%^&*+])(?P<value>{_VALUE}{{6,256}})"
+            ),
         ),
         # optional words between the name and the value, which must then look like a password
-        re.compile(
-            rf"{_LOGIN}(?:[^\n:=：|→]{{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为))?{_QUOTE}"
-            rf"(?!{_EMAIL}){_NO_EXPRESSION}(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[a-z])(?={_STRICT}{{0,64}}[A-Z!@#$%^&*+])"
-            rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+        (
+            _LOGIN_NAMES,
+            re.compile(
+                rf"{_LOGIN}(?:[^\n:=：|→]{{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为))?{_QUOTE}"
+                rf"(?!{_EMAIL}){_NO_EXPRESSION}(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[a-z])(?={_STRICT}{{0,64}}[A-Z!@#$%^&*+])"
+                rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+            ),
         ),
-        re.compile(
-            rf"(?i:(?<![A-Za-z])(?:secret|credential)s?(?![A-Za-z_]))[^\n:=：]{{0,60}}[:=：]{_QUOTE}(?!{_EMAIL}){_NO_EXPRESSION}"
-            rf"(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[A-Za-z])(?={_STRICT}{{0,64}}[!@#$%^&*])"
-            rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+        (
+            ("secret", "credential"),
+            re.compile(
+                rf"(?i:(?<![A-Za-z])(?:secret|credential)s?(?![A-Za-z_]))[^\n:=：]{{0,60}}[:=：]{_QUOTE}(?!{_EMAIL}){_NO_EXPRESSION}"
+                rf"(?={_STRICT}{{0,64}}[0-9])(?={_STRICT}{{0,64}}[A-Za-z])(?={_STRICT}{{0,64}}[!@#$%^&*])"
+                rf"(?P<value>{_STRICT}{{8,256}})(?![(\[/])"
+            ),
         ),
         # a long random value near the name: 40 characters as in AWS keys, 24 mixed ones or 32 hexadecimal digits
-        re.compile(
-            rf"{_ANY_KEY}[^\n]{{0,80}}?(?<![A-Za-z0-9/+_.-])(?=[A-Za-z/+]{{0,39}}[0-9])(?=[a-z0-9/+]{{0,39}}[A-Z])"
-            r"(?=[A-Z0-9/+]{0,39}[a-z])(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+_.-])"
+        (
+            _ANY_NAMES,
+            re.compile(
+                rf"{_ANY_KEY}[^\n]{{0,80}}?(?<![A-Za-z0-9/+_.-])(?=[A-Za-z/+]{{0,39}}[0-9])(?=[a-z0-9/+]{{0,39}}[A-Z])"
+                r"(?=[A-Z0-9/+]{0,39}[a-z])(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+_.-])"
+            ),
         ),
-        re.compile(
-            rf"{_ANY_KEY}(?:(?!commit|\bsha|hash|md5|uuid)[^\n:=：|→]){{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为)"
-            rf"{_QUOTE}(?P<value>(?={_LONG}{{0,64}}[0-9])(?={_LONG}{{0,64}}[a-z])(?={_LONG}{{0,64}}[A-Z]){_LONG}{{24,512}}"
-            r"|[0-9a-f]{32,128})(?![A-Za-z0-9(\[/.])"
+        (
+            _ANY_NAMES,
+            re.compile(
+                rf"{_ANY_KEY}(?:(?!commit|\bsha|hash|md5|uuid)[^\n:=：|→]){{0,60}}(?:\s(?:is|was)\s|=>|->|→|=|:|：|\||是|为)"
+                rf"{_QUOTE}(?P<value>(?={_LONG}{{0,64}}[0-9])(?={_LONG}{{0,64}}[a-z])(?={_LONG}{{0,64}}[A-Z]){_LONG}{{24,512}}"
+                r"|[0-9a-f]{32,128})(?![A-Za-z0-9(\[/.])"
+            ),
         ),
     ),
     "tokens": (
-        re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-        re.compile(r"(?i)\b(?:bearer|token)\s+(?=[A-Za-z0-9._~+/-]*\d)[A-Za-z0-9._~+/-]{20,}=*"),
-        re.compile(
-            r"(?i:\bauthorization['\"]?\s?[:=]\s?['\"]?basic\s)"
-            r"(?P<value>(?=[a-z0-9+/]{0,64}[A-Z])[A-Za-z0-9+/]{8,}={0,2})"
+        (("eyj",), re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")),
+        (("bearer", "token"), re.compile(r"(?i)\b(?:bearer|token)\s+(?=[A-Za-z0-9._~+/-]*\d)[A-Za-z0-9._~+/-]{20,}=*")),
+        (
+            ("authorization",),
+            re.compile(
+                r"(?i:\bauthorization['\"]?\s?[:=]\s?['\"]?basic\s)"
+                r"(?P<value>(?=[a-z0-9+/]{0,64}[A-Z])[A-Za-z0-9+/]{8,}={0,2})"
+            ),
         ),
-        re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)"),
+        (("://",), re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)")),
     ),
 }
-_Group = TypeVar("_Group", Origin, Details)
+_Group = TypeVar("_Group", Record, Origin, Details)
 _FIELDS_SIZE = 200  # characters of the other texts of a record, roughly
+_SHORTEST = 8  # characters of a text with a secret: no pattern matches less
 _SMALL = 4096  # characters that are scanned on the loop; more are scanned in a thread
 # digits surrounded by Latin letters are part of a name or of a hexadecimal id; an expiry date may follow
 _CARD = re.compile(
     r"(?:(?<![A-Za-z0-9.-])|(?i:(?<=card)|(?<=visa)|(?<=amex)))"
     r"(?:\d[ -]?){12,18}\d(?![A-Za-z0-9]|/\d\d|-(?!\d\d/\d\d)[A-Za-z0-9])"
 )
+_DIGITS = re.compile(r"\d(?:[ -]?\d){12}")  # of a card; much faster than the pattern
 
 
 class Redact(Plugin):
@@ -119,10 +157,10 @@ class Redact(Plugin):
     async def start(self, services: Services) -> None:
         self._count = services.count
         self._patterns = [
-            (kind, pattern)
+            (kind, parts, pattern)
             for kind in ("private_keys", "api_keys", "tokens")
             if kind in self.config.kinds
-            for pattern in _PATTERNS[kind]
+            for parts, pattern in _PATTERNS[kind]
         ]
 
     async def on_store(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record] | None:
@@ -136,20 +174,22 @@ class Redact(Plugin):
 
     def _clean_record(self, record: Record) -> Record:
         """A copy of the record without secrets; the record itself if it has none."""
-        text, tags = self._clean(record.text), tuple(map(self._clean, record.tags))
-        origin, details = self._clean_fields(record.origin), self._clean_fields(record.details)
-        metadata = self._clean_value(record.metadata)
-        cleaned = replace(record, text=text, tags=tags, origin=origin, details=details, metadata=metadata)
-        return record if cleaned == record else cleaned
+        return self._clean_fields(record, ("text", "tags", "origin", "details", "metadata"))
 
-    def _clean_fields(self, group: _Group) -> _Group:
-        """A copy of a group of fields with clean texts."""
-        values = {field.name: getattr(group, field.name) for field in fields(group)}
-        return replace(group, **{name: self._clean_value(value) for name, value in values.items()})
+    def _clean_fields(self, group: _Group, names: Iterable[str]) -> _Group:
+        """A copy of a group of fields with clean texts; the group itself if all are clean."""
+        values = {name: getattr(group, name) for name in names}
+        clean = {name: self._clean_value(value) for name, value in values.items()}
+        changes = {name: value for name, value in clean.items() if value != values[name]}
+        return replace(group, **changes) if changes else group
 
     def _clean_value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._clean(value)
+        if isinstance(value, Origin):
+            return self._clean_fields(value, [field.name for field in fields(value)])
+        if isinstance(value, Details):
+            return self._clean_fields(value, [field.name for field in fields(value)])
         if isinstance(value, Mapping):
             return {self._clean(str(key)): self._clean_value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -157,11 +197,15 @@ class Redact(Plugin):
         return value
 
     def _clean(self, text: str) -> str:
-        for kind, pattern in self._patterns:
-            text, replacements = pattern.subn(self._hide, text)
-            if replacements:
-                self._count(kind)
-        if "cards" in self.config.kinds:
+        if len(text) < _SHORTEST:
+            return text
+        folded = text.casefold()
+        for kind, parts, pattern in self._patterns:
+            if any(part in folded for part in parts):
+                text, replacements = pattern.subn(self._hide, text)
+                if replacements:
+                    self._count(kind)
+        if "cards" in self.config.kinds and _DIGITS.search(text):
             text = _CARD.sub(self._card, text)
         return text
 

@@ -7,7 +7,7 @@ on") are not taken for dates.
 
 import calendar
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
@@ -88,7 +88,10 @@ def periods(question: str, now: float, offset: float = 0) -> tuple[Period, ...]:
         return ()
     text, today = question[:_MAX_QUESTION], datetime.fromtimestamp(now + offset, UTC)
     matches: list[Period] = []
-    for pattern, read in _READERS:
+    folded = text.casefold()
+    for parts, pattern, read in _READERS:
+        if not any(part in folded or part in text for part in parts):
+            continue
         for match in pattern.finditer(text):
             try:
                 begin, end = read(match, today)
@@ -205,11 +208,14 @@ def _number(word: str) -> int:
     return int(word) if word.isdigit() else _NUMBERS[word.lower()]
 
 
-def _readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]]:
-    """Patterns with their readers, the more exact before the less."""
+def _readers() -> Iterator[tuple[Sequence[str], re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]]:
+    """Patterns with their readers, the more exact before the less. Each comes with parts, one of which is in every text
+    that it matches: most texts have none of them."""
+    months, seasons = tuple(name.capitalize() for name in _MONTHS), tuple(_SEASONS)
     year = r"(?P<year>(?:19|20)\d\d)"
     # a bare month counts only after a word that introduces a time: "in May", "last March"
     yield (
+        months,
         re.compile(
             rf"\b(?:(?:(?P<day>{_DAY})\s+(?:of\s+)?)|(?:(?i:in|on|since|during|last|this|of|from|until|till|around|early|late|mid)\s+))"
             rf"(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b)?(?:,?\s+{year}\b)?"
@@ -217,42 +223,67 @@ def _readers() -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str], datet
         _read_month,
     )
     yield (
+        months,
         re.compile(
             rf"\b(?P<day>)(?P<month>{_MONTH})\b\.?(?:\s+(?P<day_after>{_DAY})\b(?:,?\s+{year}\b)?|,?\s+(?P<only>(?:19|20)\d\d)\b)"
         ),
         _read_month_before_day,
     )
-    yield re.compile(rf"\b{year}[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?\b"), _read_numeric_date
     yield (
+        ("19", "20"),
+        re.compile(rf"\b{year}[-/.](?P<month>\d{{1,2}})(?:[-/.](?P<day>\d{{1,2}}))?\b"),
+        _read_numeric_date,
+    )
+    yield (
+        ("月",),
         re.compile(
             rf"(?:{year}年|(?P<named>去年|前年|今年))?的?(?P<month>1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月(?:份|(?P<day>\d{{1,2}})[日号])?(?!前|以前|之前|后)"
         ),
         _read_chinese_month,
     )
     yield (
+        seasons,
         re.compile(
             rf"\b(?:(?P<which>(?i:last|this|the))\s+)(?P<season>(?i:spring|summer|autumn|fall|winter))\b(?:\s+(?:of\s+)?{year})?"
         ),
         _read_season,
     )
-    yield re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _read_season
+    yield seasons, re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _read_season
     yield (
+        ("ago", "back"),
         re.compile(rf"\b(?P<number>(?i:{_NUMBER}))\s+(?P<unit>(?i:day|week|month|year))s?\s+(?i:ago|back)\b"),
         _read_units_ago,
     )
-    yield re.compile(rf"(?P<number>{_ZH_NUMBER})个?(?P<unit>天|周|星期|月|年)(?:以前|之前|前)"), _read_units_ago
-    yield re.compile(r"\b(?i:the day before yesterday|yesterday|today)\b|大前天|前天|昨天|今天"), _read_day_ago
-    yield re.compile(r"(?P<which>上{1,2})个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])"), _read_chinese_weekday
     yield (
+        ("前",),
+        re.compile(rf"(?P<number>{_ZH_NUMBER})个?(?P<unit>天|周|星期|月|年)(?:以前|之前|前)"),
+        _read_units_ago,
+    )
+    yield (
+        ("yesterday", "today", "天"),
+        re.compile(r"\b(?i:the day before yesterday|yesterday|today)\b|大前天|前天|昨天|今天"),
+        _read_day_ago,
+    )
+    yield (
+        ("上",),
+        re.compile(r"(?P<which>上{1,2})个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])"),
+        _read_chinese_weekday,
+    )
+    yield (
+        ("last", "past", "previous", "this"),
         re.compile(
             r"\b(?P<which>(?i:last|past|previous|this))\s+"
             r"(?P<unit>(?i:weekend|week|month|year|monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b"
         ),
         _read_last,
     )
-    yield re.compile(r"(?P<which>上|这|本)个?(?P<unit>周末|周|星期|礼拜|月)"), _read_last
-    yield re.compile("大前年|前年|去年|今年"), _read_chinese_year
-    yield re.compile(rf"(?:\b(?i:in|during|since|of|from)\s+|(?<![\d./-])(?=\d{{4}}年)){year}(?:年|\b)"), _read_year
+    yield ("上", "这", "本"), re.compile(r"(?P<which>上|这|本)个?(?P<unit>周末|周|星期|礼拜|月)"), _read_last
+    yield ("年",), re.compile("大前年|前年|去年|今年"), _read_chinese_year
+    yield (
+        ("19", "20"),
+        re.compile(rf"(?:\b(?i:in|during|since|of|from)\s+|(?<![\d./-])(?=\d{{4}}年)){year}(?:年|\b)"),
+        _read_year,
+    )
 
 
 def _read_month_before_day(match: re.Match[str], today: datetime) -> _Span:

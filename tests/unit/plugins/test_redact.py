@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+import plugins.redact
 from gateway.testing import started, turn
 from plugins.redact import Redact
 from tests.fakes.made import record
@@ -123,3 +124,20 @@ async def test_kinds_can_be_chosen() -> None:
     async with started(Redact, kinds=["cards"], replace_with="***") as redact:
         (kept,) = await redact.call("on_store", turn(), [record(text)]) or []
     assert kept.text == "*** and sk-proj-AbCdEfGhIjKlMnOpQrStUv"
+
+
+async def test_no_pattern_is_left_out_that_would_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [re.sub("[⟦⟧]", "", text) for texts in SECRETS.values() for text in texts] + HARMLESS
+    texts += [variant for text in texts for variant in (text.upper(), text.lower(), text.replace("s", "ſ"))]
+    texts = [f"Please note: {text} thanks" for text in texts]
+
+    async def clean() -> list[str]:
+        async with started(Redact) as redact:
+            records = [record(text) for text in texts]
+            return [kept.text for kept in await redact.call("on_store", turn(), records) or []]
+
+    expected = await clean()
+    everything = {kind: tuple((("",), one) for _, one in rules) for kind, rules in plugins.redact._PATTERNS.items()}
+    monkeypatch.setattr(plugins.redact, "_PATTERNS", everything)
+    assert await clean() == expected
+    assert sum("[redacted]" in text for text in expected) > len(SECRETS["api_keys"])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.text import dates
 from gateway.text.dates import find_period, periods, zone_offset
 
 NOW = datetime(2026, 11, 25, 15, tzinfo=UTC).timestamp()  # a Wednesday
@@ -123,3 +124,19 @@ def test_a_zone_has_its_offset_of_the_day() -> None:
     assert zone_offset(zone, datetime(2026, 7, 1, tzinfo=UTC).timestamp()) == 7200
     assert zone_offset(zone, datetime(2026, 1, 1, tzinfo=UTC).timestamp()) == 3600
     assert zone_offset(zone, 1e20) == 0
+
+
+PIECES = (
+    "May 8 March 2023 2024-05-06 去年 今年 前年 三月 12月5日 上周 上周五 本月 三天前 昨天 今天 last this past winter "
+    "the summer 2025年 in on ago two days week month year back yesterday Monday TODAY Last MAY 19 20 春 的 a few years"
+).split()
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_no_pattern_is_left_out_that_would_match(pieces: list[str]) -> None:
+    text = " ".join(pieces) + "".join(pieces)
+    everything = tuple((("",), pattern, read) for _, pattern, read in dates._READERS)
+    with pytest.MonkeyPatch.context() as patch:
+        expected = periods(text, NOW)
+        patch.setattr(dates, "_READERS", everything)
+        assert periods(text, NOW) == expected
