@@ -208,9 +208,13 @@ def _number(word: str) -> int:
     return int(word) if word.isdigit() else _NUMBERS[word.lower()]
 
 
-def _readers() -> Iterator[tuple[Sequence[str], re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]]:
-    """Patterns with their readers, the more exact before the less. Each comes with parts, one of which is in every text
-    that it matches: most texts have none of them."""
+_Reader = tuple[Sequence[str], re.Pattern[str], Callable[[re.Match[str], datetime], _Span]]
+"""Parts, one of which is in every text that the pattern matches (most texts have none of them); a pattern; and the
+function that reads its matches."""
+
+
+def _absolute_readers() -> Iterator[_Reader]:
+    """Readers of dates, months and seasons, the more exact before the less."""
     months, seasons = tuple(name.capitalize() for name in _MONTHS), tuple(_SEASONS)
     year = r"(?P<year>(?:19|20)\d\d)"
     # a bare month counts only after a word that introduces a time: "in May", "last March"
@@ -249,6 +253,11 @@ def _readers() -> Iterator[tuple[Sequence[str], re.Pattern[str], Callable[[re.Ma
         _read_season,
     )
     yield seasons, re.compile(rf"(?:(?P<which>去年|今年)|{year}年)的?(?P<season>[春夏秋冬])"), _read_season
+
+
+def _relative_readers() -> Iterator[_Reader]:
+    """Readers of times relative to now, and of years."""
+    year = r"(?P<year>(?:19|20)\d\d)"
     yield (
         ("ago", "back"),
         re.compile(rf"\b(?P<number>(?i:{_NUMBER}))\s+(?P<unit>(?i:day|week|month|year))s?\s+(?i:ago|back)\b"),
@@ -292,4 +301,4 @@ def _read_month_before_day(match: re.Match[str], today: datetime) -> _Span:
     return _read_month(match, today)
 
 
-_READERS: Final = tuple(_readers())
+_READERS: Final = (*_absolute_readers(), *_relative_readers())
