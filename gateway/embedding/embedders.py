@@ -55,7 +55,7 @@ class Embedder(Protocol):
     scale: Calibration
 
     async def start(self) -> None:
-        """Load the model. Idempotent."""
+        """Load the model. Idempotent. Raises EmbedFailed."""
         ...
 
     async def stop(self) -> None: ...
@@ -109,8 +109,12 @@ class LocalEmbedder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
 
     async def start(self) -> None:
-        if self._encoder is None:
+        if self._encoder is not None:
+            return
+        try:
             self._encoder = await asyncio.get_running_loop().run_in_executor(self._thread, load_local)
+        except Exception as error:  # whatever it is, the start is tried again, and the log says why
+            raise EmbedFailed(f"the model cannot be loaded: {type(error).__name__}: {error}") from error
 
     async def stop(self) -> None:
         if self._worker is not None:

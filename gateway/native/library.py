@@ -127,6 +127,8 @@ class Kernels:
         matrix = _RowsOfBytes(rows.ctypes.data, scales.ctypes.data, len(rows), rows.shape[1])
         if len(vector) != rows.shape[1] or len(scales) < len(rows):
             raise ValueError("vectors of different sizes")
+        if chosen is not None and len(chosen) != len(products):
+            raise ValueError("another number of products than rows")
         library = self._quick if len(products) * rows.shape[1] < _QUICK else self._long
         result = library.kernels_dot(
             self._path,
@@ -141,6 +143,8 @@ class Kernels:
 
     def encode(self, model: EncoderModel, tokens: "Ints", lengths: "Ints", vectors: "Floats", *, quick: bool) -> None:
         """Write the vectors of texts. Raises ValueError for a token that is not in the vocabulary, or an empty text."""
+        if len(vectors) != len(lengths):
+            raise ValueError("another number of vectors than texts")
         result = (self._quick if quick else self._long).kernels_encode(
             self._path,
             model,

@@ -40,8 +40,9 @@ class RowVectors:
         capacity = len(self._rows)
         if count > capacity:
             more = max(count, capacity + capacity // _GROWTH) - capacity
-            self._rows = np.concatenate([self._rows, np.zeros((more, self.dimensions), np.int8)])
+            # the scales first: a reader that has the longer rows must not get the shorter scales
             self._scales = np.concatenate([self._scales, np.zeros(more, np.float32)])
+            self._rows = np.concatenate([self._rows, np.zeros((more, self.dimensions), np.int8)])
 
     def put(self, first: int, vectors: Floats) -> None:
         """Vectors of the rows from `first` on, shape (rows, dimensions); there must be room for them."""

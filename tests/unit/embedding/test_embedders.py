@@ -174,3 +174,19 @@ async def test_a_short_text_is_encoded_at_once_where_that_is_fast(
     assert len(encoder.at_once) == (2 if is_fast else 0)
     await waiting
     await embedder.stop()
+
+
+async def test_a_model_that_cannot_be_loaded_is_a_failure_and_loads_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("another model")
+
+    embedder = LocalEmbedder()
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.embedding.embedders.load_local", fail)
+        with pytest.raises(EmbedFailed, match="another model"):
+            await embedder.start()
+    before = embedder.code
+    await embedder.start()
+    assert before is None
+    assert embedder.code is not None
+    await embedder.stop()

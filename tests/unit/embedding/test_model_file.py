@@ -1,4 +1,7 @@
 import logging
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,63 @@ def test_it_works_without_a_folder(
     with caplog.at_level(logging.INFO, "gateway.embed"):
         check()
     assert [record.message for record in caplog.records] == ["model_not_cached"]
+
+
+def _raise_runtime_error(_name: str) -> Path:
+    raise RuntimeError("could not determine the home directory")
+
+
+@pytest.mark.parametrize("find", [_raise_runtime_error, lambda name: Path("~/.cache", name)])
+def test_it_works_without_a_home_folder(
+    find: Callable[[str], Path],
+    unpacked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delenv("MEMORY_GATEWAY_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", find)
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO, "gateway.embed"):
+        check()
+    assert [record.message for record in caplog.records] == ["model_not_cached"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files of Windows have no such owner")
+def test_a_file_of_another_user_is_not_mapped(
+    unpacked: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check()
+    status, stranger = os.fstat, os.geteuid() + 1
+    monkeypatch.setattr(os, "fstat", lambda file: os.stat_result([*status(file)[:4], stranger, *status(file)[5:]]))
+    with caplog.at_level(logging.INFO, "gateway.embed"):
+        check()
+    assert unpacked == ["unpacked"] * 2
+    assert [record.message for record in caplog.records] == ["model_not_cached"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_is_replaced(unpacked: list[str], tmp_path: Path) -> None:
+    check()
+    (file,) = (tmp_path / "cache").iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    check()
+    assert file.is_file()
+    assert unpacked == ["unpacked"] * 2
+
+
+def test_what_killed_processes_left_is_removed(unpacked: list[str], tmp_path: Path) -> None:
+    check()
+    (file,) = (tmp_path / "cache").iterdir()
+    for name, age in (("old", 4000), ("new", 10)):
+        part = Path(f"{file}{name}")
+        part.write_bytes(b"part")
+        os.utime(part, (part.stat().st_mtime - age,) * 2)
+    file.unlink()
+    check()
+    assert sorted((tmp_path / "cache").iterdir()) == [file, Path(f"{file}new")]
 
 
 def test_another_model_than_the_known_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

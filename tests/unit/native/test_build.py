@@ -20,7 +20,7 @@ def test_the_library_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("compiler", ["/bin/false", "/not/there/cc", "   "])
+@pytest.mark.parametrize("compiler", ["/bin/false", "/not/there/cc", "   ", "gcc 'x"])
 def test_without_a_compiler_there_is_a_reason_and_no_library(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

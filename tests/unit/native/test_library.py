@@ -69,6 +69,8 @@ def test_rows_that_are_not_there_are_refused(path: Kernels) -> None:
             path.dot(vector, rows, scales, np.array([0, row], np.int32), products[:2])
     with pytest.raises(ValueError, match="sizes"):
         path.dot(vector[:7], rows, scales, None, products[:4])
+    with pytest.raises(ValueError, match="products"):
+        path.dot(vector, rows, scales, np.array([0], np.int32), products[:2])
 
 
 @pytest.mark.skipif(not PATHS, reason="there is no compiled library")
@@ -121,4 +123,6 @@ def test_a_model_that_is_not_whole_is_refused() -> None:
     tokens, vectors = np.array([1], np.int32), np.empty((1, 512), np.float32)
     with pytest.raises(ValueError, match="range"):
         PATHS[0].encode(library.EncoderModel(), tokens, tokens, vectors, quick=True)
+    with pytest.raises(ValueError, match="vectors"):
+        PATHS[0].encode(library.EncoderModel(), tokens, tokens, vectors[:0], quick=True)
     assert ctypes.sizeof(library.EncoderModel) % 8 == 0

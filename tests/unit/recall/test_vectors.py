@@ -53,3 +53,19 @@ def test_products_of_some_rows_are_those_of_all_rows() -> None:
     chosen = np.array([699, 5, 0, 5, *range(100, 400)], np.int32)
     assert np.allclose(vectors.dot_rows(rows[5], chosen), products[chosen], atol=1e-6)
     assert vectors.dot_rows(rows[5], np.empty(0, np.int32)).shape == (0,)
+
+
+class _Watched(RowVectors):
+    """Is read each time one of its arrays is replaced, as by another thread."""
+
+    def __setattr__(self, name: str, value: NDArray[np.float32]) -> None:
+        super().__setattr__(name, value)
+        if "_scales" in vars(self):
+            self.dot(np.ones(8, np.float32), 10)
+            self.dot_rows(np.ones(8, np.float32), np.arange(10, dtype=np.int32))
+
+
+def test_it_can_be_read_while_it_grows() -> None:
+    vectors = _Watched(8)
+    vectors.reserve(1000)
+    assert vectors.nbytes == 1000 * 12
