@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # constants of glibc's malloc.h
 _POOLS = 2
-_LARGE = 128 * 1024  # bytes; larger blocks are mapped separately, and returned when they are freed
+_LARGE = 2**20  # bytes; larger blocks are mapped separately, and returned when they are freed
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
