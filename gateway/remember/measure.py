@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from gateway.memory.record import Record
 from gateway.text.form import UNKNOWN_FORM, Form, read_form
 from gateway.text.terms import stored_terms
-from gateway.text.worth import TASK_WORTH, estimate_worth
+from gateway.text.worth import estimate_worth
 
 __all__ = ["Measures", "measure", "text_to_embed"]
 
 _log = logging.getLogger(__name__)
-_TASK_CHARACTERS = 200  # of a task, or of the generic answer to one, that are embedded
+_LITTLE_WORTH = 0.0  # worth below which a text is rather a task, or the generic answer to one, than personal
+_LITTLE_EMBEDDED = 200  # characters of such a text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ def text_to_embed(record: Record, measures: Measures) -> str:
     with the first one. Measured: the recall figures of the development sets are equal.
     """
     text = record.text
-    if record.kind == "turn" and measures.worth < TASK_WORTH:
-        return "" if record.part else text[:_TASK_CHARACTERS].strip()
+    if record.kind == "turn" and measures.worth < _LITTLE_WORTH:
+        return "" if record.part else text[:_LITTLE_EMBEDDED].strip()
     return text if text.strip() else ""  # a deletion has no text, and embedders reject empty texts
 
 
