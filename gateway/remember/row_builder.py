@@ -1,6 +1,8 @@
 """Builds the rows of journal entries: the vectors of their texts, search terms, length, form and worth."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from gateway.concurrency.offload import offload
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RowBuilder"]
 
+_PART = 64  # entries that are embedded together
 _PROBE = "Is anybody there?"
 
 
@@ -29,14 +32,21 @@ class RowBuilder:
 
     async def build(self, entries: Sequence[JournalEntry]) -> list[Row]:
         """The rows of entries, in their order. Raises EmbedFailed."""
-        records = [entry.record for entry in entries]
-        size = sum(len(record.text) for record in records)
-        all_measures = await offload(lambda: [measure(record, self._count) for record in records], size)
-        vectors = await self._embed(entries, list(map(text_to_embed, records, all_measures)))
-        return [
-            _build_row(entry, name, vector, measures)
-            for entry, (name, vector), measures in zip(entries, vectors, all_measures, strict=True)
-        ]
+        parts = [entries[begin : begin + _PART] for begin in range(0, len(entries), _PART)]
+        rows: list[Row] = []
+        measures = await self._measure(parts[0] if parts else ())
+        for part, following in zip_longest(parts, parts[1:], fillvalue=()):
+            texts = [text_to_embed(entry.record, each) for entry, each in zip(part, measures, strict=True)]
+            # the embedder leaves the interpreter's lock to the measuring of what follows
+            vectors, next_measures = await asyncio.gather(self._embed(part, texts), self._measure(following))
+            values = zip(part, vectors, measures, strict=True)
+            rows += [_build_row(entry, name, vector, each) for entry, (name, vector), each in values]
+            measures = next_measures
+        return rows
+
+    async def _measure(self, entries: Sequence[JournalEntry]) -> list[Measures]:
+        size = sum(len(entry.record.text) for entry in entries)
+        return await offload(lambda: [measure(entry.record, self._count) for entry in entries], size)
 
     async def probe(self) -> None:
         """Check that the embedder works. Raises EmbedFailed."""
