@@ -38,6 +38,10 @@ class RowBuilder:
             for entry, (name, vector), measures in zip(entries, vectors, all_measures, strict=True)
         ]
 
+    def fits(self, row: Row) -> bool:
+        """True if a row has the format of its bucket, which may have been rebuilt for another embedder since."""
+        return row.embedder == self._format_of(row.record.scope).embedder
+
     async def probe(self) -> None:
         """Check that the embedder works. Raises EmbedFailed."""
         await self._embedders.current.embed_documents([_PROBE])
