@@ -56,6 +56,7 @@ CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND 
 _MIGRATIONS = (_VERSION_1,)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
+_LONGEST_PAUSE = 16.0  # a later time is from before the clock was set back
 _MAX_RECOVERED = 20_000  # entries to read back when the store may have lost some
 _SWEEP_INTERVAL = 60.0
 _MAX_SEQ = 2**62
@@ -166,7 +167,8 @@ class Journal:
         if self._fresh.is_complete:
             return None
         excluded = self._in_memory()
-        return await self._database.run(lambda: read_next_due(self._database.connection, excluded))
+        due = await self._database.run(lambda: read_next_due(self._database.connection, excluded))
+        return None if due is None else min(due, time.time() + _LONGEST_PAUSE)
 
     async def tombstones(self) -> list[Record]:
         """Tombstones that the store has not synced yet."""
@@ -310,7 +312,7 @@ class Journal:
         for seq, due in waiting:
             if seq in excluded:
                 continue
-            if due > now or len(seqs) == limit:
+            if now < due <= now + _LONGEST_PAUSE or len(seqs) == limit:
                 has_others = True
                 if len(seqs) == limit:
                     break

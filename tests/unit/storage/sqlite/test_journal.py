@@ -263,3 +263,18 @@ async def test_a_retry_that_recall_has_is_not_due_again(tmp_path: Path, monkeypa
     journal.mark_stored(entries[1:])
     assert await journal.next_due() is None, "it is in the table, and not synced yet"
     await journal.close()
+
+
+async def test_a_clock_that_is_set_back_delays_no_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10**9
+    monkeypatch.setattr("gateway.storage.sqlite.journal.time.time", lambda: now)
+    journal = await opened(tmp_path)
+    await journal.append([record("bad", 1)])
+    await journal.mark_failed(await journal.waiting(10))
+    assert await journal.waiting(10) == []
+    now -= 86_400
+    due = await journal.next_due()
+    assert due is not None
+    assert due <= now + 60
+    assert [entry.record.text for entry in await journal.waiting(10)] == ["bad"]
+    await journal.close()
