@@ -266,6 +266,25 @@ class WriterMachine(RuleBasedStateMachine):
 
         self.attempt(work())
 
+    @rule(number=st.integers(0, 99))
+    def delete_what_was_changed_since(self, number: int) -> None:
+        id_ = self.pick(number)
+
+        async def work(id_: str) -> None:
+            earlier = await self.find(id_)
+            if earlier is None:
+                return
+            for _ in range(2):
+                self.count += 1
+                text = f"edit {self.count}"
+                await self.process.service.edit(earlier, text=text)
+                self.texts[id_] = text
+            if await self.process.service.delete([earlier]):
+                self.texts[id_] = None
+
+        if id_ is not None:
+            self.attempt(work(id_))
+
     @property
     def may_fail(self) -> bool:
         return bool(self.store.failing) or self.embedders.current.fails or not self.is_exact
