@@ -186,8 +186,8 @@ class MemoryEngine:
         if self._writer is not None:
             if self.retention is not None:
                 await self.retention.stop()
-            await self._standing.stop()
             await self._writer.stop()
+            await self._standing.stop()  # after the writer, which starts it
             await self._sets.stop()
 
     async def close(self) -> None:

@@ -67,9 +67,8 @@ class WorkingSets:
         self._loading: dict[str, asyncio.Task[WorkingSet]] = {}
         self._missed: dict[str, list[Row]] = {}
         self._unstored: dict[str, dict[str, Row]] = {}  # newest row by scope and id
-        self._deleted: dict[str, set[str]] = defaultdict(
-            set
-        )  # tombstones, ids by scope: deleted, but perhaps still in the store
+        # versions of deletions by scope and id, until the store has them
+        self._deleted: dict[str, dict[str, int]] = defaultdict(dict)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._run_lock = threading.Lock()
 
@@ -140,15 +139,28 @@ class WorkingSets:
         return working_set
 
     async def mark_deleted(self, records: Iterable[Record]) -> None:
-        """Remove deleted memories from recall at once, before the store has the deletion."""
-        ids: dict[str, set[str]] = defaultdict(set)
+        """Remove memories from recall that are being deleted, before the store has the deletion. `records`: their
+        current versions, or tombstones."""
+        versions: dict[str, dict[str, int]] = defaultdict(dict)
         for record in records:
-            ids[record.scope].add(record.id)
-        for scope, members in ids.items():
+            versions[record.scope][record.id] = record.version + (record.status != "deleted")
+        for scope, members in versions.items():
             self._deleted[scope] |= members
             working_set = self._sets.get(scope)
             if working_set is not None:
                 await self.run(lambda working_set=working_set, members=members: working_set.remove_all(members))  # type: ignore[misc]  # mypy cannot infer it
+
+    def unmark_deleted(self, records: Iterable[Record]) -> None:
+        """Make memories available again whose deletion could not be written; their sets are reloaded."""
+        for record in records:
+            self._forget_deletion(record.scope, record.id)
+            self._sets.pop(record.scope, None)
+
+    def _forget_deletion(self, scope: str, memory_id: str) -> None:
+        if scope in self._deleted:
+            self._deleted[scope].pop(memory_id, None)
+            if not self._deleted[scope]:
+                del self._deleted[scope]
 
     def drop(self, scopes: Iterable[str]) -> None:
         """Drop the sets of these scopes; they are reloaded on next use."""
@@ -160,7 +172,7 @@ class WorkingSets:
         return scope.value in self._sets
 
     def is_marked_deleted(self, record: Record) -> bool:
-        return record.id in self._deleted.get(record.scope, ())
+        return record.version <= self._deleted.get(record.scope, {}).get(record.id, 0)
 
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
         """Memories of these ids, as far as their working sets are in RAM, or the store does not have them yet; of the
@@ -203,35 +215,55 @@ class WorkingSets:
             return job()
 
     async def apply(self, rows: Sequence[Row]) -> None:
-        """Add new rows, before or after the store has them, to the sets that are loaded or loading."""
+        """Add rows that the store has to the sets that are loaded or loading."""
+        self._end_deletions(rows)
+        await self._put(rows)
+
+    async def _put(self, rows: Sequence[Row]) -> None:
+        """Add rows to the sets that are loaded or loading, unless a newer version is known."""
         by_scope: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_scope[row.record.scope].append(row)
+            if row.record.version > self._deleted.get(row.record.scope, {}).get(row.record.id, row.record.version):
+                self._forget_deletion(row.record.scope, row.record.id)  # it was restored
         for scope, members in by_scope.items():
-            self._deleted[scope] -= {row.record.id for row in members if row.record.status == "deleted"}
-            if not self._deleted[scope]:
-                del self._deleted[scope]
             if scope in self._missed:
-                self._missed[scope].extend(members)
+                self._missed[scope].extend(self._newest(members))
             elif scope in self._sets:
                 working_set = self._sets[scope]
                 is_short = len(members) <= _PUT_AT_ONCE
                 await self.run(
-                    lambda working_set=working_set, members=members: working_set.put(members),  # type: ignore[misc]  # mypy cannot infer it
+                    lambda working_set=working_set, members=members: working_set.put(self._newest(members)),  # type: ignore[misc]  # mypy cannot infer it
                     is_short=is_short,
                 )
                 if working_set.is_wasteful or len(working_set) > self._max_rows:
                     self._sets.pop(scope, None)  # the next use reloads it, or finds it too large
         self._shrink()
 
+    def _newest(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of these rows that are not superseded by one that the store does not have yet."""
+        unstored = [self._unstored.get(row.record.scope, {}).get(row.record.id, row) for row in rows]
+        return [row for row, newest in zip(rows, unstored, strict=True) if newest.seq <= row.seq]
+
     async def add_unstored(self, rows: Sequence[Row]) -> None:
         """Make new rows searchable that the store does not have yet; `mark_stored` or `retract` is called later."""
         for row in rows:
             self._unstored.setdefault(row.record.scope, {})[row.record.id] = row
-        await self.apply(rows)
+        await self._put(rows)
 
     def mark_stored(self, rows: Iterable[Row]) -> None:
-        """Note that the store has rows that were added before."""
+        """Note that the store has rows that were added before, or newer versions of them."""
+        rows = list(rows)
+        self._end_deletions(rows)
+        self._remove_unstored(rows)
+
+    def _end_deletions(self, rows: Iterable[Row]) -> None:
+        """Drop the marks of deletions that the store has."""
+        for record in (row.record for row in rows if row.record.status == "deleted"):
+            if self._deleted.get(record.scope, {}).get(record.id, record.version) <= record.version:
+                self._forget_deletion(record.scope, record.id)
+
+    def _remove_unstored(self, rows: Iterable[Row]) -> None:
         for row in rows:
             unstored = self._unstored.get(row.record.scope, {})
             if unstored.get(row.record.id) is row:
@@ -240,8 +272,13 @@ class WorkingSets:
                     del self._unstored[row.record.scope]
 
     def retract(self, rows: Sequence[Row]) -> None:
-        """Remove rows that the store rejected; their sets are read from it again."""
-        self.mark_stored(rows)
+        """Remove rows that the store rejected, or has newer versions of; their sets are read from it again. A deletion
+        that it rejected stays in force."""
+        for row in rows:
+            record = row.record
+            if record.status == "deleted" and self._unstored.get(record.scope, {}).get(record.id) is row:
+                self._deleted[record.scope].setdefault(record.id, record.version)
+        self._remove_unstored(rows)
         self.drop({row.record.scope for row in rows})
         rejected = {id(row) for row in rows}
         for scope, missed in self._missed.items():

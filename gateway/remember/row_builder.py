@@ -48,6 +48,10 @@ class RowBuilder:
         size = sum(len(entry.record.text) for entry in entries)
         return await offload(lambda: [measure(entry.record, self._count) for entry in entries], size)
 
+    def fits(self, row: Row) -> bool:
+        """True if a row has the format of its bucket, which may have been rebuilt for another embedder since."""
+        return row.embedder == self._format_of(row.record.scope).embedder
+
     async def probe(self) -> None:
         """Check that the embedder works. Raises EmbedFailed."""
         await self._embedders.current.embed_documents([_PROBE])

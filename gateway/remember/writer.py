@@ -13,15 +13,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from itertools import islice
 from typing import Protocol
 
 from gateway import process
 from gateway.concurrency.progress import SequenceProgress
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
+from gateway.remember.pending_rows import Pending, PendingRows
 from gateway.remember.row_builder import RowBuilder
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
@@ -42,7 +41,6 @@ _STOP_TIMEOUT = 10.0
 _FAILURES = (StorageError, EmbedFailed)
 
 OnRows = Callable[[Sequence[Row]], Awaitable[None]]
-_Pending = tuple[JournalEntry, Row]
 
 
 class SearchIndex(Protocol):
@@ -58,7 +56,7 @@ class SearchIndex(Protocol):
         """Note that the table has rows that were added before."""
 
     def retract(self, rows: Sequence[Row]) -> None:
-        """Remove rows that the table rejected."""
+        """Remove rows that the table rejected, or has newer versions of."""
 
 
 class Writer:
@@ -87,14 +85,14 @@ class Writer:
         self._due = asyncio.Event()  # it may be time to store or sync
         self._searchable = SequenceProgress()  # all entries up to this number are searchable, or failed
         self._stored = SequenceProgress()  # all entries up to this number are stored, or failed
-        self._pending: deque[_Pending] = deque()
-        self._oldest_at = 0.0  # when the first pending row became searchable
+        self._pending = PendingRows()
         self._flush_to = 0  # pending rows up to this number are to be stored now
         self._may_exist = False  # a failed write may have stored some of the pending rows
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._workers = [self._worker("indexer", self._take_entries), self._worker("writer", self._write)]
         self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault", stop_timeout=_STOP_TIMEOUT)
+        self._table = asyncio.Lock()  # rows that are added while the table is synced may not be on the disk
         self._is_dirty = False
         self._is_sync_requested = False  # a caller waits for the sync
         self._next_sync = self._next_maintenance = 0.0
@@ -136,10 +134,15 @@ class Writer:
     async def stop(self) -> None:
         """Stop the workers, and write what is pending, so that the next start need not store it again."""
         await asyncio.gather(self._maintenance.stop(), *(worker.stop() for worker in self._workers))
+        pending = self._pending.first()
+        try:
+            async with asyncio.timeout(_LAST_WRITE):
+                if pending:  # perhaps a cancelled write has stored some of them
+                    await self._finish(pending, await self._put([row for _, row in pending]))
+        except Exception as error:  # noqa: BLE001 — the next start stores them
+            _log.warning("record_not_stored", extra={"seq": pending[0][0].seq, "cause": failure_name(error)})
         with contextlib.suppress(*_FAILURES, TimeoutError):
             async with asyncio.timeout(_LAST_WRITE):
-                if self._pending:  # perhaps a cancelled write has stored some of them
-                    await self._finish(list(self._pending), await self._put([row for _, row in self._pending]))
                 if self._is_dirty:
                     await self._sync()
 
@@ -211,25 +214,24 @@ class Writer:
             self._index.retract(rows)
             raise
         self._journal.mark_searchable(entries)
-        if not self._pending:
-            self._oldest_at = time.monotonic()
+        if not self._pending or len(self._pending) + len(rows) >= _BATCH:
             self._due.set()
-        self._pending.extend(zip(entries, rows, strict=True))
-        if len(self._pending) >= _BATCH:
-            self._due.set()
+        self._pending.add(entries, rows)
         if len(self._pending) >= _MAX_UNSTORED:
             self._has_room.clear()
 
     async def _store_first(self, entries: Sequence[JournalEntry], rows: Sequence[Row]) -> None:
         """Store rows that the table may have already, after all that are pending, and index those that are current."""
         if self._pending:
-            target = self._pending[-1][0].seq
+            target = self._pending.last_seq
             self._flush_to = max(self._flush_to, target)
             self._due.set()
             await self._stored.reached(target)  # without a timeout: nothing goes on during an outage of the table
-        current = await self._put(rows)
-        self._journal.mark_stored(entries)
+        async with self._table:
+            current = await self._put(rows)
+            self._journal.mark_stored(entries)
         await self._index.apply(current)
+        self._index.mark_stored(rows)
         await self._note_stored(current)
 
     def _advance(self, seq: int) -> None:
@@ -244,14 +246,14 @@ class Writer:
         """Wait until it is time, then store pending rows, sync and maintain the tables."""
         await self._wait_until_due()
         while self._pending and self._is_store_due():
-            await self._store_batch(list(islice(self._pending, _BATCH)))
+            await self._store_batch(self._pending.first(_BATCH))
             await self._sync_and_maintain()
         await self._sync_and_maintain()
 
     async def _wait_until_due(self) -> None:
         while not self._is_store_due() and not self._is_sync_due():
             self._due.clear()
-            moments = [self._oldest_at + self._batch_window] if self._pending else []
+            moments = [self._pending.oldest_at + self._batch_window] if self._pending else []
             moments += [self._next_sync] if self._is_dirty else []
             seconds = max(0.0, min(moments) - time.monotonic()) if moments else None
             with contextlib.suppress(TimeoutError):
@@ -261,18 +263,17 @@ class Writer:
     def _is_store_due(self) -> bool:
         if not self._pending:
             return False
-        is_requested = self._pending[0][0].seq <= self._flush_to
-        is_old = time.monotonic() >= self._oldest_at + self._batch_window
-        return is_requested or is_old or len(self._pending) >= _BATCH
+        is_requested = self._pending.first_seq <= self._flush_to or len(self._pending) >= _BATCH
+        return is_requested or time.monotonic() >= self._pending.oldest_at + self._batch_window
 
     def _is_sync_due(self) -> bool:
         return self._is_dirty and (self._is_sync_requested or time.monotonic() >= self._next_sync)
 
-    async def _store_batch(self, batch: Sequence[_Pending]) -> None:
-        rows = [row for _, row in batch]
+    async def _store_batch(self, batch: Sequence[Pending]) -> None:
+        rows = current = [row for _, row in batch]
         try:
             if self._may_exist or any(row.record.version > 1 for row in rows):
-                await self._put(rows)
+                current = await self._put(rows)
             else:
                 await self._store.add(rows)
                 self._is_dirty = True
@@ -281,43 +282,43 @@ class Writer:
             self._telemetry.drain_failures.labels(failure_name(error)).inc()
             await self._store_each(batch)
         else:
-            await self._finish(batch, rows)
+            await self._finish(batch, current)
         self._may_exist = False
         self._note_backlog()
 
-    async def _store_each(self, batch: Sequence[_Pending]) -> None:
+    async def _store_each(self, batch: Sequence[Pending]) -> None:
         """Store the rows of a failed batch one by one. Those that are rejected are retried later. Raises the error of
         an outage."""
         rows = {entry.seq: row for entry, row in batch}
 
         async def store(entry: JournalEntry) -> None:
-            new_rows = await self._builder.build([entry])  # the bucket may have been rebuilt for another embedder
+            row = rows[entry.seq]
+            new_rows = [row] if self._builder.fits(row) else await self._builder.build([entry])
             current = await self._put(new_rows)
-            await self._index.apply(current)
-            await self._finish([(entry, rows[entry.seq])], current)
+            if new_rows[0] is not row:
+                await self._index.apply(current)
+            await self._finish([(entry, row)], current)
 
         failed = await self._try_each([entry for entry, _ in batch], store)
         self._index.retract([rows[entry.seq] for entry in failed])
         self._drop_pending({entry.seq for entry in failed})
 
-    async def _finish(self, batch: Sequence[_Pending], stored: Sequence[Row]) -> None:
-        """Note that pending rows are stored."""
+    async def _finish(self, batch: Sequence[Pending], current: Sequence[Row]) -> None:
+        """Note that the table has pending rows (`current`), or newer versions of them."""
         self._journal.mark_stored([entry for entry, _ in batch])
         self._index.mark_stored([row for _, row in batch])
+        seqs = {row.seq for row in current}
+        self._index.retract([row for entry, row in batch if entry.seq not in seqs])
         self._drop_pending({entry.seq for entry, _ in batch})
-        await self._note_stored(stored)
+        await self._note_stored(current)
 
     def _drop_pending(self, seqs: Collection[int]) -> None:
-        """Remove pending rows, mostly the first ones."""
-        last = max(seqs, default=0)
-        while self._pending and self._pending[0][0].seq in seqs:
-            self._pending.popleft()
-        if any(entry.seq in seqs for entry, _ in self._pending):
-            self._pending = deque(pair for pair in self._pending if pair[0].seq not in seqs)
-        self._oldest_at = time.monotonic()
+        """Remove pending rows that are stored, or failed."""
+        self._pending.remove(seqs)
         if len(self._pending) < _MAX_UNSTORED:
             self._has_room.set()
-        self._stored.advance(self._pending[0][0].seq - 1 if self._pending else max(last, self._searchable.value))
+        last = max(seqs, default=0)
+        self._stored.advance(self._pending.first_seq - 1 if self._pending else max(last, self._searchable.value))
 
     async def _put(self, rows: Sequence[Row]) -> list[Row]:
         """Store rows that may exist. Returns those that are current."""
@@ -380,9 +381,10 @@ class Writer:
             self._maintenance.start()
 
     async def _sync(self) -> None:
-        await self._store.sync()
-        await self._journal.mark_synced()
-        self._is_dirty = self._is_sync_requested = False
+        async with self._table:
+            await self._store.sync()
+            await self._journal.mark_synced()
+            self._is_dirty = self._is_sync_requested = False
         self._clean.set()
 
     async def _maintain(self) -> None:

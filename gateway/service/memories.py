@@ -152,10 +152,12 @@ class MemoryService:
         return await self.delete(await self.records(scope, lambda record: file_id in record.origin.file_ids))
 
     async def expire(self, records: Sequence[Record]) -> int:
-        """Delete expired memories, without a cascade. Returns how many."""
+        """Delete expired memories, without a cascade. Returns how many. Raises MemoryUnavailable, also if the store
+        does not have the deletions yet: a caller that asks it for the next ones would get these again."""
         async with self._change_lock:
             count = await self._erase(await self._current(is_change=True), records, [])
-        await self._drained(_PATIENCE)  # so that a caller that asks for the next ones does not get these again
+        if not await self._drained(_PATIENCE):
+            raise MemoryUnavailable("the memories are deleted, but still in the store")
         return count
 
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
@@ -168,7 +170,10 @@ class MemoryService:
             is_of_files = all(kind_of(record.kind).is_file_chunk for record in members)
             cascade = Cascade((), tuple(members))
             if not is_of_files:
-                cascade = await asyncio.to_thread(cascade_delete, members, await self._all(value), now)
+                records_of_scope = await self._all(value)
+                by_id = {record.id: record for record in records_of_scope}
+                current = [by_id.get(record.id, record) for record in members]  # changed since they were read
+                cascade = await asyncio.to_thread(cascade_delete, current, records_of_scope, now)
             updated += cascade.updated
             deleted += cascade.deleted
         return await self._erase(sets, deleted, updated)
@@ -182,8 +187,12 @@ class MemoryService:
         Returns how many were deleted."""
         now = time.time()
         changes = [*updated, *(_tombstone(record, now) for record in members)]
-        await self._commit_groups(changes)
-        await sets.mark_deleted(members)
+        await sets.mark_deleted(members)  # before their tombstones can be stored, which ends the mark
+        try:
+            await self._commit_groups(changes)
+        except BaseException:
+            sets.unmark_deleted(members)
+            raise
         self._notify(changes)
         return len(members)
 

@@ -2,8 +2,7 @@
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is waiting until the store has written it and synced its files, then it is done.
-New entries are handed to the writer
-from memory, and read back only after a start, a failure, or a long backlog.
+New entries are handed to the writer from memory, and read back only after a start, a failure, or a long backlog.
 Entries that are written but not synced are known to this process only: another process writes them again, which is
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
@@ -31,6 +30,8 @@ from gateway.storage.sqlite.journal_rows import (
     count_entries,
     drop_texts,
     parse_record,
+    read_next_due,
+    read_position,
     record_id,
     sweep,
 )
@@ -55,6 +56,7 @@ CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND 
 _MIGRATIONS = (_VERSION_1,)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
+_LONGEST_PAUSE = 16.0  # a later time is from before the clock was set back
 _MAX_RECOVERED = 20_000  # entries to read back when the store may have lost some
 _SWEEP_INTERVAL = 60.0
 _MAX_SEQ = 2**62
@@ -162,7 +164,11 @@ class Journal:
 
     async def next_due(self) -> float | None:
         """When the next failed entry is due, in seconds since 1970; None if there is none."""
-        return None if self._fresh.is_complete else await self._database.run(self._read_next_due)
+        if self._fresh.is_complete:
+            return None
+        excluded = self._in_memory()
+        due = await self._database.run(lambda: read_next_due(self._database.connection, excluded))
+        return None if due is None else min(due, time.time() + _LONGEST_PAUSE)
 
     async def tombstones(self) -> list[Record]:
         """Tombstones that the store has not synced yet."""
@@ -201,11 +207,12 @@ class Journal:
 
     async def position(self) -> tuple[int, int]:
         """The newest sequence number, and the oldest one that cannot be found (newest + 1 if all can)."""
-        return await self._database.run(partial(self._read_position, self._in_memory()))
+        searchable = self._in_memory()
+        return await self._database.run(lambda: read_position(self._database.connection, searchable))
 
     def mark_stored(self, entries: Iterable[JournalEntry]) -> None:
         """Note that the store has written entries, which may not be on the disk yet."""
-        entries = list(entries)
+        entries = [entry for entry in entries if entry.seq not in self._stored]
         self._fresh.remove({entry.seq for entry in entries})
         for entry in entries:
             self._searchable.discard(entry.seq)
@@ -305,7 +312,7 @@ class Journal:
         for seq, due in waiting:
             if seq in excluded:
                 continue
-            if due > now or len(seqs) == limit:
+            if now < due <= now + _LONGEST_PAUSE or len(seqs) == limit:
                 has_others = True
                 if len(seqs) == limit:
                     break
@@ -345,20 +352,6 @@ class Journal:
             (_MAX_RECOVERED,),
         )
         return {seq: record_id(id_) for seq, id_ in rows}
-
-    def _read_position(self, searchable: Container[int]) -> tuple[int, int]:
-        connection = self._database.connection
-        last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
-        waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
-        first = next((seq for (seq,) in waiting if seq not in searchable), last + 1)
-        return last, first
-
-    def _read_next_due(self) -> float | None:
-        row = self._database.connection.execute(
-            "SELECT min(due) FROM entries WHERE state=? AND tries>0", (State.WAITING,)
-        )
-        due: float | None = row.fetchone()[0]
-        return due
 
     def _load_unstored(self, before: int, stored: Container[int]) -> list[JournalEntry]:
         rows = self._database.connection.execute(

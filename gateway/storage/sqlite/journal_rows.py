@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import IntEnum
 
 import orjson
@@ -11,7 +11,17 @@ from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
 from gateway.storage.rows import SHARED
 
-__all__ = ["State", "build_rows", "count_entries", "drop_texts", "parse_record", "record_id", "sweep"]
+__all__ = [
+    "State",
+    "build_rows",
+    "count_entries",
+    "drop_texts",
+    "parse_record",
+    "read_next_due",
+    "read_position",
+    "record_id",
+    "sweep",
+]
 
 _ID_RETENTION = 86_400.0  # seconds that the id of a finished entry stays
 _TEXT_RETENTION = 900.0  # seconds that the text of a finished entry stays at least
@@ -78,6 +88,20 @@ def count_entries(connection: sqlite3.Connection) -> tuple[int, int, int]:
     counts = {state: (entries, size) for state, entries, size in rows}
     waiting, size = counts.get(State.WAITING, (0, 0))
     return waiting, size, counts.get(State.ASIDE, (0, 0))[0]
+
+
+def read_position(connection: sqlite3.Connection, searchable: Container[int]) -> tuple[int, int]:
+    """The newest sequence number, and the oldest one that cannot be found (newest + 1 if all can)."""
+    last = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+    waiting = connection.execute("SELECT seq FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
+    first = next((seq for (seq,) in waiting if seq not in searchable), last + 1)
+    return last, first
+
+
+def read_next_due(connection: sqlite3.Connection, excluded: Container[int]) -> float | None:
+    """When the next failed entry is due, in seconds since 1970; None if there is none."""
+    failed = connection.execute("SELECT seq, due FROM entries WHERE state=? AND tries>0", (State.WAITING,))
+    return min((due for seq, due in failed if seq not in excluded), default=None)
 
 
 def _entry_id(record: Record) -> str:

@@ -116,6 +116,51 @@ async def test_a_rejected_row_is_found_no_longer_and_its_earlier_version_is() ->
     await made.stop()
 
 
+async def test_a_rejected_deletion_stays_in_force() -> None:
+    store = Store()
+    made = sets(store)
+    stored = store.rows[0]
+    tombstone = replace(stored, record=replace(stored.record, text="", status="deleted", version=2))
+    await made.mark_deleted([stored.record])
+    await made.add_unstored([tombstone])
+    made.retract([tombstone])
+    assert (await made.get(SCOPE)).records() == []
+    assert made.is_marked_deleted(stored.record)
+    await made.stop()
+
+
+async def test_what_is_restored_after_its_deletion_is_found() -> None:
+    store = Store()
+    made = sets(store)
+    stored = store.rows[0]
+    tombstone = replace(stored, record=replace(stored.record, text="", status="deleted", version=2))
+    restored = replace(stored, record=replace(stored.record, version=3))
+    await made.mark_deleted([stored.record])
+    await made.add_unstored([tombstone, restored])
+    assert not made.is_marked_deleted(restored.record)
+    assert [one.version for one in (await made.get(SCOPE)).records()] == [3]
+    await made.mark_deleted([restored.record])
+    made.unmark_deleted([restored.record])  # it could not be written
+    assert [one.version for one in (await made.get(SCOPE)).records()] == [3]
+    await made.stop()
+
+
+async def test_a_stored_row_does_not_replace_a_newer_one_that_is_not_stored_yet() -> None:
+    made = sets(Store())
+    await made.get(SCOPE)
+    first = replace(row("first", 2), seq=1)
+    second = replace(first, record=replace(first.record, text="second", version=2), seq=2)
+    gone = replace(first, record=replace(first.record, text="", status="deleted", version=3), seq=3)
+    await made.add_unstored([first])
+    await made.add_unstored([second])
+    await made.apply([replace(first, embedder="another")])
+    assert {one.text for one in (await made.get(SCOPE)).records()} == {"stored fact", "second"}
+    await made.add_unstored([gone])
+    await made.apply([replace(second, embedder="another")])
+    assert {one.text for one in (await made.get(SCOPE)).records()} == {"stored fact"}
+    await made.stop()
+
+
 async def test_a_failed_load_is_tried_again() -> None:
     store = Store()
     store.fails = True

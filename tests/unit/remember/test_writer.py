@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.embedding.embedders import EmbedFailed
 from gateway.remember import writer as writer_module
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import Writer
@@ -263,3 +264,73 @@ async def test_a_deletion_needs_no_embedder(tmp_path: Path) -> None:
         assert await made.writer.drained(5)
         assert asked == ["said"]
         assert (store.rows[gone.id].embedder, store.rows[gone.id].vector) == ("", None)
+
+
+async def test_an_import_that_is_stored_during_a_sync_is_not_done_by_it(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Store):
+        def __init__(self) -> None:
+            super().__init__()
+            self.durable: set[str] = set()
+            self.begun = asyncio.Event()
+
+        async def sync(self) -> None:
+            ids = set(self.rows)
+            self.begun.set()
+            await asyncio.wait_for(gate.wait(), 5)
+            self.durable = ids
+
+    store = Slow()
+    async with running(tmp_path, store) as made:
+        await made.journal.append([record("first", 1)])
+        assert await made.writer.drained(5)
+        await eventually(store.begun.is_set)
+        await made.journal.append([record("imported", 2)], may_exist=True)
+        assert not await made.writer.drained(0.1)
+        gate.set()
+        assert await made.writer.synced(5)
+        assert record("imported", 2).id in store.durable
+        assert {entry.record.text for entry in await made.journal.retained()} == {"first", "imported"}
+
+
+async def test_a_row_older_than_the_stored_version_is_found_no_longer(tmp_path: Path) -> None:
+    class Newer(Store):
+        async def put(self, rows: list[Row]) -> list[Row]:
+            await super().put(rows)
+            return []
+
+    store = Newer()
+    async with running(tmp_path, store) as made:
+        await made.journal.append([record("first", 2)])
+        assert await made.writer.drained(5)
+        await made.journal.append([record("overtaken", 1, version=2)])
+        assert await made.writer.drained(5)
+        assert (made.index.retracted, made.stored) == (["overtaken"], ["first"])
+
+
+async def test_a_row_that_was_rejected_is_stored_again_as_it_is(tmp_path: Path) -> None:
+    store = Store()
+    store.failing = "poison"
+    async with running(tmp_path, store, window=60) as made:
+        await made.journal.append([record(text, number) for number, text in enumerate(("a", "poison"))])
+        assert await made.writer.searchable(5)
+
+        async def fail(texts: Any) -> Any:
+            raise EmbedFailed("no embedder")
+
+        made.embedders.current.embed_documents = fail  # type: ignore[method-assign]
+        await made.writer.drained(1)
+        assert record("a", 0).id in store.rows, "a row needs no embedder twice"
+
+
+async def test_a_fault_of_the_last_write_does_not_stop_the_stop(tmp_path: Path) -> None:
+    class Broken(Store):
+        async def put(self, rows: list[Row]) -> list[Row]:
+            raise TypeError("not to be converted")
+
+    store = Broken()
+    async with running(tmp_path, store, window=60) as made:
+        await made.journal.append([record("said", 1)])
+        assert await made.writer.searchable(5)
+    assert made.journal.backlog_entries == 1

@@ -247,3 +247,34 @@ async def test_new_entries_are_given_from_memory_and_after_an_overflow_from_the_
     journal = await opened(tmp_path)
     assert len(await journal.waiting(100)) == 20
     await journal.close()
+
+
+async def test_a_retry_that_recall_has_is_not_due_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.storage.sqlite.journal._FIRST_PAUSE", 0.0)
+    journal = await opened(tmp_path)
+    await journal.append([record("a", 1), record("b", 2)])
+    entries = await journal.waiting(10)
+    await journal.mark_failed(entries)
+    assert await journal.next_due() is not None
+    journal.mark_stored(entries[:1])
+    journal.mark_stored(entries[:1])
+    assert journal.backlog_entries == 1
+    assert await journal.next_due() is not None
+    journal.mark_stored(entries[1:])
+    assert await journal.next_due() is None, "it is in the table, and not synced yet"
+    await journal.close()
+
+
+async def test_a_clock_that_is_set_back_delays_no_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10**9
+    monkeypatch.setattr("gateway.storage.sqlite.journal.time.time", lambda: now)
+    journal = await opened(tmp_path)
+    await journal.append([record("bad", 1)])
+    await journal.mark_failed(await journal.waiting(10))
+    assert await journal.waiting(10) == []
+    now -= 86_400
+    due = await journal.next_due()
+    assert due is not None
+    assert due <= now + 60
+    assert [entry.record.text for entry in await journal.waiting(10)] == ["bad"]
+    await journal.close()
