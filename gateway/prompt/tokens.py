@@ -14,11 +14,12 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of", "segments"]
+__all__ = ["DEFAULT_ENCODING", "Tokenizer", "encoding_of", "load_encoding", "segments"]
 
 _log = logging.getLogger("gateway.recall")
 DEFAULT_ENCODING = "o200k_base"
@@ -80,12 +81,13 @@ class Tokenizer:
     def _encoding(self, name: str) -> Any:
         loaded = self._encodings.get(name)
         if loaded is None:
-            loaded = self._encodings[name] = _load_encoding(name)
+            loaded = self._encodings[name] = load_encoding(name)
         return loaded
 
 
-def _load_encoding(name: str) -> Any:
-    """An encoding without its dictionary. tiktoken builds another one for others in this process that ask for it."""
+@cache
+def load_encoding(name: str) -> Any:
+    """An encoding without its dictionary, one for the whole process; tiktoken builds another one for others in it."""
     from tiktoken import get_encoding, registry  # noqa: PLC0415 — after TIKTOKEN_CACHE_DIR is set
 
     is_shared = name in registry.ENCODINGS
