@@ -2,7 +2,7 @@
 
 import asyncio
 
-__all__ = ["SequenceProgress"]
+__all__ = ["SequenceProgress", "wait_until_set"]
 
 
 class SequenceProgress:
@@ -33,3 +33,13 @@ class SequenceProgress:
         finally:
             self._waiters.remove((target, future))
         return True
+
+
+async def wait_until_set(event: asyncio.Event, timeout: float | None) -> bool:
+    """Wait until an event is set. False after the timeout (seconds; None: no limit)."""
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

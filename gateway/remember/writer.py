@@ -1,8 +1,9 @@
 """Background worker that takes new entries from the journal, makes them searchable at once, and stores them in batches.
 
-A new entry becomes a row, which recall has from then on; the table of all memories gets rows in batches: when there are
-many, after `batch_window` seconds, or at once if a caller waits for it. Entries that the table may have already (those
-of an earlier process, of an import, or of a retry) are stored first, since only the table knows which version counts.
+A new entry becomes a row within some milliseconds, and recall has it from then on; the table of all memories gets rows
+in batches: when there are many, after `batch_window` seconds, or at once if a caller waits for it. Entries that the
+table may have already (those of an earlier process, of an import, or of a retry) are stored first, since only the table
+knows which version counts.
 
 The entries of a failed batch are retried one by one. If some succeed, or store and embedder prove to work, the others
 are poison records: they are retried later, and become dead letters after five tries. Otherwise it is an outage: no
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from gateway import process
-from gateway.concurrency.progress import SequenceProgress
+from gateway.concurrency.progress import SequenceProgress, wait_until_set
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.remember.pending_rows import Pending, PendingRows
@@ -33,6 +34,7 @@ __all__ = ["SearchIndex", "Writer"]
 _log = logging.getLogger("gateway.writer")
 _BATCH = 256
 _MAX_UNSTORED = 4 * _BATCH  # searchable rows that the table does not have; beyond it, new entries wait for it
+_GATHERING = 0.02  # seconds that new entries may wait for others, so that they are embedded together
 _SYNC_EVERY = 3.0  # seconds
 _MAINTAIN_EVERY = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
@@ -82,6 +84,7 @@ class Writer:
         self._on_stored = on_stored
         self._batch_window = batch_window
         self._wake = asyncio.Event()  # the journal has new entries
+        self._hurry = asyncio.Event()  # a caller waits until they can be found
         self._due = asyncio.Event()  # it may be time to store or sync
         self._searchable = SequenceProgress()  # all entries up to this number are searchable, or failed
         self._stored = SequenceProgress()  # all entries up to this number are stored, or failed
@@ -149,12 +152,14 @@ class Writer:
     async def searchable(self, timeout: float, seq: int | None = None) -> bool:
         """Wait until all current entries of the journal (or those up to a number) can be found by recall. False after
         the timeout."""
+        self._hurry.set()
         return await self._searchable.reached(self._journal.last_seq if seq is None else seq, timeout)
 
     async def drained(self, timeout: float) -> bool:
         """Wait until all current entries of the journal are in the table. False after the timeout."""
         target = self._journal.last_seq
         self._flush_to = max(self._flush_to, target)
+        self._hurry.set()
         self._due.set()
         return await self._stored.reached(target, timeout)
 
@@ -168,12 +173,7 @@ class Writer:
         self._clean.clear()
         self._is_sync_requested = True
         self._due.set()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._clean.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_until_set(self._clean, timeout)
 
     # From the journal into the index
 
@@ -183,6 +183,7 @@ class Writer:
         while True:
             await self._has_room.wait()
             self._wake.clear()
+            self._hurry.clear()
             newest = self._journal.last_seq
             entries = await self._journal.waiting(_BATCH)
             self._note_backlog()
@@ -197,11 +198,10 @@ class Writer:
             self._advance(entries[-1].seq)
 
     async def _wait_for_entries(self) -> None:
-        """Wait until the journal has new entries, or a failed entry is due."""
+        """Wait until the journal has new entries and perhaps some more, or a failed entry is due."""
         due = await self._journal.next_due()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - time.time())):
-                await self._wake.wait()
+        await wait_until_set(self._wake, None if due is None else max(0.0, due - time.time()))
+        await wait_until_set(self._hurry, _GATHERING)
 
     async def _index_entries(self, entries: Sequence[JournalEntry]) -> None:
         rows = await self._builder.build(entries)
@@ -256,9 +256,7 @@ class Writer:
             moments = [self._pending.oldest_at + self._batch_window] if self._pending else []
             moments += [self._next_sync] if self._is_dirty else []
             seconds = max(0.0, min(moments) - time.monotonic()) if moments else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._due.wait()
+            await wait_until_set(self._due, seconds)
 
     def _is_store_due(self) -> bool:
         if not self._pending:

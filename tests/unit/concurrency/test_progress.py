@@ -1,6 +1,6 @@
 import asyncio
 
-from gateway.concurrency.progress import SequenceProgress
+from gateway.concurrency.progress import SequenceProgress, wait_until_set
 
 
 async def test_callers_wait_until_their_number_is_reached() -> None:
@@ -16,3 +16,10 @@ async def test_callers_wait_until_their_number_is_reached() -> None:
     assert await late
     assert await progress.reached(4, 0)
     assert not await progress.reached(5, 0.01)
+
+
+async def test_an_event_is_waited_for_until_the_timeout() -> None:
+    event = asyncio.Event()
+    assert not await wait_until_set(event, 0.01)
+    event.set()
+    assert await wait_until_set(event, None)

@@ -167,6 +167,25 @@ async def test_new_memories_are_searchable_at_once_and_stored_in_one_batch(tmp_p
         assert (made.index.unstored, made.journal.backlog_entries) == (set(), 0)
 
 
+async def test_entries_are_gathered_for_a_moment_unless_a_caller_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_GATHERING", 60)
+    batches: list[int] = []
+    async with running(tmp_path, Store(), window=60) as made:
+
+        async def embed(texts: list[str]) -> Any:
+            batches.append(len(texts))
+            return np.ones((len(texts), 4), np.float32)
+
+        made.embedders.current.embed_documents = embed  # type: ignore[method-assign]
+        for number in range(3):
+            await made.journal.append([record(f"said {number}", number)])
+        assert not made.index.rows
+        assert await made.writer.searchable(5)
+        assert (batches, len(made.index.rows)) == ([3], 3)
+
+
 async def test_a_window_ends_by_its_time_or_by_a_full_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "_BATCH", 4)
     store = Store()
@@ -186,6 +205,7 @@ async def test_changes_and_imports_are_compared_with_the_stored_versions(tmp_pat
     first = record("first", 1)
     async with running(tmp_path, store, window=60) as made:
         await made.journal.append([first])
+        assert await made.writer.searchable(5)
         await made.journal.append([replace(first, text="second", version=2)])
         assert await made.writer.searchable(5)
         assert made.index.texts == {"second"}
@@ -215,6 +235,7 @@ async def test_during_an_outage_of_the_store_memories_are_found_and_nothing_is_l
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "_MAX_UNSTORED", 6)
+    monkeypatch.setattr(writer_module, "_BATCH", 2)
     store = Store()
     store.failing = "outage"
     async with running(tmp_path, store) as made:
