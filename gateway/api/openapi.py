@@ -165,6 +165,8 @@ def _memos_responses(operation: Operation) -> dict[str, Any]:
         success = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
         if operation.path.startswith("/scheduler/wait"):
             success = {"application/json": {"schema": _OBJECT}}
+        if operation.is_client and operation.model is not None and "stream" in operation.model.model_fields:
+            success["text/event-stream"] = {}
     failure = {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}}
     return {
         "200": {"description": operation.message, "content": success},

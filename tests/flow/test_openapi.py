@@ -49,3 +49,10 @@ async def test_what_lacks_a_required_field_is_refused_with_its_name(gateway: Run
             reply = await gateway.post(operation.paths[0], {})
             assert (reply.status, reply.json["code"]) == (400, 400), operation.path
             assert any(name in reply.json["message"] for name in [*needed, "needed"]), reply.json
+
+
+async def test_a_chat_that_may_stream_is_described_with_both_forms(gateway: Running) -> None:
+    paths = (await gateway.get("/openapi.json")).json["paths"]
+    forms = {path: set(paths[path]["post"]["responses"]["200"]["content"]) for path in paths if "/chat" in path}
+    assert forms["/api/openmem/v1/chat"] == {"application/json", "text/event-stream"}
+    assert forms["/product/chat/complete"] == {"application/json"}
