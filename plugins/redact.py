@@ -131,7 +131,7 @@ _PATTERNS: dict[str, tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]] = {
         (("://",), re.compile(r"(?<=://)[^\s/:@]{0,64}:[^\s/@]{3,256}(?=@)")),
     ),
 }
-_Group = TypeVar("_Group", Record, Origin, Details)
+_Group = TypeVar("_Group", bound=Record | Origin | Details)
 _FIELDS_SIZE = 200  # characters of the other texts of a record, roughly
 _SHORTEST = 8  # characters of a text with a secret: no pattern matches less
 _SMALL = 4096  # characters that are scanned on the loop; more are scanned in a thread
@@ -186,9 +186,7 @@ class Redact(Plugin):
     def _clean_value(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._clean(value)
-        if isinstance(value, Origin):
-            return self._clean_fields(value, [field.name for field in fields(value)])
-        if isinstance(value, Details):
+        if isinstance(value, Origin | Details):
             return self._clean_fields(value, [field.name for field in fields(value)])
         if isinstance(value, Mapping):
             return {self._clean(str(key)): self._clean_value(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""SequenceProgress along rising numbers, and callers that wait until it has reached one."""
+"""Progress along rising numbers, and waiting for numbers and events with a timeout."""
 
 import asyncio
 

@@ -116,21 +116,23 @@ class Reindexer:
 
     async def _rebuild_rows(self, rows: list[Row]) -> list[Row]:
         embedder = self._embedders.current
-        is_current = {row.record.id for row in rows if row.embedder == embedder.name and row.vector is not None}
+        vectors = {
+            row.record.id: row.vector for row in rows if row.embedder == embedder.name and row.vector is not None
+        }
         all_measures = await asyncio.to_thread(lambda: [measure(row.record, self._count) for row in rows])
         texts = {
             row.record.id: text
             for row, measures in zip(rows, all_measures, strict=True)
-            if row.record.id not in is_current and (text := text_to_embed(row.record, measures))
+            if row.record.id not in vectors and (text := text_to_embed(row.record, measures))
         }
-        vectors = dict(zip(texts, await embedder.embed_documents(list(texts.values())), strict=True))
+        vectors |= zip(texts, await embedder.embed_documents(list(texts.values())), strict=True)
 
         def finish() -> list[Row]:
             return [
                 replace(
                     row,
-                    vector=row.vector if row.record.id in is_current else vectors.get(row.record.id),
-                    embedder=embedder.name if row.record.id in is_current | vectors.keys() else "",
+                    vector=vectors.get(row.record.id),
+                    embedder=embedder.name if row.record.id in vectors else "",
                     terms=measures.terms,
                     tokens=measures.tokens,
                     form=measures.form,

@@ -223,7 +223,7 @@ class Recall:
         matches: dict[str, QueryMatches] = {}
         if request.selectivity and query.is_self_contained:
             handles = await asyncio.gather(*loads)
-            selected = await self._without_vector(sets, scopes, handles, (query, request), matches)
+            selected = await self._rule_out(sets, scopes, handles, (query, request), matches)
             if selected is not None:
                 return selected
         current = await self._embed_query(self._embedders.current, query.text, deadline * _SHARE_FOR_VECTOR)
@@ -260,7 +260,7 @@ class Recall:
             return replace(recalled, status=MemoryStatus.PARTIAL, reason="embedder")
         return recalled
 
-    async def _without_vector(
+    async def _rule_out(
         self,
         sets: "WorkingSets",
         scopes: Sequence[Scope],

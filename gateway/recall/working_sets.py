@@ -200,19 +200,16 @@ class WorkingSets:
                 return job()
             finally:
                 self._run_lock.release()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run_locked, job)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.run_here, job)
 
     def run_here(self, job: Callable[[], _T]) -> _T:
         """Run a job in this thread, after those that run now."""
-        return self._run_locked(job)
+        with self._run_lock:
+            return job()
 
     async def search(self, job: Callable[[], _T], sets: "Iterable[WorkingSet]") -> _T:
         """Run a job that scans all rows of some sets."""
         return await self.run(job, is_short=sum(map(len, sets)) <= _INLINE_ROWS)
-
-    def _run_locked(self, job: Callable[[], _T]) -> _T:
-        with self._run_lock:
-            return job()
 
     async def apply(self, rows: Sequence[Row]) -> None:
         """Add rows that the store has to the sets that are loaded or loading."""

@@ -152,8 +152,10 @@ class Writer:
     async def searchable(self, timeout: float, seq: int | None = None) -> bool:
         """Wait until all current entries of the journal (or those up to a number) can be found by recall. False after
         the timeout."""
-        self._hurry.set()
-        return await self._searchable.reached(self._journal.last_seq if seq is None else seq, timeout)
+        target = self._journal.last_seq if seq is None else seq
+        if self._searchable.value < target:
+            self._hurry.set()
+        return await self._searchable.reached(target, timeout)
 
     async def drained(self, timeout: float) -> bool:
         """Wait until all current entries of the journal are in the table. False after the timeout."""
