@@ -76,7 +76,7 @@ docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/
 
 lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --group build -o requirements.lock
-	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --group build --group dev -c requirements.lock -o tests/requirements.lock
+	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --extra otel --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
 	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
