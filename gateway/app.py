@@ -33,6 +33,7 @@ from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Apis
 from gateway.server.guard import Guard, Protocol, with_expectations
+from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
@@ -76,6 +77,7 @@ class Gateway:
         self._config = config
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
+        self._sign_ins = SignIns(hours=12)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
@@ -270,6 +272,8 @@ class Gateway:
             turns=Turns(self._config, self._users),
             ledger=self._ledger,
             telemetry=self._telemetry,
+            keyring=self._keyring,
+            sign_ins=self._sign_ins,
             is_open=self._keyring.is_open,
             report=self._state,
         )
@@ -277,7 +281,7 @@ class Gateway:
     async def _listen(self, services: MemosServices) -> int:
         config = self._config
         apis = Apis(build_apis(self._build_services(services)))
-        guard = Guard(config, self._keyring, self._telemetry, apis)
+        guard = Guard(config, self._keyring, self._telemetry, apis, sign_ins=self._sign_ins)
         app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(with_expectations(apis.routes()))

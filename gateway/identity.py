@@ -25,6 +25,7 @@ __all__ = [
     "derived_session",
     "foreign_user",
     "identify",
+    "key_of",
     "knowledge_scope",
     "may_touch",
     "named_scope",

@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
+from gateway.api.console import CONSOLE_PATH, wants_page
 from gateway.telemetry import Telemetry
 
 __all__ = ["OPEN_PATHS", "OpsFace"]
@@ -31,13 +32,16 @@ class OpsFace:
         ]
 
     async def about(self, request: web.Request) -> web.Response:
-        """Describe the service to people who open it in a browser."""
+        """Describe the service to programs; a browser gets the console."""
+        if wants_page(request):
+            return web.Response(status=302, headers={"location": f"{CONSOLE_PATH}/", "vary": "accept"})
         return _json(
             {
                 "name": "memory-gateway",
                 "version": __version__,
                 "openai_base_url": "/v1",
                 "memos_base_url": "/product",
+                "console": CONSOLE_PATH,
                 "see": ["/docs", "/health", "/ready", "/metrics", "/v1/models"],
             }
         )

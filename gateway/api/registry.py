@@ -8,6 +8,7 @@ import orjson
 
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
+from gateway.api.console import CONSOLE_PATH, ConsoleFace
 from gateway.api.memories import HistoryFace
 from gateway.api.memory_admin import MemoryFace
 from gateway.api.memos.chat import ChatHandlers
@@ -21,8 +22,10 @@ from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
+from gateway.identity import Keyring
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
+from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.storage.protocols import Ledger
 from gateway.telemetry import Telemetry
@@ -43,6 +46,8 @@ class ApiContext:
     turns: Turns
     ledger: Ledger | None
     telemetry: Telemetry
+    keyring: Keyring
+    sign_ins: SignIns
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -113,6 +118,11 @@ def _build_openai(context: ApiContext) -> Api:
     return Api(name="openai", routes=routes, write_error=_write_openai, describe=openai_paths)
 
 
+def _build_console(context: ApiContext) -> Api:
+    face = ConsoleFace(context.keyring, context.sign_ins, context.services.config.limits)
+    return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
+
+
 def _write_openai(error: GatewayError) -> bytes:
     return openai_error_body(error.message, error.type, error.code, error.param)
 
@@ -121,4 +131,4 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_console, _build_openai]

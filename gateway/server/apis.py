@@ -21,9 +21,9 @@ class Api:
     """An HTTP API: its routes, and what they have in common.
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
-    `name` is its label in metrics. A key needs the `right`; with None, the routes in `paths` need no key. `write_error`
-    serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the schemas that those
-    refer to.
+    `name` is its label in metrics. A key needs the `right`; with None, the paths that it names need no key.
+    `write_error` serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the
+    schemas that those refer to.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Apis:
 
     def is_open(self, path: str) -> bool:
         """True if a path needs no key."""
-        api = self._by_path.get(path)
-        return api is not None and api.right is None
+        api = self.of(path)
+        return api.right is None and api is not self._rest
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """The routes of all APIs. Those of the API that owns all other paths are last: they match anything."""

@@ -28,13 +28,15 @@ from gateway.errors import (
     GatewayError,
     NotFound,
     TooLarge,
+    Unauthenticated,
     UnsupportedEncoding,
 )
 from gateway.formats import json_splice
 from gateway.formats.errors import openai_error_body
-from gateway.identity import Keyring
+from gateway.identity import Keyring, key_of
 from gateway.server.apis import Api, Apis, error_response
 from gateway.server.limits import RequestLimiter, RequestSlot, set_slot, slot_of
+from gateway.server.sign_in import SESSION_COOKIE, SignIns, check_console_request
 from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 
@@ -100,8 +102,11 @@ def set_request_id(request: web.Request, request_id: str) -> None:
 class Guard:
     """The middleware, and the signal handler that completes the headers of each response."""
 
-    def __init__(self, config: Config, keyring: Keyring, telemetry: Telemetry, apis: Apis) -> None:
+    def __init__(
+        self, config: Config, keyring: Keyring, telemetry: Telemetry, apis: Apis, *, sign_ins: SignIns
+    ) -> None:
         self._config = config
+        self._sign_ins = sign_ins
         self._apis = apis
         self._keyring = keyring
         self._telemetry = telemetry
@@ -163,11 +168,25 @@ class Guard:
             # CSRF: a page of another site can send requests, though not read responses; it must not write to a memory
             raise Forbidden("without auth.keys, pages of other sites are refused; see server.cors_origins")
         _check_duplicate_headers(request, (*_UNIQUE_HEADERS, *self._config.memory.user_headers))
-        principal = self._keyring.principal(request.headers)
+        principal = self._find_principal(request)
         needed = api.right or Right.CHAT
         if needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
+
+    def _find_principal(self, request: web.Request) -> Principal:
+        """The principal of a request's key, or else of its session in the console. Raises Unauthenticated or
+        Forbidden."""
+        headers = request.headers
+        if not self._keyring.is_open and "cookie" in headers and not key_of(headers):
+            token = request.cookies.get(SESSION_COOKIE)
+            if token is not None:
+                check_console_request(headers, request.host)
+                principal = self._sign_ins.principal(token)
+                if principal is None:
+                    raise Unauthenticated("this session has ended: sign in to the console again")
+                return principal
+        return self._keyring.principal(headers)
 
     def _is_allowed_page(self, request: web.Request) -> bool:
         origin = request.headers.get("origin")

@@ -1,0 +1,77 @@
+"""The files of the console: read once, with their type, digest and compressed form. Pure but for reading them."""
+
+import base64
+import gzip
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Final
+
+__all__ = ["PAGE", "ConsoleFile", "content_security_policy", "load_files"]
+
+PAGE: Final = "index.html"
+"""The name of the page; all others are files that it loads."""
+
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_MODULES: Final = "<!-- modules -->"
+_INLINE_SCRIPT: Final = re.compile(rb"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleFile:
+    """A file as it is served. `etag` is quoted, as in the header; `compressed` is its gzip form."""
+
+    content: bytes
+    compressed: bytes
+    content_type: str
+    etag: str
+
+
+@lru_cache(maxsize=1)
+def load_files() -> dict[str, ConsoleFile]:
+    """All files by their path below `/ui/`. The page names all modules, so that a browser loads them at once."""
+    root = resources.files("gateway.ui").joinpath("static")
+    contents = {path: file.read_bytes() for path, file in _walk(root, "") if path.rpartition(".")[2] in _TYPES}
+    modules = sorted(path for path in contents if path.endswith(("js", "mjs")) and not path.startswith("vendor/uplot"))
+    links = "\n".join(f'<link rel="modulepreload" href="/ui/{path}">' for path in modules)
+    contents[PAGE] = contents[PAGE].replace(_MODULES.encode(), links.encode())
+    return {path: _build_file(path, content) for path, content in contents.items()}
+
+
+def content_security_policy(page: bytes) -> str:
+    """The policy of the page: nothing from elsewhere, and no inline code but its import map."""
+    match = _INLINE_SCRIPT.search(page)
+    digest = base64.b64encode(hashlib.sha256(match[1] if match else b"").digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
+    files: list[tuple[str, Traversable]] = []
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            files += _walk(entry, f"{prefix}{entry.name}/")
+        else:
+            files.append((f"{prefix}{entry.name}", entry))
+    return files
+
+
+def _build_file(path: str, content: bytes) -> ConsoleFile:
+    return ConsoleFile(
+        content=content,
+        compressed=gzip.compress(content, 9, mtime=0),
+        content_type=_TYPES[path.rpartition(".")[2]],
+        etag=f'"{hashlib.sha256(content).hexdigest()[:20]}"',
+    )

@@ -1,0 +1,3 @@
+import { html } from "../lib/dom.js";
+
+export const PlaygroundPage = () => html`<h1>Playground</h1>`;

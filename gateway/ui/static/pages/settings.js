@@ -1,0 +1,3 @@
+import { html } from "../lib/dom.js";
+
+export const SettingsPage = () => html`<h1>Settings</h1>`;

@@ -1,0 +1,3 @@
+import { html } from "../lib/dom.js";
+
+export const UsersPage = () => html`<h1>Users</h1>`;

@@ -1,0 +1,47 @@
+// The memories that were considered for a prompt, grouped by what became of them.
+import { html } from "../lib/dom.js";
+import { formatDate, formatNumber, formatShare } from "../lib/format.js";
+import { label, t } from "../lib/i18n.js";
+import { Link } from "../lib/router.js";
+import { ScoreBar, scoreScale } from "./bars.js";
+import { Badge, Button, describeError, Empty } from "./basic.js";
+import { editMemory, forgetMemory, loadMemory } from "./memory_actions.js";
+import { showToast } from "./toast.js";
+
+const FATES = ["injected", "over_budget", "over_limit", "too_long", "in_prompt", "duplicate", "covered", "plugin", "not_relevant", "not_needed"];
+const SERIES = 6;
+
+export function Candidates({ explanation, onChange }) {
+  const candidates = explanation?.candidates ?? [];
+  if (!candidates.length) return html`<${Empty} title=${t("why.no_candidates")}><p>${t("why.no_candidates_text")}</p><//>`;
+  const names = [...new Set(candidates.flatMap((candidate) => Object.keys(candidate.parts)))];
+  const scale = scoreScale(candidates.map((candidate) => candidate.parts));
+  const groups = [...FATES, ...new Set(candidates.map((candidate) => candidate.fate))].filter((fate, index, all) => all.indexOf(fate) === index);
+  return html`
+    <ul class="legend" aria-label=${t("why.score")}>${names.map((name, index) => html`<li key=${name}><span class=${`swatch s${(index % SERIES) + 1}`}></span>${name}</li>`)}</ul>
+    ${groups.map((fate) => [fate, candidates.filter((candidate) => candidate.fate === fate)]).filter(([, members]) => members.length).map(([fate, members]) => html`
+      <section key=${fate} class="card">
+        <div class="card-head"><h2>${label("fate", fate)}</h2><span class="muted small">${label("fate_text", fate)}</span><${Badge} value=${fate}>${formatNumber(members.length)}<//></div>
+        <ul class="candidates">${members.map((candidate) => html`<${Candidate} key=${candidate.id} ...${{ candidate, names, scale, onChange }} />`)}</ul>
+      </section>`)}`;
+}
+
+function Candidate({ candidate, names, scale, onChange }) {
+  const act = (action) => async () => {
+    try {
+      action(await loadMemory(candidate.id), onChange);
+    } catch (error) {
+      showToast(describeError(error), "bad");
+    }
+  };
+  return html`
+    <li class="candidate">
+      <p class="candidate-text"><${Link} to=${`/memories/${candidate.id}`}>${candidate.text}<//></p>
+      <div class="candidate-score"><${ScoreBar} parts=${candidate.parts} names=${names} scale=${scale} />
+        <span class="number mono small" title=${t("why.score")}>${candidate.score}</span></div>
+      <p class="muted small candidate-facts">
+        ${label("kind", candidate.kind)} · ${formatDate(candidate.event_time)} · ${t("why.tokens", { count: formatNumber(candidate.tokens) })} · ${t("why.relevance", { value: candidate.relativity })}
+        ${candidate.probability !== null && html` · ${t("why.probability", { share: formatShare(candidate.probability) })}`}</p>
+      <div class="buttons"><${Button} small kind="quiet" onClick=${act(editMemory)}>${t("action.edit")}<//><${Button} small kind="quiet danger" onClick=${act(forgetMemory)}>${t("action.forget")}<//></div>
+    </li>`;
+}
