@@ -209,7 +209,7 @@ class Guard:
                 name.strip() for name in requested.split(",") if name.strip().lower().startswith("x-stainless-")
             ]
             response.headers["access-control-allow-headers"] = ", ".join([_CORS_HEADERS, *stainless])
-            response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+            response.headers["access-control-allow-methods"] = "GET, POST, PATCH, DELETE, OPTIONS"
             response.headers["access-control-max-age"] = "600"
 
 
