@@ -29,6 +29,8 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
+from gateway.pipeline.turn_feed import TurnFeed
+from gateway.pipeline.turn_log import TurnLog, serialize_turn
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Apis
@@ -84,6 +86,12 @@ class Gateway:
         self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
         self._defaults = Defaults(self.memory.registry)
         self._explanations = Explanations(config.memory.recall.explain_turns)
+        console = config.console
+        self._turn_log = TurnLog(
+            console.turns if console.enabled else 0,
+            TurnFeed(serialize_turn, console.subscribers),
+            with_content=config.shows_content,
+        )
         self._tasks = BackgroundTasks()
         self._is_stopping = False
         self._stops = AsyncExitStack()
@@ -112,6 +120,7 @@ class Gateway:
     async def stop(self) -> None:
         """Refuse new requests, let running ones end, and flush the journal to disk."""
         self._is_stopping = True
+        self._turn_log.feed.close()  # these responses have no end of their own
         await self._stops.aclose()
 
     async def _start(self) -> Started:
@@ -157,6 +166,7 @@ class Gateway:
         self._pipeline = self._build_pipeline(forwarder, meter, model_client)
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._explanations.forget)
+        memory.forgetter.on_forget.append(self._turn_log.forget)
         return MemosServices(
             config=self._config,
             pipeline=self._pipeline,
@@ -201,6 +211,7 @@ class Gateway:
             plugins=self._plugins,
             telemetry=self._telemetry,
             tasks=self._tasks,
+            turns=self._turn_log,
         )
         return Pipeline(prompts, forwarder, recorder)
 
@@ -270,6 +281,7 @@ class Gateway:
             turns=Turns(self._config, self._users),
             ledger=self._ledger,
             telemetry=self._telemetry,
+            turn_log=self._turn_log,
             is_open=self._keyring.is_open,
             report=self._state,
         )
