@@ -18,11 +18,13 @@ from gateway.api.models import ModelList
 from gateway.api.openai import OpenAIFace
 from gateway.api.openapi import OpenAPIFace, memos_paths, openai_paths, ops_paths
 from gateway.api.ops import OPEN_PATHS, OpsFace
+from gateway.api.turns import TurnsFace, describe_turns
 from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
+from gateway.pipeline.turn_log import TurnLog
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.sign_in import SignIns
@@ -48,6 +50,7 @@ class ApiContext:
     telemetry: Telemetry
     keyring: Keyring
     sign_ins: SignIns
+    turn_log: TurnLog
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -123,6 +126,19 @@ def _build_console(context: ApiContext) -> Api:
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
 
 
+def _build_turns(context: ApiContext) -> Api:
+    subscribers = context.services.config.console.subscribers
+    face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
+    return Api(
+        name="turns",
+        routes=face.routes(),
+        prefixes=("/v1/turns",),
+        right=Right.MEMORY,
+        write_error=_write_openai,
+        describe=describe_turns,
+    )
+
+
 def _write_openai(error: GatewayError) -> bytes:
     return openai_error_body(error.message, error.type, error.code, error.param)
 
@@ -131,4 +147,4 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_console, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_turns, _build_console, _build_openai]
