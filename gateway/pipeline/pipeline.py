@@ -17,7 +17,7 @@ import orjson
 from gateway.hooks import Reply
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.prompt import PromptBuilder
-from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, TurnRecorder
+from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, Timing, TurnRecorder
 from gateway.pipeline.response import ReplyBody, TurnResponse
 from gateway.turn import Turn
 from gateway.upstream.forward import Forwarder, Route, UpstreamAnswer
@@ -77,11 +77,12 @@ class Pipeline:
             recorder.record_early_hang_up(turn, _source_of(route) if route is not None and is_sent else None)
             raise
         except Exception as error:
-            recorder.record_failure(turn, error)
+            recorder.record_failure(turn, error, _source_of(route) if route is not None and is_sent else None)
             raise
+        timing = Timing(overhead, time.perf_counter() - turn.started - overhead)
         source = _source_of(served, served.attempts)
         secrets = self.forwarder.secrets(served.upstream)
-        return TurnResponse(turn, served.incoming, source, recorder, secrets=secrets, overhead=overhead)
+        return TurnResponse(turn, served.incoming, source, recorder, secrets=secrets, timing=timing)
 
     def _reply(self, turn: Turn, reply: Reply) -> TurnResponse:
         """The response with a plugin's reply."""

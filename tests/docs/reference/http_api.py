@@ -7,10 +7,12 @@ from typing import Any
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
+from gateway.api.turns import describe_turns
 from gateway.server.apis import Api
 from tests.docs.reference.tables import code, table
 
 __all__ = [
+    "describe_console",
     "describe_memory",
     "describe_memos_client",
     "describe_memos_native",
@@ -28,6 +30,7 @@ def _document() -> dict[str, Any]:
         "ops": ops_paths,
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
+        "turns": describe_turns,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
@@ -47,6 +50,16 @@ def describe_memory() -> str:
         (code(f"{method} {path}"), operation["summary"], _fields(operation))
         for method, path, operation in _routes("OpenAI")
         if path.startswith("/v1/memory/")
+    ]
+    return table((*_COLUMNS, "parameters"), rows)
+
+
+def describe_console() -> str:
+    """Routes that show what the gateway does, with their parameters."""
+    rows = [
+        (code(f"{method} {path}"), operation["summary"], _fields(operation))
+        for tag in ("Turns", "Gateway")
+        for method, path, operation in _routes(tag)
     ]
     return table((*_COLUMNS, "parameters"), rows)
 
