@@ -79,7 +79,7 @@ class Gateway:
         self._config = config
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
-        self._sign_ins = SignIns(hours=config.console.session_hours)
+        self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None

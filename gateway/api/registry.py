@@ -72,7 +72,10 @@ def unregister(build: BuildApi) -> None:
 def build_apis(context: ApiContext) -> list[Api]:
     """Build all APIs. The one for operators serves the description of all of them."""
     apis: list[Api] = []
-    operators = [*OpsFace(context.telemetry, context.report).routes(), *OpenAPIFace(apis).routes()]
+    operators = [
+        *OpsFace(context.telemetry, context.report, has_console=context.services.config.console.enabled).routes(),
+        *OpenAPIFace(apis).routes(),
+    ]
     apis += [
         Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
         *(build(context) for build in _BUILDERS),
@@ -122,7 +125,8 @@ def _build_openai(context: ApiContext) -> Api:
 
 
 def _build_console(context: ApiContext) -> Api:
-    face = ConsoleFace(context.keyring, context.sign_ins, context.services.config.limits)
+    config = context.services.config
+    face = ConsoleFace(context.keyring, context.sign_ins, config.limits, is_enabled=config.console.enabled)
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
 
 
@@ -147,4 +151,10 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_turns, _build_console, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [
+    _build_memos,
+    _build_anthropic,
+    _build_turns,
+    _build_console,
+    _build_openai,
+]
