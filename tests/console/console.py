@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 __all__ = ["Console", "open_console"]
 
@@ -58,7 +58,7 @@ class Console:
     def wait(self) -> None:
         """Wait until nothing is loading."""
         self.page.wait_for_selector("main")
-        self.page.wait_for_function("!document.querySelector('[aria-busy=true], p.muted[role=status]')")
+        expect(self.page.locator("[aria-busy=true], p.muted[role=status]")).to_have_count(0, timeout=15_000)
 
     def text(self) -> str:
         return self.page.inner_text("body")
