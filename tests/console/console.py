@@ -61,7 +61,7 @@ class Console:
         expect(self.page.locator("[aria-busy=true], p.muted[role=status]")).to_have_count(0, timeout=15_000)
 
     def text(self) -> str:
-        return self.page.inner_text("body")
+        return str(self.page.inner_text("body"))
 
     def press(self, *keys: str) -> None:
         for key in keys:

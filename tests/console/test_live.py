@@ -9,7 +9,7 @@ from tests.console.gateway import GatewayProcess
 
 
 def rows(page: Page) -> list[str]:
-    return page.locator("tbody tr.row").all_inner_texts()
+    return list(page.locator("tbody tr.row").all_inner_texts())
 
 
 def test_a_new_turn_appears_without_a_reload(gateway: GatewayProcess, open_page: OpenConsole) -> None:
