@@ -21,9 +21,9 @@ class Api:
     """An HTTP API: its routes, and what they have in common.
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
-    `name` is its label in metrics. A key needs the `right`; with None, the routes in `paths` need no key. `write_error`
-    serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the schemas that those
-    refer to.
+    `name` is its label in metrics. A key needs the `right`; with None, the routes in `paths` need no key.
+    `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON.
+    `describe` returns its paths for the OpenAPI document and adds the schemas that those refer to.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Api:
     prefixes: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
     right: Right | None = Right.CHAT
+    is_for_any_key: bool = False
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
 
 
