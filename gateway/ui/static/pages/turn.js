@@ -30,7 +30,7 @@ export function TurnPage({ id }) {
   const tab = TABS.includes(parameter("tab")) ? parameter("tab") : "prompt";
   const tabs = TABS.map((name) => [name, t(`why.tab_${name}`)]);
   return html`
-    <header class="page-head"><${Link} to="/turns" class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1></header>
+    <header class="page-head"><${Link} to="/turns" class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1><${Link} class="button" to="/playground" parameters=${{ turn: id }}>${t("why.playground")}<//></header>
     <${Loaded} of=${state}>${({ turn, explanation }) => html`
       ${!turn && !explanation && html`<${Note} kind="warn">${t("why.unknown")}<//>`}
       ${turn && html`<${Facts} turn=${turn} />`}
