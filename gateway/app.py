@@ -87,7 +87,7 @@ class Gateway:
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
         self._defaults = Defaults(self.memory.registry)
-        self._explanations = Explanations(config.memory.recall.explain_turns)
+        self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
         console = config.console
         self._turn_log = TurnLog(
             console.turns if console.enabled else 0,
@@ -168,7 +168,7 @@ class Gateway:
         self._pipeline = self._build_pipeline(forwarder, meter, model_client)
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._explanations.forget)
-        memory.forgetter.on_forget.append(self._turn_log.forget)
+        memory.forgetter.on_forget += (self._turn_log.forget, self._explanations.forget_owner)
         return MemosServices(
             config=self._config,
             pipeline=self._pipeline,
