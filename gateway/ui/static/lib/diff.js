@@ -3,8 +3,41 @@
 const WORD = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{N}\p{M}_]+|\s+|[^]/gu;
 const MOST_CELLS = 1_000_000; // of the table of common words; longer texts are shown as replaced
 
+const LEAST_COMMON = 0.3; // share of the characters; texts with less in common are shown as replaced
+
 /** Splits two texts into pieces: [{kind: "same" | "removed" | "added", text}]; neighbours differ in kind. */
 export function diffWords(before, after) {
+  const pieces = joinChanges(diffAll(before, after));
+  const common = pieces.reduce((sum, { kind, text }) => (kind === "same" ? sum + text.length : sum), 0);
+  if (common >= LEAST_COMMON * Math.max(before.length, after.length)) return pieces;
+  return [{ kind: "removed", text: before }, { kind: "added", text: after }].filter((piece) => piece.text);
+}
+
+/** Joins changes that only spaces and punctuation separate. */
+function joinChanges(pieces) {
+  const joined = [];
+  let removed = "", added = "";
+  const flush = () => {
+    add(joined, "removed", removed);
+    add(joined, "added", added);
+    removed = added = "";
+  };
+  pieces.forEach(({ kind, text }, index) => {
+    const isWithin = index + 1 < pieces.length && (removed || added);
+    if (kind === "same" && isWithin && !/[\p{L}\p{N}]/u.test(text)) {
+      removed += text;
+      added += text;
+    } else if (kind === "same") {
+      flush();
+      add(joined, "same", text);
+    } else if (kind === "removed") removed += text;
+    else added += text;
+  });
+  flush();
+  return joined;
+}
+
+function diffAll(before, after) {
   const old = before.match(WORD) ?? [], young = after.match(WORD) ?? [];
   let start = 0;
   while (start < old.length && start < young.length && old[start] === young[start]) start += 1;

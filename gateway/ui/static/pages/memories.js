@@ -109,9 +109,9 @@ function ListView({ user, version, renew }) {
     <${Toolbar} chosen=${chosen} rows=${rows} search=${search} isFiltered=${isFiltered} />
     ${!chosen.q && !chosen.archived && !chosen.as_of && html`<${Profile} user=${user} version=${version} />`}
     <${Loaded} of=${state}>${(data) => html`
-      ${selected.length ? html`<${BulkBar} user=${user} rows=${selected} matching=${matchingOf(chosen, data)} onClear=${() => setSelection(new Set())} onChange=${update} />` : html`
+      ${selected.length ? html`<${BulkBar} user=${user} rows=${selected} matching=${matchingOf(chosen, data)} onClear=${() => setSelection(new Set())} onChange=${(records) => { setSelection(new Set()); update(records); }} />` : html`
         <p class="muted small list-count" role="status">${t(chosen.q ? "memories.matches" : "memories.shown", { shown: formatNumber(rows.length), total: formatNumber(data.total ?? rows.length) })}</p>`}
-      ${rows.length ? html`<${MemoryTable} rows=${rows} selected=${current} selection=${selection} isSearch=${Boolean(chosen.q.trim())} onToggle=${toggle} onSelect=${move} onOpen=${(row) => navigate(`/memories/${row.id}`)} onEnd=${loadMore}
+      ${rows.length ? html`<${MemoryTable} rows=${rows} selected=${current} selection=${selection} isSearch=${rows[0].relativity !== undefined} onToggle=${toggle} onSelect=${move} onOpen=${(row) => navigate(`/memories/${row.id}`)} onEnd=${loadMore}
         onToggleAll=${() => setSelection(selection.size >= Math.min(rows.length, MOST_SELECTED) ? new Set() : new Set(rows.slice(0, MOST_SELECTED).map((row) => row.id)))} />` : html`<${NoMemories} user=${user} isFiltered=${isFiltered} />`}`}<//>`;
 }
 

@@ -108,7 +108,7 @@ function Lanes({ lanes, from, to, asOf }) {
     Enter: [t("keys.open"), () => current >= 0 && navigate(`/memories/${lanes[current].id}`)],
   });
   const place = (at) => (100 * (at - from)) / (to - from);
-  const { unit, marks } = buildTicks(from, to, Math.max(2, Math.floor((view.width < NARROW ? view.width : view.width * 0.68) / 110)));
+  const { unit, marks } = buildTicks(from, to, Math.max(2, Math.floor(view.width < NARROW ? view.width / 84 : (view.width * 0.68) / 110)));
   const grid = html`${marks.map((at) => html`<line key=${at} class="grid-line" x1=${`${place(at)}%`} x2=${`${place(at)}%`} y2="100%" />`)}
     ${asOf !== null && asOf >= from && asOf <= to && html`<line class="as-of-line" x1=${`${place(asOf)}%`} x2=${`${place(asOf)}%`} y2="100%" />`}`;
   const first = Math.max(0, Math.floor(view.top / row) - EXTRA);
