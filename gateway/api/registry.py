@@ -9,8 +9,7 @@ import orjson
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
 from gateway.api.console import CONSOLE_PATH, ConsoleFace
-from gateway.api.memories import HistoryFace
-from gateway.api.memory_admin import MemoryFace
+from gateway.api.memory.routes import MemoryApis
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
 from gateway.api.memos.routes import memos_operations
@@ -96,22 +95,11 @@ def _build_anthropic(context: ApiContext) -> Api:
 
 
 def _build_openai(context: ApiContext) -> Api:
-    """The API of OpenAI, with the gateway's own routes under `/v1/memory` and `/v1/usage`."""
-    services, memory = context.services, context.memory
+    """The API of OpenAI, with the gateway's own route `/v1/usage`."""
+    services = context.services
     config, pipeline = services.config, services.pipeline
-    management = MemoryFace(
-        context.explanations,
-        lambda: memory.reindexer,
-        memory.forgetter,
-        memory.transfer,
-        memory.startup,
-        limits=config.limits,
-        is_open=context.is_open,
-    )
     models = ModelList(pipeline.forwarder, config.models)
     routes = [
-        *management.routes(),
-        *HistoryFace(memory.memory_service, memory.recall, memory.registry, config.memory.default_user).routes(),
         *UsageFace(context.ledger, is_open=context.is_open).routes(),
         *OpenAIFace(config, pipeline, models, context.state, context.turns).routes(),
     ]
@@ -123,6 +111,19 @@ def _build_console(context: ApiContext) -> Api:
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
 
 
+def _build_memory(context: ApiContext) -> Api:
+    return _memory_apis(context).build_memory()
+
+
+def _build_me(context: ApiContext) -> Api:
+    return _memory_apis(context).build_me()
+
+
+def _memory_apis(context: ApiContext) -> MemoryApis:
+    config = context.services.config
+    return MemoryApis(config, context.memory, context.explanations, _write_openai, context.is_open)
+
+
 def _write_openai(error: GatewayError) -> bytes:
     return openai_error_body(error.message, error.type, error.code, error.param)
 
@@ -131,4 +132,11 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_console, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [
+    _build_memos,
+    _build_anthropic,
+    _build_memory,
+    _build_me,
+    _build_console,
+    _build_openai,
+]

@@ -22,8 +22,8 @@ class Api:
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
     `name` is its label in metrics. A key needs the `right`; with None, the paths that it names need no key.
-    `write_error` serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the
-    schemas that those refer to.
+    `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON.
+    `describe` returns its paths for the OpenAPI document and adds the schemas that those refer to.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Api:
     prefixes: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
     right: Right | None = Right.CHAT
+    is_for_any_key: bool = False
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
 
 

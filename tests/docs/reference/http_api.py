@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
@@ -28,6 +29,8 @@ def _document() -> dict[str, Any]:
         "ops": ops_paths,
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
+        "memory": memory_paths,
+        "me": me_paths,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
@@ -37,16 +40,15 @@ def _document() -> dict[str, Any]:
 
 def describe_openai() -> str:
     """Routes in OpenAI's format."""
-    routes = [route for route in _routes("OpenAI") if not route[1].startswith("/v1/memory/")]
-    return table(_COLUMNS, [(code(f"{method} {path}"), operation["summary"]) for method, path, operation in routes])
+    rows = [(code(f"{method} {path}"), operation["summary"]) for method, path, operation in _routes("OpenAI")]
+    return table(_COLUMNS, rows)
 
 
 def describe_memory() -> str:
     """Routes of the memory API, with their parameters."""
     rows = [
         (code(f"{method} {path}"), operation["summary"], _fields(operation))
-        for method, path, operation in _routes("OpenAI")
-        if path.startswith("/v1/memory/")
+        for method, path, operation in _routes("Memory")
     ]
     return table((*_COLUMNS, "parameters"), rows)
 
