@@ -282,6 +282,8 @@ class Gateway:
             ledger=self._ledger,
             telemetry=self._telemetry,
             turn_log=self._turn_log,
+            keyring=self._keyring,
+            plugins=self._plugins,
             is_open=self._keyring.is_open,
             report=self._state,
         )

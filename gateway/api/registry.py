@@ -8,6 +8,7 @@ import orjson
 
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
+from gateway.api.gateway_state import GatewayFace, describe_gateway
 from gateway.api.memories import HistoryFace
 from gateway.api.memory_admin import MemoryFace
 from gateway.api.memos.chat import ChatHandlers
@@ -22,7 +23,9 @@ from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
+from gateway.identity import Keyring
 from gateway.pipeline.turn_log import TurnLog
+from gateway.plugin_host import PluginHost
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.turns import Turns
@@ -46,6 +49,8 @@ class ApiContext:
     ledger: Ledger | None
     telemetry: Telemetry
     turn_log: TurnLog
+    keyring: Keyring
+    plugins: PluginHost
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -116,6 +121,19 @@ def _build_openai(context: ApiContext) -> Api:
     return Api(name="openai", routes=routes, write_error=_write_openai, describe=openai_paths)
 
 
+def _build_gateway(context: ApiContext) -> Api:
+    services = context.services
+    face = GatewayFace(services.config, context.keyring, context.plugins, services.forwarder)
+    return Api(
+        name="gateway",
+        routes=face.routes(),
+        prefixes=("/v1/gateway",),
+        right=Right.ADMIN,
+        write_error=_write_openai,
+        describe=describe_gateway,
+    )
+
+
 def _build_turns(context: ApiContext) -> Api:
     subscribers = context.services.config.console.subscribers
     face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
@@ -137,4 +155,4 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_turns, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_turns, _build_gateway, _build_openai]

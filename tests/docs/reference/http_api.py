@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.gateway_state import describe_gateway
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
@@ -31,6 +32,7 @@ def _document() -> dict[str, Any]:
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
         "turns": describe_turns,
+        "gateway": describe_gateway,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
