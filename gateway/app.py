@@ -286,6 +286,7 @@ class Gateway:
             keyring=self._keyring,
             sign_ins=self._sign_ins,
             turn_log=self._turn_log,
+            plugins=self._plugins,
             is_open=self._keyring.is_open,
             report=self._state,
         )

@@ -9,6 +9,7 @@ import orjson
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
 from gateway.api.console import CONSOLE_PATH, ConsoleFace
+from gateway.api.gateway_state import GatewayFace, describe_gateway
 from gateway.api.memory.routes import MemoryApis
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
@@ -24,6 +25,7 @@ from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
 from gateway.pipeline.turn_log import TurnLog
+from gateway.plugin_host import PluginHost
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.sign_in import SignIns
@@ -50,6 +52,7 @@ class ApiContext:
     keyring: Keyring
     sign_ins: SignIns
     turn_log: TurnLog
+    plugins: PluginHost
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -118,6 +121,19 @@ def _build_console(context: ApiContext) -> Api:
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
 
 
+def _build_gateway(context: ApiContext) -> Api:
+    services = context.services
+    face = GatewayFace(services.config, context.keyring, context.plugins, services.forwarder)
+    return Api(
+        name="gateway",
+        routes=face.routes(),
+        prefixes=("/v1/gateway",),
+        right=Right.ADMIN,
+        write_error=_write_openai,
+        describe=describe_gateway,
+    )
+
+
 def _build_turns(context: ApiContext) -> Api:
     subscribers = context.services.config.console.subscribers
     face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
@@ -158,6 +174,7 @@ _BUILDERS: Final[list[BuildApi]] = [
     _build_memory,
     _build_me,
     _build_turns,
+    _build_gateway,
     _build_console,
     _build_openai,
 ]

@@ -12,6 +12,7 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -76,11 +77,20 @@ class Forwarder:
             for upstream in upstreams
         }
         self._open_breakers: dict[str, bool] = {}  # as the gauge shows them
+        self._failures = Counter[str]()
         self._in_flight = self._retrying = 0
 
     @property
     def upstreams(self) -> list[Upstream]:
         return self._routes.upstreams
+
+    def is_open(self, upstream: Upstream) -> bool:
+        """True while the circuit breaker of an upstream is open."""
+        return self._breakers[upstream.name].is_open
+
+    def failures(self, upstream: Upstream) -> int:
+        """The number of requests that an upstream did not answer, or answered with 500 to 504, since the start."""
+        return self._failures[upstream.name]
 
     def route(self, model: str) -> Route:
         """The route of a model. Raises NotFound (`model_not_found`)."""
@@ -228,6 +238,7 @@ class Forwarder:
         breaker = self._breakers[upstream.name]
         if has_failed:
             breaker.failed(time.monotonic())
+            self._failures[upstream.name] += 1
             self._telemetry.bound("upstream_failures", upstream.name).inc()
         else:
             breaker.succeeded()

@@ -146,6 +146,7 @@ SHOWN_BY = {
     "api/usage.py": "flow/test_usage.py",
     "api/described.py": "flow/test_openapi.py",
     "api/turns.py": "flow/test_turns.py",
+    "api/gateway_state.py": "flow/test_gateway_state.py",
 }
 MAY_IMPORT = {
     "aiohttp.web": {"api", "server", "app.py"},

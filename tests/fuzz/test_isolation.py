@@ -60,6 +60,8 @@ OWN = [
     "/v1/memory/reindex",
     "/v1/memory/explain/{id}",
     "/v1/turns",
+    "/v1/gateway/config",
+    "/v1/gateway/keys",
 ]
 FIELDS = [
     "user_id",

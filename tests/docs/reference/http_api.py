@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.gateway_state import describe_gateway
 from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
@@ -34,6 +35,7 @@ def _document() -> dict[str, Any]:
         "turns": describe_turns,
         "memory": memory_paths,
         "me": me_paths,
+        "gateway": describe_gateway,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
