@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -62,6 +63,28 @@ OWN = [
     "/v1/turns",
     "/v1/gateway/config",
     "/v1/gateway/keys",
+]
+MEMORY: list[tuple[str, str, Any]] = [
+    ("GET", "/v1/memory/{id}", None),
+    ("PATCH", "/v1/memory/{id}", {"text": "overwritten"}),
+    ("PATCH", "/v1/memory/{id}", {"status": "archived", "version": 1}),
+    ("DELETE", "/v1/memory/{id}", None),
+    ("GET", "/v1/memory/history/{id}", None),
+    ("POST", "/v1/memory/undo/{id}", {}),
+    ("GET", "/v1/memory/list?user={user}&cube=alice&limit=1000", None),
+    ("GET", "/v1/memory/list?user={user}&archived=true&tenant=acme", None),
+    ("GET", "/v1/memory/search?user={user}&query=boat+safe+code+diary", None),
+    ("GET", "/v1/memory/timeline?user={user}", None),
+    ("GET", "/v1/memory/user-export?user={user}&tenant=acme", None),
+    ("GET", "/v1/memory/users?tenant=acme", None),
+    ("POST", "/v1/memory", {"user": "{user}", "text": "The weather is nice."}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "ids": ["{id}"]}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "filter": {"query": "canary"}}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "filter": {"archived": False}, "preview": True}),
+    ("GET", "/v1/me?user={user}", None),
+    ("GET", "/v1/me/memories?user={user}", None),
+    ("GET", "/v1/me/export?user={user}", None),
+    ("DELETE", "/v1/me?confirm={user}", None),
 ]
 FIELDS = [
     "user_id",
@@ -130,6 +153,8 @@ class Attacker:
     def request(self) -> tuple[str, str, dict[str, str], bytes | None]:
         """Method, path, headers, body."""
         chance = self._chance
+        if chance.random() < 0.15:
+            return self._memory_request()
         path = chance.choice(PATHS if chance.random() < 0.75 else OWN)
         method = METHODS.get(path, "POST") if chance.random() < 0.85 else "GET"
         path = path.replace("{memory_id}", chance.choice(self._ids)).replace("{id}", chance.choice(self._ids))
@@ -141,6 +166,18 @@ class Attacker:
         if method == "GET":
             return method, f"{path}?user_id=alice&tenant=acme&user=alice&user_name=alice&task_id=x", headers, None
         return method, path, headers, self._body()
+
+    def _memory_request(self) -> tuple[str, str, dict[str, str], bytes | None]:
+        """A request to the memory API, for an id of the victim or a part of it, or in the name of a user."""
+        chance = self._chance
+        method, path, body = chance.choice(MEMORY)
+        id_, user = chance.choice(self._ids), chance.choice(["alice", "alice", "bob", *USERS])
+        path = path.replace("{id}", id_[: chance.choice([6, 31, 32])]).replace("{user}", quote(user, safe=""))
+        raw = None if body is None else json.dumps(body).replace("{id}", id_)
+        if raw is not None:
+            raw = raw.replace('"{user}"', json.dumps(user))
+        headers = {"x-gateway-key": chance.choice(ATTACKERS), "content-type": "application/json"}
+        return method, path, headers, None if raw is None else raw.encode()
 
     def _body(self) -> bytes:
         chance = self._chance
@@ -264,7 +301,13 @@ async def test_a_foreign_id_is_answered_byte_for_byte_as_an_unknown_one(fortress
             found = await fortress.post(path, None, headers, raw=raw)
             answers.append((found.status, found.body.replace(id_.encode(), b"ID")))
         assert answers[0] == answers[1], path
-    for path in ("/product/get_memory/{}", "/product/get/memory/{}", "/v1/memory/explain/{}"):
+    for path in (
+        "/product/get_memory/{}",
+        "/product/get/memory/{}",
+        "/v1/memory/explain/{}",
+        "/v1/memory/{}",
+        "/v1/memory/history/{}",
+    ):
         answers = []
         for id_ in (foreign, unknown):
             found = await fortress.get(path.format(id_), headers)
