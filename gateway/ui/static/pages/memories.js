@@ -9,12 +9,13 @@ import { navigate, parameter, setQuery } from "../lib/router.js";
 import { ActionButton, Button, Code, Empty, Loaded, Tabs } from "../parts/basic.js";
 import { Icon } from "../parts/icons.js";
 import { AddMemory } from "../parts/memory_add.js";
+import { EraseAll } from "../parts/memory_erase.js";
 import { editMemory, forgetMany, forgetMemory, MemoryEditor, setStatus } from "../parts/memory_actions.js";
 import { BulkBar, MemoryTable, MOST_SELECTED } from "../parts/memory_list.js";
 import { Profile } from "../parts/profile.js";
 import { Timeline } from "../parts/timeline.js";
 import { showToast } from "../parts/toast.js";
-import { addByCurl, ChooseUser, shownUser, UserField } from "../parts/user_picker.js";
+import { addByCurl, ChooseUser, isUserFixed, shownUser, UserField } from "../parts/user_picker.js";
 
 const VIEWS = ["list", "timeline"];
 const KINDS = ["turn", "fact", "preference", "profile", "skill", "tool", "document"];
@@ -26,12 +27,12 @@ const EXPORT_SECONDS = 600;
 export function MemoriesPage() {
   const user = shownUser();
   const view = VIEWS.includes(parameter("view")) ? parameter("view") : "list";
-  const [isAdding, setAdding] = useState(false);
+  const [dialog, setDialog] = useState("");
   const [version, setVersion] = useState(0); // of the user's memories, as far as this page changed them
   const renew = () => setVersion((number) => number + 1);
   const show = (name) => setQuery({ view: name === "list" ? "" : name, row: "" }, { replace: false });
   useKeys(user ? {
-    n: [t("memories.add"), () => setAdding(true)],
+    n: [t("memories.add"), () => setDialog("add")],
     v: [t("memories.other_view"), () => show(VIEWS[1 - VIEWS.indexOf(view)])],
   } : {});
   if (!user) return html`<header class="page-head"><h1>${t("title.memories")}</h1></header><${ChooseUser} />`;
@@ -39,14 +40,16 @@ export function MemoriesPage() {
     <header class="page-head">
       <h1>${t("title.memories")}</h1>
       <${UserField} user=${user} />
-      <div class="buttons"><${Button} kind="main" onClick=${() => setAdding(true)}>${t("memories.add")}<//>
-        <${ActionButton} action=${() => download(user)}>${t("memories.export")}<//></div>
+      <div class="buttons"><${Button} kind="main" onClick=${() => setDialog("add")}>${t("memories.add")}<//>
+        <${ActionButton} action=${() => download(user)}>${t("memories.export")}<//>
+        ${isUserFixed() && html`<${Button} kind="danger" onClick=${() => setDialog("erase")}>${t("memories.erase")}<//>`}</div>
     </header>
     <${Tabs} tabs=${VIEWS.map((name) => [name, t(`memories.view_${name}`)])} value=${view} label=${t("memories.view")} onSelect=${show} />
     <div role="tabpanel" class="panel" aria-label=${t(`memories.view_${view}`)}>
       ${view === "list" ? html`<${ListView} key=${user} user=${user} version=${version} renew=${renew} />` : html`<${TimelineView} key=${user} user=${user} version=${version} />`}
     </div>
-    ${isAdding && html`<${AddMemory} user=${user} session=${parameter("session")} onDone=${renew} onClose=${() => setAdding(false)} />`}
+    ${dialog === "add" && html`<${AddMemory} user=${user} session=${parameter("session")} onDone=${renew} onClose=${() => setDialog("")} />`}
+    ${dialog === "erase" && html`<${EraseAll} user=${user} onDone=${renew} onClose=${() => setDialog("")} />`}
     <${MemoryEditor} />`;
 }
 
