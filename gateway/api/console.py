@@ -39,15 +39,18 @@ class _SignInRequest(BaseModel):
 
 
 class ConsoleFace:
-    """HTTP handlers for the console."""
+    """HTTP handlers for the console; none if it is not enabled."""
 
-    def __init__(self, keyring: Keyring, sign_ins: SignIns, limits: LimitsConfig) -> None:
+    def __init__(self, keyring: Keyring, sign_ins: SignIns, limits: LimitsConfig, *, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
         self._keyring = keyring
         self._sign_ins = sign_ins
         self._limits = limits
         self._policy = ""
 
     def routes(self) -> list[web.AbstractRouteDef]:
+        if not self._is_enabled:
+            return []
         return [
             web.post("/ui/session", self.sign_in),
             web.delete("/ui/session", self.sign_out),

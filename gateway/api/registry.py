@@ -17,11 +17,13 @@ from gateway.api.models import ModelList
 from gateway.api.openai import OpenAIFace
 from gateway.api.openapi import OpenAPIFace, memos_paths, openai_paths, ops_paths
 from gateway.api.ops import OPEN_PATHS, OpsFace
+from gateway.api.turns import TurnsFace, describe_turns
 from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
+from gateway.pipeline.turn_log import TurnLog
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.sign_in import SignIns
@@ -47,6 +49,7 @@ class ApiContext:
     telemetry: Telemetry
     keyring: Keyring
     sign_ins: SignIns
+    turn_log: TurnLog
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -68,7 +71,10 @@ def unregister(build: BuildApi) -> None:
 def build_apis(context: ApiContext) -> list[Api]:
     """Build all APIs. The one for operators serves the description of all of them."""
     apis: list[Api] = []
-    operators = [*OpsFace(context.telemetry, context.report).routes(), *OpenAPIFace(apis).routes()]
+    operators = [
+        *OpsFace(context.telemetry, context.report, has_console=context.services.config.console.enabled).routes(),
+        *OpenAPIFace(apis).routes(),
+    ]
     apis += [
         Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
         *(build(context) for build in _BUILDERS),
@@ -107,8 +113,22 @@ def _build_openai(context: ApiContext) -> Api:
 
 
 def _build_console(context: ApiContext) -> Api:
-    face = ConsoleFace(context.keyring, context.sign_ins, context.services.config.limits)
+    config = context.services.config
+    face = ConsoleFace(context.keyring, context.sign_ins, config.limits, is_enabled=config.console.enabled)
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
+
+
+def _build_turns(context: ApiContext) -> Api:
+    subscribers = context.services.config.console.subscribers
+    face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
+    return Api(
+        name="turns",
+        routes=face.routes(),
+        prefixes=("/v1/turns",),
+        right=Right.MEMORY,
+        write_error=_write_openai,
+        describe=describe_turns,
+    )
 
 
 def _build_memory(context: ApiContext) -> Api:
@@ -137,6 +157,7 @@ _BUILDERS: Final[list[BuildApi]] = [
     _build_anthropic,
     _build_memory,
     _build_me,
+    _build_turns,
     _build_console,
     _build_openai,
 ]

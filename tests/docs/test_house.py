@@ -144,6 +144,8 @@ SHOWN_BY = {
     "server/turns.py": "flow/test_fidelity.py",
     "api/upstream_paths.py": "flow/test_upstream_state.py",
     "api/usage.py": "flow/test_usage.py",
+    "api/described.py": "flow/test_openapi.py",
+    "api/turns.py": "flow/test_turns.py",
 }
 MAY_IMPORT = {
     "aiohttp.web": {"api", "server", "app.py"},

@@ -67,7 +67,7 @@ class MemoryFace:
     async def explain(self, request: web.Request) -> web.Response:
         """Explain which memories a turn recalled and why. Without access, the answer is the 404 of an unknown turn."""
         require(request, Right.MEMORY)
-        explanation = self._explanations.find(request.match_info["id"], principal_of(request))
+        explanation = await self._explanations.find(request.match_info["id"], principal_of(request))
         if explanation is None:
             raise NotFound(
                 "no turn of this id can be explained: take the id from the header x-gateway-request-id of an answer; "

@@ -8,10 +8,12 @@ from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
+from gateway.api.turns import describe_turns
 from gateway.server.apis import Api
 from tests.docs.reference.tables import code, table
 
 __all__ = [
+    "describe_console",
     "describe_memory",
     "describe_memos_client",
     "describe_memos_native",
@@ -29,6 +31,7 @@ def _document() -> dict[str, Any]:
         "ops": ops_paths,
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
+        "turns": describe_turns,
         "memory": memory_paths,
         "me": me_paths,
     }
@@ -49,6 +52,16 @@ def describe_memory() -> str:
     rows = [
         (code(f"{method} {path}"), operation["summary"], _fields(operation))
         for method, path, operation in _routes("Memory")
+    ]
+    return table((*_COLUMNS, "parameters"), rows)
+
+
+def describe_console() -> str:
+    """Routes that show what the gateway does, with their parameters."""
+    rows = [
+        (code(f"{method} {path}"), operation["summary"], _fields(operation))
+        for tag in ("Turns", "Gateway")
+        for method, path, operation in _routes(tag)
     ]
     return table((*_COLUMNS, "parameters"), rows)
 

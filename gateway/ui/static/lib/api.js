@@ -3,6 +3,7 @@ import { signal } from "./dom.js";
 
 const HEADERS = { "x-gateway-console": "1" };
 const SECONDS = 30;
+const ENCODER = new TextEncoder();
 
 /** The holder of the session: the answer of /v1/me; null until it is known; "sign-in" if a key is needed. */
 export const me = signal(null);
@@ -17,10 +18,13 @@ export class ApiError extends Error {
   }
 }
 
+/** Headers as bytes of UTF-8: a browser refuses other characters than those of Latin-1, which user ids may have. */
+const encodeHeaders = (headers) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String.fromCharCode(...ENCODER.encode(value))]));
+
 /** Sends a request; returns the response. Throws ApiError. */
 export async function send(method, url, { body, headers = {}, signal: stop, seconds = SECONDS } = {}) {
   const limits = [AbortSignal.timeout(seconds * 1000), stop].filter(Boolean);
-  const options = { method, headers: { ...HEADERS, accept: "application/json", ...headers }, credentials: "same-origin" };
+  const options = { method, headers: { ...HEADERS, accept: "application/json", ...encodeHeaders(headers) }, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body);
     options.headers["content-type"] ??= "application/json";
@@ -84,13 +88,16 @@ export const may = (right) => Boolean(me.value?.rights?.includes(right));
  * Returns when the stream ends. Throws ApiError, or AbortError when `stop` aborts.
  */
 export async function readEvents(address, onEvent, { stop, method = "GET", body, headers = {} } = {}) {
-  const options = { method, headers: { ...HEADERS, accept: "text/event-stream", ...headers }, signal: stop, credentials: "same-origin" };
+  const options = { method, headers: { ...HEADERS, accept: "text/event-stream", ...encodeHeaders(headers) }, signal: stop, credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["content-type"] = "application/json";
   }
   const response = await fetch(address, options);
-  if (!response.ok) throw new ApiError(response.status, parse(await response.text()));
+  if (!response.ok) {
+    if (response.status === 401) me.value = "sign-in";
+    throw new ApiError(response.status, parse(await response.text()));
+  }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   for (;;) {

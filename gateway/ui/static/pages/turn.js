@@ -1,5 +1,5 @@
 // Why this answer: the prompt as the model got it, how the memories in it were chosen, and the same question again.
-import { getJson } from "../lib/api.js";
+import { getJson, url } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatShare } from "../lib/format.js";
 import { label, t } from "../lib/i18n.js";
@@ -22,7 +22,7 @@ const orNothing = (error) => {
 export function TurnPage({ id }) {
   const state = useLoad(id, async (signal) => {
     const [turn, explanation] = await Promise.all([
-      getJson(`/v1/turns/${id}`, { signal }).catch(orNothing),
+      getJson(url("/v1/turns", { q: id, limit: 1 }), { signal }).then((list) => list.data[0], orNothing),
       getJson(`/v1/memory/explain/${id}`, { signal }).catch(orNothing),
     ]);
     return { turn, explanation };
@@ -30,7 +30,7 @@ export function TurnPage({ id }) {
   const tab = TABS.includes(parameter("tab")) ? parameter("tab") : "prompt";
   const tabs = TABS.map((name) => [name, t(`why.tab_${name}`)]);
   return html`
-    <header class="page-head"><${Link} to="/turns" class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1></header>
+    <header class="page-head"><${Link} to="/turns" class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1><${Link} class="button" to="/playground" parameters=${{ turn: id }}>${t("why.playground")}<//></header>
     <${Loaded} of=${state}>${({ turn, explanation }) => html`
       ${!turn && !explanation && html`<${Note} kind="warn">${t("why.unknown")}<//>`}
       ${turn && html`<${Facts} turn=${turn} />`}

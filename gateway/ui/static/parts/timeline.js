@@ -1,7 +1,7 @@
 // A timeline of memories: when each version was valid. The shown span and the moment "as of" are in the address.
 import { getJson, url } from "../lib/api.js";
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../lib/dom.js";
-import { formatMoment, formatNumber, formatTick } from "../lib/format.js";
+import { formatMoment, formatNumber, formatCalendarTick } from "../lib/format.js";
 import { t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
@@ -120,7 +120,7 @@ function Lanes({ lanes, from, to, asOf }) {
   const last = Math.min(lanes.length, Math.ceil((view.top + view.height) / row) + EXTRA);
   return html`
     <div class=${classes("lanes", view.width < NARROW && "lanes-narrow")} ref=${box} onScroll=${measure} tabindex="0" role="region" aria-label=${t("memories.view_timeline")}>
-      <div class="lane lane-axis" aria-hidden="true"><span></span><svg>${marks.map((at) => html`<text key=${at} x=${`${place(at)}%`} y="15">${formatTick(at, unit)}</text>`)}${grid}</svg></div>
+      <div class="lane lane-axis" aria-hidden="true"><span></span><svg>${marks.map((at) => html`<text key=${at} x=${`${place(at)}%`} y="15">${formatCalendarTick(at, unit)}</text>`)}${grid}</svg></div>
       ${lanes.length === 0 && html`<p class="card-body muted">${t("timeline.nothing")}</p>`}
       <ol style=${{ paddingTop: `${first * row}px`, paddingBottom: `${(lanes.length - last) * row}px` }}>
         ${lanes.slice(first, last).map((lane, offset) => html`<${Lane} key=${`${lane.id} ${first + offset}`} lane=${lane} grid=${grid} place=${place} asOf=${asOf} isCurrent=${first + offset === current} position=${first + offset + 1} total=${lanes.length} />`)}
