@@ -200,7 +200,8 @@ class Guard:
         if origin is None or not self._is_allowed_origin(origin):
             return
         response.headers["access-control-allow-origin"] = origin
-        response.headers["vary"] = "origin"
+        varying = response.headers.get("vary")
+        response.headers["vary"] = f"{varying}, origin" if varying else "origin"
         response.headers["access-control-expose-headers"] = "*"
         if request.method == "OPTIONS":
             requested = request.headers.get("access-control-request-headers", "")
