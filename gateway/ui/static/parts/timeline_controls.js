@@ -1,6 +1,6 @@
 // The controls of the timeline: the moment "as of", and an overview of the whole span in which a part can be chosen.
 import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
-import { formatMoment, formatNumber, formatCalendarTick } from "../lib/format.js";
+import { formatCalendarTick, formatMoment, formatNumber } from "../lib/format.js";
 import { t } from "../lib/i18n.js";
 import { Link, parameter, query, setQuery } from "../lib/router.js";
 import { countBegins, isValidAt } from "../lib/timeline.js";
