@@ -10,8 +10,10 @@ CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
 MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node .venvs/agents
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
+CONSOLE := .venvs/console/$(SCRIPTS)/python
 
-.PHONY: help run fit environments test test-unit coverage test-clients test-long soak bench bench-scale docs lock clean install
+.PHONY: help run fit environments test test-unit coverage test-clients test-console test-long soak bench bench-scale docs
+.PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
 help:  ## show the targets
@@ -23,7 +25,8 @@ run: install  ## run the gateway with the shipped config.yaml
 install: $(VENV)/.gateway
 
 # `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
-environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed)
+environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed) \
+	.venvs/console/.installed
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -45,6 +48,14 @@ coverage: install $(VENV)/.tests  ## coverage of each module by its own test fil
 
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
+
+test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
+	@$(CONSOLE) -m tests.console.browser
+	$(CONSOLE) -m pytest -c tests/console/pytest.ini tests/console
+
+screenshots: install $(VENV)/.tests .venvs/console/.installed  ## the pictures of the console in docs/images
+	@$(CONSOLE) -m tests.console.browser
+	$(CONSOLE) -m tests.console.screenshots
 
 test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults and fuzzing in full: about an hour
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
@@ -78,6 +89,7 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --group build -o requirements.lock
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --extra otel --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock tests/console/console.in -o tests/console/console.lock
 	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
@@ -140,6 +152,14 @@ $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@mkdir -p .venvs/agents
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then cd $(AGENTS) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH \
 		npm ci --ignore-scripts --no-audit --no-fund --loglevel error; fi
+	@touch $@
+
+.venvs/console/.installed: tests/console/console.lock tests/console/package-lock.json | .venvs/node/.installed
+	@echo "installing what drives a browser ..."
+	@test -x $(CONSOLE) || $(PYTHON) -m venv .venvs/console
+	@$(CONSOLE) $(INSTALL) -r tests/console/console.lock
+	@cp tests/console/package.json tests/console/package-lock.json .venvs/console/
+	@cd .venvs/console && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 .venvs/memos/.installed: tests/clients/memos.lock tests/clients/memos-client.lock tests/clients/memos-old-client.lock

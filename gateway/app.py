@@ -29,6 +29,8 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
+from gateway.pipeline.turn_feed import TurnFeed
+from gateway.pipeline.turn_log import TurnLog, serialize_turn
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Apis
@@ -77,7 +79,7 @@ class Gateway:
         self._config = config
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
-        self._sign_ins = SignIns(hours=12)
+        self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
@@ -85,7 +87,13 @@ class Gateway:
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
         self._defaults = Defaults(self.memory.registry)
-        self._explanations = Explanations(config.memory.recall.explain_turns)
+        self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
+        console = config.console
+        self._turn_log = TurnLog(
+            console.turns if console.enabled else 0,
+            TurnFeed(serialize_turn, console.subscribers),
+            with_content=config.shows_content,
+        )
         self._tasks = BackgroundTasks()
         self._is_stopping = False
         self._stops = AsyncExitStack()
@@ -114,6 +122,7 @@ class Gateway:
     async def stop(self) -> None:
         """Refuse new requests, let running ones end, and flush the journal to disk."""
         self._is_stopping = True
+        self._turn_log.feed.close()  # these responses have no end of their own
         await self._stops.aclose()
 
     async def _start(self) -> Started:
@@ -159,6 +168,7 @@ class Gateway:
         self._pipeline = self._build_pipeline(forwarder, meter, model_client)
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._explanations.forget)
+        memory.forgetter.on_forget += (self._turn_log.forget, self._explanations.forget_owner)
         return MemosServices(
             config=self._config,
             pipeline=self._pipeline,
@@ -203,6 +213,7 @@ class Gateway:
             plugins=self._plugins,
             telemetry=self._telemetry,
             tasks=self._tasks,
+            turns=self._turn_log,
         )
         return Pipeline(prompts, forwarder, recorder)
 
@@ -274,6 +285,7 @@ class Gateway:
             telemetry=self._telemetry,
             keyring=self._keyring,
             sign_ins=self._sign_ins,
+            turn_log=self._turn_log,
             is_open=self._keyring.is_open,
             report=self._state,
         )

@@ -5,6 +5,7 @@
     ├── Unauthenticated       401  authentication_error
     ├── Forbidden             403  permission_error
     ├── NotFound              404  invalid_request_error
+    ├── Conflict              409  invalid_request_error
     ├── TooLarge              413  invalid_request_error
     ├── UnsupportedEncoding   415  invalid_request_error
     ├── TooManyRequests       429  rate_limit_error
@@ -67,6 +68,12 @@ class NotFound(GatewayError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+
+
+class Conflict(GatewayError):
+    status = 409
+    type = "invalid_request_error"
+    code = "version_conflict"
 
 
 class TooLarge(GatewayError):

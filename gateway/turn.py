@@ -117,7 +117,8 @@ class Turn:
     """One request with its answer. Stages fill it in order; `raw` are the bytes of the request body.
 
     `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
-    plugins that saw it, -1 means all. `user` is the id of the user, also if memory is off and there is no `identity`.
+    plugins that saw it, -1 means all. `path` is that of the upstream, without `/v1`; `client_path` that of the client's
+    request if it is another one. `user` is the id of the user, also if memory is off and there is no `identity`.
     `answer` is set for `on_error` if part of an answer was received.
     """
 
@@ -132,6 +133,7 @@ class Turn:
     ask: ParsedRequest
     wire_format: WireFormat
     query_string: str = ""
+    client_path: str = ""
     mode: MemoryMode = MemoryMode.ON
     token_budget: int | None = None
     selectivity: float | None = None

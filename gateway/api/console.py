@@ -16,9 +16,9 @@ from gateway.identity import Keyring
 from gateway.server.guard import parse_json, read_body
 from gateway.server.sign_in import SESSION_COOKIE, SignIns, check_console_request
 from gateway.turn import Right
-from gateway.ui.console import PAGE, ConsoleFile, content_security_policy, load_files
+from gateway.ui.console import PAGE, ConsoleFile, content_security_policy, is_file_name, load_files
 
-__all__ = ["CONSOLE_PATH", "ConsoleFace", "wants_page"]
+__all__ = ["CONSOLE_PATH", "ConsoleFace", "accepts_gzip", "wants_page"]
 
 CONSOLE_PATH: Final = "/ui"
 _HEADERS: Final = {
@@ -39,15 +39,18 @@ class _SignInRequest(BaseModel):
 
 
 class ConsoleFace:
-    """HTTP handlers for the console."""
+    """HTTP handlers for the console; none if it is not enabled."""
 
-    def __init__(self, keyring: Keyring, sign_ins: SignIns, limits: LimitsConfig) -> None:
+    def __init__(self, keyring: Keyring, sign_ins: SignIns, limits: LimitsConfig, *, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
         self._keyring = keyring
         self._sign_ins = sign_ins
         self._limits = limits
-        self._policy = ""
+        self._files: dict[str, ConsoleFile] = {}
 
     def routes(self) -> list[web.AbstractRouteDef]:
+        if not self._is_enabled:
+            return []
         return [
             web.post("/ui/session", self.sign_in),
             web.delete("/ui/session", self.sign_out),
@@ -57,17 +60,17 @@ class ConsoleFace:
 
     async def page_or_file(self, request: web.Request) -> web.Response:
         """Serve a file; any other path is one of the page's own, which the page itself resolves."""
-        files = await asyncio.to_thread(load_files)
+        files = self._files = self._files or await asyncio.to_thread(load_files)
         path = request.match_info.get("path", "")
-        is_file = path in files and path != PAGE
-        if not is_file and "." in path.rpartition("/")[2] and path.partition("/")[0] in _folders(files):
-            raise NotFound("the console has no such file")
-        file = files[path if is_file else PAGE]
-        headers = {**_HEADERS, "etag": file.etag, "vary": "accept-encoding"}
-        if not is_file:
-            self._policy = self._policy or content_security_policy(file.content)
-            headers["content-security-policy"] = self._policy
-        if request.headers.get("if-none-match") == file.etag:
+        file = files.get(path)
+        if file is None:
+            if is_file_name(path, files):
+                raise NotFound("the console has no such file")
+            file = files[PAGE]
+        headers = {**_HEADERS, "etag": f'W/"{file.digest}"', "vary": "accept-encoding"}
+        if file is files[PAGE]:
+            headers["content-security-policy"] = content_security_policy(file.content)
+        if any(tag.value in (file.digest, "*") for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return _respond(request, file, headers)
 
@@ -109,8 +112,13 @@ def wants_page(request: web.Request) -> bool:
     return position >= 0 and not 0 <= accepted.find("application/json") < position
 
 
-def _folders(files: dict[str, ConsoleFile]) -> set[str]:
-    return {path.partition("/")[0] for path in files if "/" in path}
+def accepts_gzip(accepted: str) -> bool:
+    """True if an `Accept-Encoding` header allows gzip."""
+    for item in accepted.lower().split(","):
+        name, _, weight = item.partition(";")
+        if name.strip() in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _is_encrypted(request: web.Request) -> bool:
@@ -119,7 +127,7 @@ def _is_encrypted(request: web.Request) -> bool:
 
 def _respond(request: web.Request, file: ConsoleFile, headers: dict[str, str]) -> web.Response:
     headers["content-type"] = file.content_type
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
         return web.Response(body=file.compressed, headers={**headers, "content-encoding": "gzip"})
     return web.Response(body=file.content, headers=headers)
 

@@ -12,10 +12,8 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api.memory_admin import ForgetRequest
 from gateway.api.memos.defaults import ChatDefaults
 from gateway.api.memos.envelope import Operation
-from gateway.memory.kinds import KINDS
 from gateway.server.apis import Api
 
 __all__ = ["OpenAPIFace", "describe", "memos_paths", "openai_paths", "ops_paths"]
@@ -46,10 +44,6 @@ _MEMORY_HEADERS: Final = {
     "x-memory-selectivity": "How sure it must be that a memory helps, 0 to 1; 0: whatever fits is injected.",
     "x-memory-task": "Name of a task that the front end asks on its own account, such as `title`: no memory.",
 }
-_LINES: Final = "application/x-ndjson"
-_SELECTION: Final = [
-    {"name": name, "in": "query", "required": False, "schema": _STRING} for name in ("tenant", "user", "session")
-]
 _ENVELOPE: Final = {
     "type": "object",
     "required": ["code", "message", "data"],
@@ -174,89 +168,8 @@ def _memos_responses(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _query_parameter(name: str, text: str, *, is_needed: bool = False) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": is_needed, "description": text, "schema": _STRING}
-
-
-def _selection_parameters() -> list[dict[str, Any]]:
-    return [
-        _query_parameter("user", "Whose memories; else the default user's."),
-        _query_parameter("kind", f"{', '.join(KINDS)}; several with commas."),
-        _query_parameter("archived", "`true`: those that hold no more."),
-        _query_parameter("limit", "How many, 1 to 1000."),
-    ]
-
-
-_AS_OF: Final = _query_parameter("as_of", "What was known and held then: a date, a time or seconds since 1970.")
-_VECTORS: Final = _query_parameter(
-    "vectors", "`true`: with the vector of each memory, for an import by the same embedder."
-)
-_QUERY: Final = _query_parameter("query", "What to search for.", is_needed=True)
-
-
-def _memory_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "/v1/memory/reindex": {
-            "get": _openai_operation({"summary": "Get the progress of reindexing"}),
-            "post": _openai_operation({"summary": "Start reindexing for the configured embedder"}, "202"),
-        },
-        "/v1/memory/forget": {
-            "post": _openai_operation(
-                {
-                    "summary": "Delete memories, with `purge` from the disk too",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"application/json": {"schema": ForgetRequest.model_json_schema()}},
-                    },
-                }
-            )
-        },
-        "/v1/memory/export": {
-            "get": _openai_operation(
-                {"summary": "Export memories as JSON lines", "parameters": [*_SELECTION, _VECTORS]}, kind=_LINES
-            )
-        },
-        "/v1/memory/import": {
-            "post": _openai_operation(
-                {
-                    "summary": "Import memories from JSON lines",
-                    "parameters": _SELECTION[:1],
-                    "requestBody": {"required": True, "content": {_LINES: {"schema": _STRING}}},
-                }
-            )
-        },
-        "/v1/memory/explain/{id}": {
-            "get": _openai_operation({"summary": "Explain the recall of a chat", **id_parameter})
-        },
-        **_history_paths(id_parameter),
-    }
-
-
-def _history_paths(id_parameter: dict[str, Any]) -> dict[str, Any]:
-    selection = _selection_parameters()
-    return {
-        "/v1/memory/list": {
-            "get": _openai_operation(
-                {
-                    "summary": "List the memories of a user, also as of a point in time",
-                    "parameters": [*selection, _AS_OF],
-                }
-            )
-        },
-        "/v1/memory/search": {
-            "get": _openai_operation({"summary": "Search the memories of a user", "parameters": [_QUERY, *selection]})
-        },
-        "/v1/memory/history/{id}": {
-            "get": _openai_operation({"summary": "Get the version history of a memory", **id_parameter})
-        },
-        "/v1/memory/undo/{id}": {
-            "post": _openai_operation({"summary": "Undo the last change of a memory", **id_parameter})
-        },
-    }
-
-
 def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
-    """The paths of the OpenAI API and of the gateway's own routes."""
+    """The paths of the OpenAI API."""
     headers = [
         {"name": name, "in": "header", "required": False, "description": text, "schema": _STRING}
         for name, text in _MEMORY_HEADERS.items()
@@ -277,22 +190,17 @@ def openai_paths(schemas: dict[str, Any]) -> dict[str, Any]:
         "/v1/embeddings": {"post": _openai_operation({"summary": "Forwarded to an upstream", **any_object})},
         "/v1/models": {"get": _openai_operation({"summary": "List the models of all upstreams"})},
         "/v1/models/{id}": {"get": _openai_operation({"summary": "Get a model", **id_parameter})},
-        **_memory_paths(id_parameter),
     }
 
 
-def _openai_operation(
-    description: Mapping[str, Any], status: str = "200", kind: str = "application/json"
-) -> dict[str, Any]:
+def _openai_operation(description: Mapping[str, Any]) -> dict[str, Any]:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
+    success = {"application/json": {"schema": _OBJECT}, "text/event-stream": {}}
     return {
         **description,
         "tags": ["OpenAI"],
         "responses": {
-            status: {
-                "description": "The answer of the upstream",
-                "content": {kind: {"schema": _OBJECT} if kind == "application/json" else {}, "text/event-stream": {}},
-            },
+            "200": {"description": "The answer of the upstream", "content": success},
             "default": {"description": "An error in OpenAI's form", "content": error},
         },
     }

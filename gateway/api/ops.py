@@ -17,9 +17,11 @@ OPEN_PATHS: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.j
 
 
 class OpsFace:
-    """HTTP handlers for operators. `state` returns the health of each component, and runs on every request."""
+    """HTTP handlers for operators. `state` returns the health of each component, and runs on every request.
+    `has_console`: browsers that open `/` get the console."""
 
-    def __init__(self, telemetry: Telemetry, state: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, telemetry: Telemetry, state: Callable[[], dict[str, Any]], *, has_console: bool) -> None:
+        self._has_console = has_console
         self._telemetry = telemetry
         self._state = state
 
@@ -33,7 +35,7 @@ class OpsFace:
 
     async def about(self, request: web.Request) -> web.Response:
         """Describe the service to programs; a browser gets the console."""
-        if wants_page(request):
+        if self._has_console and wants_page(request):
             return web.Response(status=302, headers={"location": f"{CONSOLE_PATH}/", "vary": "accept"})
         return _json(
             {
@@ -41,7 +43,7 @@ class OpsFace:
                 "version": __version__,
                 "openai_base_url": "/v1",
                 "memos_base_url": "/product",
-                "console": CONSOLE_PATH,
+                "console": CONSOLE_PATH if self._has_console else None,
                 "see": ["/docs", "/health", "/ready", "/metrics", "/v1/models"],
             }
         )

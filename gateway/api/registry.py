@@ -9,8 +9,7 @@ import orjson
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
 from gateway.api.console import CONSOLE_PATH, ConsoleFace
-from gateway.api.memories import HistoryFace
-from gateway.api.memory_admin import MemoryFace
+from gateway.api.memory.routes import MemoryApis
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
 from gateway.api.memos.routes import memos_operations
@@ -18,11 +17,13 @@ from gateway.api.models import ModelList
 from gateway.api.openai import OpenAIFace
 from gateway.api.openapi import OpenAPIFace, memos_paths, openai_paths, ops_paths
 from gateway.api.ops import OPEN_PATHS, OpsFace
+from gateway.api.turns import TurnsFace, describe_turns
 from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
+from gateway.pipeline.turn_log import TurnLog
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.sign_in import SignIns
@@ -48,6 +49,7 @@ class ApiContext:
     telemetry: Telemetry
     keyring: Keyring
     sign_ins: SignIns
+    turn_log: TurnLog
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -69,7 +71,10 @@ def unregister(build: BuildApi) -> None:
 def build_apis(context: ApiContext) -> list[Api]:
     """Build all APIs. The one for operators serves the description of all of them."""
     apis: list[Api] = []
-    operators = [*OpsFace(context.telemetry, context.report).routes(), *OpenAPIFace(apis).routes()]
+    operators = [
+        *OpsFace(context.telemetry, context.report, has_console=context.services.config.console.enabled).routes(),
+        *OpenAPIFace(apis).routes(),
+    ]
     apis += [
         Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
         *(build(context) for build in _BUILDERS),
@@ -96,22 +101,11 @@ def _build_anthropic(context: ApiContext) -> Api:
 
 
 def _build_openai(context: ApiContext) -> Api:
-    """The API of OpenAI, with the gateway's own routes under `/v1/memory` and `/v1/usage`."""
-    services, memory = context.services, context.memory
+    """The API of OpenAI, with the gateway's own route `/v1/usage`."""
+    services = context.services
     config, pipeline = services.config, services.pipeline
-    management = MemoryFace(
-        context.explanations,
-        lambda: memory.reindexer,
-        memory.forgetter,
-        memory.transfer,
-        memory.startup,
-        limits=config.limits,
-        is_open=context.is_open,
-    )
     models = ModelList(pipeline.forwarder, config.models)
     routes = [
-        *management.routes(),
-        *HistoryFace(memory.memory_service, memory.recall, memory.registry, config.memory.default_user).routes(),
         *UsageFace(context.ledger, is_open=context.is_open).routes(),
         *OpenAIFace(config, pipeline, models, context.state, context.turns).routes(),
     ]
@@ -119,8 +113,35 @@ def _build_openai(context: ApiContext) -> Api:
 
 
 def _build_console(context: ApiContext) -> Api:
-    face = ConsoleFace(context.keyring, context.sign_ins, context.services.config.limits)
+    config = context.services.config
+    face = ConsoleFace(context.keyring, context.sign_ins, config.limits, is_enabled=config.console.enabled)
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
+
+
+def _build_turns(context: ApiContext) -> Api:
+    subscribers = context.services.config.console.subscribers
+    face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
+    return Api(
+        name="turns",
+        routes=face.routes(),
+        prefixes=("/v1/turns",),
+        right=Right.MEMORY,
+        write_error=_write_openai,
+        describe=describe_turns,
+    )
+
+
+def _build_memory(context: ApiContext) -> Api:
+    return _memory_apis(context).build_memory()
+
+
+def _build_me(context: ApiContext) -> Api:
+    return _memory_apis(context).build_me()
+
+
+def _memory_apis(context: ApiContext) -> MemoryApis:
+    config = context.services.config
+    return MemoryApis(config, context.memory, context.explanations, _write_openai, context.is_open)
 
 
 def _write_openai(error: GatewayError) -> bytes:
@@ -131,4 +152,12 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_console, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [
+    _build_memos,
+    _build_anthropic,
+    _build_memory,
+    _build_me,
+    _build_turns,
+    _build_console,
+    _build_openai,
+]

@@ -18,11 +18,13 @@ __all__ = ["announce", "describe"]
 
 
 def announce(started: Started, config: Config, console: Console | None = None) -> None:
-    """Print the address, the model and why it was selected, the data folder, and commands to paste."""
+    """Print the addresses, the model and why it was selected, the data folder, and commands to paste."""
     console = console or Console()
     upstream = ", ".join(f"{entry.name} ({_address(entry)})" for entry in started.upstreams)
     table = Table.grid(padding=(0, 2))
     table.add_row("listening", Text.assemble((f"{started.url}/v1", "bold"), f"  MemOS: {started.url}/product"))
+    if config.console.enabled:
+        table.add_row("console", Text(f"{started.url}/ui", "bold"))
     table.add_row("upstream", Text(f"{upstream}: {started.reason}"))
     table.add_row("model", Text(f"`default` is {started.default_model}"))
     memory = f"{started.data_folder} (ready in a few seconds; see {started.url}/ready)"

@@ -47,6 +47,10 @@ def show(explanation: dict[str, Any], console: Console, *, everything: bool) -> 
         console.print("Not searched: the message only reacts, or has no words to search for.")
         console.print(_HELP)
         return
+    if explanation["reason"] == "kept":
+        console.print("The block of the first answer to this message was injected again, unchanged.")
+        console.print(_HELP)
+        return
     if not candidates:
         console.print("Nothing was found. Was it said by this user, and is it stored yet (see /ready)?")
         console.print(_HELP)

@@ -21,6 +21,7 @@ from gateway.config.secrets import RequiredKey
 
 __all__ = [
     "AuthConfig",
+    "ConsoleConfig",
     "Id",
     "KeyConfig",
     "LimitsConfig",
@@ -157,6 +158,18 @@ class UsageConfig(Section):
         {},
         description="Model name pattern → US dollars per million tokens: `prompt`, `completion`, `cached`, `written`.",
     )
+
+
+class ConsoleConfig(Section):
+    enabled: bool = Field(True, description="Record the latest turns, and serve them at `/v1/turns` and the console.")
+    content: bool | None = Field(
+        None,
+        description="Show the user's words and whole prompts in turns and explanations; null: only without `auth.keys` "
+        "and on loopback.",
+    )
+    turns: int = Field(10_000, ge=1, le=100_000, description="Number of turns that are kept in RAM; about 1 KiB each.")
+    subscribers: int = Field(32, ge=1, le=1024, description="Clients that may read the stream of turns at once.")
+    session_hours: Positive = Field(12.0, description="Hours that a sign-in to the console is valid.")
 
 
 class PluginConfig(Section):

@@ -14,6 +14,7 @@ from gateway.config.memory import MemoryConfig
 from gateway.config.numbers import FromEnvironment
 from gateway.config.sections import (
     AuthConfig,
+    ConsoleConfig,
     LimitsConfig,
     LogConfig,
     PluginConfig,
@@ -45,6 +46,7 @@ class Config(Section):
     memory: MemoryConfig = Field(MemoryConfig(), description="The memory.")
     limits: LimitsConfig = Field(LimitsConfig(), description="What a client may send.")
     usage: UsageConfig = Field(UsageConfig(), description="What answers cost.")
+    console: ConsoleConfig = Field(ConsoleConfig(), description="What people see of the gateway's work.")
     log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
     plugins: tuple[PluginConfig, ...] = Field((), description="Plugins, in the order in which they see a request.")
 
@@ -79,6 +81,13 @@ class Config(Section):
             "memory": self.memory.model_copy(update={"enabled": True, **memory}),
         }
         return self.model_copy(update=changed)
+
+    @property
+    def shows_content(self) -> bool:
+        """True if turns and explanations may contain what users and models said."""
+        if self.console.content is not None:
+            return self.console.content
+        return not self.auth.keys and is_loopback(self.server.host)
 
     @property
     def folder(self) -> Path:

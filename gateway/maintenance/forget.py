@@ -59,6 +59,8 @@ class Forgetter:
         self.on_scopes: list[Callable[[Sequence[str], str | None], Awaitable[None]]] = []
         # called with a tenant and a user (None: every tenant, every user). They raise MemoryUnavailable
         self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
+        # called with a tenant, a user and a session (None: any) before and after memories are deleted
+        self.on_forget: list[Callable[[str | None, str | None, str | None], None]] = []
         self._tasks: set[asyncio.Task[Forgotten]] = set()
 
     async def stop(self) -> None:
@@ -77,6 +79,7 @@ class Forgetter:
         return await asyncio.shield(task)
 
     async def _forget(self, selection: MemorySelection, *, purge: bool) -> Forgotten:
+        self._notify(selection)
         try:
             scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
             newest, _ = await self._journal.position()
@@ -92,7 +95,13 @@ class Forgetter:
                     await self._purge(selection)
         except (StorageError, OSError) as error:
             raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
+        finally:
+            self._notify(selection)  # of turns that ended meanwhile
         return Forgotten(deleted, purge)
+
+    def _notify(self, selection: MemorySelection) -> None:
+        for listener in self.on_forget if not selection.ids else ():
+            listener(selection.tenant, selection.user, selection.session)
 
     async def _discard_pending(self, selection: MemorySelection, scopes: Mapping[str, Scope], newest: int) -> int:
         """Discard journal entries that wait for a retry or are dead letters. Returns the number of their memories."""

@@ -22,7 +22,7 @@ from gateway.memory.versions import (
     valid_to,
 )
 
-__all__ = ["Cascade", "cascade_delete", "cascade_update", "mark_for_extraction", "next_version"]
+__all__ = ["Cascade", "Deletion", "cascade_delete", "cascade_update", "mark_for_extraction", "next_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,27 @@ class Cascade:
 
     updated: tuple[Record, ...]
     deleted: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """The effects of a deletion as a caller sees them: the memories that were named, those that are deleted along with
+    them, and new versions of those that remain but are changed."""
+
+    direct: tuple[Record, ...]
+    derived: tuple[Record, ...]
+    updated: tuple[Record, ...]
+
+    @classmethod
+    def of(cls, targets: Mapping[str, Record], cascade: Cascade) -> "Deletion":
+        """Divide the records of a cascade. `targets`: the memories that were named, by id."""
+        derived = tuple(record for record in cascade.deleted if record.id not in targets)
+        return cls(direct=tuple(targets.values()), derived=derived, updated=cascade.updated)
+
+    @property
+    def count(self) -> int:
+        """The number of deleted memories."""
+        return len(self.direct) + len(self.derived)
 
 
 def cascade_delete(targets: Iterable[Record], records: Sequence[Record], now: float) -> Cascade:

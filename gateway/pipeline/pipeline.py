@@ -17,7 +17,7 @@ import orjson
 from gateway.hooks import Reply
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.prompt import PromptBuilder
-from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, TurnRecorder
+from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, Timing, TurnRecorder
 from gateway.pipeline.response import ReplyBody, TurnResponse
 from gateway.turn import Turn
 from gateway.upstream.forward import Forwarder, Route, UpstreamAnswer
@@ -77,11 +77,12 @@ class Pipeline:
             recorder.record_early_hang_up(turn, _source_of(route) if route is not None and is_sent else None)
             raise
         except Exception as error:
-            recorder.record_failure(turn, error)
+            recorder.record_failure(turn, error, _source_of(route) if route is not None and is_sent else None)
             raise
+        timing = Timing(overhead, time.perf_counter() - turn.started - overhead)
         source = _source_of(served, served.attempts)
         secrets = self.forwarder.secrets(served.upstream)
-        return TurnResponse(turn, served.incoming, source, recorder, secrets=secrets, overhead=overhead)
+        return TurnResponse(turn, served.incoming, source, recorder, secrets=secrets, timing=timing)
 
     def _reply(self, turn: Turn, reply: Reply) -> TurnResponse:
         """The response with a plugin's reply."""
@@ -92,7 +93,7 @@ class Pipeline:
 
     async def _forward(self, turn: Turn, route: Route, raw: bytes) -> tuple[UpstreamAnswer, Turn]:
         """Send the prompt; if it is too long, retry without the block, or with a larger context window."""
-        served, has_block = await self._send(turn, route, raw), True
+        served, bare = await self._send(turn, route, raw), None
         if raw is not turn.raw and turn.block is not None and turn.block.text:
             served, is_refused = await self._inspect_refusal(served, has_block=True)
             if is_refused:
@@ -102,15 +103,15 @@ class Pipeline:
                 # an upstream may refuse another body under the same idempotency key
                 headers = {name: value for name, value in turn.headers.items() if name.lower() != "idempotency-key"}
                 bare_turn = replace(turn, headers=headers)
-                served, has_block = await self._send(bare_turn, route.only(served.upstream.name), bare), False
+                served = await self._send(bare_turn, route.only(served.upstream.name), bare)
         roomier = route.roomier(served.target)
         if roomier is not None:
             served, is_too_long = await self._inspect_refusal(served)
             if is_too_long:
                 _log.info("context_overflow_rerouted", extra={"turn": turn.id, "upstream": roomier.upstream.name})
                 served.incoming.close()
-                served, has_block = await self._send(turn, roomier, raw), True
-        return served, turn if has_block else await self._prompts.withdraw_block(turn)
+                served, bare = await self._send(turn, roomier, raw), None
+        return served, turn if bare is None else await self._prompts.withdraw_block(turn, bare)
 
     async def _inspect_refusal(self, served: UpstreamAnswer, *, has_block: bool = False) -> tuple[UpstreamAnswer, bool]:
         """Read an error answer. Returns it replayable, and True if the prompt is too long for the model. With a block,

@@ -62,9 +62,10 @@ class PromptBuilder:
         """The turn with its block, and the body to send."""
         raw = turn.raw
         identity = turn.identity
+        pinned: Sequence[str] = ()
         if identity is not None and turn.mode.reads and not turn.ask.is_task:
             if self._placement(turn) == "sticky":
-                turn, raw = await self._build_sticky_prompt(turn, identity, route)
+                turn, raw, pinned = await self._build_sticky_prompt(turn, identity, route)
             else:
                 turn = await self._add_block(turn, route, raw)
                 raw = self._place_block(turn, raw)
@@ -75,7 +76,9 @@ class PromptBuilder:
             share = self._prefixes.share((identity.reads[0].value, identity.session_id), turn.raw, raw)
             if share is not None:
                 self._telemetry.prefix_kept.observe(share)
-        return turn, await self.apply_hooks(turn, raw)
+        raw = await self.apply_hooks(turn, raw)
+        self._explanations.keep_prompt(turn, raw, pinned, is_in_system=self._placement(turn) == "system")
+        return turn, raw
 
     async def apply_hooks(self, turn: Turn, raw: bytes) -> bytes:
         """The body as plugins change its messages."""
@@ -90,24 +93,27 @@ class PromptBuilder:
         changed = await self._plugins.on_messages(turn, messages)
         return raw if changed is None else json_splice.replace(raw, span, orjson.dumps(list(changed), default=thaw))
 
-    async def withdraw_block(self, turn: Turn) -> Turn:
-        """Remove the block from a turn, its explanation and its pin, since it did not reach the model."""
+    async def withdraw_block(self, turn: Turn, bare: bytes) -> Turn:
+        """Remove the block from a turn, its explanation and its pin, since it did not reach the model. `bare`: the body
+        that was sent instead."""
         turns = turn.ask.user_turns
         if turn.identity is not None and turns and self._placement(turn) == "sticky":
             await self._sticky.discard(turn.identity, turn_keys(turns)[-1])
-        self._explanations.withhold(turn.id)
+        self._explanations.withhold(turn.id, bare)
         return replace(turn, recalled=Recalled(MemoryStatus.DEGRADED, reason="context"), block=NO_BLOCK)
 
-    async def _build_sticky_prompt(self, turn: Turn, identity: Identity, route: Route) -> tuple[Turn, bytes]:
-        """Build a prompt with a block before the last user message and the pinned blocks of earlier ones."""
+    async def _build_sticky_prompt(
+        self, turn: Turn, identity: Identity, route: Route
+    ) -> tuple[Turn, bytes, Sequence[str]]:
+        """Build a prompt with a block before the last user message and the pinned blocks of earlier ones, which are
+        returned, too."""
         turns = turn.ask.user_turns
         keys = turn_keys(turns)
         earlier_blocks = await self._sticky.kept(identity)
         # a mapping: a repeated message gets its block only once
         earlier = {key: turn_ for key, turn_ in zip(keys[:-1], turns[:-1], strict=True) if key in earlier_blocks}
-        raw = with_blocks(
-            turn.raw, turn.wire_format, [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
-        )
+        pinned = [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
+        raw = with_blocks(turn.raw, turn.wire_format, pinned)
         if await self._context_room(turn, route, raw) < 0:
             raw = turn.raw
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
@@ -118,12 +124,14 @@ class PromptBuilder:
             recalled = Recalled(MemoryStatus.HIT, reason="kept")
             block = Block(block_now.text, (), block_now.tokens, tuple(block_now.memories))
             turn = replace(turn, recalled=recalled, block=block)
+            if not self._explanations.has(turn.id):  # the first try of a repeated request is explained better
+                self._explanations.keep(turn, recalled, budget=budget, most=0)
         else:
             shown_ids = frozenset(id_ for key in keys if key in earlier_blocks for id_ in earlier_blocks[key].memories)
             turn = await self._add_block(turn, route, raw, shown_ids)
             if keys and turn.block is not None and turn.block.text:
                 await self._sticky.keep(identity, keys[-1], turn.block)
-        return turn, self._place_block(turn, raw)
+        return turn, self._place_block(turn, raw), [text for _, text in pinned]
 
     async def _add_block(self, turn: Turn, route: Route, raw: bytes, shown_ids: frozenset[str] = frozenset()) -> Turn:
         """Recall memories for a turn and assemble its block, without `shown_ids`, which are in the prompt already."""
@@ -135,7 +143,9 @@ class PromptBuilder:
             unseen = tuple(memory for memory in recalled.memories if memory.record.id not in shown_ids)
             recalled = replace(recalled, memories=unseen)
         began = time.perf_counter()
-        turn = await self._assemble_block(replace(turn, recalled=recalled), route, unfiltered, raw)
+        turn, budget, visible_ids = await self._assemble_block(replace(turn, recalled=recalled), route, raw)
+        most = self._max_memories(turn)
+        self._explanations.keep(turn, unfiltered, budget=budget, most=most, said=visible_ids, shown=shown_ids)
         self._telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
         return turn
 
@@ -160,11 +170,13 @@ class PromptBuilder:
             recalled = replace(recalled, memories=memories)
         return recalled
 
-    async def _assemble_block(self, turn: Turn, route: Route, unfiltered: Recalled, raw: bytes) -> Turn:
-        """Assemble the block of a turn, and store the explanation of its recall."""
+    def _max_memories(self, turn: Turn) -> int:
+        return self._config.top_k if turn.recall_options.text is None else len(turn.recalled.memories)
+
+    async def _assemble_block(self, turn: Turn, route: Route, raw: bytes) -> tuple[Turn, int, frozenset[str]]:
+        """Assemble the block of a turn; returns its budget and the ids of messages that the prompt contains, too."""
         memories = turn.recalled.memories
         budget = self._config.token_budget if turn.token_budget is None else turn.token_budget
-        max_memories = self._config.top_k if turn.recall_options.text is None else len(memories)
         visible_ids = frozenset[str]()
         block = NO_BLOCK
         if memories or turn.recalled.profile:
@@ -177,14 +189,12 @@ class PromptBuilder:
                 budget,
                 partial(self._tokenizer.count, encoding=encoding),
                 visible_ids,
-                max_memories,
+                self._max_memories(turn),
                 layout=layout,
                 profile=turn.recalled.profile,
                 profile_budget=self._config.profile_budget,
             )
-        turn = replace(turn, block=block)
-        self._explanations.keep(turn, unfiltered, budget=budget, most=max_memories, said=visible_ids)
-        return turn
+        return replace(turn, block=block), budget, visible_ids
 
     async def _context_room(self, turn: Turn, route: Route, raw: bytes) -> int:
         """Tokens left in the model's context window besides a request; a large number if the window is unknown. A long

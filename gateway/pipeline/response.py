@@ -18,7 +18,7 @@ from gateway.formats.json_read import looks_like_json
 from gateway.hooks import Reply
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.byte_stage import ByteObserver, ByteStage, DecodedObserver, IdObserver, SentBytes
-from gateway.pipeline.recorder import AnswerSource, TurnRecorder
+from gateway.pipeline.recorder import UNTIMED, AnswerSource, Timing, TurnRecorder
 from gateway.pipeline.response_state import ResponseEvent, ResponseState, next_state
 from gateway.plugin_host import thaw
 from gateway.turn import Turn
@@ -50,14 +50,14 @@ class TurnResponse:
         recorder: TurnRecorder,
         *,
         secrets: Sequence[bytes] = (),
-        overhead: float = 0.0,
+        timing: Timing = UNTIMED,
     ) -> None:
         self.turn = turn
         self.source = source
         self.state = ResponseState.STREAMING
         self.answer: Answer | None = None
         self.status = incoming.status
-        self.headers = _headers(turn, incoming, source, overhead)
+        self.headers = _headers(turn, incoming, source, timing)
         self.on_id: Callable[[str], None] | None = None
         self.on_answer: Callable[[str | None], None] | None = None
         content_type = incoming.headers.get("content-type", "").lower()
@@ -65,6 +65,7 @@ class TurnResponse:
         self._incoming = incoming
         self._is_encoded = bool(incoming.headers.get("content-encoding"))
         self._recorder = recorder
+        self._timing = timing
         self._secrets = secrets
         self._reader: Reader | None = None
         self._sent: SentBytes | None = None
@@ -81,13 +82,15 @@ class TurnResponse:
         if self.answer is None:
             answer = Answer(None) if self._reader is None else self._reader.answer()
             answer = self._conclude(ResponseEvent.CLOSE, answer)
-            self._recorder.record_hang_up(self.turn, answer, self.source, status=self.status)
+            self._recorder.record_hang_up(self.turn, answer, self.source, status=self.status, timing=self._timing)
             return
         answer = self.answer
         body = self._body if self._sent is None else self._sent.body
         if body is not None and self._recorder.has_observers:
             answer = replace(answer, body=body)
-        self._recorder.report(self.turn, answer, self.source, status=self.status, error=self._failure)
+        self._recorder.report(
+            self.turn, answer, self.source, status=self.status, timing=self._timing, error=self._failure
+        )
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The chunks of a stream as they arrive. A stream that breaks off gets an error event as its last chunk; then
@@ -233,12 +236,12 @@ class TurnResponse:
         return seen
 
 
-def _headers(turn: Turn, incoming: Incoming, source: AnswerSource, overhead: float) -> dict[str, str]:
+def _headers(turn: Turn, incoming: Incoming, source: AnswerSource, timing: Timing) -> dict[str, str]:
     headers = header_lists.down(incoming.headers)
     encoding = incoming.headers.get("content-encoding")
     if encoding:
         headers["content-encoding"] = encoding
-    headers["x-gateway-overhead-ms"] = f"{overhead * 1000:.2f}"
+    headers["x-gateway-overhead-ms"] = f"{(timing.overhead or 0.0) * 1000:.2f}"
     headers.update(_memory_headers(turn))
     if not source.is_plugin:
         headers["x-gateway-upstream"] = source.upstream

@@ -19,6 +19,7 @@ from gateway.memory.record import Record
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.protocols import MemoryTable
 from gateway.storage.rows import Row, RowFormat
+from gateway.storage.values import ScopeSize
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 
@@ -170,6 +171,14 @@ class WorkingSets:
     def has(self, scope: Scope) -> bool:
         """True if the working set of a scope is in RAM."""
         return scope.value in self._sets
+
+    def overlay_size(self, scope: str, stored: ScopeSize) -> ScopeSize:
+        """The size of a scope with the rows that the store does not have yet."""
+        records = [row.record for row in self._unstored.get(scope, {}).values()]
+        working_set = self._sets.get(scope)
+        new = sum(record.version == 1 and record.is_active for record in records)
+        count = stored.count + new if working_set is None else len(working_set)
+        return ScopeSize(count, max((record.updated_at for record in records), default=stored.updated_at))
 
     def is_marked_deleted(self, record: Record) -> bool:
         return record.version <= self._deleted.get(record.scope, {}).get(record.id, 0)

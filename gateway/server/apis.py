@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.hdrs import METH_ANY
 
 from gateway.errors import GatewayError
 from gateway.turn import Right
@@ -22,8 +23,8 @@ class Api:
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
     `name` is its label in metrics. A key needs the `right`; with None, the paths that it names need no key.
-    `write_error` serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the
-    schemas that those refer to.
+    `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON.
+    `describe` returns its paths for the OpenAPI document and adds the schemas that those refer to.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Api:
     prefixes: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
     right: Right | None = Right.CHAT
+    is_for_any_key: bool = False
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
 
 
@@ -65,9 +67,23 @@ class Apis:
         return api.right is None and api is not self._rest
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """The routes of all APIs. Those of the API that owns all other paths are last: they match anything."""
-        apis = sorted(self._all, key=lambda api: api is self._rest)
-        return [route for api in apis for route in api.routes]
+        """The routes of all APIs. Those of the API that owns all other paths are last: they match anything, so paths
+        that need another right end before them."""
+        apis = [api for api in self._all if api is not self._rest]
+        closed = [prefix for api in apis if api.right is not self._rest.right for prefix in api.prefixes]
+        ends = [web.route("*", prefix + "{tail:.*}", _refuse_unknown) for prefix in closed]
+        return [*(route for api in apis for route in api.routes), *ends, *self._rest.routes]
+
+
+async def _refuse_unknown(request: web.Request) -> web.StreamResponse:
+    """Refuse a path without a route, or a method that its routes do not have."""
+    methods: set[str] = set()
+    for resource in request.app.router.resources():
+        methods |= (await resource.resolve(request))[1]
+    methods.discard(METH_ANY)
+    if methods:
+        raise web.HTTPMethodNotAllowed(request.method, methods)
+    raise web.HTTPNotFound
 
 
 def error_response(error: GatewayError, api: Api) -> web.Response:

@@ -170,7 +170,7 @@ class Guard:
         _check_duplicate_headers(request, (*_UNIQUE_HEADERS, *self._config.memory.user_headers))
         principal = self._find_principal(request)
         needed = api.right or Right.CHAT
-        if needed not in principal.rights:
+        if not api.is_for_any_key and needed not in principal.rights:
             raise Forbidden(f"this key does not have the right `{needed}`")
         request[_PRINCIPAL] = principal
 
@@ -200,7 +200,8 @@ class Guard:
         if origin is None or not self._is_allowed_origin(origin):
             return
         response.headers["access-control-allow-origin"] = origin
-        response.headers["vary"] = "origin"
+        varying = response.headers.get("vary")
+        response.headers["vary"] = f"{varying}, origin" if varying else "origin"
         response.headers["access-control-expose-headers"] = "*"
         if request.method == "OPTIONS":
             requested = request.headers.get("access-control-request-headers", "")
@@ -208,7 +209,7 @@ class Guard:
                 name.strip() for name in requested.split(",") if name.strip().lower().startswith("x-stainless-")
             ]
             response.headers["access-control-allow-headers"] = ", ".join([_CORS_HEADERS, *stainless])
-            response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+            response.headers["access-control-allow-methods"] = "GET, POST, PATCH, DELETE, OPTIONS"
             response.headers["access-control-max-age"] = "600"
 
 

@@ -63,12 +63,13 @@ class SignIns:
 def check_console_request(headers: Mapping[str, str], host: str) -> None:
     """Raise Forbidden unless a page of this very origin sent the request.
 
-    Browsers name the sender in `Sec-Fetch-Site` where the page is local or encrypted, else in `Origin`; the console's
-    own header cannot be sent by pages of other sites, whatever the browser.
+    Browsers name the relation of the sender in `Sec-Fetch-Site` where the page is local or encrypted; this also holds
+    behind a proxy that changes `Host`. Elsewhere they send `Origin`. The console's own header cannot be sent by pages
+    of other sites, whatever the browser.
     """
-    origin = headers.get("origin")
-    is_foreign = origin is not None and origin.partition("://")[2] != host
-    if CONSOLE_HEADER not in headers or headers.get("sec-fetch-site", "same-origin") != "same-origin" or is_foreign:
+    relation, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    is_own = relation == "same-origin" if relation is not None else origin is None or origin.partition("://")[2] == host
+    if CONSOLE_HEADER not in headers or not is_own:
         raise Forbidden("a session of the console is for its own pages only: programs send a key")
 
 

@@ -8,20 +8,27 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
-from gateway.memory.annotations import DEFAULTS
-from gateway.memory.cascade import Cascade, cascade_delete, cascade_update, mark_for_extraction, next_version
+from gateway.memory.cascade import (
+    Cascade,
+    Deletion,
+    cascade_delete,
+    cascade_update,
+    mark_for_extraction,
+    next_version,
+)
+from gateway.memory.edits import Edit, apply_edit, tombstone
 from gateway.memory.filters import plain_id
 from gateway.memory.kinds import kind_of
-from gateway.memory.record import Record, with_lineage
-from gateway.memory.versions import archive_on_request, earlier_text, restore, undo, valid_from, valid_to, version_chain
+from gateway.memory.record import Record
+from gateway.memory.versions import earlier_text, undo, valid_to, version_chain
 from gateway.recall.startup import Startup
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import MemoryTable, Registry
+from gateway.storage.values import NO_MEMORIES, ScopeSize
 from gateway.turn import Principal, Scope, Turn
 
 if TYPE_CHECKING:
@@ -108,6 +115,17 @@ class MemoryService:
             deletions = await self._store.deleted(records)
         return {id_: (version, bool(links)) for id_, (version, links) in deletions.items()}
 
+    async def profile(self, scope: Scope) -> list[Record]:
+        """The standing preferences and facts about the user that are in force in a scope."""
+        return await self._read(scope, lambda working_set: [memory.record for memory in working_set.profile()])
+
+    async def sizes(self, scopes: Iterable[Scope]) -> dict[str, ScopeSize]:
+        """The numbers of valid memories in scopes, by the values of these. Raises MemoryUnavailable."""
+        sets, values = await self._current(), [scope.value for scope in scopes]
+        with _readable():
+            stored = await self._store.sizes(values)
+        return {value: sets.overlay_size(value, stored.get(value, NO_MEMORIES)) for value in values}
+
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""
         return await self._read(scope, lambda working_set: working_set.latest(session_id, limit))
@@ -160,7 +178,26 @@ class MemoryService:
             raise MemoryUnavailable("the memories are deleted, but still in the store")
         return count
 
+    async def preview_deletion(self, records: Iterable[Record]) -> Deletion:
+        """What `remove` would do now. Raises MemoryUnavailable."""
+        current = await self._by_ids(await self._current(), [record.id for record in records])
+        return Deletion.of(current, await self._find_cascade(current.values()))
+
+    async def remove(self, records: Iterable[Record]) -> Deletion:
+        """Delete those of the memories that still exist, as `delete` does, and return all effects."""
+        async with self._change_lock:
+            sets = await self._current(is_change=True)
+            current = await self._by_ids(sets, [record.id for record in records])
+            cascade = await self._find_cascade(current.values())
+            await self._erase(sets, cascade.deleted, cascade.updated)
+            return Deletion.of(current, cascade)
+
     async def _delete(self, sets: "WorkingSets", records: Iterable[Record]) -> int:
+        cascade = await self._find_cascade(records)
+        return await self._erase(sets, cascade.deleted, cascade.updated)
+
+    async def _find_cascade(self, records: Iterable[Record]) -> Cascade:
+        """The effects of deleting memories of any scopes."""
         by_scope: dict[str, list[Record]] = {}
         for record in records:
             by_scope.setdefault(record.scope, []).append(record)
@@ -176,7 +213,7 @@ class MemoryService:
                 cascade = await asyncio.to_thread(cascade_delete, current, records_of_scope, now)
             updated += cascade.updated
             deleted += cascade.deleted
-        return await self._erase(sets, deleted, updated)
+        return Cascade(tuple(updated), tuple(deleted))
 
     async def _all(self, value: str) -> list[Record]:
         scope = await self._registry.scope(value)
@@ -186,7 +223,7 @@ class MemoryService:
         """Commit the updates, then delete the members in this order, so that an interrupted deletion can be repeated.
         Returns how many were deleted."""
         now = time.time()
-        changes = [*updated, *(_tombstone(record, now) for record in members)]
+        changes = [*updated, *(tombstone(record, now) for record in members)]
         await sets.mark_deleted(members)  # before their tombstones can be stored, which ends the mark
         try:
             await self._commit_groups(changes)
@@ -209,32 +246,41 @@ class MemoryService:
             ) from error
 
     async def edit(
-        self, record: Record, *, text: str | None = None, title: str | None = None, status: str | None = None
+        self,
+        record: Record,
+        *,
+        text: str | None = None,
+        title: str | None = None,
+        status: str | None = None,
+        version: int | None = None,
     ) -> Record:
         """Change the text or title of a memory, and its status with it (activated, resolving or archived). Its earlier
-        text is archived, and so are the records derived from that. Raises NotFound if the memory was deleted meanwhile.
+        text is archived, and so are the records derived from that. Raises NotFound if the memory was deleted meanwhile,
+        and Outdated if it is not of this `version` any more.
         """
-        return await self._change_record(record, _Edit(text, title, status))
+        return await self._change_record(record, Edit(text=text, title=title, status=status, version=version))
 
     async def archive(self, record: Record) -> Record:
         """Archive a memory on request: it is listed, but never recalled. Raises NotFound as `edit`."""
-        return await self._change_record(record, _Edit(status="archived"))
+        return await self._change_record(record, Edit(status="archived"))
 
     async def restore(self, record: Record) -> Record:
         """Make an archived memory valid again. Raises NotFound as `edit`."""
-        return await self._change_record(record, _Edit(status="activated"))
+        return await self._change_record(record, Edit(status="activated"))
 
     async def supersede(self, record: Record, successor_id: str) -> Record:
         """Archive a memory as superseded by another. Raises NotFound as `edit`."""
-        return await self._change_record(record, _Edit(status="archived", successor_id=successor_id))
+        return await self._change_record(record, Edit(status="archived", successor_id=successor_id))
 
-    async def _change_record(self, record: Record, edit: "_Edit") -> Record:
+    async def _change_record(self, record: Record, edit: Edit) -> Record:
         """Write a new version of a memory, with all that follows from it; it can be found when this returns."""
         async with self._change_lock:
             sets = await self._current(is_change=True)
             record = await self._reload(sets, record)
+            if edit.version not in (None, record.version):
+                raise Outdated
             now = time.time()
-            changed = _apply_edit(record, edit, now)
+            changed = apply_edit(record, edit, now)
             before = [earlier_text(record, now)] if changed.text != record.text else []
             derived = await asyncio.to_thread(cascade_update, record, changed, await self._all(record.scope), now)
             await self._commit_all([changed, *before, *derived])
@@ -346,50 +392,3 @@ def _readable() -> Iterator[None]:
         yield
     except StorageError as error:
         raise MemoryUnavailable("the memory cannot be read now; try again") from error
-
-
-class _Edit(NamedTuple):
-    """The requested changes of a memory; None: unchanged."""
-
-    text: str | None = None
-    title: str | None = None
-    status: str | None = None
-    successor_id: str = ""
-
-
-def _apply_edit(record: Record, edit: _Edit, now: float) -> Record:
-    """The next version of an edited memory."""
-    changed = replace(
-        record,
-        text=record.text if edit.text is None else edit.text,
-        details=record.details if edit.title is None else replace(record.details, title=edit.title),
-    )
-    if edit.status == "archived":
-        changed = archive_on_request(changed, now, edit.successor_id)
-    elif edit.status == "activated" and not record.is_active:
-        changed = restore(changed, now)
-    elif edit.status is not None:
-        changed = replace(changed, status=edit.status)
-    changed = next_version(changed, now)
-    was_archived = valid_from(record) > (valid_to(record) or 0.0) > 0
-    if was_archived and changed.is_active:
-        changed = mark_for_extraction(changed)  # its text was changed while it was archived
-    if changed.text != record.text:
-        validity = replace(changed.validity, since=now, earlier=())
-        changed = with_lineage(replace(changed, validity=validity), edited_in=changed.version)
-    return changed
-
-
-def _tombstone(record: Record, now: float) -> Record:
-    """The tombstone of a deleted memory: its ids without contents."""
-    return replace(
-        record,
-        status="deleted",
-        text="",
-        message_id="",
-        tags=(),
-        metadata={},
-        updated_at=now,
-        version=record.version + 1,
-        **DEFAULTS,
-    )

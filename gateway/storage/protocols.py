@@ -20,6 +20,7 @@ from gateway.storage.values import (
     Owner,
     PendingMessage,
     RegistryItem,
+    ScopeSize,
     Task,
     UsageRow,
 )
@@ -156,6 +157,9 @@ class MemoryTable(Protocol):
     async def deleted(self, records: Iterable[Record]) -> dict[str, tuple[int, tuple[str, ...]]]:
         """The tombstones among these records: version and former links, by id."""
 
+    async def sizes(self, scopes: Iterable[str]) -> dict[str, ScopeSize]:
+        """The sizes of these scopes; those without rows are left out."""
+
     async def with_rows(self, scopes: Iterable[str]) -> set[str]:
         """Those of these scopes that have any rows, also only tombstones."""
 
@@ -229,6 +233,9 @@ class Registry(Protocol):
     async def scopes_of_cube(self, tenant: str, cube_id: str) -> list[Scope]: ...
 
     async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]: ...
+
+    async def owned_scopes(self, tenant: str, containing: str, after: str, limit: int) -> list[Scope]:
+        """The scopes of the first `limit` users after an id, by user; their ids contain a text, in any case."""
 
     async def forget_owner(self, tenant: str, owner: str) -> None:
         """Erase everything that names a user, for good."""

@@ -14,6 +14,7 @@ __all__ = [
     "DELETING",
     "DIMENSIONS",
     "MOST",
+    "NO_MEMORIES",
     "PROFILE",
     "SETTINGS",
     "DueConversation",
@@ -24,6 +25,7 @@ __all__ = [
     "Owner",
     "PendingMessage",
     "RegistryItem",
+    "ScopeSize",
     "Task",
     "UsageRow",
 ]
@@ -36,6 +38,17 @@ MOST = 10_000
 
 DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 """Dimensions that usage can be grouped and filtered by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeSize:
+    """The number of valid memories in a scope, and when one was last changed (seconds since 1970; 0: never)."""
+
+    count: int
+    updated_at: float
+
+
+NO_MEMORIES = ScopeSize(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final
 
-__all__ = ["PAGE", "ConsoleFile", "content_security_policy", "load_files"]
+__all__ = ["PAGE", "ConsoleFile", "content_security_policy", "is_file_name", "load_files"]
 
 PAGE: Final = "index.html"
 """The name of the page; all others are files that it loads."""
@@ -28,12 +28,12 @@ _INLINE_SCRIPT: Final = re.compile(rb"<script type=\"importmap\">(.*?)</script>"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleFile:
-    """A file as it is served. `etag` is quoted, as in the header; `compressed` is its gzip form."""
+    """A file as it is served. `digest` is of its content; `compressed` is its gzip form."""
 
     content: bytes
     compressed: bytes
     content_type: str
-    etag: str
+    digest: str
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +47,13 @@ def load_files() -> dict[str, ConsoleFile]:
     return {path: _build_file(path, content) for path, content in contents.items()}
 
 
+def is_file_name(path: str, files: dict[str, ConsoleFile]) -> bool:
+    """True if a path has the form of a file's: it is in a folder of files, or in none, and has the ending of a type."""
+    folder, _, _ = path.rpartition("/")
+    return path.rpartition(".")[2] in _TYPES and (not folder or any(name.startswith(f"{folder}/") for name in files))
+
+
+@lru_cache(maxsize=4)
 def content_security_policy(page: bytes) -> str:
     """The policy of the page: nothing from elsewhere, and no inline code but its import map."""
     match = _INLINE_SCRIPT.search(page)
@@ -73,5 +80,5 @@ def _build_file(path: str, content: bytes) -> ConsoleFile:
         content=content,
         compressed=gzip.compress(content, 9, mtime=0),
         content_type=_TYPES[path.rpartition(".")[2]],
-        etag=f'"{hashlib.sha256(content).hexdigest()[:20]}"',
+        digest=hashlib.sha256(content).hexdigest()[:20],
     )

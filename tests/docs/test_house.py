@@ -16,7 +16,18 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
-    "api/memory_admin.py": "flow/test_keeping.py",
+    "api/memory/admin.py": "flow/test_keeping.py",
+    "api/memory/access.py": "flow/test_memory_isolation.py",
+    "api/memory/bodies.py": "flow/test_memory_api.py",
+    "api/memory/changing.py": "flow/test_memory_api.py",
+    "api/memory/exporting.py": "flow/test_keeping.py",
+    "api/memory/me.py": "flow/test_me.py",
+    "api/memory/reading.py": "flow/test_memory_api.py",
+    "api/memory/routes.py": "flow/test_memory_isolation.py",
+    "api/memory/serializing.py": "flow/test_memory_api.py",
+    "api/memory/users.py": "flow/test_memory_users.py",
+    "api/memory/description.py": "flow/test_openapi.py",
+    "api/describing.py": "flow/test_openapi.py",
     "api/memos/profiles.py": "flow/test_memos_tenants.py",
     "recall/relevance.py": "flow/test_memory.py",
     "llm/client.py": "flow/test_memos_models.py",
@@ -109,7 +120,6 @@ SHOWN_BY = {
     "formats/placing.py": "unit/formats/test_chat.py",
     "formats/readers.py": "unit/formats/test_chat.py",
     "formats/responses.py": "unit/formats/test_responses.py",
-    "api/memories.py": "flow/test_learning.py",
     "api/memos/chat.py": "flow/test_memos_parameters.py",
     "api/memos/envelope.py": "flow/test_memos_tenants.py",
     "api/memos/extracting.py": "flow/test_memos_models.py",
@@ -134,6 +144,8 @@ SHOWN_BY = {
     "server/turns.py": "flow/test_fidelity.py",
     "api/upstream_paths.py": "flow/test_upstream_state.py",
     "api/usage.py": "flow/test_usage.py",
+    "api/described.py": "flow/test_openapi.py",
+    "api/turns.py": "flow/test_turns.py",
 }
 MAY_IMPORT = {
     "aiohttp.web": {"api", "server", "app.py"},

@@ -94,6 +94,26 @@ async def test_the_anthropic_guide_works(tmp_path: Path) -> None:
         assert "stand-in" in await run(str(ROOT / ".venvs/anthropic/bin/python"), "-c", script, folder=tmp_path)
 
 
+async def test_the_commands_of_the_memory_guide_work(tmp_path: Path, upstream: FakeUpstream) -> None:
+    *scripts, self_service = blocks(DOCS / "guides" / "memory-api.md", "sh")
+    async with running_gateway(configuration(tmp_path, upstream.url)) as gateway:
+        output = await run_shell("".join(scripts), gateway.url, tmp_path)
+        for text in ('"relativity"', '"versions":1', '"edit_of":null', '"first"', '"preview":true', '"preview":false'):
+            assert text in output, output
+        assert (await gateway.get("/v1/memory/list?user=ada")).json["total"] == 0
+    (tmp_path / "ada").mkdir()
+    keys = [{"key": "the key of ada", "user": "ada", "rights": ["memory"]}]
+    async with running_gateway(configuration(tmp_path / "ada", upstream.url, auth__keys=keys)) as gateway:
+        output = await run_shell(self_service, gateway.url, tmp_path, ADA_KEY="the key of ada")
+        assert output.endswith('{"deleted":0,"purged":true}')
+
+
+async def run_shell(script: str, url: str, folder: Path, **environment: str) -> str:
+    """The output of the commands of a page, all of which must succeed."""
+    script = script.replace("http://127.0.0.1:8080", url).replace("curl -s ", "curl -sSf ")
+    return await run("bash", "-euo", "pipefail", "-c", script, folder=folder, **environment)
+
+
 @pytest.mark.parametrize(("page", "snippet"), SNIPPETS, ids=[name for name, _ in SNIPPETS])
 def test_yaml_in_the_documentation_is_a_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, snippet: str

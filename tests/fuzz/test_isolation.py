@@ -59,6 +59,7 @@ OWN = [
     "/v1/memory/export",
     "/v1/memory/reindex",
     "/v1/memory/explain/{id}",
+    "/v1/turns",
 ]
 FIELDS = [
     "user_id",

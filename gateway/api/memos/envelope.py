@@ -230,6 +230,7 @@ class Call:
             received_at=self.received_at,
             principal=self.principal,
             path="/chat/completions",
+            client_path=self.request.path,
             headers=self.request.headers,
             raw=b"",
             body={},

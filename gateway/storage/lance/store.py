@@ -17,8 +17,10 @@ from gateway.storage.lance.buckets import Buckets
 from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
 from gateway.storage.lance.near import WordIndexes, near
 from gateway.storage.lance.rebuild import Rebuilder
+from gateway.storage.lance.sizes import scope_sizes
 from gateway.storage.protocols import Prepare
 from gateway.storage.rows import LoadedRows, Row, RowFormat
+from gateway.storage.values import ScopeSize
 from gateway.turn import Scope
 
 __all__ = ["MemoryStore"]
@@ -77,6 +79,10 @@ class MemoryStore:
         number = self.buckets.number_of(scope.value)
         count = self.buckets.count
         return await count(number) > rows and await count(number, is_of(scope.value)) > rows
+
+    async def sizes(self, scopes: Iterable[str]) -> dict[str, ScopeSize]:
+        """The sizes of these scopes; those without rows are left out. Raises StorageError."""
+        return await scope_sizes(self.buckets, scopes)
 
     async def with_rows(self, scopes: Iterable[str]) -> set[str]:
         """Those of these scopes that have any rows. Raises StorageError."""

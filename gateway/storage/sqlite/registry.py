@@ -40,6 +40,11 @@ CREATE TABLE IF NOT EXISTS tasks (
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
 _MIGRATIONS = (_VERSION_1,)
+_OWNED = """
+SELECT * FROM scopes WHERE tenant=? AND owner IN (
+    SELECT DISTINCT owner FROM scopes WHERE tenant=? AND owner > ? AND owner LIKE ? ESCAPE '!' ORDER BY owner LIMIT ?
+) ORDER BY owner, kind DESC, cube_id
+"""
 _TASK_RETENTION = 86_400.0 * 7
 _TASKS_BETWEEN_SWEEPS = 256
 _MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
@@ -100,6 +105,11 @@ class SqliteRegistry:
 
     async def scopes_of_owner(self, tenant: str, owner: str) -> list[Scope]:
         return _build_scopes(await self._read("SELECT * FROM scopes WHERE tenant=? AND owner=?", tenant, owner))
+
+    async def owned_scopes(self, tenant: str, containing: str, after: str, limit: int) -> list[Scope]:
+        """The scopes of the first `limit` users after an id, by user; their ids contain a text, in any case."""
+        literal = containing.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+        return _build_scopes(await self._read(_OWNED, tenant, tenant, after, f"%{literal}%", limit))
 
     async def forget_owner(self, tenant: str, owner: str) -> None:
         """Erase all rows that name a user, from the file and from the disk."""

@@ -4,13 +4,16 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
+from gateway.api.turns import describe_turns
 from gateway.server.apis import Api
 from tests.docs.reference.tables import code, table
 
 __all__ = [
+    "describe_console",
     "describe_memory",
     "describe_memos_client",
     "describe_memos_native",
@@ -28,6 +31,9 @@ def _document() -> dict[str, Any]:
         "ops": ops_paths,
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
+        "turns": describe_turns,
+        "memory": memory_paths,
+        "me": me_paths,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
@@ -37,16 +43,25 @@ def _document() -> dict[str, Any]:
 
 def describe_openai() -> str:
     """Routes in OpenAI's format."""
-    routes = [route for route in _routes("OpenAI") if not route[1].startswith("/v1/memory/")]
-    return table(_COLUMNS, [(code(f"{method} {path}"), operation["summary"]) for method, path, operation in routes])
+    rows = [(code(f"{method} {path}"), operation["summary"]) for method, path, operation in _routes("OpenAI")]
+    return table(_COLUMNS, rows)
 
 
 def describe_memory() -> str:
     """Routes of the memory API, with their parameters."""
     rows = [
         (code(f"{method} {path}"), operation["summary"], _fields(operation))
-        for method, path, operation in _routes("OpenAI")
-        if path.startswith("/v1/memory/")
+        for method, path, operation in _routes("Memory")
+    ]
+    return table((*_COLUMNS, "parameters"), rows)
+
+
+def describe_console() -> str:
+    """Routes that show what the gateway does, with their parameters."""
+    rows = [
+        (code(f"{method} {path}"), operation["summary"], _fields(operation))
+        for tag in ("Turns", "Gateway")
+        for method, path, operation in _routes(tag)
     ]
     return table((*_COLUMNS, "parameters"), rows)
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from gateway.memory.cascade import cascade_delete, cascade_update
+from gateway.memory.cascade import Deletion, cascade_delete, cascade_update
 from gateway.memory.record import Validity
 from gateway.memory.versions import archive, earlier_text, end_with_source
 from gateway.turn import Record
@@ -38,6 +38,17 @@ def test_a_fact_that_is_deleted_by_hand_takes_nothing_along() -> None:
     found = cascade_delete([extraction_result], [message, old, extraction_result], NOW)
     assert [record.id for record in found.deleted] == ["fact"]
     assert found.updated == ()
+
+
+def test_a_deletion_is_divided_into_what_was_named_and_what_goes_along() -> None:
+    message, other = said("m1"), said("m2", 1)
+    fact, of_both = learnt("fact", "m1"), learnt("both", "m1", "m2")
+    targets = {"m1": message, "fact": fact}
+    deletion = Deletion.of(targets, cascade_delete(targets.values(), [message, other, fact, of_both], NOW))
+    assert [record.id for record in deletion.direct] == ["m1", "fact"]
+    assert [record.id for record in deletion.derived] == ["both"]
+    assert [record.id for record in deletion.updated] == ["m2"]
+    assert deletion.count == 3
 
 
 def test_what_goes_with_a_message_gives_back_what_it_had_replaced() -> None:

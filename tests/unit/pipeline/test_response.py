@@ -14,6 +14,8 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.recorder import AnswerOrigin, AnswerSource, TurnRecorder
 from gateway.pipeline.response import ReplyBody, TurnResponse
 from gateway.pipeline.response_state import ResponseState
+from gateway.pipeline.turn_feed import TurnFeed
+from gateway.pipeline.turn_log import TurnLog, serialize_turn
 from gateway.plugin_host import LoadedPlugin, PluginHost
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry
@@ -139,6 +141,7 @@ async def play(
         plugins=PluginHost(loaded, telemetry),
         telemetry=telemetry,
         tasks=tasks,
+        turns=TurnLog(10, TurnFeed(serialize_turn, 1), with_content=True),
     )
     response = TurnResponse(turn(), incoming, source, recorder, secrets=secrets)
     response.on_id = trace.ids.append

@@ -46,6 +46,12 @@ def test_the_routes_that_match_anything_are_last() -> None:
     assert Apis([REST, CARS]).routes() == [*CARS.routes, *REST.routes]
 
 
+def test_paths_that_need_another_right_end_before_the_rest() -> None:
+    *_, end, rest = Apis([REST, CARS, RED]).routes()
+    assert isinstance(end, web.RouteDef)
+    assert (end.method, end.path, rest) == ("*", "/cars/red{tail:.*}", REST.routes[0])
+
+
 @pytest.mark.parametrize("apis", [[], [CARS], [REST, REST], [REST, CARS, CARS], [REST, HEALTH, HEALTH]])
 def test_each_path_belongs_to_one_api(apis: Sequence[Api]) -> None:
     with pytest.raises(ValueError, match="API"):

@@ -35,6 +35,17 @@ export const formatDate = (iso) =>
 export const formatMoment = (iso) =>
   iso ? formatter(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "medium", hour12: false }).format(new Date(iso)) : "–";
 
+const TICKS = {
+  minute: { hour: "2-digit", minute: "2-digit", hour12: false },
+  hour: { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false },
+  day: { day: "numeric", month: "short" },
+  month: { month: "short", year: "numeric" },
+  year: { year: "numeric" },
+};
+
+/** A mark on a time axis; `unit`: minute, hour, day, month or year. */
+export const formatTick = (at, unit) => formatter(Intl.DateTimeFormat, TICKS[unit]).format(new Date(at));
+
 export function formatMilliseconds(value) {
   if (value === null || value === undefined) return "–";
   if (value >= 10_000) return `${formatNumber(value / 1000, 1)} s`;

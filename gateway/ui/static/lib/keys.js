@@ -5,7 +5,8 @@ import { signal, useEffect, useRef } from "./dom.js";
 export const shownKeys = signal([]);
 export const isHelpOpen = signal(false);
 
-const isEditing = (target) => target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+const FIELDS = "textarea, select, input:not([type=checkbox], [type=radio], [type=range])";
+const isEditing = (target) => target instanceof HTMLElement && (target.isContentEditable || target.matches(FIELDS));
 
 /** Binds keys while a component is shown: {j: [text, action], …}. */
 export function useKeys(bindings) {

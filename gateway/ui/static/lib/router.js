@@ -8,13 +8,28 @@ const currentPath = () => location.pathname.slice(ROOT.length).replace(/\/+$/, "
 export const path = signal(currentPath());
 export const query = signal(new URLSearchParams(location.search));
 
+const WAIT = 120; // milliseconds; browsers refuse more than 20 changes of the address a second
+let pending = null; // an address that is shown already, and written in a moment
+let timer = 0;
+
 function readAddress() {
   path.value = currentPath();
   query.value = new URLSearchParams(location.search);
 }
 
+function writePending() {
+  clearTimeout(timer);
+  if (pending !== null) history.replaceState(null, "", pending);
+  pending = null;
+}
+
 export function startRouter() {
-  addEventListener("popstate", readAddress);
+  addEventListener("pagehide", writePending);
+  addEventListener("popstate", () => {
+    clearTimeout(timer);
+    pending = null;
+    readAddress();
+  });
 }
 
 /** Builds an address of the console from a path below it and parameters; empty ones are left out. */
@@ -29,10 +44,19 @@ export function address(to, parameters = {}) {
 
 export function navigate(to, parameters, { replace = false } = {}) {
   const target = address(to, parameters);
-  if (target === location.pathname + location.search) return;
-  history[replace ? "replaceState" : "pushState"](null, "", target);
+  if (target === (pending ?? location.pathname + location.search)) return;
+  if (replace) {
+    clearTimeout(timer);
+    pending = target;
+    timer = setTimeout(writePending, WAIT);
+    path.value = to;
+    query.value = new URL(target, location.origin).searchParams;
+    return;
+  }
+  writePending();
+  history.pushState(null, "", target);
   readAddress();
-  if (!replace) scrollTo(0, 0);
+  scrollTo(0, 0);
 }
 
 /** Changes parameters of the present page; typing replaces the address, choosing adds to the history. */

@@ -1,5 +1,5 @@
 // Why this answer: the prompt as the model got it, how the memories in it were chosen, and the same question again.
-import { getJson } from "../lib/api.js";
+import { getJson, url } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatShare } from "../lib/format.js";
 import { label, t } from "../lib/i18n.js";
@@ -22,7 +22,7 @@ const orNothing = (error) => {
 export function TurnPage({ id }) {
   const state = useLoad(id, async (signal) => {
     const [turn, explanation] = await Promise.all([
-      getJson(`/v1/turns/${id}`, { signal }).catch(orNothing),
+      getJson(url("/v1/turns", { q: id, limit: 1 }), { signal }).then((list) => list.data[0], orNothing),
       getJson(`/v1/memory/explain/${id}`, { signal }).catch(orNothing),
     ]);
     return { turn, explanation };

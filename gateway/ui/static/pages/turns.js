@@ -148,12 +148,12 @@ function TurnTable(props) {
 }
 
 const turnColumns = () => [
-  { key: "time", title: t("turns.time"), width: "128px", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
-  { key: "user", title: t("turns.user"), width: "14%", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
-  { key: "query", title: t("turns.query"), hide: "wide", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
-  { key: "model", title: t("turns.model"), width: "14%", hide: "middle", cell: (row) => row.model },
-  { key: "memory", title: t("turns.memory"), width: "126px", cell: (row) => html`<${Badge} value=${row.memory}>${label("memory", row.memory)}<//>` },
-  { key: "memories", title: t("turns.injected"), width: "96px", number: true, hide: "middle", cell: (row) => (row.memories ? `${row.memories} · ${formatNumber(row.block_tokens)}` : "") },
+  { key: "time", title: t("turns.time"), width: "clamp(82px, 9%, 132px)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
+  { key: "user", title: t("turns.user"), width: "15%", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
+  { key: "query", title: t("turns.query"), hide: "middle", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
+  { key: "model", title: t("turns.model"), width: "13%", hide: "middle", cell: (row) => row.model },
+  { key: "memory", title: t("turns.memory"), width: "104px", cell: (row) => html`<${Badge} value=${row.memory}>${label("memory", row.memory)}<//>` },
+  { key: "memories", title: t("turns.injected"), width: "86px", number: true, hide: "middle", cell: (row) => (row.memories ? `${row.memories} · ${formatNumber(row.block_tokens)}` : "") },
   { key: "tokens", title: t("turns.tokens"), width: "110px", number: true, hide: "wide", cell: (row) => html`<span title=${row.is_estimated ? t("turns.estimated") : ""}>${row.is_estimated ? "≈ " : ""}${formatNumber(row.prompt_tokens)} → ${formatNumber(row.completion_tokens)}</span>` },
   { key: "own", title: t("turns.own_ms"), width: "86px", number: true, hide: "wide", cell: (row) => formatMilliseconds(row.overhead_ms) },
   { key: "ms", title: t("turns.ms"), width: "86px", number: true, cell: (row) => formatMilliseconds(row.ms) },

@@ -12,11 +12,11 @@ export function PartsBar({ parts, label, hasLegend = true }) {
       <div class="bar" role="img" aria-label=${`${label}: ${shown.map((part) => `${part.name} ${formatNumber(part.value)}`).join(", ")}`}>
         ${shown.map((part) => html`<span key=${part.name} class=${`s${part.series}`} style=${{ width: `${(100 * part.value) / total}%` }} title=${`${part.name}: ${formatNumber(part.value)}`}></span>`)}
       </div>
-      ${hasLegend && html`<ul class="legend">${parts.map((part) => html`<li key=${part.name}><span class=${`swatch s${part.series}`}></span>${part.name} <b class="number">${formatNumber(part.value)}</b></li>`)}</ul>`}
+      ${hasLegend && html`<ul class="legend">${parts.map((part) => html`<li key=${part.name}><span class=${`swatch s${part.series}`}></span>${part.name} <b class="number">${formatNumber(part.value, part.value < 10 ? 1 : 0)}</b></li>`)}</ul>`}
     </figure>`;
 }
 
-const SERIES = 6;
+const SERIES = 9;
 
 /**
  * Parts of a score, which may be negative: to the right of the middle line what speaks for a memory, to the left what

@@ -9,7 +9,7 @@ import { editMemory, forgetMemory, loadMemory } from "./memory_actions.js";
 import { showToast } from "./toast.js";
 
 const FATES = ["injected", "over_budget", "over_limit", "too_long", "in_prompt", "duplicate", "covered", "plugin", "not_relevant", "not_needed"];
-const SERIES = 6;
+const SERIES = 9;
 
 export function Candidates({ explanation, onChange }) {
   const candidates = explanation?.candidates ?? [];

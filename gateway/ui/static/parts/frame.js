@@ -30,14 +30,14 @@ export function Frame({ children }) {
   return html`
     <a class="skip" href="#main">${t("nav.skip")}</a>
     <div class="frame">
-      <div class="side">
+      <header class="side">
         <${Link} to="/turns" class="brand"><img src="/ui/icon.svg" alt="" />Memory Gateway<//>
         <nav class="nav" aria-label=${t("nav.label")}>
           ${SECTIONS.filter(isShown).map(([name, to]) => html`
             <${Link} key=${name} to=${to} aria-current=${isCurrent(to) ? "page" : undefined}><${Icon} name=${name} />${t(`nav.${name}`)}<//>`)}
         </nav>
         <${Foot} />
-      </div>
+      </header>
       <main id="main" class="page" tabindex="-1">${children}</main>
     </div>
     <${Toasts} /><${Question} />

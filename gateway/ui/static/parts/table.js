@@ -36,7 +36,7 @@ export function RowTable({ columns, rows, selected = -1, onSelect, onOpen, onEnd
   }, [selected]);
   const hidden = (column) => classes(column.number && "number", column.hide && `if-${column.hide}`);
   const row = (item, index) => html`
-    <tr key=${item.id} class="row" aria-rowindex=${index + 2} aria-selected=${index === selected} onClick=${(event) => { onSelect?.(index); if (!getSelection().toString() && !event.target.closest("a")) onOpen?.(item); }}>
+    <tr key=${item.id} class="row" aria-rowindex=${index + 2} aria-selected=${index === selected} onClick=${(event) => { onSelect?.(index); if (!getSelection().toString() && !event.target.closest("a, button, label, input")) onOpen?.(item); }}>
       ${columns.map((column) => html`<td key=${column.key} class=${hidden(column)}>${column.cell(item)}</td>`)}
     </tr>`;
   return html`

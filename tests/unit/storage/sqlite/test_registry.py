@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity import knowledge_scope, scope_of
+from gateway.identity import cube_scopes, knowledge_scope, scope_of
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.storage.values import KnowledgeFile, Task
@@ -30,6 +30,25 @@ async def test_scopes_are_known_by_tenant_cube_and_owner_after_a_restart(tmp_pat
     await again.drop_scope(shared)
     assert await again.scopes_of_cube("acme", "kb-1") == []
     await again.close()
+
+
+async def test_users_come_in_order_with_all_their_scopes(tmp_path: Path) -> None:
+    registry = await opened(tmp_path)
+    work, home = cube_scopes("acme", "bob", ["work", "bob"])
+    scopes = [scope_of("acme", name) for name in ("carl", "ada", "100%", "1000", "a!b")]
+    await registry.add_scopes([*scopes, work, home, knowledge_scope("acme", "kb-1"), scope_of("rival", "eve")])
+
+    async def users(containing: str = "", after: str = "", limit: int = 9) -> list[str]:
+        found = await registry.owned_scopes("acme", containing, after, limit)
+        assert {scope.tenant for scope in found} <= {"acme"}
+        return [scope.owner for scope in found]
+
+    assert await users() == ["100%", "1000", "a!b", "ada", "bob", "bob", "carl"]
+    assert await users(limit=2, after="a!b") == ["ada", "bob", "bob"], "two users, three scopes"
+    assert await registry.owned_scopes("acme", "BOB", "", 9) == [home, work]
+    for part, expected in {"0%": ["100%"], "_": [], "!": ["a!b"], "' OR 1": [], "a": ["a!b", "ada", "carl"]}.items():
+        assert await users(part) == expected
+    await registry.close()
 
 
 async def test_items_are_kept_by_tenant_and_kind(tmp_path: Path) -> None:

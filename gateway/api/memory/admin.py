@@ -1,46 +1,31 @@
 """Memory management routes under `/v1/memory`: explain, reindex, forget, export, import."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Annotated
 
-import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.api.memories import read_flag
+from gateway.api.memory.access import require
+from gateway.api.memory.bodies import ForgetRequest
+from gateway.api.memory.exporting import stream_export
+from gateway.api.memory.parameters import read_flag, read_model
+from gateway.api.memory.serializing import json_response
 from gateway.config import LimitsConfig
-from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound
+from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.reindex import Reindexer
 from gateway.maintenance.selection import MemorySelection
 from gateway.maintenance.transfer import Transfer
 from gateway.prompt.explain import Explanations
 from gateway.recall.startup import Startup
-from gateway.server.guard import parse_json, principal_of, read_body
+from gateway.server.guard import principal_of
 from gateway.turn import Right
 
-__all__ = ["ForgetRequest", "MemoryFace"]
+__all__ = ["MemoryFace"]
 
 _MAX_LINE_BYTES = 2**20
 _LINE_TIMEOUT = 60.0
-_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-_Name = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class ForgetRequest(BaseModel):
-    """What is to be forgotten: all conditions that are given must hold. `everything` is for when none is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tenant: _Name | None = None
-    user: _Name | None = None
-    session: _Name | None = None
-    ids: list[_Id] = Field([], max_length=10_000)
-    everything: bool = False
-    purge: bool = False
 
 
 class MemoryFace:
@@ -81,36 +66,31 @@ class MemoryFace:
 
     async def explain(self, request: web.Request) -> web.Response:
         """Explain which memories a turn recalled and why. Without access, the answer is the 404 of an unknown turn."""
-        _require(request, Right.MEMORY)
-        explanation = self._explanations.find(request.match_info["id"], principal_of(request))
+        require(request, Right.MEMORY)
+        explanation = await self._explanations.find(request.match_info["id"], principal_of(request))
         if explanation is None:
             raise NotFound(
                 "no turn of this id can be explained: take the id from the header x-gateway-request-id of an answer; "
                 "only the latest turns are kept (memory.recall.explain_turns), until a memory is changed or deleted"
             )
-        return _json(explanation)
+        return json_response(explanation)
 
     async def reindex_progress(self, request: web.Request) -> web.Response:
         """Progress of re-embedding the memories with the configured embedder."""
-        _require(request, Right.ADMIN)
-        return _json(asdict(self._require_loaded().progress))
+        require(request, Right.ADMIN)
+        return json_response(asdict(self._require_loaded().progress))
 
     async def reindex(self, request: web.Request) -> web.Response:
         """Start re-embedding unless it is running; the gateway serves requests meanwhile."""
-        _require(request, Right.ADMIN)
+        require(request, Right.ADMIN)
         reindexer = self._require_loaded()
         reindexer.start()
-        return _json(asdict(reindexer.progress), 202)
+        return json_response(asdict(reindexer.progress), 202)
 
     async def forget(self, request: web.Request) -> web.Response:
         """Delete memories: recall drops them at once; with `purge` they are erased from disk before the response."""
-        _require(request, Right.ADMIN)
-        try:
-            body = ForgetRequest.model_validate(parse_json(await read_body(request, self._limits), self._limits))
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise BadRequest(f"`{where or 'body'}`: {problem['msg']}", param=where or None) from error
+        require(request, Right.ADMIN)
+        body = await read_model(ForgetRequest, request, self._limits)
         selection = MemorySelection(
             tenant=self._resolve_tenant(request, body.tenant),
             user=body.user,
@@ -120,11 +100,11 @@ class MemoryFace:
         if selection.is_everything and not body.everything:
             raise BadRequest("name a `user`, a `session` or `ids`, or say `everything`: true", param="user")
         self._require_loaded()
-        return _json(asdict(await self._forgetter.forget(selection, purge=body.purge)))
+        return json_response(asdict(await self._forgetter.forget(selection, purge=body.purge)))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         """Stream memories as JSON lines, with their vectors if `vectors` is true."""
-        _require(request, Right.ADMIN)
+        require(request, Right.ADMIN)
         self._require_loaded()
         query = request.query
         selection = MemorySelection(
@@ -132,28 +112,14 @@ class MemoryFace:
             user=query.get("user"),
             session=query.get("session"),
         )
-        pieces = self._transfer.export(selection, with_vectors=read_flag(query, "vectors"))
-        async with contextlib.aclosing(pieces):  # type: ignore[type-var]  # it is a generator
-            first = await anext(pieces, b"")  # a failure before the first chunk becomes an ordinary error response
-            response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
-            await response.prepare(request)
-            await response.write(first)
-            try:
-                async for piece in pieces:
-                    await response.write(piece)
-            except GatewayError:
-                if request.transport is not None:
-                    request.transport.close()  # no end marker: the export is incomplete
-                return response
-        await response.write_eof()
-        return response
+        return await stream_export(request, self._transfer, selection, with_vectors=read_flag(query, "vectors"))
 
     async def import_memories(self, request: web.Request) -> web.Response:
         """Import memories from JSON lines, as `export` writes them."""
-        _require(request, Right.ADMIN)
+        require(request, Right.ADMIN)
         self._require_loaded()
         tenant = self._resolve_tenant(request, request.query.get("tenant"))
-        return _json(asdict(await self._transfer.import_lines(_read_lines(request), tenant)))
+        return json_response(asdict(await self._transfer.import_lines(_read_lines(request), tenant)))
 
     def _resolve_tenant(self, request: web.Request, requested: str | None) -> str | None:
         """Return the tenant of the key; without keys the requested tenant, or None for all."""
@@ -192,12 +158,3 @@ async def _read_lines(request: web.Request) -> AsyncIterator[bytes]:
         if len(partial_line) > _MAX_LINE_BYTES:
             raise BadRequest("a line has more than a MiB", code="bad_body")
     yield partial_line
-
-
-def _require(request: web.Request, right: Right) -> None:
-    if right not in principal_of(request).rights:
-        raise Forbidden(f"this key does not have the right `{right}`")
-
-
-def _json(body: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
