@@ -1,6 +1,5 @@
 """The texts of the console: all are there in both languages, and none is left over."""
 
-import json
 import re
 from pathlib import Path
 
@@ -27,12 +26,7 @@ def test_the_reader_understands_the_style_of_the_console() -> None:
 
 
 def strings(tokens: list[Token]) -> list[str]:
-    return [
-        json.loads(f'"{token.text[1:-1]}"') if "\\" not in token.text else ""
-        for level in walk(tokens)
-        for token in level
-        if token.kind == "string"
-    ]
+    return [token.text[1:-1] for level in walk(tokens) for token in level if token.kind == "string"]
 
 
 def patterns() -> dict[str, str]:
@@ -63,7 +57,8 @@ def test_every_text_has_the_same_placeholders_in_all_languages() -> None:
 
 def test_chinese_texts_are_chinese() -> None:
     english, chinese = texts()["en"], texts()["zh"]
-    same = {key: text for key, text in chinese.items() if text == english[key] and re.search(r"[a-z]{3}", text)}
+    words = {key: re.sub(r"\{\w+\}", "", text) for key, text in chinese.items() if text == english[key]}
+    same = {key: text for key, text in words.items() if re.search(r"[a-z]{3}", text)}
     assert {key: text for key, text in same.items() if not re.fullmatch(r"[\w.:/-]+", text)} == {}
 
 
