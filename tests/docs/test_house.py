@@ -36,6 +36,8 @@ SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "cli/banner.py": "flow/test_start.py",
     "cli/main.py": "flow/test_start.py",
+    "cli/config_file.py": "flow/test_install.py",
+    "cli/mcp.py": "flow/test_mcp_command.py",
     "cli/calling.py": "flow/test_explain.py",
     "cli/evaluate.py": "flow/test_evaluate.py",
     "cli/explain.py": "flow/test_explain.py",

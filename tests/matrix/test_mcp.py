@@ -1,12 +1,13 @@
-"""Real MCP clients against the gateway: the official SDK by HTTP, with and without the handshake."""
+"""Real MCP clients against the gateway: the official SDK by HTTP and by a process, with and without the handshake."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.clients import run_client
+from tests.fakes.clients import ROOT, run_client
 from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
@@ -53,4 +54,16 @@ async def test_the_official_sdk_works_by_http(
     async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
         target = json.dumps({"url": f"{gateway.url}/mcp", "headers": headers})
         outcome = json.loads(await run_client("mcp", "mcp_sdk.py", "http", mode, target, folder=tmp_path))
+    check(outcome, MODES[mode])
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_official_sdk_works_by_a_process(mode: str, tmp_path: Path, upstream: FakeUpstream) -> None:
+    configuration(tmp_path, upstream.url, server__port=9)  # where no gateway runs: the command brings its own
+    target = {
+        "command": [sys.executable, "-m", "gateway", "mcp", "--user", "ada"],
+        "environment": {"PYTHONPATH": str(ROOT)},
+        "folder": str(tmp_path),
+    }
+    outcome = json.loads(await run_client("mcp", "mcp_sdk.py", "stdio", mode, json.dumps(target), folder=tmp_path))
     check(outcome, MODES[mode])
