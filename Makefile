@@ -7,9 +7,10 @@ BIN := $(VENV)/$(SCRIPTS)
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml hatch_build.py $(shell find gateway plugins -name '*.py' -o -name '*.[ch]')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
-MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/mcp .venvs/node .venvs/agents
+MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/mcp .venvs/node .venvs/inspector .venvs/agents
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
+INSPECTOR := tests/clients/inspector
 
 .PHONY: help run fit environments test test-unit coverage test-clients test-long soak bench bench-scale docs lock clean install
 .DEFAULT_GOAL := run
@@ -93,7 +94,7 @@ lock:  ## write the lock files again (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules $(INSPECTOR)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -134,6 +135,12 @@ $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@test -x .venvs/node/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/node
 	@.venvs/node/$(SCRIPTS)/python $(INSTALL) -r $<
 	@cd $(NODE) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+.venvs/inspector/.installed: $(INSPECTOR)/package-lock.json | .venvs/node/.installed
+	@echo "installing what tests talk with: the inspector of MCP (110 MB) ..."
+	@mkdir -p .venvs/inspector
+	@cd $(INSPECTOR) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 .venvs/agents/.installed: $(AGENTS)/package-lock.json | .venvs/node/.installed

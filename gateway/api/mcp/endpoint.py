@@ -23,6 +23,7 @@ __all__ = ["CHALLENGE", "McpFace", "describe_mcp", "write_error"]
 CHALLENGE: Final = 'Bearer realm="gateway"'
 """The value of `WWW-Authenticate` for a request without a valid key."""
 _PARSE_ERROR, _INVALID_REQUEST, _INTERNAL_ERROR = -32700, -32600, -32603
+_MAX_BODY_MB = 4  # MiB of a message: the longest has 50 texts
 _JSON: Final = "application/json"
 
 
@@ -31,6 +32,8 @@ class McpFace:
 
     def __init__(self, services: McpServices) -> None:
         self._services = services
+        limits = services.config.limits
+        self._limits = limits.model_copy(update={"body_mb": min(limits.body_mb, _MAX_BODY_MB)})
         self._origins = frozenset(services.config.server.cors_origins)
         self._server: McpServer | None = None
 
@@ -44,7 +47,7 @@ class McpFace:
             raise UnsupportedEncoding(
                 f"send the message as {_JSON}", code="unsupported_content_type", param="content-type"
             )
-        _, message = await read_json(request, self._services.config.limits)
+        _, message = await read_json(request, self._limits)
         if self._server is None:
             self._server = await asyncio.to_thread(_load_server, self._services)
         caller = Caller(

@@ -5,6 +5,7 @@ A tool reaches the cubes of its user only. An id that is not in these is answere
 
 import base64
 import binascii
+import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -98,11 +99,9 @@ class UserMemories:
         records: list[Record] = []
         for scope in await self._scopes(caller, arguments):
             records += await self._services.memory_service.records(scope, allows)
-        if after is not None:
-            records = [record for record in records if _place(record) > after]
-        records.sort(key=_place)
-        page = records[: arguments.limit]
-        return page, _write_cursor(page[-1]) if len(records) > len(page) else None
+        following = await offload(partial(_first, records, after, arguments.limit + 1), len(records))
+        page = following[: arguments.limit]
+        return page, _write_cursor(page[-1]) if len(following) > len(page) else None
 
     async def profile(self, caller: Caller, arguments: UserArguments) -> list[Record]:
         """The standing wishes of the user and the statements about the user that are in force."""
@@ -233,6 +232,12 @@ def _listed(arguments: ListArguments) -> Callable[[Record], bool]:
 
 def _place(record: Record) -> tuple[float, int, str]:
     return -record.event_time, record.part, record.id
+
+
+def _first(records: Sequence[Record], after: tuple[float, int, str] | None, count: int) -> list[Record]:
+    """The first records of a list after a place."""
+    following = (record for record in records if after is None or _place(record) > after)
+    return heapq.nsmallest(count, following, key=_place)
 
 
 def _write_cursor(record: Record) -> str:

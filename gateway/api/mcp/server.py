@@ -6,6 +6,7 @@ never begun.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from mcp_types import (
@@ -56,6 +57,7 @@ from gateway.api.mcp.versions import (
     status_of,
     version_of,
 )
+from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest, GatewayError, MemoryUnavailable
 from gateway.memory.record import derived_id
 from gateway.storage.errors import StorageError
@@ -160,9 +162,7 @@ class McpServer:
             if error.code == _RESOURCE_NOT_FOUND and is_stateless(version):
                 error.code = INVALID_PARAMS
             raise
-        body = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-        body = serialize_server_result(message.method, version, body)
-        return {**body, "_meta": {SERVER_INFO_META_KEY: _server_info()}} if is_stateless(version) else body
+        return await offload(partial(_serialize, message.method, version, result), _size_of(result))
 
     async def _initialize(self, caller: Caller, params: Mapping[str, Any]) -> Result:
         return InitializeResult(
@@ -185,7 +185,7 @@ class McpServer:
 
     async def _list_tools(self, caller: Caller, params: Mapping[str, Any]) -> Result:
         without = ("user",) if self._memories.has_fixed_user(caller) else ()
-        return ListToolsResult(tools=described(without), ttl_ms=_TTL_MS)
+        return ListToolsResult(tools=list(described(without)), ttl_ms=_TTL_MS)
 
     async def _call_tool(self, caller: Caller, params: Mapping[str, Any]) -> Result:
         """Call a tool. What is wrong with its arguments, or with the memory, is a result that the model can read."""
@@ -244,6 +244,22 @@ class McpServer:
         return GetPromptResult(messages=[PromptMessage(role="user", content=content)])
 
 
+def _serialize(method: str, version: str, result: Result) -> dict[str, Any]:
+    """The result of a method as its version has it."""
+    body = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    body = serialize_server_result(method, version, body)
+    if not is_stateless(version):
+        return body
+    info = _INFO.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {**body, "_meta": {SERVER_INFO_META_KEY: info}}
+
+
+def _size_of(result: Result) -> int:
+    """The number of characters in the texts of a tool's result; 0 for other results."""
+    parts = result.content if isinstance(result, CallToolResult) else ()
+    return sum(len(part.text) for part in parts if isinstance(part, TextContent))
+
+
 def _failed(error: GatewayError) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=error.message)], is_error=True)
 
@@ -255,7 +271,3 @@ def _unavailable(error: StorageError) -> MemoryUnavailable:
 def _error_body(id_: int | str | None, error: RpcError) -> dict[str, Any]:
     data = {} if error.data is None else {"data": error.data}
     return {"jsonrpc": "2.0", "id": id_, "error": {"code": error.code, "message": error.message, **data}}
-
-
-def _server_info() -> dict[str, Any]:
-    return _INFO.model_dump(by_alias=True, mode="json", exclude_none=True)

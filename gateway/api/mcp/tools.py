@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from mcp_types import Tool, ToolAnnotations
@@ -27,6 +28,7 @@ from gateway.api.mcp.schemas import (
     result_schema,
 )
 from gateway.api.mcp.texts import fenced, item_of, profile_text
+from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest
 from gateway.memory.record import Record
 
@@ -78,15 +80,15 @@ def arguments_of(tool: ToolSpec, arguments: Mapping[str, Any]) -> Any:
         raise BadRequest(problem_of(error), code="invalid_parameter") from error
 
 
-def described(without: Iterable[str] = ()) -> list[Tool]:
-    """The list of tools for a client, whose schemas lack the arguments in `without`."""
-    left_out = tuple(without)
-    return [
+@lru_cache(maxsize=4)
+def described(without: tuple[str, ...] = ()) -> tuple[Tool, ...]:
+    """The list of tools for a client, whose schemas lack the arguments in `without`. Cached: schemas take long."""
+    return tuple(
         Tool(
             name=tool.name,
             title=tool.title,
             description=tool.description,
-            input_schema=argument_schema(tool.arguments, left_out),
+            input_schema=argument_schema(tool.arguments, without),
             output_schema=result_schema(tool.result),
             annotations=ToolAnnotations(
                 title=tool.title,
@@ -97,37 +99,58 @@ def described(without: Iterable[str] = ()) -> list[Tool]:
             ),
         )
         for tool in TOOLS
-    ]
+    )
 
 
 async def _search(memories: UserMemories, caller: Caller, arguments: SearchArguments) -> ToolAnswer:
     matches = await memories.search(caller, arguments)
-    items = [item_of(memory.record, memory.relativity) for memory in matches]
-    result = MemoryResult(user=memories.user_of(caller, arguments.user), memories=items)
-    text = fenced(memory.record for memory in matches)
-    none = "No memory matches. A lower min_relevance, or other words, may find more."
-    return ToolAnswer(result, f"{_counted(len(items))}, best match first:\n{text}" if items else none)
+    user = memories.user_of(caller, arguments.user)
+
+    def build() -> ToolAnswer:
+        items = [item_of(memory.record, memory.relativity) for memory in matches]
+        text = fenced(memory.record for memory in matches)
+        none = "No memory matches. A lower min_relevance, or other words, may find more."
+        answer = f"{_counted(len(items))}, best match first:\n{text}" if items else none
+        return ToolAnswer(MemoryResult(user=user, memories=items), answer)
+
+    return await _built(build, [memory.record for memory in matches])
 
 
 async def _list(memories: UserMemories, caller: Caller, arguments: ListArguments) -> ToolAnswer:
     records, cursor = await memories.page(caller, arguments)
-    items = [item_of(record) for record in records]
-    result = MemoryPage(user=memories.user_of(caller, arguments.user), memories=items, next=cursor)
-    more = f"\nThere are more: call again with cursor {cursor}" if cursor else ""
-    text = f"{_counted(len(items))}, newest first:\n{fenced(records)}{more}" if items else "There are no memories."
-    return ToolAnswer(result, text)
+    user = memories.user_of(caller, arguments.user)
+
+    def build() -> ToolAnswer:
+        items = [item_of(record) for record in records]
+        more = f"\nThere are more: call again with cursor {cursor}" if cursor else ""
+        text = f"{_counted(len(items))}, newest first:\n{fenced(records)}{more}"
+        return ToolAnswer(
+            MemoryPage(user=user, memories=items, next=cursor), text if items else "There are no memories."
+        )
+
+    return await _built(build, records)
 
 
 async def _profile(memories: UserMemories, caller: Caller, arguments: ProfileArguments) -> ToolAnswer:
     records = await memories.profile(caller, arguments)
-    text = profile_text(records) or "Nothing is known that applies to every request."
-    return ToolAnswer(_result(memories, caller, arguments.user, records), text)
+    user = memories.user_of(caller, arguments.user)
+
+    def build() -> ToolAnswer:
+        text = profile_text(records) or "Nothing is known that applies to every request."
+        return ToolAnswer(_result(user, records), text)
+
+    return await _built(build, records)
 
 
 async def _add(memories: UserMemories, caller: Caller, arguments: AddArguments | AddMessagesArguments) -> ToolAnswer:
     records = await memories.add(caller, arguments)
-    text = f"Stored:\n{fenced(records)}" if records else "Nothing was stored: a plugin withheld it."
-    return ToolAnswer(_result(memories, caller, arguments.user, records), text)
+    user = memories.user_of(caller, arguments.user)
+
+    def build() -> ToolAnswer:
+        text = f"Stored:\n{fenced(records)}" if records else "Nothing was stored: a plugin withheld it."
+        return ToolAnswer(_result(user, records), text)
+
+    return await _built(build, records)
 
 
 async def _update(memories: UserMemories, caller: Caller, arguments: UpdateArguments) -> ToolAnswer:
@@ -143,8 +166,12 @@ async def _delete(memories: UserMemories, caller: Caller, arguments: DeleteArgum
 
 async def _history(memories: UserMemories, caller: Caller, arguments: HistoryArguments) -> ToolAnswer:
     records = await memories.history(caller, arguments)
-    text = f"{_counted(len(records))}, oldest first:\n{fenced(records)}"
-    return ToolAnswer(_result(memories, caller, arguments.user, records), text)
+    user = memories.user_of(caller, arguments.user)
+
+    def build() -> ToolAnswer:
+        return ToolAnswer(_result(user, records), f"{_counted(len(records))}, oldest first:\n{fenced(records)}")
+
+    return await _built(build, records)
 
 
 async def _get(memories: UserMemories, caller: Caller, arguments: HistoryArguments) -> ToolAnswer:
@@ -152,8 +179,13 @@ async def _get(memories: UserMemories, caller: Caller, arguments: HistoryArgumen
     return ToolAnswer(item_of(record), fenced([record]))
 
 
-def _result(memories: UserMemories, caller: Caller, user: str, records: Iterable[Record]) -> MemoryResult:
-    return MemoryResult(user=memories.user_of(caller, user), memories=[item_of(record) for record in records])
+async def _built(build: Callable[[], ToolAnswer], records: Iterable[Record]) -> ToolAnswer:
+    """The answer that `build` returns, in a thread if the memories in it are long."""
+    return await offload(build, sum(len(record.text) for record in records))
+
+
+def _result(user: str, records: Iterable[Record]) -> MemoryResult:
+    return MemoryResult(user=user, memories=[item_of(record) for record in records])
 
 
 def _counted(count: int) -> str:
