@@ -10,6 +10,9 @@ from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
 from gateway.api.console import CONSOLE_PATH, ConsoleFace
 from gateway.api.gateway_state import GatewayFace, describe_gateway
+from gateway.api.mcp.caller import McpServices
+from gateway.api.mcp.endpoint import CHALLENGE, McpFace, describe_mcp
+from gateway.api.mcp.endpoint import write_error as write_mcp_error
 from gateway.api.memory.routes import MemoryApis
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
@@ -103,6 +106,30 @@ def _build_anthropic(context: ApiContext) -> Api:
     return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
 
 
+def _build_mcp(context: ApiContext) -> Api:
+    services, memory = context.services, context.memory
+    face = McpFace(
+        McpServices(
+            config=services.config,
+            memory_service=memory.memory_service,
+            recall=memory.recall,
+            registry=memory.registry,
+            remember=services.remember,
+            users=context.turns.users,
+            searchable=services.searchable,
+        )
+    )
+    return Api(
+        name="mcp",
+        routes=face.routes(),
+        prefixes=("/mcp",),
+        right=Right.MEMORY,
+        write_error=write_mcp_error,
+        challenge=CHALLENGE,
+        describe=describe_mcp,
+    )
+
+
 def _build_openai(context: ApiContext) -> Api:
     """The API of OpenAI, with the gateway's own route `/v1/usage`."""
     services = context.services
@@ -170,6 +197,7 @@ def _write_anthropic(error: GatewayError) -> bytes:
 
 _BUILDERS: Final[list[BuildApi]] = [
     _build_memos,
+    _build_mcp,
     _build_anthropic,
     _build_memory,
     _build_me,

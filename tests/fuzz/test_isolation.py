@@ -63,6 +63,7 @@ OWN = [
     "/v1/turns",
     "/v1/gateway/config",
     "/v1/gateway/keys",
+    "/mcp",
 ]
 MEMORY: list[tuple[str, str, Any]] = [
     ("GET", "/v1/memory/{id}", None),
@@ -86,6 +87,18 @@ MEMORY: list[tuple[str, str, Any]] = [
     ("GET", "/v1/me/export?user={user}", None),
     ("DELETE", "/v1/me?confirm={user}", None),
 ]
+SEARCH, BY_ID = ("query", "min_relevance", "limit", "archived", "user", "cube_ids"), ("id", "user", "cube_ids")
+ALLOWED = {
+    "search_memory": SEARCH,
+    "search_memories": SEARCH,
+    "add_memory": ("text", "session", "user", "cube_ids"),
+    "list_memories": ("limit", "archived", "session", "user", "cube_ids"),
+    **dict.fromkeys(("get_memory", "delete_memory", "memory_history"), BY_ID),
+    "update_memory": (*BY_ID, "text"),
+    "get_profile": ("user", "cube_ids"),
+}
+"""The arguments of the tools of MCP."""
+NEEDED = ("query", "text", "id")
 FIELDS = [
     "user_id",
     "mem_cube_id",
@@ -163,6 +176,8 @@ class Attacker:
             headers["x-memory-user"] = self._header(chance.choice(USERS))
         if chance.random() < 0.2:
             headers["x-memory-session"] = self._header(chance.choice(["s0", "s1", *USERS]))
+        if path == "/mcp":
+            return "POST", path, headers, self._tool_call()
         if method == "GET":
             return method, f"{path}?user_id=alice&tenant=acme&user=alice&user_name=alice&task_id=x", headers, None
         return method, path, headers, self._body()
@@ -202,6 +217,31 @@ class Attacker:
         if chance.random() < 0.2:  # doubled names: the last one counts
             raw = raw[:-1] + b', "user_id": "alice", "mem_cube_id": "alice"}'
         return raw
+
+    def _tool_call(self) -> bytes:
+        chance = self._chance
+        memory_id = chance.choice(self._ids)
+        arguments: dict[str, Any] = {
+            "query": self._question(),
+            "text": "mine now",
+            "id": chance.choice([memory_id, memory_id[:6], memory_id.upper(), f"{memory_id[:-1]}%"]),
+            "min_relevance": 0,
+            "limit": 50,
+            "user": chance.choice(USERS),
+            "cube_ids": self._value(),
+            "archived": chance.random() < 0.3,
+            "session": chance.choice(["s0", "s1"]),
+        }
+        tool = chance.choice(list(ALLOWED))
+        kept = [name for name in ALLOWED[tool] if name in NEEDED or chance.random() < 0.4]
+        params = {"name": tool, "arguments": {name: arguments[name] for name in kept}}
+        message: Any = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        if chance.random() < 0.1:
+            message |= {"method": "resources/read", "params": {"uri": "memory://profile"}}
+        if chance.random() < 0.1:
+            prompt = {"name": "recall", "arguments": {"question": self._question()}}
+            message |= {"method": "prompts/get", "params": prompt}
+        return json.dumps([message, message] if chance.random() < 0.1 else message).encode("utf-8", "replace")
 
     def _question(self) -> str:
         return self._chance.choice(
@@ -301,6 +341,16 @@ async def test_a_foreign_id_is_answered_byte_for_byte_as_an_unknown_one(fortress
             found = await fortress.post(path, None, headers, raw=raw)
             answers.append((found.status, found.body.replace(id_.encode(), b"ID")))
         assert answers[0] == answers[1], path
+    for tool in ("get_memory", "memory_history", "update_memory", "delete_memory"):
+        answers = []
+        for id_ in (foreign, unknown):
+            arguments = {"id": id_, "user": "bob", **({"text": "x"} if tool == "update_memory" else {})}
+            params = {"name": tool, "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            found = await fortress.post("/mcp", message, headers)
+            assert found.json["result"]["isError"]
+            answers.append((found.status, found.body))
+        assert answers[0] == answers[1], tool
     for path in (
         "/product/get_memory/{}",
         "/product/get/memory/{}",
