@@ -29,6 +29,7 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
+from gateway.pipeline.spans import TurnSpans
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Apis
@@ -41,6 +42,7 @@ from gateway.storage.local_file import LocalFile
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
+from gateway.tracing.opening import open_tracing
 from gateway.upstream.client import Upstream, make_session
 from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
@@ -118,6 +120,9 @@ class Gateway:
         config = self._config
         self._session = make_session()
         self._stops.push_async_callback(self._session.close)
+        self._tracing = await open_tracing(config.otel, self._telemetry)
+        if self._tracing is not None:
+            self._stops.push_async_callback(self._tracing.stop)
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
         await self._open_ledger()
@@ -201,8 +206,15 @@ class Gateway:
             plugins=self._plugins,
             telemetry=self._telemetry,
             tasks=self._tasks,
+            spans=self._build_spans(forwarder),
         )
         return Pipeline(prompts, forwarder, recorder)
+
+    def _build_spans(self, forwarder: Forwarder) -> TurnSpans | None:
+        if self._tracing is None:
+            return None
+        redact = self.memory.remember.screened if self._config.otel.content else None
+        return TurnSpans(self._tracing, [upstream.config for upstream in forwarder.upstreams], redact)
 
     async def _open_ledger(self) -> None:
         if self._ledger is None:

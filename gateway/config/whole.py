@@ -16,6 +16,7 @@ from gateway.config.sections import (
     AuthConfig,
     LimitsConfig,
     LogConfig,
+    OtelConfig,
     PluginConfig,
     Section,
     ServerConfig,
@@ -46,6 +47,7 @@ class Config(Section):
     limits: LimitsConfig = Field(LimitsConfig(), description="What a client may send.")
     usage: UsageConfig = Field(UsageConfig(), description="What answers cost.")
     log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
+    otel: OtelConfig = Field(OtelConfig(), description="Traces and metrics by OpenTelemetry.")
     plugins: tuple[PluginConfig, ...] = Field((), description="Plugins, in the order in which they see a request.")
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -75,6 +77,7 @@ class Config(Section):
         changed = {
             "server": ServerConfig(port=0),
             "auth": AuthConfig(),
+            "otel": OtelConfig(),
             "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
             "memory": self.memory.model_copy(update={"enabled": True, **memory}),
         }

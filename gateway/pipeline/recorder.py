@@ -9,6 +9,7 @@ from enum import Enum
 from gateway.errors import GatewayError
 from gateway.formats.base import Answer, Outcome
 from gateway.pipeline.background import BackgroundTasks
+from gateway.pipeline.spans import TurnEnd, TurnSpans
 from gateway.plugin_host import PluginHost
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, log_event, short_digest
@@ -50,7 +51,7 @@ class AnswerSource:
 
 
 class TurnRecorder:
-    """Records turns at their end, also if the client disconnects meanwhile."""
+    """Records turns at their end, also if the client disconnects meanwhile. `spans`: if turns are traced."""
 
     def __init__(
         self,
@@ -60,8 +61,10 @@ class TurnRecorder:
         plugins: PluginHost,
         telemetry: Telemetry,
         tasks: BackgroundTasks,
+        spans: TurnSpans | None = None,
     ) -> None:
         self.plugins = plugins
+        self.spans = spans
         self.telemetry = telemetry
         self.tasks = tasks
         self._remember = remember
@@ -92,11 +95,19 @@ class TurnRecorder:
             if count and not answer.is_reply:
                 self.telemetry.bound("tokens", source.upstream, kind).inc(count)
         self._write_log(turn, answer.outcome, status, source.upstream)
-        has_observers = self.plugins.has("on_response" if error is None else "on_error")
-        if has_observers or (source.is_metered and not self._meter.is_counted(answer)):
-            self.tasks.run(self._notify_observers(turn, answer, source, error))
-        elif source.is_metered:
-            self._meter.note(turn, answer, upstream=source.upstream, model=source.model)
+        is_later = self.plugins.has("on_response" if error is None else "on_error")
+        is_later = is_later or (source.is_metered and not self._meter.is_counted(answer))
+        end = None
+        if self.spans is not None:
+            end = _end_of(source, status, error)
+            is_later = is_later or self.spans.has_content
+        if is_later:
+            self.tasks.run(self._notify_observers(turn, answer, source, error, end=end))
+            return
+        if source.is_metered:
+            answer = self._meter.note(turn, answer, upstream=source.upstream, model=source.model)
+        if self.spans is not None and end is not None:
+            self.spans.end_at_once(turn, answer, end)
 
     def record_hang_up(self, turn: Turn, answer: Answer, source: AnswerSource, *, status: int) -> None:
         """Record, in the background, a turn whose client disconnected in the middle of `answer`."""
@@ -105,21 +116,32 @@ class TurnRecorder:
     def record_early_hang_up(self, turn: Turn, source: AnswerSource | None) -> None:
         """Record, in the background, a turn whose client disconnected before the answer began. `source`: the one that
         was asked, None if the request was not sent."""
-        self.tasks.run(self._record_early_hang_up(turn, source))
+        self.tasks.run(self._record_early_hang_up(turn, source, _end_of(source, 0)))
 
-    def record_failure(self, turn: Turn, error: Exception) -> None:
-        """Record, in the background, a turn without an answer."""
-        self.tasks.run(self._record_failure(turn, error))
+    def record_failure(self, turn: Turn, error: Exception, source: AnswerSource | None = None) -> None:
+        """Record, in the background, a turn without an answer. `source`: the only one that was asked, if known."""
+        self.tasks.run(self._record_failure(turn, error, _end_of(source, getattr(error, "status", 500), error)))
 
     async def _notify_observers(
-        self, turn: Turn, answer: Answer, source: AnswerSource, error: BaseException | None
+        self,
+        turn: Turn,
+        answer: Answer,
+        source: AnswerSource,
+        error: BaseException | None,
+        *,
+        end: TurnEnd | None,
     ) -> None:
         if source.is_metered:
             answer = await self._count(turn, answer, source)
+        await self._end_trace(turn, answer, end)
         if error is None:
             await self.plugins.on_response(turn, answer)
         else:
             await self.plugins.on_error(replace(turn, answer=answer), error)
+
+    async def _end_trace(self, turn: Turn, answer: Answer, end: TurnEnd | None) -> None:
+        if self.spans is not None and end is not None:
+            await self.spans.end(turn, answer, end)
 
     async def _count(self, turn: Turn, answer: Answer, source: AnswerSource) -> Answer:
         """Record the usage of an answer, also if the upstream did not report it; return the answer with its cost."""
@@ -130,17 +152,19 @@ class TurnRecorder:
         await self._remember.remember(turn, Answer(None, outcome=answer.outcome))  # without the partial answer
         self.report(turn, answer, source, status=status)
 
-    async def _record_early_hang_up(self, turn: Turn, source: AnswerSource | None) -> None:
+    async def _record_early_hang_up(self, turn: Turn, source: AnswerSource | None, end: TurnEnd) -> None:
         answer = Answer(None, outcome=Outcome.CLIENT_GONE)
         await self._remember.remember(turn, answer)
         if source is not None:
             answer = await self._count(turn, answer, source)
+        await self._end_trace(turn, answer, end)
         await self.plugins.on_response(turn, answer)
         self._write_log(turn, Outcome.CLIENT_GONE, 0, "")
 
-    async def _record_failure(self, turn: Turn, error: Exception) -> None:
+    async def _record_failure(self, turn: Turn, error: Exception, end: TurnEnd) -> None:
         if isinstance(error, GatewayError) and error.status >= 500:
             await self._remember.remember(turn, Answer(None, outcome=Outcome.CUT))
+        await self._end_trace(turn, Answer(None, outcome=Outcome.REFUSED), end)
         await self.plugins.on_error(turn, error)
         self._write_log(turn, Outcome.REFUSED, getattr(error, "status", 500), "")
 
@@ -165,3 +189,18 @@ class TurnRecorder:
                 "ms": round((time.perf_counter() - turn.started) * 1000, 1),
             },
         )
+
+
+def _end_of(source: AnswerSource | None, status: int, error: BaseException | None = None) -> TurnEnd:
+    """The end of a turn, now."""
+    ended = time.perf_counter()
+    if source is None:
+        return TurnEnd(status=status, ended=ended, error=error)
+    return TurnEnd(
+        status=status,
+        ended=ended,
+        upstream=source.upstream,
+        model=source.model,
+        attempts=source.attempts,
+        error=error,
+    )
