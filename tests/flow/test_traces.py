@@ -1,6 +1,7 @@
 """Traces of turns, as a collector receives them by OTLP."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -347,34 +348,38 @@ async def test_the_end_of_the_process_exports_what_waits(
     assert collector.points != []
 
 
-async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-async def is_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
-    writer.close()
-
-
 @asynccontextmanager
-async def broken_collector(handle: Any) -> AsyncIterator[str]:
+async def broken_collector(*, is_silent: bool) -> AsyncIterator[str]:
+    """A server that never answers, or closes each connection."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if is_silent:
+            await reader.read()
+        writer.close()
+
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
-@pytest.mark.parametrize("handle", [refuses, is_silent])
+@pytest.mark.parametrize("is_silent", [False, True])
 async def test_a_dead_collector_fails_no_chat_and_is_logged_once(
     tmp_path: Path,
     upstream: FakeUpstream,
-    handle: Any,
+    is_silent: bool,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
-    async with broken_collector(handle) as url:
+    async with broken_collector(is_silent=is_silent) as url:
         values = {"otel__enabled": True, "otel__endpoint": url}
         async with running_gateway(configuration(tmp_path, upstream.url, **values)) as gateway:
             for _ in range(3):
@@ -392,7 +397,7 @@ async def test_a_dead_collector_fails_no_chat_and_is_logged_once(
 async def test_a_silent_collector_delays_the_end_only_by_some_seconds(
     tmp_path: Path, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with broken_collector(is_silent) as url:
+    async with broken_collector(is_silent=True) as url:
         values = {"otel__enabled": True, "otel__endpoint": url}
         async with asyncio.timeout(20), running_gateway(configuration(tmp_path, upstream.url, **values)) as gateway:
             await gateway.chat("Good morning.")
