@@ -159,6 +159,11 @@ class Telemetry:
         )
 
     def _add_memory(self) -> None:
+        self.memory_ready = Gauge(
+            "gateway_memory_ready",
+            "1 while the memory is ready or switched off; 0 while it is loading or a part of it cannot be opened.",
+            registry=self.registry,
+        )
         self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
         self.drain_failures = self._counter(
             "gateway_drain_failures", "Batches that could not be stored, by cause.", ["cause"]
