@@ -1,5 +1,7 @@
 """The console is used by keyboard alone: turns, memories, dialogs, the playground, signing in and out."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -39,7 +41,7 @@ def test_the_tabs_of_an_answer_are_walked_with_arrows(gateway: GatewayProcess, o
     for name in ("candidates", "again", "json", "prompt"):
         console.press("ArrowRight")
         expect(console.page.locator("[role=tab][aria-selected=true]")).to_be_focused()
-        assert f"tab={name}" in console.page.url
+        expect(console.page).to_have_url(re.compile(f"tab={name}"))
     expect(console.page.get_by_role("tabpanel")).to_be_visible()
 
 
