@@ -98,7 +98,7 @@ def compress(png: bytes) -> bytes:
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with running_browser() as browser, filled_gateway() as gateway:
-        turn = gateway.get(f"/v1/turns?user=anna&memory=hit&q={quote('timber bridge')}")["data"][0]["id"]
+        turn = gateway.get(f"/v1/turns?user=anna&memory=hit&q={quote('moisture content')}")["data"][0]["id"]
         records = gateway.get("/v1/memory/list?user=anna&limit=100")["data"]
         memory = next(record["id"] for record in records if "bakery" in record["text"])
         for name, path in (
