@@ -58,7 +58,7 @@ class Console:
     def wait(self) -> None:
         """Wait until nothing is loading."""
         self.page.wait_for_selector("main")
-        expect(self.page.locator("[aria-busy=true], p.muted[role=status]")).to_have_count(0, timeout=15_000)
+        expect(self.page.locator("[aria-busy=true], p[class=muted][role=status]")).to_have_count(0, timeout=15_000)
 
     def text(self) -> str:
         return str(self.page.inner_text("body"))

@@ -47,7 +47,7 @@ const TICKS = {
 };
 
 /** A mark on a time axis; `unit`: minute, hour, day, month or year. */
-export const formatTick = (at, unit) => formatter(Intl.DateTimeFormat, TICKS[unit]).format(new Date(at));
+export const formatCalendarTick = (at, unit) => formatter(Intl.DateTimeFormat, TICKS[unit]).format(new Date(at));
 
 export function formatMilliseconds(value) {
   if (value === null || value === undefined) return "–";

@@ -1,5 +1,5 @@
 // The memories of a user: profile, list, search by the real recall, timeline. Everything chosen is in the address.
-import { getJson, send, url } from "../lib/api.js";
+import { getJson, url } from "../lib/api.js";
 import { html, useEffect, useRef, useState } from "../lib/dom.js";
 import { formatMoment, formatNumber } from "../lib/format.js";
 import { label, t } from "../lib/i18n.js";
@@ -7,31 +7,32 @@ import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { navigate, parameter, setQuery } from "../lib/router.js";
 import { ActionButton, Button, Code, Empty, Loaded, Tabs } from "../parts/basic.js";
+import { downloadExport } from "../parts/download.js";
 import { Icon } from "../parts/icons.js";
 import { AddMemory } from "../parts/memory_add.js";
+import { EraseAll } from "../parts/memory_erase.js";
 import { editMemory, forgetMany, forgetMemory, MemoryEditor, setStatus } from "../parts/memory_actions.js";
 import { BulkBar, MemoryTable, MOST_SELECTED } from "../parts/memory_list.js";
 import { Profile } from "../parts/profile.js";
 import { Timeline } from "../parts/timeline.js";
 import { showToast } from "../parts/toast.js";
-import { addByCurl, ChooseUser, shownUser, UserField } from "../parts/user_picker.js";
+import { addByCurl, ChooseUser, isUserFixed, shownUser, UserField } from "../parts/user_picker.js";
 
 const VIEWS = ["list", "timeline"];
 const KINDS = ["turn", "fact", "preference", "profile", "skill", "tool", "document"];
 const PAGE_SIZE = 500;
 const MATCHES = 200; // of a search
 const WAIT = 180; // milliseconds after the last key
-const EXPORT_SECONDS = 600;
 
 export function MemoriesPage() {
   const user = shownUser();
   const view = VIEWS.includes(parameter("view")) ? parameter("view") : "list";
-  const [isAdding, setAdding] = useState(false);
+  const [dialog, setDialog] = useState("");
   const [version, setVersion] = useState(0); // of the user's memories, as far as this page changed them
   const renew = () => setVersion((number) => number + 1);
   const show = (name) => setQuery({ view: name === "list" ? "" : name, row: "" }, { replace: false });
   useKeys(user ? {
-    n: [t("memories.add"), () => setAdding(true)],
+    n: [t("memories.add"), () => setDialog("add")],
     v: [t("memories.other_view"), () => show(VIEWS[1 - VIEWS.indexOf(view)])],
   } : {});
   if (!user) return html`<header class="page-head"><h1>${t("title.memories")}</h1></header><${ChooseUser} />`;
@@ -39,26 +40,21 @@ export function MemoriesPage() {
     <header class="page-head">
       <h1>${t("title.memories")}</h1>
       <${UserField} user=${user} />
-      <div class="buttons"><${Button} kind="main" onClick=${() => setAdding(true)}>${t("memories.add")}<//>
-        <${ActionButton} action=${() => download(user)}>${t("memories.export")}<//></div>
+      <div class="buttons"><${Button} kind="main" onClick=${() => setDialog("add")}>${t("memories.add")}<//>
+        <${ActionButton} action=${() => download(user)}>${t("memories.export")}<//>
+        ${isUserFixed() && html`<${Button} kind="danger" onClick=${() => setDialog("erase")}>${t("memories.erase")}<//>`}</div>
     </header>
     <${Tabs} tabs=${VIEWS.map((name) => [name, t(`memories.view_${name}`)])} value=${view} label=${t("memories.view")} onSelect=${show} />
     <div role="tabpanel" class="panel" aria-label=${t(`memories.view_${view}`)}>
-      ${view === "list" ? html`<${ListView} key=${user} user=${user} version=${version} renew=${renew} />` : html`<${TimelineView} key=${user} user=${user} version=${version} />`}
+      ${view === "list" ? html`<${ListView} key=${user} user=${user} version=${version} />` : html`<${TimelineView} key=${user} user=${user} version=${version} />`}
     </div>
-    ${isAdding && html`<${AddMemory} user=${user} session=${parameter("session")} onDone=${renew} onClose=${() => setAdding(false)} />`}
+    ${dialog === "add" && html`<${AddMemory} user=${user} session=${parameter("session")} onDone=${renew} onClose=${() => setDialog("")} />`}
+    ${dialog === "erase" && html`<${EraseAll} user=${user} onDone=${renew} onClose=${() => setDialog("")} />`}
     <${MemoryEditor} />`;
 }
 
 /** Saves all memories of a user as a file of JSON lines. */
-async function download(user) {
-  const response = await send("GET", url("/v1/memory/user-export", { user }), { headers: { accept: "application/x-ndjson" }, seconds: EXPORT_SECONDS });
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
-  link.download = `memories-${user.replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 60)}.jsonl`;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
+const download = (user) => downloadExport(url("/v1/memory/user-export", { user }), `memories-${user.replace(/[^\p{L}\p{N}._-]+/gu, "_").slice(0, 60)}.jsonl`);
 
 const filters = () => ({ q: parameter("q"), kind: parameter("kind"), session: parameter("session"), archived: parameter("archived"), as_of: parameter("as_of") });
 
@@ -77,19 +73,23 @@ async function loadRows(user, { q, ...chosen }, signal) {
   return { data, total: data.length, has_more: false };
 }
 
-function ListView({ user, version, renew }) {
+function ListView({ user, version }) {
   const chosen = filters();
   const key = JSON.stringify(chosen);
   const state = useLoad(`${user}\n${key}\n${version}`, (signal) => loadRows(user, chosen, signal));
   const rows = state.data?.data ?? [];
   const search = useRef(null);
+  const [changes, setChanges] = useState(0); // made on this page, after which the profile is loaded again
   const [selection, toggle, setSelection] = useSelection(rows, key);
   const current = rows.findIndex((row) => row.id === parameter("row"));
   const move = (index) => rows.length && setQuery({ row: rows[Math.max(0, Math.min(index, rows.length - 1))].id });
-  const update = (records) => {
-    if (!records) setSelection(new Set());
-    renewRows(state, records ?? [], chosen);
-    renew();
+  const update = (...records) => {
+    renewRows(state, new Map(records.map((record) => [record.id, record])), chosen);
+    setChanges((number) => number + 1);
+  };
+  const drop = ({ data, derived, updated }) => {
+    dropRows(state, [...data, ...derived]);
+    update(...updated);
   };
   const act = (action) => () => current >= 0 && action(rows[current]);
   const selected = rows.filter((row) => selection.has(row.id));
@@ -99,18 +99,18 @@ function ListView({ user, version, renew }) {
     Enter: [t("keys.open"), act((row) => navigate(`/memories/${row.id}`))],
     "/": [t("keys.search"), () => search.current.focus()],
     x: [t("memories.select_row"), act((row) => toggle(row.id))],
-    e: [t("action.edit"), act((row) => editMemory(row, (record) => update([record])))],
-    a: [t("memories.archive_or_restore"), act((row) => setStatus(row, row.status === "archived" ? "activated" : "archived", (record) => update([record])))],
-    "#": [t("memories.forget_selected"), () => (selected.length ? forgetMany({ user, ids: selected.map((row) => row.id) }, update) : act((row) => forgetMemory(row, () => update()))())],
+    e: [t("action.edit"), act((row) => editMemory(row, update))],
+    a: [t("memories.archive_or_restore"), act((row) => setStatus(row, row.status === "archived" ? "activated" : "archived", update))],
+    "#": [t("memories.forget_selected"), () => (selected.length ? forgetMany({ user, ids: selected.map((row) => row.id) }, drop) : act((row) => forgetMemory(row, drop))())],
   });
   const loadMore = useMore(state, user, chosen);
   const isFiltered = Object.values(chosen).some(Boolean);
   return html`
     <${Toolbar} chosen=${chosen} rows=${rows} search=${search} isFiltered=${isFiltered} />
-    ${!chosen.q && !chosen.archived && !chosen.as_of && html`<${Profile} user=${user} version=${version} />`}
+    ${!chosen.q && !chosen.archived && !chosen.as_of && html`<${Profile} user=${user} version=${`${version} ${changes}`} />`}
     <${Loaded} of=${state}>${(data) => html`
-      ${selected.length ? html`<${BulkBar} user=${user} rows=${selected} matching=${matchingOf(chosen, data)} onClear=${() => setSelection(new Set())} onChange=${(records) => { setSelection(new Set()); update(records); }} />` : html`
-        <p class="muted small list-count" role="status">${t(chosen.q ? "memories.matches" : "memories.shown", { shown: formatNumber(rows.length), total: formatNumber(data.total ?? rows.length) })}</p>`}
+      ${selected.length ? html`<${BulkBar} user=${user} rows=${selected} matching=${matchingOf(chosen, data)} onClear=${() => setSelection(new Set())} onChange=${update} onDelete=${drop} />` : html`
+        <p class="small list-count" role="status">${t(chosen.q ? "memories.matches" : "memories.shown", { shown: formatNumber(rows.length), total: formatNumber(data.total ?? rows.length) })}</p>`}
       ${rows.length ? html`<${MemoryTable} rows=${rows} selected=${current} selection=${selection} isSearch=${rows[0].relativity !== undefined} onToggle=${toggle} onSelect=${move} onOpen=${(row) => navigate(`/memories/${row.id}`)} onEnd=${loadMore}
         onToggleAll=${() => setSelection(selection.size >= Math.min(rows.length, MOST_SELECTED) ? new Set() : new Set(rows.slice(0, MOST_SELECTED).map((row) => row.id)))} />` : html`<${NoMemories} user=${user} isFiltered=${isFiltered} />`}`}<//>`;
 }
@@ -133,10 +133,14 @@ function useSelection(rows, key) {
 }
 
 /** Puts changed memories into the rows; those that the filters leave out are removed. */
-function renewRows(state, records, chosen) {
-  const changed = new Map(records.map((record) => [record.id, record]));
+function renewRows(state, changed, chosen) {
   const status = chosen.archived ? "archived" : "activated";
   state.setData((data) => data && { ...data, data: data.data.map((row) => ({ ...row, ...changed.get(row.id) })).filter((row) => chosen.as_of || !changed.has(row.id) || row.status === status) });
+}
+
+function dropRows(state, records) {
+  const ids = new Set(records.map((record) => record.id));
+  state.setData((data) => data && { ...data, total: data.total && Math.max(0, data.total - data.data.filter((row) => ids.has(row.id)).length), data: data.data.filter((row) => !ids.has(row.id)) });
 }
 
 /** What the filters select, as a deletion understands it; null if it would not be the same. */
@@ -171,11 +175,13 @@ function Toolbar({ chosen, rows, search, isFiltered }) {
       <label class="row-field"><span class="hidden-text">${t("memories.session")}</span><input class="input" type="search" list="session-ids" maxlength="256" placeholder=${t("memories.session")} value=${chosen.session} onChange=${(event) => setQuery({ session: event.target.value.trim(), row: "" }, { replace: false })} /></label>
       <datalist id="session-ids">${sessions.map((id) => html`<option key=${id} value=${id}></option>`)}</datalist>
       <label class="check"><input type="checkbox" checked=${Boolean(chosen.archived)} onChange=${(event) => setQuery({ archived: event.target.checked ? "true" : "", as_of: "", row: "" }, { replace: false })} />${t("memories.archived")}</label>
-      ${chosen.as_of && html`<${Button} small aria-label=${t("memories.clear_as_of")} onClick=${() => setQuery({ as_of: "" }, { replace: false })}>${t("memories.as_of_at", { time: formatMoment(chosen.as_of) })} ✕<//>`}
+      ${chosen.as_of && html`<${Button} small aria-label=${t("memories.clear_as_of")} onClick=${() => setQuery({ as_of: "" }, { replace: false })}>${t("memories.as_of_at", { time: describeMoment(chosen.as_of) })} ✕<//>`}
       ${isFiltered && html`<${Button} kind="quiet" onClick=${() => navigate("/memories", { user: parameter("user") })}>${t("action.clear_filters")}<//>`}
     </div>
     <${KindFilter} value=${chosen.kind} />`;
 }
+
+const describeMoment = (text) => (Number.isNaN(Date.parse(text)) ? text : formatMoment(text));
 
 /** Kinds to show, several at once. */
 export function KindFilter({ value }) {

@@ -1,19 +1,26 @@
 // One memory: its text, where it comes from, what it replaces, its history, and what can be done with it.
 import { getJson } from "../lib/api.js";
 import { html } from "../lib/dom.js";
-import { formatMoment, formatNumber } from "../lib/format.js";
+import { formatDate, formatMoment, formatNumber } from "../lib/format.js";
 import { label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { Link, navigate } from "../lib/router.js";
-import { Badge, Button, Code, ErrorNote, Loading } from "../parts/basic.js";
+import { Badge, Button, Code, ErrorNote, Loading, Note } from "../parts/basic.js";
 import { editMemory, forgetMemory, loadMemory, MemoryEditor, setStatus, undoChange } from "../parts/memory_actions.js";
 import { History } from "../parts/memory_history.js";
 import { KindBadge } from "../parts/memory_list.js";
 
 const MOST_SOURCES = 8; // that are shown with their text
 
+const ID = /^[0-9a-f]{6,32}$/i; // or the beginning of one
+
 export function MemoryPage({ id }) {
+  if (!ID.test(id)) return html`<${Head} /><${Note} kind="warn">${t("memory.no_such_id")}<//>`;
+  return html`<${LoadedMemory} id=${id} />`;
+}
+
+function LoadedMemory({ id }) {
   const state = useLoad(id, async (signal) => {
     const record = await loadMemory(id, { signal });
     const [history, sources] = await Promise.all([
@@ -48,6 +55,7 @@ function Memory({ record, history, sources, reload, error }) {
     ${error && html`<${ErrorNote} error=${error} retry=${reload} />`}
     <div class="memory-grid">
       <div class="column">
+        ${record.replaced_by && html`<${Note}><${Replaced} record=${record} successor=${history.find((version) => version.id === record.replaced_by)} /><//>`}
         <article class="card card-body">
           <div class="buttons"><${KindBadge} record=${record} /><${Badge} value=${record.status}>${label("memories.status", record.status)}<//>${record.is_learnt && html`<${Badge}>${t("memory.learnt")}<//>`}</div>
           ${record.title && html`<h2>${record.title}</h2>`}
@@ -65,6 +73,9 @@ function Memory({ record, history, sources, reload, error }) {
     </div>
     <${MemoryEditor} />`;
 }
+
+const Replaced = ({ record, successor }) => html`
+  <span>${t("memory.replaced_on", { date: formatDate(record.valid_to) })} <${Link} to=${`/memories/${record.replaced_by}`}>${successor?.text.slice(0, 200) || record.replaced_by}<//></span>`;
 
 /** The message that a memory comes from, if it is still there. */
 function Source({ record, sources }) {

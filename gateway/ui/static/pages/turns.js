@@ -148,7 +148,7 @@ function TurnTable(props) {
 }
 
 const turnColumns = () => [
-  { key: "time", title: t("turns.time"), width: "clamp(82px, 9%, 132px)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
+  { key: "time", title: t("turns.time"), width: "var(--time-width)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
   { key: "user", title: t("turns.user"), width: "15%", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
   { key: "query", title: t("turns.query"), hide: "middle", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
   { key: "model", title: t("turns.model"), width: "13%", hide: "middle", cell: (row) => row.model },

@@ -59,14 +59,14 @@ export async function setStatus(record, status, onDone) {
   }
 }
 
-/** Deletes a memory after showing everything that goes with it. */
+/** Deletes a memory after showing everything that goes with it; `onDone` gets the answer of the API. */
 export async function forgetMemory(record, onDone) {
   try {
     const preview = await getDeletion(record.id);
     askFirst(t("memory_actions.forget_title"), html`<${Deletion} preview=${preview} />`, t("memory_actions.forget_count", { count: preview.count }), async () => {
-      await deleteJson(`/v1/memory/${record.id}`);
-      showToast(t("memory_actions.forgotten", { count: preview.count }));
-      onDone();
+      const deletion = await deleteJson(`/v1/memory/${record.id}`);
+      showToast(t("memory_actions.forgotten", { count: deletion.count }));
+      onDone(deletion);
     });
   } catch (error) {
     showToast(describeError(error), "bad");
@@ -80,9 +80,9 @@ export async function forgetMany(selection, onDone) {
   try {
     const preview = await postJson("/v1/memory/delete", { ...selection, preview: true });
     askFirst(t("memory_actions.forget_title"), html`<${Deletion} preview=${preview} />`, t("memory_actions.forget_count", { count: preview.count }), async () => {
-      const result = await postJson("/v1/memory/delete", { ...selection, preview: false });
-      showToast(t("memory_actions.forgotten", { count: result.count }));
-      onDone();
+      const deletion = await postJson("/v1/memory/delete", { ...selection, preview: false });
+      showToast(t("memory_actions.forgotten", { count: deletion.count }));
+      onDone(deletion);
     });
   } catch (error) {
     showToast(describeError(error), "bad");
@@ -106,4 +106,4 @@ function Deletion({ preview }) {
 }
 
 /** The present version of a memory. */
-export const loadMemory = (id, options) => getJson(`/v1/memory/${id}`, options);
+export const loadMemory = (id, options) => getJson(`/v1/memory/${encodeURIComponent(id)}`, options);

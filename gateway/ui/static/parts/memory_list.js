@@ -21,9 +21,9 @@ export function MemoryTable({ rows, selection, onToggle, onToggleAll, isSearch, 
     { key: "text", title: t("memory_actions.text"), cell: (row) => html`<${Link} to=${`/memories/${row.id}`} class=${row.status === "archived" ? "plain-link muted" : "plain-link"}>${row.title && html`<b>${row.title}</b> · `}${row.text.slice(0, SHOWN)}<//>` },
     isSearch && { key: "relevance", title: t("memories.relevance"), width: "124px", hide: "middle", number: true, cell: (row) => html`<${Relevance} value=${row.relativity} />` },
     { key: "kind", title: t("memories.kind"), width: "112px", hide: "middle", cell: (row) => html`<${KindBadge} record=${row} />` },
-    { key: "at", title: t("memories.said_at"), width: "116px", hide: "small", cell: (row) => formatDate(row.at) },
-    { key: "valid", title: t("memories.valid"), width: "226px", hide: "wide", cell: (row) => html`<span class="muted">${formatValidity(row)}</span>` },
-    { key: "session", title: t("memories.session"), width: "12%", hide: "wide", cell: (row) => html`<span class="muted" title=${row.session_id}>${row.session_id}</span>` },
+    { key: "at", title: t("memories.said_at"), width: "132px", hide: "small", cell: (row) => formatDate(row.at) },
+    { key: "valid", title: t("memories.valid"), width: "226px", hide: "roomy", cell: (row) => html`<span class="muted">${formatValidity(row)}</span>` },
+    { key: "session", title: t("memories.session"), width: "12%", hide: "roomy", cell: (row) => html`<span class="muted" title=${row.session_id}>${row.session_id}</span>` },
   ].filter(Boolean);
   return html`<${RowTable} label=${t("title.memories")} columns=${columns} rows=${rows} ...${rest} />`;
 }
@@ -42,16 +42,17 @@ export const Relevance = ({ value }) => html`
 
 /**
  * What can be done with the selected rows; `matching`: a selection of all that match the filters, if that is possible,
- * with their number. `onChange(records)` gets changed memories, nothing after a deletion.
+ * with their number. `onChange(…records)` gets changed memories, `onDelete` the answer to a deletion.
  */
-export function BulkBar({ user, rows, matching, onClear, onChange }) {
+export function BulkBar({ user, rows, matching, onClear, onChange, onDelete }) {
   const change = (status) => async () => {
     const changed = [];
     try {
       for (const row of rows) if (row.status !== status) changed.push(await patchJson(`/v1/memory/${row.id}`, { status }));
       showToast(t(status === "archived" ? "memories.archived_count" : "memories.restored_count", { count: changed.length }));
     } finally {
-      onChange(changed);
+      onClear();
+      onChange(...changed);
     }
   };
   const isAny = (status) => rows.some((row) => row.status === status);
@@ -60,8 +61,8 @@ export function BulkBar({ user, rows, matching, onClear, onChange }) {
       <b role="status">${t("memories.selected", { count: formatNumber(rows.length) })}</b>
       ${isAny("activated") && html`<${ActionButton} small action=${change("archived")}>${t("memories.archive")}<//>`}
       ${isAny("archived") && html`<${ActionButton} small action=${change("activated")}>${t("memories.restore")}<//>`}
-      <${Button} small kind="danger" onClick=${() => forgetMany({ user, ids: rows.map((row) => row.id) }, onChange)}>${t("memories.forget_selected")}<//>
-      ${matching && html`<${Button} small kind="danger" onClick=${() => forgetMany({ user, filter: matching.filter }, onChange)}>${t("memories.forget_matching", { count: formatNumber(matching.total) })}<//>`}
+      <${Button} small kind="danger" onClick=${() => forgetMany({ user, ids: rows.map((row) => row.id) }, onDelete)}>${t("memories.forget_selected")}<//>
+      ${matching && html`<${Button} small kind="danger" onClick=${() => forgetMany({ user, filter: matching.filter }, onDelete)}>${t("memories.forget_matching", { count: formatNumber(matching.total) })}<//>`}
       <${Button} small kind="quiet" onClick=${onClear}>${t("memories.clear_selection")}<//>
     </div>`;
 }

@@ -44,9 +44,9 @@ export function RowTable({ columns, rows, selected = -1, onSelect, onOpen, onEnd
       <table class="table-fixed" role="grid" aria-rowcount=${rows.length + 1} aria-label=${label}>
         <thead><tr aria-rowindex="1">${columns.map((column) => html`<th key=${column.key} scope="col" class=${hidden(column)} style=${column.width ? { width: column.width } : undefined}>${column.title}</th>`)}</tr></thead>
         <tbody>
-          ${first > 0 && html`<tr key="above" class="spacer" aria-hidden="true"><td colspan=${columns.length} style=${{ height: `${first * ROW}px` }}></td></tr>`}
+          ${first > 0 && html`<tr key="above" class="spacer" aria-hidden="true"><td style=${{ height: `${first * ROW}px` }}></td></tr>`}
           ${rows.slice(first, last).map((item, offset) => row(item, first + offset))}
-          ${last < rows.length && html`<tr key="below" class="spacer" aria-hidden="true"><td colspan=${columns.length} style=${{ height: `${(rows.length - last) * ROW}px` }}></td></tr>`}
+          ${last < rows.length && html`<tr key="below" class="spacer" aria-hidden="true"><td style=${{ height: `${(rows.length - last) * ROW}px` }}></td></tr>`}
         </tbody>
       </table>
     </div>`;

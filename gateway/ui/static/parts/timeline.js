@@ -1,7 +1,7 @@
 // A timeline of memories: when each version was valid. The shown span and the moment "as of" are in the address.
 import { getJson, url } from "../lib/api.js";
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../lib/dom.js";
-import { formatMoment, formatNumber, formatTick } from "../lib/format.js";
+import { formatCalendarTick, formatMoment, formatNumber } from "../lib/format.js";
 import { t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
@@ -57,7 +57,11 @@ function Chart({ data }) {
     const shift = Math.max(limits[0] - from, Math.min((to - from) * share, limits[1] - to));
     show(from + shift, to + shift);
   };
-  const shown = useMemo(() => lanes.filter((lane) => lane.bars.some((bar) => bar.begin <= to && bar.end >= from)), [lanes, from, to]);
+  const isReversed = parameter("order") === "newest";
+  const shown = useMemo(() => {
+    const inSpan = lanes.filter((lane) => lane.bars.some((bar) => bar.begin <= to && bar.end >= from));
+    return isReversed ? inSpan.sort((a, b) => b.begin - a.begin) : inSpan;
+  }, [lanes, from, to, isReversed]);
   useKeys({
     "+": [t("timeline.zoom_in"), () => zoom(0.5)],
     "-": [t("timeline.zoom_out"), () => zoom(2)],
@@ -69,9 +73,10 @@ function Chart({ data }) {
     <${AsOf} at=${asOf} limits=${limits} lanes=${lanes} />
     <div class="card timeline">
       <div class="timeline-head">
-        <p class="muted small" role="status">${t("timeline.shown", { shown: formatNumber(shown.length), total: formatNumber(lanes.length), versions: formatNumber(data.data.length) })}${data.data.length < data.total ? ` · ${t("timeline.loading", { total: formatNumber(data.total) })}` : ""}</p>
+        <p class="small" role="status">${t("timeline.shown", { shown: formatNumber(shown.length), total: formatNumber(lanes.length), versions: formatNumber(data.data.length) })}${data.data.length < data.total ? ` · ${t("timeline.loading", { total: formatNumber(data.total) })}` : ""}</p>
         <ul class="legend">${["valid", "ended", "profile"].map((name) => html`<li key=${name}><span class=${`swatch span-${name}`}></span>${t(`timeline.${name}`)}</li>`)}</ul>
         <div class="buttons">
+          <label class="check small"><input type="checkbox" checked=${isReversed} onChange=${(event) => setQuery({ order: event.target.checked ? "newest" : "", row: "" })} />${t("timeline.newest")}</label>
           ${[["timeline.earlier", "←", () => pan(-0.4)], ["timeline.later", "→", () => pan(0.4)], ["timeline.zoom_in", "+", () => zoom(0.5)], ["timeline.zoom_out", "−", () => zoom(2)]].map(([name, sign, act]) => html`<${Button} key=${name} small aria-label=${t(name)} title=${t(name)} onClick=${act}>${sign}<//>`)}
           <${Button} small disabled=${isWhole} onClick=${() => show(...limits)}>${t("timeline.whole")}<//></div>
       </div>
@@ -115,7 +120,7 @@ function Lanes({ lanes, from, to, asOf }) {
   const last = Math.min(lanes.length, Math.ceil((view.top + view.height) / row) + EXTRA);
   return html`
     <div class=${classes("lanes", view.width < NARROW && "lanes-narrow")} ref=${box} onScroll=${measure} tabindex="0" role="region" aria-label=${t("memories.view_timeline")}>
-      <div class="lane lane-axis" aria-hidden="true"><span></span><svg>${marks.map((at) => html`<text key=${at} x=${`${place(at)}%`} y="15">${formatTick(at, unit)}</text>`)}${grid}</svg></div>
+      <div class="lane lane-axis" aria-hidden="true"><span></span><svg>${marks.map((at) => html`<text key=${at} x=${`${place(at)}%`} y="15">${formatCalendarTick(at, unit)}</text>`)}${grid}</svg></div>
       ${lanes.length === 0 && html`<p class="card-body muted">${t("timeline.nothing")}</p>`}
       <ol style=${{ paddingTop: `${first * row}px`, paddingBottom: `${(lanes.length - last) * row}px` }}>
         ${lanes.slice(first, last).map((lane, offset) => html`<${Lane} key=${`${lane.id} ${first + offset}`} lane=${lane} grid=${grid} place=${place} asOf=${asOf} isCurrent=${first + offset === current} position=${first + offset + 1} total=${lanes.length} />`)}

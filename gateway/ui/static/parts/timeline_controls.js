@@ -1,6 +1,6 @@
 // The controls of the timeline: the moment "as of", and an overview of the whole span in which a part can be chosen.
 import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
-import { formatMoment, formatNumber, formatTick } from "../lib/format.js";
+import { formatCalendarTick, formatMoment, formatNumber } from "../lib/format.js";
 import { t } from "../lib/i18n.js";
 import { Link, parameter, query, setQuery } from "../lib/router.js";
 import { countBegins, isValidAt } from "../lib/timeline.js";
@@ -77,7 +77,7 @@ export function Overview({ lanes, limits, from, to, asOf, onSelect }) {
   };
   const [low, high] = drag ? [...drag].sort((a, b) => a - b) : [from, to];
   return html`
-    <svg ref=${element} class="overview" role="img" aria-label=${t("timeline.overview", { from: formatTick(first, "day"), to: formatTick(last, "day") })} onPointerDown=${begin} onPointerMove=${extend} onPointerUp=${finish} onPointerCancel=${() => setDrag(null)} onDblClick=${() => onSelect(first, last)}>
+    <svg ref=${element} class="overview" role="img" aria-label=${t("timeline.overview", { from: formatCalendarTick(first, "day"), to: formatCalendarTick(last, "day") })} onPointerDown=${begin} onPointerMove=${extend} onPointerUp=${finish} onPointerCancel=${() => setDrag(null)} onDblClick=${() => onSelect(first, last)}>
       ${counts.map((count, index) => count > 0 && html`<rect key=${index} class="bin" x=${`${(100 * index) / BINS}%`} width=${`${80 / BINS}%`} y=${`${100 - (92 * Math.sqrt(count / most) + 4)}%`} height="100%" />`)}
       ${asOf !== null && html`<line class="as-of-line" x1=${`${place(asOf)}%`} x2=${`${place(asOf)}%`} y2="100%" />`}
       <rect class="outside" width=${`${Math.max(0, place(low))}%`} height="100%" />
