@@ -7,10 +7,11 @@ BIN := $(VENV)/$(SCRIPTS)
 INSTALL := -m pip --disable-pip-version-check --no-input install --quiet --require-hashes
 SOURCES := pyproject.toml hatch_build.py $(shell find gateway plugins -name '*.py' -o -name '*.[ch]')
 CLIENTS := .venvs/openai .venvs/anthropic .venvs/memos .venvs/schemathesis
-MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/node .venvs/agents
+MATRIX := .venvs/openai .venvs/anthropic .venvs/frameworks .venvs/llama-index .venvs/mcp .venvs/node .venvs/inspector .venvs/agents
 NODE := tests/clients/node
 AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
+INSPECTOR := tests/clients/inspector
 
 .PHONY: help run fit environments test test-unit coverage test-clients test-console test-long soak bench bench-scale docs
 .PHONY: screenshots lock clean install
@@ -95,6 +96,7 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
 	uv pip compile $(LOCK) tests/clients/frameworks.in -o tests/clients/frameworks.lock
 	uv pip compile $(LOCK) tests/clients/llama-index.in -o tests/clients/llama-index.lock
+	uv pip compile $(LOCK) tests/clients/mcp.in -o tests/clients/mcp.lock
 	uv pip compile $(LOCK) tests/clients/node.in -o tests/clients/node.lock
 	uv pip compile $(LOCK) tests/clients/schemathesis.in -o tests/clients/schemathesis.lock
 	uv pip compile $(LOCK) tests/clients/memos.in -o tests/clients/memos.lock
@@ -104,7 +106,7 @@ lock:  ## write the lock files again (needs uv)
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what make installed; the memory in ./data stays
-	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules
+	rm -rf $(VENV) .venvs docs/_build $(NODE)/node_modules $(AGENTS)/node_modules $(INSPECTOR)/node_modules
 
 $(VENV)/.lock: requirements.lock
 	@echo "installing (once, about a minute) ..."
@@ -133,7 +135,7 @@ $(VENV)/.tests: tests/requirements.lock $(VENV)/.lock gateway/native/_kernels.st
 	@.venvs/docs/$(SCRIPTS)/python $(INSTALL) -r $<
 	@touch $@
 
-PLAIN := openai anthropic schemathesis frameworks llama-index
+PLAIN := openai anthropic schemathesis frameworks llama-index mcp
 $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@echo "installing what tests talk with: $* ..."
 	@test -x .venvs/$*/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/$*
@@ -145,6 +147,12 @@ $(PLAIN:%=.venvs/%/.installed): .venvs/%/.installed: tests/clients/%.lock
 	@test -x .venvs/node/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/node
 	@.venvs/node/$(SCRIPTS)/python $(INSTALL) -r $<
 	@cd $(NODE) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+.venvs/inspector/.installed: $(INSPECTOR)/package-lock.json | .venvs/node/.installed
+	@echo "installing what tests talk with: the inspector of MCP (110 MB) ..."
+	@mkdir -p .venvs/inspector
+	@cd $(INSPECTOR) && PATH=$(CURDIR)/.venvs/node/bin:$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 .venvs/agents/.installed: $(AGENTS)/package-lock.json | .venvs/node/.installed

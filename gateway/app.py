@@ -29,6 +29,7 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
+from gateway.pipeline.spans import TurnSpans
 from gateway.pipeline.turn_feed import TurnFeed
 from gateway.pipeline.turn_log import TurnLog, serialize_turn
 from gateway.plugin_host import PluginHost, load_plugins
@@ -44,6 +45,7 @@ from gateway.storage.local_file import LocalFile
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
+from gateway.tracing.opening import open_tracing
 from gateway.upstream.client import Upstream, make_session
 from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
@@ -82,6 +84,7 @@ class Gateway:
         self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
+        self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
@@ -129,6 +132,9 @@ class Gateway:
         config = self._config
         self._session = make_session()
         self._stops.push_async_callback(self._session.close)
+        self._tracing = await open_tracing(config.otel, self._telemetry)
+        if self._tracing is not None:
+            self._stops.push_async_callback(self._tracing.stop)
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
         await self._open_ledger()
@@ -214,8 +220,15 @@ class Gateway:
             telemetry=self._telemetry,
             tasks=self._tasks,
             turns=self._turn_log,
+            spans=self._build_spans(forwarder),
         )
         return Pipeline(prompts, forwarder, recorder)
+
+    def _build_spans(self, forwarder: Forwarder) -> TurnSpans | None:
+        if self._tracing is None:
+            return None
+        redact = self.memory.remember.screened if self._config.otel.content else None
+        return TurnSpans(self._tracing, [upstream.config for upstream in forwarder.upstreams], redact)
 
     async def _open_ledger(self) -> None:
         if self._ledger is None:
@@ -286,6 +299,7 @@ class Gateway:
             keyring=self._keyring,
             sign_ins=self._sign_ins,
             turn_log=self._turn_log,
+            plugins=self._plugins,
             is_open=self._keyring.is_open,
             report=self._state,
         )

@@ -35,6 +35,7 @@ from gateway.remember.remember import Remember
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import Writer
 from gateway.service.memories import MemoryService
+from gateway.service.sizes import ScopeSizes
 from gateway.service.standing import StandingLimit
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.folder import DataFolder, remove_damaged_files
@@ -134,6 +135,7 @@ class MemoryEngine:
             on_change=self.on_change,
             startup=self.startup,
         )
+        self.sizes = ScopeSizes(self._store, self.searchable)
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
         self.ingestion = Ingestion(self.registry, self.remember, self.searchable, self.memory_service.delete_file)
@@ -187,6 +189,7 @@ class MemoryEngine:
             if self.retention is not None:
                 await self.retention.stop()
             await self._writer.stop()
+            await self.sizes.stop()
             await self._standing.stop()  # after the writer, which starts it
             await self._sets.stop()
 
@@ -245,6 +248,7 @@ class MemoryEngine:
         await self._writer.start()
         self.recall.ready(self._sets)
         self.memory_service.ready(self._sets)
+        self.sizes.ready(self._sets)
         self.ingestion.start()
         if self._learner is not None:
             self._learner.start()
@@ -287,6 +291,7 @@ class MemoryEngine:
         if self._learner is not None:
             self._learner.note(rows)
         self._standing.note(rows)
+        self.sizes.note(rows)
 
     def _drop_sets(self, scopes: Iterable[str]) -> None:
         self._sets.drop(scopes)

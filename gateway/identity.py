@@ -65,6 +65,11 @@ class Keyring:
     def is_open(self) -> bool:
         return not self._principals
 
+    @property
+    def principals(self) -> list[Principal]:
+        """The owners of all keys, in the order of the configuration."""
+        return list(self._principals.values())
+
     def has(self, value: str) -> bool:
         """True if a header's value contains a key of the gateway, in any form."""
         if not self._principals:

@@ -51,6 +51,7 @@ class LoadedPlugin:
     hooks: frozenset[str]
     failures: Counter[str] = field(default_factory=Counter)
     rests_until: dict[str, float] = field(default_factory=dict)
+    failed_calls: int = 0  # since the start
 
 
 def load_plugins(configs: Sequence[PluginConfig], folders: Sequence[Path]) -> list[LoadedPlugin]:
@@ -294,6 +295,7 @@ class PluginHost:
 
     def _record_failure(self, entry: LoadedPlugin, hook: str, error: BaseException) -> None:
         entry.failures[hook] += 1
+        entry.failed_calls += 1
         if entry.failures[hook] >= _MAX_FAILURES:
             entry.rests_until[hook] = time.monotonic() + _BACKOFF
         self._telemetry.bound("plugin_failures", entry.name, hook).inc()

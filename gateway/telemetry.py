@@ -26,6 +26,15 @@ _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _TOKENS = (0, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _ROOT = logging.getLogger("gateway")
+_SILENCED = (
+    "aiohttp.server",
+    "aiohttp.access",
+    "aiohttp.web",
+    "aiohttp.client",
+    "aiohttp.internal",
+    "opentelemetry",
+    "urllib3",
+)
 _GATHERING = 0.02  # seconds that a line of `log_event` may wait for others
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -128,6 +137,12 @@ class Telemetry:
             [],
         )
         self.outcomes = self._counter("gateway_turns", "Turns by outcome.", ["outcome"])
+        self.export_failures = Counter(  # exporters count in threads
+            "gateway_otel_export_failures",
+            "Batches of spans or metrics that the OpenTelemetry collector did not take.",
+            ["signal"],
+            registry=self.registry,
+        )
 
     def _add_usage(self) -> None:
         self.tokens = self._counter("gateway_tokens", "Tokens reported by upstreams.", ["upstream", "kind"])
@@ -144,6 +159,11 @@ class Telemetry:
         )
 
     def _add_memory(self) -> None:
+        self.memory_ready = Gauge(
+            "gateway_memory_ready",
+            "1 while the memory is ready or switched off; 0 while it is loading or a part of it cannot be opened.",
+            registry=self.registry,
+        )
         self.drained = self._counter("gateway_drained_records", "Records written to the store.", [])
         self.drain_failures = self._counter(
             "gateway_drain_failures", "Batches that could not be stored, by cause.", ["cause"]
@@ -261,11 +281,12 @@ def log_event(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> 
 
 
 def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
-    """Write JSON lines of the gateway's loggers to `stream`; silence aiohttp's, which would log raw request bytes."""
+    """Write JSON lines of the gateway's loggers to `stream`; silence those of libraries that would log raw bytes of
+    requests, or each failed export."""
     _ROOT.handlers[:] = [JsonHandler(stream)]
     _ROOT.setLevel(level.upper())
     _ROOT.propagate = False
-    for name in ("aiohttp.server", "aiohttp.access", "aiohttp.web", "aiohttp.client", "aiohttp.internal"):
+    for name in _SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 

@@ -9,13 +9,16 @@ A `Scope` is made by `identity.py` only. Plugins find all values of a request he
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.config.rights import Right
 from gateway.formats.base import Answer, Outcome, ParsedRequest, WireFormat
 from gateway.memory.kinds import group_of
 from gateway.memory.recalled import SCORE_PARTS, Block, Memory, MemoryStatus, Need, Recalled, RecallOptions
 from gateway.memory.record import Details, Lineage, Origin, Record, Validity, derived_id, message_id
+
+if TYPE_CHECKING:
+    from gateway.tracing.otel import Trace
 
 __all__ = [
     "SCORE_PARTS",
@@ -119,7 +122,8 @@ class Turn:
     `started` is on the clock of `time.perf_counter`, `received_at` in seconds since 1970; `plugins_reached` counts the
     plugins that saw it, -1 means all. `path` is that of the upstream, without `/v1`; `client_path` that of the client's
     request if it is another one. `user` is the id of the user, also if memory is off and there is no `identity`.
-    `answer` is set for `on_error` if part of an answer was received.
+    `answer` is set for `on_error` if part of an answer was received. `trace` has its spans, if turns are
+    traced.
     """
 
     id: str
@@ -148,6 +152,7 @@ class Turn:
     agent_id: str = ""
     app_id: str = ""
     plugins_reached: int = -1
+    trace: "Trace | None" = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> MemoryStatus:

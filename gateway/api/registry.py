@@ -9,6 +9,10 @@ import orjson
 from gateway.api.affinity import StateGuard
 from gateway.api.anthropic import AnthropicFace
 from gateway.api.console import CONSOLE_PATH, ConsoleFace
+from gateway.api.gateway_state import GatewayFace, describe_gateway
+from gateway.api.mcp.caller import McpServices
+from gateway.api.mcp.endpoint import CHALLENGE, McpFace, describe_mcp
+from gateway.api.mcp.endpoint import write_error as write_mcp_error
 from gateway.api.memory.routes import MemoryApis
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.envelope import MemosServices, operations_to_routes, write_error
@@ -24,6 +28,7 @@ from gateway.errors import GatewayError
 from gateway.formats.errors import anthropic_error, anthropic_error_type, openai_error_body
 from gateway.identity import Keyring
 from gateway.pipeline.turn_log import TurnLog
+from gateway.plugin_host import PluginHost
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.server.sign_in import SignIns
@@ -50,6 +55,7 @@ class ApiContext:
     keyring: Keyring
     sign_ins: SignIns
     turn_log: TurnLog
+    plugins: PluginHost
     is_open: bool
     report: Callable[[], dict[str, Any]]
 
@@ -100,6 +106,30 @@ def _build_anthropic(context: ApiContext) -> Api:
     return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
 
 
+def _build_mcp(context: ApiContext) -> Api:
+    services, memory = context.services, context.memory
+    face = McpFace(
+        McpServices(
+            config=services.config,
+            memory_service=memory.memory_service,
+            recall=memory.recall,
+            registry=memory.registry,
+            remember=services.remember,
+            users=context.turns.users,
+            searchable=services.searchable,
+        )
+    )
+    return Api(
+        name="mcp",
+        routes=face.routes(),
+        prefixes=("/mcp",),
+        right=Right.MEMORY,
+        write_error=write_mcp_error,
+        challenge=CHALLENGE,
+        describe=describe_mcp,
+    )
+
+
 def _build_openai(context: ApiContext) -> Api:
     """The API of OpenAI, with the gateway's own route `/v1/usage`."""
     services = context.services
@@ -116,6 +146,19 @@ def _build_console(context: ApiContext) -> Api:
     config = context.services.config
     face = ConsoleFace(context.keyring, context.sign_ins, config.limits, is_enabled=config.console.enabled)
     return Api(name="console", routes=face.routes(), prefixes=(CONSOLE_PATH,), right=None, write_error=_write_openai)
+
+
+def _build_gateway(context: ApiContext) -> Api:
+    services = context.services
+    face = GatewayFace(services.config, context.keyring, context.plugins, services.forwarder)
+    return Api(
+        name="gateway",
+        routes=face.routes(),
+        prefixes=("/v1/gateway",),
+        right=Right.ADMIN,
+        write_error=_write_openai,
+        describe=describe_gateway,
+    )
 
 
 def _build_turns(context: ApiContext) -> Api:
@@ -154,10 +197,12 @@ def _write_anthropic(error: GatewayError) -> bytes:
 
 _BUILDERS: Final[list[BuildApi]] = [
     _build_memos,
+    _build_mcp,
     _build_anthropic,
     _build_memory,
     _build_me,
     _build_turns,
+    _build_gateway,
     _build_console,
     _build_openai,
 ]

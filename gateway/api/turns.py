@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -23,7 +24,6 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 100, 1000
 _MAX_VALUE = 256  # characters of a condition
 _MAX_DIGITS = 15
 _ENTRIES_PER_FRAME = 200
-_WRITE_TIMEOUT = 10.0  # seconds that a client may take to read what it was sent
 _PER_USER_KEY = 8  # a key of one user gets at most this part of the subscribers
 _STREAM_HEADERS: Final = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -72,7 +72,10 @@ class TurnsFace:
         after = self._start(request)
         holder = (principal.tenant, principal.user, principal.name)
         subscription = self._log.feed.subscribe(
-            conditions, holder, self._most_of_user_key if principal.user is not None else None
+            conditions,
+            holder,
+            partial(_abort, request),
+            self._most_of_user_key if principal.user is not None else None,
         )
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         try:
@@ -81,13 +84,11 @@ class TurnsFace:
             await response.prepare(request)
             async with contextlib.aclosing(subscription.frames()) as frames:
                 for frame in missed:
-                    await _write(request, response, frame)
+                    await response.write(frame)
                 async for frame in frames:
-                    await _write(request, response, frame)
+                    await response.write(frame)
             await response.write_eof()
             return response
-        except TimeoutError:
-            return response  # the connection is closed: the client did not read
         finally:
             self._log.feed.unsubscribe(subscription)
 
@@ -151,15 +152,10 @@ def _frames(entries: Sequence[TurnEntry], conditions: TurnFilter, after: int) ->
     return [frame_of(chosen[begin : begin + _ENTRIES_PER_FRAME]) for begin in range(0, len(chosen), _ENTRIES_PER_FRAME)]
 
 
-async def _write(request: web.Request, response: web.StreamResponse, frame: bytes) -> None:
-    """Write to the client. Raises TimeoutError, with the connection closed, if it does not read."""
-    try:
-        async with asyncio.timeout(_WRITE_TIMEOUT):
-            await response.write(frame)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise
+def _abort(request: web.Request) -> None:
+    """Close the connection of a client that does not read."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:

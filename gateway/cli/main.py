@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway eval`."""
+"""The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway mcp`, `gateway eval`."""
 
 import argparse
 import asyncio
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urlencode
 
 from gateway import __version__, process
+from gateway.cli import mcp
 from gateway.cli.calling import NotAnswered, add_address, address_of, ask, memory_id
+from gateway.cli.config_file import add_config, config_path, load_config
 from gateway.cli.history import add_commands
-from gateway.config import DATA_VARIABLE, Config, default_folder, load
+from gateway.config import Config, load
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,10 +78,13 @@ def build_parser() -> argparse.ArgumentParser:
     usage.add_argument("--json", action="store_true", help="print JSON")
     add_address(usage)
     usage.set_defaults(run=_usage)
+    bridge = commands.add_parser("mcp", help="serve MCP on standard input and output, for clients that start a process")
+    mcp.add_arguments(bridge)
+    bridge.set_defaults(run=_mcp)
     evaluation = commands.add_parser("eval", help="measure recall on conversations with questions")
     _add_eval(evaluation)
-    for command in (serve, check, usage, evaluation, *in_memory.choices.values()):
-        _add_config(command)
+    for command in (serve, check, usage, bridge, evaluation, *in_memory.choices.values()):
+        add_config(command)
     return parser
 
 
@@ -145,29 +150,6 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_eval)
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="configuration file; default: ./config.yaml, else the shipped one",
-    )
-    parser.add_argument(
-        "--data",
-        type=_folder,
-        default=None,
-        metavar="DIR",
-        help=f"data folder; else {DATA_VARIABLE}, else memory.uri of the configuration, else {default_folder()}",
-    )
-
-
-def _folder(text: str) -> Path:
-    if not text.strip():  # an empty variable, which would mean the current folder
-        raise argparse.ArgumentTypeError("name a folder")
-    return Path(text)
-
-
 def _budgets(text: str) -> tuple[int, ...]:
     try:
         budgets = tuple(sorted({int(part) for part in text.split(",")}))
@@ -178,29 +160,11 @@ def _budgets(text: str) -> tuple[int, ...]:
     return budgets
 
 
-_SHIPPED = Path(__file__).parents[1] / "config.yaml"
-
-
-def _config_path(path: Path | None) -> Path:
-    if path is not None:
-        return path
-    here = Path("config.yaml")
-    return here if here.exists() else _SHIPPED
-
-
-def _data_path(path: Path | None, config: Path) -> Path | None:
-    """The data folder that overrides `memory.uri`; with the shipped configuration, the default folder."""
-    folder = os.environ.get(DATA_VARIABLE) or None if path is None else path
-    return Path(folder) if folder is not None else default_folder() if config == _SHIPPED else None
-
-
 def _load(arguments: argparse.Namespace) -> Config:
-    path = _config_path(arguments.config)
-    data = _data_path(arguments.data, path)
     try:
-        return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None), data=data)
+        return load_config(arguments)
     except ConfigError as error:
-        _fail(f"{path}:\n{error}", 2)
+        _fail(f"{config_path(arguments.config)}:\n{error}", 2)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -212,7 +176,7 @@ def _check(arguments: argparse.Namespace) -> int:
         Gateway(config)  # loads and checks the plugins
     except ConfigError as error:
         _fail(str(error), 2)
-    describe(config, _config_path(arguments.config))
+    describe(config, config_path(arguments.config))
     return 0
 
 
@@ -221,7 +185,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     from gateway.evaluate.conversations import InvalidConversations  # noqa: PLC0415
     from gateway.evaluate.run import Failed  # noqa: PLC0415
 
-    configs = {str(_config_path(arguments.config)): _load(arguments)}
+    configs = {str(config_path(arguments.config)): _load(arguments)}
     try:
         if arguments.vs is not None:
             configs[str(arguments.vs)] = load(arguments.vs)
@@ -327,8 +291,22 @@ def _forget(arguments: argparse.Namespace) -> int:
     )
 
 
-def _run_with_gateway(arguments: argparse.Namespace, work: "Callable[[str, str, Console], int]") -> int:
-    """Run `work` against the running gateway, or a temporary one on the data folder."""
+def _mcp(arguments: argparse.Namespace) -> int:
+    output = mcp.protocol_output()
+
+    def work(url: str, key: str, console: "Console") -> int:
+        return mcp.run(url, key, arguments.user, sys.stdin.buffer, output)
+
+    return _run_with_gateway(arguments, work, mcp.beside)
+
+
+def _run_with_gateway(
+    arguments: argparse.Namespace,
+    work: "Callable[[str, str, Console], int]",
+    temporary: "Callable[[Config], Config]" = Config.alone,
+) -> int:
+    """Run `work` against the running gateway, or a temporary one on the data folder, whose configuration `temporary`
+    derives."""
     from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
 
     from gateway.cli.serving import serving  # noqa: PLC0415
@@ -336,7 +314,8 @@ def _run_with_gateway(arguments: argparse.Namespace, work: "Callable[[str, str, 
 
     config, console = _load(arguments), Console(stderr=True)
     try:
-        with serving(config, *address_of(arguments, config), console, may_be_alone=arguments.url is None) as (url, key):
+        address, alone = address_of(arguments, config), temporary(config) if arguments.url is None else None
+        with serving(config, *address, console, alone=alone) as (url, key):
             return work(url, key, console)
     except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
         _fail(str(error), 1)

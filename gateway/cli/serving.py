@@ -18,21 +18,21 @@ _STOP_TIMEOUT = 60.0
 
 
 @contextmanager
-def serving(config: Config, url: str, key: str, console: Console, *, may_be_alone: bool) -> Iterator[tuple[str, str]]:
-    """Yield the URL and key for requests. `may_be_alone`: if no gateway runs, start one for this command. Raises
-    NotAnswered, FolderRefused, ConfigError or OSError."""
+def serving(config: Config, url: str, key: str, console: Console, *, alone: Config | None) -> Iterator[tuple[str, str]]:
+    """Yield the URL and key for requests. `alone`: the configuration of the gateway that is started for this command if
+    none runs; None if none may be started. Raises NotAnswered, FolderRefused, ConfigError or OSError."""
     try:
         ask(f"{url}/health", key)
     except NotAnswered:
-        if not may_be_alone:
+        if alone is None:
             raise
     else:
         yield url, key
         return
     recover_stranded(config)
     console.print(f"no gateway runs at {url}: doing it here, on {config.data_folder}")
-    with _alone(config) as local_url:
-        yield local_url, ""
+    with _alone(alone) as local_url:
+        yield local_url, key
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def _alone(config: Config) -> Iterator[str]:
     from gateway.telemetry import set_up_logging  # noqa: PLC0415
 
     set_up_logging("error")
-    gateway = Gateway(config.alone())
+    gateway = Gateway(config)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="gateway", daemon=True)
     thread.start()

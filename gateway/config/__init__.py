@@ -14,7 +14,15 @@ from gateway.config.memory import (
     RememberConfig,
     RetentionConfig,
 )
-from gateway.config.sections import KeyConfig, LimitsConfig, LogConfig, PluginConfig, PriceConfig, ServerConfig
+from gateway.config.sections import (
+    KeyConfig,
+    LimitsConfig,
+    LogConfig,
+    OtelConfig,
+    PluginConfig,
+    PriceConfig,
+    ServerConfig,
+)
 from gateway.config.upstreams import ModelsConfig, TimeoutsConfig, TlsConfig, UpstreamConfig
 from gateway.config.whole import Config, is_loopback, load
 
@@ -28,6 +36,7 @@ __all__ = [
     "LogConfig",
     "MemoryConfig",
     "ModelsConfig",
+    "OtelConfig",
     "PluginConfig",
     "PriceConfig",
     "RecallConfig",

@@ -1,5 +1,6 @@
 """Configuration sections of the process: server, authentication, limits, logging, usage, plugins."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,7 +18,7 @@ from pydantic import (
 from gateway.config.ids import problem_of_id
 from gateway.config.numbers import check_numbers
 from gateway.config.rights import Right
-from gateway.config.secrets import RequiredKey
+from gateway.config.secrets import HeaderValue, RequiredKey
 
 __all__ = [
     "AuthConfig",
@@ -27,6 +28,7 @@ __all__ = [
     "LimitsConfig",
     "LogConfig",
     "OptionalSecret",
+    "OtelConfig",
     "PluginConfig",
     "Positive",
     "Section",
@@ -139,6 +141,33 @@ class LimitsConfig(Section):
 
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
+
+
+class OtelConfig(Section):
+    enabled: bool = Field(False, description="Export traces by OTLP over HTTP; needs the extra `otel`.")
+    endpoint: str | None = Field(
+        None,
+        description="Base address of the collector, `/v1/traces` is added; null: the variables of OpenTelemetry, such "
+        "as `OTEL_EXPORTER_OTLP_ENDPOINT`, else port 4318 of this machine.",
+    )
+    headers: dict[str, HeaderValue] = Field({}, description="Headers for the collector, such as its key.")
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of the turns that are traced; those of a client's trace follow its choice."
+    )
+    content: bool = Field(
+        False, description="Export the user's messages, the answer and the memories, after the plugins' store hook."
+    )
+    metrics: bool = Field(True, description="Also export the metrics of the GenAI conventions.")
+    service_name: str | None = Field(
+        None, description="`service.name`; null: the variable `OTEL_SERVICE_NAME`, else `memory-gateway`."
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.match(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$", endpoint):
+            raise ValueError("must be http:// or https:// with a host, without user, query or fragment")
+        return endpoint
 
 
 class PriceConfig(Section):

@@ -17,6 +17,7 @@ from gateway.config.sections import (
     ConsoleConfig,
     LimitsConfig,
     LogConfig,
+    OtelConfig,
     PluginConfig,
     Section,
     ServerConfig,
@@ -48,6 +49,7 @@ class Config(Section):
     usage: UsageConfig = Field(UsageConfig(), description="What answers cost.")
     console: ConsoleConfig = Field(ConsoleConfig(), description="What people see of the gateway's work.")
     log: LogConfig = Field(LogConfig(), description="JSON lines on standard error.")
+    otel: OtelConfig = Field(OtelConfig(), description="Traces and metrics by OpenTelemetry.")
     plugins: tuple[PluginConfig, ...] = Field((), description="Plugins, in the order in which they see a request.")
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
@@ -77,6 +79,7 @@ class Config(Section):
         changed = {
             "server": ServerConfig(port=0),
             "auth": AuthConfig(),
+            "otel": OtelConfig(),
             "upstreams": (UpstreamConfig(name="stand-in", kind="offline"),),
             "memory": self.memory.model_copy(update={"enabled": True, **memory}),
         }

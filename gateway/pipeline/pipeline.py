@@ -58,6 +58,8 @@ class Pipeline:
         recorder = self._recorder
         route: Route | None = None
         is_sent = False
+        if recorder.spans is not None:
+            turn = recorder.spans.begin(turn)
         try:
             turn, reply = await recorder.plugins.on_request(turn)
             if reply is not None:
@@ -77,7 +79,8 @@ class Pipeline:
             recorder.record_early_hang_up(turn, _source_of(route) if route is not None and is_sent else None)
             raise
         except Exception as error:
-            recorder.record_failure(turn, error, _source_of(route) if route is not None and is_sent else None)
+            is_only = is_sent and route is not None and len(route.targets) == 1
+            recorder.record_failure(turn, error, _source_of(route) if route is not None and is_only else None)
             raise
         timing = Timing(overhead, time.perf_counter() - turn.started - overhead)
         source = _source_of(served, served.attempts)
@@ -128,8 +131,15 @@ class Pipeline:
         return replace(served, incoming=Replayed(served.incoming, body)), is_too_long
 
     async def _send(self, turn: Turn, route: Route, raw: bytes) -> UpstreamAnswer:
+        if turn.trace is not None:
+            turn.trace.note_sent()
         served = await self.forwarder.send_chat(
-            route, path=turn.path, query_string=turn.query_string, client_headers=turn.headers, raw=raw
+            route,
+            path=turn.path,
+            query_string=turn.query_string,
+            client_headers=turn.headers,
+            raw=raw,
+            trace=turn.trace,
         )
         return replace(served, incoming=await recognised(served.incoming)) if turn.ask.stream else served
 

@@ -11,6 +11,7 @@ import orjson
 from gateway.config import RecallConfig
 from gateway.formats import json_splice
 from gateway.memory.recalled import Block, Memory, MemoryStatus, Recalled
+from gateway.pipeline.spans import describe_search
 from gateway.plugin_host import PluginHost, thaw
 from gateway.prompt.assemble import DEFAULT_LAYOUT, NO_BLOCK, assemble
 from gateway.prompt.cache_monitor import PromptCacheMonitor
@@ -135,7 +136,10 @@ class PromptBuilder:
 
     async def _add_block(self, turn: Turn, route: Route, raw: bytes, shown_ids: frozenset[str] = frozenset()) -> Turn:
         """Recall memories for a turn and assemble its block, without `shown_ids`, which are in the prompt already."""
+        trace, started = turn.trace, time.perf_counter()
+        deadline = 0.0 if trace is None or turn.identity is None else self._recall.deadline(turn.identity.reads)
         unfiltered = recalled = await self._recall_memories(turn)
+        searched = time.perf_counter()
         if self._plugins.has("on_recall"):
             memories = await self._plugins.on_recall(turn, unfiltered.memories)
             recalled = replace(unfiltered, memories=tuple(memories))
@@ -147,6 +151,9 @@ class PromptBuilder:
         most = self._max_memories(turn)
         self._explanations.keep(turn, unfiltered, budget=budget, most=most, said=visible_ids, shown=shown_ids)
         self._telemetry.bound("stage", "assemble").observe(time.perf_counter() - began)
+        if trace is not None:
+            seconds_left = max(0.0, deadline - (searched - started))
+            trace.add_child("search_memory", started, searched, describe_search(turn, unfiltered, seconds_left))
         return turn
 
     def _placement(self, turn: Turn) -> str:

@@ -10,7 +10,9 @@ from typing import Final
 from gateway.errors import GatewayError
 from gateway.formats.base import Answer, Outcome
 from gateway.pipeline.background import BackgroundTasks
-from gateway.pipeline.turn_log import TurnEnd, TurnLog
+from gateway.pipeline.spans import TurnSpans
+from gateway.pipeline.turn_end import TurnEnd
+from gateway.pipeline.turn_log import TurnLog
 from gateway.plugin_host import PluginHost
 from gateway.remember.remember import Remember
 from gateway.telemetry import Telemetry, log_event, short_digest
@@ -64,7 +66,7 @@ UNTIMED: Final = Timing()
 
 
 class TurnRecorder:
-    """Records turns at their end, also if the client disconnects meanwhile."""
+    """Records turns at their end, also if the client disconnects meanwhile. `spans`: if turns are traced."""
 
     def __init__(
         self,
@@ -75,8 +77,10 @@ class TurnRecorder:
         telemetry: Telemetry,
         tasks: BackgroundTasks,
         turns: TurnLog,
+        spans: TurnSpans | None = None,
     ) -> None:
         self.plugins = plugins
+        self.spans = spans
         self.telemetry = telemetry
         self.tasks = tasks
         self._remember = remember
@@ -111,18 +115,21 @@ class TurnRecorder:
         error: BaseException | None = None,
     ) -> None:
         """Count, list and log a turn whose answer has ended, and notify plugins in the background."""
-        end = _end_of(turn, source, status, timing, error)
+        end = _end_of(source, status, timing, error)
         for kind, count in (("prompt", answer.prompt_tokens), ("completion", answer.completion_tokens)):
             if count and not answer.is_reply:
                 self.telemetry.bound("tokens", source.upstream, kind).inc(count)
         self._write_log(turn, answer.outcome, end)
+        has_content = self.spans is not None and self.spans.has_content
         has_observers = self.plugins.has("on_response" if error is None else "on_error")
-        if has_observers or (source.is_metered and not self._meter.is_counted(answer)):
+        if has_content or has_observers or (source.is_metered and not self._meter.is_counted(answer)):
             self.tasks.run(self._notify_observers(turn, answer, source, end))
             return
         if source.is_metered:
             answer = self._meter.note(turn, answer, upstream=source.upstream, model=source.model)
         self._turns.add(turn, answer, end)
+        if self.spans is not None:
+            self.spans.end_at_once(turn, answer, end)
 
     def record_hang_up(
         self, turn: Turn, answer: Answer, source: AnswerSource, *, status: int, timing: Timing = UNTIMED
@@ -133,20 +140,26 @@ class TurnRecorder:
     def record_early_hang_up(self, turn: Turn, source: AnswerSource | None) -> None:
         """Record, in the background, a turn whose client disconnected before the answer began. `source`: the one that
         was asked, None if the request was not sent."""
-        self.tasks.run(self._record_early_hang_up(turn, source))
+        self.tasks.run(self._record_early_hang_up(turn, source, _end_of(source, 0)))
 
     def record_failure(self, turn: Turn, error: Exception, source: AnswerSource | None = None) -> None:
-        """Record, in the background, a turn without an answer. `source`: the one that was asked, if any."""
-        self.tasks.run(self._record_failure(turn, error, source))
+        """Record, in the background, a turn without an answer. `source`: the only one that was asked, if known."""
+        end = _end_of(source, getattr(error, "status", 500), error=error)
+        self.tasks.run(self._record_failure(turn, error, end))
 
     async def _notify_observers(self, turn: Turn, answer: Answer, source: AnswerSource, end: TurnEnd) -> None:
         if source.is_metered:
             answer = await self._count(turn, answer, source)
         self._turns.add(turn, answer, end)
+        await self._end_trace(turn, answer, end)
         if end.error is None:
             await self.plugins.on_response(turn, answer)
         else:
             await self.plugins.on_error(replace(turn, answer=answer), end.error)
+
+    async def _end_trace(self, turn: Turn, answer: Answer, end: TurnEnd) -> None:
+        if self.spans is not None:
+            await self.spans.end(turn, answer, end)
 
     async def _count(self, turn: Turn, answer: Answer, source: AnswerSource) -> Answer:
         """Record the usage of an answer, also if the upstream did not report it; return the answer with its cost."""
@@ -159,20 +172,21 @@ class TurnRecorder:
         await self._remember.remember(turn, Answer(None, outcome=answer.outcome))  # without the partial answer
         self.report(turn, answer, source, status=status, timing=timing)
 
-    async def _record_early_hang_up(self, turn: Turn, source: AnswerSource | None) -> None:
-        answer, end = Answer(None, outcome=Outcome.CLIENT_GONE), _end_of(turn, source, 0)
+    async def _record_early_hang_up(self, turn: Turn, source: AnswerSource | None, end: TurnEnd) -> None:
+        answer = Answer(None, outcome=Outcome.CLIENT_GONE)
         await self._remember.remember(turn, answer)
         if source is not None:
             answer = await self._count(turn, answer, source)
         self._turns.add(turn, answer, end)
+        await self._end_trace(turn, answer, end)
         await self.plugins.on_response(turn, answer)
         self._write_log(turn, Outcome.CLIENT_GONE, replace(end, upstream=""))
 
-    async def _record_failure(self, turn: Turn, error: Exception, source: AnswerSource | None) -> None:
-        end = _end_of(turn, source, getattr(error, "status", 500), error=error)
+    async def _record_failure(self, turn: Turn, error: Exception, end: TurnEnd) -> None:
         self._turns.add(turn, Answer(None, outcome=Outcome.REFUSED), end)
         if isinstance(error, GatewayError) and error.status >= 500:
             await self._remember.remember(turn, Answer(None, outcome=Outcome.CUT))
+        await self._end_trace(turn, Answer(None, outcome=Outcome.REFUSED), end)
         await self.plugins.on_error(turn, error)
         self._write_log(turn, Outcome.REFUSED, replace(end, upstream=""))
 
@@ -200,18 +214,15 @@ class TurnRecorder:
 
 
 def _end_of(
-    turn: Turn,
-    source: AnswerSource | None,
-    status: int,
-    timing: Timing = UNTIMED,
-    error: BaseException | None = None,
+    source: AnswerSource | None, status: int, timing: Timing = UNTIMED, error: BaseException | None = None
 ) -> TurnEnd:
     """The end of a turn that ends now."""
     return TurnEnd(
         status=status,
-        duration=time.perf_counter() - turn.started,
+        ended=time.perf_counter(),
         upstream="" if source is None else source.upstream,
         model="" if source is None else source.model,
+        attempts=0 if source is None else source.attempts,
         overhead=timing.overhead,
         first_byte=timing.first_byte,
         error=error,

@@ -170,6 +170,8 @@ class TurnResponse:
     def _received_stage(self, reader: Reader, decoder: Decoder) -> ByteStage:
         """The upstream's bytes without the gateway's keys, as the reader gets them."""
         observers: list[ByteObserver] = [DecodedObserver(reader, decoder) if self._is_encoded else reader]
+        if self.turn.trace is not None:
+            observers.append(self.turn.trace)
         if self.on_id is not None:
             observers.append(IdObserver(reader, self.on_id))
         return ByteStage([Scrubber(self._secrets)] if self._secrets else [], observers)

@@ -19,6 +19,7 @@ _PING = 15.0  # seconds of silence
 _PING_COMMENT: Final = b": ping\n\n"
 _MAX_QUEUED = 2**20  # bytes that wait for one subscriber
 _MAX_FRAMES = 256  # events that wait for one subscriber
+_GRACE = 1.0  # seconds that a subscriber has to read its last event
 _RETRY: Final = {"retry-after": "5"}
 
 
@@ -39,11 +40,14 @@ class Conditions(Hashable, Protocol[Taken_contra]):
 
 
 class Subscription(Generic[Entry]):
-    """The events that wait for one subscriber of the `holder`."""
+    """The events that wait for one subscriber of the `holder`. `abort` closes its connection: it is called if the
+    subscriber does not read its last event."""
 
-    def __init__(self, conditions: Conditions[Entry], holder: Hashable) -> None:
+    def __init__(self, conditions: Conditions[Entry], holder: Hashable, abort: Callable[[], None]) -> None:
         self.conditions = conditions
         self.holder = holder
+        self._abort = abort
+        self._aborting: asyncio.TimerHandle | None = None
         self._frames: deque[bytes] = deque()
         self._size = 0
         self._reason = ""
@@ -67,8 +71,17 @@ class Subscription(Generic[Entry]):
 
     def end(self, reason: str) -> None:
         """Queue the last event, with the reason."""
-        self._reason = self._reason or reason
+        if self._reason:
+            return
+        self._reason = reason
         self._is_changed.set()
+        self._aborting = asyncio.get_running_loop().call_later(_GRACE, self._abort)
+
+    def close(self) -> None:
+        """Queue nothing more: the connection is closed."""
+        self._reason = self._reason or "closed"
+        if self._aborting is not None:
+            self._aborting.cancel()
 
     async def frames(self) -> AsyncGenerator[bytes]:
         """The events as they come, with comments in between when nothing happens; ends after the last event."""
@@ -100,7 +113,11 @@ class TurnFeed(Generic[Entry]):
         self._is_closed = False
 
     def subscribe(
-        self, conditions: Conditions[Entry], holder: Hashable, limit_of_holder: int | None = None
+        self,
+        conditions: Conditions[Entry],
+        holder: Hashable,
+        abort: Callable[[], None],
+        limit_of_holder: int | None = None,
     ) -> Subscription[Entry]:
         """Add a subscriber; it gets the entries from now on. Raises TooManyRequests or Overloaded."""
         if self._is_closed:
@@ -109,12 +126,13 @@ class TurnFeed(Generic[Entry]):
         if len(self._subscriptions) >= self._limit or (limit_of_holder is not None and of_holder >= limit_of_holder):
             raise TooManyRequests("too many clients read the stream of turns; try again", headers=dict(_RETRY))
         self._flush()  # what is older is for the others
-        subscription = Subscription(conditions, holder)
+        subscription = Subscription(conditions, holder, abort)
         self._subscriptions.append(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription[Entry]) -> None:
         """Remove a subscriber."""
+        subscription.close()
         self._subscriptions.remove(subscription)
 
     def note(self, entry: Entry) -> None:

@@ -15,11 +15,12 @@ import orjson
 
 from gateway.errors import GatewayError
 from gateway.formats.base import Answer
+from gateway.pipeline.turn_end import TurnEnd
 from gateway.pipeline.turn_feed import TurnFeed
 from gateway.prompt.assemble import when
 from gateway.turn import Turn
 
-__all__ = ["DIMENSIONS", "TurnEnd", "TurnEntry", "TurnFilter", "TurnLog", "serialize_page", "serialize_turn"]
+__all__ = ["DIMENSIONS", "TurnEntry", "TurnFilter", "TurnLog", "serialize_page", "serialize_turn"]
 
 DIMENSIONS: Final = ("user", "model", "memory", "upstream")
 """The fields of a turn that can be filtered by a value, and are counted."""
@@ -28,21 +29,6 @@ _MAX_QUERY = 300  # characters
 _MAX_READ = 16_384  # bytes of a body whose messages are read for their query alone
 _NO_LIMIT = 2**63  # above all numbers
 _MAX_COUNTED = 50  # values of a dimension
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnEnd:
-    """How a turn ended: the HTTP status (0: the client disconnected before the answer began), the upstream and the
-    model's name there, and seconds: in all, in the gateway before the request was sent, and at the upstream until the
-    answer began (None: not reached)."""
-
-    status: int
-    duration: float
-    upstream: str = ""
-    model: str = ""
-    overhead: float | None = None
-    first_byte: float | None = None
-    error: BaseException | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,7 +153,7 @@ class TurnLog:
             cached_tokens=answer.cached_tokens,
             completion_tokens=answer.completion_tokens,
             is_estimated=answer.estimated_tokens > 0,
-            duration=end.duration,
+            duration=end.ended - turn.started,
             overhead=end.overhead,
             first_byte=end.first_byte,
             cost=answer.cost,

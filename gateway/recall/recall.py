@@ -104,7 +104,7 @@ class Recall:
             return Recalled(MemoryStatus.MISS, reason="no_query")
         began = time.perf_counter()
         recalled = await self._search_within_deadline(
-            turn.identity.reads, query, request, self._deadline(turn.identity.reads)
+            turn.identity.reads, query, request, self.deadline(turn.identity.reads)
         )
         self._telemetry.bound("stage", "recall").observe(time.perf_counter() - began)
         if turn.recall_options.min_relativity is None and not request.selectivity:
@@ -142,7 +142,7 @@ class Recall:
             _log.exception("query_fault")
             return None
 
-    def _deadline(self, scopes: Sequence[Scope]) -> float:
+    def deadline(self, scopes: Sequence[Scope]) -> float:
         """Seconds that a turn may wait; longer where memories must be loaded first."""
         config = self._config
         is_warm = self._sets is None or all(map(self._sets.has, scopes))

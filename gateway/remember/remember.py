@@ -75,18 +75,27 @@ class Remember:
         records = self.records_of(turn, answer)
         if not records:
             return True
+        if turn.trace is None:
+            return not await self._store(turn, records)
+        began = time.perf_counter()
+        cause = await self._store(turn, records)
+        turn.trace.add_upsert(began, len(records), cause)
+        return not cause
+
+    async def _store(self, turn: Turn, records: Sequence[Record]) -> str:
+        """Commit the records of a turn. Returns the cause if they could not be stored now, else an empty text."""
         try:
             await self._commit(turn, records)
         except (StorageError, TimeoutError) as error:
             _log.error("turn_deferred", extra={"turn": turn.id, "cause": str(error) or "timeout"})
             self._late.put(turn, records)
             self._note_recent(records)  # a retry by the client still counts as a repetition
-            return False
+            return "timeout" if isinstance(error, TimeoutError) else "store"
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
             _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error)})
-            return False
-        return True
+            return "plugin"
+        return ""
 
     @property
     def is_late(self) -> bool:

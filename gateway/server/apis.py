@@ -23,8 +23,9 @@ class Api:
 
     It owns the paths that begin with one of `prefixes`, and those in `paths`; one API without either owns all others.
     `name` is its label in metrics. A key needs the `right`; with None, the paths that it names need no key.
-    `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON.
-    `describe` returns its paths for the OpenAPI document and adds the schemas that those refer to.
+    `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON; `challenge` is
+    the header `WWW-Authenticate` of an answer to a request without a valid key, empty for none. `describe` returns its
+    paths for the OpenAPI document and adds the schemas that those refer to.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Api:
     paths: frozenset[str] = frozenset()
     right: Right | None = Right.CHAT
     is_for_any_key: bool = False
+    challenge: str = ""
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
 
 
@@ -89,4 +91,6 @@ async def _refuse_unknown(request: web.Request) -> web.StreamResponse:
 def error_response(error: GatewayError, api: Api) -> web.Response:
     """Build the response for an error, in the format of an API."""
     body = api.write_error(error)
-    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
+    is_challenged = error.status == 401 and api.challenge
+    headers = {**error.headers, "www-authenticate": api.challenge} if is_challenged else error.headers
+    return web.Response(status=error.status, body=body, headers=headers, content_type="application/json")

@@ -63,7 +63,8 @@ _CORS_HEADERS = (
     "authorization, content-type, x-gateway-key, x-memory-user, x-memory-session, x-memory-mode, "
     "x-memory-budget, x-memory-selectivity, x-memory-task, idempotency-key, openai-organization, openai-project, "
     "openai-beta, x-api-key, "
-    "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
+    "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, "
+    "mcp-protocol-version, mcp-method, mcp-name"
 )
 _UNIQUE_HEADERS: Final = (
     *(

@@ -28,7 +28,6 @@ from gateway.memory.versions import earlier_text, undo, valid_to, version_chain
 from gateway.recall.startup import Startup
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import MemoryTable, Registry
-from gateway.storage.values import NO_MEMORIES, ScopeSize
 from gateway.turn import Principal, Scope, Turn
 
 if TYPE_CHECKING:
@@ -118,13 +117,6 @@ class MemoryService:
     async def profile(self, scope: Scope) -> list[Record]:
         """The standing preferences and facts about the user that are in force in a scope."""
         return await self._read(scope, lambda working_set: [memory.record for memory in working_set.profile()])
-
-    async def sizes(self, scopes: Iterable[Scope]) -> dict[str, ScopeSize]:
-        """The numbers of valid memories in scopes, by the values of these. Raises MemoryUnavailable."""
-        sets, values = await self._current(), [scope.value for scope in scopes]
-        with _readable():
-            stored = await self._store.sizes(values)
-        return {value: sets.overlay_size(value, stored.get(value, NO_MEMORIES)) for value in values}
 
     async def conversation(self, scope: Scope, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""

@@ -12,9 +12,11 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -28,6 +30,9 @@ from gateway.upstream.client import Incoming, Outgoing, Upstream
 from gateway.upstream.keys import credentials, secrets_of
 from gateway.upstream.limiter import ConcurrencyLimiter
 from gateway.upstream.routes import Route, Routes, Target
+
+if TYPE_CHECKING:
+    from gateway.tracing.otel import Trace
 
 __all__ = ["Forwarder", "Route", "UpstreamAnswer"]
 
@@ -76,20 +81,37 @@ class Forwarder:
             for upstream in upstreams
         }
         self._open_breakers: dict[str, bool] = {}  # as the gauge shows them
+        self._failures = Counter[str]()
         self._in_flight = self._retrying = 0
 
     @property
     def upstreams(self) -> list[Upstream]:
         return self._routes.upstreams
 
+    def is_open(self, upstream: Upstream) -> bool:
+        """True while the circuit breaker of an upstream is open."""
+        return self._breakers[upstream.name].is_open
+
+    def failures(self, upstream: Upstream) -> int:
+        """The number of requests that an upstream did not answer, or answered with 500 to 504, since the start."""
+        return self._failures[upstream.name]
+
     def route(self, model: str) -> Route:
         """The route of a model. Raises NotFound (`model_not_found`)."""
         return self._routes.route(model)
 
     async def send_chat(
-        self, route: Route, *, path: str, query_string: str, client_headers: Mapping[str, str], raw: bytes
+        self,
+        route: Route,
+        *,
+        path: str,
+        query_string: str,
+        client_headers: Mapping[str, str],
+        raw: bytes,
+        trace: "Trace | None" = None,
     ) -> UpstreamAnswer:
-        """Send a chat request; its body changes only if the model has another name at the upstream.
+        """Send a chat request; its body changes only if the model has another name at the upstream. With a `trace`, the
+        upstream's span continues it instead of the client's.
 
         Raises UpstreamFailed, UpstreamTimedOut or Overloaded.
         """
@@ -98,6 +120,9 @@ class Forwarder:
             headers = self._headers(target.upstream, client_headers)
             headers["accept-encoding"] = "identity"
             headers.setdefault("content-type", "application/json")
+            if trace is not None:
+                headers.pop("tracestate", None)
+                headers.update(trace.headers)
             body = raw if target.model == route.asked else _replace_model(raw, target.model)
             return Outgoing(
                 method="POST", path=path, query_string=query_string, headers=headers, body=body, model=target.model
@@ -105,7 +130,7 @@ class Forwarder:
 
         self._in_flight += 1
         try:
-            return await self._send_with_failover(self._order(route.targets), request)
+            return await self._send_with_failover(self._order(route.targets), request, trace)
         finally:
             self._in_flight -= 1
 
@@ -135,7 +160,7 @@ class Forwarder:
         return sorted(allowed, key=lambda target: self._lanes[target.upstream.name].is_full)
 
     async def _send_with_failover(
-        self, targets: Sequence[Target], request: Callable[[Target], Outgoing]
+        self, targets: Sequence[Target], request: Callable[[Target], Outgoing], trace: "Trace | None"
     ) -> UpstreamAnswer:
         """Try the targets in order; a single target is retried once."""
         *earlier, last = targets[:_MAX_ATTEMPTS] if len(targets) > 1 else (targets[0], targets[0])
@@ -154,6 +179,8 @@ class Forwarder:
                 cause = str(incoming.status)
                 incoming.close()
             _log.warning("model_request_repeated", extra={"upstream": target.upstream.name, "cause": cause})
+            if trace is not None:
+                trace.add_event("model_request_repeated", {"upstream": target.upstream.name, "cause": cause})
             if is_retry_next:
                 await self._pause_before_retry(pause or 0)
         return UpstreamAnswer(last, await self._send(last.upstream, request(last)), len(earlier) + 1)
@@ -228,6 +255,7 @@ class Forwarder:
         breaker = self._breakers[upstream.name]
         if has_failed:
             breaker.failed(time.monotonic())
+            self._failures[upstream.name] += 1
             self._telemetry.bound("upstream_failures", upstream.name).inc()
         else:
             breaker.succeeded()

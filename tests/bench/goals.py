@@ -30,6 +30,8 @@ GOALS = {
     "memory off, CPU a request": Goal(2.0),
     "memory off, CPU a stream": Goal(1.5),
     "memory off, chunk delay added, p50": Goal(0.4),
+    "traces off, CPU a request": Goal(2.0),
+    "traces on, CPU a request": Goal(3.5),
     "memory on, CPU a request, answers of 120": Goal(35),
     "memory on, CPU a request, answers of 1 000": Goal(80),  # 0.4 × 199
     "memory on, CPU a request at a steady 20 a second": Goal(65),  # 0.35 × 187

@@ -101,8 +101,11 @@ def spawn(*arguments: str, root: Path = ROOT, errors: Path | None = None) -> sub
         return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=file)
 
 
-def start_gateway(label: str, root: Path, folder: Path, upstream_port: int, *, has_memory: bool = True) -> Server:
-    """Start a gateway as it is shipped (log lines, the redact plugin), on the data in `folder`."""
+def start_gateway(
+    label: str, root: Path, folder: Path, upstream_port: int, *, has_memory: bool = True, is_traced: bool = False
+) -> Server:
+    """Start a gateway as it is shipped (log lines, the redact plugin), on the data in `folder`. `is_traced`: it exports
+    traces to the upstream, which takes them."""
     folder.mkdir(exist_ok=True, parents=True)
     port = free_port()
     config = {
@@ -111,6 +114,8 @@ def start_gateway(label: str, root: Path, folder: Path, upstream_port: int, *, h
         "memory": {"uri": "./data"},
         "plugins": [{"use": "redact"}],
     }
+    if is_traced:
+        config["otel"] = {"enabled": True, "endpoint": f"http://127.0.0.1:{upstream_port}"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     command = ("gateway", "serve", "--config", str(folder / "config.yaml"))
     process = spawn(*command, root=root, errors=folder / "gateway.log")

@@ -87,7 +87,13 @@ def upstream() -> web.Application:
         answer = _completion(passages[kind], next(numbers), int(length))
         return web.Response(body=answer, content_type="application/json")
 
+    async def collect(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response()
+
     app.router.add_post("/v1/chat/completions", handle)
+    for signal in ("traces", "metrics"):  # it is the collector of OpenTelemetry, too
+        app.router.add_post(f"/v1/{signal}", collect)
     return app
 
 

@@ -100,11 +100,13 @@ class Bench:
 
     @asynccontextmanager
     async def gateway(
-        self, variant: Variant, data: Path | None = None, *, has_memory: bool = True
+        self, variant: Variant, data: Path | None = None, *, has_memory: bool = True, is_traced: bool = False
     ) -> AsyncIterator[Server]:
         """The gateway of a variant, ready."""
         folder = self.prepare(variant, data)
-        server = start_gateway(variant.label, variant.root, folder, self.upstream.port, has_memory=has_memory)
+        server = start_gateway(
+            variant.label, variant.root, folder, self.upstream.port, has_memory=has_memory, is_traced=is_traced
+        )
         try:
             await wait_until(self.client.session, server, "/ready", READY)
             yield server

@@ -144,7 +144,8 @@ def test_keys_in_the_documentation_exist() -> None:
     removed = {"memory.retention.condense_over", "memory.recall.gate"}  # the changelog says so
     for page in PAGES:
         for name in re.findall(
-            r"`((?:server|auth|upstreams|models|memory|limits|usage|log|plugins)(?:\[\])?\.[a-z_.\[\]]+)`", read(page)
+            r"`((?:server|auth|upstreams|models|memory|limits|usage|log|otel|plugins)(?:\[\])?\.[a-z_.\[\]]+)`",
+            read(page),
         ):
             if name.endswith(".sqlite"):
                 continue

@@ -56,6 +56,7 @@ async def test_a_memory_that_cannot_be_loaded_is_not_called_loading(
             return bool((await gateway.get("/ready")).json["memory"] == "degraded: store")
 
         await eventually(has_failed)
+        assert b"gateway_memory_ready 0.0" in (await gateway.get("/metrics")).body
         began = time.monotonic()
         reply = await gateway.chat("My boat is called Albatross.")
         assert (reply.status, reply.headers["x-memory-status"]) == (200, "degraded")

@@ -165,6 +165,7 @@ async def test_a_browser_may_call_from_a_configured_origin_only(gateway: Running
         async with gateway.session.options(gateway.url + CHAT, headers=headers) as response:
             assert response.status == 204
             assert (response.headers.get("access-control-allow-origin") == origin) == allowed
+            assert ("PATCH" in response.headers.get("access-control-allow-methods", "")) == allowed
             assert ("x-stainless-os" in response.headers.get("access-control-allow-headers", "")) == allowed
 
 

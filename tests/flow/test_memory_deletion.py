@@ -119,7 +119,7 @@ async def test_all_conditions_of_a_filter_hold(
         ({"ids": ["nonsense"]}, "ids.0"),
         ({"ids": [UNKNOWN] * 1001}, "ids"),
         ({"filter": {"query": ""}}, "filter.query"),
-        ({"filter": {"kind": "mood"}}, "kind"),
+        ({"filter": {"kind": "mood"}}, "filter.kind"),
         ({"filter": {"before": "soon"}}, "filter.before"),
         ({"filter": {"after": 1e300}}, "filter.after"),
         ({"filter": {"archived": "yes"}}, "filter.archived"),

@@ -235,6 +235,21 @@ async def test_a_reader_that_does_not_read_is_dropped(gateway: Running, monkeypa
     stalled.close()
 
 
+async def test_a_reader_that_is_stuck_does_not_delay_a_stop(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, server__shutdown_timeout=30)
+    async with running_gateway(config) as gateway:
+        long = {"x-memory-mode": "off"}
+        await asyncio.gather(*(gateway.chat("字" * 4000, user="u" * 200, headers=long) for _ in range(400)))
+        await gateway.finished()
+        head = f"GET {PATH}/stream?after=1 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
+        stalled = await connected(gateway.url, head, received_bytes=2048)
+        await eventually(lambda: gateway.metric("gateway_in_flight_requests") == 1)
+        began = time.monotonic()
+        await gateway.gateway.stop()
+        assert time.monotonic() - began < 10
+        stalled.close()
+
+
 async def test_only_who_may_see_turns_sees_them(tmp_path: Path, upstream: FakeUpstream) -> None:
     async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
         async with contextlib.AsyncExitStack() as stack:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -60,7 +61,44 @@ OWN = [
     "/v1/memory/reindex",
     "/v1/memory/explain/{id}",
     "/v1/turns",
+    "/v1/gateway/config",
+    "/v1/gateway/keys",
+    "/mcp",
 ]
+MEMORY: list[tuple[str, str, Any]] = [
+    ("GET", "/v1/memory/{id}", None),
+    ("PATCH", "/v1/memory/{id}", {"text": "overwritten"}),
+    ("PATCH", "/v1/memory/{id}", {"status": "archived", "version": 1}),
+    ("DELETE", "/v1/memory/{id}", None),
+    ("GET", "/v1/memory/history/{id}", None),
+    ("POST", "/v1/memory/undo/{id}", {}),
+    ("GET", "/v1/memory/list?user={user}&cube=alice&limit=1000", None),
+    ("GET", "/v1/memory/list?user={user}&archived=true&tenant=acme", None),
+    ("GET", "/v1/memory/search?user={user}&query=boat+safe+code+diary", None),
+    ("GET", "/v1/memory/timeline?user={user}", None),
+    ("GET", "/v1/memory/user-export?user={user}&tenant=acme", None),
+    ("GET", "/v1/memory/users?tenant=acme", None),
+    ("POST", "/v1/memory", {"user": "{user}", "text": "The weather is nice."}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "ids": ["{id}"]}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "filter": {"query": "canary"}}),
+    ("POST", "/v1/memory/delete", {"user": "{user}", "filter": {"archived": False}, "preview": True}),
+    ("GET", "/v1/me?user={user}", None),
+    ("GET", "/v1/me/memories?user={user}", None),
+    ("GET", "/v1/me/export?user={user}", None),
+    ("DELETE", "/v1/me?confirm={user}", None),
+]
+SEARCH, BY_ID = ("query", "min_relevance", "limit", "archived", "user", "cube_ids"), ("id", "user", "cube_ids")
+ALLOWED = {
+    "search_memory": SEARCH,
+    "search_memories": SEARCH,
+    "add_memory": ("text", "session", "user", "cube_ids"),
+    "list_memories": ("limit", "archived", "session", "user", "cube_ids"),
+    **dict.fromkeys(("get_memory", "delete_memory", "memory_history"), BY_ID),
+    "update_memory": (*BY_ID, "text"),
+    "get_profile": ("user", "cube_ids"),
+}
+"""The arguments of the tools of MCP."""
+NEEDED = ("query", "text", "id")
 FIELDS = [
     "user_id",
     "mem_cube_id",
@@ -128,6 +166,8 @@ class Attacker:
     def request(self) -> tuple[str, str, dict[str, str], bytes | None]:
         """Method, path, headers, body."""
         chance = self._chance
+        if chance.random() < 0.15:
+            return self._memory_request()
         path = chance.choice(PATHS if chance.random() < 0.75 else OWN)
         method = METHODS.get(path, "POST") if chance.random() < 0.85 else "GET"
         path = path.replace("{memory_id}", chance.choice(self._ids)).replace("{id}", chance.choice(self._ids))
@@ -136,9 +176,23 @@ class Attacker:
             headers["x-memory-user"] = self._header(chance.choice(USERS))
         if chance.random() < 0.2:
             headers["x-memory-session"] = self._header(chance.choice(["s0", "s1", *USERS]))
+        if path == "/mcp":
+            return "POST", path, headers, self._tool_call()
         if method == "GET":
             return method, f"{path}?user_id=alice&tenant=acme&user=alice&user_name=alice&task_id=x", headers, None
         return method, path, headers, self._body()
+
+    def _memory_request(self) -> tuple[str, str, dict[str, str], bytes | None]:
+        """A request to the memory API, for an id of the victim or a part of it, or in the name of a user."""
+        chance = self._chance
+        method, path, body = chance.choice(MEMORY)
+        id_, user = chance.choice(self._ids), chance.choice(["alice", "alice", "bob", *USERS])
+        path = path.replace("{id}", id_[: chance.choice([6, 31, 32])]).replace("{user}", quote(user, safe=""))
+        raw = None if body is None else json.dumps(body).replace("{id}", id_)
+        if raw is not None:
+            raw = raw.replace('"{user}"', json.dumps(user))
+        headers = {"x-gateway-key": chance.choice(ATTACKERS), "content-type": "application/json"}
+        return method, path, headers, None if raw is None else raw.encode()
 
     def _body(self) -> bytes:
         chance = self._chance
@@ -163,6 +217,31 @@ class Attacker:
         if chance.random() < 0.2:  # doubled names: the last one counts
             raw = raw[:-1] + b', "user_id": "alice", "mem_cube_id": "alice"}'
         return raw
+
+    def _tool_call(self) -> bytes:
+        chance = self._chance
+        memory_id = chance.choice(self._ids)
+        arguments: dict[str, Any] = {
+            "query": self._question(),
+            "text": "mine now",
+            "id": chance.choice([memory_id, memory_id[:6], memory_id.upper(), f"{memory_id[:-1]}%"]),
+            "min_relevance": 0,
+            "limit": 50,
+            "user": chance.choice(USERS),
+            "cube_ids": self._value(),
+            "archived": chance.random() < 0.3,
+            "session": chance.choice(["s0", "s1"]),
+        }
+        tool = chance.choice(list(ALLOWED))
+        kept = [name for name in ALLOWED[tool] if name in NEEDED or chance.random() < 0.4]
+        params = {"name": tool, "arguments": {name: arguments[name] for name in kept}}
+        message: Any = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        if chance.random() < 0.1:
+            message |= {"method": "resources/read", "params": {"uri": "memory://profile"}}
+        if chance.random() < 0.1:
+            prompt = {"name": "recall", "arguments": {"question": self._question()}}
+            message |= {"method": "prompts/get", "params": prompt}
+        return json.dumps([message, message] if chance.random() < 0.1 else message).encode("utf-8", "replace")
 
     def _question(self) -> str:
         return self._chance.choice(
@@ -262,7 +341,23 @@ async def test_a_foreign_id_is_answered_byte_for_byte_as_an_unknown_one(fortress
             found = await fortress.post(path, None, headers, raw=raw)
             answers.append((found.status, found.body.replace(id_.encode(), b"ID")))
         assert answers[0] == answers[1], path
-    for path in ("/product/get_memory/{}", "/product/get/memory/{}", "/v1/memory/explain/{}"):
+    for tool in ("get_memory", "memory_history", "update_memory", "delete_memory"):
+        answers = []
+        for id_ in (foreign, unknown):
+            arguments = {"id": id_, "user": "bob", **({"text": "x"} if tool == "update_memory" else {})}
+            params = {"name": tool, "arguments": arguments}
+            message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            found = await fortress.post("/mcp", message, headers)
+            assert found.json["result"]["isError"]
+            answers.append((found.status, found.body))
+        assert answers[0] == answers[1], tool
+    for path in (
+        "/product/get_memory/{}",
+        "/product/get/memory/{}",
+        "/v1/memory/explain/{}",
+        "/v1/memory/{}",
+        "/v1/memory/history/{}",
+    ):
         answers = []
         for id_ in (foreign, unknown):
             found = await fortress.get(path.format(id_), headers)

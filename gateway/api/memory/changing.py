@@ -180,7 +180,7 @@ def _read_moment(value: str | float | None, name: str) -> float | None:
 
 def _build_filter(conditions: DeletionFilter) -> Callable[[Record], bool]:
     """The filter of a deletion. Raises BadRequest."""
-    kinds = frozenset(read_kinds(conditions.kind or ""))
+    kinds = frozenset(read_kinds(conditions.kind or "", "filter.kind"))
     before, after = _read_moment(conditions.before, "filter.before"), _read_moment(conditions.after, "filter.after")
     query = (conditions.query or "").casefold()
 

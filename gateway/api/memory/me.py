@@ -14,13 +14,14 @@ from gateway.api.memory.exporting import stream_export
 from gateway.api.memory.parameters import read_flag, read_model
 from gateway.api.memory.reading import ReadingFace
 from gateway.api.memory.serializing import json_response
-from gateway.api.memory.users import Sizes
+from gateway.api.memory.users import COUNT_TIMEOUT
 from gateway.config import Config
 from gateway.errors import BadRequest, TooManyRequests
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.selection import MemorySelection
 from gateway.maintenance.transfer import Transfer
 from gateway.server.guard import principal_of
+from gateway.service.sizes import ScopeSizes
 from gateway.storage.errors import StorageError
 from gateway.turn import Principal, Right
 
@@ -34,7 +35,7 @@ class MeFace:
         self,
         access: MemoryAccess,
         reading: ReadingFace,
-        sizes: Sizes,
+        sizes: ScopeSizes,
         config: Config,
         *,
         transfer: Transfer,
@@ -66,7 +67,8 @@ class MeFace:
         count = None
         if user and Right.MEMORY in principal.rights:
             with contextlib.suppress(StorageError):
-                count = await self._sizes.count(await self._access.scopes_of(principal.tenant, user))
+                scopes = await self._access.scopes_of(principal.tenant, user)
+                count = await self._sizes.count(scopes, COUNT_TIMEOUT)
         return json_response(
             {
                 "object": "me",

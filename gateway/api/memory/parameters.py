@@ -39,11 +39,11 @@ Position = tuple[float, int, str]
 """A place in a list of memories: a time, the number of a part, and an id."""
 
 
-def read_kinds(text: str) -> Sequence[str]:
+def read_kinds(text: str, name: str = "kind") -> Sequence[str]:
     """The kinds in a list with commas; all kinds if it is empty. Raises BadRequest."""
     requested = tuple(kind for kind in text.split(",") if kind)
     if any(kind not in KINDS for kind in requested):
-        raise BadRequest(f"kind: there are {', '.join(KINDS)}", param="kind")
+        raise BadRequest(f"{name}: there are {', '.join(KINDS)}", param=name)
     return requested or tuple(KINDS)
 
 

@@ -120,8 +120,8 @@ class ReadingFace:
         for scope in await self._access.user_scopes(request):
             records += await self._memory_service.records(scope, allows)
         page, following = await _page(query, records, lambda record: (valid_from(record), record.part, record.id))
-        starts = [valid_from(record) for record in records]
-        ends = [end for record in records if (end := valid_to(record)) is not None]
+        is_short = len(records) <= _MAX_ON_LOOP
+        first, last = _span(records) if is_short else await asyncio.to_thread(_span, records)
         return json_response(
             {
                 "object": "list",
@@ -129,8 +129,8 @@ class ReadingFace:
                 "has_more": following is not None,
                 "next": following,
                 "total": len(records),
-                "first": iso(min(starts)) if starts else None,
-                "last": iso(max([*starts, *ends])) if starts else None,
+                "first": first,
+                "last": last,
             }
         )
 
@@ -149,6 +149,12 @@ class ReadingFace:
         """Version history of a memory: all that it supersedes and that supersede it, oldest first."""
         versions = await self._memory_service.history(await self._access.find_record(request))
         return json_response({"object": "list", "data": await self._writer.serialize(versions)})
+
+
+def _span(records: Iterable[Record]) -> tuple[str | None, str | None]:
+    """The first and the last moment at which the validity of a memory begins or ends; None without memories."""
+    moments = [moment for record in records for moment in (valid_from(record), valid_to(record)) if moment is not None]
+    return (iso(min(moments)), iso(max(moments))) if moments else (None, None)
 
 
 async def _page(

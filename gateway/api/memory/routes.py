@@ -13,7 +13,7 @@ from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memory.me import MeFace
 from gateway.api.memory.reading import ReadingFace
 from gateway.api.memory.serializing import MemoryWriter
-from gateway.api.memory.users import Sizes, UsersFace
+from gateway.api.memory.users import UsersFace
 from gateway.config import Config
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError, MemoryUnavailable, NotFound
@@ -40,8 +40,7 @@ class MemoryApis:
         memory, access, writer = self.memory, self._access(), self._writer()
         reading = ReadingFace(memory.memory_service, memory.recall, access, writer)
         changing = ChangingFace(memory.memory_service, memory.remember, access, writer, self.config)
-        sizes = Sizes(memory.memory_service)
-        users = UsersFace(memory.registry, memory.transfer, access, sizes, is_open=self.is_open)
+        users = UsersFace(memory.registry, memory.transfer, access, memory.sizes, is_open=self.is_open)
         management = MemoryFace(
             self.explanations,
             lambda: memory.reindexer,
@@ -77,7 +76,7 @@ class MemoryApis:
         face = MeFace(
             access,
             ReadingFace(memory.memory_service, memory.recall, access, self._writer()),
-            Sizes(memory.memory_service),
+            memory.sizes,
             self.config,
             transfer=memory.transfer,
             forgetter=memory.forgetter,

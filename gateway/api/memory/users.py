@@ -1,6 +1,5 @@
 """Routes about users: those of a tenant, and an export of one user's memories."""
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,46 +10,27 @@ from gateway.api.memory.access import MemoryAccess, require
 from gateway.api.memory.exporting import stream_export
 from gateway.api.memory.parameters import read_flag, read_limit
 from gateway.api.memory.serializing import iso, json_response
-from gateway.errors import BadRequest, Forbidden, MemoryUnavailable
+from gateway.errors import BadRequest, Forbidden
 from gateway.identity import checked_id
 from gateway.maintenance.selection import MemorySelection
 from gateway.maintenance.transfer import Transfer
-from gateway.service.memories import MemoryService
+from gateway.service.sizes import ScopeSizes
 from gateway.storage.protocols import Registry
 from gateway.storage.values import ScopeSize
 from gateway.turn import Principal, Right, Scope
 
-__all__ = ["Sizes", "UsersFace"]
+__all__ = ["COUNT_TIMEOUT", "UsersFace"]
 
 _MAX_ID: Final = 256  # characters
-_COUNT_TIMEOUT: Final = 0.25  # seconds that an answer waits for the numbers of memories
-
-
-class Sizes:
-    """Measures scopes within a time limit."""
-
-    def __init__(self, memory_service: MemoryService) -> None:
-        self._memory_service = memory_service
-
-    async def measure(self, scopes: Sequence[Scope]) -> dict[str, ScopeSize]:
-        """The sizes of scopes by their values; empty if the memory is not available, or not in time."""
-        try:
-            async with asyncio.timeout(_COUNT_TIMEOUT):
-                return await self._memory_service.sizes(scopes)
-        except (TimeoutError, MemoryUnavailable):
-            return {}
-
-    async def count(self, scopes: Sequence[Scope]) -> int | None:
-        """The number of valid memories in scopes; None if it is not known in time."""
-        sizes = await self.measure(scopes)
-        return sum(size.count for size in sizes.values()) if sizes else None
+COUNT_TIMEOUT: Final = 0.25
+"""Seconds that an answer waits for the numbers of memories."""
 
 
 class UsersFace:
     """HTTP handlers about users. `is_open`: no keys are configured, so any caller may name any tenant."""
 
     def __init__(
-        self, registry: Registry, transfer: Transfer, access: MemoryAccess, sizes: Sizes, *, is_open: bool
+        self, registry: Registry, transfer: Transfer, access: MemoryAccess, sizes: ScopeSizes, *, is_open: bool
     ) -> None:
         self._registry = registry
         self._transfer = transfer
@@ -75,7 +55,7 @@ class UsersFace:
         scopes = await self._registry.owned_scopes(tenant, containing, after, limit + 1)
         by_user = {user: list(cubes) for user, cubes in itertools.groupby(scopes, lambda scope: scope.owner)}
         users = list(by_user)[:limit]
-        sizes = await self._sizes.measure([scope for user in users for scope in by_user[user]])
+        sizes = await self._sizes.within([scope for user in users for scope in by_user[user]], COUNT_TIMEOUT)
         has_more = len(by_user) > limit
         return json_response(
             {

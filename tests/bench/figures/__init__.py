@@ -7,6 +7,7 @@ from tests.bench.figures.growth import measure_growth
 from tests.bench.figures.memory_off import measure_plain, measure_streams
 from tests.bench.figures.memory_on import measure_everyday, measure_long, measure_short, measure_steady
 from tests.bench.figures.starting import measure_start
+from tests.bench.figures.traced import measure_traced
 from tests.bench.results import Row
 from tests.bench.setting import Bench
 
@@ -15,6 +16,7 @@ __all__ = ["FIGURES"]
 FIGURES: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "off": measure_plain,
     "streams": measure_streams,
+    "traces": measure_traced,
     "on": measure_short,
     "long": measure_long,
     "steady": measure_steady,

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from gateway.api.gateway_state import describe_gateway
+from gateway.api.mcp.endpoint import describe_mcp
+from gateway.api.mcp.tools import described
 from gateway.api.memory.description import me_paths, memory_paths
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.routes import memos_operations
@@ -14,6 +17,7 @@ from tests.docs.reference.tables import code, table
 
 __all__ = [
     "describe_console",
+    "describe_mcp_tools",
     "describe_memory",
     "describe_memos_client",
     "describe_memos_native",
@@ -34,6 +38,8 @@ def _document() -> dict[str, Any]:
         "turns": describe_turns,
         "memory": memory_paths,
         "me": me_paths,
+        "gateway": describe_gateway,
+        "mcp": describe_mcp,
     }
     return describe(
         Api(name=name, routes=[], write_error=lambda error: b"", describe=describe_paths)
@@ -64,6 +70,16 @@ def describe_console() -> str:
         for method, path, operation in _routes(tag)
     ]
     return table((*_COLUMNS, "parameters"), rows)
+
+
+def describe_mcp_tools() -> str:
+    """The tools of MCP, with their arguments."""
+    rows = []
+    for tool in described():
+        needed = tool.input_schema.get("required", ())
+        names = (f"**{code(name)}**" if name in needed else code(name) for name in tool.input_schema["properties"])
+        rows.append((code(tool.name), tool.title or "", ", ".join(names)))
+    return table(("tool", "purpose", "arguments (required ones in bold)"), rows)
 
 
 def describe_memos_client() -> str:

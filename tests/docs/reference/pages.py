@@ -48,6 +48,7 @@ PAGES: dict[str, Page] = {
         openai=http_api.describe_openai,
         memory=http_api.describe_memory,
         console=http_api.describe_console,
+        mcp=http_api.describe_mcp_tools,
         memos_client=http_api.describe_memos_client,
         memos_native=http_api.describe_memos_native,
         operators=http_api.describe_operators,

@@ -6,12 +6,13 @@ import pytest
 
 from gateway.errors import StreamCut, UpstreamUnreachable
 from gateway.memory.recalled import MemoryStatus, Recalled
+from gateway.pipeline.turn_end import TurnEnd
 from gateway.pipeline.turn_feed import TurnFeed
-from gateway.pipeline.turn_log import TurnEnd, TurnFilter, TurnLog, serialize_page, serialize_turn
+from gateway.pipeline.turn_log import TurnFilter, TurnLog, serialize_page, serialize_turn
 from gateway.turn import Answer, Outcome, Principal, Turn
 from tests.fakes.made import turn
 
-END = TurnEnd(status=200, duration=0.1234, upstream="up", model="m-2", overhead=0.002, first_byte=0.05)
+END = TurnEnd(status=200, ended=0.1234, upstream="up", model="m-2", overhead=0.002, first_byte=0.05)
 ANSWER = Answer("Hello.", prompt_tokens=7, completion_tokens=5, cost=0.25)
 
 

@@ -63,7 +63,7 @@ async def test_a_user_whose_memories_are_loaded_first_is_waited_for_longer() -> 
     made = recall(store, RecallConfig(deadline_ms=50, cold_deadline_ms=10_000))
     asyncio.get_running_loop().call_later(0.2, store.gate.set)
     assert (await made.recall(turn("What is my stored fact?"))).memories
-    assert made._deadline([SCOPE]) == 0.05, "and then no more"
+    assert made.deadline([SCOPE]) == 0.05, "and then no more"
 
 
 async def test_without_vectors_it_is_partial() -> None:

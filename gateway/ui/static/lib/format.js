@@ -55,8 +55,8 @@ export function formatMilliseconds(value) {
 export const formatMoney = (value) =>
   value === null || value === undefined ? "–" : value < 0.01 && value > 0 ? `$${value.toPrecision(2)}` : `$${formatter(Intl.NumberFormat, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value)}`;
 
-/** A moment on an axis, given in seconds; `span`: the seconds that the axis covers. */
-export function formatTick(seconds, span) {
+/** A moment on an axis of `span` seconds, given in seconds: the time of day, or the day. */
+export function formatClock(seconds, span) {
   const at = new Date(seconds * 1000);
   const clock = { hour: "2-digit", minute: "2-digit", hour12: false, ...(span <= 600 ? { second: "2-digit" } : {}) };
   const isDay = span > 2 * 86_400 || (span > 43_200 && at.getHours() === 0 && at.getMinutes() === 0);

@@ -2,13 +2,12 @@
 
 const LINE = /^([A-Za-z_:][\w:]*)(?:\{(.*)\})?[ \t]+(\S+)/;
 const LABEL = /([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"/g;
-const ESCAPED = { n: "\n", '"': '"', "\\": "\\" };
 
 const readValue = (text) => (text === "+Inf" ? Infinity : text === "-Inf" ? -Infinity : Number(text));
 
 function readLabels(text) {
   const labels = {};
-  for (const [, name, value] of text.matchAll(LABEL)) labels[name] = value.replace(/\\(.)/g, (whole, character) => ESCAPED[character] ?? whole);
+  for (const [, name, value] of text.matchAll(LABEL)) labels[name] = value.replace(/\\(.)/g, (whole, character) => (character === "n" ? "\n" : character));
   return labels;
 }
 

@@ -1,6 +1,6 @@
 // A chart over time, drawn by uPlot, which is loaded with the first chart; a text and a table say the same.
 import { classes, html, useEffect, useLayoutEffect, useRef, useState } from "../lib/dom.js";
-import { formatMoment, formatTick } from "../lib/format.js";
+import { formatMoment, formatClock } from "../lib/format.js";
 import { language, t } from "../lib/i18n.js";
 import { stack } from "../lib/series.js";
 import { theme } from "../lib/theme.js";
@@ -113,7 +113,7 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
       y: { range: (u, least, largest) => [0, most ?? (largest > 0 ? largest * 1.08 : 1)] },
     },
     axes: [
-      { ...axis, size: 30, space: 64, values: (u, splits) => splits.map((seconds) => formatTick(seconds, span())) },
+      { ...axis, size: 30, space: 64, values: (u, splits) => splits.map((seconds) => formatClock(seconds, span())) },
       { ...axis, size: 62, space: 34, values: (u, splits) => splits.map((value) => latest.current.format(value)) },
     ],
     series: [{}, ...series.map((entry) => line(entry, series.length === 1))],

@@ -23,11 +23,11 @@ export function ChatLog({ shown, onChoose, onRetry }) {
   const note = () => (isFollowing.current = box.current.scrollHeight - box.current.scrollTop - box.current.clientHeight < NEAR);
   const last = messages.at(-1);
   return html`
-    <ol class="chat-log" ref=${box} onScroll=${note} tabindex="0" role="log" aria-label=${t("playground.conversation")} aria-busy=${arriving.value !== null}>
+    <div class="chat-log" ref=${box} onScroll=${note} tabindex="0" role="log" aria-label=${t("playground.conversation")} aria-busy=${arriving.value !== null}><ol>
       ${messages.map((message) => (message.role === "user"
         ? html`<li key=${message.id} class="chat-item chat-user"><div class="message-role">${t("playground.role_user")}</div><p class="chat-text">${message.text}</p></li>`
         : html`<${Answer} key=${message.id} answer=${message} isShown=${message === shown} isLast=${message === last} onChoose=${onChoose} onRetry=${onRetry} onGrow=${follow} />`))}
-    </ol>`;
+    </ol></div>`;
 }
 
 function Answer({ answer, isShown, isLast, onChoose, onRetry, onGrow }) {

@@ -41,7 +41,7 @@ export const Percentiles = ({ groups }) => html`
     <table class="percentiles">
       <thead><tr><th scope="col">${t("health.stage_column")}</th><th scope="col" class="number">${t("health.times")}</th>
         <th scope="col" class="number">p50</th><th scope="col" class="number">p95</th><th scope="col" class="number">p99</th>
-        <th scope="col" class="lane-head if-middle"><span class="hidden-text">${t("health.scale")}</span><${Scale} /></th></tr></thead>
+        <th scope="col" class="stage-lane-head if-middle"><span class="hidden-text">${t("health.scale")}</span><${Scale} /></th></tr></thead>
       ${groups.filter(([, rows]) => rows.length).map(([title, rows]) => html`
         <tbody key=${title}>
           <tr><th scope="rowgroup" colspan="6" class="group-head">${title}</th></tr>
@@ -50,7 +50,7 @@ export const Percentiles = ({ groups }) => html`
     </table>
   </div>`;
 
-const Scale = () => html`<span class="lane" aria-hidden="true">${MARKS.slice(0, -1).map((mark) => html`<span key=${mark} class="lane-mark" style=${{ left: `${place(mark)}%` }}>${mark < 1000 ? `${mark} ms` : `${mark / 1000} s`}</span>`)}</span>`;
+const Scale = () => html`<span class="stage-lane" aria-hidden="true">${MARKS.slice(0, -1).map((mark) => html`<span key=${mark} class="stage-lane-mark" style=${{ left: `${place(mark)}%` }}>${mark < 1000 ? `${mark} ms` : `${mark / 1000} s`}</span>`)}</span>`;
 
 const Row = ({ row: { name, count, values } }) => html`
   <tr><th scope="row" class="plain-head">${name}</th><td class="number muted">${formatNumber(count)}</td>
@@ -60,6 +60,6 @@ const Row = ({ row: { name, count, values } }) => html`
 /** From the median to p99, with a darker part up to p95. The numbers are in the row. */
 function Lane({ values: [p50, p95, p99] }) {
   if (p50 === null) return null;
-  const piece = (from, to, name) => html`<span class=${`lane-piece ${name}`} style=${{ left: `${place(from)}%`, width: `${Math.max(0.6, place(to) - place(from))}%` }}></span>`;
-  return html`<span class="lane" aria-hidden="true">${MARKS.slice(1, -1).map((mark) => html`<span key=${mark} class="lane-line" style=${{ left: `${place(mark)}%` }}></span>`)}${piece(p50, p99, "lane-p99")}${piece(p50, p95, "lane-p95")}<span class="lane-median" style=${{ left: `${place(p50)}%` }}></span></span>`;
+  const piece = (from, to, name) => html`<span class=${`stage-lane-piece ${name}`} style=${{ left: `${place(from)}%`, width: `${Math.max(0.6, place(to) - place(from))}%` }}></span>`;
+  return html`<span class="stage-lane" aria-hidden="true">${MARKS.slice(1, -1).map((mark) => html`<span key=${mark} class="stage-lane-line" style=${{ left: `${place(mark)}%` }}></span>`)}${piece(p50, p99, "stage-lane-p99")}${piece(p50, p95, "stage-lane-p95")}<span class="stage-lane-median" style=${{ left: `${place(p50)}%` }}></span></span>`;
 }

@@ -53,7 +53,7 @@ async def test_only_valid_memories_of_these_scopes_count(store: MemoryStore) -> 
 async def test_the_newest_version_of_a_memory_counts_also_in_another_table(store: MemoryStore) -> None:
     rows = [row(number) for number in range(4)]
     await store.add(rows)
-    later = {"version": 2, "updated_at": FIRST + 900}
+    later: dict[str, Any] = {"version": 2, "updated_at": FIRST + 900}
     await store.add([row(9, id=rows[0].record.id, status="archived", **later)])
     for number in store.buckets.by_number:
         await store.rebuilder.purge(number)  # the rows are in a settled table now
