@@ -119,3 +119,13 @@ def test_variables_of_styles_exist() -> None:
     defined = set(re.findall(r"(--[\w-]+)\s*:", styles)) | set(re.findall(r'"(--[\w-]+)"', scripts))
     used = set(re.findall(r"var\((--[\w-]+)\)", styles + scripts))
     assert used - defined == set()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=inside)
+def test_names_of_a_module_are_declared_once(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    names = re.findall(r"^(?:export )?(?:async )?(?:const|let|function\*?|class) (\w+)", source, re.MULTILINE)
+    for imported, _ in _IMPORT.findall(source):
+        listed = re.sub(r"\{|\}|\* as ", "", imported).split(",")
+        names += [name.split(" as ")[-1].strip() for name in listed if name.strip()] if "export" not in imported else []
+    assert sorted(names) == sorted(set(names))

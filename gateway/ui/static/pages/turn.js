@@ -22,7 +22,7 @@ const orNothing = (error) => {
 export function TurnPage({ id }) {
   const state = useLoad(id, async (signal) => {
     const [turn, explanation] = await Promise.all([
-      getJson(url("/v1/turns", { q: id, limit: 1 }), { signal }).then((list) => list.data[0], orNothing),
+      getJson(url("/v1/turns", { q: id, limit: 10 }), { signal }).then(({ data }) => data.find((entry) => entry.id === id), orNothing),
       getJson(`/v1/memory/explain/${id}`, { signal }).catch(orNothing),
     ]);
     return { turn, explanation };
