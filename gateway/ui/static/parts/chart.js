@@ -114,7 +114,7 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
     },
     axes: [
       { ...axis, size: 30, space: 64, values: (u, splits) => splits.map((seconds) => formatClock(seconds, span())) },
-      { ...axis, size: 62, space: 34, values: (u, splits) => splits.map((value) => latest.current.format(value)) },
+      { ...axis, size: (u, texts) => 14 + 7 * Math.max(4, ...(texts ?? []).map((text) => text.length)), space: 34, values: (u, splits) => splits.map((value) => latest.current.format(value)) },
     ],
     series: [{}, ...series.map((entry) => line(entry, series.length === 1))],
     hooks: {
