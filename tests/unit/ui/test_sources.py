@@ -21,6 +21,7 @@ DANGEROUS = {
     "code from text": r"\beval\b|new Function\b|\bjavascript:|set(?:Timeout|Interval)\(\s*[\"'`]",
     "an address elsewhere": r"https?://(?!www\.w3\.org/2000/svg)",
     "inline style": r"style=\"|setAttribute\(\"style|cssText",
+    "a property that takes every string for true": r"(?:spellcheck|draggable|contenteditable)=\"false\"",
     "an escape hatch": r"dangerouslySetInnerHTML|createPolicy|postMessage|document\.cookie|window\.open\(",
 }
 ONE_PLACE = {r"\bfetch\(": "lib/api.js", r"localStorage|sessionStorage|indexedDB": "lib/storage.js"}
