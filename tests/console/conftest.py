@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.console.browser import running_browser
 from tests.console.console import Console, open_console
@@ -14,6 +13,7 @@ from tests.console.filling import correct_memory, fill_with_hostile_data, fill_w
 from tests.console.gateway import GatewayProcess, running_gateway, running_upstream
 
 OpenConsole = Callable[..., Console]
+expect.set_options(timeout=15_000)  # a machine that does other work is no fault
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +75,3 @@ def open_page(browser: Browser) -> Iterator[OpenConsole]:
             return console
 
         yield open_one
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
