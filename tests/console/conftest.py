@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,9 @@ def open_page(browser: Browser) -> Iterator[OpenConsole]:
             return console
 
         yield open_one
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder, for a gateway of a single test."""
+    return tmp_path

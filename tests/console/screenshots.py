@@ -115,7 +115,7 @@ def main() -> None:
         take(browser, gateway, "playground", "/playground?user=anna&mode=read", act=hold_conversation)
         take(browser, gateway, "turns-dark", "/turns", color_scheme="dark")
         take(browser, gateway, "memories-zh", f"/memories?user={quote('陈伟')}", locale="zh-CN")
-        take(browser, gateway, "health", "/health", act=lambda console: watch_health(console, gateway))
+        take(browser, gateway, "health", "/health?range=15m", act=lambda console: watch_health(console, gateway))
 
 
 if __name__ == "__main__":
