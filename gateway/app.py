@@ -45,7 +45,7 @@ from gateway.storage.local_file import LocalFile
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
-from gateway.tracing.opening import open_tracing
+from gateway.tracing.opening import check_extra, open_tracing
 from gateway.upstream.client import Upstream, make_session
 from gateway.upstream.detect import Detected, detect
 from gateway.upstream.forward import Forwarder
@@ -78,6 +78,7 @@ class Gateway:
     """One gateway in one process. Construct it before the loop runs (it imports plugins), then `start`, then `stop`."""
 
     def __init__(self, config: Config) -> None:
+        check_extra(config.otel)
         self._config = config
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.api.described import describe_get
+from gateway.api.describing import describe_operation
 from gateway.config import Config, PluginConfig
 from gateway.config.shown import shown_settings, shown_values
 from gateway.identity import Keyring
@@ -77,7 +77,7 @@ def describe_gateway(schemas: dict[str, Any]) -> dict[str, Any]:
         "plugins": "List the plugins with their settings and failures",
         "upstreams": "List the upstreams with their circuit breakers and failures",
     }
-    return {f"/v1/gateway/{name}": describe_get(text, "Gateway") for name, text in texts.items()}
+    return {f"/v1/gateway/{name}": {"get": describe_operation("Gateway", text)} for name, text in texts.items()}
 
 
 def _serialize_plugin(entry: LoadedPlugin, config: PluginConfig) -> dict[str, Any]:

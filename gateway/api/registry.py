@@ -168,7 +168,7 @@ def _build_turns(context: ApiContext) -> Api:
         name="turns",
         routes=face.routes(),
         prefixes=("/v1/turns",),
-        right=Right.MEMORY,
+        is_for_any_key=True,  # which turns it may see depends on two rights
         write_error=_write_openai,
         describe=describe_turns,
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.api.described import describe_get, parameter
+from gateway.api.describing import describe_operation, query_parameter
 from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.turn_feed import frame_of
@@ -31,11 +31,11 @@ _STREAM_HEADERS: Final = {
     "x-accel-buffering": "no",
 }
 _CONDITIONS: Final = (
-    parameter("user", "Only turns of this user."),
-    parameter("model", "Only turns that asked for this model."),
-    parameter("memory", f"Only turns with this status of memory: {', '.join(MemoryStatus)}."),
-    parameter("upstream", "Only turns that this upstream answered."),
-    parameter("q", "Part of an id, a name, an error or the query, in any case."),
+    query_parameter("user", "Only turns of this user."),
+    query_parameter("model", "Only turns that asked for this model."),
+    query_parameter("memory", f"Only turns with this status of memory: {', '.join(MemoryStatus)}."),
+    query_parameter("upstream", "Only turns that this upstream answered."),
+    query_parameter("q", "Part of an id, a name, an error or the query, in any case."),
 )
 
 
@@ -133,12 +133,16 @@ class TurnsFace:
 
 def describe_turns(schemas: dict[str, Any]) -> dict[str, Any]:
     """The paths for the OpenAPI document."""
-    after = parameter("after", "Only turns with a higher `seq`.")
-    limit = parameter("limit", f"How many, 1 to {_MAX_LIMIT}.")
-    before = parameter("before", "Only turns with a lower `seq`, for the next page.")
+    after = query_parameter("after", "Only turns with a higher `seq`.")
+    limit = query_parameter("limit", f"How many, 1 to {_MAX_LIMIT}.")
+    before = query_parameter("before", "Only turns with a lower `seq`, for the next page.")
     return {
-        "/v1/turns": describe_get("List the latest turns", "Turns", [*_CONDITIONS, limit, before, after]),
-        "/v1/turns/stream": describe_get("Stream turns as they end", "Turns", [*_CONDITIONS, after], is_stream=True),
+        "/v1/turns": {"get": describe_operation("Turns", "List the latest turns", *_CONDITIONS, limit, before, after)},
+        "/v1/turns/stream": {
+            "get": describe_operation(
+                "Turns", "Stream turns as they end", *_CONDITIONS, after, kind="text/event-stream"
+            )
+        },
     }
 
 

@@ -11,9 +11,15 @@ from gateway.telemetry import Telemetry
 if TYPE_CHECKING:
     from gateway.tracing.otel import Tracing
 
-__all__ = ["open_tracing"]
+__all__ = ["check_extra", "open_tracing"]
 
 _MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
+
+
+def check_extra(config: OtelConfig) -> None:
+    """Raises ConfigError if traces are enabled and the packages for them are not installed."""
+    if config.enabled and not all(map(_is_installed, _MODULES)):
+        raise ConfigError("otel.enabled: traces need the extra `otel`: `pip install 'memory-gateway[otel]'`")
 
 
 async def open_tracing(config: OtelConfig, telemetry: Telemetry) -> "Tracing | None":
@@ -22,8 +28,6 @@ async def open_tracing(config: OtelConfig, telemetry: Telemetry) -> "Tracing | N
 
 
 def _open(config: OtelConfig, telemetry: Telemetry) -> "Tracing":
-    if not all(map(_is_installed, _MODULES)):
-        raise ConfigError("otel.enabled: traces need the extra `otel`: `pip install 'memory-gateway[otel]'`")
     from gateway.tracing.otel import Tracing  # noqa: PLC0415 — without tracing the SDK is not loaded
 
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.console.browser import running_browser
 from tests.console.console import Console, open_console
@@ -14,6 +14,7 @@ from tests.console.filling import correct_memory, fill_with_hostile_data, fill_w
 from tests.console.gateway import GatewayProcess, running_gateway, running_upstream
 
 OpenConsole = Callable[..., Console]
+expect.set_options(timeout=15_000)  # a machine that does other work is no fault
 
 
 @pytest.fixture(scope="session")
@@ -79,4 +80,5 @@ def open_page(browser: Browser) -> Iterator[OpenConsole]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """An empty folder, for a gateway of a single test."""
     return tmp_path

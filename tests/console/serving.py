@@ -34,7 +34,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
             "code": model,
         }
         return web.json_response({"error": error}, status=400)
-    question = body["messages"][-1]["content"]
+    question = body["messages"][-1]["content"].rpartition("</user_memory>")[2].strip()
     text = WORDS if model.startswith("slow-") else f"You said: {question}"
     if body.get("stream"):
         return await stream(request, [*deltas(text), DONE], pause=_PAUSE if model.startswith("slow-") else 0)

@@ -68,7 +68,7 @@ def test_a_session_that_ended_asks_for_the_key_again(keyed: GatewayProcess, open
     value = next(cookie["value"] for cookie in console.page.context.cookies() if cookie["name"] == COOKIE)
     headers = {**OWN, "x-gateway-key": "", "cookie": f"{COOKIE}={value}"}
     assert keyed.request("DELETE", "/ui/session", headers=headers).status == 200
-    console.page.get_by_role("link", name="Users and keys").click()
+    console.open("/users")
     expect(console.page.get_by_label("Key")).to_be_visible()
     sign_in(console, KEY_OF_THE_OPERATOR)
     expect(console.page.get_by_role("navigation")).to_be_visible()

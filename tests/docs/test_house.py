@@ -154,7 +154,6 @@ SHOWN_BY = {
     "server/turns.py": "flow/test_fidelity.py",
     "api/upstream_paths.py": "flow/test_upstream_state.py",
     "api/usage.py": "flow/test_usage.py",
-    "api/described.py": "flow/test_openapi.py",
     "api/turns.py": "flow/test_turns.py",
     "api/gateway_state.py": "flow/test_gateway_state.py",
 }

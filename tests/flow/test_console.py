@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.raw import connected, read_all
-from tests.fakes.running import Reply, Running, configuration, running_gateway
+from tests.fakes.running import Reply, Running, configuration, eventually, running_gateway
 from tests.fakes.upstream import FakeUpstream
 
 KEYS = [
@@ -248,6 +248,18 @@ async def test_sessions_end_with_the_gateway(tmp_path: Path, upstream: FakeUpstr
         assert (await gateway.get(LIST, own)).status == 401
 
 
+async def test_a_session_ends_after_its_hours(tmp_path: Path, upstream: FakeUpstream, changes: dict[str, Any]) -> None:
+    config = await asyncio.to_thread(configuration, tmp_path, upstream.url, console__session_hours=1 / 3600, **changes)
+    async with running_gateway(config) as gateway:
+        own = {**CONSOLE, **cookie_of(await sign_in(gateway, "key-of-ada"))}
+        assert (await gateway.get(LIST, own)).status == 200
+
+        async def has_ended() -> bool:
+            return (await gateway.get(LIST, own)).status == 401
+
+        await eventually(has_ended)
+
+
 async def test_what_varies_is_named_for_pages_of_allowed_origins(tmp_path: Path, upstream: FakeUpstream) -> None:
     allowed = "http://tool.example"
     config = await asyncio.to_thread(
@@ -268,3 +280,12 @@ async def test_without_keys_the_console_is_open_on_this_machine(gateway: Running
     assert (await gateway.get(LIST, {**CONSOLE, "cookie": "gateway_session=old"})).status == 200
     assert (await gateway.get(LIST, {**CONSOLE, "host": "rebound.example"})).status == 403
     assert (await sign_in(gateway, "any")).status == 200
+
+
+@pytest.mark.parametrize("changes", [{"console": {"enabled": False}}])
+async def test_a_console_that_is_off_is_not_there(gateway: Running) -> None:
+    for path in ("/ui", "/ui/", "/ui/turns", "/ui/main.js"):
+        assert (await gateway.get(path, BROWSER)).status == 404, path
+    assert (await sign_in(gateway, "any")).status == 404
+    reply = await gateway.get("/", BROWSER)
+    assert (reply.status, reply.json["console"]) == (200, None)

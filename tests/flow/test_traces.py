@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.errors import ConfigError
 from gateway.telemetry import short_digest
 from gateway.testing import eventually
 from tests.fakes.collector import Collector, ReceivedSpan, running_collector
@@ -21,6 +22,15 @@ from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, cuts_after, deltas, hangs, running_upstream, says
 from tests.fakes.warm import ROOT
 
+CLOSED = """
+from gateway.hooks import Plugin
+
+class Closed(Plugin):
+    critical = True
+
+    async def on_store(self, turn, records):
+        raise RuntimeError("it cannot redact")
+"""
 CLIENT, ERROR = 3, 2  # of the protocol's numbers
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SECRET = "sk-proj-abcdefghij0123456789abcdefghij0123456789"
@@ -303,6 +313,29 @@ async def test_texts_that_are_opted_in_are_redacted_and_cut(
     assert SECRET.encode() not in collector.raw
 
 
+async def test_no_text_is_exported_if_it_cannot_be_redacted(
+    tmp_path: Path, upstream: FakeUpstream, collector: Collector
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "closed.py").write_text(CLOSED, encoding="utf-8")
+    values = {"otel__enabled": True, "otel__endpoint": collector.url, "otel__content": True}
+    async with running_gateway(configuration(tmp_path, upstream.url, plugins=[{"use": "closed"}], **values)) as gateway:
+        assert (await gateway.chat("My sister Quintessa lives in Oslo.")).status == 200
+        chat = await chat_of(collector)
+    assert chat.attributes["gen_ai.usage.output_tokens"] == 5
+    assert collector.children(chat)["upsert_memory"].attributes["error.type"] == "plugin"
+    assert b"Quintessa" not in collector.raw
+
+
+async def test_a_variable_that_the_sdk_refuses_stops_the_start(
+    tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0")
+    with pytest.raises(ConfigError, match="otel: the exporter cannot be set up"):
+        async with running_gateway(configuration(tmp_path, upstream.url, otel__enabled=True)):
+            raise AssertionError("it started")
+
+
 async def test_metrics_of_the_conventions_are_exported(gateway: Running, collector: Collector) -> None:
     await gateway.chat("Good morning.")
     await gateway.chat("Good morning again.", stream=True)
@@ -405,7 +438,7 @@ async def test_a_silent_collector_delays_the_end_only_by_some_seconds(
 
 
 async def start_without_the_extra(
-    folder: Path, upstream: FakeUpstream, *, is_enabled: bool
+    folder: Path, upstream: FakeUpstream, *, is_enabled: bool, command: str = "serve"
 ) -> "asyncio.subprocess.Process":
     """A gateway process in which the packages of the extra cannot be imported."""
     (folder / "hidden" / "opentelemetry").mkdir(parents=True)
@@ -413,17 +446,18 @@ async def start_without_the_extra(
     await asyncio.to_thread(configuration, folder, upstream.url, otel__enabled=is_enabled)
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "gateway", "serve", "--config", str(folder / "config.yaml")),
+        *("-m", "gateway", command, "--config", str(folder / "config.yaml")),
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "hidden"), str(ROOT)))},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
 async def test_without_the_extra_enabling_it_stops_the_start_and_names_it(
-    tmp_path: Path, upstream: FakeUpstream
+    tmp_path: Path, upstream: FakeUpstream, command: str
 ) -> None:
-    process = await start_without_the_extra(tmp_path, upstream, is_enabled=True)
+    process = await start_without_the_extra(tmp_path, upstream, is_enabled=True, command=command)
     async with asyncio.timeout(60):
         output, _ = await process.communicate()
     assert process.returncode == 2

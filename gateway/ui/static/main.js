@@ -31,7 +31,7 @@ const PAGES = [
 function findPage(place) {
   for (const [pattern, page, name] of PAGES) {
     const match = pattern.exec(place);
-    if (match) return { page, name, id: match[1] && decodeURIComponent(match[1]) };
+    if (match) return { page, name, id: match[1] };
   }
   return { page: NotFoundPage, name: "not_found" };
 }

@@ -21,6 +21,7 @@ DANGEROUS = {
     "code from text": r"\beval\b|new Function\b|\bjavascript:|set(?:Timeout|Interval)\(\s*[\"'`]",
     "an address elsewhere": r"https?://(?!www\.w3\.org/2000/svg)",
     "inline style": r"style=\"|setAttribute\(\"style|cssText",
+    "a property that takes every string for true": r"(?:spellcheck|draggable|contenteditable)=\"false\"",
     "an escape hatch": r"dangerouslySetInnerHTML|createPolicy|postMessage|document\.cookie|window\.open\(",
 }
 ONE_PLACE = {r"\bfetch\(": "lib/api.js", r"localStorage|sessionStorage|indexedDB": "lib/storage.js"}
@@ -119,3 +120,13 @@ def test_variables_of_styles_exist() -> None:
     defined = set(re.findall(r"(--[\w-]+)\s*:", styles)) | set(re.findall(r'"(--[\w-]+)"', scripts))
     used = set(re.findall(r"var\((--[\w-]+)\)", styles + scripts))
     assert used - defined == set()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=inside)
+def test_names_of_a_module_are_declared_once(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    names = re.findall(r"^(?:export )?(?:async )?(?:const|let|function\*?|class) (\w+)", source, re.MULTILINE)
+    for imported, _ in _IMPORT.findall(source):
+        listed = re.sub(r"\{|\}|\* as ", "", imported).split(",")
+        names += [name.split(" as ")[-1].strip() for name in listed if name.strip()] if "export" not in imported else []
+    assert sorted(names) == sorted(set(names))

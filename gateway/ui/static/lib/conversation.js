@@ -20,6 +20,9 @@ export const draft = signal("");
 /** What has arrived of the answer that is streamed now: {id, text, reasoning}; else null. */
 export const arriving = signal(null);
 
+/** The error of an answer whose connection broke. */
+export const BROKEN = new Error("the connection broke");
+
 let control = null;
 
 export const stop = () => control?.abort();
@@ -101,7 +104,7 @@ export async function ask(text, settings) {
     const body = requestBody({ model: settings.model, system, messages: asked, isStream: true });
     await readEvents(CHAT_PATH, onEvent, { method: "POST", body, headers: controlHeaders({ ...settings, session }), stop: own.signal });
   } catch (error) {
-    failure ??= own.signal.aborted ? null : error; // the gateway's own words say more than a broken connection
+    failure ??= own.signal.aborted ? null : answer.facts ? BROKEN : error; // the gateway's own words say more
   }
   cancelAnimationFrame(frame);
   const state = own.signal.aborted ? "stopped" : failure ? "failed" : "done";

@@ -12,6 +12,9 @@ function formatter(kind, options) {
 
 const DAY = 86_400_000;
 
+/** A rate, to two digits where it is below one. */
+export const formatRate = (value) => formatter(Intl.NumberFormat, value < 1 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 1 }).format(value);
+
 export const formatNumber = (value, digits = 0) =>
   value === null || value === undefined ? "–" : formatter(Intl.NumberFormat, { maximumFractionDigits: digits }).format(value);
 

@@ -1,6 +1,6 @@
 // How the gateway does: times, recall, upstreams, queues and cost, within a window of time that is in the address.
 import { html, useMemo, useState } from "../lib/dom.js";
-import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatShare, formatTime } from "../lib/format.js";
+import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatRate, formatShare, formatTime } from "../lib/format.js";
 import { useHealth, useUsage } from "../lib/health.js";
 import { label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
@@ -99,7 +99,7 @@ function Facts({ data: { ready, metrics }, sums }) {
     [t("health.memory"), html`<${Badge} value=${state}>${label("health.state", state)}<//>`],
     [t("health.in_flight"), formatNumber(Math.max(0, (sumOf(metrics, "gateway_in_flight_requests") ?? 1) - 1))], // without the request for this number
     [t("health.requests"), formatNumber(sums.requests)],
-    [t("health.rate"), perSecond(sums.rate)],
+    [t("health.rate"), formatRate(sums.rate)],
     [t("health.recalled"), sums.recalled],
     [t("health.failed"), sums.failed],
     [t("turns.cost"), formatMoney(sums.cost)],
@@ -107,7 +107,6 @@ function Facts({ data: { ready, metrics }, sums }) {
   return html`<dl class="card card-body facts health-facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
-const perSecond = (value) => formatNumber(value, value < 1 ? 3 : 1);
 function Charts({ shown, rows, since, frame, sums }) {
   const ofTurns = useMemo(() => turnSeries(shown, frame, since), [shown, frame, since]);
   const requests = useMemo(() => (rows ? usageRequests(rows, frame) : ofTurns), [rows, frame, ofTurns]);
@@ -122,8 +121,8 @@ function Charts({ shown, rows, since, frame, sums }) {
   const median = exactQuantile(shown.map((turn) => turn.overhead_ms).filter((ms) => typeof ms === "number"), 0.5);
   return html`
     <div class="charts">
-      <${TimeChart} onZoom=${zoom} title=${t("health.chart_requests")} text=${t("health.text_requests", { mean: perSecond(sums.rate), most: perSecond(Math.max(0, ...requests.requests)), source })}
-        times=${requests.times} step=${requests.step} series=${plain.requests} format=${perSecond} />
+      <${TimeChart} onZoom=${zoom} title=${t("health.chart_requests")} text=${t("health.text_requests", { mean: formatRate(sums.rate), most: formatRate(Math.max(0, ...requests.requests)), source })}
+        times=${requests.times} step=${requests.step} series=${plain.requests} format=${formatRate} />
       <${TimeChart} onZoom=${zoom} title=${t("health.chart_shares")} text=${t("health.text_shares", { share: sums.recalled })}
         times=${ofTurns.times} step=${ofTurns.step} series=${plain.shares} format=${formatShare} isStacked isBars most=${1} />
       <${TimeChart} onZoom=${zoom} title=${t("health.chart_gateway")} text=${t("health.text_gateway", { median: formatMilliseconds(median) })}

@@ -143,7 +143,7 @@ function UserField({ value, onInput }) {
   const isFixed = Boolean(me.value.user);
   return html`
     <${Field} label=${t("turns.user")}>
-      <input class="input" value=${value} maxlength="256" list="chat-users" autocomplete="off" spellcheck="false" disabled=${isFixed} placeholder=${me.value.default_user ?? t("playground.no_user")} onInput=${onInput} />
+      <input class="input" value=${value} maxlength="256" list="chat-users" autocomplete="off" spellcheck=${false} disabled=${isFixed} placeholder=${me.value.default_user ?? t("playground.no_user")} onInput=${onInput} />
       <datalist id="chat-users">${(users.data ?? []).map(({ id }) => html`<option key=${id} value=${id} />`)}</datalist>
     <//>`;
 }

@@ -24,6 +24,9 @@ export function SettingsPage({ id }) {
     </div>`;
 }
 
+/** A description, whose words in backticks are code. */
+const describe = (text) => text.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
+
 const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 function Configuration() {
@@ -45,7 +48,7 @@ function Configuration() {
           <tbody>${shown.map((key) => html`
             <tr key=${key.path}><td><code>${key.path}</code></td>
               <td><code>${asText(key.value)}</code> ${key.is_default ? html`<span class="muted small">${t("settings.default")}</span>` : html`<${Badge} tone="accent">${t("settings.changed", { value: asText(key.default) })}<//>`}</td>
-              <td class="if-middle muted">${key.description}</td></tr>`)}</tbody>
+              <td class="if-middle muted">${describe(key.description)}</td></tr>`)}</tbody>
         </table></div>`;
     }}<//>`;
 }

@@ -22,7 +22,7 @@ const orNothing = (error) => {
 export function TurnPage({ id }) {
   const state = useLoad(id, async (signal) => {
     const [turn, explanation] = await Promise.all([
-      getJson(url("/v1/turns", { q: id, limit: 1 }), { signal }).then((list) => list.data[0], orNothing),
+      getJson(url("/v1/turns", { q: id, limit: 10 }), { signal }).then(({ data }) => data.find((entry) => entry.id === id), orNothing),
       getJson(`/v1/memory/explain/${id}`, { signal }).catch(orNothing),
     ]);
     return { turn, explanation };
@@ -37,7 +37,7 @@ export function TurnPage({ id }) {
       ${explanation ? html`<${Choice} explanation=${explanation} />` : turn && html`<${Note}>${t(turn.memory === "off" ? "why.memory_off" : "why.gone")}<//>`}
       ${(turn || explanation) && html`
         <${Tabs} tabs=${tabs} value=${tab} label=${t("title.turn")} onSelect=${(name) => setQuery({ tab: name })} />
-        <div role="tabpanel" aria-label=${t(`why.tab_${tab}`)}>
+        <div role="tabpanel" class="tab-panel" aria-label=${t(`why.tab_${tab}`)}>
           ${tab === "prompt" && html`<${Prompt} explanation=${explanation} />`}
           ${tab === "candidates" && html`<${Candidates} explanation=${explanation} onChange=${state.reload} />`}
           ${tab === "again" && html`<${AskAgain} explanation=${explanation} turn=${turn} />`}

@@ -56,7 +56,7 @@ const userColumns = () => [
   { key: "memories", title: t("users.memories"), width: "120px", number: true, cell: (row) => formatNumber(row.memories) },
   { key: "cubes", title: t("users.cubes"), width: "90px", number: true, hide: "middle", cell: (row) => formatNumber(row.cubes?.length ?? 0) },
   { key: "updated", title: t("users.updated"), width: "220px", hide: "middle", cell: (row) => formatMoment(row.updated_at) },
-  { key: "turns", title: "", width: "90px", cell: (row) => html`<${Link} to="/turns" parameters=${{ user: row.id }}>${t("nav.turns")}<//>` },
+  { key: "turns", title: t("title.turns"), width: "90px", cell: (row) => html`<${Link} to="/turns" parameters=${{ user: row.id }}>${t("nav.turns")}<//>` },
 ];
 
 function Keys() {

@@ -100,7 +100,7 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
   const line = ({ name, series: number }, isOnly) => {
     const stroke = colour(number ? `var(--series-${number})` : "var(--line-strong)");
     const fill = isStacked ? stroke : isOnly ? colour(`color-mix(in srgb, var(--series-${number}) 16%, transparent)`) : undefined;
-    return { label: name, stroke, fill, width: isStacked ? 0 : 1.6, paths, points: { show: isStacked ? false : undefined, size: 5 } };
+    return { label: name, stroke, fill, width: isStacked ? 0 : 1.6, paths, points: { show: false, filter: isStacked ? null : lonePoints, size: 5 } };
   };
   return {
     width: Math.floor(box.clientWidth) || 300,
@@ -114,7 +114,7 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
     },
     axes: [
       { ...axis, size: 30, space: 64, values: (u, splits) => splits.map((seconds) => formatClock(seconds, span())) },
-      { ...axis, size: 62, space: 34, values: (u, splits) => splits.map((value) => latest.current.format(value)) },
+      { ...axis, size: (u, texts) => 14 + 7 * Math.max(4, ...(texts ?? []).map((text) => text.length)), space: 34, values: (u, splits) => splits.map((value) => latest.current.format(value)) },
     ],
     series: [{}, ...series.map((entry) => line(entry, series.length === 1))],
     hooks: {
@@ -127,6 +127,13 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
       }],
     },
   };
+}
+
+/** The places of values without neighbours, which a line does not show. */
+function lonePoints(plot, index) {
+  const values = plot.data[index];
+  const isGap = (place) => values[place] === null || values[place] === undefined;
+  return values.flatMap((value, place) => (!isGap(place) && isGap(place - 1) && isGap(place + 1) ? [place] : []));
 }
 
 /** Reads colours of the style sheet in a form that a canvas understands. */

@@ -1,5 +1,5 @@
 // The messages of a chat, the last one as it arrives.
-import { arriving, conversation } from "../lib/conversation.js";
+import { arriving, BROKEN, conversation } from "../lib/conversation.js";
 import { classes, html, useEffect, useLayoutEffect, useRef } from "../lib/dom.js";
 import { formatMilliseconds } from "../lib/format.js";
 import { label, t } from "../lib/i18n.js";
@@ -46,7 +46,7 @@ function Answer({ answer, isShown, isLast, onChoose, onRetry, onGrow }) {
       ${live && !text && html`<p class="muted" role="status">${t("playground.waiting")}</p>`}
       ${text && html`<p class=${classes("chat-text", live && "chat-arriving")}>${text}</p>`}
       ${state === "done" && !text && html`<p class="muted">${t("playground.no_text")}</p>`}
-      ${error && html`<p class="note note-bad" role="alert">${describeError(error)}</p>`}
+      ${error && html`<p class="note note-bad" role="alert">${error === BROKEN ? t("playground.broken") : describeError(error)}</p>`}
       <div class="buttons">
         ${facts && html`<${Button} small kind="quiet" aria-pressed=${isShown} onClick=${() => onChoose(answer.id)}>${t("playground.show_memories")}<//>`}
         ${facts?.id && html`<${Link} class="button button-small button-quiet" to=${`/turns/${facts.id}`}>${t("title.turn")}<//>`}

@@ -43,5 +43,5 @@ function Budget({ explanation }) {
     <${PartsBar} parts=${parts} label=${t("why.budget", values)} />
     ${injected.text
       ? html`<h3>${t("playground.block")}</h3><pre class="chat-block block">${injected.text}</pre>`
-      : html`<p class="muted">${t("why.no_block")} ${explanation.reason ? label("why.reason", explanation.reason) : ""}</p>`}`;
+      : html`<p class="muted">${t(injected.count > 0 ? "why.content_off" : "why.no_block")} ${explanation.reason ? label("why.reason", explanation.reason) : ""}</p>`}`;
 }

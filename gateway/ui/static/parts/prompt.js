@@ -33,6 +33,6 @@ function Text({ part, blocks }) {
 
 function Withheld({ explanation }) {
   const block = explanation?.injected?.text;
-  const reason = !explanation ? "why.gone" : explanation.prompt_omitted ? "why.prompt_too_large" : explanation.content === false ? "why.content_off" : "why.no_prompt";
+  const reason = !explanation ? "why.gone" : explanation.prompt_omitted === "too_large" ? "why.prompt_too_large" : explanation.content === false ? "why.content_off" : "why.no_prompt";
   return html`<${Note}>${t(reason)}<//>${block && html`<h3>${t("why.block")}</h3><pre class="card card-body block">${block}</pre>`}`;
 }

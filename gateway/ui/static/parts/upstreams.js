@@ -17,7 +17,7 @@ export function Upstreams({ upstreams, metrics }) {
     <div class="table-box" tabindex="0" role="region" aria-label=${t("health.upstreams")}>
       <table>
         <thead><tr><th scope="col">${t("health.name")}</th><th scope="col">${t("health.breaker")}</th>
-          ${upstreams && html`<th scope="col" class="if-middle">${t("health.kind")}</th><th scope="col" class="if-wide">${t("health.models")}</th>`}
+          ${upstreams && html`<th scope="col" class="if-middle">${t("health.kind")}</th><th scope="col" class="if-middle">${t("health.models")}</th>`}
           <th scope="col" class="number">${t("health.failures")}</th><th scope="col" class="number">${t("health.answers")}</th><th scope="col" class="number if-middle">p50</th><th scope="col" class="number if-middle">p95</th></tr></thead>
         <tbody>${rows.map((row) => html`<${Upstream} key=${row.name} row=${row} metrics=${metrics} isWhole=${upstreams !== null} />`)}</tbody>
       </table>
@@ -32,7 +32,7 @@ function Upstream({ row, metrics, isWhole }) {
   return html`
     <tr><th scope="row" class="plain-head">${row.name}</th>
       <td><${Badge} tone=${row.is_open ? "bad" : "good"}>${t(row.is_open ? "health.open" : "health.closed")}<//></td>
-      ${isWhole && html`<td class="if-middle">${row.kind}</td><td class="if-wide">${listModels(row.models ?? [])}</td>`}
+      ${isWhole && html`<td class="if-middle">${row.kind}</td><td class="if-middle">${listModels(row.models ?? [])}</td>`}
       <td class=${failures ? "number text-bad" : "number"}>${formatNumber(failures)}</td><td class="number">${formatNumber(times.count)}</td>
       <td class="number nowrap if-middle">${time(0.5)}</td><td class="number nowrap if-middle">${time(0.95)}</td></tr>`;
 }
