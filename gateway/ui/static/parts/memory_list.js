@@ -17,12 +17,12 @@ const SHOWN = 300; // characters of a text
 export function MemoryTable({ rows, selection, onToggle, onToggleAll, isSearch, ...rest }) {
   const isWhole = rows.length > 0 && selection.size >= Math.min(rows.length, MOST_SELECTED);
   const columns = [
-    { key: "check", width: "38px", title: html`<label class="check-cell"><input type="checkbox" checked=${isWhole} aria-label=${t("memories.select_all")} onClick=${onToggleAll} /></label>`, cell: (row) => html`<label class="check-cell"><input type="checkbox" checked=${selection.has(row.id)} aria-label=${t("memories.select", { text: row.text.slice(0, 60) })} onClick=${(event) => onToggle(row.id, event.shiftKey)} /></label>` },
+    { key: "check", width: "2.7rem", title: html`<label class="check-cell"><input type="checkbox" checked=${isWhole} aria-label=${t("memories.select_all")} onClick=${onToggleAll} /></label>`, cell: (row) => html`<label class="check-cell"><input type="checkbox" checked=${selection.has(row.id)} aria-label=${t("memories.select", { text: row.text.slice(0, 60) })} onClick=${(event) => onToggle(row.id, event.shiftKey)} /></label>` },
     { key: "text", title: t("memory_actions.text"), cell: (row) => html`<${Link} to=${`/memories/${row.id}`} class=${row.status === "archived" ? "plain-link muted" : "plain-link"}>${row.title && html`<b>${row.title}</b> · `}${row.text.slice(0, SHOWN)}<//>` },
-    isSearch && { key: "relevance", title: t("memories.relevance"), width: "124px", hide: "middle", number: true, cell: (row) => html`<${Relevance} value=${row.relativity} />` },
-    { key: "kind", title: t("memories.kind"), width: "112px", hide: "middle", cell: (row) => html`<${KindBadge} record=${row} />` },
-    { key: "at", title: t("memories.said_at"), width: "148px", hide: "small", cell: (row) => formatDate(row.at) },
-    { key: "valid", title: t("memories.valid"), width: "226px", hide: "roomy", cell: (row) => html`<span class="muted">${formatValidity(row)}</span>` },
+    isSearch && { key: "relevance", title: t("memories.relevance"), width: "9rem", hide: "small", number: true, cell: (row) => html`<${Relevance} value=${row.relativity} />` },
+    { key: "kind", title: t("memories.kind"), width: "9.4rem", hide: "middle", cell: (row) => html`<${KindBadge} record=${row} />` },
+    { key: "at", title: t("memories.said_at"), width: "9.4rem", hide: "small", cell: (row) => formatDate(row.at) },
+    { key: "valid", title: t("memories.valid"), width: "16.4rem", hide: "roomy", cell: (row) => html`<span class="muted">${formatValidity(row)}</span>` },
     { key: "session", title: t("memories.session"), width: "12%", hide: "roomy", cell: (row) => html`<span class="muted" title=${row.session_id}>${row.session_id}</span>` },
   ].filter(Boolean);
   return html`<${RowTable} label=${t("title.memories")} columns=${columns} rows=${rows} ...${rest} />`;
