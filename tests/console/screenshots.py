@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from tests.console.browser import running_browser
 from tests.console.console import Console, open_console
 from tests.console.filling import correct_memory, fill_with_people
-from tests.console.gateway import GatewayProcess, running_gateway, running_upstream
+from tests.console.gateway import GatewayProcess, eventually, running_gateway, running_upstream
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MOST_BYTES = 150_000
@@ -44,6 +44,7 @@ def fill(gateway: GatewayProcess) -> None:
     for number, (user, question) in enumerate(_QUESTIONS):
         gateway.chat(question, user, session=f"evening-{number}")
     gateway.settle()
+    eventually(lambda: all(user["memories"] is not None for user in gateway.get("/v1/memory/users")["data"]))
 
 
 @contextmanager

@@ -29,8 +29,8 @@ export function UsersPage() {
   const loadMore = useMoreUsers(state, text);
   return html`
     <header class="page-head"><h1>${t("title.users")}</h1></header>
-    <label class="search"><span class="hidden-text">${t("users.search")}</span><${Icon} name="search" />
-      <input ref=${search} class="input" type="search" placeholder=${t("users.search")} value=${text} onInput=${(event) => setQuery({ q: event.target.value })} onKeyDown=${(event) => event.key === "Escape" && event.target.blur()} /></label>
+    <div class="toolbar"><label class="search"><span class="hidden-text">${t("users.search")}</span><${Icon} name="search" />
+      <input ref=${search} class="input" type="search" placeholder=${t("users.search")} value=${text} onInput=${(event) => setQuery({ q: event.target.value })} onKeyDown=${(event) => event.key === "Escape" && event.target.blur()} /></label></div>
     <${Loaded} of=${state}>${() => (rows.length
       ? html`<div class="users-table"><${RowTable} label=${t("users.users")} columns=${userColumns()} rows=${rows} selected=${selected} onSelect=${select} onOpen=${open} onEnd=${loadMore} /></div>`
       : html`<${Empty} title=${t(text ? "users.none_match" : "users.none")}><p>${t("users.none_text")}</p><//>`)}<//>
