@@ -85,7 +85,7 @@ class RecallConfig(Section):
         description="How sure it must be that a memory helps; 0: the best that fit into the budget are injected.",
     )
     explain_turns: int = Field(
-        100, ge=0, le=10_000, description="Number of recent turns kept in RAM for `gateway memory explain`."
+        500, ge=0, le=10_000, description="Number of recent turns kept in RAM for `gateway memory explain`."
     )
     working_set_rows: int = Field(
         200_000, ge=1000, description="Maximum memories of a scope in RAM; larger scopes are searched in LanceDB."
