@@ -3,14 +3,16 @@
 import base64
 import gzip
 import hashlib
+import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final
 
-__all__ = ["PAGE", "ConsoleFile", "content_security_policy", "is_file_name", "load_files"]
+__all__ = ["PAGE", "ConsoleFile", "content_security_policy", "is_file_name", "load_files", "needed_modules"]
 
 PAGE: Final = "index.html"
 """The name of the page; all others are files that it loads."""
@@ -23,6 +25,9 @@ _TYPES: Final = {
     "svg": "image/svg+xml",
 }
 _MODULES: Final = "<!-- modules -->"
+_ENTRY: Final = "main.js"
+_IMPORT: Final = re.compile(rb"(?:^|(?<=;))(?:import|export)\b[^;\"'`(=]*[\"']([^\"']+)[\"'];", re.MULTILINE)
+_IMPORT_MAP_ENTRY: Final = re.compile(rb'"([^"]+)":"/ui/([^"]+)"')
 _INLINE_SCRIPT: Final = re.compile(rb"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
 
 
@@ -38,13 +43,28 @@ class ConsoleFile:
 
 @lru_cache(maxsize=1)
 def load_files() -> dict[str, ConsoleFile]:
-    """All files by their path below `/ui/`. The page names all modules, so that a browser loads them at once."""
+    """All files by their path below `/ui/`. The page names the modules that it always needs, so that a browser loads
+    them at once."""
     root = resources.files("gateway.ui").joinpath("static")
     contents = {path: file.read_bytes() for path, file in _walk(root, "") if path.rpartition(".")[2] in _TYPES}
-    modules = sorted(path for path in contents if path.endswith(("js", "mjs")) and not path.startswith("vendor/uplot"))
-    links = "\n".join(f'<link rel="modulepreload" href="/ui/{path}">' for path in modules)
+    links = "\n".join(f'<link rel="modulepreload" href="/ui/{path}">' for path in needed_modules(contents, _ENTRY))
     contents[PAGE] = contents[PAGE].replace(_MODULES.encode(), links.encode())
     return {path: _build_file(path, content) for path, content in contents.items()}
+
+
+def needed_modules(contents: Mapping[str, bytes], entry: str) -> list[str]:
+    """A module and all modules that it imports, directly or not, other than on demand."""
+    names = {name.decode(): path.decode() for name, path in _IMPORT_MAP_ENTRY.findall(contents[PAGE])}
+    needed, waiting = {entry}, [entry]
+    while waiting:
+        path = waiting.pop()
+        for match in _IMPORT.finditer(contents[path]):
+            target = match[1].decode()
+            module = names.get(target) or posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+            if module not in needed:
+                needed.add(module)
+                waiting.append(module)
+    return sorted(needed)
 
 
 def is_file_name(path: str, files: dict[str, ConsoleFile]) -> bool:

@@ -4,32 +4,25 @@ import { html, render, useEffect, useState } from "./lib/dom.js";
 import { language, setLanguage, t } from "./lib/i18n.js";
 import { path, query, startRouter } from "./lib/router.js";
 import { startTheme } from "./lib/theme.js";
+import { NotFoundPage } from "./pages/not_found.js";
+import { SignIn } from "./pages/sign_in.js";
 import { ErrorNote, Loading } from "./parts/basic.js";
 import { Frame } from "./parts/frame.js";
-import { HealthPage } from "./pages/health.js";
-import { MemoriesPage } from "./pages/memories.js";
-import { MemoryPage } from "./pages/memory.js";
-import { NotFoundPage } from "./pages/not_found.js";
-import { PlaygroundPage } from "./pages/playground.js";
-import { SettingsPage } from "./pages/settings.js";
-import { SignIn } from "./pages/sign_in.js";
-import { TurnPage } from "./pages/turn.js";
-import { TurnsPage } from "./pages/turns.js";
-import { UsersPage } from "./pages/users.js";
+import { lazy } from "./parts/lazy.js";
 
 const PAGES = [
-  [/^\/(?:turns)?$/, TurnsPage, "turns"],
-  [/^\/turns\/([^/]+)$/, TurnPage, "turn"],
-  [/^\/memories$/, MemoriesPage, "memories"],
-  [/^\/memories\/([^/]+)$/, MemoryPage, "memory"],
-  [/^\/playground$/, PlaygroundPage, "playground"],
-  [/^\/health$/, HealthPage, "health"],
-  [/^\/users$/, UsersPage, "users"],
-  [/^\/settings(?:\/(\w+))?$/, SettingsPage, "settings"],
+  [/^\/(?:turns)?$/, "turns", lazy(() => import("./pages/turns.js"), "TurnsPage")],
+  [/^\/turns\/([^/]+)$/, "turn", lazy(() => import("./pages/turn.js"), "TurnPage")],
+  [/^\/memories$/, "memories", lazy(() => import("./pages/memories.js"), "MemoriesPage")],
+  [/^\/memories\/([^/]+)$/, "memory", lazy(() => import("./pages/memory.js"), "MemoryPage")],
+  [/^\/playground$/, "playground", lazy(() => import("./pages/playground.js"), "PlaygroundPage")],
+  [/^\/health$/, "health", lazy(() => import("./pages/health.js"), "HealthPage")],
+  [/^\/users$/, "users", lazy(() => import("./pages/users.js"), "UsersPage")],
+  [/^\/settings(?:\/(\w+))?$/, "settings", lazy(() => import("./pages/settings.js"), "SettingsPage")],
 ];
 
 function findPage(place) {
-  for (const [pattern, page, name] of PAGES) {
+  for (const [pattern, name, page] of PAGES) {
     const match = pattern.exec(place);
     if (match) return { page, name, id: match[1] };
   }

@@ -38,7 +38,7 @@ def users(log: TurnLog, **options: Any) -> list[str]:
 
 def test_a_turn_is_listed_with_what_is_known_of_it() -> None:
     log = new_log()
-    log.add(turn(principal=Principal("acme", frozenset(), name="app")), ANSWER, END)
+    log.add(turn(principal=Principal("acme", frozenset(), name="app"), started=0.0), ANSWER, END)
     (entry,) = page(log)["data"]
     assert entry.pop("seq") == log.latest
     assert entry == {

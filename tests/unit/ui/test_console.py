@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ui.console import PAGE, content_security_policy, is_file_name, load_files
+from gateway.ui.console import PAGE, content_security_policy, is_file_name, load_files, needed_modules
 
 STATIC = Path(__file__).parents[3] / "gateway" / "ui" / "static"
 MOST_COMPRESSED_BYTES = 80_000
@@ -18,10 +18,25 @@ def test_all_files_are_served() -> None:
     assert set(load_files()) == {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
 
 
-def test_the_whole_console_is_small() -> None:
-    sizes = {path: len(file.compressed) for path, file in load_files().items()}
+@pytest.mark.parametrize("page", [path for path in sorted(load_files()) if path.startswith("pages/")])
+def test_opening_any_page_loads_little(page: str) -> None:
+    """With everything that it needs: the modules, all styles, and the charts of the page on health."""
+    files = load_files()
+    contents = {path: file.content for path, file in files.items()}
+    needed = {*needed_modules(contents, "main.js"), *needed_modules(contents, page), PAGE, "icon.svg"}
+    needed |= {path for path in files if path.startswith("style/")}
+    if "parts/chart.js" in needed:
+        needed |= {"vendor/uplot.js", "vendor/uplot.css"}
+    sizes = {path: len(files[path].compressed) for path in needed}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
     assert sum(sizes.values()) < MOST_COMPRESSED_BYTES, f"{sum(sizes.values())} bytes; the largest: {largest}"
+
+
+def test_the_libraries_and_texts_of_a_page_are_among_its_modules() -> None:
+    contents = {path: file.content for path, file in load_files().items()}
+    needed = needed_modules(contents, "pages/health.js")
+    assert {"vendor/preact.mjs", "vendor/signals-core.mjs", "lang/health.js", "parts/chart.js"} <= set(needed)
+    assert "pages/turns.js" not in needed_modules(contents, "main.js")
 
 
 @pytest.mark.parametrize("path", sorted(load_files()))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ui.console import load_files, needed_modules
 from tests.unit.ui.javascript import Token, calls, read_tokens, templates, walk
-from tests.unit.ui.static import LANGUAGES, MODULES, inside, texts, tokens_of
+from tests.unit.ui.static import LANGUAGES, MODULES, STATIC, inside, texts, texts_of, tokens_of
 
 KEY = re.compile(r"[a-z_]+\.[a-z0-9_.]+")
 NAMES = {"Memory Gateway", "API", "JSON", "English", "中文"}
@@ -104,3 +105,15 @@ def test_no_text_is_outside_of_the_languages(path: Path) -> None:
             assert text.strip() in NAMES or not re.search(r"[^\W\d_]{2}", text), f"move it to lang/: {text.strip()}"
     for text in strings(tokens_of(path)):
         assert text in NAMES or not re.search(r"[\u3000-\u9fff\uff00-\uffef]", text), text
+
+
+@pytest.mark.parametrize("page", sorted((STATIC / "pages").glob("*.js")), ids=inside)
+def test_a_page_loads_the_texts_that_it_shows(page: Path) -> None:
+    contents = {path: file.content for path, file in load_files().items()}
+    needed = {STATIC / path for path in (*needed_modules(contents, inside(page)), *needed_modules(contents, "main.js"))}
+    keys = {key for path in needed if path.parent.name == "lang" for key in texts_of(path)["en"]}
+    for path in needed & set(MODULES):
+        for arguments in calls(tokens_of(path), "t"):
+            for key in strings(arguments[0]):
+                assert key in keys or not KEY.fullmatch(key), f"{inside(path)} shows {key}, whose texts are not loaded"
+    assert page.name in ("not_found.js", "sign_in.js") or "addTexts(" in page.read_text(encoding="utf-8")

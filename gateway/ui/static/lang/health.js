@@ -1,12 +1,6 @@
 // Texts of the page on the gateway's health.
 export default {
   en: {
-    "health.memory": "Memory",
-    "health.state.ready": "ready",
-    "health.state.off": "off",
-    "health.state.loading": "loading",
-    "health.state.degraded": "degraded",
-    "health.state.unreachable": "unreachable",
     "health.updated_at": "updated at {time}",
     "health.paused_at": "paused at {time}",
     "health.pause": "Pause",
@@ -100,12 +94,6 @@ export default {
     "health.suspicious": "Suspicious memories",
   },
   zh: {
-    "health.memory": "记忆",
-    "health.state.ready": "就绪",
-    "health.state.off": "关闭",
-    "health.state.loading": "加载中",
-    "health.state.degraded": "降级",
-    "health.state.unreachable": "无法连接",
     "health.updated_at": "更新于 {time}",
     "health.paused_at": "暂停于 {time}",
     "health.pause": "暂停",

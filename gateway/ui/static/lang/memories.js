@@ -138,7 +138,6 @@ export default {
     "topic.style": "Style",
     "topic.about": "About",
     "topic.other": "Other",
-    "kind.profile": "about the user",
   },
   zh: {
     "memory_actions.edit_title": "编辑记忆",
@@ -278,6 +277,5 @@ export default {
     "topic.style": "风格",
     "topic.about": "个人",
     "topic.other": "其他",
-    "kind.profile": "关于用户",
   },
 };

@@ -2,17 +2,16 @@
 import { signal } from "./dom.js";
 import { readPreference, writePreference } from "./storage.js";
 import common from "../lang/common.js";
-import health from "../lang/health.js";
-import memories from "../lang/memories.js";
-import playground from "../lang/playground.js";
-import settings from "../lang/settings.js";
-import turns from "../lang/turns.js";
-import why from "../lang/why.js";
 
 export const LANGUAGES = { en: "English", zh: "中文" };
-const PARTS = [common, health, memories, playground, settings, turns, why];
-const merge = (name) => Object.assign({}, ...PARTS.map((part) => part[name]));
-const TEXTS = { en: merge("en"), zh: merge("zh") };
+const TEXTS = { en: { ...common.en }, zh: { ...common.zh } };
+
+/** Adds the texts of a part, before the first page that uses them is shown. */
+export function addTexts(...parts) {
+  for (const part of parts) {
+    for (const [name, texts] of Object.entries(part)) Object.assign(TEXTS[name], texts);
+  }
+}
 
 const preferred = () => readPreference("language", (navigator.language || "en").startsWith("zh") ? "zh" : "en");
 

@@ -1,8 +1,9 @@
 // How the gateway does: times, recall, upstreams, queues and cost, within a window of time that is in the address.
+import healthTexts from "../lang/health.js";
 import { html, useMemo, useState } from "../lib/dom.js";
 import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatRate, formatShare, formatTime } from "../lib/format.js";
 import { useHealth, useUsage } from "../lib/health.js";
-import { label, t } from "../lib/i18n.js";
+import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useInterval } from "../lib/load.js";
 import { sumOf } from "../lib/metrics.js";
@@ -12,6 +13,8 @@ import { Badge, Button, Code, Empty, Loaded, Note } from "../parts/basic.js";
 import { TimeChart } from "../parts/chart.js";
 import { Percentiles, rowsOfMetrics, rowsOfTurns } from "../parts/percentiles.js";
 import { Queues, Upstreams } from "../parts/upstreams.js";
+
+addTexts(healthTexts);
 
 const SECONDS = 5;
 const LONG = 6 * 3600; // windows from here on use recorded usage, which is by hour
@@ -77,6 +80,8 @@ function Report({ data, frame }) {
     <section class="section"><h2>${t("health.queues")}</h2><${Queues} metrics=${metrics} ready=${data.ready} /></section>`;
 }
 
+const SHORTEST = 60; // seconds that a rate is computed over at least
+
 /** The sums of the window: turns, or what was recorded for a long one. */
 function sumUp({ shown, rows, turns, frame }) {
   const known = rows ? frame.to - frame.from : frame.to - Math.max(frame.from, turns?.since ?? frame.to);
@@ -86,7 +91,7 @@ function sumUp({ shown, rows, turns, frame }) {
   const share = (list, all) => (all.length ? formatShare(list.length / all.length) : "–");
   return {
     requests,
-    rate: requests / Math.max(1, known),
+    rate: requests / Math.max(SHORTEST, known),
     recalled: share(recalling.filter((turn) => turn.memory === "hit" || turn.memory === "partial"), recalling),
     failed: share(shown.filter((turn) => turn.status >= 400 || turn.error), shown),
     cost: costs.length ? costs.reduce((sum, item) => sum + item.cost, 0) : null,
@@ -102,7 +107,7 @@ function Facts({ data: { ready, metrics }, sums }) {
     [t("health.rate"), formatRate(sums.rate)],
     [t("health.recalled"), sums.recalled],
     [t("health.failed"), sums.failed],
-    [t("turns.cost"), formatMoney(sums.cost)],
+    [t("label.cost"), formatMoney(sums.cost)],
   ];
   return html`<dl class="card card-body facts health-facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
@@ -134,5 +139,5 @@ function Charts({ shown, rows, since, frame, sums }) {
 
 function NoTurns() {
   const curl = `curl ${location.origin}/v1/chat/completions \\\n  -H 'Authorization: Bearer ${t("label.key")}' -H 'Content-Type: application/json' \\\n  -d '{"model": "default", "user": "anna", "messages": [{"role": "user", "content": "My cat is called Miso."}]}'`;
-  return html`<${Empty} title=${t("health.none")}><p>${t("health.none_text")}</p><${Code} text=${curl} /><p>${t("turns.none_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a></p><//>`;
+  return html`<${Empty} title=${t("health.none")}><p>${t("health.none_text")}</p><${Code} text=${curl} /><p>${t("label.try_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a></p><//>`;
 }

@@ -1,8 +1,9 @@
 // The memories of a user: profile, list, search by the real recall, timeline. Everything chosen is in the address.
+import memoriesTexts from "../lang/memories.js";
 import { getJson, url } from "../lib/api.js";
 import { html, useEffect, useRef, useState } from "../lib/dom.js";
 import { formatMoment, formatNumber } from "../lib/format.js";
-import { label, t } from "../lib/i18n.js";
+import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { navigate, parameter, setQuery } from "../lib/router.js";
@@ -17,6 +18,8 @@ import { Profile } from "../parts/profile.js";
 import { Timeline } from "../parts/timeline.js";
 import { showToast } from "../parts/toast.js";
 import { addByCurl, ChooseUser, isUserFixed, shownUser, UserField } from "../parts/user_picker.js";
+
+addTexts(memoriesTexts);
 
 const VIEWS = ["list", "timeline"];
 const KINDS = ["turn", "fact", "preference", "profile", "skill", "tool", "document"];

@@ -1,8 +1,9 @@
 // One memory: its text, where it comes from, what it replaces, its history, and what can be done with it.
+import memoriesTexts from "../lang/memories.js";
 import { getJson } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { formatDate, formatMoment, formatNumber } from "../lib/format.js";
-import { label, t } from "../lib/i18n.js";
+import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { Link, navigate } from "../lib/router.js";
@@ -10,6 +11,8 @@ import { Badge, Button, Code, ErrorNote, Loading, Note } from "../parts/basic.js
 import { editMemory, forgetMemory, loadMemory, MemoryEditor, setStatus, undoChange } from "../parts/memory_actions.js";
 import { History } from "../parts/memory_history.js";
 import { KindBadge } from "../parts/memory_list.js";
+
+addTexts(memoriesTexts);
 
 const MOST_SOURCES = 8; // that are shown with their text
 

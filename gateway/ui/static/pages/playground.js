@@ -1,15 +1,20 @@
 // The playground: a chat with any model as any user, and beside it the block of memories that each answer got.
+import playgroundTexts from "../lang/playground.js";
+import turnsTexts from "../lang/turns.js";
+import whyTexts from "../lang/why.js";
 import { getJson, me, may, url } from "../lib/api.js";
 import { controlHeaders, curlCommand, findInvalid, MODES, MOST_BUDGET, requestBody } from "../lib/chat.js";
 import { arriving, ask, conversation, draft, setSystem, startConversation, stop, takeBack, takeOver } from "../lib/conversation.js";
 import { html, useEffect, useRef, useState } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { addTexts, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { Link, parameter, setQuery } from "../lib/router.js";
 import { Button, Code, copyText, Empty, ErrorNote, Field, Note } from "../parts/basic.js";
 import { ChatLog } from "../parts/chat_log.js";
 import { MemoryPanel } from "../parts/memory_panel.js";
+
+addTexts(playgroundTexts, turnsTexts, whyTexts);
 
 const MOST_USERS = 100;
 

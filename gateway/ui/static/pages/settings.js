@@ -1,13 +1,16 @@
 // How the gateway is configured (read-only), its plugins and upstreams, and maintenance of the memory.
+import settingsTexts from "../lang/settings.js";
 import { getJson } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { formatNumber } from "../lib/format.js";
-import { t } from "../lib/i18n.js";
+import { addTexts, t } from "../lib/i18n.js";
 import { useLoad } from "../lib/load.js";
 import { address, navigate, parameter, setQuery } from "../lib/router.js";
 import { Badge, Empty, Loaded, Tabs } from "../parts/basic.js";
 import { Icon } from "../parts/icons.js";
 import { Maintenance } from "../parts/maintenance.js";
+
+addTexts(settingsTexts);
 
 const TABS = ["configuration", "plugins", "upstreams", "maintenance"];
 

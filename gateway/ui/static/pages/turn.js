@@ -1,8 +1,11 @@
 // Why this answer: the prompt as the model got it, how the memories in it were chosen, and the same question again.
+import memoriesTexts from "../lang/memories.js";
+import turnsTexts from "../lang/turns.js";
+import whyTexts from "../lang/why.js";
 import { getJson, url } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatShare } from "../lib/format.js";
-import { label, t } from "../lib/i18n.js";
+import { addTexts, label, t } from "../lib/i18n.js";
 import { useLoad } from "../lib/load.js";
 import { Link, parameter, setQuery } from "../lib/router.js";
 import { PartsBar } from "../parts/bars.js";
@@ -11,6 +14,8 @@ import { AskAgain } from "../parts/ask_again.js";
 import { Candidates } from "../parts/candidates.js";
 import { MemoryEditor } from "../parts/memory_actions.js";
 import { Prompt } from "../parts/prompt.js";
+
+addTexts(memoriesTexts, turnsTexts, whyTexts);
 
 const TABS = ["prompt", "candidates", "again", "json"];
 
@@ -49,14 +54,14 @@ export function TurnPage({ id }) {
 
 function Facts({ turn }) {
   const facts = [
-    [t("turns.time"), formatMoment(turn.at)],
+    [t("label.time"), formatMoment(turn.at)],
     [t("turns.user"), turn.user ? html`<${Link} to="/memories" parameters=${{ user: turn.user }}>${turn.user}<//>` : t("label.none")],
     [t("why.session"), turn.session],
     [t("turns.model"), turn.model],
     [t("turns.upstream"), [turn.upstream, turn.upstream_model].filter(Boolean).join(" · ")],
     [t("why.key"), turn.key],
     [t("turns.tokens"), `${turn.is_estimated ? "≈ " : ""}${formatNumber(turn.prompt_tokens)} → ${formatNumber(turn.completion_tokens)}`],
-    [t("turns.cost"), formatMoney(turn.cost)],
+    [t("label.cost"), formatMoney(turn.cost)],
     [t("turns.status"), html`<${Badge} value=${turn.outcome}>${turn.status} ${label("outcome", turn.outcome)}<//>`],
   ];
   const waiting = Math.max(0, (turn.first_byte_ms ?? 0));

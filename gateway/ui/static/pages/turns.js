@@ -1,8 +1,9 @@
 // The latest turns, live. Filters, search and selection are in the address.
+import turnsTexts from "../lang/turns.js";
 import { ApiError, getJson, readEvents, url } from "../lib/api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
 import { formatMilliseconds, formatMoney, formatNumber, formatTime } from "../lib/format.js";
-import { label, t } from "../lib/i18n.js";
+import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { address, Link, navigate, parameter, setQuery } from "../lib/router.js";
@@ -10,6 +11,8 @@ import { Badge, Button, Code, Empty, Loaded, Note } from "../parts/basic.js";
 import { Facet } from "../parts/facets.js";
 import { Icon } from "../parts/icons.js";
 import { RowTable } from "../parts/table.js";
+
+addTexts(turnsTexts);
 
 const FILTERS = ["user", "model", "memory", "upstream"];
 const PAGE_SIZE = 500;
@@ -143,12 +146,12 @@ const Facets = ({ counts, chosen }) => html`
   </div>`;
 
 function TurnTable(props) {
-  const columns = useMemo(turnColumns, [t("turns.time")]);
+  const columns = useMemo(turnColumns, [t("label.time")]);
   return html`<${RowTable} label=${t("title.turns")} columns=${columns} ...${props} />`;
 }
 
 const turnColumns = () => [
-  { key: "time", title: t("turns.time"), width: "var(--time-width)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
+  { key: "time", title: t("label.time"), width: "var(--time-width)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
   { key: "user", title: t("turns.user"), width: "15%", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
   { key: "query", title: t("turns.query"), hide: "middle", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
   { key: "model", title: t("turns.model"), width: "13%", hide: "middle", cell: (row) => row.model },
@@ -157,7 +160,7 @@ const turnColumns = () => [
   { key: "tokens", title: t("turns.tokens"), width: "110px", number: true, hide: "wide", cell: (row) => html`<span title=${row.is_estimated ? t("turns.estimated") : ""}>${row.is_estimated ? "≈ " : ""}${formatNumber(row.prompt_tokens)} → ${formatNumber(row.completion_tokens)}</span>` },
   { key: "own", title: t("turns.own_ms"), width: "86px", number: true, hide: "wide", cell: (row) => formatMilliseconds(row.overhead_ms) },
   { key: "ms", title: t("turns.ms"), width: "86px", number: true, cell: (row) => formatMilliseconds(row.ms) },
-  { key: "cost", title: t("turns.cost"), width: "84px", number: true, hide: "wide", cell: (row) => formatMoney(row.cost) },
+  { key: "cost", title: t("label.cost"), width: "84px", number: true, hide: "wide", cell: (row) => formatMoney(row.cost) },
   { key: "status", title: t("turns.status"), width: "84px", hide: "middle", cell: (row) => (row.error || row.outcome !== "complete" ? html`<${Badge} tone=${row.status >= 400 ? "bad" : "warn"}>${row.status || label("outcome", row.outcome)}<//>` : html`<span class="muted">${row.status}</span>`) },
 ];
 
@@ -165,5 +168,5 @@ function NoTurns({ isFiltered }) {
   if (isFiltered) return html`<${Empty} title=${t("turns.none_match")}><p>${t("turns.none_match_text")}</p><//>`;
   const curl = `curl ${location.origin}/v1/chat/completions \\\n  -H 'Authorization: Bearer ${t("label.key")}' -H 'Content-Type: application/json' \\\n  -d '{"model": "default", "user": "anna", "messages": [{"role": "user", "content": "My cat is called Miso."}]}'`;
   return html`
-    <${Empty} title=${t("turns.none")}><p>${t("turns.none_text")}</p><${Code} text=${curl} /><${Note}>${t("turns.none_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a><//><//>`;
+    <${Empty} title=${t("turns.none")}><p>${t("turns.none_text")}</p><${Code} text=${curl} /><${Note}>${t("label.try_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a><//><//>`;
 }

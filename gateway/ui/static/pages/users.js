@@ -1,14 +1,17 @@
 // The users of a tenant with their memories, and the keys of the gateway (without the keys themselves).
+import settingsTexts from "../lang/settings.js";
 import { getJson, me, url } from "../lib/api.js";
 import { html, useRef } from "../lib/dom.js";
 import { formatMoment, formatNumber } from "../lib/format.js";
-import { t } from "../lib/i18n.js";
+import { addTexts, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { Link, navigate, parameter, setQuery } from "../lib/router.js";
 import { Badge, Empty, ErrorNote, Loaded, Note } from "../parts/basic.js";
 import { Icon } from "../parts/icons.js";
 import { RowTable } from "../parts/table.js";
+
+addTexts(settingsTexts);
 
 const PAGE_SIZE = 200;
 

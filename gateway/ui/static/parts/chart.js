@@ -155,7 +155,7 @@ function Values({ title, times, series, format }) {
       ${isOpen && html`
         <div class="table-box chart-table" tabindex="0" role="region" aria-label=${`${title}: ${t("health.table")}`}>
           <table>
-            <thead><tr><th scope="col">${t("turns.time")}</th>${series.map(({ name }) => html`<th key=${name} scope="col" class="number">${name}</th>`)}</tr></thead>
+            <thead><tr><th scope="col">${t("label.time")}</th>${series.map(({ name }) => html`<th key=${name} scope="col" class="number">${name}</th>`)}</tr></thead>
             <tbody>${times.map((time, row) => html`<tr key=${time}><th scope="row" class="plain-head">${formatMoment(time * 1000)}</th>${series.map(({ name, values }) => html`<td key=${name} class="number">${values[row] === null ? "–" : format(values[row])}</td>`)}</tr>`).toReversed()}</tbody>
           </table>
         </div>`}

@@ -109,7 +109,7 @@ function Purge() {
   };
   return html`
     <${Card} title=${t("maintenance.purge")} text=${t("maintenance.purge_text")}>
-      <div class="field-row"><${Field} label=${t("turns.user")}><input ref=${user} class="input" autocomplete="off" /><//><${Field} label=${t("why.session")}><input ref=${session} class="input" autocomplete="off" /><//></div>
+      <div class="field-row"><${Field} label=${t("users.user")}><input ref=${user} class="input" autocomplete="off" /><//><${Field} label=${t("maintenance.session")}><input ref=${session} class="input" autocomplete="off" /><//></div>
       ${result && html`<p role="status">${t("maintenance.purge_done", { count: formatNumber(result.deleted) })}</p>`}
       <div><${Button} kind="danger" onClick=${ask}>${t("maintenance.purge_start")}<//></div>
     <//>`;

@@ -21,7 +21,7 @@ export function MemoryTable({ rows, selection, onToggle, onToggleAll, isSearch, 
     { key: "text", title: t("memory_actions.text"), cell: (row) => html`<${Link} to=${`/memories/${row.id}`} class=${row.status === "archived" ? "plain-link muted" : "plain-link"}>${row.title && html`<b>${row.title}</b> · `}${row.text.slice(0, SHOWN)}<//>` },
     isSearch && { key: "relevance", title: t("memories.relevance"), width: "9rem", hide: "small", number: true, cell: (row) => html`<${Relevance} value=${row.relativity} />` },
     { key: "kind", title: t("memories.kind"), width: "9.4rem", hide: "middle", cell: (row) => html`<${KindBadge} record=${row} />` },
-    { key: "at", title: t("memories.said_at"), width: "9.4rem", hide: "small", cell: (row) => formatDate(row.at) },
+    { key: "at", title: t("memories.said_at"), width: "10.6rem", hide: "small", cell: (row) => formatDate(row.at) },
     { key: "valid", title: t("memories.valid"), width: "16.4rem", hide: "roomy", cell: (row) => html`<span class="muted">${formatValidity(row)}</span>` },
     { key: "session", title: t("memories.session"), width: "12%", hide: "roomy", cell: (row) => html`<span class="muted" title=${row.session_id}>${row.session_id}</span>` },
   ].filter(Boolean);
