@@ -52,7 +52,7 @@ test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients o
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
-	$(CONSOLE) -m pytest -c tests/console/pytest.ini tests/console
+	$(CONSOLE) -m pytest -c tests/console/pytest.ini -n 2 --dist loadfile tests/console
 
 screenshots: install $(VENV)/.tests .venvs/console/.installed  ## the pictures of the console in docs/images
 	@$(CONSOLE) -m tests.console.browser

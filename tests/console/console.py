@@ -13,6 +13,7 @@ __all__ = ["MOST_MILLISECONDS_TO_CONTENT", "Console", "open_console"]
 AXE = Path(__file__).parents[2] / ".venvs" / "console" / "node_modules" / "axe-core" / "axe.min.js"
 MOST_MILLISECONDS_TO_CONTENT = 1000.0
 _LOADS = 3
+_LOOKS, _PAUSE = 20, 100  # milliseconds
 _WATCH = """
 window.violations = [];
 window.ranScripts = 0;
@@ -108,8 +109,14 @@ class Console:
         return float(self.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 
     def overflow(self) -> int:
-        """Pixels by which the page is wider than the window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+        """Pixels by which the page is wider than the window, when charts and tables have taken their new size."""
+        width = 0
+        for _ in range(_LOOKS):
+            width = int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+            if width <= 0:
+                break
+            self.page.wait_for_timeout(_PAUSE)
+        return width
 
     def scroll_frames(self, selector: str, *, distance: int = 400, frames: int = 120) -> tuple[list[float], float]:
         """The durations of frames, in milliseconds, while a box is scrolled; and its position at the end."""
