@@ -215,6 +215,7 @@ def _candidate(memory: Memory, fate: str) -> dict[str, Any]:
         "text": record.text[:_SHOWN],
         "source": record.source,
         "kind": record.kind,
+        "trust": memory.trust,
         "session_id": record.session_id,
         "event_time": _iso(record.event_time),
         "tokens": memory.tokens,

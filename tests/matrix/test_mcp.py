@@ -1,9 +1,10 @@
-"""Real MCP clients against the gateway: the official SDK by HTTP and by a process, with and without the handshake,
-and the command line of the Inspector."""
+"""Real MCP clients against the gateway: the official SDK by HTTP and by a process, with and without the handshake, the
+command line of the Inspector, and Claude Code."""
 
 import asyncio
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.fakes.clients import ROOT, run_client
 from tests.fakes.running import configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream
+from tests.matrix.agents import MODULES
 
 KEYS = [{"key": "key-of-acme", "tenant": "acme"}, {"key": "key-of-ada", "tenant": "acme", "user": "ada"}]
 CONNECTIONS = [{"x-gateway-key": "key-of-acme", "x-memory-user": "ada"}, {"authorization": "Bearer key-of-ada"}]
@@ -112,3 +114,37 @@ async def test_the_inspector_starts_the_command(tmp_path: Path, upstream: FakeUp
     command = (sys.executable, "-m", "gateway", "mcp", "--user", "ada")
     options = ("-e", f"PYTHONPATH={ROOT}", "--method", "tools/list")
     assert {tool["name"] for tool in (await inspect(tmp_path, *command, *options))["tools"]} == TOOLS.keys()
+
+
+async def ask_claude(home: Path, *arguments: str) -> str:
+    """What Claude Code printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(MODULES / "@anthropic-ai" / "claude-code-linux-x64" / "claude"), "mcp", *arguments),
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "NO_PROXY": "127.0.0.1", "CI": "1", "NO_COLOR": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(90):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, (output + errors).decode()[-2000:]
+    return output.decode()
+
+
+@pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the agents are installed for Linux x86-64"
+)
+async def test_claude_code_connects_by_http_and_by_a_process(tmp_path: Path, upstream: FakeUpstream) -> None:
+    assert MODULES.is_dir(), "`make test-clients` installs them"
+    async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
+        address, key = f"{gateway.url}/mcp", "authorization: Bearer key-of-ada"
+        await ask_claude(tmp_path, "add", "--transport", "http", "memory", address, "--header", key)
+        await ask_claude(tmp_path, "add", "--transport", "http", "refused", address)
+        command = (sys.executable, "-m", "gateway", "mcp", "--url", gateway.url)
+        environment = ("-e", f"PYTHONPATH={ROOT}", "-e", "GATEWAY_KEY=key-of-ada")
+        await ask_claude(tmp_path, "add", "process", *environment, "--", *command)
+        states = dict(line.split(": ", 1) for line in (await ask_claude(tmp_path, "list")).splitlines() if ": " in line)
+    assert "Connected" in states["memory"]
+    assert "Connected" in states["process"]
+    assert "Connected" not in states["refused"]

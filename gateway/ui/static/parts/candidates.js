@@ -40,7 +40,7 @@ function Candidate({ candidate, names, scale, onChange }) {
       <div class="candidate-score"><${ScoreBar} parts=${candidate.parts} names=${names} scale=${scale} />
         <span class="number mono small" title=${t("why.score")}>${candidate.score}</span></div>
       <p class="muted small candidate-facts">
-        ${label("kind", candidate.kind)} · ${formatDate(candidate.event_time)} · ${t("why.tokens", { count: formatNumber(candidate.tokens) })} · ${t("why.relevance", { value: candidate.relativity })}
+        ${candidate.trust === "plugin" && html`<${Badge} tone="info">${t("why.from_plugin")}<//> `}${label("kind", candidate.kind)} · ${formatDate(candidate.event_time)} · ${t("why.tokens", { count: formatNumber(candidate.tokens) })} · ${t("why.relevance", { value: candidate.relativity })}
         ${candidate.probability !== null && html` · ${t("why.probability", { share: formatShare(candidate.probability) })}`}</p>
       <div class="buttons"><${Button} small kind="quiet" onClick=${act(editMemory)}>${t("action.edit")}<//><${Button} small kind="quiet danger" onClick=${act(forgetMemory)}>${t("action.forget")}<//></div>
     </li>`;
