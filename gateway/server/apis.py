@@ -72,10 +72,10 @@ class Apis:
         """The routes of all APIs. Those of the API that owns all other paths are last: they match anything, so paths
         that need another right end before them."""
         apis = [api for api in self._all if api is not self._rest]
-        closed = [
-            prefix for api in apis if api.is_for_any_key or api.right is not self._rest.right for prefix in api.prefixes
-        ]
-        ends = [web.route("*", prefix + "{tail:.*}", _refuse_unknown) for prefix in closed]
+        closed = [api for api in apis if api.is_for_any_key or api.right is not self._rest.right]
+        patterns = [prefix + "{tail:.*}" for api in closed for prefix in api.prefixes]
+        patterns += [path for api in closed for path in api.paths]
+        ends = [web.route("*", pattern, _refuse_unknown) for pattern in patterns]
         return [*(route for api in apis for route in api.routes), *ends, *self._rest.routes]
 
 

@@ -16,7 +16,7 @@ from gateway.api.memory.serializing import MemoryWriter
 from gateway.api.memory.users import UsersFace
 from gateway.config import Config
 from gateway.engine import MemoryEngine
-from gateway.errors import GatewayError, MemoryUnavailable, NotFound
+from gateway.errors import GatewayError, MemoryUnavailable
 from gateway.prompt.explain import Explanations
 from gateway.server.apis import Api
 from gateway.storage.errors import StorageError
@@ -58,7 +58,6 @@ class MemoryApis:
             web.get("/v1/memory/{id}", reading.get_memory, allow_head=False),  # after those whose names it matches
             web.patch("/v1/memory/{id}", changing.change),
             web.delete("/v1/memory/{id}", changing.delete),
-            web.route("*", "/v1/memory/{tail:.*}", _refuse),
         ]
         return Api(
             name="memory",
@@ -84,7 +83,7 @@ class MemoryApis:
         )
         return Api(
             name="me",
-            routes=_with_storage_errors([*face.routes(), web.route("*", "/v1/me/{tail:.*}", _refuse)]),
+            routes=_with_storage_errors(face.routes()),
             prefixes=("/v1/me/",),
             paths=frozenset({"/v1/me"}),
             is_for_any_key=True,
@@ -119,8 +118,3 @@ def _report_storage_errors(handler: Any) -> Callable[[web.Request], Awaitable[we
         return response
 
     return serve
-
-
-async def _refuse(request: web.Request) -> web.StreamResponse:
-    """Answer a path that does not exist: it must not be passed to an upstream, which needs another right."""
-    raise NotFound("there is no such route; see /openapi.json")
