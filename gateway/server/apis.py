@@ -48,6 +48,7 @@ class Apis:
         self._by_path = {path: api for api in self._all for path in api.paths}
         by_prefix = {prefix: api for api in self._all for prefix in api.prefixes}
         self._by_prefix = sorted(by_prefix.items(), key=lambda item: -len(item[0]))
+        self._prefixes = tuple(by_prefix)  # compared at once: most paths have none of them
         others = [api for api in self._all if not api.prefixes and not api.paths]
         count = sum(len(api.prefixes) + len(api.paths) for api in self._all)
         if len(self._by_path) + len(by_prefix) < count or len({api.name for api in self._all}) < len(self._all):
@@ -58,14 +59,12 @@ class Apis:
 
     def of(self, path: str) -> Api:
         """The API that a path belongs to."""
-        for prefix, api in self._by_prefix:
-            if path.startswith(prefix):
-                return api
+        if path.startswith(self._prefixes):
+            return next(api for prefix, api in self._by_prefix if path.startswith(prefix))
         return self._by_path.get(path, self._rest)
 
-    def is_open(self, path: str) -> bool:
-        """True if a path needs no key."""
-        api = self.of(path)
+    def is_open(self, api: Api) -> bool:
+        """True if the paths of an API need no key."""
         return api.right is None and api is not self._rest
 
     def routes(self) -> list[web.AbstractRouteDef]:

@@ -153,7 +153,7 @@ class Guard:
     async def _answer(self, request: web.Request, handler: Handler, api: Api, place: RequestSlot) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
-        if not self._apis.is_open(request.path):
+        if "//" in request.path or not self._apis.is_open(api):
             self._authenticate(request, api)
             if not self._keyring.is_open:
                 place.take_key(id(principal_of(request)))  # keyrings keep their principals: one object per key
