@@ -153,13 +153,12 @@ class Guard:
     async def _answer(self, request: web.Request, handler: Handler, api: Api, place: RequestSlot) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
             return web.Response(status=204)
-        if "//" in request.path or not self._apis.is_open(api):
+        is_normal = "//" not in request.path
+        if not self._apis.is_open(api if is_normal else self._apis.of(request.path)):
             self._authenticate(request, api)
             if not self._keyring.is_open:
                 place.take_key(id(principal_of(request)))  # keyrings keep their principals: one object per key
-        if "//" in request.path:
-            return await _handle_normalized_path(request)
-        return await handler(request)
+        return await (handler(request) if is_normal else _handle_normalized_path(request))
 
     def _authenticate(self, request: web.Request, api: Api) -> None:
         if self._keyring.is_open and not _is_local(request.host):
