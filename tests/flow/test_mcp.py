@@ -296,3 +296,14 @@ async def test_only_post_is_allowed(gateway: Running, method: str) -> None:
     async with gateway.session.request(method, f"{gateway.url}/mcp") as response:
         assert (response.status, response.headers["allow"]) == (405, "POST")
         assert json.loads(await response.read())["error"]["code"] == -32600
+
+
+@pytest.mark.parametrize("changes", [{"plugins": [{"use": "redact"}]}])
+async def test_what_is_added_or_changed_goes_through_the_plugins(ada: McpClient) -> None:
+    secret = "sk-proj-" + "a1B2" * 12
+    (memory,) = (await ada.call("add_memory", text=f"My key is {secret} for the API."))["memories"]
+    assert secret not in memory["text"]
+    changed = await ada.call("update_memory", id=memory["id"], text=f"Now it is {secret}, really.")
+    assert "[redacted]" in changed["text"]
+    history = await ada.call("memory_history", id=memory["id"])
+    assert secret not in str([changed, history, await ada.call("list_memories")])
