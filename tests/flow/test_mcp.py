@@ -307,3 +307,12 @@ async def test_what_is_added_or_changed_goes_through_the_plugins(ada: McpClient)
     assert "[redacted]" in changed["text"]
     history = await ada.call("memory_history", id=memory["id"])
     assert secret not in str([changed, history, await ada.call("list_memories")])
+
+
+@pytest.mark.parametrize("at", ["0001-01-01", "0068-01-01", "9999-12-31T23:59:59Z", "nan", "1e300"])
+async def test_a_memory_of_a_time_that_cannot_be_stored_is_refused(gateway: Running, ada: McpClient, at: str) -> None:
+    assert await ada.failure("add_memory", text="The sun rises.", at=at) != ""
+    reply = await gateway.post("/v1/memory", {"user": "ada", "text": "The sun rises.", "at": at})
+    assert (reply.status, reply.error["param"]) == (400, "at")
+    await gateway.settled()
+    assert (await ada.call("list_memories"))["memories"] == []

@@ -35,7 +35,7 @@ from gateway.memory.profile import in_force, of_profile
 from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record
 from gateway.memory.versions import is_valid_at
-from gateway.server.query_time import moment_in
+from gateway.server.query_time import moment_in, storable_moment_in
 from gateway.service.memories import Outdated
 from gateway.turn import Identity, Scope, Turn
 
@@ -126,7 +126,7 @@ class UserMemories:
             if isinstance(arguments, AddArguments)
             else [(message.role, message.content) for message in arguments.messages]
         )
-        at = moment_in(getattr(arguments, "at", ""), caller.received_at, "at")
+        at = storable_moment_in(getattr(arguments, "at", ""), caller.received_at, "at")
         for _, text in messages:
             self._check_text(text)
         make = self._services.remember.make
