@@ -334,6 +334,10 @@ async def test_other_methods_are_refused_and_pages_of_other_sites_too(gateway: R
             assert response.status == 405
         assert (await gateway.post(path, {})).status == 405
         assert (await gateway.get(path, {"origin": "https://evil.example"})).status == 403
+    for path in ("/v1/memory", "/v1/me", "/v1/turns/x", "/v1/gateway/x", "/mcp/x"):  # no upstream gets them
+        assert (await gateway.post(path, {})).status in (400, 404, 405), path
+        async with gateway.session.put(gateway.url + path) as response:
+            assert response.status in (404, 405), path
     assert not upstream.received
 
 
