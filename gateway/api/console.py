@@ -29,6 +29,7 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
+_MAX_BODY_MB = 1  # MiB of a sign-in, which needs no key
 _SIGN_IN_RIGHTS: Final = frozenset((Right.ADMIN, Right.MEMORY))
 
 
@@ -45,7 +46,7 @@ class ConsoleFace:
         self._is_enabled = is_enabled
         self._keyring = keyring
         self._sign_ins = sign_ins
-        self._limits = limits
+        self._limits = limits.model_copy(update={"body_mb": _MAX_BODY_MB})
         self._files: dict[str, ConsoleFile] = {}
 
     def routes(self) -> list[web.AbstractRouteDef]:

@@ -163,7 +163,7 @@ def _build_gateway(context: ApiContext) -> Api:
 
 def _build_turns(context: ApiContext) -> Api:
     subscribers = context.services.config.console.subscribers
-    face = TurnsFace(context.turn_log, is_open=context.is_open, subscribers=subscribers)
+    face = TurnsFace(context.turn_log, context.sign_ins, is_open=context.is_open, subscribers=subscribers)
     return Api(
         name="turns",
         routes=face.routes(),

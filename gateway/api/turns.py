@@ -15,7 +15,8 @@ from gateway.errors import BadRequest, Forbidden, NotFound
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.turn_feed import frame_of
 from gateway.pipeline.turn_log import TurnEntry, TurnFilter, TurnLog, serialize_page, serialize_turn
-from gateway.server.guard import principal_of
+from gateway.server.guard import principal_of, session_of
+from gateway.server.sign_in import SignIns
 from gateway.turn import Principal, Right
 
 __all__ = ["TurnsFace", "describe_turns"]
@@ -30,6 +31,7 @@ _STREAM_HEADERS: Final = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+_SIGNED_OUT: Final = b'event: end\ndata: {"reason":"signed_out"}\n\n'
 _CONDITIONS: Final = (
     query_parameter("user", "Only turns of this user."),
     query_parameter("model", "Only turns that asked for this model."),
@@ -43,8 +45,9 @@ class TurnsFace:
     """HTTP handlers for turns. `is_open`: no keys are configured, so callers see all turns. `subscribers`: how many
     may read the stream at once."""
 
-    def __init__(self, log: TurnLog, *, is_open: bool, subscribers: int) -> None:
+    def __init__(self, log: TurnLog, sign_ins: SignIns, *, is_open: bool, subscribers: int) -> None:
         self._log = log
+        self._sign_ins = sign_ins
         self._is_open = is_open
         self._most_of_user_key = max(1, subscribers // _PER_USER_KEY)
 
@@ -86,11 +89,19 @@ class TurnsFace:
                 for frame in missed:
                     await response.write(frame)
                 async for frame in frames:
+                    if self._has_signed_out(request):
+                        await response.write(_SIGNED_OUT)
+                        break
                     await response.write(frame)
             await response.write_eof()
             return response
         finally:
             self._log.feed.unsubscribe(subscription)
+
+    def _has_signed_out(self, request: web.Request) -> bool:
+        """True if the session that a request was sent in has ended since."""
+        token = session_of(request)
+        return token is not None and self._sign_ins.principal(token) is None
 
     def _start(self, request: web.Request) -> int | None:
         """The number after which turns are sent; None: only new ones."""

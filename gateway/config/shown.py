@@ -17,7 +17,13 @@ __all__ = ["MASK", "ShownSetting", "shown_settings", "shown_values"]
 
 MASK: Final = "•••"
 """Replaces a secret."""
-_SECRET_NAME = re.compile(r"(?:^|[_-])(?:key|secret|token|password|passwd|credential|authorization)s?$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:^|[_-])(?:key|auth|pass|pwd|pin|dsn|cookie|signature)s?$"
+    r"|(?:api|access|private|secret|signing|auth|session)[_-]?key"
+    r"|secret|token|passw|passphrase|credential|authorization",
+    re.IGNORECASE,
+)
+_USER_OF_URL = re.compile(r"(?<=://)[^/\s@]{1,1000}@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +98,11 @@ def _masked(value: Any, name: str, secrets: frozenset[str]) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         items = value if isinstance(value, list | tuple) else sorted(value, key=str)
         return [_masked(item, name, secrets) for item in items]
-    if isinstance(value, str) and (value in secrets or _SECRET_NAME.search(name)):
-        return MASK
-    return _plain(value)
+    if value is None or isinstance(value, SecretStr | Enum | int | float):
+        return _plain(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    is_secret = text in secrets or _SECRET_NAME.search(name)
+    return MASK if is_secret else _USER_OF_URL.sub(f"{MASK}@", text)
 
 
 def _strings_of_environment(value: Any) -> Iterator[str]:

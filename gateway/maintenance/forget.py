@@ -94,7 +94,8 @@ class Forgetter:
                 async with self._purging:
                     await self._purge(selection)
         except (StorageError, OSError) as error:
-            raise MemoryUnavailable(f"not all could be forgotten now ({error}); try again") from error
+            cause = error.strerror if isinstance(error, OSError) else error  # without the path of a file
+            raise MemoryUnavailable(f"not all could be forgotten now ({cause}); try again") from error
         finally:
             self._notify(selection)  # of turns that ended meanwhile
         return Forgotten(deleted, purge)

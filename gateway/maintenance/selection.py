@@ -66,10 +66,15 @@ async def selected_rows(
     """The selected memories by scope. Raises StorageError."""
     for scope in await scopes_of(selection, registry):
         loaded = await store.load(scope)
-        records = await asyncio.to_thread(loaded.records)
-        numbers = [number for number, record in enumerate(records) if selection.takes(scope, record)]
-        if numbers:
-            yield SelectedRows(scope, loaded, numbers, [records[number] for number in numbers])
+        selected = await asyncio.to_thread(_select, selection, scope, loaded)
+        if selected.numbers:
+            yield selected
+
+
+def _select(selection: MemorySelection, scope: Scope, loaded: LoadedRows) -> SelectedRows:
+    records = loaded.records()
+    numbers = [number for number, record in enumerate(records) if selection.takes(scope, record)]
+    return SelectedRows(scope, loaded, numbers, [records[number] for number in numbers])
 
 
 async def selected_memories(

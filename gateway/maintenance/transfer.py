@@ -160,9 +160,10 @@ class Transfer:
                     row_format = self._store.format_of(selected.scope.value)
                     vectors = await asyncio.to_thread(encode_vectors, selected.loaded, selected.numbers, row_format)
                 for begin in range(0, len(selected.records), _LINES_AT_ONCE):
-                    end = begin + _LINES_AT_ONCE
-                    pairs = zip(selected.records[begin:end], vectors[begin:end], strict=True)
-                    yield b"".join(_encode_line(selected.scope, record, vector) for record, vector in pairs)
+                    records = selected.records[begin : begin + _LINES_AT_ONCE]
+                    yield await asyncio.to_thread(
+                        _encode_lines, selected.scope, records, vectors[begin : begin + _LINES_AT_ONCE]
+                    )
         except StorageError as error:
             raise MemoryUnavailable(f"the memory cannot be read now ({error}); try again") from error
 
@@ -307,6 +308,10 @@ def _copy_id(scope: Scope, id_: str) -> str:
 
 def _map_id(scope: Scope, foreign: Collection[str], id_: str) -> str:
     return _copy_id(scope, id_) if id_ in foreign else id_
+
+
+def _encode_lines(scope: Scope, records: Sequence[Record], vectors: Sequence[Mapping[str, str]]) -> bytes:
+    return b"".join(map(partial(_encode_line, scope), records, vectors))
 
 
 def _encode_line(scope: Scope, record: Record, vector: Mapping[str, str]) -> bytes:

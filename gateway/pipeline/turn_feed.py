@@ -65,9 +65,14 @@ class Subscription(Generic[Entry]):
         self._frames.append(frame)
         self._size += len(frame)
         if self._size > _MAX_QUEUED or len(self._frames) > _MAX_FRAMES:
+            self.drop()
+        self._is_changed.set()
+
+    def drop(self) -> None:
+        """Send none of the events that still wait, if there are any, and end."""
+        if self._frames:
             self._frames.clear()
             self.end("slow")
-        self._is_changed.set()
 
     def end(self, reason: str) -> None:
         """Queue the last event, with the reason."""
@@ -144,8 +149,11 @@ class TurnFeed(Generic[Entry]):
             asyncio.get_running_loop().call_later(_GATHERING, self._flush)
 
     def keep_only(self, is_kept: Callable[[Entry], bool]) -> None:
-        """Drop the other entries, if they were not sent yet."""
+        """Drop the other entries, if they were not sent yet. A subscriber for whom events wait is dropped: it can ask
+        again for those that are left."""
         self._pending = list(filter(is_kept, self._pending))
+        for subscription in self._subscriptions:
+            subscription.drop()
 
     def close(self) -> None:
         """End all streams, since the gateway stops."""

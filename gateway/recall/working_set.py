@@ -335,12 +335,14 @@ class WorkingSet:
             self._profile = tuple(Memory(entry, 1.0, 1.0, int(tokens[self._row_of[entry.id]])) for entry in entries)
         return self._profile
 
-    def records(self, allows: Allows | None = None) -> list[Record]:
-        """All memories that a filter allows, archived ones included, oldest first."""
-        return [record for record in self._at(sorted(self._row_of.values())) if allows is None or allows(record)]
+    def ids(self) -> list[str]:
+        """The ids of all memories, archived ones included, oldest first."""
+        return list(self._row_of)  # in the order of the rows
 
-    def find(self, memory_id: str) -> Record | None:
-        return self._at([self._row_of[memory_id]])[0] if memory_id in self._row_of else None
+    def records(self, memory_ids: Iterable[str] | None = None) -> list[Record]:
+        """Those of the memories that are in the set, or all of it, oldest first."""
+        ids = self._row_of if memory_ids is None else memory_ids
+        return self._at([self._row_of[id_] for id_ in ids if id_ in self._row_of])
 
     def latest(self, session_id: str, limit: int) -> list[Record]:
         """The newest `limit` records of a conversation, oldest first."""

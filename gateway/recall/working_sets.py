@@ -13,6 +13,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.memory.record import Record
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LargeScope", "WorkingSets"]
 
 _INLINE_ROWS = 4000  # rows that are searched in a millisecond
+_LISTED_AT_ONCE = 2000  # rows that are listed in some tens of milliseconds
 _PUT_AT_ONCE = 16  # rows that are added in less
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.recall")
@@ -131,8 +133,9 @@ class WorkingSets:
         working_set = WorkingSet(row_format.dimensions, row_format.embedder)
 
         def work() -> None:
-            newest = {row.record.id: row for row in loaded.rows()} | unstored
-            rows = [row for row in newest.values() if row.record.status == "archived"]
+            loaded_rows = loaded.rows(loaded.equal("status", "archived").nonzero()[0]) if len(loaded) else []
+            stored = [row for row in loaded_rows if row.record.id not in unstored]
+            rows = [*stored, *(row for row in unstored.values() if row.record.status == "archived")]
             working_set.put([replace(row, record=replace(row.record, status="activated")) for row in rows])
 
         await asyncio.to_thread(work)
@@ -190,8 +193,7 @@ class WorkingSets:
         unstored = {id_: rows[id_].record for rows in self._unstored.values() for id_ in ids if id_ in rows}
 
         def look() -> dict[str, Record]:
-            records = ((id_, working_set.find(id_)) for id_ in ids for working_set in sets)
-            return {id_: record for id_, record in records if record is not None}
+            return {record.id: record for working_set in sets for record in working_set.records(ids)}
 
         return await self.run(look) | unstored
 
@@ -215,6 +217,16 @@ class WorkingSets:
         """Run a job in this thread, after those that run now."""
         with self._run_lock:
             return job()
+
+    async def records(self, working_set: WorkingSet, allows: Callable[[Record], bool] | None = None) -> list[Record]:
+        """All memories of a set that a filter allows, archived ones included, oldest first. In steps: with very many
+        memories this takes seconds the first time, and searches must not wait for it."""
+        ids = await self.run(working_set.ids)
+        records: list[Record] = []
+        for begin in range(0, len(ids), _LISTED_AT_ONCE):
+            step = partial(_allowed, working_set, ids[begin : begin + _LISTED_AT_ONCE], allows)
+            records += await self.run(step)
+        return records
 
     async def search(self, job: Callable[[], _T], sets: "Iterable[WorkingSet]") -> _T:
         """Run a job that scans all rows of some sets."""
@@ -318,6 +330,11 @@ class WorkingSets:
             total -= dropped.nbytes
         self._telemetry.working_sets.set(len(self._sets))
         self._telemetry.working_set_bytes.set(total)
+
+
+def _allowed(working_set: WorkingSet, ids: Sequence[str], allows: Callable[[Record], bool] | None) -> list[Record]:
+    records = working_set.records(ids)
+    return records if allows is None else list(filter(allows, records))
 
 
 def _log_failure(task: "asyncio.Task[WorkingSet]") -> None:

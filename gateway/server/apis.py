@@ -71,10 +71,9 @@ class Apis:
         """The routes of all APIs. Those of the API that owns all other paths are last: they match anything, so paths
         that need another right end before them."""
         apis = [api for api in self._all if api is not self._rest]
-        closed = [api for api in apis if api.is_for_any_key or api.right is not self._rest.right]
-        patterns = [prefix + "{tail:.*}" for api in closed for prefix in api.prefixes]
-        patterns += [path for api in closed for path in api.paths]
-        ends = [web.route("*", pattern, _refuse_unknown) for pattern in patterns]
+        closed = [api for api in apis if api.right is not self._rest.right or api.is_for_any_key]
+        ends = [web.route("*", path, _refuse_unknown) for api in closed if api.right for path in sorted(api.paths)]
+        ends += [web.route("*", prefix + "{tail:.*}", _refuse_unknown) for api in closed for prefix in api.prefixes]
         return [*(route for api in apis for route in api.routes), *ends, *self._rest.routes]
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "read_body",
     "read_json",
     "request_id_of",
+    "session_of",
     "set_request_id",
     "with_expectations",
 ]
@@ -85,6 +86,7 @@ _SURROGATES = re.compile(
 _REPLACEMENT = "\ufffd".encode()
 _PRINCIPAL: Final = web.RequestKey("principal", Principal)
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
+_SESSION: Final = web.RequestKey("session", str)
 
 
 def principal_of(request: web.Request) -> Principal:
@@ -93,6 +95,11 @@ def principal_of(request: web.Request) -> Principal:
 
 def request_id_of(request: web.Request) -> str:
     return request[_REQUEST_ID]
+
+
+def session_of(request: web.Request) -> str | None:
+    """The token of the console's session that a request is sent in; None if it has a key."""
+    return request.get(_SESSION)
 
 
 def set_request_id(request: web.Request, request_id: str) -> None:
@@ -185,6 +192,7 @@ class Guard:
                 principal = self._sign_ins.principal(token)
                 if principal is None:
                     raise Unauthenticated("this session has ended: sign in to the console again")
+                request[_SESSION] = token
                 return principal
         return self._keyring.principal(headers)
 

@@ -22,6 +22,7 @@ CONSOLE_HEADER: Final = "x-gateway-console"
 """A header that pages of other sites cannot send without permission (CORS)."""
 
 _MAX_SESSIONS = 1000
+_MAX_OF_KEY = 50  # sessions of one key: it cannot end those of others
 _TOKEN_BYTES = 32
 
 
@@ -32,7 +33,7 @@ class _SignIn:
 
 
 class SignIns:
-    """The sessions, each of `hours`. The oldest ends when there are too many."""
+    """The sessions, each of `hours`. The oldest ends when there are too many, of one key or in all."""
 
     def __init__(self, hours: float) -> None:
         self.seconds = hours * 3600
@@ -40,8 +41,13 @@ class SignIns:
 
     def start(self, principal: Principal) -> str:
         """Start a session; return its token."""
-        token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._sessions[_digest(token)] = _SignIn(principal, time.monotonic() + self.seconds)
+        now, token = time.monotonic(), secrets.token_urlsafe(_TOKEN_BYTES)
+        while self._sessions and next(iter(self._sessions.values())).expires_at <= now:
+            self._sessions.popitem(last=False)
+        of_key = [digest for digest, session in self._sessions.items() if session.principal is principal]
+        for digest in of_key[: max(0, len(of_key) + 1 - _MAX_OF_KEY)]:
+            del self._sessions[digest]
+        self._sessions[_digest(token)] = _SignIn(principal, now + self.seconds)
         if len(self._sessions) > _MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return token

@@ -85,7 +85,10 @@ class MemoryService:
 
     async def records(self, scope: Scope, allows: RecordFilter | None = None) -> list[Record]:
         """All memories of a scope that a filter allows, archived ones included, oldest first."""
-        return await self._read(scope, lambda working_set: working_set.records(allows))
+        sets = await self._current()
+        with _readable():
+            working_set = await sets.whole(scope)
+        return await sets.records(working_set, allows)
 
     async def known(self, scope: Scope, memory_ids: Collection[str]) -> list[Record]:
         """Those of a scope's memories that have these ids, in their order. Raises MemoryUnavailable."""

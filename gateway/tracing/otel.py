@@ -7,6 +7,7 @@ process stay as they are.
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -32,7 +33,12 @@ __all__ = ["Trace", "Tracing"]
 _log = logging.getLogger("gateway.tracing")
 _NAME = "memory-gateway"
 _STOP_TIMEOUT = 3.0  # seconds that the last batches may take at the end of the process
-_MAX_STATE = 512  # characters of `tracestate`; a longer one is dropped, as the specification allows
+_MAX_CONTEXT = 512  # characters of `traceparent` and `tracestate`; longer ones are dropped, as the specification allows
+_MEMBER = re.compile(
+    r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+"""A member of `tracestate`. The SDK would log one that is malformed, and with it what a client sent."""
 _DURATIONS = tuple(0.01 * 2**power for power in range(14))
 _FIRST_CHUNKS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _TOKENS = tuple(4**power for power in range(14))
@@ -175,12 +181,10 @@ class Tracing:
     def begin(self, name: str, started: float, client_headers: Mapping[str, str]) -> Trace:
         """Begin the trace of a turn that `started` on the clock of `time.perf_counter`; its parent is the span that
         the client's headers name, if any."""
-        carrier = {
-            "traceparent": client_headers.get("traceparent", ""),
-            "tracestate": client_headers.get("tracestate", ""),
-        }
-        if len(carrier["tracestate"]) > _MAX_STATE:
-            del carrier["tracestate"]
+        carrier = {name: client_headers.get(name, "") for name in ("traceparent", "tracestate")}
+        carrier = {name: value for name, value in carrier.items() if len(value) <= _MAX_CONTEXT}
+        if not _is_state(carrier.get("tracestate", "")):
+            carrier.pop("tracestate", None)
         began = time.time_ns() - int((time.perf_counter() - started) * 1e9)
         parent = _PROPAGATOR.extract(carrier)
         return Trace(self._tracer, self._tracer.start_span(name, parent, kind=SpanKind.CLIENT, start_time=began))
@@ -222,6 +226,11 @@ class Tracing:
 
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+
+
+def _is_state(text: str) -> bool:
+    """True for a well-formed `tracestate`."""
+    return all(_MEMBER.fullmatch(member) for member in (part.strip(" \t") for part in text.split(",")) if member)
 
 
 def _set_error(span: Span, error: str) -> None:

@@ -194,6 +194,11 @@ async def test_a_body_that_is_no_object_is_refused(gateway: Running) -> None:
         assert (reply.status, reply.error["type"]) == (400, "invalid_request_error"), raw
 
 
+async def test_a_sign_in_needs_no_key_and_is_short(gateway: Running) -> None:
+    reply = await gateway.post("/ui/session", {"key": "x" * (2**20 + 1)}, CONSOLE)
+    assert (reply.status, reply.error["message"]) == (413, "the body has more than 1 MiB")
+
+
 FOREIGN = [
     {"sec-fetch-site": "same-origin"},
     {"x-gateway-console": "1", "sec-fetch-site": "cross-site"},

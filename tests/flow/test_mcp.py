@@ -296,3 +296,23 @@ async def test_only_post_is_allowed(gateway: Running, method: str) -> None:
     async with gateway.session.request(method, f"{gateway.url}/mcp") as response:
         assert (response.status, response.headers["allow"]) == (405, "POST")
         assert json.loads(await response.read())["error"]["code"] == -32600
+
+
+@pytest.mark.parametrize("changes", [{"plugins": [{"use": "redact"}]}])
+async def test_what_is_added_or_changed_goes_through_the_plugins(ada: McpClient) -> None:
+    secret = "sk-proj-" + "a1B2" * 12
+    (memory,) = (await ada.call("add_memory", text=f"My key is {secret} for the API."))["memories"]
+    assert secret not in memory["text"]
+    changed = await ada.call("update_memory", id=memory["id"], text=f"Now it is {secret}, really.")
+    assert "[redacted]" in changed["text"]
+    history = await ada.call("memory_history", id=memory["id"])
+    assert secret not in str([changed, history, await ada.call("list_memories")])
+
+
+@pytest.mark.parametrize("at", ["0001-01-01", "0068-01-01", "9999-12-31T23:59:59Z", "nan", "1e300"])
+async def test_a_memory_of_a_time_that_cannot_be_stored_is_refused(gateway: Running, ada: McpClient, at: str) -> None:
+    assert await ada.failure("add_memory", text="The sun rises.", at=at) != ""
+    reply = await gateway.post("/v1/memory", {"user": "ada", "text": "The sun rises.", "at": at})
+    assert (reply.status, reply.error["param"]) == (400, "at")
+    await gateway.settled()
+    assert (await ada.call("list_memories"))["memories"] == []

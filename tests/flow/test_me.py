@@ -148,3 +148,12 @@ async def test_erasures_at_once_do_not_pile_up(gateway: Running) -> None:
     assert sum(reply.json["deleted"] for reply in replies if reply.status == 200) == 1
     assert all(reply.headers["retry-after"] == "5" for reply in replies if reply.status == 429)
     assert (await gateway.get("/v1/me", ADA)).json["memories"] == 0
+
+
+async def test_a_failed_erasure_names_no_file_of_the_server(gateway: Running, tmp_path: Path) -> None:
+    await add(gateway, "The kettle is new.")
+    (tmp_path / "data" / "notes.broken-1").mkdir()  # a folder where only files are expected: it cannot be unlinked
+    reply = await erase(gateway, "?confirm=ada-lovelace")
+    assert reply.status == 503
+    assert "not all could be forgotten now" in reply.error["message"]
+    assert str(tmp_path) not in reply.error["message"]

@@ -163,6 +163,18 @@ async def test_a_trace_state_that_is_too_long_is_dropped(gateway: Running, colle
     assert (chat.trace_id, chat.state) == (TRACE, "")
 
 
+@pytest.mark.parametrize("state", ["My PIN is 4711", "a=1,My PIN=4711", "A=4711", "a=4711=", "a=4711\u00e4", "4711="])
+async def test_what_a_client_sends_as_a_trace_is_not_in_the_log(
+    gateway: Running, collector: Collector, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    await gateway.chat("Good morning.", headers={"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": state})
+    chat = await chat_of(collector)
+    assert (chat.trace_id, chat.state) == (TRACE, "")
+    await gateway.chat("Good morning.", headers={"traceparent": "4711" * 200})
+    assert "4711" not in caplog.text
+    assert "traceparent" not in caplog.text
+
+
 @pytest.mark.parametrize("changes", [{"otel__sample_ratio": 0}])
 async def test_what_is_not_sampled_is_not_exported_and_tells_upstreams_so(
     gateway: Running, upstream: FakeUpstream, collector: Collector

@@ -208,6 +208,21 @@ async def test_a_stop_ends_streams_at_once(tmp_path: Path, upstream: FakeUpstrea
         await eventually(lambda: stream.end == "shutdown")
 
 
+async def test_a_stream_ends_with_the_session_it_was_asked_for_in(tmp_path: Path, upstream: FakeUpstream) -> None:
+    console = {"x-gateway-console": "1", "sec-fetch-site": "same-origin"}
+    async with running_gateway(configuration(tmp_path, upstream.url, auth__keys=KEYS)) as gateway:
+        signed_in = await gateway.post("/ui/session", {"key": "key-of-admin"}, console)
+        own = {**console, "cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+        async with streaming(gateway, headers=own) as stream, streaming(gateway, headers=key("admin")) as other:
+            await gateway.chat("hi", headers=key("app"))
+            await eventually(lambda: len(stream.turns) == 1)
+            async with gateway.session.delete(f"{gateway.url}/ui/session", headers=own) as response:
+                assert response.status == 200
+            await gateway.chat("hi", headers=key("app"))
+            await eventually(lambda: stream.end == "signed_out" and len(other.turns) == 2)
+            assert len(stream.turns) == 1
+
+
 async def test_the_number_of_readers_is_limited(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(tmp_path, upstream.url, console__subscribers=2, auth__keys=KEYS)
     async with running_gateway(config) as gateway:
@@ -334,6 +349,10 @@ async def test_other_methods_are_refused_and_pages_of_other_sites_too(gateway: R
             assert response.status == 405
         assert (await gateway.post(path, {})).status == 405
         assert (await gateway.get(path, {"origin": "https://evil.example"})).status == 403
+    for path in ("/v1/memory", "/v1/me", "/v1/turns/x", "/v1/gateway/x", "/mcp/x"):  # no upstream gets them
+        assert (await gateway.post(path, {})).status in (400, 404, 405), path
+        async with gateway.session.put(gateway.url + path) as response:
+            assert response.status in (404, 405), path
     assert not upstream.received
 
 

@@ -35,7 +35,8 @@ from gateway.memory.profile import in_force, of_profile
 from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record
 from gateway.memory.versions import is_valid_at
-from gateway.server.query_time import moment_in
+from gateway.server.query_time import moment_in, storable_moment_in
+from gateway.service.memories import Outdated
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["UserMemories"]
@@ -115,13 +116,17 @@ class UserMemories:
         as stored: in chunks, with the preferences that they state."""
         user = self.user_of(caller, arguments.user)
         scope = (await self._scopes(caller, arguments))[0]
-        turn = _turn(caller, user, scope, getattr(arguments, "session", ""), getattr(arguments, "tags", ()))
+        session = getattr(arguments, "session", "")
+        # without a named conversation, it is one of its own
+        session_id = checked_id(session, "session") if session else f"mcp-{caller.request_id}"
+        identity = Identity(user, session_id, reads=(scope,), writes=(scope,))
+        turn = _turn(caller, identity, getattr(arguments, "tags", ()))
         messages = (
             [("user", arguments.text)]
             if isinstance(arguments, AddArguments)
             else [(message.role, message.content) for message in arguments.messages]
         )
-        at = moment_in(getattr(arguments, "at", ""), caller.received_at, "at")
+        at = storable_moment_in(getattr(arguments, "at", ""), caller.received_at, "at")
         for _, text in messages:
             self._check_text(text)
         make = self._services.remember.make
@@ -147,9 +152,27 @@ class UserMemories:
         record = await self._find(caller, arguments, arguments.id)
         if arguments.version is not None and arguments.version != record.version:
             raise BadRequest(f"the memory was changed meanwhile: it has version {record.version}", param="version")
-        return await self._services.memory_service.edit(
-            record, text=arguments.text, title=arguments.title, status=arguments.status
-        )
+        text, title = arguments.text, arguments.title
+        if text is not None or title is not None:
+            screened = await self._screen(caller, record, arguments)
+            text = None if text is None else screened.text
+            title = None if title is None else screened.details.title
+        try:
+            return await self._services.memory_service.edit(
+                record, text=text, title=title, status=arguments.status, version=arguments.version
+            )
+        except Outdated as error:
+            raise BadRequest("the memory was changed meanwhile; read it again", param="version") from error
+
+    async def _screen(self, caller: Caller, record: Record, arguments: UpdateArguments) -> Record:
+        """The changed memory after the plugins' store hook. Raises Forbidden or PluginUnavailable."""
+        title = record.details.title if arguments.title is None else arguments.title
+        edited = replace(record, text=arguments.text or record.text, details=replace(record.details, title=title))
+        identity = Identity(record.user_id, record.session_id, reads=(), writes=())
+        screened = await self._services.remember.screened(_turn(caller, identity), [edited])
+        if not screened:
+            raise Forbidden("a plugin does not let this be stored")
+        return screened[0]
 
     async def delete(self, caller: Caller, arguments: DeleteArguments) -> tuple[Record, int]:
         """Delete a memory and all that is derived from it. Returns it, and how many were deleted."""
@@ -195,9 +218,8 @@ class UserMemories:
             raise BadRequest(f"text: has more than {limit} bytes", param="text")
 
 
-def _turn(caller: Caller, user: str, scope: Scope, session: str, tags: Sequence[str]) -> Turn:
-    """The turn that plugins see for a memory that is added. Without a named conversation, it is one of its own."""
-    session_id = checked_id(session, "session") if session else f"mcp-{caller.request_id}"
+def _turn(caller: Caller, identity: Identity, tags: Sequence[str] = ()) -> Turn:
+    """The turn of a change, as plugins see it."""
     return Turn(
         id=caller.request_id,
         started=time.perf_counter(),
@@ -209,7 +231,8 @@ def _turn(caller: Caller, user: str, scope: Scope, session: str, tags: Sequence[
         body={},
         ask=_NOTHING,
         wire_format=ChatFormat(),
-        identity=Identity(user, session_id, reads=(scope,), writes=(scope,)),
+        identity=identity,
+        user=identity.user_id,
         tags=tuple(tags),
     )
 

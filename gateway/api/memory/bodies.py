@@ -13,7 +13,7 @@ _MAX_METADATA: Final = 16_384  # bytes
 _DERIVED_GROUPS: Final = ("tool", "profile")  # what a client cannot state as a memory of its own
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
-_Time = str | float
+_Time = Annotated[str, Field(max_length=64)] | float
 _Text = Annotated[str, Field(min_length=1, max_length=1_000_000)]
 _Title = Annotated[str, Field(max_length=1000)]
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -20,13 +20,11 @@ from gateway.identity import checked_id, derived_session, scope_of
 from gateway.memory.record import Record
 from gateway.remember.remember import Remember
 from gateway.server.guard import principal_of, request_id_of
-from gateway.server.query_time import moment_in
+from gateway.server.query_time import moment_in, storable_moment_in
 from gateway.service.memories import MemoryService, Outdated
 from gateway.turn import Identity, Right, Turn
 
 __all__ = ["ChangingFace"]
-
-_MIN_TIME: Final = -6e10  # seconds since 1970: the first moment that can be stored
 
 
 class ChangingFace:
@@ -65,7 +63,7 @@ class ChangingFace:
         session = checked_id(body.session, "session") if body.session else derived_session(body.text, "")
         scope = scope_of(principal.tenant, user)
         turn = _build_turn(request, Identity(user, session, (scope,), (scope,)), body)
-        at = _read_moment(body.at, "at")
+        at = _read_moment(body.at, "at", storable_moment_in)
         record = await offload(lambda: self._remember.make(turn, scope, "user", body.text, at=at), len(body.text))
         if not record.text:
             raise BadRequest("`text`: there is no text in it", param="text")
@@ -168,14 +166,9 @@ def _build_turn(request: web.Request, identity: Identity, body: AddBody | None =
     )
 
 
-def _read_moment(value: str | float | None, name: str) -> float | None:
+def _read_moment(value: str | float | None, name: str, read: Callable[..., float] = moment_in) -> float | None:
     """A time in a body. Raises BadRequest."""
-    if value is None or value == "":
-        return None
-    moment = moment_in(str(value), 0.0, name)
-    if moment < _MIN_TIME:
-        raise BadRequest(f"{name} must be later than the year 68", param=name)
-    return moment
+    return None if value in (None, "") else read(str(value), 0.0, name)
 
 
 def _build_filter(conditions: DeletionFilter) -> Callable[[Record], bool]:

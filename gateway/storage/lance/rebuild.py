@@ -124,7 +124,7 @@ class Rebuilder:
             rows = await asyncio.to_thread(LoadedRows, tables)
             if not len(rows):
                 continue
-            data = rows.by_scope()
+            data = await asyncio.to_thread(rows.by_scope)
             for begin in range(0, len(data), _REBUILD_BATCH):
                 batch = data.slice(begin, _REBUILD_BATCH)
                 if prepare is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, PostgresDsn, SecretStr
 
 from gateway.config import Config, load
 from gateway.config.numbers import FromEnvironment
@@ -100,6 +100,27 @@ def test_the_secrets_of_a_plugin_are_recognised_by_type_name_and_origin() -> Non
         "tokens": [MASK],
         "names": ["a", "b"],
     }
+
+
+class Others(BaseModel):
+    apikey: str = "secret-1"
+    apiKey: str = "secret-2"  # noqa: N815 — a name that people write
+    token_for_hooks: str = "secret-3"
+    db_pass: str = "secret-4"
+    signing_key_hex: bytes = b"secret-5"
+    database: PostgresDsn = PostgresDsn("postgresql://app:secret-6@db.example/memories")
+    proxy: str = "http://app:secret-7@proxy.example:3128"
+    headers: dict[str, str] = {"x-api-key": "secret-8", "Cookie": "a=secret-9", "accept": "text/plain"}
+    passage: str = "a passage"
+    monkey: str = "a monkey"
+
+
+def test_secrets_under_other_names_and_in_addresses_are_masked_too() -> None:
+    shown = shown_values(Others(), {})
+    assert "secret" not in orjson.dumps(shown).decode()
+    assert shown["database"] == f"postgresql://{MASK}@db.example/memories"
+    assert shown["proxy"] == f"http://{MASK}@proxy.example:3128"
+    assert (shown["headers"]["accept"], shown["passage"], shown["monkey"]) == ("text/plain", "a passage", "a monkey")
 
 
 def test_a_value_from_the_environment_is_recognised_in_a_loaded_file(

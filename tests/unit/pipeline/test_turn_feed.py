@@ -110,6 +110,21 @@ async def test_a_subscriber_that_does_not_read_is_dropped_and_no_other(size: int
         assert [frame async for frame in frames] == [PING, b'event: end\ndata: {"reason":"slow"}\n\n']
 
 
+async def test_what_is_forgotten_is_not_sent_to_a_subscriber_that_is_behind() -> None:
+    feed = TurnFeed[Item](Counting(), 10)
+    behind, quick = feed.subscribe(Remainder(), "behind", no_abort), feed.subscribe(Remainder(), "quick", no_abort)
+    async with aclosing(quick.frames()) as frames:
+        assert await received(frames) == PING
+        feed.note(Item(1))
+        assert b"data" in await received(frames)
+        feed.keep_only(lambda item: item.number != 1)
+        assert not quick.has_ended
+    async with aclosing(behind.frames()) as frames:
+        assert [frame async for frame in frames] == [PING, b'event: end\ndata: {"reason":"slow"}\n\n']
+    for subscription in (behind, quick):
+        feed.unsubscribe(subscription)
+
+
 async def test_a_stop_ends_all_streams_after_the_last_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_feed, "_GRACE", 0.05)
     feed = TurnFeed[Item](Counting(), 10)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.identity import scope_of
+from gateway.memory.record import Record
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.recall.working_sets import LargeScope, WorkingSets
@@ -246,3 +247,37 @@ async def test_a_scope_that_is_not_held_is_ranked_as_if_it_were(tmp_path: Path) 
         await one.stop()
     await store.close()
     folder.close()
+
+
+async def test_searches_do_not_wait_for_a_long_list() -> None:
+    store = Store()
+    store.rows = [row(f"fact {number}", number) for number in range(5000)]
+    working_sets = sets(store)
+    working_set = await working_sets.get(SCOPE)
+    seen: list[str] = []
+    searched_after: list[int] = []
+
+    def allows(record: Record) -> bool:
+        seen.append(record.id)
+        return True
+
+    async def search() -> None:
+        while len(searched_after) < 2:
+            searched_after.append(await working_sets.run(lambda: len(seen)))
+
+    records, _ = await asyncio.gather(working_sets.records(working_set, allows), search())
+    assert [record.text for record in records] == [f"fact {number}" for number in range(5000)]
+    assert searched_after[-1] < 5000
+    await working_sets.stop()
+
+
+async def test_a_memory_that_is_deleted_during_a_long_list_is_not_in_it() -> None:
+    store = Store()
+    store.rows = [row(f"fact {number}", number) for number in range(5000)]
+    working_sets = sets(store)
+    working_set = await working_sets.get(SCOPE)
+    listing = asyncio.create_task(working_sets.records(working_set))
+    await working_sets.run(lambda: None)  # the list has begun
+    await working_sets.mark_deleted([store.rows[-1].record])
+    assert "fact 4999" not in {record.text for record in await listing}
+    await working_sets.stop()

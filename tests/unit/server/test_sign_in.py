@@ -60,10 +60,19 @@ def test_a_session_ends_after_its_hours(clock: Clock) -> None:
 def test_the_oldest_session_ends_when_there_are_too_many() -> None:
     sessions = SignIns(hours=1)
     first, second = sessions.start(ADA), sessions.start(ADA)
-    for _ in range(999):
-        sessions.start(ADA)
+    for number in range(999):
+        sessions.start(Principal("acme", frozenset((Right.MEMORY,)), "ada", f"key-{number}"))
     assert sessions.principal(first) is None
     assert sessions.principal(second) is ADA
+
+
+def test_a_key_that_signs_in_often_ends_only_its_own_sessions() -> None:
+    sessions = SignIns(hours=1)
+    bob = Principal("acme", frozenset((Right.MEMORY,)), "bob", "bob's key")
+    of_bob = sessions.start(bob)
+    of_ada = [sessions.start(ADA) for _ in range(1100)]
+    assert sessions.principal(of_bob) is bob
+    assert [sessions.principal(token) is ADA for token in of_ada] == [False] * 1050 + [True] * 50
 
 
 HOST = "gateway.example:8080"

@@ -55,7 +55,7 @@ def test_a_set_that_was_loaded_finds_what_one_that_grew_finds(fields: list[dict[
         assert [one.record for one in first] == [one.record for one in second]
         assert np.allclose([one.score for one in first], [one.score for one in second], atol=1e-4)
     assert filled.latest("x", 9) == grown.latest("x", 9)
-    assert filled.find(later.record.id) == later.record
+    assert filled.records([later.record.id]) == [later.record]
 
 
 def test_the_newest_version_of_a_row_counts_and_it_keeps_its_place() -> None:
