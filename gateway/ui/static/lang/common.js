@@ -56,7 +56,7 @@ export default {
     "session.unknown_key": "The gateway does not know this key.",
     "session.privacy": "The key is sent to this gateway once. The browser keeps a session that scripts cannot read.",
     "memory.hit": "recalled",
-    "memory.miss": "nothing",
+    "memory.miss": "none",
     "memory.off": "off",
     "memory.degraded": "degraded",
     "outcome.client_gone": "hung up",
