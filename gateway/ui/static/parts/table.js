@@ -44,7 +44,7 @@ export function RowTable({ columns, rows, selected = -1, onSelect, onOpen, onEnd
       ${columns.map((column) => cell(column, item))}
     </tr>`;
   return html`
-    <div class="table-box row-table" ref=${box} onScroll=${measure} tabindex="0" role="region" aria-label=${label}>
+    <div class="table-box row-table" style=${{ "--rows": rows.length }} ref=${box} onScroll=${measure} tabindex="0" role="region" aria-label=${label}>
       <table class="table-fixed" role="grid" aria-rowcount=${rows.length + 1} aria-label=${label}>
         <thead><tr aria-rowindex="1">${columns.map((column) => html`<th key=${column.key} scope="col" class=${hidden(column)} title=${column.hint} style=${column.width ? { width: column.width } : undefined}>${column.title}</th>`)}</tr></thead>
         <tbody>
