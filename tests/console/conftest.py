@@ -49,6 +49,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, upstream_url: str) -> Iter
 KEYS = [
     {"key": "key-of-the-operator", "rights": ["chat", "memory", "admin"], "name": "operator"},
     {"key": "key-of-ada-lovelace", "user": "ada", "rights": ["chat", "memory"], "name": "ada"},
+    {"key": "key-of-an-app-with-memory", "rights": ["chat", "memory"], "name": "app"},
     {"key": "key-for-chat-alone", "rights": ["chat"], "name": "chat"},
 ]
 

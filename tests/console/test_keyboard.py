@@ -35,8 +35,8 @@ def test_turns_are_walked_and_opened(gateway: GatewayProcess, open_page: OpenCon
 
 
 def test_the_tabs_of_an_answer_are_walked_with_arrows(gateway: GatewayProcess, open_page: OpenConsole) -> None:
-    turn = gateway.get("/v1/turns?memory=hit&user=anna")["data"][0]
-    console = open_page(gateway, f"/turns/{turn['id']}")
+    turn = gateway.chat("What is my cat called?", "anna", session="tabs").headers["x-gateway-request-id"]
+    console = open_page(gateway, f"/turns/{turn}")
     console.focus_by_tab("Prompt")
     for name in ("candidates", "again", "json", "prompt"):
         console.press("ArrowRight")

@@ -128,6 +128,16 @@ def test_a_key_of_a_user_sees_this_user_only(keyed: GatewayProcess, open_page: O
     expect(console.page.get_by_text("Ada's engine is called Difference.").first).to_be_visible()
 
 
+def test_a_key_that_may_not_read_turns_begins_with_memories(keyed: GatewayProcess, open_page: OpenConsole) -> None:
+    console = open_page(keyed, "/")
+    sign_in(console, "key-of-an-app-with-memory")
+    expect(console.page.get_by_role("heading", name="Memories", exact=True)).to_be_visible()
+    assert console.page.get_by_role("link", name="Turns").count() == 0
+    console.page.get_by_role("combobox", name="User").fill("bob")
+    console.press("Enter")
+    expect(console.page.get_by_text("Bob's secret is marzipan.").first).to_be_visible()
+
+
 def test_the_sign_in_page_is_accessible(keyed: GatewayProcess, open_page: OpenConsole) -> None:
     for options in ({"color_scheme": "light"}, {"color_scheme": "dark", "locale": "zh-CN"}):
         console = open_page(keyed, **options)

@@ -1,5 +1,5 @@
 // Starts the console: who uses it, then the page of the address.
-import { loadMe, me } from "./lib/api.js";
+import { loadMe, mayReadTurns, me } from "./lib/api.js";
 import { html, render, useEffect, useState } from "./lib/dom.js";
 import { language, setLanguage, t } from "./lib/i18n.js";
 import { path, query, startRouter } from "./lib/router.js";
@@ -22,8 +22,9 @@ const PAGES = [
 ];
 
 function findPage(place) {
+  const address = place === "/" && !mayReadTurns() ? "/memories" : place; // the first page that the key may see
   for (const [pattern, name, page] of PAGES) {
-    const match = pattern.exec(place);
+    const match = pattern.exec(address);
     if (match) return { page, name, id: match[1] };
   }
   return { page: NotFoundPage, name: "not_found" };

@@ -81,6 +81,9 @@ export const signOut = async () => {
   me.value = "sign-in";
 };
 
+/** Whether the turns of a user or of the tenant may be read. */
+export const mayReadTurns = () => may("admin") || Boolean(me.value?.user && may("memory"));
+
 export const may = (right) => Boolean(me.value?.rights?.includes(right));
 
 /**

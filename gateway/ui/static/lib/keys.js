@@ -1,5 +1,5 @@
 // Keys of a page. They act when no field is being edited and no dialog is open.
-import { signal, useEffect, useRef } from "./dom.js";
+import { signal, useEffect, useLayoutEffect, useRef } from "./dom.js";
 
 /** The keys of the shown page, for the help: [key, text]. */
 export const shownKeys = signal([]);
@@ -20,7 +20,8 @@ export function useKeys(bindings) {
       shownKeys.value = shownKeys.value.filter((entry) => !entries.includes(entry));
     };
   }, [names]);
-  useEffect(() => {
+  // with the page itself, not a frame later: a key that is pressed at once is not lost
+  useLayoutEffect(() => {
     const act = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       if (isEditing(event.target) || document.querySelector("dialog[open]")) return;

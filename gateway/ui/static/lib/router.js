@@ -12,6 +12,8 @@ const WAIT = 120; // milliseconds; browsers refuse more than 20 changes of the a
 let pending = null; // an address that is shown already, and written in a moment
 let timer = 0;
 
+const queries = new Map(); // the parameters that each page had last, for the way back
+
 function readAddress() {
   path.value = currentPath();
   query.value = new URLSearchParams(location.search);
@@ -54,6 +56,7 @@ export function navigate(to, parameters, { replace = false } = {}) {
     return;
   }
   writePending();
+  queries.set(path.value, query.value);
   history.pushState(null, "", target);
   readAddress();
   scrollTo(0, 0);
@@ -65,6 +68,9 @@ export function setQuery(changes, { replace = true } = {}) {
 }
 
 export const parameter = (name, fallback = "") => query.value.get(name) ?? fallback;
+
+/** The parameters that a page had when it was left; to go back to what was chosen there. */
+export const latestParameters = (to) => Object.fromEntries(queries.get(to) ?? []);
 
 /** A link within the console. */
 export function Link({ to, parameters, children, ...rest }) {

@@ -7,10 +7,11 @@ import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useInterval } from "../lib/load.js";
 import { sumOf } from "../lib/metrics.js";
-import { address, parameter, setQuery } from "../lib/router.js";
+import { parameter, setQuery } from "../lib/router.js";
 import { costSeries, costsOfTurns, costsOfUsage, exactQuantile, moveWindow, OTHER, RANGES, readWindow, STATUSES, turnSeries, usageRequests } from "../lib/series.js";
-import { Badge, Button, Code, Empty, Loaded, Note } from "../parts/basic.js";
+import { Badge, Button, Empty, Loaded, Note } from "../parts/basic.js";
 import { TimeChart } from "../parts/chart.js";
+import { FirstChat } from "../parts/example.js";
 import { Percentiles, rowsOfMetrics, rowsOfTurns } from "../parts/percentiles.js";
 import { Queues, Upstreams } from "../parts/upstreams.js";
 
@@ -132,12 +133,9 @@ function Charts({ shown, rows, since, frame, sums }) {
         times=${ofTurns.times} step=${ofTurns.step} series=${plain.shares} format=${formatShare} isStacked isBars most=${1} />
       <${TimeChart} onZoom=${zoom} title=${t("health.chart_gateway")} text=${t("health.text_gateway", { median: formatMilliseconds(median) })}
         times=${ofTurns.times} step=${ofTurns.step} series=${plain.times} format=${formatMilliseconds} />
-      <${TimeChart} onZoom=${zoom} title=${t("health.chart_cost")} text=${t("health.text_cost", { total: formatMoney(sums.cost), source })}
+      <${TimeChart} onZoom=${zoom} title=${t("health.chart_cost")} text=${t("health.text_cost", { total: formatMoney(sums.cost), source })} emptyText=${sums.requests ? t("health.no_prices") : undefined}
         times=${cost.times} step=${cost.step} series=${plain.cost} format=${formatMoney} isStacked isBars />
     </div>`;
 }
 
-function NoTurns() {
-  const curl = `curl ${location.origin}/v1/chat/completions \\\n  -H 'Authorization: Bearer ${t("label.key")}' -H 'Content-Type: application/json' \\\n  -d '{"model": "default", "user": "anna", "messages": [{"role": "user", "content": "My cat is called Miso."}]}'`;
-  return html`<${Empty} title=${t("health.none")}><p>${t("health.none_text")}</p><${Code} text=${curl} /><p>${t("label.try_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a></p><//>`;
-}
+const NoTurns = () => html`<${Empty} title=${t("health.none")}><p>${t("health.none_text")}</p><${FirstChat} /><//>`;

@@ -6,7 +6,7 @@ import { formatDate, formatMoment, formatNumber } from "../lib/format.js";
 import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
-import { Link, navigate } from "../lib/router.js";
+import { latestParameters, Link, navigate } from "../lib/router.js";
 import { Badge, Button, Code, ErrorNote, Loading, Note } from "../parts/basic.js";
 import { editMemory, forgetMemory, loadMemory, MemoryEditor, setStatus, undoChange } from "../parts/memory_actions.js";
 import { History } from "../parts/memory_history.js";
@@ -39,8 +39,14 @@ function LoadedMemory({ id }) {
   return html`<${Memory} ...${state.data} reload=${state.reload} error=${state.error} />`;
 }
 
+/** The list as it was left, if it was that of the same user. */
+const wayBack = (user) => {
+  const latest = latestParameters("/memories");
+  return !user || latest.user === user ? latest : { user };
+};
+
 const Head = ({ user, children }) => html`
-  <header class="page-head"><${Link} to="/memories" parameters=${{ user }} class="back">← ${t("title.memories")}<//><h1>${t("title.memory")}</h1>${children}</header>`;
+  <header class="page-head"><${Link} to="/memories" parameters=${wayBack(user)} class="back">← ${t("title.memories")}<//><h1>${t("title.memory")}</h1>${children}</header>`;
 
 function Memory({ record, history, sources, reload, error }) {
   const isArchived = record.status === "archived";

@@ -63,7 +63,7 @@ export function PlaygroundPage() {
     <${Origin} />
     <div class="chat">
       <section class="card chat-main" aria-label=${t("playground.conversation")}>
-        ${conversation.value.messages.length ? html`<${ChatLog} shown=${shown} onChoose=${choose} onRetry=${retry} />` : html`<${Beginning} command=${command} />`}
+        ${conversation.value.messages.length ? html`<${ChatLog} shown=${shown} onChoose=${choose} onRetry=${retry} />` : html`<${Beginning} command=${command} hasUser=${Boolean(settings.user || me.value.default_user)} />`}
         <${Composer} field=${field} isRunning=${isRunning} canSend=${!invalid.length && settings.model} onSend=${send} />
       </section>
       <${MemoryPanel} answer=${shown} />
@@ -159,10 +159,11 @@ const NumberField = ({ name, value, limits, isInvalid, onInput }) => html`
     ${isInvalid && html`<span class="field-fault" role="alert">${t(`playground.${name}_invalid`)}</span>`}
   <//>`;
 
-const Beginning = ({ command }) => html`
+const Beginning = ({ command, hasUser }) => html`
   <div class="chat-log">
     <${Empty} title=${t("playground.empty")}>
       <p>${t("playground.empty_text")}</p>
+      ${!hasUser && html`<${Note} kind="warn">${t("playground.user_needed")}<//>`}
       <${Code} text=${command()} />
     <//>
   </div>`;

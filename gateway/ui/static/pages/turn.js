@@ -3,11 +3,11 @@ import memoriesTexts from "../lang/memories.js";
 import turnsTexts from "../lang/turns.js";
 import whyTexts from "../lang/why.js";
 import { getJson, url } from "../lib/api.js";
-import { html } from "../lib/dom.js";
+import { html, useState } from "../lib/dom.js";
 import { formatMilliseconds, formatMoment, formatMoney, formatNumber, formatShare } from "../lib/format.js";
 import { addTexts, label, t } from "../lib/i18n.js";
 import { useLoad } from "../lib/load.js";
-import { Link, parameter, setQuery } from "../lib/router.js";
+import { latestParameters, Link, parameter, setQuery } from "../lib/router.js";
 import { PartsBar } from "../parts/bars.js";
 import { Badge, Code, Loaded, Note, Tabs } from "../parts/basic.js";
 import { AskAgain } from "../parts/ask_again.js";
@@ -32,19 +32,22 @@ export function TurnPage({ id }) {
     ]);
     return { turn, explanation };
   });
+  const [changes, setChanges] = useState({}); // the explanation is dropped with the first change, so it is not loaded again
   const tab = TABS.includes(parameter("tab")) ? parameter("tab") : "prompt";
   const tabs = TABS.map((name) => [name, t(`why.tab_${name}`)]);
   return html`
-    <header class="page-head"><${Link} to="/turns" class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1><${Link} class="button" to="/playground" parameters=${{ turn: id }}>${t("why.playground")}<//></header>
+    <header class="page-head"><${Link} to="/turns" parameters=${latestParameters("/turns")} class="back">← ${t("title.turns")}<//><h1>${t("title.turn")}</h1>${state.data?.explanation?.request && html`<${Link} class="button" to="/playground" parameters=${{ turn: id }}>${t("why.playground")}<//>`}</header>
     <${Loaded} of=${state}>${({ turn, explanation }) => html`
       ${!turn && !explanation && html`<${Note} kind="warn">${t("why.unknown")}<//>`}
       ${turn && html`<${Facts} turn=${turn} />`}
-      ${explanation ? html`<${Choice} explanation=${explanation} />` : turn && html`<${Note}>${t(turn.memory === "off" ? "why.memory_off" : "why.gone")}<//>`}
-      ${(turn || explanation) && html`
+      ${explanation ? html`<${Choice} explanation=${explanation} />` : turn && html`
+        <${Note}>${t(turn.memory === "off" ? "why.memory_off" : "why.gone")}<//>
+        <${Code} text=${JSON.stringify(turn, null, 2)} label="JSON" />`}
+      ${explanation && html`
         <${Tabs} tabs=${tabs} value=${tab} label=${t("title.turn")} onSelect=${(name) => setQuery({ tab: name })} />
         <div role="tabpanel" class="tab-panel" aria-label=${t(`why.tab_${tab}`)}>
           ${tab === "prompt" && html`<${Prompt} explanation=${explanation} />`}
-          ${tab === "candidates" && html`<${Candidates} explanation=${explanation} onChange=${state.reload} />`}
+          ${tab === "candidates" && html`<${Candidates} explanation=${explanation} changes=${changes} onChange=${(fresh) => setChanges((before) => ({ ...before, ...fresh }))} />`}
           ${tab === "again" && html`<${AskAgain} explanation=${explanation} turn=${turn} />`}
           ${tab === "json" && html`<${Code} text=${JSON.stringify({ turn, explanation }, null, 2)} label="JSON" />`}
         </div>`}
@@ -61,7 +64,7 @@ function Facts({ turn }) {
     [t("turns.upstream"), [turn.upstream, turn.upstream_model].filter(Boolean).join(" · ")],
     [t("why.key"), turn.key],
     [t("turns.tokens"), `${turn.is_estimated ? "≈ " : ""}${formatNumber(turn.prompt_tokens)} → ${formatNumber(turn.completion_tokens)}`],
-    [t("label.cost"), formatMoney(turn.cost)],
+    [t("label.cost"), turn.cost === null ? "" : formatMoney(turn.cost)],
     [t("turns.status"), html`<${Badge} value=${turn.outcome}>${turn.status} ${label("outcome", turn.outcome)}<//>`],
   ];
   const waiting = Math.max(0, (turn.first_byte_ms ?? 0));
@@ -74,7 +77,7 @@ function Facts({ turn }) {
   return html`
     <section class="card card-body">
       <dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
-      ${turn.error && html`<${Note} kind="bad">${turn.error}<//>`}
+      ${turn.error ? html`<${Note} kind="bad">${turn.error}<//>` : turn.status >= 400 && html`<${Note} kind="bad">${t("why.upstream_error", { status: turn.status })}<//>`}
       <h2>${t("why.times", { total: formatMilliseconds(turn.ms) })}</h2>
       <${PartsBar} parts=${times} label=${t("why.times", { total: formatMilliseconds(turn.ms) })} />
     </section>`;

@@ -6,8 +6,9 @@ import { formatMilliseconds, formatMoney, formatNumber, formatTime } from "../li
 import { addTexts, label, t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
-import { address, Link, navigate, parameter, setQuery } from "../lib/router.js";
-import { Badge, Button, Code, Empty, Loaded, Note } from "../parts/basic.js";
+import { Link, navigate, parameter, setQuery } from "../lib/router.js";
+import { Badge, Button, Empty, ErrorNote, Loaded } from "../parts/basic.js";
+import { FirstChat } from "../parts/example.js";
 import { Facet } from "../parts/facets.js";
 import { Icon } from "../parts/icons.js";
 import { RowTable } from "../parts/table.js";
@@ -52,8 +53,9 @@ export function TurnsPage() {
   return html`
     <header class="page-head">
       <h1>${t("title.turns")}</h1>
-      <${Live} isPaused=${isPaused} waiting=${waiting.length} fault=${fault} toggle=${toggle} />
+      ${state.data && html`<${Live} isPaused=${isPaused} waiting=${waiting.length} fault=${fault} toggle=${toggle} />`}
     </header>
+    ${state.data && fault instanceof ApiError && html`<${ErrorNote} error=${fault} />`}
     <div class="buttons">
       <label class="search"><span class="hidden-text">${t("turns.search")}</span><${Icon} name="search" />
         <input ref=${search} class="input" type="search" placeholder=${t("turns.search")} value=${chosen.q} onInput=${(event) => setQuery({ q: event.target.value, turn: "" })}
@@ -136,7 +138,7 @@ function Live({ isPaused, waiting, fault, toggle }) {
   const state = fault ? "lost" : isPaused ? "paused" : "live";
   return html`
     <span class="buttons" role="status"><${Badge} tone=${{ live: "good", paused: "warn", lost: "bad" }[state]}><span class=${`dot dot-${{ live: "good", paused: "warn", lost: "bad" }[state]}`}></span>${t(`turns.${state}`)}<//></span>
-    <${Button} aria-pressed=${isPaused} onClick=${toggle}>${isPaused ? t("turns.resume", { count: waiting }) : t("turns.pause")}<//>`;
+    <${Button} aria-pressed=${isPaused} onClick=${toggle}>${isPaused ? t(waiting ? "turns.show_new" : "turns.resume", { count: waiting }) : t("turns.pause")}<//>`;
 }
 
 const Facets = ({ counts, chosen }) => html`
@@ -152,21 +154,19 @@ function TurnTable(props) {
 
 const turnColumns = () => [
   { key: "time", title: t("label.time"), width: "var(--time-width)", cell: (row) => html`<${Link} to=${`/turns/${row.id}`}>${formatTime(row.at)}<//>` },
-  { key: "user", title: t("turns.user"), width: "15%", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
-  { key: "query", title: t("turns.query"), hide: "middle", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
-  { key: "model", title: t("turns.model"), width: "13%", hide: "middle", cell: (row) => row.model },
-  { key: "memory", title: t("turns.memory"), width: "104px", cell: (row) => html`<${Badge} value=${row.memory}>${label("memory", row.memory)}<//>` },
-  { key: "memories", title: t("turns.injected"), width: "86px", number: true, hide: "middle", cell: (row) => (row.memories ? `${row.memories} · ${formatNumber(row.block_tokens)}` : "") },
-  { key: "tokens", title: t("turns.tokens"), width: "110px", number: true, hide: "wide", cell: (row) => html`<span title=${row.is_estimated ? t("turns.estimated") : ""}>${row.is_estimated ? "≈ " : ""}${formatNumber(row.prompt_tokens)} → ${formatNumber(row.completion_tokens)}</span>` },
-  { key: "own", title: t("turns.own_ms"), width: "86px", number: true, hide: "wide", cell: (row) => formatMilliseconds(row.overhead_ms) },
-  { key: "ms", title: t("turns.ms"), width: "86px", number: true, cell: (row) => formatMilliseconds(row.ms) },
-  { key: "cost", title: t("label.cost"), width: "84px", number: true, hide: "wide", cell: (row) => formatMoney(row.cost) },
-  { key: "status", title: t("turns.status"), width: "84px", hide: "middle", cell: (row) => (row.error || row.outcome !== "complete" ? html`<${Badge} tone=${row.status >= 400 ? "bad" : "warn"}>${row.status || label("outcome", row.outcome)}<//>` : html`<span class="muted">${row.status}</span>`) },
+  { key: "user", title: t("turns.user"), width: "var(--user-width)", cell: (row) => row.user ?? html`<span class="muted">${t("label.none")}</span>` },
+  { key: "query", title: t("turns.query"), hide: "small", cell: (row) => row.query ?? html`<span class="muted">${row.path}</span>` },
+  { key: "model", title: t("turns.model"), width: "13%", hide: "roomy", cell: (row) => row.model },
+  { key: "memory", title: t("turns.memory"), width: "7.5rem", cell: (row) => html`<${Badge} value=${row.memory}>${label("memory", row.memory)}<//>` },
+  { key: "memories", title: t("turns.injected"), hint: t("turns.injected_hint"), width: "7rem", number: true, hide: "roomy", cell: (row) => (row.memories ? `${row.memories} · ${formatNumber(row.block_tokens)}` : "") },
+  { key: "tokens", title: t("turns.tokens"), hint: t("turns.tokens_hint"), width: "9rem", number: true, hide: "wide", cell: (row) => html`<span title=${row.is_estimated ? t("turns.estimated") : ""}>${row.is_estimated ? "≈ " : ""}${formatNumber(row.prompt_tokens)} → ${formatNumber(row.completion_tokens)}</span>` },
+  { key: "own", title: t("turns.own_ms"), hint: t("turns.own_hint"), width: "6.2rem", number: true, hide: "wide", cell: (row) => formatMilliseconds(row.overhead_ms) },
+  { key: "ms", title: t("turns.ms"), width: "6.2rem", number: true, hide: "small", cell: (row) => formatMilliseconds(row.ms) },
+  { key: "cost", title: t("label.cost"), width: "6rem", number: true, hide: "wide", cell: (row) => formatMoney(row.cost) },
+  { key: "status", title: t("turns.status"), width: "6rem", hide: "middle", cell: (row) => (row.error || row.outcome !== "complete" ? html`<${Badge} tone=${row.status >= 400 ? "bad" : "warn"}><span title=${[label("outcome", row.outcome), row.error].filter(Boolean).join(": ")}>${row.status || label("outcome", row.outcome)}</span><//>` : html`<span class="muted">${row.status}</span>`) },
 ];
 
 function NoTurns({ isFiltered }) {
   if (isFiltered) return html`<${Empty} title=${t("turns.none_match")}><p>${t("turns.none_match_text")}</p><//>`;
-  const curl = `curl ${location.origin}/v1/chat/completions \\\n  -H 'Authorization: Bearer ${t("label.key")}' -H 'Content-Type: application/json' \\\n  -d '{"model": "default", "user": "anna", "messages": [{"role": "user", "content": "My cat is called Miso."}]}'`;
-  return html`
-    <${Empty} title=${t("turns.none")}><p>${t("turns.none_text")}</p><${Code} text=${curl} /><${Note}>${t("label.try_playground")} <a href=${address("/playground")}>${t("nav.playground")}</a><//><//>`;
+  return html`<${Empty} title=${t("turns.none")}><p>${t("turns.none_text")}</p><${FirstChat} /><//>`;
 }

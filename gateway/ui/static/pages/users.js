@@ -56,10 +56,10 @@ function useMoreUsers(state, text) {
 
 const userColumns = () => [
   { key: "id", title: t("users.user"), cell: (row) => html`<${Link} to="/memories" parameters=${{ user: row.id }}>${row.id}<//>` },
-  { key: "memories", title: t("users.memories"), width: "120px", number: true, cell: (row) => formatNumber(row.memories) },
-  { key: "cubes", title: t("users.cubes"), width: "90px", number: true, hide: "middle", cell: (row) => formatNumber(row.cubes?.length ?? 0) },
-  { key: "updated", title: t("users.updated"), width: "220px", hide: "middle", cell: (row) => formatMoment(row.updated_at) },
-  { key: "turns", title: t("title.turns"), width: "90px", cell: (row) => html`<${Link} to="/turns" parameters=${{ user: row.id }}>${t("nav.turns")}<//>` },
+  { key: "memories", title: t("users.memories"), width: "8.6rem", number: true, cell: (row) => formatNumber(row.memories) },
+  { key: "cubes", title: t("users.cubes"), width: "6.5rem", number: true, hide: "middle", cell: (row) => formatNumber(row.cubes?.length ?? 0) },
+  { key: "updated", title: t("users.updated"), width: "15.8rem", hide: "middle", cell: (row) => formatMoment(row.updated_at) },
+  { key: "turns", title: t("title.turns"), width: "6.5rem", cell: (row) => html`<${Link} to="/turns" parameters=${{ user: row.id }}>${t("nav.turns")}<//>` },
 ];
 
 function Keys() {

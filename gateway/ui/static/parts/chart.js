@@ -26,9 +26,9 @@ function loadPlot() {
 
 /**
  * series: [{name, series (its colour), values}]; `times` in seconds; `format(value)`; `isStacked` draws them on top of
- * each other, `isBars` as bars; `onZoom(from, to)` after brushing.
+ * each other, `isBars` as bars; `emptyText` if no value is known; `onZoom(from, to)` after brushing.
  */
-export function TimeChart({ title, text, times, step, series, format, isStacked, isBars, most, onZoom }) {
+export function TimeChart({ title, text, emptyText, times, step, series, format, isStacked, isBars, most, onZoom }) {
   const isEmpty = !series.some(({ values }) => values.some((value) => value !== null));
   const [index, setIndex] = useState(null);
   const shown = index !== null && index < times.length ? index : null;
@@ -37,7 +37,7 @@ export function TimeChart({ title, text, times, step, series, format, isStacked,
     <figure class="card chart">
       <figcaption class="card-head"><h2>${title}</h2><span class="muted small">${shown === null ? "" : formatMoment(times[shown] * 1000)}</span></figcaption>
       <div class="card-body">
-        <p class="muted small">${isEmpty ? t("health.chart_empty") : text}</p>
+        <p class="muted small">${isEmpty ? emptyText ?? t("health.chart_empty") : text}</p>
         ${!isEmpty && html`
           <${Plot} ...${{ title, text, times, step, series, format, isStacked, isBars, most, onZoom, setIndex }} />
           <ul class=${classes("legend", shown !== null && "legend-live")}>${series.map((entry) => html`<li key=${entry.name}><span class=${`swatch c${entry.series}`}></span><span class="clip">${entry.name}</span> <b class="number">${value(entry) === null ? "–" : format(value(entry))}</b></li>`)}</ul>
@@ -105,7 +105,7 @@ function plotOptions({ library, box, series, isStacked, isBars, most, latest }) 
   return {
     width: Math.floor(box.clientWidth) || 300,
     height: HEIGHT,
-    padding: [8, 10, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { show: !isStacked, size: 7 } },
     scales: {

@@ -1,5 +1,5 @@
 // The frame of all pages: navigation, language, theme, session, help on keys.
-import { me, may, signOut } from "../lib/api.js";
+import { me, may, mayReadTurns, signOut } from "../lib/api.js";
 import { html } from "../lib/dom.js";
 import { language, LANGUAGES, setLanguage, t } from "../lib/i18n.js";
 import { isHelpOpen, shownKeys, useKeys } from "../lib/keys.js";
@@ -12,16 +12,16 @@ import { Icon } from "./icons.js";
 import { Toasts } from "./toast.js";
 
 const SECTIONS = [
-  ["turns", "/turns"],
+  ["turns", "/turns", mayReadTurns],
   ["memories", "/memories"],
   ["playground", "/playground"],
   ["health", "/health"],
-  ["users", "/users", "admin"],
-  ["settings", "/settings", "admin"],
+  ["users", "/users", () => may("admin")],
+  ["settings", "/settings", () => may("admin")],
 ];
 
-const isShown = ([, , right]) => !right || may(right);
-const isCurrent = (to) => path.value === to || path.value.startsWith(`${to}/`) || (to === "/turns" && path.value === "/");
+const isShown = ([, , isAllowed]) => !isAllowed || isAllowed();
+const isCurrent = (to) => path.value === to || path.value.startsWith(`${to}/`) || (path.value === "/" && to === (mayReadTurns() ? "/turns" : "/memories"));
 
 export function Frame({ children }) {
   const keys = { "?": [t("keys.help"), () => (isHelpOpen.value = true)] };
@@ -31,7 +31,7 @@ export function Frame({ children }) {
     <a class="skip" href="#main">${t("nav.skip")}</a>
     <div class="frame">
       <header class="side">
-        <${Link} to="/turns" class="brand"><img src="/ui/icon.svg" alt="" />Memory Gateway<//>
+        <${Link} to="/" class="brand"><img src="/ui/icon.svg" alt="" />Memory Gateway<//>
         <nav class="nav" aria-label=${t("nav.label")}>
           ${SECTIONS.filter(isShown).map(([name, to]) => html`
             <${Link} key=${name} to=${to} aria-current=${isCurrent(to) ? "page" : undefined}><${Icon} name=${name} />${t(`nav.${name}`)}<//>`)}

@@ -10,5 +10,5 @@ export function HealthDot() {
   useInterval(reload, 10);
   const state = error ? "unreachable" : data ? String(data.memory).split(":")[0] : "loading";
   const tone = { ready: "good", off: "", loading: "warn", degraded: "warn", unreachable: "bad" }[state] ?? "warn";
-  return html`<${Link} to="/health" class="row muted"><span class=${classes("dot", tone && `dot-${tone}`)}></span>${t("health.memory")}: ${label("health.state", state)}<//>`;
+  return html`<${Link} to="/health" class="row muted"><span class=${classes("dot", tone && `dot-${tone}`)}></span>${t("health.dot", { state: label("health.state", state) })}<//>`;
 }

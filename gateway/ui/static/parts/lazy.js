@@ -1,4 +1,5 @@
 // Pages that are loaded when they are shown for the first time, so that opening the console loads one of them.
+import { send } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { ErrorNote, Loading } from "./basic.js";
 
@@ -15,7 +16,9 @@ export function lazy(load, name) {
         setLoaded(true);
       }, setError);
     }, []);
-    if (error) return html`<${ErrorNote} error=${error} retry=${() => location.reload()} />`;
+    // a module that failed is not asked for again, so the whole console is; but not from a gateway that is away
+    const retry = () => send("GET", "/health").then(() => location.reload(), setError);
+    if (error) return html`<${ErrorNote} error=${error} retry=${retry} />`;
     return isLoaded ? html`<${Page} ...${props} />` : html`<${Loading} />`;
   };
 }

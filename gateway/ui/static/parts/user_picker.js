@@ -7,6 +7,7 @@ import { useKeys } from "../lib/keys.js";
 import { useLoad } from "../lib/load.js";
 import { Link, navigate, parameter } from "../lib/router.js";
 import { Button, Code, Empty, Loaded } from "./basic.js";
+import { curlExample } from "./example.js";
 import { Icon } from "./icons.js";
 import { RowTable } from "./table.js";
 
@@ -75,15 +76,12 @@ export function ChooseUser() {
 
 const userColumns = () => [
   { key: "id", title: t("memories.user"), cell: (row) => html`<${Link} to="/memories" parameters=${{ user: row.id }}>${row.id}<//>` },
-  { key: "memories", title: t("title.memories"), width: "110px", number: true, cell: (row) => formatNumber(row.memories) },
-  { key: "updated", title: t("memories.changed"), width: "130px", hide: "middle", cell: (row) => formatDate(row.updated_at) },
+  { key: "memories", title: t("title.memories"), width: "8rem", number: true, cell: (row) => formatNumber(row.memories) },
+  { key: "updated", title: t("memories.changed"), width: "10rem", hide: "middle", cell: (row) => formatDate(row.updated_at) },
 ];
 
 const NoUsers = () => html`
   <${Empty} title=${t("memories.no_users")}><p>${t("memories.no_users_text")}</p><${Code} text=${addByCurl("anna")} /><//>`;
 
 /** A command that adds a memory of a user. */
-export function addByCurl(user) {
-  const body = JSON.stringify({ user, text: "My cat is called Miso." }).replaceAll("'", "'\\''");
-  return `curl ${location.origin}/v1/memory \\\n  -H 'Authorization: Bearer ${t("label.key")}' -H 'Content-Type: application/json' \\\n  -d '${body}'`;
-}
+export const addByCurl = (user) => curlExample("/v1/memory", { user, text: "My cat is called Miso." });
