@@ -9,10 +9,12 @@ tiktoken's engine has the vocabulary in maps of its own (44 MiB for o200k_base).
 (27 MiB) serves to pickle and to extend an encoding, and is dropped here.
 """
 
+import errno
 import gzip
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
@@ -131,6 +133,12 @@ def _unpack(name: str, folder: Path) -> None:
     if target.exists() and target.read_bytes() == content:  # else a crash cut it, and tiktoken would ask the network
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < 2 * len(content):  # the room that is left belongs to the journal
+        raise OSError(errno.ENOSPC, "too little room for the tokenizer's files")
     unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(target)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(target)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
