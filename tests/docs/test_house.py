@@ -24,6 +24,7 @@ SHOWN_BY = {
     "api/memory/me.py": "flow/test_me.py",
     "api/memory/reading.py": "flow/test_memory_api.py",
     "api/memory/routes.py": "flow/test_memory_isolation.py",
+    "api/memory/screening.py": "flow/test_memory_api.py",
     "api/memory/serializing.py": "flow/test_memory_api.py",
     "api/memory/users.py": "flow/test_memory_users.py",
     "api/memory/description.py": "flow/test_openapi.py",

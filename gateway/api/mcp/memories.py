@@ -3,15 +3,10 @@
 A tool reaches the cubes of its user only. An id that is not in these is answered as an unknown one.
 """
 
-import base64
-import binascii
 import heapq
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-
-import orjson
 
 from gateway.api.mcp.caller import Caller, McpServices
 from gateway.api.mcp.schemas import (
@@ -24,24 +19,23 @@ from gateway.api.mcp.schemas import (
     UpdateArguments,
     UserArguments,
 )
+from gateway.api.memory.access import find_by_prefix, user_cubes
+from gateway.api.memory.parameters import Position, build_filter, decode_position, encode_cursor
+from gateway.api.memory.screening import build_turn, screen_edit
 from gateway.concurrency.offload import offload
 from gateway.errors import BadRequest, Forbidden, MemoryUnavailable, NotFound
 from gateway.formats.base import ParsedRequest
-from gateway.formats.chat import ChatFormat
-from gateway.identity import checked_id, cube_scopes, named_user, scope_of
+from gateway.identity import checked_id, cube_scopes, named_user
 from gateway.memory.filters import plain_id
-from gateway.memory.kinds import KINDS
 from gateway.memory.profile import in_force, of_profile
 from gateway.memory.recalled import Memory, RecallOptions
 from gateway.memory.record import Record
-from gateway.memory.versions import is_valid_at
-from gateway.server.query_time import moment_in, storable_moment_in
+from gateway.server.query_time import storable_moment_in
 from gateway.service.memories import Outdated
 from gateway.turn import Identity, Scope, Turn
 
 __all__ = ["UserMemories"]
 
-_ID_LENGTH = 32  # characters
 _SEARCHABLE_TIMEOUT = 5.0  # seconds that an addition waits until it can be found
 _NOTHING = ParsedRequest(model="", stream=False)
 
@@ -95,14 +89,17 @@ class UserMemories:
 
     async def page(self, caller: Caller, arguments: ListArguments) -> tuple[list[Record], str | None]:
         """A page of memories, newest first, and the cursor of the next page; None if it is the last."""
-        allows = _listed(arguments)
-        after = _read_cursor(arguments.cursor) if arguments.cursor else None
+        allows = build_filter(
+            arguments.kind, arguments.as_of, is_archived=arguments.archived, session=arguments.session
+        )
+        cursor = arguments.cursor
+        after = decode_position(cursor, "cursor", "use `next` of the page before") if cursor else None
         records: list[Record] = []
         for scope in await self._scopes(caller, arguments):
             records += await self._services.memory_service.records(scope, allows)
         following = await offload(partial(_first, records, after, arguments.limit + 1), len(records))
         page = following[: arguments.limit]
-        return page, _write_cursor(page[-1]) if len(following) > len(page) else None
+        return page, encode_cursor(_place(page[-1])) if len(following) > len(page) else None
 
     async def profile(self, caller: Caller, arguments: UserArguments) -> list[Record]:
         """The standing wishes of the user and the statements about the user that are in force."""
@@ -152,27 +149,14 @@ class UserMemories:
         record = await self._find(caller, arguments, arguments.id)
         if arguments.version is not None and arguments.version != record.version:
             raise BadRequest(f"the memory was changed meanwhile: it has version {record.version}", param="version")
-        text, title = arguments.text, arguments.title
-        if text is not None or title is not None:
-            screened = await self._screen(caller, record, arguments)
-            text = None if text is None else screened.text
-            title = None if title is None else screened.details.title
+        turn = _turn(caller, Identity(record.user_id, record.session_id, reads=(), writes=()))
+        text, title = await screen_edit(self._services.remember, turn, record, arguments.text, arguments.title)
         try:
             return await self._services.memory_service.edit(
                 record, text=text, title=title, status=arguments.status, version=arguments.version
             )
         except Outdated as error:
             raise BadRequest("the memory was changed meanwhile; read it again", param="version") from error
-
-    async def _screen(self, caller: Caller, record: Record, arguments: UpdateArguments) -> Record:
-        """The changed memory after the plugins' store hook. Raises Forbidden or PluginUnavailable."""
-        title = record.details.title if arguments.title is None else arguments.title
-        edited = replace(record, text=arguments.text or record.text, details=replace(record.details, title=title))
-        identity = Identity(record.user_id, record.session_id, reads=(), writes=())
-        screened = await self._services.remember.screened(_turn(caller, identity), [edited])
-        if not screened:
-            raise Forbidden("a plugin does not let this be stored")
-        return screened[0]
 
     async def delete(self, caller: Caller, arguments: DeleteArguments) -> tuple[Record, int]:
         """Delete a memory and all that is derived from it. Returns it, and how many were deleted."""
@@ -190,10 +174,8 @@ class UserMemories:
 
     async def _find(self, caller: Caller, arguments: UserArguments, memory_id: str) -> Record:
         scopes = {scope.value for scope in await self._scopes(caller, arguments)}
-        service, id_ = self._services.memory_service, plain_id(memory_id).lower()
-        records = await service.find(caller.principal, [id_])
-        if not records and len(id_) < _ID_LENGTH:
-            records = await service.beginning(caller.principal, id_)
+        id_ = plain_id(memory_id).lower()
+        records = await find_by_prefix(self._services.memory_service, caller.principal, id_)
         records = [record for record in records if record.scope in scopes]
         if not records:
             raise NotFound("there is no memory of this id")
@@ -208,8 +190,7 @@ class UserMemories:
         tenant, user = caller.principal.tenant, self.user_of(caller, arguments.user)
         if arguments.cubes:
             return list(cube_scopes(tenant, user, [checked_id(cube, "cube_id") for cube in arguments.cubes]))
-        registered = await self._services.registry.scopes_of_owner(tenant, user)
-        return list({scope.value: scope for scope in (scope_of(tenant, user), *registered)}.values())
+        return await user_cubes(self._services.registry, tenant, user)
 
     def _check_text(self, text: str) -> None:
         """Raise BadRequest for a text that would be truncated."""
@@ -220,57 +201,22 @@ class UserMemories:
 
 def _turn(caller: Caller, identity: Identity, tags: Sequence[str] = ()) -> Turn:
     """The turn of a change, as plugins see it."""
-    return Turn(
-        id=caller.request_id,
-        started=time.perf_counter(),
-        received_at=caller.received_at,
-        principal=caller.principal,
+    return build_turn(
+        caller.request_id,
+        caller.principal,
+        identity,
         path="/mcp",
         headers=caller.headers,
-        raw=b"",
-        body={},
-        ask=_NOTHING,
-        wire_format=ChatFormat(),
-        identity=identity,
-        user=identity.user_id,
+        received_at=caller.received_at,
         tags=tuple(tags),
     )
 
 
-def _listed(arguments: ListArguments) -> Callable[[Record], bool]:
-    """The filter of a list. Raises BadRequest."""
-    kinds = tuple(kind for kind in arguments.kind.split(",") if kind)
-    if not set(kinds) <= KINDS.keys():
-        raise BadRequest(f"kind: there are {', '.join(KINDS)}", param="kind")
-    as_of = moment_in(arguments.as_of, 0.0, "as_of") if arguments.as_of else None
-    status = "archived" if arguments.archived else "activated"
-
-    def allows(record: Record) -> bool:
-        holds = record.status == status if as_of is None else is_valid_at(record, as_of)
-        is_of_session = not arguments.session or record.session_id == arguments.session
-        return holds and is_of_session and (not kinds or record.kind in kinds)
-
-    return allows
-
-
-def _place(record: Record) -> tuple[float, int, str]:
+def _place(record: Record) -> Position:
     return -record.event_time, record.part, record.id
 
 
-def _first(records: Sequence[Record], after: tuple[float, int, str] | None, count: int) -> list[Record]:
+def _first(records: Sequence[Record], after: Position | None, count: int) -> list[Record]:
     """The first records of a list after a place."""
     following = (record for record in records if after is None or _place(record) > after)
     return heapq.nsmallest(count, following, key=_place)
-
-
-def _write_cursor(record: Record) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(_place(record))).decode()
-
-
-def _read_cursor(text: str) -> tuple[float, int, str]:
-    """Raises BadRequest."""
-    try:
-        time_, part, id_ = orjson.loads(base64.b64decode(text, altchars=b"-_", validate=True))
-        return float(time_), int(part), str(id_)
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise BadRequest("cursor: use `next` of the page before", param="cursor") from error

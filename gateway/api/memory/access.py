@@ -15,7 +15,7 @@ from gateway.service.memories import MemoryService
 from gateway.storage.protocols import Registry
 from gateway.turn import Principal, Right, Scope
 
-__all__ = ["MemoryAccess", "require"]
+__all__ = ["MemoryAccess", "find_by_prefix", "require", "user_cubes"]
 
 _ID_LENGTH = 32  # characters
 _MAX_IDS_IN_ERROR = 4  # ids in an error
@@ -32,9 +32,7 @@ class MemoryAccess:
     async def find_record(self, request: web.Request) -> Record:
         """The memory of the id, or the beginning of an id, in the path. Raises NotFound, BadRequest or Forbidden."""
         principal, id_ = require(request, Right.MEMORY), request.match_info["id"]
-        records = await self._memory_service.find(principal, [id_])
-        if not records and len(id_) < _ID_LENGTH:
-            records = await self._memory_service.beginning(principal, id_.lower())
+        records = await find_by_prefix(self._memory_service, principal, id_)
         if not records:
             raise NotFound("there is no memory of this id")
         if len(records) > 1:
@@ -60,14 +58,27 @@ class MemoryAccess:
 
     async def scopes_of(self, tenant: str, user: str) -> list[Scope]:
         """The cubes of a user, the default one first."""
-        registered = await self._registry.scopes_of_owner(tenant, user)
-        return list({scope.value: scope for scope in (scope_of(tenant, user), *registered)}.values())
+        return await user_cubes(self._registry, tenant, user)
 
     async def find_owned(self, principal: Principal, user: str, memory_ids: Sequence[str]) -> list[Record]:
         """Those of the memories that are in cubes of a user."""
         scopes = {scope.value for scope in await self.scopes_of(principal.tenant, user)}
         records = await self._memory_service.find(principal, memory_ids)
         return [record for record in records if record.scope in scopes]
+
+
+async def find_by_prefix(memory_service: MemoryService, principal: Principal, id_: str) -> list[Record]:
+    """The memory of an id, or those whose ids begin so, of those that the key may touch."""
+    records = await memory_service.find(principal, [id_])
+    if not records and len(id_) < _ID_LENGTH:
+        records = await memory_service.beginning(principal, id_.lower())
+    return records
+
+
+async def user_cubes(registry: Registry, tenant: str, user: str) -> list[Scope]:
+    """The cubes of a user, the default one first, whether it is registered or not."""
+    registered = await registry.scopes_of_owner(tenant, user)
+    return list({scope.value: scope for scope in (scope_of(tenant, user), *registered)}.values())
 
 
 def require(request: web.Request, right: Right) -> Principal:

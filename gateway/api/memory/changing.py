@@ -10,12 +10,11 @@ from aiohttp import web
 from gateway.api.memory.access import MemoryAccess, require
 from gateway.api.memory.bodies import AddBody, DeletionBody, DeletionFilter, PatchBody
 from gateway.api.memory.parameters import MAX_LIMIT, read_flag, read_kinds, read_model
+from gateway.api.memory.screening import build_turn, screen_edit
 from gateway.api.memory.serializing import MemoryWriter, json_response
 from gateway.concurrency.offload import offload
 from gateway.config import Config
 from gateway.errors import BadRequest, Conflict, Forbidden, TooLarge
-from gateway.formats.base import ParsedRequest
-from gateway.formats.chat import ChatFormat
 from gateway.identity import checked_id, derived_session, scope_of
 from gateway.memory.record import Record
 from gateway.remember.remember import Remember
@@ -77,11 +76,9 @@ class ChangingFace:
         """Change the text, the title or the status of a memory; its earlier text stays in its history."""
         record = await self._access.find_record(request)
         body = await read_model(PatchBody, request, self._limits)
-        text, title = body.text, body.title
-        if text is not None or title is not None:
-            screened = await self._screen(request, record, body)
-            text = None if text is None else screened.text
-            title = None if title is None else screened.details.title
+        self._check_text(body)
+        turn = _build_turn(request, Identity(record.user_id, record.session_id, (), ()))
+        text, title = await screen_edit(self._remember, turn, record, body.text, body.title)
         try:
             changed = await self._memory_service.edit(
                 record, text=text, title=title, status=body.status, version=body.version
@@ -91,20 +88,12 @@ class ChangingFace:
         (item,) = await self._writer.serialize([changed])
         return json_response(item)
 
-    async def _screen(self, request: web.Request, record: Record, body: PatchBody) -> Record:
-        """The changed memory after the plugins' store hook. Raises BadRequest, TooLarge, Forbidden or
-        PluginUnavailable."""
+    def _check_text(self, body: PatchBody) -> None:
+        """Raise BadRequest or TooLarge for a new text that cannot be stored."""
         if body.text is not None and not body.text.strip():
             raise BadRequest("`text`: there is no text in it", param="text")
         if body.text is not None and len(body.text.encode("utf-8", "replace")) > self._max_bytes:
             raise TooLarge(f"`text`: has at most {self._max_bytes} bytes", param="text")
-        title = record.details.title if body.title is None else body.title
-        edited = replace(record, text=body.text or record.text, details=replace(record.details, title=title))
-        turn = _build_turn(request, Identity(record.user_id, record.session_id, (), ()))
-        screened = await self._remember.screened(turn, [edited])
-        if not screened:
-            raise Forbidden("a plugin does not let this be stored")
-        return screened[0]
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a memory, and those derived from it; with `preview=true` only say which."""
@@ -147,22 +136,15 @@ class ChangingFace:
 
 
 def _build_turn(request: web.Request, identity: Identity, body: AddBody | None = None) -> Turn:
-    """The turn of a change, as plugins see it."""
-    return Turn(
-        id=request_id_of(request),
-        started=time.perf_counter(),
-        received_at=time.time(),
-        principal=principal_of(request),
+    return build_turn(
+        request_id_of(request),
+        principal_of(request),
+        identity,
         path=request.path.removeprefix("/v1"),
         headers=request.headers,
-        raw=b"",
-        body={},
-        ask=ParsedRequest(model="", stream=False),
-        wire_format=ChatFormat(),
-        identity=identity,
-        user=identity.user_id,
+        received_at=time.time(),
         tags=body.tags if body else (),
-        metadata=body.metadata if body else {},
+        metadata=body.metadata if body else None,
     )
 
 

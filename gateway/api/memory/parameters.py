@@ -20,7 +20,9 @@ from gateway.server.query_time import moment_in
 __all__ = [
     "MAX_LIMIT",
     "Position",
+    "build_filter",
     "decode_cursor",
+    "decode_position",
     "encode_cursor",
     "read_filter",
     "read_flag",
@@ -65,10 +67,23 @@ def read_flag(query: Mapping[str, str], name: str) -> bool:
 
 def read_filter(query: Mapping[str, str]) -> Callable[[Record], bool]:
     """The filter of a list: by status, kind, conversation, cube and time. Raises BadRequest."""
-    kinds = frozenset(read_kinds(query.get("kind", "")))
-    as_of = moment_in(query["as_of"], 0.0, "as_of") if query.get("as_of") else None
-    status = "archived" if read_flag(query, "archived") else "activated"
-    session, cube = _read_name(query, "session"), _read_name(query, "cube")
+    return build_filter(
+        query.get("kind", ""),
+        query.get("as_of", ""),
+        is_archived=read_flag(query, "archived"),
+        session=_read_name(query, "session"),
+        cube=_read_name(query, "cube"),
+    )
+
+
+def build_filter(
+    kind: str, as_of_text: str, *, is_archived: bool, session: str = "", cube: str = ""
+) -> Callable[[Record], bool]:
+    """The filter of a list: kinds with commas, the time at which memories were valid, else their status; an empty text
+    sets no condition. Raises BadRequest."""
+    kinds = frozenset(read_kinds(kind))
+    as_of = moment_in(as_of_text, 0.0, "as_of") if as_of_text else None
+    status = "archived" if is_archived else "activated"
 
     def allows(record: Record) -> bool:
         is_selected = record.status == status if as_of is None else is_valid_at(record, as_of)
@@ -93,15 +108,18 @@ def encode_cursor(position: Position) -> str:
 def decode_cursor(query: Mapping[str, str]) -> Position | None:
     """The position in the parameter `after`; None if there is none. Raises BadRequest."""
     text = query.get("after", "")
-    if not text:
-        return None
+    return decode_position(text, "after", "the `next` of an earlier answer") if text else None
+
+
+def decode_position(text: str, name: str, expected: str) -> Position:
+    """The position in a cursor. Raises BadRequest with the parameter's name and what is expected."""
     try:
         if len(text) > _MAX_CURSOR:
             raise ValueError
         at, part, id_ = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         return float(at), int(part), str(id_)
     except (ValueError, TypeError, OverflowError, binascii.Error) as error:
-        raise BadRequest("after: the `next` of an earlier answer", param="after") from error
+        raise BadRequest(f"{name}: {expected}", param=name) from error
 
 
 async def read_model(model: type[_B], request: web.Request, limits: LimitsConfig) -> _B:
