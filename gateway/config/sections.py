@@ -69,6 +69,12 @@ class Section(BaseModel):
 class ServerConfig(Section):
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback requires `auth.keys`.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    workers: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Processes that answer chats on this machine; 0: as many as it has cores. Not on Windows.",
+    )
     cors_origins: tuple[str, ...] = Field((), description="Origins allowed to call the gateway from a browser (CORS).")
     shutdown_timeout: Positive = Field(30.0, description="Seconds that responses in progress may take after SIGTERM.")
     keep_alive: float | None = Field(

@@ -1,0 +1,164 @@
+"""One connection between two workers: messages and questions over a Unix socket, each as its length and a pickle.
+
+Pickle is safe here: both ends are processes of one gateway, and the socket is in a folder that only its user can enter.
+"""
+
+import asyncio
+import itertools
+import logging
+import pickle
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+__all__ = ["Connection", "HandlerEntry", "MessageHandler", "PeerUnavailable", "encode_message"]
+
+MessageHandler = Callable[[Any], Any]
+"""Handles the value of a message; may be async. Its result is the reply, if one is expected."""
+
+_log = logging.getLogger("gateway.workers")
+_LENGTH: Final = 4  # bytes of a frame's length
+_MAX_FRAME: Final = 2**30  # bytes
+_MAX_UNSENT: Final = 64 * 2**20  # bytes; a peer that takes no more is disconnected, and starts from a new snapshot
+
+
+class PeerUnavailable(Exception):
+    """Raised when another worker is not connected, fails, or does not reply in time."""
+
+
+class _Type(IntEnum):
+    MESSAGE = 0
+    QUESTION = 1
+    REPLY = 2
+    FAILURE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerEntry:
+    """A handler. `is_slow`: it runs as a task, so that later messages do not wait for it."""
+
+    handle: MessageHandler
+    is_slow: bool = False
+
+
+def encode_message(kind: str, value: Any) -> bytes:
+    """Encode a message, which can be sent to several peers."""
+    return _encode(_Type.MESSAGE, 0, kind, value)
+
+
+class Connection:
+    """A connection to a peer. `handlers` by kind are called in the order in which messages arrive."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        handlers: Mapping[str, HandlerEntry],
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._handlers = handlers
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._writer.is_closing()
+
+    def send(self, frame: bytes) -> None:
+        """Send an encoded message without waiting. A peer that does not read is disconnected."""
+        if self._writer.is_closing():
+            return
+        self._writer.write(frame)
+        if self._writer.transport.get_write_buffer_size() > _MAX_UNSENT:
+            _log.error("worker_too_slow", extra={"unsent": self._writer.transport.get_write_buffer_size()})
+            self._writer.transport.abort()
+
+    async def ask(self, kind: str, value: Any, timeout: float) -> Any:
+        """Send a question and wait for the reply. Raises PeerUnavailable."""
+        number = next(self._numbers)
+        future = self._questions[number] = asyncio.get_running_loop().create_future()
+        if self._writer.is_closing():
+            future.set_exception(PeerUnavailable("the connection is closed"))
+        try:
+            self.send(_encode(_Type.QUESTION, number, kind, value))
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError as error:
+            raise PeerUnavailable(f"no reply to {kind} within {timeout} s") from error
+        finally:
+            del self._questions[number]
+
+    async def receive(self) -> tuple[str, Any]:
+        """The next message, before `run` is called. Raises PeerUnavailable if the connection is closed."""
+        try:
+            _, _, kind, value = await self._read()
+        except (OSError, EOFError) as error:
+            raise PeerUnavailable("the connection is closed") from error
+        return kind, value
+
+    async def run(self) -> None:
+        """Handle messages until the connection ends."""
+        try:
+            while True:
+                type_, number, kind, value = await self._read()
+                if type_ in (_Type.REPLY, _Type.FAILURE):
+                    self._settle(number, value, is_failure=type_ == _Type.FAILURE)
+                    continue
+                entry = self._handlers.get(kind)
+                work = self._handle(entry, number if type_ == _Type.QUESTION else 0, kind, value)
+                if entry is not None and entry.is_slow:
+                    task = asyncio.create_task(work, name=f"peer-{kind}")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                else:
+                    await work
+        except (OSError, EOFError):
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._writer.close()
+        for future in self._questions.values():
+            if not future.done():
+                future.set_exception(PeerUnavailable("the connection was closed"))
+
+    async def _read(self) -> tuple[_Type, int, str, Any]:
+        """Raises OSError or EOFError."""
+        length = int.from_bytes(await self._reader.readexactly(_LENGTH))
+        if length > _MAX_FRAME:
+            raise EOFError("the frame is too long")
+        message: tuple[_Type, int, str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 — see above
+        return message
+
+    async def _handle(self, entry: HandlerEntry | None, number: int, kind: str, value: Any) -> None:
+        try:
+            if entry is None:
+                raise LookupError(f"there is no handler of {kind}")
+            result = entry.handle(value)
+            if isinstance(result, Awaitable):
+                result = await result
+        except Exception as error:  # noqa: BLE001 — one message must not end the connection
+            _log.exception("worker_message_failed", extra={"kind": kind})
+            if number:
+                self.send(_encode(_Type.FAILURE, number, kind, f"{type(error).__name__}: {error}"))
+        else:
+            if number:
+                self.send(_encode(_Type.REPLY, number, kind, result))
+
+    def _settle(self, number: int, value: Any, *, is_failure: bool) -> None:
+        future = self._questions.get(number)
+        if future is None or future.done():
+            return
+        if is_failure:
+            future.set_exception(PeerUnavailable(str(value)))
+        else:
+            future.set_result(value)
+
+
+def _encode(type_: _Type, number: int, kind: str, value: Any) -> bytes:
+    body = pickle.dumps((type_, number, kind, value), protocol=pickle.HIGHEST_PROTOCOL)
+    return len(body).to_bytes(_LENGTH) + body
