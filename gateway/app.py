@@ -52,6 +52,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
+from gateway.workers.peers import Peers
 
 __all__ = ["Gateway", "Started"]
 
@@ -75,11 +76,14 @@ class Started:
 
 
 class Gateway:
-    """One gateway in one process. Construct it before the loop runs (it imports plugins), then `start`, then `stop`."""
+    """One gateway in one process. Construct it before the loop runs (it imports plugins), then `start`, then `stop`.
 
-    def __init__(self, config: Config) -> None:
+    `peers`: the other workers, if it is one of several."""
+
+    def __init__(self, config: Config, peers: Peers | None = None) -> None:
         check_extra(config.otel)
         self._config = config
+        self._peers = Peers() if peers is None else peers
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
         self._sign_ins = SignIns(config.console.session_hours)
@@ -136,6 +140,8 @@ class Gateway:
         self._tracing = await open_tracing(config.otel, self._telemetry)
         if self._tracing is not None:
             self._stops.push_async_callback(self._tracing.stop)
+        self._stops.push_async_callback(self._peers.stop)
+        await self._peers.start()
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
         await self._open_ledger()
