@@ -17,8 +17,10 @@ __all__ = [
     "NO_MEMORIES",
     "PROFILE",
     "SETTINGS",
+    "Claim",
     "DueConversation",
     "GivenVector",
+    "Held",
     "JournalEntry",
     "KeptBlock",
     "KnowledgeFile",
@@ -38,6 +40,21 @@ MOST = 10_000
 
 DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 """Dimensions that usage can be grouped and filtered by."""
+
+
+Held = Mapping[int, int]
+"""The buckets that a process owns now, each with the epoch of its lease. The epoch grows with each change of owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message that may be sent again. A record with the same fingerprint and another id is a repetition if it comes
+    less than `seconds` after `at`. `scope`: the scope whose deletion ends the claim."""
+
+    fingerprint: bytes
+    at: float
+    seconds: float
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,12 @@
+"""The engine that the tests of this folder run on; tests/cluster runs the same tests on PostgreSQL."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.tables import SqliteTables, Tables
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    return SqliteTables(tmp_path)
