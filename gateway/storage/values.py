@@ -89,6 +89,18 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A turn's claim to a message, so that a client's retry in another process does not store it again: it excludes
+    other turns' claims with this fingerprint whose time differs by less than `seconds`. `scope`: of the message."""
+
+    fingerprint: bytes
+    turn: str
+    at: float
+    seconds: float
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryItem:
     """A knowledge base, a profile, or a group of settings."""
 
