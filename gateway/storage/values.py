@@ -47,17 +47,6 @@ Held = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A message that may be sent again. A record with the same fingerprint and another id is a repetition if it comes
-    less than `seconds` after `at`. `scope`: the scope whose deletion ends the claim."""
-
-    fingerprint: bytes
-    at: float
-    seconds: float
-    scope: str
-
-
-@dataclass(frozen=True, slots=True)
 class ScopeSize:
     """The number of valid memories in a scope, and when one was last changed (seconds since 1970; 0: never)."""
 

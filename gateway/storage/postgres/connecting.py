@@ -1,21 +1,25 @@
 """Connections to PostgreSQL, and the translation of statements to its dialect."""
 
+import contextlib
 import re
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import psycopg
 
-from gateway.storage.postgres.schema import SCHEMA, TABLES
+from gateway.storage.postgres.names import FUNCTION_NAMES, SCHEMA, TABLES
 
-__all__ = ["Connection", "connect", "decode_rows", "encode_values", "translate"]
+__all__ = ["Connection", "break_connection", "breaking_after", "connect", "decode_rows", "encode_values", "translate"]
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 _CONNECT_TIMEOUT = 3  # seconds
 # for a gateway that stops in the middle of something; its own limits are shorter
 _SESSION = "SET statement_timeout='10s'; SET lock_timeout='4s'; SET idle_in_transaction_session_timeout='10s'"
 _TABLE = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN)\s+({'|'.join(TABLES)})\b")
+_FUNCTION = re.compile(rf"\b({'|'.join(FUNCTION_NAMES)})\(")
 
 
 def connect(url: str) -> Connection:
@@ -40,10 +44,29 @@ def connect(url: str) -> Connection:
     return connection
 
 
+def break_connection(connection: Connection) -> None:
+    """Shut its socket down, from any thread: whatever waits for the server fails."""
+    with contextlib.suppress(OSError, psycopg.Error):
+        copy = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+        with copy:
+            copy.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def breaking_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """Break the connection if the block takes longer: a server that is frozen never answers."""
+    timer = threading.Timer(seconds, break_connection, [connection])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @lru_cache(256)
 def translate(statement: str) -> str:
     """A statement in the common dialect for PostgreSQL: with its placeholders and the gateway's schema."""
-    qualified = _TABLE.sub(rf"\1 {SCHEMA}.\2", statement)
+    qualified = _FUNCTION.sub(rf"{SCHEMA}.\1(", _TABLE.sub(rf"\1 {SCHEMA}.\2", statement))
     return qualified.replace("%", "%%").replace("?", "%s")
 
 

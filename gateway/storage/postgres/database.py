@@ -8,7 +8,6 @@ seconds: the socket is shut down, which wakes the thread.
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,17 @@ import psycopg
 
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.causes import is_conflict, to_storage_error
-from gateway.storage.postgres.connecting import Connection, connect, decode_rows, encode_values, translate
+from gateway.storage.postgres.connecting import (
+    Connection,
+    break_connection,
+    connect,
+    decode_rows,
+    encode_values,
+    translate,
+)
 from gateway.storage.postgres.schema import prepare_schema
 
-__all__ = ["PostgresDatabase"]
+__all__ = ["PostgresDatabase", "PostgresStatements"]
 
 _T = TypeVar("_T")
 _CALL_LIMIT: Final = 5.0  # seconds
@@ -30,7 +36,7 @@ _TRIES: Final = 5  # of a transaction that meets others
 _MAX_KEY_TEXT: Final = 200  # characters: a key in an index has 2 700 bytes at most
 
 
-class _Statements:
+class PostgresStatements:
     """A connection within a transaction, for statements in the common dialect."""
 
     def __init__(self, connection: Connection) -> None:
@@ -127,7 +133,7 @@ class PostgresDatabase:
     async def scrub(self) -> None:
         """Do nothing: PostgreSQL reuses the space of deleted rows after a VACUUM, which is the operator's."""
 
-    def transaction(self, work: Callable[[_Statements], _T]) -> _T:
+    def transaction(self, work: Callable[[PostgresStatements], _T]) -> _T:
         """Run `work` in a transaction, again if it met another one, or if the connection was lost before the commit."""
         return self.repeat(lambda connection: self._run_transaction(connection, work))
 
@@ -146,10 +152,10 @@ class PostgresDatabase:
                 if not is_lost:
                     time.sleep(0.005 * tries)  # in the thread: the other transaction ends
 
-    def _run_transaction(self, connection: Connection, work: Callable[[_Statements], _T]) -> _T:
+    def _run_transaction(self, connection: Connection, work: Callable[[PostgresStatements], _T]) -> _T:
         connection.execute("BEGIN")
         try:
-            result = work(_Statements(connection))
+            result = work(PostgresStatements(connection))
         except BaseException:
             if not connection.closed:
                 connection.execute("ROLLBACK")
@@ -207,15 +213,11 @@ class PostgresDatabase:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def _break(self) -> None:
-        """Shut the socket down: whatever waits for the server fails. Called in the loop."""
+        """Let the call that waits for the server fail. Called in the loop."""
         connection = self._connection
-        if connection is None:
-            return
-        self._is_broken = True
-        with contextlib.suppress(OSError, psycopg.Error):
-            copy = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-            with copy:
-                copy.shutdown(socket.SHUT_RDWR)
+        if connection is not None:
+            self._is_broken = True
+            break_connection(connection)
 
 
 def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

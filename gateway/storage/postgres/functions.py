@@ -16,16 +16,16 @@ CREATE OR REPLACE FUNCTION {s}.now_seconds() RETURNS DOUBLE PRECISION LANGUAGE s
     $$ SELECT extract(epoch FROM clock_timestamp())::DOUBLE PRECISION $$;
 """
 
-# A record may claim its own fingerprint again: an append whose answer was lost is repeated.
+# A turn may claim its fingerprint again: an append whose answer was lost is repeated.
 _APPEND: Final = """
 CREATE OR REPLACE FUNCTION {s}.append_entries(
     new_ids TEXT[], records TEXT[], buckets INTEGER[], scopes TEXT[], payloads BYTEA[], tombstones BOOLEAN[],
     embedders TEXT[], vectors BYTEA[], replaced TEXT[],
-    fingerprints BYTEA[], claimants TEXT[], claim_scopes TEXT[], times DOUBLE PRECISION[], lengths DOUBLE PRECISION[]
+    fingerprints BYTEA[], claimants TEXT[], turns TEXT[], claim_scopes TEXT[], times DOUBLE PRECISION[],
+    lengths DOUBLE PRECISION[]
 ) RETURNS TABLE (entry_id TEXT, entry_seq BIGINT) LANGUAGE plpgsql SET lock_timeout='4s' AS $$
 DECLARE
-    repeated TEXT[] := '{}';
-    earlier RECORD;
+    refused TEXT[] := '{}';
     newest BIGINT := 0;
     now_at DOUBLE PRECISION := {s}.now_seconds();
 BEGIN
@@ -34,15 +34,12 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock({append_lock});
     FOR number IN 1 .. coalesce(array_length(fingerprints, 1), 0) LOOP
-        SELECT c.id, c.at INTO earlier FROM {s}.claims c WHERE c.fingerprint = fingerprints[number];
-        IF FOUND AND earlier.id <> claimants[number] AND times[number] - earlier.at < lengths[number]
-            AND times[number] - earlier.at >= -lengths[number] THEN
-            repeated := repeated || claimants[number];
-        ELSE
-            INSERT INTO {s}.claims VALUES (fingerprints[number], claimants[number], claim_scopes[number],
-                times[number], now_at + lengths[number])
-            ON CONFLICT (fingerprint) DO UPDATE
-                SET id=excluded.id, scope=excluded.scope, at=excluded.at, until=excluded.until;
+        INSERT INTO {s}.claims AS claims
+        VALUES (fingerprints[number], turns[number], claim_scopes[number], times[number], now_at + lengths[number])
+        ON CONFLICT (fingerprint) DO UPDATE SET turn=excluded.turn, at=excluded.at, until=excluded.until
+            WHERE claims.turn=excluded.turn OR abs(claims.at - excluded.at)>=lengths[number];
+        IF NOT FOUND THEN
+            refused := refused || claimants[number];
         END IF;
     END LOOP;
     IF array_length(replaced, 1) > 0 THEN
@@ -54,7 +51,7 @@ BEGIN
         SELECT n.id, n.bucket, n.scope, now_at, n.is_tombstone, n.payload, n.embedder, n.vector
         FROM unnest(new_ids, records, buckets, scopes, payloads, tombstones, embedders, vectors) WITH ORDINALITY
             AS n (id, record, bucket, scope, payload, is_tombstone, embedder, vector, place)
-        WHERE n.record <> ALL (repeated) ORDER BY n.place
+        WHERE n.record <> ALL (refused) ORDER BY n.place
         ON CONFLICT (id) DO NOTHING RETURNING e.id, e.seq
     LOOP
         newest := greatest(newest, entry_seq);
@@ -100,18 +97,14 @@ END $$;
 # `outdated`, `newest`: records whose earlier texts are superseded by what is marked, with the number of that entry
 _MARK_STORED: Final = """
 CREATE OR REPLACE FUNCTION {s}.mark_stored(
-    buckets INTEGER[], epochs BIGINT[], seqs BIGINT[], outdated TEXT[], newest BIGINT[],
-    names TEXT[], versions BIGINT[], counts BIGINT[]
+    buckets INTEGER[], epochs BIGINT[], seqs BIGINT[], outdated TEXT[], newest BIGINT[]
 ) RETURNS VOID LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM {s}.check_entries(buckets, epochs, seqs);
-    UPDATE {s}.entries e SET state=1, at=e.at WHERE e.seq = ANY (seqs);
+    UPDATE {s}.entries SET state=1 WHERE seq = ANY (seqs);
     UPDATE {s}.entries e SET payload=NULL, vector=NULL FROM unnest(outdated, newest) AS o (id, seq)
     WHERE e.state=1 AND e.payload IS NOT NULL AND e.seq<o.seq
         AND (e.id=o.id OR (e.id>o.id || '.' AND e.id<o.id || '/'));
-    UPDATE {s}.catalog c SET version=v.version, rows=v.rows
-    FROM unnest(names, versions, counts) AS v (name, version, rows)
-    WHERE c.name=v.name AND c.bucket = ANY (buckets) AND c.version<v.version;
 END $$;
 """
 

@@ -17,12 +17,7 @@ from gateway.storage.errors import StorageError
 from gateway.storage.postgres.functions import FUNCTIONS
 from gateway.storage.postgres.names import FORMAT, SCHEMA
 
-__all__ = ["SCHEMA", "TABLES", "prepare_schema", "read_format"]
-
-TABLES: Final = (
-    "scopes items files tasks blocks used owners messages conversations spent places "
-    "entries claims leases counters documents catalog leftovers meta"
-).split()
+__all__ = ["prepare_schema", "read_format"]
 
 _FIRST: Final = """
 CREATE TABLE {s}.meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
@@ -99,7 +94,7 @@ CREATE INDEX entries_of_scope ON {s}.entries (scope, seq) WHERE state<>1;
 CREATE INDEX entries_with_text ON {s}.entries (seq) WHERE state=1 AND payload IS NOT NULL;
 CREATE INDEX entries_done ON {s}.entries (at) WHERE state=1;
 CREATE TABLE {s}.claims (
-    fingerprint BYTEA PRIMARY KEY, id TEXT COLLATE "C" NOT NULL, scope TEXT COLLATE "C" NOT NULL,
+    fingerprint BYTEA PRIMARY KEY, turn TEXT COLLATE "C" NOT NULL, scope TEXT COLLATE "C" NOT NULL,
     at DOUBLE PRECISION NOT NULL, until DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX claims_by_scope ON {s}.claims (scope);
@@ -115,12 +110,7 @@ CREATE TABLE {s}.counters (
 CREATE INDEX counters_by_age ON {s}.counters (until);
 CREATE TABLE {s}.documents (name TEXT PRIMARY KEY, content BYTEA NOT NULL);
 
-CREATE TABLE {s}.catalog (
-    bucket INTEGER NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, row_format TEXT NOT NULL,
-    is_settled BOOLEAN NOT NULL, version BIGINT NOT NULL, rows BIGINT NOT NULL, oldest DOUBLE PRECISION NOT NULL,
-    size BIGINT NOT NULL, PRIMARY KEY (bucket, place)
-);
-CREATE TABLE {s}.leftovers (name TEXT PRIMARY KEY, at DOUBLE PRECISION NOT NULL);
+CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 """
 _VERSIONS: Final = (_FIRST,)
 _LOCK: Final = 7_460_231_001  # of this schema, among the advisory locks of the database

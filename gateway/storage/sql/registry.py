@@ -6,7 +6,7 @@ Methods take a tenant first, and never see rows of another one. Free-form values
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -30,11 +30,13 @@ _MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
 
 class SqlRegistry:
     """The registry's tables. They are opened before the port. Raises StorageError. `is_owner`: no other process works
-    on tasks, so that those in progress were left by an earlier one."""
+    on tasks, so that those in progress were left by an earlier one. `on_drop` are called when scopes were dropped,
+    which other processes may have cached."""
 
     def __init__(self, database: SqlDatabase, *, is_owner: bool = True) -> None:
         self._database = database
         self._is_owner = is_owner
+        self.on_drop: list[Callable[[], None]] = []
         self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
         self._scope_cache: dict[str, Scope] = {}
         self._tasks_put = 0
@@ -51,6 +53,10 @@ class SqlRegistry:
     def forget_cached(self) -> None:
         """Read scopes from the database again: another process may have dropped some."""
         self._scope_cache.clear()
+
+    def _note_drop(self) -> None:
+        for listener in self.on_drop:
+            listener()
 
     # scopes
 
@@ -71,6 +77,7 @@ class SqlRegistry:
     async def drop_scope(self, scope: Scope) -> None:
         await self._database.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
         self._scope_cache.pop(scope.value, None)
+        self._note_drop()
 
     async def scope(self, value: str) -> Scope | None:
         scope = self._scope_cache.get(value)
@@ -106,6 +113,7 @@ class SqlRegistry:
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
+        self._note_drop()
         await self._database.scrub()
 
     async def forget_all(self, tenant: str | None) -> None:
@@ -117,6 +125,7 @@ class SqlRegistry:
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if tenant not in (None, scope.tenant)
         }
+        self._note_drop()
         await self._database.scrub()
 
     # items

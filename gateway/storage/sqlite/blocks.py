@@ -20,5 +20,5 @@ _MIGRATIONS = (_VERSION_1,)
 class SqliteBlocks(SqlBlocks):
     """Injected blocks in a file of their own, with a thread of their own."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(Database(path, "blocks", _MIGRATIONS))
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        super().__init__(Database(path, "blocks", _MIGRATIONS, is_owner=is_owner))

@@ -30,4 +30,4 @@ class SqliteExtractionQueue(SqlExtractionQueue):
     """The queue in a file of its own, with a thread of its own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "learning", _MIGRATIONS), is_owner=is_owner)
+        super().__init__(Database(path, "learning", _MIGRATIONS, is_owner=is_owner), is_owner=is_owner)

@@ -33,5 +33,5 @@ _MIGRATIONS = (_create,)
 class SqliteLedger(SqlLedger):
     """The ledger in a file of its own, with a thread of its own."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(Database(path, "usage", _MIGRATIONS))
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        super().__init__(Database(path, "usage", _MIGRATIONS, is_owner=is_owner))

@@ -35,4 +35,4 @@ class SqliteRegistry(SqlRegistry):
     """The registry in a file of its own, with a thread of its own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "registry", _MIGRATIONS), is_owner=is_owner)
+        super().__init__(Database(path, "registry", _MIGRATIONS, is_owner=is_owner), is_owner=is_owner)
