@@ -13,7 +13,7 @@ AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
 INSPECTOR := tests/clients/inspector
 
-.PHONY: help run fit environments test test-unit coverage test-clients test-console test-long soak bench bench-scale docs
+.PHONY: help run fit environments test test-unit coverage test-clients test-cluster test-console test-long soak bench bench-scale docs
 .PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
@@ -27,7 +27,7 @@ install: $(VENV)/.gateway
 
 # `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
 environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed) \
-	.venvs/console/.installed
+	.venvs/console/.installed .venvs/cluster/.installed
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -49,6 +49,9 @@ coverage: install $(VENV)/.tests  ## coverage of each module by its own test fil
 
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
+
+test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## the storage on a real PostgreSQL server: a minute
+	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 tests/cluster
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
@@ -83,6 +86,14 @@ fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to t
 		$$(.venvs/fit/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
 
+.venvs/cluster/.installed: tests/cluster/cluster.lock | $(VENV)/.tests
+	@echo "installing PostgreSQL and SeaweedFS for tests ..."
+	@test -x .venvs/cluster/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/cluster
+	@.venvs/cluster/$(SCRIPTS)/python $(INSTALL) -r $<
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$(.venvs/cluster/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+	@touch $@
+
 docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/index.html
 	.venvs/docs/$(SCRIPTS)/python -m sphinx -b html -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
@@ -91,6 +102,7 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) pyproject.toml --extra documents --extra eval --extra prices --extra speed --extra otel --group build --group dev -c requirements.lock -o tests/requirements.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/console/console.in -o tests/console/console.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock tests/cluster/cluster.in -o tests/cluster/cluster.lock
 	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock

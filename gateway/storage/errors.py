@@ -1,6 +1,6 @@
-"""The one error of all parts of the storage."""
+"""The errors of all parts of the storage."""
 
-__all__ = ["StorageError", "failure_name"]
+__all__ = ["LeaseLost", "StorageError", "failure_name"]
 
 
 class StorageError(Exception):
@@ -14,6 +14,10 @@ class StorageError(Exception):
         super().__init__(message)
         self.part = part
         self.is_outage = is_outage
+
+
+class LeaseLost(StorageError):
+    """Another process owns these memories now, since this one did not renew its lease in time. Nothing was changed."""
 
 
 def failure_name(error: BaseException) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Claim",
     "DueConversation",
     "GivenVector",
+    "Held",
     "JournalEntry",
     "KeptBlock",
     "KnowledgeFile",
@@ -39,6 +40,10 @@ MOST = 10_000
 
 DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 """Dimensions that usage can be grouped and filtered by."""
+
+
+Held = Mapping[int, int]
+"""The buckets that a process owns now, each with the epoch of its lease. The epoch grows with each change of owner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,11 @@ class Database:
         return self._connection is not None
 
     @property
+    def max_text(self) -> int | None:
+        """The number of characters that a text of unlimited length may have in a key: any."""
+        return None
+
+    @property
     def connection(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.ProgrammingError(f"the {self._part} is closed")

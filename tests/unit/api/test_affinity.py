@@ -6,7 +6,7 @@ import pytest
 from gateway.api.affinity import Affinity
 from gateway.errors import NotFound
 from gateway.storage.errors import StorageError
-from gateway.storage.sqlite import owners
+from gateway.storage.sql import owners
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.storage.values import Owner
 from gateway.turn import Principal, Right
@@ -57,7 +57,7 @@ async def test_owners_outlast_a_restart_and_go_when_their_time_is_over(
     monkeypatch.setattr(owners, "_WRITES_BETWEEN_SWEEPS", 1)
     monkeypatch.setattr(owners, "_MAX_ROWS", 3)
     for number in range(6):
-        monkeypatch.setattr("gateway.storage.sqlite.owners.time.time", lambda number=number: 1e9 + number)
+        monkeypatch.setattr("gateway.storage.sql.owners.time.time", lambda number=number: 1e9 + number)
         store = SqliteOwners(tmp_path / "responses.sqlite")
         await store.open()
         store.put(f"r{number}", ADA)

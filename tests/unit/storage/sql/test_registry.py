@@ -1,27 +1,26 @@
-from pathlib import Path
-
 import pytest
 
 from gateway.identity import cube_scopes, knowledge_scope, scope_of
 from gateway.storage.errors import StorageError
-from gateway.storage.sqlite.registry import SqliteRegistry
+from gateway.storage.sql.registry import SqlRegistry
 from gateway.storage.values import KnowledgeFile, Task
+from tests.fakes.tables import Tables
 
 
-async def opened(folder: Path) -> SqliteRegistry:
-    registry = SqliteRegistry(folder / "registry.sqlite")
+async def open_registry(tables: Tables, *, is_owner: bool = True) -> SqlRegistry:
+    registry = tables.registry(is_owner=is_owner)
     await registry.open()
     return registry
 
 
-async def test_scopes_are_known_by_tenant_cube_and_owner_after_a_restart(tmp_path: Path) -> None:
-    registry = await opened(tmp_path)
+async def test_scopes_are_known_by_tenant_cube_and_owner_after_a_restart(tables: Tables) -> None:
+    registry = await open_registry(tables)
     mine, shared = scope_of("acme", "ada"), knowledge_scope("acme", "kb-1")
     assert not registry.knows(mine)
     await registry.add_scopes([mine, shared, scope_of("rival", "ada")])
     assert registry.knows(mine)
     await registry.close()
-    again = await opened(tmp_path)
+    again = await open_registry(tables)
     assert await again.scope(mine.value) == mine
     assert await again.scope("0" * 64) is None
     assert {scope.value for scope in await again.scopes("acme")} == {mine.value, shared.value}
@@ -32,8 +31,8 @@ async def test_scopes_are_known_by_tenant_cube_and_owner_after_a_restart(tmp_pat
     await again.close()
 
 
-async def test_users_come_in_order_with_all_their_scopes(tmp_path: Path) -> None:
-    registry = await opened(tmp_path)
+async def test_users_come_in_order_with_all_their_scopes(tables: Tables) -> None:
+    registry = await open_registry(tables)
     work, home = cube_scopes("acme", "bob", ["work", "bob"])
     scopes = [scope_of("acme", name) for name in ("carl", "ada", "100%", "1000", "a!b")]
     await registry.add_scopes([*scopes, work, home, knowledge_scope("acme", "kb-1"), scope_of("rival", "eve")])
@@ -51,8 +50,8 @@ async def test_users_come_in_order_with_all_their_scopes(tmp_path: Path) -> None
     await registry.close()
 
 
-async def test_items_are_kept_by_tenant_and_kind(tmp_path: Path) -> None:
-    registry = await opened(tmp_path)
+async def test_items_are_kept_by_tenant_and_kind(tables: Tables) -> None:
+    registry = await open_registry(tables)
     await registry.put_item("acme", "profile", "p", {"a": 1})
     await registry.put_item("acme", "profile", "p", {"a": 2})
     item = await registry.item("acme", "profile", "p")
@@ -65,8 +64,8 @@ async def test_items_are_kept_by_tenant_and_kind(tmp_path: Path) -> None:
     await registry.close()
 
 
-async def test_files_keep_their_content_until_they_are_read(tmp_path: Path) -> None:
-    registry = await opened(tmp_path)
+async def test_files_keep_their_content_until_they_are_read(tables: Tables) -> None:
+    registry = await open_registry(tables)
     files = [
         KnowledgeFile(id=f"f{n}", cube_id="kb", name="a.txt", size=3, kind="document", status="running", at=1.0)
         for n in range(3)
@@ -84,8 +83,8 @@ async def test_files_keep_their_content_until_they_are_read(tmp_path: Path) -> N
     await registry.close()
 
 
-async def test_tasks_are_followed_by_user(tmp_path: Path) -> None:
-    registry = await opened(tmp_path)
+async def test_tasks_are_followed_by_user(tables: Tables) -> None:
+    registry = await open_registry(tables)
     await registry.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="in_progress", seq=4))
     await registry.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="completed", seq=4))
     task = await registry.task("acme", "t")
@@ -97,8 +96,56 @@ async def test_tasks_are_followed_by_user(tmp_path: Path) -> None:
     await registry.close()
 
 
-async def test_a_closed_registry_fails_with_its_own_error(tmp_path: Path) -> None:
-    registry = SqliteRegistry(tmp_path / "registry.sqlite")
+async def test_a_closed_registry_fails_with_its_own_error(tables: Tables) -> None:
+    registry = tables.registry()
     with pytest.raises(StorageError):
         await registry.scopes("acme")
+    await registry.close()
+
+
+async def test_only_the_owner_ends_the_tasks_of_an_earlier_process(tables: Tables) -> None:
+    first = await open_registry(tables)
+    await first.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="in_progress"))
+    other = await open_registry(tables, is_owner=False)
+    assert [task.status for task in await other.tasks("acme")] == ["in_progress"]
+    await first.close()
+    first = await open_registry(tables)
+    assert [task.status for task in await other.tasks("acme")] == ["failed"]
+    await first.close()
+    await other.close()
+
+
+async def test_a_scope_that_another_process_dropped_is_registered_again_after_the_cache_is_forgotten(
+    tables: Tables,
+) -> None:
+    first, other = await open_registry(tables), await open_registry(tables, is_owner=False)
+    scope = scope_of("acme", "ada")
+    await first.add_scopes([scope])
+    await other.forget_owner("acme", "ada")
+    first.forget_cached()
+    assert not first.knows(scope)
+    assert await first.scope(scope.value) is None
+    await first.add_scopes([scope])
+    assert await other.scopes("acme") == [scope]
+    await first.close()
+    await other.close()
+
+
+async def test_what_names_a_user_is_forgotten_and_nothing_else(tables: Tables) -> None:
+    registry = await open_registry(tables)
+    mine, other = scope_of("acme", "ada"), scope_of("acme", "bob")
+    await registry.add_scopes([mine, other])
+    await registry.put_item("acme", "profile", "p1", {"user_id": "ada"})
+    await registry.put_item("acme", "profile", "p2", {"user_id": "bob"})
+    await registry.put_item("acme", "settings", "s", {"a": 1})
+    await registry.put_task("acme", Task(id="t", user="ada", cube_id="ada", status="completed"))
+    await registry.forget_owner("acme", "ada")
+    assert await registry.scopes("acme") == [other]
+    assert [item.id for item in await registry.items("acme", "profile")] == ["p2"]
+    assert await registry.tasks("acme") == []
+    await registry.forget_all("acme")
+    assert await registry.scopes() == []
+    assert await registry.items("acme", "profile") == []
+    assert len(await registry.items("acme", "settings")) == 1
+    await registry.forget_all(None)
     await registry.close()

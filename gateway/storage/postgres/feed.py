@@ -1,0 +1,88 @@
+"""The feed of new entries: every gateway of a cluster follows the shared log by number.
+
+It reads twice a second. A notification of PostgreSQL shortens the wait; through a pooler there are none. Since numbers
+are given in the order of commits, an entry with a smaller number never appears later.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.storage.postgres.connecting import Connection
+from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
+from gateway.storage.postgres.entries import parse_entry
+from gateway.storage.postgres.names import CHANNEL
+from gateway.storage.values import JournalEntry
+
+__all__ = ["Feed", "Followed"]
+
+_POLL: Final = 0.5  # seconds
+_MAX_READ: Final = 1_000  # entries
+_PAYLOADS: Final = """
+SELECT seq, id, payload, tries, embedder, vector FROM entries
+WHERE seq = ANY (?::bigint[]) AND payload IS NOT NULL ORDER BY seq
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """New entries up to the number `seq`, of the scopes that were asked for. If not `is_complete`, some of them
+    have lost their texts meanwhile: whatever was built from earlier entries must be loaded again."""
+
+    seq: int
+    entries: Sequence[JournalEntry]
+    is_complete: bool = True
+
+
+class Feed:
+    """The feed, with a connection of its own. Every method raises StorageError."""
+
+    def __init__(self, url: str) -> None:
+        self._database = PostgresDatabase(url, "feed")
+        self._listening: Connection | None = None
+
+    async def open(self) -> None:
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def follow(
+        self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None = None
+    ) -> AsyncIterator[Followed]:
+        """The entries after a number, in order, none left out. `wanted`: those of some scopes whose entries are
+        needed. Ends with an error when the database is away; call it again then."""
+        while True:
+            followed = await self._read(after, wanted)
+            if followed is None:
+                await self._database.run(self._wait)
+            else:
+                yield followed
+                after = followed.seq
+
+    async def _read(self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None) -> Followed | None:
+        rows = await self._database.read(
+            "SELECT seq, scope FROM entries WHERE seq>? ORDER BY seq LIMIT ?", (after, _MAX_READ)
+        )
+        if not rows:
+            return None
+        scopes = {scope for _, scope in rows}
+        chosen = scopes if wanted is None else scopes.intersection(wanted(scopes))
+        seqs = [seq for seq, scope in rows if scope in chosen]
+
+        def work(statements: PostgresStatements) -> tuple[list[JournalEntry], bool]:
+            swept = statements.execute("SELECT value FROM meta WHERE name='swept'")
+            entries = [parse_entry(row, row[0]) for row in statements.execute(_PAYLOADS, (seqs,))] if seqs else []
+            return entries, not swept or swept[0][0] <= after
+
+        entries, is_complete = await self._database.run(lambda: self._database.transaction(work))
+        return Followed(rows[-1][0], entries, is_complete)
+
+    def _wait(self) -> None:
+        """Wait for a notification, or for the time of the next read. Runs in the thread."""
+        connection = self._database.connection
+        if self._listening is not connection:
+            connection.execute(f"LISTEN {CHANNEL}".encode())
+            self._listening = connection
+        for _ in connection.notifies(timeout=_POLL, stop_after=1):
+            pass

@@ -1,0 +1,112 @@
+"""The check of a database before it is used: what is wrong with it, in words."""
+
+import secrets
+from typing import Any, Final
+
+import psycopg
+
+from gateway.storage.errors import StorageError
+from gateway.storage.postgres.causes import to_storage_error
+from gateway.storage.postgres.connecting import Connection, breaking_after, connect
+from gateway.storage.postgres.names import FORMAT, SCHEMA
+from gateway.storage.postgres.schema import read_format
+
+__all__ = ["probe"]
+
+_MIN_VERSION: Final = 13
+_PATIENCE: Final = 15.0  # seconds
+_SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
+_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_MIN_CONNECTIONS: Final = 50
+_SHOWN: Final = ("server_version_num", "synchronous_commit", "fsync", "max_connections", "server_encoding")
+
+
+def probe(database_url: str) -> list[str]:
+    """What is wrong with a database, or should be known of it; empty if all is well. Blocks for seconds."""
+    try:
+        connection = connect(database_url)
+    except psycopg.Error as error:
+        return [str(to_storage_error("journal", error))]
+    try:
+        with connection, breaking_after(connection, _PATIENCE):
+            return [*_check_settings(connection), *_check_schema(connection), *_check_pooler(connection, database_url)]
+    except psycopg.Error as error:
+        return [str(to_storage_error("journal", error))]
+    except StorageError as error:
+        return [str(error)]
+
+
+def _check_settings(connection: Connection) -> list[str]:
+    settings = {name: str(_value(connection, f"SHOW {name}")) for name in _SHOWN}
+    problems = []
+    if (version := int(settings["server_version_num"])) < _MIN_VERSION * 10_000:
+        problems.append(f"PostgreSQL {version // 10_000} is too old: version {_MIN_VERSION} or newer is needed")
+    if settings["synchronous_commit"] == "off":
+        problems.append(
+            "synchronous_commit is off: new memories are durable all the same, but a crash of the database can lose "
+            "the last changes of other data; turn it on"
+        )
+    if settings["fsync"] == "off":
+        problems.append("fsync is off: a power cut can lose or damage everything; turn it on")
+    if settings["server_encoding"] != "UTF8":
+        problems.append(f"the database's encoding is {settings['server_encoding']}: create it with UTF8")
+    if int(settings["max_connections"]) < _MIN_CONNECTIONS:
+        problems.append(
+            f"max_connections is {settings['max_connections']}: each gateway needs ten; "
+            f"allow {_MIN_CONNECTIONS} or more"
+        )
+    if _value(connection, "SELECT pg_is_in_recovery()"):
+        problems.append("the database is a standby, which can only be read: name the primary server")
+    return problems
+
+
+def _check_schema(connection: Connection) -> list[str]:
+    if not _value(connection, f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL"):
+        if _value(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+            return []
+        return [f"the user may not create the schema {SCHEMA}: grant CREATE on the database"]
+    if not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'USAGE')"):
+        return [f"the user may not use the schema {SCHEMA}: grant it, or name the user that created it"]
+    version = read_format(connection)
+    if version > FORMAT:
+        return [f"the database has version {version} of the tables; this gateway reads {FORMAT}: use a newer gateway"]
+    rights = (f"has_table_privilege('{SCHEMA}.entries', '{right}')" for right in _RIGHTS)
+    if version and not _value(connection, f"SELECT {' AND '.join(rights)}"):
+        return [f"the user may not read and write the tables of the schema {SCHEMA}"]
+    if version < FORMAT and not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'CREATE')"):
+        return [f"the tables have version {version}, and the user may not upgrade them to {FORMAT}"]
+    return []
+
+
+def _check_pooler(connection: Connection, url: str) -> list[str]:
+    """Whether a pooler gives each transaction another connection: a setting of the session is then seen by others, or
+    lost."""
+    mark = secrets.token_hex(4)
+    connection.execute(f"SET application_name='{mark}'".encode())
+    others = [connect(url) for _ in range(_SOCKETS)]
+    try:
+        seen = {_value(other, "SHOW application_name") for other in others}
+        kept = {_value(connection, "SHOW application_name") for _ in range(_SOCKETS)}
+    finally:
+        for other in others:
+            other.close()
+    if mark in seen or kept != {mark} or _hears_nothing(connection):
+        return [
+            "a pooler in transaction mode seems to be between: it works, but new memories are seen by other gateways "
+            "half a second later, and time limits of the session do not apply; connect to the server itself"
+        ]
+    return []
+
+
+def _hears_nothing(connection: Connection) -> bool:
+    channel = f"probe_{secrets.token_hex(4)}"
+    connection.execute(f"LISTEN {channel}".encode())
+    connection.execute(f"NOTIFY {channel}".encode())
+    notifications = list(connection.notifies(timeout=1.0, stop_after=1))
+    connection.execute(f"UNLISTEN {channel}".encode())
+    return not notifications
+
+
+def _value(connection: Connection, statement: str) -> Any:
+    row = connection.execute(statement.encode()).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,168 @@
+"""The PostgreSQL twin of the SQLite `Database`: transactions, reconnection, limits, and errors in words."""
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+
+from gateway.storage.errors import StorageError
+from gateway.storage.postgres.database import PostgresDatabase
+from tests.cluster.postgres import PostgresServer
+from tests.fakes.upstream import pause
+
+PUT = "INSERT INTO items VALUES (?, ?, ?, ?, ?)"
+
+
+def item(id_: str, value: bytes = b"1") -> tuple[str, str, str, float, bytes]:
+    return "acme", "kind", id_, 1.0, value
+
+
+async def open_database(url: str, limit: float = 5.0) -> PostgresDatabase:
+    database = PostgresDatabase(url, "registry", limit=limit)
+    assert await database.open()
+    return database
+
+
+async def ids(database: PostgresDatabase) -> list[str]:
+    return [id_ for (id_,) in await database.read("SELECT id FROM items ORDER BY id")]
+
+
+async def test_a_transaction_is_whole_or_nothing(database_url: str) -> None:
+    database = await open_database(database_url)
+    assert not await database.open(), "it is open"
+    await database.write(PUT, [item("a"), item("b")])
+    with pytest.raises(StorageError, match="refused a statement"):
+        await database.write(PUT, [item("c"), item("a")])
+    assert await ids(database) == ["a", "b"]
+
+    def fail(_: object) -> None:
+        raise ValueError("a fault of the caller")
+
+    with pytest.raises(ValueError, match="a fault of the caller"):
+        await database.run(lambda: database.transaction(fail))
+    await database.write(PUT, [item("c")])
+    assert await ids(database) == ["a", "b", "c"]
+    await database.close()
+    with pytest.raises(StorageError, match="the registry is closed"):
+        await ids(database)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\x01", "\x010\0\x01", "100% of ?", "' OR 1=1 --", "猫\U0001f408"])
+async def test_every_text_comes_back_as_it_was(database_url: str, text: str) -> None:
+    database = await open_database(database_url)
+    await database.write(PUT, [item(text, text.encode()), item("other")])
+    assert await database.read("SELECT id, value FROM items WHERE id=?", (text,)) == [(text, text.encode())]
+    await database.close()
+
+
+async def test_an_error_names_neither_the_password_nor_a_text(database_url: str) -> None:
+    database = await open_database(database_url)
+    await database.write(PUT, [item("a secret of the user")])
+    with pytest.raises(StorageError) as refused:
+        await database.write(PUT, [item("a secret of the user")])
+    assert refused.value.part == "registry"
+    assert not refused.value.is_outage
+    await database.close()
+    nowhere = PostgresDatabase(database_url.replace("@127.0.0.1:", "@127.0.0.1:1"), "registry")
+    with pytest.raises(StorageError, match="cannot be reached") as unreachable:
+        await nowhere.open()
+    assert unreachable.value.is_outage
+    await nowhere.close()
+    malformed = PostgresDatabase("postgresql://postgres:a-password-of-tests@[:x", "registry")
+    with pytest.raises(StorageError) as unreadable:
+        await malformed.open()
+    await malformed.close()
+    missing = PostgresDatabase(database_url + "-other", "registry")
+    with pytest.raises(StorageError, match="there is no such database"):
+        await missing.open()
+    await missing.close()
+    for caught in (refused, unreachable, unreadable):
+        shown = f"{caught.value}{caught.value.__cause__}"
+        assert "a-password-of-tests" not in shown
+        assert "secret" not in shown
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
+async def test_a_lost_connection_is_opened_again(own_server: PostgresServer) -> None:
+    database = await open_database(own_server.create_database())
+    await database.write(PUT, [item("a")])
+    own_server.crash()
+    with pytest.raises(StorageError, match="cannot be reached") as gone:
+        await ids(database)
+    assert gone.value.is_outage
+    began = time.monotonic()
+    with pytest.raises(StorageError):
+        await ids(database)
+    assert time.monotonic() - began < 0.2, "an outage costs the next call no time"
+    own_server.start()
+    limit = time.monotonic() + 30
+    while True:
+        try:
+            assert await ids(database) == ["a"]
+            break
+        except StorageError:
+            assert time.monotonic() < limit
+            await pause(0.1)
+    own_server.crash()
+    own_server.start()
+    assert await ids(database) == ["a"], "a call repeats what was not answered"
+    await database.write(PUT, [item("b")])
+    await database.close()
+
+
+async def test_a_frozen_server_is_given_up_after_the_limit(own_server: PostgresServer) -> None:
+    database = await open_database(own_server.create_database(), limit=0.5)
+    await database.write(PUT, [item("a")])
+    own_server.freeze()
+    try:
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="does not answer"):
+            await ids(database)
+        for _ in range(3):
+            with pytest.raises(StorageError):
+                await ids(database)
+        assert time.monotonic() - began < 10
+    finally:
+        own_server.thaw()
+    limit = time.monotonic() + 30
+    while True:
+        try:
+            assert await ids(database) == ["a"]
+            break
+        except StorageError:
+            assert time.monotonic() < limit
+    await database.close()
+
+
+async def test_transactions_that_meet_are_repeated(database_url: str) -> None:
+    first, second = await open_database(database_url), await open_database(database_url)
+    await first.write(PUT, [item("a", b"0"), item("b", b"0")])
+    statement = "UPDATE items SET value=? WHERE id=?"
+    for _ in range(5):  # in opposite orders: some of them wait for each other in a circle
+        await asyncio.gather(
+            first.write(statement, [(b"1", "a"), (b"1", "b")]), second.write(statement, [(b"2", "b"), (b"2", "a")])
+        )
+        rows = await first.read("SELECT DISTINCT value FROM items")
+        assert len(rows) == 1
+    await first.close()
+    await second.close()
+
+
+async def test_gateways_that_start_at_once_create_the_tables_once(database_url: str) -> None:
+    databases = [PostgresDatabase(database_url, "registry") for _ in range(4)]
+    assert await asyncio.gather(*(database.open() for database in databases)) == [True] * 4
+    await asyncio.gather(*(database.close() for database in databases))
+
+
+async def test_a_database_of_a_later_version_is_refused(database_url: str) -> None:
+    database = await open_database(database_url)
+    await database.close()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"UPDATE memory_gateway.meta SET value=value+1 WHERE name='format'")
+    database = PostgresDatabase(database_url, "registry")
+    with pytest.raises(StorageError, match="has version 2; this version of the gateway reads 1: use a newer one"):
+        await database.open()
+    assert not database.is_open
+    await database.close()
