@@ -15,7 +15,9 @@ from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
 from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
+from gateway.storage.lance.homes import folder_home
 from gateway.storage.lance.near import WordIndexes, near
+from gateway.storage.lance.place import Home
 from gateway.storage.lance.rebuild import Rebuilder
 from gateway.storage.lance.sizes import scope_sizes
 from gateway.storage.protocols import Prepare
@@ -30,9 +32,11 @@ class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `row_format`: the
     format of new rows; rows of earlier formats stay readable until their bucket is rebuilt."""
 
-    def __init__(self, folder: DataFolder, row_format: RowFormat) -> None:
-        self.buckets = Buckets(folder, row_format)
-        self.rebuilder = Rebuilder(self.buckets)
+    def __init__(self, home: Home | DataFolder, row_format: RowFormat) -> None:
+        home = home if isinstance(home, Home) else folder_home(home)
+        self.buckets = Buckets(home, row_format)
+        self.rebuilder = Rebuilder(self.buckets, home.compact_fragments)
+        self._home = home
         self._word_indexes = WordIndexes()
 
     async def open(self) -> None:
@@ -46,7 +50,7 @@ class MemoryStore:
     @property
     def repaired(self) -> Sequence[str]:
         """Tables that were damaged at the start, and repaired as far as they can be read."""
-        return self.buckets.tables.mended
+        return self._home.place.repaired
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in all scopes; the caller checks their owner. Raises StorageError."""
@@ -77,8 +81,11 @@ class MemoryStore:
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         """True if a scope has more than `rows` rows, where each version counts as one. Raises StorageError."""
         number = self.buckets.number_of(scope.value)
+        known_rows = await self.buckets.known_rows(number)
         count = self.buckets.count
-        return await count(number) > rows and await count(number, is_of(scope.value)) > rows
+        if known_rows < 0:
+            known_rows = await count(number)
+        return known_rows > rows and await count(number, is_of(scope.value)) > rows
 
     async def sizes(self, scopes: Iterable[str]) -> dict[str, ScopeSize]:
         """The sizes of these scopes; those without rows are left out. Raises StorageError."""
@@ -88,14 +95,14 @@ class MemoryStore:
         """Those of these scopes that have any rows. Raises StorageError."""
         members, present = set(scopes), set[str]()
         for number in self._numbers_of(members):
-            for table in await self.buckets.read(number, None, ["scope"]):
+            for table in await self.buckets.read(number, self.buckets.narrowed(number, members), ["scope"]):
                 present.update(table.column("scope").unique().to_pylist())
         return members & present
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> LoadedRows:
         """Candidate rows of a scope for a query, with a background sample for scoring. Raises StorageError."""
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
-        bucket = self.buckets[number]
+        bucket = await self.buckets.ready(number)
         dimensions = self.format_of(scope.value).dimensions
         reads = []
         with bucket.reading() as opened:
@@ -121,7 +128,7 @@ class MemoryStore:
     async def entries_since(self, seq: int) -> set[tuple[int, str]]:
         """Journal number and id of all rows that were entered in the journal from a number on. Raises StorageError."""
         pairs: set[tuple[int, str]] = set()
-        for number in self.buckets.by_number:
+        for number in self.buckets.owned:
             for table in await self.buckets.read(number, f"seq >= {seq}", ["seq", "id"]):
                 pairs.update(zip(table.column("seq").to_pylist(), table.column("id").to_pylist(), strict=True))
         return pairs
@@ -168,7 +175,7 @@ class MemoryStore:
 
     async def maintain(self) -> AsyncIterator[None]:
         """Compact or rebuild the buckets that need it; yields after each. Raises StorageError."""
-        for number in self.buckets.by_number:
+        for number in self.buckets.owned:
             if await self.rebuilder.maintain(number):
                 yield
 
