@@ -81,6 +81,10 @@ class Buckets:
         if not self.tables.is_open or not self._by_number:
             raise StorageError("store", "the store is not open")
 
+    def require_owned(self, number: int) -> None:
+        if not self._catalog.owns(number):
+            raise StorageError("store", "another process owns this part of the memory", is_outage=True)
+
     async def ready(self, number: int) -> Bucket:
         """A bucket with all of its tables open."""
         bucket = self[number]
@@ -161,8 +165,7 @@ class Buckets:
                 await guarded(self._write_bucket(number, list(members.values()), known_ids), self.place.write_timeout)
 
     async def _write_bucket(self, number: int, rows: list[Row], known_ids: Collection[str]) -> None:
-        if not self._catalog.owns(number):
-            raise StorageError("store", "another process owns this part of the memory", is_outage=True)
+        self.require_owned(number)
         bucket = await self.ready(number)
         if not bucket.entries:
             await self.add_tables(number, (), [self.row_format])

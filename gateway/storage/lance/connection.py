@@ -8,6 +8,7 @@ the package is imported when LanceDB, or another program in this process, first 
 import importlib.util
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,10 @@ _METADATA_CACHE_BYTES = 32 * 2**20
 _CATALOG_CLIENT = "lance_namespace_urllib3_client"
 
 
-def connecting(place: Path | str, options: Mapping[str, str] | None = None) -> Any:
+def connecting(place: Path | str, options: Mapping[str, str] | None = None, *, is_reader: bool = False) -> Any:
     """Build a function that connects to the database in a folder or at an address, with LanceDB's storage options;
-    call that function in the event loop. Importing LanceDB takes half a second: call this one in a thread."""
+    call that function in the event loop. Importing LanceDB takes half a second: call this one in a thread.
+    `is_reader`: another process writes, and each read looks for what it has written."""
     _defer_package(_CATALOG_CLIENT)
     import lancedb  # noqa: PLC0415 — loaded behind the open port
 
@@ -31,7 +33,10 @@ def connecting(place: Path | str, options: Mapping[str, str] | None = None) -> A
         index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
     )
     given = None if options is None else dict(options)
-    return lambda: lancedb.connect_async(str(place), session=session, storage_options=given)
+    interval = timedelta(0) if is_reader else None
+    return lambda: lancedb.connect_async(
+        str(place), session=session, storage_options=given, read_consistency_interval=interval
+    )
 
 
 def _defer_package(name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from gateway.storage.errors import StorageError
 from gateway.storage.folder import fsync, write_whole
 from gateway.storage.lance.catalog import Entries, TableEntry, decode, encode, number_of
 from gateway.storage.rows import RowFormat
@@ -17,10 +18,13 @@ _log = logging.getLogger("gateway.store")
 
 
 class FileCatalog:
-    """The catalog file; see `Catalog`. Call `read` before use: it blocks on the file, as `put` and `put_all` do."""
+    """The catalog file; see `Catalog`. Call `read` before use: it blocks on the file, as `put` and `put_all` do.
+    `is_owner` false: another process has the lock of the folder, and writes the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
         self._path = path
+        self._is_owner = is_owner
+        self._signature = (0, 0, 0)
         self._buckets: dict[int, Entries] = {}
 
     def read(self, names: Sequence[str], first: RowFormat) -> bool:
@@ -49,13 +53,26 @@ class FileCatalog:
         return {entry.name for entries in self._buckets.values() for entry in entries}
 
     def owns(self, bucket: int) -> bool:
-        """True: the lock of the folder is held."""
-        return True
+        """True for the process with the lock of the folder."""
+        return self._is_owner
 
     async def refresh(self, bucket: int | None = None) -> None:
-        """Does nothing: no other process writes the file."""
+        """Read the file again if another process has replaced it."""
+        if not self._is_owner:
+            await asyncio.to_thread(self._read_again)
+
+    def _read_again(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:  # nothing was written yet
+            return
+        signature = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if signature != self._signature:
+            self._buckets, self._signature = _parse(self._path.read_bytes()), signature
 
     async def switch(self, buckets: Mapping[int, Entries]) -> None:
+        if not self._is_owner:
+            raise StorageError("store", "another process owns the folder")
         await asyncio.to_thread(self.put_all, buckets)
 
     def put(self, bucket: int, entries: Sequence[TableEntry]) -> None:

@@ -6,8 +6,9 @@ from gateway.storage.lance.file_catalog import FileCatalog
 from gateway.storage.lance.folder_place import FolderPlace
 from gateway.storage.lance.object_place import ObjectPlace, ObjectStorage
 from gateway.storage.lance.place import Home, MemoryMeta
+from gateway.storage.lance.reading_place import ReadingPlace
 
-__all__ = ["FOLDER_FRAGMENTS", "OBJECT_FRAGMENTS", "folder_home", "object_home"]
+__all__ = ["FOLDER_FRAGMENTS", "OBJECT_FRAGMENTS", "folder_home", "object_home", "reading_home"]
 
 FOLDER_FRAGMENTS, OBJECT_FRAGMENTS = 64, 16
 """Fragments of a growing table before it is compacted: on object storage each one costs a reader two requests."""
@@ -18,6 +19,13 @@ def folder_home(folder: DataFolder, compact_fragments: int = FOLDER_FRAGMENTS) -
     catalog = FileCatalog(folder.path / "tables.json")
     place = FolderPlace(folder.path, catalog)
     return Home(meta=folder, place=place, catalog=catalog, compact_fragments=compact_fragments)
+
+
+def reading_home(folder: DataFolder) -> Home:
+    """The home in a data folder that another process of this machine has opened, and writes."""
+    catalog = FileCatalog(folder.path / "tables.json", is_owner=False)
+    place = ReadingPlace(folder.path, catalog)
+    return Home(meta=folder, place=place, catalog=catalog, compact_fragments=FOLDER_FRAGMENTS)
 
 
 def object_home(

@@ -77,6 +77,7 @@ class Rebuilder:
 
     async def purge(self, number: int) -> None:
         """Rebuild a bucket without its deleted rows, and remove the old files."""
+        self._buckets.require_owned(number)
         bucket = self._buckets[number]
         if not bucket.entries:
             return
@@ -94,6 +95,7 @@ class Rebuilder:
         (None: the bucket's own). Deleted rows are dropped. With `prepare`, rows written meanwhile wait for the next
         rebuild. Returns the scopes in it."""
         async with self._rebuilding:
+            self._buckets.require_owned(number)
             bucket = await self._buckets.ready(number)
             # rows written meanwhile keep the old format, so that all rows read until the end have one format
             before = bucket.entries[0].row_format

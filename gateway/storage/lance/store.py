@@ -1,4 +1,4 @@
-"""The store of all memories: LanceDB tables in the data folder. See `MemoryTable` for its methods.
+"""The store of all memories: LanceDB tables in the data folder or on object storage. See `MemoryTable` for its methods.
 
 Methods take a `Scope` or rows that carry one; those by id are for callers that check owners. User text never becomes
 part of a filter: a scope is 64 hex characters. Ids are the gateway's own, and one process writes (it holds the folder's
@@ -15,7 +15,7 @@ from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
 from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
-from gateway.storage.lance.homes import folder_home
+from gateway.storage.lance.homes import folder_home, reading_home
 from gateway.storage.lance.near import WordIndexes, near
 from gateway.storage.lance.place import Home
 from gateway.storage.lance.rebuild import Rebuilder
@@ -30,10 +30,12 @@ __all__ = ["MemoryStore"]
 
 class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `row_format`: the
-    format of new rows; rows of earlier formats stay readable until their bucket is rebuilt."""
+    format of new rows; rows of earlier formats stay readable until their bucket is rebuilt. `is_reader`: another
+    process has the lock of the folder and writes its tables, and this one reads them."""
 
-    def __init__(self, home: Home | DataFolder, row_format: RowFormat) -> None:
-        home = home if isinstance(home, Home) else folder_home(home)
+    def __init__(self, home: Home | DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
+        if not isinstance(home, Home):
+            home = reading_home(home) if is_reader else folder_home(home)
         self.buckets = Buckets(home, row_format)
         self.rebuilder = Rebuilder(self.buckets, home.compact_fragments)
         self._home = home
@@ -51,6 +53,15 @@ class MemoryStore:
     def repaired(self) -> Sequence[str]:
         """Tables that were damaged at the start, and repaired as far as they can be read."""
         return self._home.place.repaired
+
+    @property
+    def is_durable(self) -> bool:
+        """True on object storage."""
+        return self._home.place.is_lazy
+
+    def part_of(self, scope: str) -> int:
+        """The number of a scope's bucket."""
+        return self.buckets.number_of(scope)
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in all scopes; the caller checks their owner. Raises StorageError."""
@@ -172,6 +183,12 @@ class MemoryStore:
     async def probe(self, scope: str) -> None:
         """Check that a scope can be written and read now. Raises StorageError."""
         await self.buckets.probe(scope)
+
+    async def sweep(self, now: float) -> int:
+        """Drop the tables that have had no entry in the catalog for an hour. `now` is of `time.monotonic`. Returns how
+        many. Needed where several processes share a place. Raises StorageError."""
+        self.buckets.require_open()
+        return int(await guarded(self.buckets.tables.sweep(now)))
 
     async def maintain(self) -> AsyncIterator[None]:
         """Compact or rebuild the buckets that need it; yields after each. Raises StorageError."""
