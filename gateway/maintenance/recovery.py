@@ -16,6 +16,8 @@ _log = logging.getLogger("gateway.writer")
 
 async def recover(journal: RecordLog, store: MemoryTable) -> int:
     """Queue entries again that the store has lost. Returns how many. Raises StorageError."""
+    if store.is_durable:
+        return 0
     ids = await journal.retained_ids()
     present = await store.entries_since(min(ids)) if ids else set()
     # a row that was changed since has the number of its change

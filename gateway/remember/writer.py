@@ -63,7 +63,8 @@ class SearchIndex(Protocol):
 
 class Writer:
     """Moves entries from the journal into the index and the table. `on_stored` is called with each batch that the
-    table has; `batch_window`: seconds that searchable rows may wait for the table."""
+    table has; `batch_window`: seconds that searchable rows may wait for the table. `batch_rows` (None: the default):
+    rows that are not made to wait; `group_of`: see `PendingRows`."""
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class Writer:
         *,
         on_stored: OnRows,
         batch_window: float,
+        batch_rows: int | None = None,
+        group_of: Callable[[str], int] | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -82,15 +85,15 @@ class Writer:
         self._index = index
         self._telemetry = telemetry
         self._on_stored = on_stored
-        self._batch_window = batch_window
         self._wake = asyncio.Event()  # the journal has new entries
         self._hurry = asyncio.Event()  # a caller waits until they can be found
         self._due = asyncio.Event()  # it may be time to store or sync
         self._searchable = SequenceProgress()  # all entries up to this number are searchable, or failed
         self._stored = SequenceProgress()  # all entries up to this number are stored, or failed
-        self._pending = PendingRows()
+        most = _MAX_UNSTORED if group_of is None else 4 * _MAX_UNSTORED
+        self._pending = PendingRows(window=batch_window, batch=batch_rows or _BATCH, most=most, group_of=group_of)
         self._flush_to = 0  # pending rows up to this number are to be stored now
-        self._may_exist = False  # a failed write may have stored some of the pending rows
+        self._may_exist: set[int] = set()  # journal numbers of rows that a failed write may have stored
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._workers = [self._worker("indexer", self._take_entries), self._worker("writer", self._write)]
@@ -137,7 +140,7 @@ class Writer:
     async def stop(self) -> None:
         """Stop the workers, and write what is pending, so that the next start need not store it again."""
         await asyncio.gather(self._maintenance.stop(), *(worker.stop() for worker in self._workers))
-        pending = self._pending.first()
+        pending = self._pending.all()
         try:
             async with asyncio.timeout(_LAST_WRITE):
                 if pending:  # perhaps a cancelled write has stored some of them
@@ -216,10 +219,11 @@ class Writer:
             self._index.retract(rows)
             raise
         self._journal.mark_searchable(entries)
-        if not self._pending or len(self._pending) + len(rows) >= _BATCH:
-            self._due.set()
+        was_empty = not self._pending
         self._pending.add(entries, rows)
-        if len(self._pending) >= _MAX_UNSTORED:
+        if was_empty or self._pending.due_rows(self._flush_to):
+            self._due.set()
+        if self._pending.is_full:
             self._has_room.clear()
 
     async def _store_first(self, entries: Sequence[JournalEntry], rows: Sequence[Row]) -> None:
@@ -247,43 +251,38 @@ class Writer:
     async def _write(self) -> None:
         """Wait until it is time, then store pending rows, sync and maintain the tables."""
         await self._wait_until_due()
-        while self._pending and self._is_store_due():
-            await self._store_batch(self._pending.first(_BATCH))
+        while batch := self._pending.due_rows(self._flush_to):
+            await self._store_batch(batch)
             await self._sync_and_maintain()
         await self._sync_and_maintain()
 
     async def _wait_until_due(self) -> None:
-        while not self._is_store_due() and not self._is_sync_due():
+        while not self._pending.due_rows(self._flush_to) and not self._is_sync_due():
             self._due.clear()
-            moments = [self._pending.oldest_at + self._batch_window] if self._pending else []
+            moments = [self._pending.due_at] if self._pending else []
             moments += [self._next_sync] if self._is_dirty else []
             seconds = max(0.0, min(moments) - time.monotonic()) if moments else None
             await wait_until_set(self._due, seconds)
-
-    def _is_store_due(self) -> bool:
-        if not self._pending:
-            return False
-        is_requested = self._pending.first_seq <= self._flush_to or len(self._pending) >= _BATCH
-        return is_requested or time.monotonic() >= self._pending.oldest_at + self._batch_window
 
     def _is_sync_due(self) -> bool:
         return self._is_dirty and (self._is_sync_requested or time.monotonic() >= self._next_sync)
 
     async def _store_batch(self, batch: Sequence[Pending]) -> None:
         rows = current = [row for _, row in batch]
+        seqs = {entry.seq for entry, _ in batch}
         try:
-            if self._may_exist or any(row.record.version > 1 for row in rows):
+            if not self._may_exist.isdisjoint(seqs) or any(row.record.version > 1 for row in rows):
                 current = await self._put(rows)
             else:
                 await self._store.add(rows)
                 self._is_dirty = True
         except Exception as error:  # noqa: BLE001 — one bad row must not stop the others
-            self._may_exist = True
+            self._may_exist |= seqs
             self._telemetry.drain_failures.labels(failure_name(error)).inc()
             await self._store_each(batch)
         else:
             await self._finish(batch, current)
-        self._may_exist = False
+        self._may_exist -= seqs
         self._note_backlog()
 
     async def _store_each(self, batch: Sequence[Pending]) -> None:
@@ -315,7 +314,7 @@ class Writer:
     def _drop_pending(self, seqs: Collection[int]) -> None:
         """Remove pending rows that are stored, or failed."""
         self._pending.remove(seqs)
-        if len(self._pending) < _MAX_UNSTORED:
+        if not self._pending.is_full:
             self._has_room.set()
         last = max(seqs, default=0)
         self._stored.advance(self._pending.first_seq - 1 if self._pending else max(last, self._searchable.value))

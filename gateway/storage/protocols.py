@@ -57,6 +57,13 @@ class MemoryTable(Protocol):
     def repaired(self) -> Sequence[str]:
         """What was damaged at the start, and repaired as far as it could be read."""
 
+    @property
+    def is_durable(self) -> bool:
+        """True if rows are durable as soon as they are added, so that none can be missing after a crash."""
+
+    def part_of(self, scope: str) -> int:
+        """The part that a scope's rows are in."""
+
     async def open(self) -> None:
         """Open the table; takes seconds."""
 

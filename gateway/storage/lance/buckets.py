@@ -1,4 +1,4 @@
-"""All buckets of a data folder: reads and writes rows, and replaces the tables of a bucket.
+"""All buckets of a memory: reads and writes rows, and replaces the tables of a bucket.
 
 Rows are split into buckets by scope. New rows go into a bucket's growing (active) table; a rebuild merges all its rows
 into one settled (sealed) table, sorted by scope, that is never written again. A row may therefore exist in several
@@ -6,21 +6,22 @@ tables: its newest version counts.
 """
 
 import asyncio
+import math
 import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from gateway.memory.record import Record
-from gateway.storage.disk import probe_disk, sync_tree
 from gateway.storage.errors import StorageError
-from gateway.storage.folder import DataFolder
-from gateway.storage.lance.catalog import TableEntry
-from gateway.storage.lance.conditions import guarded, has_id, is_of, short
+from gateway.storage.lance.catalog import TableEntry, new_name
+from gateway.storage.lance.conditions import guarded, has_id, hex_of, is_of
+from gateway.storage.lance.place import Bucket, Home
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.lance.tables import Bucket, Tables
+from gateway.storage.lance.tables import Tables
 from gateway.storage.rows import Row, RowFormat
 
 __all__ = ["READ_TIMEOUT", "Buckets"]
@@ -30,29 +31,24 @@ _ID_BATCH = 500
 
 
 class Buckets:
-    """The buckets by number. `row_format`: the format of new rows. `is_reader`: another process writes.
+    """The buckets by number. `row_format`: the format of new rows. Every method that reads or writes raises
+    StorageError; so do all for which the tables must be open, if they are not."""
 
-    Every method that reads or writes raises StorageError; so do all for which the tables must be open, if they are not.
-    """
-
-    def __init__(self, folder: DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
-        self._is_reader = is_reader
-        self.path = folder.path / "lance"
+    def __init__(self, home: Home, row_format: RowFormat) -> None:
         self.row_format = row_format
-        self.tables = Tables(folder.path)
+        self.place = home.place
+        self.tables = Tables(home)
         self.writing = asyncio.Lock()  # held while rows are written, or tables replaced
-        self._folder = folder
+        self._catalog = home.catalog
+        self._meta = home.meta
         self._by_number: dict[int, Bucket] = {}
         self._synced_at = time.time()
 
     async def open(self) -> None:
         """Import LanceDB and open the existing tables."""
         os.environ.setdefault("LANCEDB_LOG", "error")
-        if self._is_reader:
-            self._by_number = await guarded(self.tables.open_reader(self._folder.buckets))
-            return
-        first = RowFormat(self._folder.embedder, self._folder.dimensions, 1)
-        self._by_number = await guarded(self.tables.open(self._folder.buckets, first))
+        first = RowFormat(self._meta.embedder, self._meta.dimensions, 1)
+        self._by_number = await guarded(self.tables.open(self._meta.buckets, first))
 
     def close(self) -> None:
         buckets, self._by_number = self._by_number, {}
@@ -63,13 +59,18 @@ class Buckets:
         """All buckets; none if the tables are not open."""
         return self._by_number
 
+    @property
+    def owned(self) -> list[int]:
+        """The numbers of the buckets that this process may change."""
+        return [number for number in self._by_number if self._catalog.owns(number)]
+
     def __getitem__(self, number: int) -> Bucket:
         self.require_open()
         return self._by_number[number]
 
     def number_of(self, scope: str) -> int:
         """The number of a scope's bucket."""
-        return int(scope[:8], 16) % self._folder.buckets
+        return int(scope[:8], 16) % self._meta.buckets
 
     def format_of(self, scope: str) -> RowFormat:
         """The format of a scope's rows."""
@@ -80,30 +81,45 @@ class Buckets:
         if not self.tables.is_open or not self._by_number:
             raise StorageError("store", "the store is not open")
 
+    def require_owned(self, number: int) -> None:
+        if not self._catalog.owns(number):
+            raise StorageError("store", "another process owns this part of the memory", is_outage=True)
+
+    async def ready(self, number: int) -> Bucket:
+        """A bucket with all of its tables open."""
+        bucket = self[number]
+        if not self._catalog.owns(number):
+            await self.refresh(number)
+        await guarded(self.tables.open_handles(number, bucket))
+        return bucket
+
+    async def refresh(self, number: int) -> None:
+        """Take the newest list of a bucket's tables from the catalog, which another process may have changed."""
+        await guarded(self._catalog.refresh(number))
+        self.tables.adopt(number, self[number])
+
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
         bucket = await self.ready(number)
         try:
             return await self.read_tables(bucket, condition, columns)
-        except StorageError:
-            if not self._is_reader:
+        except StorageError as error:
+            if self._catalog.owns(number) or error.is_outage:
                 raise
-        # the owner may have dropped a table that was purged
+        # its owner has replaced or compacted tables since they were opened
+        for name in list(bucket.handles):
+            self.tables.forget_handle(bucket, name)
         return await self.read_tables(await self.ready(number), condition, columns)
 
-    async def ready(self, number: int) -> Bucket:
-        """A bucket with its current tables."""
-        bucket = self[number]
-        if self._is_reader:
-            await guarded(self.tables.refresh(self._by_number))
-        return bucket
-
-    @staticmethod
-    async def read_tables(bucket: Bucket, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
+    async def read_tables(
+        self, bucket: Bucket, condition: str | None, columns: Sequence[str] | None = None
+    ) -> list[Any]:
+        """The same for a bucket with open tables."""
         with bucket.reading() as tables:
             queries = [table.query() if condition is None else table.query().where(condition) for _, table in tables]
             selected = queries if columns is None else [query.select(list(columns)) for query in queries]
-            return list(await asyncio.gather(*(guarded(query.to_arrow(timeout=READ_TIMEOUT)) for query in selected)))
+            reads = (query.to_arrow(timeout=READ_TIMEOUT) for query in selected)
+            return list(await asyncio.gather(*(guarded(read, self.place.read_timeout) for read in reads)))
 
     async def read_versions(self, records: Iterable[Record], names: Sequence[str]) -> AsyncIterator[tuple[Any, ...]]:
         """These columns of all versions of records, as tuples."""
@@ -117,9 +133,24 @@ class Buckets:
                     for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
                         yield values
 
+    async def known_rows(self, number: int) -> int:
+        """The number of rows of a bucket by the catalog, where each version counts as one; -1 if it is not known."""
+        if not self._catalog.owns(number):
+            await self.refresh(number)
+        return self[number].rows
+
+    def narrowed(self, number: int, scopes: Iterable[str]) -> str | None:
+        """A condition for the rows of those of these scopes that are in a bucket; None where reading them all is as
+        cheap."""
+        members = sorted(hex_of(scope) for scope in scopes if self.number_of(scope) == number)
+        return f"scope IN ({','.join(map(repr, members))})" if self.place.is_lazy else None
+
     async def count(self, number: int, condition: str | None = None) -> int:
         """The number of rows of a bucket, where each version counts as one."""
-        return sum([await guarded(table.count_rows(condition)) for _, table in (await self.ready(number)).tables])
+        bucket = await self.ready(number)
+        with bucket.reading() as tables:
+            reads = [guarded(table.count_rows(condition), self.place.read_timeout) for _, table in tables]
+            return sum(await asyncio.gather(*reads))
 
     async def write(self, rows: Sequence[Row], known_ids: Collection[str] = ()) -> None:
         """Write rows. `known_ids`: ids that may exist in a growing table. Raises StorageError, also for rows in a
@@ -129,12 +160,13 @@ class Buckets:
         for row in rows:
             by_bucket[self.number_of(row.record.scope)][row.record.id] = row
         async with self.writing:
-            await self._require_folder()
+            await self.place.require()
             for number, members in by_bucket.items():
-                await guarded(self._write_bucket(number, list(members.values()), known_ids))
+                await guarded(self._write_bucket(number, list(members.values()), known_ids), self.place.write_timeout)
 
     async def _write_bucket(self, number: int, rows: list[Row], known_ids: Collection[str]) -> None:
-        bucket = self._by_number[number]
+        self.require_owned(number)
+        bucket = await self.ready(number)
         if not bucket.entries:
             await self.add_tables(number, (), [self.row_format])
         elif bucket.entries[-1].row_format != bucket.entries[0].row_format or bucket.entries[-1].is_settled:
@@ -147,51 +179,68 @@ class Buckets:
         # an upsert reads and rewrites; only rows in this very table need one
         new = [row for row in rows if row.record.id not in present]
         existing = [row for row in rows if row.record.id in present]
+        bucket.is_changed = True
         if new:
             await table.add(await asyncio.to_thread(to_arrow, new, entry.row_format.dimensions))
         if existing:
             upsert = table.merge_insert("id").use_index(False).when_matched_update_all().when_not_matched_insert_all()
             await upsert.execute(await asyncio.to_thread(to_arrow, existing, entry.row_format.dimensions))
+        await self.note_version(number, entry.name, rows)
+
+    async def note_version(self, number: int, name: str, rows: Sequence[Row] = ()) -> None:
+        """Note in the catalog that a table has a new version, with these rows more; not at a place where the tables
+        themselves are asked."""
+        if not self.place.is_lazy:
+            return
+        bucket = self._by_number[number]
+        entries = []
+        for entry in bucket.entries:
+            if entry.name == name:
+                table = bucket.handles[name]
+                changes = (row.record.updated_at for row in rows if row.record.version > 1)
+                entry = replace(  # noqa: PLW2901 — the entry as it is now
+                    entry,
+                    rows=await table.count_rows(),
+                    version=int(await table.version()),
+                    oldest=min((entry.oldest, *(row.record.created_at for row in rows))),
+                    changed_at=min((entry.changed_at, *changes)),
+                )
+            entries.append(entry)
+        await self.tables.enter(number, bucket, entries)
 
     async def add_tables(self, number: int, entries: Sequence[TableEntry], formats: Sequence[RowFormat]) -> None:
         """Set a bucket's tables to `entries`, followed by new growing tables of these formats; durable and atomic."""
         bucket = self._by_number[number]
         added: list[TableEntry] = []
         for row_format in formats:
-            entry = TableEntry(self.tables.catalog.new_name(number, [*entries, *added]), row_format)
-            bucket.handles[entry.name] = await guarded(self.tables.create(entry))
-            added.append(entry)
+            entry = TableEntry(new_name(number, [*bucket.entries, *entries, *added]), row_format)
+            table = bucket.handles[entry.name] = await guarded(self.tables.create(entry), self.place.write_timeout)
+            added.append(entry if not self.place.is_lazy else await _empty(entry, table))
         await self._sync()
-        await guarded(self.tables.enter(number, bucket, (*entries, *added)))
+        await guarded(self.tables.enter(number, bucket, (*entries, *added)), self.place.write_timeout)
 
     async def sync(self) -> None:
-        """fsync all files written since the last call, which LanceDB never does."""
+        """Make everything durable that was written since the last call."""
         started = time.time()
         async with self.writing:
-            await self._require_folder()
+            await self.place.require()
             await self._sync()
         self._synced_at = started
 
     async def _sync(self) -> None:
-        try:
-            await asyncio.to_thread(sync_tree, self.path, self._synced_at - 2)
-        except OSError as error:
-            raise StorageError("store", short(error)) from error
+        await self.place.sync(self._synced_at - 2)
 
     async def probe(self, scope: str) -> None:
         """Check that a scope can be written and read now."""
         self.require_open()
-        await self._require_folder()
-        try:
-            await asyncio.to_thread(probe_disk, self.path / "probe")
-        except OSError as error:
-            raise StorageError("store", short(error), is_outage=True) from error
+        await self.place.require()
+        await self.place.probe()
         await self.read(self.number_of(scope), is_of(scope), ["id"])
 
-    async def _require_folder(self) -> None:
-        """Raise StorageError if the folder was moved away: LanceDB would recreate it, and lose rows written there."""
-        if not await asyncio.to_thread(self.tables.is_in_place):
-            raise StorageError("store", "the folder of the tables is not the one that was opened", is_outage=True)
+
+async def _empty(entry: TableEntry, table: Any) -> TableEntry:
+    """The entry of a new table, with what is known of it."""
+    return replace(entry, rows=0, version=int(await table.version()), oldest=math.inf, changed_at=math.inf)
 
 
 async def _existing_ids(table: Any, rows: Sequence[Row]) -> set[str]:

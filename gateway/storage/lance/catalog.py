@@ -1,115 +1,101 @@
-"""The catalog: which LanceDB tables each bucket consists of, and the row format of each table.
+"""The catalog: which LanceDB tables each bucket consists of, and what is known of each table without opening it.
 
 A bucket has one growing (active) table, and before it the settled (sealed) ones: sorted by scope, never written again.
-A rebuild merges the settled tables of a bucket into one. The catalog is a small file that is replaced atomically, so a
-rebuild takes effect completely or not at all; tables that are missing from the catalog are leftovers.
+A rebuild merges the settled tables of a bucket into one. The lists of tables are replaced atomically, so a rebuild
+takes effect completely or not at all; tables that are missing from the catalog are leftovers.
 """
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import orjson
-
-from gateway.storage.folder import fsync, write_whole
 from gateway.storage.rows import RowFormat
 
-_log = logging.getLogger("gateway.store")
+__all__ = ["Catalog", "Entries", "TableEntry", "bucket_of", "decode", "encode", "new_name", "number_of"]
 
-__all__ = ["Catalog", "TableEntry", "bucket_of", "number_of"]
+_RANDOM_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TableEntry:
-    """A table in the catalog. `rows`: count of a settled table when it was built; -1: unknown."""
+    """A table in the catalog. What is unknown is -1 or 0; in a folder that is all but the rows of settled tables.
+
+    `rows`: count of its rows. `version`: LanceDB's version of the table that has them. `oldest`: when its oldest memory
+    was created. `changed_at`: the earliest change in it, which is a row with a version above 1. Both are seconds since
+    1970, and infinite if there is no such row.
+    """
 
     name: str
     row_format: RowFormat
     is_settled: bool = False
     rows: int = -1
+    version: int = 0
+    oldest: float = 0.0
+    changed_at: float = 0.0
 
 
-class Catalog:
-    """The catalog file. Call `read` before use; `put` is durable when it returns. Both block on files: use a thread."""
+Entries = tuple[TableEntry, ...]
+"""The tables of a bucket: settled ones first, the growing one last; empty if the bucket was never written."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._buckets: dict[int, tuple[TableEntry, ...]] = {}
-        self._signature = (0, 0, 0)
 
-    def read_again(self) -> bool:
-        """Read the file if another process has replaced it. False if not. Raises OSError, or ValueError and the like
-        for a damaged file."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:  # nothing was written yet
-            return False
-        signature = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if signature == self._signature:
-            return False
-        self._buckets, self._signature = _parse(self._path.read_bytes()), signature
-        return True
+class Catalog(Protocol):
+    """The tables of all buckets, as this process last read or wrote them. Only the owner of a bucket may change its
+    list. Methods that read or write raise StorageError or OSError."""
 
-    def read(self, names: Sequence[str], first: RowFormat) -> bool:
-        """Read the file. Without one: adopt the unnumbered tables among `names`, one per bucket, in the format `first`.
-        Returns False if numbered tables exist without a readable file: a crash came before it was written, or it was
-        lost, and the caller rebuilds it from the tables. Raises OSError."""
-        if self._path.exists():
-            try:
-                self._buckets = _parse(self._path.read_bytes())
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                _log.error("catalog_damaged", extra={"cause": type(error).__name__})
-                self._path.replace(self._path.with_suffix(".broken"))
-            else:
-                return True
-        for name in names:
-            head, _, number = name.rpartition("_")
-            if head == "memories" and number.isdigit():
-                self._buckets[int(number)] = (TableEntry(name, first),)
-        return not any(number_of(name) for name in names)
-
-    def tables(self, bucket: int) -> tuple[TableEntry, ...]:
-        """The tables of a bucket: settled ones first, the growing one last; empty if the bucket was never written."""
-        return self._buckets.get(bucket, ())
+    def tables(self, bucket: int) -> Entries:
+        """The tables of a bucket, as last read."""
 
     @property
     def names(self) -> set[str]:
-        return {entry.name for entries in self._buckets.values() for entry in entries}
+        """The names of all tables, as last read."""
 
-    def put(self, bucket: int, entries: Sequence[TableEntry]) -> None:
-        """Replace the list of tables of a bucket. Raises OSError."""
-        self.put_all({bucket: entries})
+    def owns(self, bucket: int) -> bool:
+        """True if this process may change the bucket now. False when in doubt."""
 
-    def put_all(self, buckets: Mapping[int, Sequence[TableEntry]]) -> None:
-        """Replace the lists of tables of several buckets, all or none. Raises OSError."""
-        changed = self._buckets | {bucket: tuple(entries) for bucket, entries in buckets.items()}
-        body = {str(number): [_encode(entry) for entry in entries] for number, entries in sorted(changed.items())}
-        write_whole(self._path, orjson.dumps({"buckets": body}, option=orjson.OPT_INDENT_2))
-        fsync(self._path.parent)
-        self._buckets = changed
+    async def refresh(self, bucket: int | None = None) -> None:
+        """Read the list of a bucket again, or those of all buckets."""
 
-    def new_name(self, bucket: int, taken: Iterable[TableEntry] = ()) -> str:
-        """An unused name for a table of the bucket."""
-        entries = (*self.tables(bucket), *taken)
-        return f"memories_{bucket:03d}_{max((number_of(entry.name) for entry in entries), default=0) + 1}"
+    async def switch(self, buckets: Mapping[int, Entries]) -> None:
+        """Replace the lists of these buckets, all or none; durable when it returns. Raises StorageError if this process
+        does not own one of them (any more): then nothing was changed."""
 
 
-def _encode(entry: TableEntry) -> dict[str, Any]:
-    fields = {"name": entry.name, "made": asdict(entry.row_format)}
-    return {**fields, "is_settled": entry.is_settled, "rows": entry.rows}
+def encode(entry: TableEntry) -> dict[str, Any]:
+    """An entry as JSON; what is unknown is left out, and infinite times are null."""
+    fields: dict[str, Any] = {"name": entry.name, "made": asdict(entry.row_format)}
+    fields |= {"is_settled": entry.is_settled, "rows": entry.rows}
+    if entry.version:
+        fields["version"] = entry.version
+    for name, moment in (("oldest", entry.oldest), ("changed_at", entry.changed_at)):
+        if moment:
+            fields[name] = None if math.isinf(moment) else moment
+    return fields
 
 
-def _parse(content: bytes) -> dict[int, tuple[TableEntry, ...]]:
-    """Parse the file. Raises ValueError, KeyError, TypeError or AttributeError."""
-    return {
-        int(bucket): tuple(
-            TableEntry(entry["name"], RowFormat(**entry["made"]), entry["is_settled"], entry.get("rows", -1))
-            for entry in entries
-        )
-        for bucket, entries in orjson.loads(content)["buckets"].items()
-    }
+def decode(fields: Mapping[str, Any]) -> TableEntry:
+    """Parse an entry. Raises KeyError, TypeError or ValueError."""
+    return TableEntry(
+        fields["name"],
+        RowFormat(**fields["made"]),
+        fields["is_settled"],
+        fields.get("rows", -1),
+        fields.get("version", 0),
+        _moment(fields.get("oldest", 0.0)),
+        _moment(fields.get("changed_at", 0.0)),
+    )
+
+
+def _moment(value: float | None) -> float:
+    return math.inf if value is None else float(value)
+
+
+def new_name(bucket: int, entries: Iterable[TableEntry]) -> str:
+    """A name for a new table of the bucket, numbered after `entries`. Its random part lets no name be used twice: a
+    writer that was paused may still write to a table that was dropped meanwhile."""
+    number = max((number_of(entry.name) for entry in entries), default=0) + 1
+    return f"memories_{bucket:03d}_{number}_{secrets.token_hex(_RANDOM_BYTES)}"
 
 
 def bucket_of(name: str) -> int:

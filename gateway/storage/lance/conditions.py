@@ -3,6 +3,7 @@
 User text never becomes part of a condition: a scope is 64 hex characters, an id is 32.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -14,14 +15,24 @@ __all__ = ["begins_with", "guarded", "has_id", "hex_of", "is_of", "short"]
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"^[0-9a-f]{4,31}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
+_OUTAGES = ("No space left", "os error 28", "Generic S3 error")
 
 
-async def guarded(awaitable: Any) -> Any:
+async def guarded(awaitable: Any, timeout: float | None = None) -> Any:
+    """The result of an operation of LanceDB. Raises StorageError for all its errors, and after the timeout."""
     try:
-        return await awaitable
+        if timeout is None:
+            return await awaitable
+        async with asyncio.timeout(timeout):
+            return await awaitable
+    except StorageError:
+        raise
+    except TimeoutError as error:
+        raise StorageError("store", f"no answer within {timeout or 0:g} seconds", is_outage=True) from error
     except Exception as error:
         text = str(error)
-        raise StorageError("store", short(error), is_outage="No space left" in text or "os error 28" in text) from error
+        is_outage = any(sign in text for sign in _OUTAGES)
+        raise StorageError("store", short(error), is_outage=is_outage) from error
 
 
 def short(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Connections to the LanceDB database in a folder, with small caches.
+"""Connections to the LanceDB database in a folder or on object storage, with small caches.
 
 LanceDB imports a package with the client of a REST catalog, of which it uses the models only. Its other modules build
 hundreds of pydantic validators: without them, importing LanceDB takes 0.4 instead of 1.0 s of CPU, and 14 MiB less. So
@@ -7,6 +7,7 @@ the package is imported when LanceDB, or another program in this process, first 
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -19,19 +20,23 @@ _METADATA_CACHE_BYTES = 32 * 2**20
 _CATALOG_CLIENT = "lance_namespace_urllib3_client"
 
 
-def connecting(path: Path, *, is_reader: bool = False) -> Any:
-    """Build a function that connects to the database in a folder; call that function in the event loop. Importing
-    LanceDB takes half a second: call this one in a thread. `is_reader`: another process writes, and each read looks for
-    what it has written."""
+def connecting(place: Path | str, options: Mapping[str, str] | None = None, *, is_reader: bool = False) -> Any:
+    """Build a function that connects to the database in a folder or at an address, with LanceDB's storage options;
+    call that function in the event loop. Importing LanceDB takes half a second: call this one in a thread.
+    `is_reader`: another process writes, and each read looks for what it has written."""
     _defer_package(_CATALOG_CLIENT)
     import lancedb  # noqa: PLC0415 — loaded behind the open port
 
-    path.mkdir(parents=True, exist_ok=True)
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
     session = lancedb.Session(
         index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
     )
+    given = None if options is None else dict(options)
     interval = timedelta(0) if is_reader else None
-    return lambda: lancedb.connect_async(str(path), session=session, read_consistency_interval=interval)
+    return lambda: lancedb.connect_async(
+        str(place), session=session, storage_options=given, read_consistency_interval=interval
+    )
 
 
 def _defer_package(name: str) -> None:

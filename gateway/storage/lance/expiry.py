@@ -1,4 +1,8 @@
-"""Retention queries over all scopes in LanceDB: memories that expired or exceed a limit. Raises StorageError."""
+"""Retention queries over all scopes in LanceDB: memories that expired or exceed a limit. Raises StorageError.
+
+Each process looks at the buckets that it owns. Those that have nothing to find, as far as the catalog knows their
+counts and oldest rows, are not opened.
+"""
 
 import asyncio
 import re
@@ -41,7 +45,9 @@ async def older(buckets: Buckets, kind: str, before: float, limit: int) -> list[
     is_kind = _IS_TASK if kind == "task" else f"kind = '{kind}'"
     condition = f"{is_kind} AND status != 'deleted' AND created_at < TIMESTAMP '{_sql_time(before)}'"
     records: list[Record] = []
-    for number in buckets.by_number:
+    for number in buckets.owned:
+        if all(entry.oldest >= before for entry in buckets[number].entries):
+            continue
         tables = await buckets.read(number, condition, ["id"])
         ids = sorted({id_ for table in tables for id_ in table.column("id").to_pylist()})
         for begin in range(0, len(ids), _ID_BATCH):
@@ -56,7 +62,9 @@ async def older(buckets: Buckets, kind: str, before: float, limit: int) -> list[
 async def crowded(buckets: Buckets, most: int, limit: int) -> list[Record]:
     """Up to `limit` of the oldest memories of scopes that have more than `most`."""
     records: list[Record] = []
-    for number in buckets.by_number:
+    for number in buckets.owned:
+        if 0 <= buckets[number].rows <= most:
+            continue
         for scope in await _list_crowded_scopes(buckets, number, most):
             tables = await buckets.read(number, _in_condition("scope", [scope]))
             members = await asyncio.to_thread(LoadedRows(tables).records)
@@ -79,13 +87,16 @@ async def stale(buckets: Buckets, before: float) -> list[int]:
     """Buckets whose files still hold texts that were deleted or changed before a moment (seconds since 1970): the newer
     versions are in the growing table, the outdated ones in an earlier table."""
     condition = f"version > 1 AND updated_at < TIMESTAMP '{_sql_time(before)}'"
-    return [number for number in buckets.by_number if await _count_growing(buckets, number, condition)]
+    return [number for number in buckets.owned if await _count_growing(buckets, number, condition, before)]
 
 
-async def _count_growing(buckets: Buckets, number: int, condition: str) -> int:
-    """Count rows of a bucket's growing tables (several after an aborted rebuild)."""
-    growing = [table for entry, table in buckets[number].tables if not entry.is_settled]
-    return sum([await guarded(table.count_rows(condition)) for table in growing])
+async def _count_growing(buckets: Buckets, number: int, condition: str, before: float) -> int:
+    """Count rows of a bucket's growing tables (several after an aborted rebuild) that changed before a moment."""
+    if all(entry.is_settled or entry.changed_at >= before for entry in buckets[number].entries):
+        return 0
+    bucket = await buckets.ready(number)
+    growing = [table for entry, table in bucket.tables if not entry.is_settled]
+    return sum([await guarded(table.count_rows(condition), buckets.place.read_timeout) for table in growing])
 
 
 def _sql_time(at: float) -> str:

@@ -6,6 +6,7 @@ and written meanwhile. The replaced tables stay a while, for readers and for a b
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,18 +15,17 @@ from typing import Any
 
 from gateway.storage.errors import StorageError
 from gateway.storage.lance.buckets import READ_TIMEOUT, Buckets
-from gateway.storage.lance.catalog import TableEntry
+from gateway.storage.lance.catalog import TableEntry, new_name
 from gateway.storage.lance.conditions import guarded, hex_of
 from gateway.storage.lance.near import index_keys
-from gateway.storage.lance.repair import mark_whole
+from gateway.storage.lance.place import Bucket
 from gateway.storage.lance.schema import to_arrow
-from gateway.storage.lance.tables import Bucket, scope_groups
+from gateway.storage.lance.tables import scope_groups
 from gateway.storage.protocols import Prepare
 from gateway.storage.rows import LoadedRows, RowFormat
 
 __all__ = ["Rebuilder"]
 
-_FRAGMENTS_BEFORE_COMPACTION = 64  # of a growing table, which is small
 _REBUILD_ROWS = 8_192  # rows of a growing table that are worth a rebuild,
 _REBUILD_SHARE = 4  # or one in four of the settled ones: so that a row is rewritten only a few times in all
 _ROWS_BEFORE_INDEX = 5_000
@@ -35,10 +35,13 @@ _VERSION_RETENTION = timedelta(minutes=1)  # twice as long as any read may take
 
 
 class Rebuilder:
-    """Rebuilds buckets, one at a time. All methods raise StorageError."""
+    """Rebuilds buckets, one at a time. `compact_fragments`: the number of fragments of a growing table from which on it
+    is compacted. All methods raise StorageError."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, compact_fragments: int) -> None:
         self._buckets = buckets
+        self._place = buckets.place
+        self._compact_fragments = compact_fragments
         self._tables = buckets.tables
         self._rebuilding = asyncio.Lock()
 
@@ -47,23 +50,34 @@ class Rebuilder:
         False if there was nothing to do."""
         bucket = self._buckets[number]
         await guarded(self._tables.drop_leftovers(bucket))
-        if not bucket.entries or self._rebuilding.locked():
+        if not bucket.entries or self._rebuilding.locked() or not self._may_need_it(bucket):
             return False
+        await self._buckets.ready(number)
         *settled, (_, growing) = bucket.tables
-        stats = await guarded(growing.stats())
-        rows = sum([await guarded(table.count_rows()) for _, table in settled])
+        stats = await guarded(growing.stats(), self._place.read_timeout)
+        rows = sum([await guarded(table.count_rows(), self._place.read_timeout) for _, table in settled])
+        bucket.is_changed = False
         has_one_format = len({entry.row_format for entry in bucket.entries}) == 1  # else it awaits one with `prepare`
-        if has_one_format and stats["num_rows"] > max(_REBUILD_ROWS, rows // _REBUILD_SHARE):
+        if has_one_format and stats["num_rows"] > _rows_worth_a_rebuild(rows):
             await self.rebuild(number, bucket.entries[0].row_format, None)
-        elif stats["fragment_stats"]["num_fragments"] >= _FRAGMENTS_BEFORE_COMPACTION:
+        elif stats["fragment_stats"]["num_fragments"] >= self._compact_fragments:
             async with self._buckets.writing:
                 await guarded(growing.optimize(cleanup_older_than=_VERSION_RETENTION))
+                await guarded(self._buckets.note_version(number, bucket.entries[-1].name), self._place.write_timeout)
         else:
             return False
         return True
 
+    def _may_need_it(self, bucket: Bucket) -> bool:
+        """False if it is known, without opening its tables, that a bucket needs no maintenance."""
+        if not self._place.is_lazy or bucket.is_changed:
+            return True
+        *settled, growing = bucket.entries
+        return growing.rows > _rows_worth_a_rebuild(sum(entry.rows for entry in settled))
+
     async def purge(self, number: int) -> None:
         """Rebuild a bucket without its deleted rows, and remove the old files."""
+        self._buckets.require_owned(number)
         bucket = self._buckets[number]
         if not bucket.entries:
             return
@@ -81,7 +95,8 @@ class Rebuilder:
         (None: the bucket's own). Deleted rows are dropped. With `prepare`, rows written meanwhile wait for the next
         rebuild. Returns the scopes in it."""
         async with self._rebuilding:
-            bucket = self._buckets[number]
+            self._buckets.require_owned(number)
+            bucket = await self._buckets.ready(number)
             # rows written meanwhile keep the old format, so that all rows read until the end have one format
             before = bucket.entries[0].row_format
             if row_format is None and len({entry.row_format for entry in bucket.entries}) > 1:
@@ -92,29 +107,29 @@ class Rebuilder:
                 is_fresh = not entry.is_settled and entry.row_format == before and not await guarded(table.count_rows())
                 if not is_fresh:  # else reuse the one that an earlier attempt began
                     await self._buckets.add_tables(number, bucket.entries, [before])
-            *old, growing = bucket.tables
-            settled = TableEntry(self._tables.catalog.new_name(number), row_format, is_settled=True)
+            *old, (growing, _) = bucket.tables
+            settled = TableEntry(new_name(number, bucket.entries), row_format, is_settled=True)
             try:
-                scopes, rows = await self._copy(old, bucket, settled, prepare)
+                scopes, settled = await self._copy(old, bucket, settled, prepare)
             except BaseException:
                 with contextlib.suppress(StorageError):
                     await guarded(self._tables.drop(bucket, settled.name))
                 raise
             async with self._buckets.writing:
-                settled = replace(settled, rows=rows)
+                growing = next(entry for entry in bucket.entries if entry.name == growing.name)  # with its new rows
                 added = [row_format] if before != row_format else []
-                await self._buckets.add_tables(number, (settled, growing[0]), added)
+                await self._buckets.add_tables(number, (settled, growing), added)
             until = time.monotonic() + _COPY_GRACE
             bucket.leftovers = dict.fromkeys(bucket.leftovers, 0.0) | {entry.name: until for entry, _ in old}
             return scopes
 
     async def _copy(
         self, old: list[tuple[TableEntry, Any]], bucket: Bucket, settled: TableEntry, prepare: Prepare | None
-    ) -> tuple[list[str], int]:
-        """Copy rows into a new settled table. Returns their scopes, and the table's number of rows."""
+    ) -> tuple[list[str], TableEntry]:
+        """Copy rows into a new settled table. Returns their scopes, and the table's entry with what is known of it."""
         table = await guarded(self._tables.create(settled))
         source = Bucket(tuple(entry for entry, _ in old), {entry.name: handle for entry, handle in old})
-        counts = Counter[str]()
+        counts, oldest = Counter[str](), math.inf
         for _, handle in old:
             arrow = await guarded(handle.query().select(["scope"]).to_arrow())
             counts.update(arrow.column("scope").to_pylist())
@@ -130,10 +145,26 @@ class Rebuilder:
                 if prepare is not None:
                     prepared = await prepare(await asyncio.to_thread(LoadedRows([batch]).rows))
                     batch = await asyncio.to_thread(to_arrow, prepared, settled.row_format.dimensions)
+                oldest = min(oldest, await asyncio.to_thread(_oldest, batch))
                 await guarded(table.add(batch))
         if counts.total() >= _ROWS_BEFORE_INDEX:
             await guarded(index_keys(table))
         rows = await guarded(table.count_rows())
-        await asyncio.to_thread(mark_whole, self._buckets.path / f"{settled.name}.lance", rows)
+        await self._place.mark_whole(settled.name, rows)
         bucket.handles[settled.name] = table
-        return list(counts), rows
+        settled = replace(settled, rows=rows)
+        if self._place.is_lazy:
+            settled = replace(settled, version=int(await table.version()), oldest=oldest, changed_at=math.inf)
+        return list(counts), settled
+
+
+def _rows_worth_a_rebuild(settled_rows: int) -> int:
+    """The number of rows of a growing table above which its bucket is rebuilt."""
+    return max(_REBUILD_ROWS, settled_rows // _REBUILD_SHARE)
+
+
+def _oldest(batch: Any) -> float:
+    """When the oldest memory of an Arrow table was created."""
+    import pyarrow.compute as pc  # noqa: PLC0415 — heavy: loaded behind the open port
+
+    return float(pc.min(batch["created_at"]).as_py().timestamp())

@@ -1,4 +1,4 @@
-"""The store of all memories: LanceDB tables in the data folder. See `MemoryTable` for its methods.
+"""The store of all memories: LanceDB tables in the data folder or on object storage. See `MemoryTable` for its methods.
 
 Methods take a `Scope` or rows that carry one; those by id are for callers that check owners. User text never becomes
 part of a filter: a scope is 64 hex characters. Ids are the gateway's own, and one process writes (it holds the folder's
@@ -15,7 +15,9 @@ from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
 from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
+from gateway.storage.lance.homes import folder_home, reading_home
 from gateway.storage.lance.near import WordIndexes, near
+from gateway.storage.lance.place import Home
 from gateway.storage.lance.rebuild import Rebuilder
 from gateway.storage.lance.sizes import scope_sizes
 from gateway.storage.protocols import Prepare
@@ -29,11 +31,14 @@ __all__ = ["MemoryStore"]
 class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `row_format`: the
     format of new rows; rows of earlier formats stay readable until their bucket is rebuilt. `is_reader`: another
-    process writes the tables, and this one reads them."""
+    process has the lock of the folder and writes its tables, and this one reads them."""
 
-    def __init__(self, folder: DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
-        self.buckets = Buckets(folder, row_format, is_reader=is_reader)
-        self.rebuilder = Rebuilder(self.buckets)
+    def __init__(self, home: Home | DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
+        if not isinstance(home, Home):
+            home = reading_home(home) if is_reader else folder_home(home)
+        self.buckets = Buckets(home, row_format)
+        self.rebuilder = Rebuilder(self.buckets, home.compact_fragments)
+        self._home = home
         self._word_indexes = WordIndexes()
 
     async def open(self) -> None:
@@ -47,7 +52,16 @@ class MemoryStore:
     @property
     def repaired(self) -> Sequence[str]:
         """Tables that were damaged at the start, and repaired as far as they can be read."""
-        return self.buckets.tables.mended
+        return self._home.place.repaired
+
+    @property
+    def is_durable(self) -> bool:
+        """True on object storage."""
+        return self._home.place.is_lazy
+
+    def part_of(self, scope: str) -> int:
+        """The number of a scope's bucket."""
+        return self.buckets.number_of(scope)
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in all scopes; the caller checks their owner. Raises StorageError."""
@@ -78,8 +92,11 @@ class MemoryStore:
     async def is_larger(self, scope: Scope, rows: int) -> bool:
         """True if a scope has more than `rows` rows, where each version counts as one. Raises StorageError."""
         number = self.buckets.number_of(scope.value)
+        known_rows = await self.buckets.known_rows(number)
         count = self.buckets.count
-        return await count(number) > rows and await count(number, is_of(scope.value)) > rows
+        if known_rows < 0:
+            known_rows = await count(number)
+        return known_rows > rows and await count(number, is_of(scope.value)) > rows
 
     async def sizes(self, scopes: Iterable[str]) -> dict[str, ScopeSize]:
         """The sizes of these scopes; those without rows are left out. Raises StorageError."""
@@ -89,7 +106,7 @@ class MemoryStore:
         """Those of these scopes that have any rows. Raises StorageError."""
         members, present = set(scopes), set[str]()
         for number in self._numbers_of(members):
-            for table in await self.buckets.read(number, None, ["scope"]):
+            for table in await self.buckets.read(number, self.buckets.narrowed(number, members), ["scope"]):
                 present.update(table.column("scope").unique().to_pylist())
         return members & present
 
@@ -122,7 +139,7 @@ class MemoryStore:
     async def entries_since(self, seq: int) -> set[tuple[int, str]]:
         """Journal number and id of all rows that were entered in the journal from a number on. Raises StorageError."""
         pairs: set[tuple[int, str]] = set()
-        for number in self.buckets.by_number:
+        for number in self.buckets.owned:
             for table in await self.buckets.read(number, f"seq >= {seq}", ["seq", "id"]):
                 pairs.update(zip(table.column("seq").to_pylist(), table.column("id").to_pylist(), strict=True))
         return pairs
@@ -167,9 +184,15 @@ class MemoryStore:
         """Check that a scope can be written and read now. Raises StorageError."""
         await self.buckets.probe(scope)
 
+    async def sweep(self, now: float) -> int:
+        """Drop the tables that have had no entry in the catalog for an hour. `now` is of `time.monotonic`. Returns how
+        many. Needed where several processes share a place. Raises StorageError."""
+        self.buckets.require_open()
+        return int(await guarded(self.buckets.tables.sweep(now)))
+
     async def maintain(self) -> AsyncIterator[None]:
         """Compact or rebuild the buckets that need it; yields after each. Raises StorageError."""
-        for number in self.buckets.by_number:
+        for number in self.buckets.owned:
             if await self.rebuilder.maintain(number):
                 yield
 

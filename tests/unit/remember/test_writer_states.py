@@ -66,6 +66,8 @@ class Embedders:
 class Store:
     """A table that fails on demand. `durable` is what a power cut leaves."""
 
+    is_durable = False
+
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.durable: list[Row] = []

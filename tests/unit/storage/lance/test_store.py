@@ -19,6 +19,7 @@ from gateway.recall.working_set import WorkingSet
 from gateway.storage.errors import StorageError
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance import rebuild as rebuild_module
+from gateway.storage.lance.homes import folder_home
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Row, RowFormat
 from tests.fakes.made import record
@@ -299,11 +300,12 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
     await old.open()
     await old.add([row("old", 1)])
     bucket = old.buckets.number_of(ADA.value)
-    data = await old.buckets[bucket].tables[0][1].query().to_arrow()
+    entry, table = old.buckets[bucket].tables[0]
+    data = await table.query().to_arrow()
     await old.buckets.tables._database.create_table(f"memories_{bucket:03d}", data)
     await old.close()
     (folder.path / "tables.json").unlink()
-    await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"memories_{bucket:03d}_1.lance")
+    await asyncio.to_thread(shutil.rmtree, folder.path / "lance" / f"{entry.name}.lance")
     now = MemoryStore(folder, MADE)
     await now.open()
     assert texts(await now.load(ADA)) == ["old"]
@@ -312,10 +314,11 @@ async def test_a_folder_of_before_the_catalog_is_read_and_known_as_outdated(fold
 
 
 async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
-    store: MemoryStore, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild_module, "_REBUILD_ROWS", 60)
-    monkeypatch.setattr(rebuild_module, "_FRAGMENTS_BEFORE_COMPACTION", 6)
+    store = MemoryStore(folder_home(folder, compact_fragments=6), MADE)
+    await store.open()
     held: list[tuple[int, int, int]] = []
     for round_ in range(50):
         for number in range(8):
@@ -335,6 +338,7 @@ async def test_fifty_rounds_of_maintenance_leave_few_files_and_descriptors(
         for _, table in store.buckets[store.buckets.number_of(ADA.value)].tables
     ]
     assert sum(fragments) < 30
+    await store.close()
 
 
 async def test_a_rebuild_that_fails_again_and_again_adds_no_tables(store: MemoryStore) -> None:

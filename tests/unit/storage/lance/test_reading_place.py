@@ -1,0 +1,60 @@
+"""A second store in the folder of another one, which writes."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.storage.errors import StorageError
+from gateway.storage.folder import DataFolder
+from gateway.storage.lance.store import MemoryStore
+from tests.unit.storage.lance.test_store import ADA, BOB, MADE, row, texts
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[DataFolder]:
+    opened = DataFolder(tmp_path / "data")
+    opened.open(2, "e", 4)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def store(folder: DataFolder) -> AsyncIterator[MemoryStore]:
+    opened = MemoryStore(folder, MADE)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def reader(store: MemoryStore, folder: DataFolder) -> AsyncIterator[MemoryStore]:
+    opened = MemoryStore(folder, MADE, is_reader=True)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_a_reader_sees_what_the_writer_has_written(store: MemoryStore, reader: MemoryStore) -> None:
+    assert texts(await reader.load(ADA)) == []
+    await store.add([row("one", 1)])
+    assert texts(await reader.load(ADA)) == ["one"]
+    await store.add([row("two", 2), row("of bob", 3, BOB.value)])
+    assert texts(await reader.load(ADA)) == ["one", "two"]
+    await store.purge([ADA.value])  # replaces and drops the table that the reader has open
+    assert texts(await reader.load(ADA)) == ["one", "two"]
+    assert texts(await reader.load(BOB)) == ["of bob"]
+    assert [record.text for record in await reader.find([row("two", 2).record.id])] == ["two"]
+
+
+async def test_a_reader_changes_nothing(store: MemoryStore, reader: MemoryStore) -> None:
+    await store.add([row("one", 1)])
+    with pytest.raises(StorageError, match="another process"):
+        await reader.add([row("two", 2)])
+    assert texts(await reader.load(ADA)) == ["one"]
+    with pytest.raises(StorageError, match="another process"):
+        await reader.purge([ADA.value])
+    assert [_ async for _ in reader.maintain()] == []
+    assert await reader.purge_older(10**10) == 0
+    assert await reader.older("turn", 10**10, 10) == []
+    assert texts(await store.load(ADA)) == ["one"]
