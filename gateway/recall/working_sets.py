@@ -128,8 +128,11 @@ class WorkingSets:
 
     async def archived(self, scope: Scope) -> WorkingSet:
         """The archived memories of a scope, searchable as if they were active. Raises StorageError."""
+        return await self.build_archived(scope, dict(self._unstored.get(scope.value, {})))
+
+    async def build_archived(self, scope: Scope, unstored: Mapping[str, Row]) -> WorkingSet:
+        """The same, with these rows by id that the store does not have yet."""
         row_format = self._store.format_of(scope.value)
-        unstored = dict(self._unstored.get(scope.value, {}))
         loaded = await self._store.load(scope)
         working_set = WorkingSet(row_format.dimensions, row_format.embedder)
 

@@ -18,6 +18,9 @@ __all__ = ["Feed", "Followed"]
 
 _POLL: Final = 0.5  # seconds
 _MAX_READ: Final = 1_000  # entries
+_NUMBERS: Final = """
+SELECT seq, scope, is_tombstone OR position('.' IN id)>0 FROM entries WHERE seq>? ORDER BY seq LIMIT ?
+"""
 _PAYLOADS: Final = """
 SELECT seq, id, payload, tries, embedder, vector FROM entries
 WHERE seq = ANY (?::bigint[]) AND payload IS NOT NULL ORDER BY seq
@@ -26,11 +29,13 @@ WHERE seq = ANY (?::bigint[]) AND payload IS NOT NULL ORDER BY seq
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """New entries up to the number `seq`, of the scopes that were asked for. If not `is_complete`, some of them
-    have lost their texts meanwhile: whatever was built from earlier entries must be loaded again."""
+    """New entries up to the number `seq`, of the scopes that were asked for; perhaps none. `changed`: the scopes of
+    all new entries that change or delete a memory. If not `is_complete`, some of the entries have lost their texts
+    meanwhile: whatever was built from earlier entries must be loaded again."""
 
     seq: int
-    entries: Sequence[JournalEntry]
+    entries: Sequence[JournalEntry] = ()
+    changed: frozenset[str] = frozenset()
     is_complete: bool = True
 
 
@@ -50,25 +55,24 @@ class Feed:
     async def follow(
         self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None = None
     ) -> AsyncIterator[Followed]:
-        """The entries after a number, in order, none left out. `wanted`: those of some scopes whose entries are
-        needed. Ends with an error when the database is away; call it again then."""
+        """The entries after a number, in order, none left out; at least every half second, also if there are none.
+        `wanted`: those of some scopes whose entries are needed. Ends with an error when the database is away; call it
+        again then."""
         while True:
             followed = await self._read(after, wanted)
-            if followed is None:
+            yield followed
+            if followed.seq == after:
                 await self._database.run(self._wait)
-            else:
-                yield followed
-                after = followed.seq
+            after = followed.seq
 
-    async def _read(self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None) -> Followed | None:
-        rows = await self._database.read(
-            "SELECT seq, scope FROM entries WHERE seq>? ORDER BY seq LIMIT ?", (after, _MAX_READ)
-        )
+    async def _read(self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None) -> Followed:
+        rows = await self._database.read(_NUMBERS, (after, _MAX_READ))
         if not rows:
-            return None
-        scopes = {scope for _, scope in rows}
+            return Followed(after)
+        scopes = {scope for _, scope, _ in rows}
         chosen = scopes if wanted is None else scopes.intersection(wanted(scopes))
-        seqs = [seq for seq, scope in rows if scope in chosen]
+        seqs = [seq for seq, scope, _ in rows if scope in chosen]
+        changed = frozenset(scope for _, scope, is_change in rows if is_change)
 
         def work(statements: PostgresStatements) -> tuple[list[JournalEntry], bool]:
             swept = statements.execute("SELECT value FROM meta WHERE name='swept'")
@@ -76,7 +80,7 @@ class Feed:
             return entries, not swept or swept[0][0] <= after
 
         entries, is_complete = await self._database.run(lambda: self._database.transaction(work))
-        return Followed(rows[-1][0], entries, is_complete)
+        return Followed(rows[-1][0], entries, changed, is_complete)
 
     def _wait(self) -> None:
         """Wait for a notification, or for the time of the next read. Runs in the thread."""

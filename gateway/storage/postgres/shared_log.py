@@ -46,6 +46,9 @@ SELECT seq, id, payload, tries, embedder, vector FROM entries WHERE scope=? AND 
 _UNSTORED: Final = """
 SELECT seq, id, payload, tries, embedder, vector FROM entries WHERE state<>1 AND seq<=? ORDER BY seq
 """
+_UNSTORED_RECORDS: Final = """
+SELECT payload FROM entries WHERE state<>1 AND split_part(id, '.', 1) = ANY (?::text[]) ORDER BY seq
+"""
 _RETAINED: Final = """
 SELECT seq, id, payload, tries, embedder, vector FROM entries WHERE state=1 AND payload IS NOT NULL
 ORDER BY seq DESC LIMIT ?
@@ -121,6 +124,13 @@ class SharedLog:
             return Tail(newest, entries, tables[0][0] if tables else None)
 
         return await self._transact(work)
+
+    async def unstored_records(self, memory_ids: Sequence[str]) -> list[Record]:
+        """The records of these ids that no table has yet, all versions of each, in order."""
+        if not memory_ids:
+            return []
+        rows = await self._database.read(_UNSTORED_RECORDS, (list(memory_ids),))
+        return [parse_record(payload) for (payload,) in rows]
 
     # for the owner of buckets
 

@@ -1,0 +1,195 @@
+"""Background worker of a replica that stores the journal's entries of the buckets that it owns.
+
+The rows of a bucket are stored when there are many, after `flush_seconds`, or at once if a caller waits for them: each
+write to object storage costs the same for one row as for hundreds. Recall does not wait for it: every replica follows
+the journal. Entries that a table may have already (those of an earlier owner, changes, retries) are compared with it.
+
+What an owner does after it lost a lease has no effect: the journal and the catalog refuse it, and the next owner stores
+the same entries.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final
+
+from gateway import process
+from gateway.concurrency.progress import wait_until_set
+from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
+from gateway.embedding.embedders import EmbedFailed
+from gateway.remember.row_builder import RowBuilder
+from gateway.storage.errors import LeaseLost, StorageError, failure_name
+from gateway.storage.protocols import MemoryTable, RecordLog
+from gateway.storage.rows import Row
+from gateway.storage.values import JournalEntry
+from gateway.telemetry import Telemetry
+
+__all__ = ["BucketWriter"]
+
+_log = logging.getLogger("gateway.writer")
+_MAX_READ: Final = 1_024  # entries of one look at the journal
+_LOOK_EVERY: Final = 1.0  # seconds; other replicas append, too
+_MAINTAIN_EVERY: Final = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+_STOP_TIMEOUT: Final = 20.0
+
+OnRows = Callable[[Sequence[Row]], Awaitable[None]]
+
+
+class BucketWriter:
+    """Stores entries. `bucket_of` gives the bucket of a scope; `on_stored` is called with rows that a table has."""
+
+    def __init__(
+        self,
+        journal: RecordLog,
+        store: MemoryTable,
+        builder: RowBuilder,
+        telemetry: Telemetry,
+        *,
+        bucket_of: Callable[[str], int],
+        on_stored: OnRows,
+        flush_rows: int,
+        flush_seconds: float,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._builder = builder
+        self._telemetry = telemetry
+        self._bucket_of = bucket_of
+        self._on_stored = on_stored
+        self._flush_rows = flush_rows
+        self._flush_seconds = flush_seconds
+        self._waiting_since: dict[int, float] = {}  # by bucket, of `time.monotonic`
+        self._uncertain: set[int] = set()  # buckets that a failed write may have added rows to
+        self._flush_to = 0  # entries up to this number are to be stored now
+        self._wake = asyncio.Event()
+        self._maintained_at = time.monotonic()
+        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._worker = RepeatingWorker(
+            "bucket-writer", self._work, _log, "writer_fault", pauses=self._pauses, stop_timeout=_STOP_TIMEOUT
+        )
+        self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault")
+
+    def wake(self) -> None:
+        """Signal that the journal has new entries."""
+        self._wake.set()
+
+    def flush(self, seq: int) -> None:
+        """Store entries up to a number now."""
+        self._flush_to = max(self._flush_to, seq)
+        self._wake.set()
+
+    async def start(self) -> None:
+        self._worker.start()
+
+    async def stop(self) -> None:
+        """Stop. Entries that are not stored wait in the journal."""
+        await self._maintenance.stop()
+        await self._worker.stop()
+
+    async def _work(self) -> None:
+        await wait_until_set(self._wake, _LOOK_EVERY)
+        self._wake.clear()
+        try:
+            while await self._store_due():
+                pass
+            self._pauses.reset()
+            if time.monotonic() - self._maintained_at >= _MAINTAIN_EVERY:
+                self._maintained_at = time.monotonic()
+                self._maintenance.start()
+        except LeaseLost as error:
+            _log.warning("lease_lost", extra={"cause": str(error)})
+        except (StorageError, EmbedFailed) as error:
+            seconds = self._pauses.next()
+            _log.warning(
+                "writer_backoff", extra={"cause": failure_name(error), "detail": str(error), "seconds": seconds}
+            )
+            await asyncio.sleep(seconds)
+
+    async def _store_due(self) -> bool:
+        """Store the entries of all buckets whose turn it is. True if there may be more."""
+        entries = await self._journal.waiting(_MAX_READ)
+        self._telemetry.backlog.set(self._journal.backlog_entries)
+        self._telemetry.aside.set(self._journal.aside_entries)
+        by_bucket: dict[int, list[JournalEntry]] = defaultdict(list)
+        for entry in entries:
+            by_bucket[self._bucket_of(entry.record.scope)].append(entry)
+        now = time.monotonic()
+        self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in by_bucket}
+        due = [bucket for bucket, members in by_bucket.items() if self._is_due(bucket, members, now)]
+        for bucket in due:
+            await self._store_bucket(bucket, by_bucket[bucket])
+        return bool(due) and len(entries) == _MAX_READ
+
+    def _is_due(self, bucket: int, entries: Sequence[JournalEntry], now: float) -> bool:
+        is_old = now - self._waiting_since[bucket] >= self._flush_seconds
+        return is_old or len(entries) >= self._flush_rows or entries[0].seq <= self._flush_to
+
+    async def _store_bucket(self, bucket: int, entries: Sequence[JournalEntry]) -> None:
+        """Store the entries of a bucket. Raises LeaseLost, and the error of an outage."""
+        try:
+            rows = await self._builder.build(entries)
+            current = await self._write(bucket, rows, entries)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 — one bad entry must not stop the others
+            self._uncertain.add(bucket)
+            self._telemetry.drain_failures.labels(failure_name(error)).inc()
+            await self._store_each(bucket, entries)
+            return
+        await self._finish(bucket, entries, current)
+
+    async def _write(self, bucket: int, rows: Sequence[Row], entries: Collection[JournalEntry]) -> Sequence[Row]:
+        """Write rows. Returns those that are current."""
+        may_exist = any(entry.is_replay for entry in entries) or any(row.record.version > 1 for row in rows)
+        if bucket in self._uncertain or may_exist:
+            return await self._store.put(rows)
+        await self._store.add(rows)
+        return rows
+
+    async def _finish(self, bucket: int, entries: Sequence[JournalEntry], current: Sequence[Row]) -> None:
+        self._journal.mark_stored(entries)
+        await self._store.sync()
+        await self._journal.mark_synced()
+        self._uncertain.discard(bucket)
+        self._waiting_since.pop(bucket, None)
+        await self._on_stored(current)
+        self._telemetry.drained.inc(len(current))
+
+    async def _store_each(self, bucket: int, entries: Sequence[JournalEntry]) -> None:
+        """Store entries one by one, and mark those that fail. Raises LeaseLost, and the error of an outage."""
+        failed: list[JournalEntry] = []
+        has_passed = False
+        for entry in entries:
+            try:
+                rows = await self._builder.build([entry])
+                await self._finish(bucket, [entry], await self._store.put(rows))
+                has_passed = True
+            except LeaseLost:
+                raise
+            except Exception as error:
+                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
+                if isinstance(error, StorageError) and error.is_outage:
+                    raise
+                failed.append(entry)
+                if not has_passed:  # an outage, or a record that cannot be stored?
+                    await self._store.probe(entry.record.scope)
+                    await self._builder.probe()
+                    has_passed = True
+            finally:
+                self._uncertain.add(bucket)
+        self._uncertain.discard(bucket)
+        if failed:
+            dead_letters = await self._journal.mark_failed(failed)
+            if dead_letters:
+                _log.error("records_dead_lettered", extra={"count": dead_letters})
+
+    async def _maintain(self) -> None:
+        """Maintain the tables of owned buckets, while rows are stored."""
+        try:
+            async for _ in self._store.maintain():
+                await asyncio.to_thread(process.trim)
+        except StorageError as error:
+            _log.warning("maintenance_failed", extra={"cause": str(error)})

@@ -1,0 +1,92 @@
+"""Keeps a replica's share of the buckets: renews its leases, takes free ones, and gives some up when replicas join.
+
+Each replica has a lease of its own beside those of buckets, so that all are counted. A bucket whose owner died is free
+when its lease has run out.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
+
+from gateway.concurrency.worker import Backoff, RepeatingWorker
+from gateway.storage.errors import StorageError, failure_name
+from gateway.storage.values import Held
+
+__all__ = ["BucketLeases", "LeaseKeeper"]
+
+_log = logging.getLogger("gateway.writer")
+_FIRST_PRESENCE: Final = 2**20  # numbers of replicas' own leases: -2**20 and below
+
+
+class BucketLeases(Protocol):
+    """The leases of this replica. Methods that are async raise StorageError."""
+
+    @property
+    def owner(self) -> str: ...
+
+    def held(self) -> Held: ...
+
+    async def acquire(self, buckets: Collection[int]) -> Held: ...
+
+    async def renew(self) -> Collection[int]: ...
+
+    async def release(self, buckets: Collection[int]) -> None: ...
+
+    async def owners(self) -> dict[int, str]: ...
+
+
+class LeaseKeeper:
+    """Keeps leases on a fair share of `buckets` buckets. `on_change` is called when the owned buckets have changed.
+    `every`: seconds between renewals, at most a third of a lease's length."""
+
+    def __init__(self, leases: BucketLeases, buckets: int, *, every: float, on_change: Callable[[], None]) -> None:
+        self._leases = leases
+        self._buckets = buckets
+        self._every = every
+        self._on_change = on_change
+        self._presence = -_FIRST_PRESENCE - secrets.randbelow(2**30)
+        self._worker = RepeatingWorker("leases", self._work, _log, "leases_fault", pauses=Backoff(every))
+
+    async def start(self) -> None:
+        """Take a first share, and go on in the background. Raises StorageError."""
+        await self._keep()
+        self._worker.start()
+
+    async def stop(self) -> None:
+        """Stop, and give all buckets up."""
+        await self._worker.stop()
+        try:
+            await self._leases.release(list(self._leases.held()))
+        except StorageError:
+            _log.info("leases_run_out")  # others wait for that
+
+    async def _work(self) -> None:
+        await asyncio.sleep(self._every)
+        try:
+            await self._keep()
+        except StorageError as error:
+            _log.warning("leases_not_renewed", extra={"cause": failure_name(error), "detail": str(error)})
+
+    async def _keep(self) -> None:
+        before = set(self._leases.held())
+        if before:
+            lost = await self._leases.renew()
+            if lost:
+                _log.warning("leases_lost", extra={"count": len(lost)})
+        if self._presence not in self._leases.held():
+            await self._leases.acquire([self._presence])
+        owners = await self._leases.owners()
+        share = math.ceil(self._buckets / max(1, len(set(owners.values()) | {self._leases.owner})))
+        mine = sorted(bucket for bucket in self._leases.held() if bucket >= 0)
+        if len(mine) > share:
+            await self._leases.release(mine[share:])
+        elif len(mine) < share:
+            free = [bucket for bucket in range(self._buckets) if bucket not in owners]
+            secrets.SystemRandom().shuffle(free)  # replicas that start together take different ones
+            if free:
+                await self._leases.acquire(free[: share - len(mine)])
+        if set(self._leases.held()) != before:
+            self._on_change()

@@ -1,0 +1,31 @@
+"""The shared log as a replica reads it: it follows new entries, and looks up what no table has yet."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+from gateway.memory.record import Record
+from gateway.storage.postgres.feed import Feed, Followed
+from gateway.storage.postgres.shared_log import SharedLog
+from gateway.storage.values import JournalEntry
+
+__all__ = ["ReplicaLog"]
+
+
+class ReplicaLog:
+    """Reads a shared log, which others open and close. Every method raises StorageError."""
+
+    def __init__(self, log: SharedLog, feed: Feed) -> None:
+        self._log = log
+        self._feed = feed
+
+    def follow(self, after: int, wanted: Callable[[Collection[str]], Collection[str]]) -> AsyncIterator[Followed]:
+        """New entries after a number, in order, and at least every half second, also if there are none. Ends with an
+        error if the log cannot be read."""
+        return self._feed.follow(after, wanted)
+
+    async def unstored_of(self, scope: str) -> Sequence[JournalEntry]:
+        """The entries of a scope that no table has yet."""
+        return (await self._log.tail(scope)).entries
+
+    async def unstored_records(self, memory_ids: Sequence[str]) -> Sequence[Record]:
+        """The records of these ids that no table has yet, all versions of each."""
+        return await self._log.unstored_records(memory_ids)
