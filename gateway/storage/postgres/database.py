@@ -128,6 +128,8 @@ class PostgresDatabase:
 
     async def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Execute a statement for each row, all or none. Raises StorageError."""
+        if not rows:
+            return
         await self.run(lambda: self.transaction(lambda statements: statements.executemany(statement, rows)))
 
     async def scrub(self) -> None:

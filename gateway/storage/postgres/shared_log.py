@@ -36,7 +36,7 @@ _DUE: Final = """
 SELECT e.seq, e.id, e.payload, e.tries, e.embedder, e.vector, l.since
 FROM entries e JOIN leases l ON l.bucket=e.bucket WHERE e.seq = ANY (ARRAY(
     SELECT d.seq FROM entries d WHERE d.state=0 AND d.bucket = ANY (?::int[]) AND d.due<=now_seconds()
-        AND NOT (d.seq = ANY (?::bigint[])) ORDER BY d.seq LIMIT ?
+        AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[]) AS x (seq) WHERE x.seq=d.seq) ORDER BY d.seq LIMIT ?
 )) ORDER BY e.seq
 """
 _LAST: Final = "SELECT coalesce(max(seq), 0) FROM entries"
