@@ -26,7 +26,7 @@ from gateway.storage.rows import Row
 from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
-__all__ = ["BucketWriter"]
+__all__ = ["BucketWriter", "OnRows"]
 
 _log = logging.getLogger("gateway.writer")
 _MAX_READ: Final = 1_024  # entries of one look at the journal
@@ -39,7 +39,8 @@ OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 
 
 class BucketWriter:
-    """Stores entries. `bucket_of` gives the bucket of a scope; `on_stored` is called with rows that a table has."""
+    """Stores entries. `bucket_of` gives the bucket of a scope; `flush_requested` returns the number up to which any
+    replica wants entries to be stored now; `on_stored` is called with rows that a table has."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class BucketWriter:
         telemetry: Telemetry,
         *,
         bucket_of: Callable[[str], int],
+        flush_requested: Callable[[], Awaitable[int]],
         on_stored: OnRows,
         flush_rows: int,
         flush_seconds: float,
@@ -58,6 +60,7 @@ class BucketWriter:
         self._builder = builder
         self._telemetry = telemetry
         self._bucket_of = bucket_of
+        self._flush_requested = flush_requested
         self._on_stored = on_stored
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
@@ -76,11 +79,6 @@ class BucketWriter:
         """Signal that the journal has new entries."""
         self._wake.set()
 
-    def flush(self, seq: int) -> None:
-        """Store entries up to a number now."""
-        self._flush_to = max(self._flush_to, seq)
-        self._wake.set()
-
     async def start(self) -> None:
         self._worker.start()
 
@@ -93,6 +91,7 @@ class BucketWriter:
         await wait_until_set(self._wake, _LOOK_EVERY)
         self._wake.clear()
         try:
+            self._flush_to = await self._flush_requested()
             while await self._store_due():
                 pass
             self._pauses.reset()

@@ -11,6 +11,7 @@ __all__ = ["SharedDocument"]
 
 _PATIENCE: Final = 5.0  # seconds
 _READ: Final = "SELECT content FROM documents WHERE name=?"
+_CREATE: Final = "INSERT INTO documents VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
 _WRITE: Final = "INSERT INTO documents VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content=excluded.content"
 
 
@@ -32,6 +33,10 @@ class SharedDocument:
         if row is None:
             raise FileNotFoundError(f"{self.name} was never written")
         return bytes(row[0])
+
+    def create(self, content: bytes) -> None:
+        """Write it, durably, if it was never written. Blocks: call it in a thread. Raises OSError."""
+        self._execute(_CREATE, (self._name, content))
 
     def write(self, content: bytes) -> None:
         """Replace it, durably. Blocks: call it in a thread. Raises OSError."""

@@ -29,3 +29,11 @@ class ReplicaLog:
     async def unstored_records(self, memory_ids: Sequence[str]) -> Sequence[Record]:
         """The records of these ids that no table has yet, all versions of each."""
         return await self._log.unstored_records(memory_ids)
+
+    async def request_flush(self, seq: int) -> None:
+        """Ask all replicas to store entries up to a number soon."""
+        await self._log.request_flush(seq)
+
+    async def flush_requested(self) -> int:
+        """The number up to which entries are to be stored soon."""
+        return await self._log.flush_requested()

@@ -64,6 +64,9 @@ DELETE FROM entries WHERE seq IN (
     SELECT seq FROM entries WHERE state=1 AND payload IS NULL AND at<? ORDER BY at LIMIT ? FOR UPDATE SKIP LOCKED
 )
 """
+_REQUEST_FLUSH: Final = """
+INSERT INTO meta VALUES ('flush', ?) ON CONFLICT (name) DO UPDATE SET value=greatest(meta.value, excluded.value)
+"""
 _NOTE_SWEPT: Final = """
 INSERT INTO meta VALUES ('swept', ?) ON CONFLICT (name) DO UPDATE SET value=greatest(meta.value, excluded.value)
 """
@@ -131,6 +134,15 @@ class SharedLog:
             return []
         rows = await self._database.read(_UNSTORED_RECORDS, (list(memory_ids),))
         return [parse_record(payload) for (payload,) in rows]
+
+    async def request_flush(self, seq: int) -> None:
+        """Ask all replicas to store entries up to a number soon."""
+        await self._database.write(_REQUEST_FLUSH, [(seq,)])
+
+    async def flush_requested(self) -> int:
+        """The number up to which entries are to be stored soon."""
+        rows = await self._database.read("SELECT value FROM meta WHERE name='flush'")
+        return int(rows[0][0]) if rows else 0
 
     # for the owner of buckets
 
