@@ -36,7 +36,7 @@ BuildRows = Callable[[Sequence[JournalEntry]], "asyncio.Future[list[Row]]"]
 
 class LogStep(Protocol):
     """Some new entries, up to the number `seq`: those of the wanted scopes. `changed`: scopes of entries that change or
-    delete memories, also of others. If not `is_complete`, sets must be loaded again."""
+    delete memories, also of others. The sets of `dropped` scopes must be loaded again; if not `is_complete`, all."""
 
     @property
     def seq(self) -> int: ...
@@ -46,6 +46,9 @@ class LogStep(Protocol):
 
     @property
     def changed(self) -> Collection[str]: ...
+
+    @property
+    def dropped(self) -> Collection[str]: ...
 
     @property
     def is_complete(self) -> bool: ...
@@ -89,6 +92,12 @@ class FollowedSets(WorkingSets):
     def used(self, scopes: Collection[str]) -> Collection[str]:
         """Those of these scopes whose new entries are needed here."""
         return [scope for scope in scopes if scope in self._sets or scope in self._loading or scope in self._deleted]
+
+    def reload(self, scopes: Collection[str]) -> None:
+        """Drop the sets of these scopes; those that are loading are loaded once more."""
+        if scopes:
+            self.drop(scopes)
+            self._resets += 1
 
     async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
         """As `WorkingSets.for_recall`. Raises StorageError also if the log was not followed for too long."""
@@ -184,6 +193,7 @@ class LogFollower:
     async def _apply(self, step: LogStep) -> None:
         if not step.is_complete:
             self._sets.reset((), {})
+        self._sets.reload(step.dropped)
         if step.entries:
             await self._sets.apply(await self._builder.build(step.entries))
         if step.changed:

@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from gateway.storage.errors import StorageError
+from gateway.storage.postgres import schema
+from gateway.storage.postgres.connecting import connect
 from gateway.storage.postgres.database import PostgresDatabase
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.upstream import pause
@@ -165,4 +167,27 @@ async def test_a_database_of_a_later_version_is_refused(database_url: str) -> No
     with pytest.raises(StorageError, match="has version 2; this version of the gateway reads 1: use a newer one"):
         await database.open()
     assert not database.is_open
+    await database.close()
+
+
+async def test_a_schema_is_upgraded_by_one_gateway_and_awaited_by_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await open_database(database_url)
+    await database.write(PUT, [item("a")])
+    versions = (*schema._VERSIONS, "ALTER TABLE {s}.items ADD COLUMN note TEXT;")
+    monkeypatch.setattr(schema, "_VERSIONS", versions)
+    monkeypatch.setattr(schema, "FORMAT", 2)
+    monkeypatch.setattr(schema, "_SET_FORMAT", schema._SET_FORMAT.replace("1)", "2)"))
+    with connect(database_url) as waiting, connect(database_url) as upgrading:
+        with pytest.raises(StorageError, match="has version 1, and no gateway upgrades it to 2"):
+            schema.prepare_schema(waiting, "journal", may_upgrade=False, wait=0)
+        waited = asyncio.create_task(asyncio.to_thread(schema.prepare_schema, waiting, "journal", may_upgrade=False))
+        await asyncio.wait([waited], timeout=0.3)
+        assert not waited.done()
+        await asyncio.to_thread(schema.prepare_schema, upgrading, "journal")
+        await waited
+        assert schema.read_format(waiting) == 2
+    await database.write(PUT, [item("b")])  # of a gateway of the earlier version, which goes on
+    assert await database.read("SELECT id, note FROM items ORDER BY id") == [("a", None), ("b", None)]
     await database.close()

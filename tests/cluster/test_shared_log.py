@@ -122,15 +122,38 @@ async def test_a_follower_that_fell_behind_is_told_so(database_url: str, monkeyp
     monkeypatch.setattr("gateway.storage.postgres.shared_log._TEXT_RETENTION", -1.0)
     feed = Feed(database_url)
     await feed.open()
+    forgetful = SharedLog(database_url, bucket_of, id_retention=-1.0)
+    await forgetful.open()
     async with running_log(database_url) as log, running_leases(database_url) as leases:
         held = await leases.acquire(range(BUCKETS))
-        seq = await append(log, numbered(0), numbered(1), numbered(2))
-        await log.mark_stored(held, [seq - 2, seq - 1, seq])
-        await log.sweep()
-        assert [entry.record for entry in await log.retained()] == [numbered(2)]
+        first = await append(log, numbered(0))
+        last = await append(log, numbered(1), numbered(2))
+        await log.mark_stored(held, range(first, last + 1))
+        await log.purge([SCOPES[0]])
         followed = await anext(feed.follow(0))
-        assert not followed.is_complete
-        assert (await anext(feed.follow(seq - 1))).is_complete
+        assert [entry.record for entry in followed.entries] == [numbered(1), numbered(2)]
+        assert (followed.dropped, followed.is_complete) == ({SCOPES[0]}, True)
+        await log.sweep()
+        followed = await anext(feed.follow(first))
+        assert [entry.record for entry in followed.entries] == [numbered(2)]
+        assert (followed.dropped, followed.is_complete) == ({SCOPES[1]}, True)
+        await forgetful.sweep()
+        assert not (await anext(feed.follow(0))).is_complete
+    await forgetful.close()
+    await feed.close()
+
+
+async def test_a_deletion_reaches_a_follower_also_after_it_was_purged(database_url: str) -> None:
+    feed = Feed(database_url)
+    await feed.open()
+    async with running_log(database_url) as log, running_leases(database_url) as leases:
+        held = await leases.acquire(range(BUCKETS))
+        before = await append(log, numbered(0))
+        last = await append(log, replace(numbered(0), text="", status="deleted", version=2))
+        await log.mark_stored(held, [before, last])
+        await log.purge([SCOPES[0]])
+        followed = await anext(feed.follow(before))
+        assert (followed.seq, followed.dropped) == (last, {SCOPES[0]})
     await feed.close()
 
 

@@ -22,20 +22,24 @@ _NUMBERS: Final = """
 SELECT seq, scope, is_tombstone OR position('.' IN id)>0 FROM entries WHERE seq>? ORDER BY seq LIMIT ?
 """
 _PAYLOADS: Final = """
-SELECT seq, id, payload, tries, embedder, vector FROM entries
-WHERE seq = ANY (?::bigint[]) AND payload IS NOT NULL ORDER BY seq
+SELECT seq, id, payload, tries, embedder, vector, scope FROM entries WHERE seq = ANY (?::bigint[]) ORDER BY seq
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """New entries up to the number `seq`, of the scopes that were asked for; perhaps none. `changed`: the scopes of
-    all new entries that change or delete a memory. If not `is_complete`, some of the entries have lost their texts
-    meanwhile: whatever was built from earlier entries must be loaded again."""
+    """New entries up to the number `seq`, of the scopes that were asked for; perhaps none.
+
+    `changed`: the scopes of all new entries that change or delete a memory. `dropped`: scopes with entries that have
+    lost their texts since, for a later version, a deletion, or their age: what was loaded of them must be loaded again.
+    If not `is_complete`, that holds for all scopes: the follower fell behind by more than the time that entries are
+    known at all.
+    """
 
     seq: int
     entries: Sequence[JournalEntry] = ()
-    changed: frozenset[str] = frozenset()
+    changed: Collection[str] = ()
+    dropped: Collection[str] = ()
     is_complete: bool = True
 
 
@@ -74,13 +78,14 @@ class Feed:
         seqs = [seq for seq, scope, _ in rows if scope in chosen]
         changed = frozenset(scope for _, scope, is_change in rows if is_change)
 
-        def work(statements: PostgresStatements) -> tuple[list[JournalEntry], bool]:
+        def work(statements: PostgresStatements) -> Followed:
             swept = statements.execute("SELECT value FROM meta WHERE name='swept'")
-            entries = [parse_entry(row, row[0]) for row in statements.execute(_PAYLOADS, (seqs,))] if seqs else []
-            return entries, not swept or swept[0][0] <= after
+            payloads = statements.execute(_PAYLOADS, (seqs,)) if seqs else []
+            entries = [parse_entry(row[:-1], row[0]) for row in payloads if row[2] is not None]
+            dropped = {row[-1] for row in payloads if row[2] is None}
+            return Followed(rows[-1][0], entries, changed, dropped, not swept or swept[0][0] <= after)
 
-        entries, is_complete = await self._database.run(lambda: self._database.transaction(work))
-        return Followed(rows[-1][0], entries, changed, is_complete)
+        return await self._database.run(lambda: self._database.transaction(work))
 
     def _wait(self) -> None:
         """Wait for a notification, or for the time of the next read. Runs in the thread."""

@@ -57,12 +57,12 @@ _DROP_OLD_TEXTS: Final = """
 UPDATE entries SET payload=NULL, vector=NULL WHERE seq IN (
     SELECT seq FROM entries WHERE state=1 AND payload IS NOT NULL AND seq<=? AND at<? ORDER BY seq LIMIT ?
     FOR UPDATE SKIP LOCKED
-) RETURNING seq
+)
 """
 _DROP_OLD_IDS: Final = """
 DELETE FROM entries WHERE seq IN (
     SELECT seq FROM entries WHERE state=1 AND payload IS NULL AND at<? ORDER BY at LIMIT ? FOR UPDATE SKIP LOCKED
-)
+) RETURNING seq
 """
 _REQUEST_FLUSH: Final = """
 INSERT INTO meta VALUES ('flush', ?) ON CONFLICT (name) DO UPDATE SET value=greatest(meta.value, excluded.value)
@@ -242,15 +242,15 @@ class SharedLog:
         await self._database.write("DELETE FROM claims WHERE scope=?", rows)
 
     async def sweep(self) -> None:
-        """Drop old texts, ids and claims. `meta.swept`: the newest number whose text was dropped for its age."""
+        """Drop old texts, ids and claims. `meta.swept`: the newest number that was dropped with its id."""
         last = await self.last_seq() - _MIN_RETAINED_TEXTS
 
         def work(statements: PostgresStatements) -> None:
             now = statements.execute("SELECT now_seconds()")[0][0]
-            rows = statements.execute(_DROP_OLD_TEXTS, (last, now - _TEXT_RETENTION, _MAX_SWEPT))
+            statements.execute(_DROP_OLD_TEXTS, (last, now - _TEXT_RETENTION, _MAX_SWEPT))
+            rows = statements.execute(_DROP_OLD_IDS, (now - self._id_retention, _MAX_SWEPT))
             if rows:
                 statements.execute(_NOTE_SWEPT, (max(seq for (seq,) in rows),))
-            statements.execute(_DROP_OLD_IDS, (now - self._id_retention, _MAX_SWEPT))
             statements.execute("DELETE FROM claims WHERE until<?", (now,))
 
         await self._transact(work)
