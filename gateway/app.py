@@ -88,7 +88,7 @@ class Gateway:
         self._keyring = Keyring(config.auth.keys)
         self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(config, self._telemetry, self._plugins)
+        self.memory = MemoryEngine(config, self._telemetry, self._plugins, self._peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
@@ -339,6 +339,7 @@ class Gateway:
             config.server.host,
             config.server.port,
             backlog=_BACKLOG,
+            reuse_port=self._peers.is_shared or None,
         )
         self._stops.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]

@@ -49,6 +49,7 @@ from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.telemetry import Telemetry
 from gateway.text.terms import TERMS_VERSION
 from gateway.turn import Identity, Scope
+from gateway.workers.peers import Peers
 
 __all__ = ["MemoryEngine"]
 
@@ -66,8 +67,9 @@ class MemoryEngine:
     scopes of memories that were changed or deleted.
     """
 
-    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, peers: Peers) -> None:
         memory = config.memory
+        self._peers = peers
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry
@@ -101,7 +103,8 @@ class MemoryEngine:
         self._store = MemoryStore(self._data, RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION))
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
+            settings = memory.buckets, embedder.name, embedder.dimensions
+            await asyncio.to_thread(self._data.open, *settings, is_locked=self._peers.is_shared)
         self._stops.push_async_callback(self._close_journal)
         self._build_parts()
         if not memory.enabled:
