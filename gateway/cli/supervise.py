@@ -40,6 +40,7 @@ def supervise(config: Config, arguments: argparse.Namespace, workers: int) -> in
             output=output,
             load=lambda: load_config(arguments),
             announce=_announce,
+            report=lambda text: output.write(f"gateway: {text}\n"),
         )
         return asyncio.run(_run(config, workers, supervision))
 

@@ -17,7 +17,7 @@ __all__ = ["WorkerProcess", "describe_exit"]
 _LAST_LINES: Final = 12
 _END_TIMEOUT: Final = 2.0  # seconds for the last messages and lines of a process that has ended
 
-MessageHandler = Callable[["WorkerProcess", str, Any], None]
+_WorkerListener = Callable[["WorkerProcess", str, Any], None]
 
 
 class WorkerProcess:
@@ -39,7 +39,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], assignment: Assignment, output: LineOutput, on_message: MessageHandler
+        cls, command: Sequence[str], assignment: Assignment, output: LineOutput, on_message: _WorkerListener
     ) -> "WorkerProcess":
         """Start a process, which reads the assignment first. Raises OSError."""
         source, errors = os.pipe()
@@ -87,7 +87,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    async def _read(self, reader: asyncio.StreamReader, on_message: MessageHandler) -> None:
+    async def _read(self, reader: asyncio.StreamReader, on_message: _WorkerListener) -> None:
         with contextlib.suppress(OSError, EOFError):
             while True:
                 on_message(self, *await read_frame(reader))

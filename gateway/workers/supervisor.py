@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ _KILLED_BY_INTERRUPT: Final = 128 + signal.SIGINT
 class Supervision:
     """What a supervisor works with. `command` starts a worker; `locks` are descriptors that workers keep open; `output`
     is the standard error; `load` reads the configuration again and may raise ConfigError; `announce` gets the text for
-    the operator after the start."""
+    the operator after the start, and `report` one about a failure."""
 
     command: Sequence[str]
     folder: str
@@ -48,6 +48,7 @@ class Supervision:
     output: LineOutput
     load: Callable[[], Config]
     announce: Callable[[str], None]
+    report: Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -119,9 +120,6 @@ class Supervisor:
         """Read the configuration again, and restart the workers one after the other."""
         self._reload_wanted.set()
 
-    def _report(self, text: str) -> None:
-        self._supervision.output.write(f"gateway: {text}\n")
-
     def _stop_all(self) -> None:
         for slot in self._slots:
             if slot.process is not None:
@@ -152,7 +150,7 @@ class Supervisor:
                     async with asyncio.timeout(slot.pause):
                         await self._is_stopping.wait()
         except OSError as error:
-            self._report(f"cannot start worker {slot.number}: {error}")
+            self._supervision.report(f"cannot start worker {slot.number}: {error}")
             self.stop(1)
         except BaseException:
             self.stop(1)
@@ -185,8 +183,8 @@ class Supervisor:
             process.is_ready = True
             self._banner = value or self._banner
             self._note_change()
-        elif kind == "refused":
-            self._refuse(value)
+        elif kind == "refused" and not self._has_started:
+            self.stop(value)  # the worker has written why
         elif kind == "end" and process.number == 0:
             hanging = self._slots[value].process
             if hanging is not None:
@@ -202,14 +200,6 @@ class Supervisor:
             self._supervision.announce(self._banner)
         self._is_changed.set()
 
-    def _refuse(self, status: int) -> None:
-        """Handle that a worker cannot start with its configuration, and has written why."""
-        if not self._has_started:
-            self.stop(status)
-        elif self._previous is not None:
-            _log.error("reload_failed", extra={"reason": "a worker refused to start with the new configuration"})
-            self._config, self._previous = self._previous, None
-
     def _serving(self) -> list[int]:
         return [slot.number for slot in self._slots if slot.is_serving]
 
@@ -221,12 +211,16 @@ class Supervisor:
         if process.is_ready:
             slot.early_deaths.clear()
             return
+        if self._previous is not None and slot.config is self._config:
+            reason = f"worker {slot.number} does not start with it: {_join(process.last_lines) or exit_text}"
+            _log.error("reload_failed", extra={"reason": reason})
+            self._config, self._previous = self._previous, None
         now = time.monotonic()
         slot.early_deaths.append(now)
         if len(slot.early_deaths) < _LOOP_DEATHS or slot.early_deaths[0] < now - _LOOP_SECONDS:
             return
         lines = "\n".join(f"  {line}" for line in process.last_lines) or "  (nothing)"
-        self._report(
+        self._supervision.report(
             f"worker {slot.number} died {_LOOP_DEATHS} times within {_LOOP_SECONDS:.0f} s before it was ready; at last "
             f"{exit_text}. It wrote:\n{lines}\nAll workers are stopped. Correct the cause and start again; "
             "`gateway serve --workers 1` runs without workers."
@@ -283,4 +277,8 @@ class Supervisor:
             trial.kill()
         if status == 0:
             return ""
-        return "\n".join(trial.last_lines) or describe_exit(status)
+        return _join(trial.last_lines) or describe_exit(status)
+
+
+def _join(lines: Iterable[str]) -> str:
+    return "\n".join(lines).removeprefix("gateway: ")

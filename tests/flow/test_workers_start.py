@@ -59,8 +59,8 @@ def is_alive(pid: int) -> bool:
 
 
 def events(gateway: Process, event: str) -> list[dict[str, Any]]:
-    """The log lines of an event. Every line of the log is whole."""
-    lines = [json.loads(line) for line in gateway.log().splitlines(keepends=True) if line.endswith("\n")]
+    """The log lines of an event. Each is whole."""
+    lines = [json.loads(line) for line in gateway.log().splitlines(keepends=True) if line.endswith("}\n")]
     return [line for line in lines if line["event"] == event]
 
 
@@ -234,6 +234,10 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
         assert "no_such_plugin" in events(gateway, "reload_failed")[1]["reason"]
         assert children(gateway) == pids
         assert await chat(gateway, "key-of-old") == 200
+        reload(upstreams=[{**raw["upstreams"][0], "tls": {"ca_file": "gone.pem"}}])
+        await eventually(lambda: len(events(gateway, "reload_failed")) == 3, TIMEOUT)
+        assert "its files cannot be used" in events(gateway, "reload_failed")[2]["reason"]
+        assert children(gateway)[0] == pids[0]
         reload(auth={"keys": [{"key": "key-of-new"}]}, server={**raw["server"], "port": 1, "workers": 5})
         statuses = []
         while not events(gateway, "reloaded"):  # a worker answers at any time, though not all know the key yet
@@ -245,7 +249,7 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
         assert not set(children(gateway)) & set(pids)
         assert [await chat(gateway, "key-of-new") for _ in range(6)] == [200] * 6
         assert [await chat(gateway, "key-of-old") for _ in range(6)] == [401] * 6
-        assert events(gateway, "worker_died") == []
+        assert [line["worker"] for line in events(gateway, "worker_died")] == [1]  # with the upstream of no certificate
 
 
 async def test_another_gateway_on_the_same_port_or_folder_is_refused(tmp_path: Path, upstream: FakeUpstream) -> None:
