@@ -357,6 +357,7 @@ class Gateway:
             config.server.host,
             config.server.port,
             backlog=_BACKLOG,
+            reuse_port=self._peers.is_shared or None,
         )
         self._stops.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]

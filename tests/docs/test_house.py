@@ -20,6 +20,9 @@ SHOWN_BY = {
     "recall/shared_sets.py": "flow/test_workers.py",
     "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
+    "cli/ending.py": "flow/test_start.py",
+    "cli/serve.py": "flow/test_workers_start.py",
+    "cli/supervise.py": "flow/test_workers_start.py",
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory/admin.py": "flow/test_keeping.py",
     "api/memory/access.py": "flow/test_memory_isolation.py",
@@ -188,6 +191,8 @@ TOUCHES_FILES = {
     "hooks.py": "plugins have a folder of their own",
     "plugin_host.py": "plugins are files of the operator, and have a folder of their own",
     "prompt/tokens.py": "tiktoken reads its vocabulary from a cache folder; it can be recreated at any time",
+    "workers/cores.py": "reads the quota of the control group",
+    "workers/socket_folder.py": "makes the folder of the sockets between processes",
     "upstream/client.py": "certificates and keys for TLS are files of the operator",
 }
 
