@@ -219,3 +219,35 @@ async def test_a_limit_is_of_all_workers_together(tmp_path: Path, upstream: Fake
             assert (await worker.chat("hello", headers=key("ada"))).status == 429
         release.set()
         assert [(await task).status for task in first] == [200] * 3
+
+
+async def test_forgetting_a_user_reaches_every_worker(tmp_path: Path, upstream: FakeUpstream) -> None:
+    owner = configuration(tmp_path, upstream.url, auth__keys=KEYS)
+    other = configuration(tmp_path, upstream.url, auth__keys=KEYS, memory__enabled=False)
+    async with running_workers([owner, other, other]) as workers:
+        for number, worker in enumerate(workers.members):
+            upstream.script = says(200, response(f"resp_{number}"))
+            for who in ("ada", "bob"):
+                assert (await respond(worker, who, previous_response_id=None)).status == 200
+                upstream.script = says(200, response(f"resp_of_bob_{number}"))
+            await worker.finished()
+        await eventually(lambda: _has_turns(workers, 6))
+        sent = len(upstream.received)
+        forget = {"user": "ada", "purge": True}
+        reply = await workers.members[2].post("/v1/memory/forget", forget, key("admin"))
+        assert (reply.status, reply.json["purged"]) == (200, True), reply.body
+        assert workers.ended == []
+        assert {entry["user"] for entry in await turns(workers.owner)} == {"bob"}
+        rows = (await workers.members[1].get("/v1/usage?by=user", key("admin"))).json["data"]
+        assert {row["user"]: row["requests"] for row in rows} == {"": 3, "bob": 3}
+        for number in range(3):
+            for worker in workers.members:
+                assert (await respond(worker, "ada", previous_response_id=f"resp_{number}")).status == 404
+        assert len(upstream.received) == sent
+        upstream.script = says(200, response("resp_next"))
+        for worker in workers.members:
+            assert (await respond(worker, "bob", previous_response_id="resp_of_bob_1")).status == 200
+
+
+async def _has_turns(workers: Workers, count: int) -> bool:
+    return len(await turns(workers.owner)) == count
