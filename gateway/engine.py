@@ -311,7 +311,7 @@ class MemoryEngine:
             self._store,
             self._telemetry,
             max_rows=recall.working_set_rows,
-            max_bytes=recall.working_set_mb * 2**20 // self._peers.count,
+            max_bytes=recall.working_set_mb * 2**20,
         )
 
     @staticmethod
