@@ -40,8 +40,10 @@ from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
+from gateway.storage.counters import SharedCounters
 from gateway.storage.errors import StorageError
 from gateway.storage.local_file import LocalFile
+from gateway.storage.sqlite.counters import SqliteCounters
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
@@ -91,6 +93,9 @@ class Gateway:
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
+        self._counters = SharedCounters(
+            SqliteCounters(self.memory.folder / "counters.sqlite"), is_shared=self._peers.is_shared
+        )
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
@@ -148,8 +153,9 @@ class Gateway:
         await self._open_owners()
         await self._users.load()
         self._stops.push_async_callback(self._users.stop)
+        self._stops.push_async_callback(self._counters.stop)
         self._stops.push_async_callback(self._plugins.stop)
-        await self._plugins.start(self.memory.folder)
+        await self._plugins.start(self.memory.folder, self._counters, self._peers.count)
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "frozen_json.py": "unit/test_plugin_host.py",
     "workers/connection.py": "unit/workers/test_peers.py",
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory/admin.py": "flow/test_keeping.py",
