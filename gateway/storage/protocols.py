@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.memory.record import Record
 from gateway.storage.rows import LoadedRows, Row, RowFormat
 from gateway.storage.values import (
+    Claim,
     DueConversation,
     GivenVector,
     JournalEntry,
@@ -67,11 +68,23 @@ class RecordLog(Protocol):
         """Commit pending appends, and close."""
 
     async def append(
-        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
-    ) -> None:
+        self,
+        records: Sequence[Record],
+        *,
+        may_exist: bool = False,
+        vectors: Mapping[str, GivenVector] | None = None,
+        claims: Mapping[str, Claim] | None = None,
+    ) -> int:
         """Write records durably, all or none; known ids are left unchanged, except that a new version of a record is
         an entry of its own. With `may_exist` every record is one: the table decides whether it is new. `vectors`: those
-        that records come with, by id; they may be lost, and are computed then."""
+        that records come with, by id; they may be lost, and are computed then. `claims`, by id: a record whose claim is
+        refused is left out. Returns the sequence number of the newest entry, also if all ids were known."""
+
+    async def drop_claims(self, scopes: Iterable[str]) -> None:
+        """Drop all claims to messages of these scopes, which may be sent again."""
+
+    async def catch_up(self) -> None:
+        """Take note of all entries that other processes have appended."""
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest waiting entries that are due and not marked searchable, in order."""
