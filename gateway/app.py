@@ -93,9 +93,8 @@ class Gateway:
         self.memory = MemoryEngine(config, self._telemetry, self._plugins)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
-        self._counters = SharedCounters(
-            SqliteCounters(self.memory.folder / "counters.sqlite"), is_shared=self._peers.is_shared
-        )
+        counters = SqliteCounters(self.memory.folder / "counters.sqlite", is_owner=self._peers.is_owner)
+        self._counters = SharedCounters(counters, is_shared=self._peers.is_shared)
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))

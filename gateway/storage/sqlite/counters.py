@@ -25,10 +25,10 @@ _BATCH = 500  # names in one statement
 
 
 class SqliteCounters:
-    """The local implementation of `Counters`."""
+    """The local implementation of `Counters`. One of the processes that share the file is its owner."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "counters", (_TABLE,))
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        self._database = Database(path, "counters", (_TABLE,), is_owner=is_owner)
         self._cleaned_at = 0.0
 
     async def open(self) -> None:

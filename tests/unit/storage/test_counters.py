@@ -22,7 +22,7 @@ async def build(tmp_path: Path) -> AsyncIterator[Build]:
     opened = list[SharedCounters]()
 
     def open_counters(*, is_shared: bool = True, clock: Callable[[], float] = time.time) -> SharedCounters:
-        table = SqliteCounters(tmp_path / "counters.sqlite")
+        table = SqliteCounters(tmp_path / "counters.sqlite", is_owner=not opened)
         opened.append(SharedCounters(table, is_shared=is_shared, clock=clock))
         return opened[-1]
 
