@@ -67,10 +67,14 @@ class Process:
             return [json.loads(line)["text"] for line in (await response.read()).splitlines()]
 
     @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
     def pids(self) -> list[int]:
         """Its process, and those of its workers."""
-        assert self.process.pid is not None
-        return [self.process.pid, *children(self.process.pid)]
+        return [self.pid, *children(self.pid)]
 
     def resident_mib(self) -> float:
         pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -71,29 +71,38 @@ async def all_ready(process: Process, timeout: float = 60) -> None:
     await eventually(are_ready, timeout)
 
 
-def owner_of(process: Process) -> int:
+class Supervised(Protocol):
+    """A gateway with workers: its address, and the process that has started them."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+
+def owner_of(gateway: Supervised) -> int:
     """The process id of the worker that owns the store: the others connect to it."""
     listening = set[str]()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
         if len(fields) > 7 and int(fields[3], 16) & _LISTENS:
             listening.add(fields[6])
-    (owner,) = [pid for pid in worker_pids(process) if listening & _sockets(pid)]
+    (owner,) = [pid for pid in worker_pids(gateway) if listening & _sockets(pid)]
     return owner
 
 
-def worker_pids(process: Process) -> list[int]:
-    assert process.process.pid is not None
-    return children(process.process.pid)
+def worker_pids(gateway: Supervised) -> list[int]:
+    return children(gateway.pid)
 
 
-def serving_pid(process: Process, connection: socket.socket) -> int | None:
+def serving_pid(gateway: Supervised, connection: socket.socket) -> int | None:
     """The worker at the other end of a connection; None if it is closed there."""
     local, remote = (f"{address[1]:04X}" for address in (connection.getsockname(), connection.getpeername()))
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1].endswith(f":{remote}") and fields[2].endswith(f":{local}"):
-            return next((pid for pid in worker_pids(process) if fields[9] in _sockets(pid)), None)
+            return next((pid for pid in worker_pids(gateway) if fields[9] in _sockets(pid)), None)
     return None
 
 
@@ -116,15 +125,15 @@ def _sockets(pid: int) -> set[str]:
 class Pinned:
     """A session whose one connection goes to one worker, `pid`."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, gateway: Supervised) -> None:
+        self._gateway = gateway
         self._socket: socket.socket | None = None
         connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=50, socket_factory=self._connect)
         self.session = aiohttp.ClientSession(connector=connector)
 
     @property
     def pid(self) -> int | None:
-        return None if self._socket is None else serving_pid(self._process, self._socket)
+        return None if self._socket is None else serving_pid(self._gateway, self._socket)
 
     def _connect(self, address: Any) -> socket.socket:
         family, kind, protocol, _, _ = address
@@ -133,25 +142,25 @@ class Pinned:
         return self._socket
 
     async def get(self, path: str) -> tuple[int, bytes]:
-        async with self.session.get(self._process.url + path) as response:
+        async with self.session.get(self._gateway.url + path) as response:
             return response.status, await response.read()
 
-    async def chat(self, text: str, user: str, mode: str = "on") -> tuple[int, bytes]:
-        body = {"model": "m", "user": user, "messages": [{"role": "user", "content": text}]}
-        headers, url = {"x-memory-mode": mode}, f"{self._process.url}/v1/chat/completions"
+    async def chat(self, text: str, user: str, mode: str = "on", model: str = "m") -> tuple[int, bytes]:
+        body = {"model": model, "user": user, "messages": [{"role": "user", "content": text}]}
+        headers, url = {"x-memory-mode": mode}, f"{self._gateway.url}/v1/chat/completions"
         async with self.session.post(url, json=body, headers=headers) as response:
             return response.status, await response.read()
 
 
 @asynccontextmanager
-async def pinned_to_each(process: Process, timeout: float = 30) -> AsyncIterator[dict[int, Pinned]]:
+async def pinned_to_each(gateway: Supervised, timeout: float = 30) -> AsyncIterator[dict[int, Pinned]]:
     """A connection to each worker, by process id."""
     async with AsyncExitStack() as stack:
         pinned = dict[int, Pinned]()
         deadline = time.monotonic() + timeout
-        while set(worker_pids(process)) - pinned.keys():
+        while set(worker_pids(gateway)) - pinned.keys():
             assert time.monotonic() < deadline, "no connection reached some of the workers"
-            connection = Pinned(process)
+            connection = Pinned(gateway)
             stack.push_async_callback(connection.session.close)
             await connection.get("/health")
             pid = connection.pid
