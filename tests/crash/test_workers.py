@@ -19,7 +19,7 @@ from tests.crash.test_crash import Load, check
 from tests.fakes.process import Process, is_running, running_process
 from tests.fakes.running import eventually
 from tests.fakes.upstream import FakeUpstream, pause
-from tests.fakes.workers import Pinned, all_ready, owner_of, pinned_to_each, worker_pids
+from tests.fakes.worker_processes import Pinned, all_ready, owner_of, pinned_to_each, worker_pids
 
 pytestmark = [pytest.mark.several_workers, pytest.mark.timeout(3_000)]
 

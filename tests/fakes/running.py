@@ -101,7 +101,7 @@ class Reply:
 async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
     """Run a gateway in this process; with the option `--workers` in a process for each worker."""
     if worker_count() > 1:
-        from tests.fakes.workers import running_workers
+        from tests.fakes.worker_processes import running_workers
 
         async with running_workers(config.folder) as workers:
             yield workers

@@ -16,7 +16,7 @@ from tests.bench.light import CONNECTIONS
 from tests.bench.processes import ROOT, Server, free_port, spawn, wait_until
 from tests.bench.results import Row, quantile, ratio
 from tests.bench.setting import Bench, Variant
-from tests.fakes.workers import Pinned, pinned_to_each
+from tests.fakes.worker_processes import Pinned, pinned_to_each
 
 __all__ = ["SHARED_USERS", "data_shared", "measure_workers"]
 
