@@ -120,9 +120,19 @@ class Telemetry:
         self.suspicious = self._counter(
             "gateway_suspicious_records", "Records that read like instructions to a model, by kind.", ["kind"]
         )
+        self._add_workers()
         self._add_turns()
         self._add_usage()
         self._add_memory()
+
+    def _add_workers(self) -> None:
+        self.workers = Gauge("gateway_workers", "Workers whose metrics are in these.", registry=self.registry)
+        self.workers.set(1)
+        self.silent_workers = Gauge(
+            "gateway_silent_workers",
+            "Workers that did not answer in time: their gauges are left out, their counters are the latest known.",
+            registry=self.registry,
+        )
 
     def _add_turns(self) -> None:
         self.recalls = self._counter("gateway_recalls", "Turns by memory status and reason.", ["status", "reason"])

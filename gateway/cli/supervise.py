@@ -12,7 +12,7 @@ from typing import TextIO, cast
 from gateway.cli.config_file import load_config
 from gateway.cli.ending import fail
 from gateway.config import Config
-from gateway.storage.folder import DataFolder, FolderRefused
+from gateway.storage.folder import FolderRefused, lock_folder
 from gateway.telemetry import set_up_logging
 from gateway.workers.lines import LineOutput
 from gateway.workers.listening import reserve_port
@@ -63,7 +63,7 @@ def _shared(config: Config) -> Iterator[tuple[int, str, tuple[int, ...]]]:
         locks = []
         try:
             if config.memory.enabled:
-                locks.append(DataFolder(config.data_folder).lock())
+                locks.append(lock_folder(config.data_folder))
                 stack.callback(os.close, locks[0])
             port, sockets = reserve_port(config.server.host, config.server.port)
         except FolderRefused as error:
