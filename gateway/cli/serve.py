@@ -123,6 +123,8 @@ def _describe_refusal(error: Exception, config: Config) -> tuple[str, int]:
     """The message and the exit status for an error of the start."""
     if isinstance(error, ConfigError | FolderRefused):
         return str(error), 2 if isinstance(error, ConfigError) else 1
+    if isinstance(error, TimeoutError) and not error.strerror:  # of another worker
+        return str(error), 1
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"cannot listen on {config.server.host}:{config.server.port}: {reason}", 1
 

@@ -89,7 +89,7 @@ class Control:
         self._reading: asyncio.Task[None] | None = None
 
     def serving(self) -> Collection[int]:
-        """The numbers of the workers that serve chats now (known to worker 0 only)."""
+        """The numbers of the other workers that serve chats now (known to worker 0 only)."""
         return self._serving
 
     async def connect(self, stop: Callable[[], None]) -> None:

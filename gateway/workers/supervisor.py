@@ -201,7 +201,8 @@ class Supervisor:
         self._is_changed.set()
 
     def _serving(self) -> list[int]:
-        return [slot.number for slot in self._slots if slot.is_serving]
+        """The numbers of the workers that serve beside worker 0, which is told."""
+        return [slot.number for slot in self._slots[1:] if slot.is_serving]
 
     def _note_death(self, slot: _Slot, process: WorkerProcess, status: int, lifetime: float) -> None:
         """Log a death, and set the pause before the restart; stop after too many."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,9 @@ async def workers(folder: Path, upstream: FakeUpstream, count: int = 3, **change
         finally:
             left = children(gateway)
             await gateway.kill()
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)  # a stopped process gets no message
             await eventually(lambda: not any(is_alive(pid) for pid in left), TIMEOUT)
 
 
@@ -64,9 +67,12 @@ def events(gateway: Process, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-def socket_folders() -> set[Path]:
-    places = {Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()), Path(tempfile.gettempdir())}
-    return {folder for place in places for folder in place.glob("gateway-workers-*")}
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for the folders of sockets; its path must be short."""
+    with tempfile.TemporaryDirectory(prefix="runtime-") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
 def is_listening(gateway: Process) -> bool:
@@ -136,12 +142,11 @@ async def test_a_worker_that_is_killed_is_restarted_and_the_others_go_on(
         assert all("SIGKILL" in line["reason"] for line in deaths)
 
 
-async def test_a_crash_loop_is_told_in_words(tmp_path: Path, upstream: FakeUpstream) -> None:
+async def test_a_crash_loop_is_told_in_words(tmp_path: Path, upstream: FakeUpstream, runtime: Path) -> None:
     plugin = tmp_path / "plugins" / "crasher.py"
     plugin.parent.mkdir()
     plugin.write_text("import os, sys\nprint('out of luck', file=sys.stderr, flush=True)\nos._exit(7)\n")
     configuration(tmp_path, upstream.url, memory__enabled=False, server__workers=2, plugins=[{"use": "crasher"}])
-    before = socket_folders()
     result = await command("serve", "--config", str(tmp_path / "config.yaml"))
     assert result.returncode == 1
     assert (
@@ -150,7 +155,7 @@ async def test_a_crash_loop_is_told_in_words(tmp_path: Path, upstream: FakeUpstr
     )
     assert result.stderr.count("\nout of luck\n") + result.stderr.startswith("out of luck\n") == 5
     assert "  out of luck\n" in result.stderr
-    assert socket_folders() <= before
+    assert list(runtime.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -166,9 +171,10 @@ async def test_what_worker_0_refuses_ends_the_start_as_without_workers(
     assert result.stdout == ""
 
 
-async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(tmp_path: Path, upstream: FakeUpstream) -> None:
+async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
+    tmp_path: Path, upstream: FakeUpstream, runtime: Path
+) -> None:
     begun = asyncio.Event()
-    before = socket_folders()
 
     async def script(request: Any) -> Any:
         begun.set()
@@ -178,7 +184,7 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(tmp_path: Path
     async with workers(tmp_path, upstream, server__shutdown_timeout=20, memory__enabled=True, count=2) as gateway:
         pids = children(gateway)
         assert is_in_use(tmp_path / "data")
-        assert len(socket_folders() - before) == 1
+        assert len(list(runtime.iterdir())) == 1
         streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
         await asyncio.wait_for(begun.wait(), TIMEOUT)
         assert await gateway.terminate(TIMEOUT) == 0
@@ -187,7 +193,7 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(tmp_path: Path
         assert body.count(b"data: ") == len(deltas("a b c d e f g h"))
         assert not any(is_alive(pid) for pid in pids)
         assert not is_in_use(tmp_path / "data")
-        assert socket_folders() <= before
+        assert list(runtime.iterdir()) == []
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
@@ -298,3 +304,27 @@ async def test_check_describes_workers(tmp_path: Path, upstream: FakeUpstream) -
         configuration(tmp_path, upstream.url, server__workers=count)
         result = await command("check", "--config", str(tmp_path / "config.yaml"))
         assert re.search(rf"workers +{text}", result.stdout)
+
+
+async def test_a_worker_that_hangs_delays_a_deletion_only_until_it_is_ended(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    async with workers(tmp_path, upstream, count=2, memory__enabled=True) as gateway:
+        hanging = children(gateway)[1]
+        os.kill(hanging, signal.SIGSTOP)
+        answer = await ask_owner(gateway, "POST", "/v1/memory", {"user": "ada", "text": "The key is under the mat."})
+        path = f"/v1/memory/{answer['data'][0]['id']}"
+        await ask_owner(gateway, "DELETE", path)
+        assert not is_alive(hanging)
+        await eventually(lambda: len(children(gateway)) == 2, TIMEOUT)
+
+
+async def ask_owner(gateway: Process, method: str, path: str, body: Any = None) -> Any:
+    """The answer of worker 0, while worker 1 takes connections and does not answer."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+        for _ in range(20):
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                async with session.request(method, gateway.url + path, json=body) as response:
+                    assert response.status in (200, 201, 204), await response.text()
+                    return await response.json() if response.status != 204 else None
+    raise AssertionError("worker 0 did not answer")
