@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -39,8 +38,9 @@ from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
 from gateway.prompt.shared_explanations import SharedExplanations
 from gateway.server.apis import Apis
-from gateway.server.guard import Guard, Protocol, with_expectations
+from gateway.server.guard import Guard, with_expectations
 from gateway.server.handover import Handover
+from gateway.server.listening import listen
 from gateway.server.shared_owners import SharedOwners
 from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
@@ -67,13 +67,11 @@ from gateway.workers.states import WorkerStates
 __all__ = ["Gateway", "Started"]
 
 _log = logging.getLogger("gateway.app")
-_KEEP_ALIVE = 55.0
-_MAX_HEADER = 16_384
-_BACKLOG = 1024
-_LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
+_SESSION = "session"
 _STOP_TIMEOUT = 10.0
 _FORGET = "forget"  # a message between workers
 _FORGET_TIMEOUT = 1.0  # seconds that another worker may take to drop turns; then it is ended
+_CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class Gateway:
         self._keyring = Keyring(config.auth.keys)
         self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(self._share, self._telemetry, self._plugins)
+        self.memory = MemoryEngine(self._share, self._telemetry, self._plugins, peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = None
         if config.usage.enabled:
@@ -168,9 +166,12 @@ class Gateway:
         if self._tracing is not None:
             self._stops.push_async_callback(self._tracing.stop)
         self._stops.push_async_callback(self._peers.stop)
-        await self._peers.start()
+        if not self._peers.is_owner:
+            await self._connect()
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
+        if self._peers.is_owner:  # its files exist now
+            await self._peers.start()
         await self._open_ledger()
         await self._open_owners()
         await self._users.load()
@@ -194,6 +195,12 @@ class Gateway:
             default_model=default_model,
             data_folder=self.memory.folder if config.memory.enabled else None,
         )
+
+    async def _connect(self) -> None:
+        """Connect to the worker that owns the store. Raises OSError."""
+        await self._peers.start()
+        if not await self._peers.connected(_CONNECT_TIMEOUT):
+            raise TimeoutError("the first worker does not answer")
 
     def _build_desk(self, forwarder: Forwarder, prices: Prices) -> MemosServices:
         """Build the pipeline from its stages, and the services that request handlers use."""
@@ -229,8 +236,8 @@ class Gateway:
             extractor=Extractor(model_client, memory.tokenizer.count, self._config.memory.extraction.timeout),
             ingestion=memory.ingestion,
             defaults=self._defaults,
-            searchable=memory.searchable,
-            caught_up=memory.caught_up,
+            searchable=memory.barrier.searchable,
+            caught_up=memory.barrier.caught_up,
             count=memory.tokenizer.count,
             tasks=self._tasks,
         )
@@ -328,6 +335,13 @@ class Gateway:
         built = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
         return built, detection.reason, detection.default_model or config.models.default
 
+    def _build_turns(self) -> Turns:
+        turns, peers = Turns(self._config, self._users), self._peers
+        if peers.is_shared:  # a conversation may go on in any worker
+            peers.on(_SESSION, turns.sessions.note)
+            turns.sessions.on_change.append(partial(peers.publish, _SESSION))
+        return turns
+
     def _build_services(self, services: MemosServices) -> ApiContext:
         return ApiContext(
             services=services,
@@ -335,7 +349,7 @@ class Gateway:
             chats=self._chats,
             explanations=self._shared_explanations,
             state=StateGuard(Affinity(self._response_owners), services.forwarder, self._users),
-            turns=Turns(self._config, self._users),
+            turns=self._build_turns(),
             ledger=self._usage,
             metrics=self._metrics.exposition,
             keyring=self._keyring,
@@ -353,36 +367,10 @@ class Gateway:
         middlewares = [guard.middleware]
         if not self._peers.is_owner:
             middlewares.insert(0, Handover(self._peers.http_path, apis).middleware)
-        app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
+        self._app = app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(with_expectations(apis.routes()))
-        self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
-        )
-        await self._runner.setup()
-        self._stops.push_async_callback(self._runner.cleanup)
-        manager = self._runner.server
-        assert manager is not None  # noqa: S101 — created by `setup`
-        loop = asyncio.get_running_loop()
-        protocol = partial(
-            Protocol,
-            manager,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # None disables it
-            keepalive_timeout=_KEEP_ALIVE,
-            lingering_time=_LINGER,
-            max_line_size=_MAX_HEADER,
-            max_field_size=_MAX_HEADER,
-        )
-        if self._peers.is_owner and self._peers.is_shared:
-            with contextlib.suppress(FileNotFoundError):
-                await asyncio.to_thread(os.unlink, self._peers.http_path)  # of an earlier owner
-            handed_over = await loop.create_unix_server(protocol, self._peers.http_path, backlog=_BACKLOG)
-            self._stops.callback(handed_over.close)
-        server = await loop.create_server(protocol, config.server.host, config.server.port, backlog=_BACKLOG)
-        self._stops.callback(server.close)
-        port: int = server.sockets[0].getsockname()[1]
-        return port
+        return await listen(app, config.server, self._peers, self._stops)
 
     def _state(self) -> dict[str, Any] | None:
         """The health of the parts; None while they are built."""

@@ -50,9 +50,13 @@ class Users:
             return
         try:
             stored = orjson.loads(await asyncio.to_thread(self._file.read))
-            self._identities = {
-                str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()
-            }
+            earlier, self._identities = (
+                self._identities,
+                {str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()},
+            )
+            for key, digests in earlier.items():  # other workers have told this one already
+                for digest in digests:
+                    self._add(key, digest)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, AttributeError, TypeError) as error:

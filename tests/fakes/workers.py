@@ -56,6 +56,8 @@ async def running_workers(configs: Sequence[Config]) -> AsyncIterator[Workers]:
     """Run a worker for each configuration, and wait until they know each other."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gw"))  # paths of sockets are short
+        data = configs[0].data_folder
+        await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)  # by the supervisor, which holds its lock
         workers = Workers(configs, str(Path(folder) / "bus"))
         for number, config in enumerate(configs):
             peers = workers.peers(number, len(configs))

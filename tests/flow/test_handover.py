@@ -34,7 +34,7 @@ HIDDEN = re.compile(
 
 @pytest.fixture(autouse=True)
 def _linger_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app._LINGER", 0.2)
+    monkeypatch.setattr("gateway.server.listening._LINGER", 0.2)
 
 
 @pytest.fixture
@@ -44,9 +44,8 @@ def changes() -> dict[str, Any]:
 
 @pytest.fixture
 async def workers(tmp_path: Path, upstream: FakeUpstream, changes: dict[str, Any]) -> AsyncIterator[Workers]:
-    owner = configuration(tmp_path, upstream.url, **changes)
-    other = configuration(tmp_path, upstream.url, memory__enabled=False, **changes)
-    async with running_workers([owner, other]) as started:
+    config = configuration(tmp_path, upstream.url, **changes)
+    async with running_workers([config] * 2) as started:
         yield started
 
 

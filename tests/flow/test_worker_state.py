@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,8 @@ async def test_a_limit_is_of_all_workers_together(tmp_path: Path, upstream: Fake
 
 
 async def test_forgetting_a_user_reaches_every_worker(tmp_path: Path, upstream: FakeUpstream) -> None:
-    owner = configuration(tmp_path, upstream.url, auth__keys=KEYS)
-    other = configuration(tmp_path, upstream.url, auth__keys=KEYS, memory__enabled=False)
-    async with running_workers([owner, other, other]) as workers:
+    config = configuration(tmp_path, upstream.url, auth__keys=KEYS)
+    async with running_workers([config] * 3) as workers:
         for number, worker in enumerate(workers.members):
             upstream.script = says(200, response(f"resp_{number}"))
             for who in ("ada", "bob"):
@@ -251,3 +251,37 @@ async def test_forgetting_a_user_reaches_every_worker(tmp_path: Path, upstream: 
 
 async def _has_turns(workers: Workers, count: int) -> bool:
     return len(await turns(workers.owner)) == count
+
+
+async def test_a_turn_of_any_worker_is_explained_to_those_who_may_see_it(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    config = configuration(tmp_path, upstream.url, auth__keys=KEYS)
+    async with running_workers([config] * 3) as workers:
+        owner, id_ = workers.owner, ""
+        await owner.post("/v1/memory", {"user": "ada", "text": "My cat is called Miso."}, key("admin"))
+        await owner.settled()
+        for worker in workers.members:
+            await eventually(partial(_recalls, worker, upstream))
+            id_ = (await chat(worker, "ada", "What is my cat called?")).headers["x-gateway-request-id"]
+            for other in workers.members:
+                for name in (id_, id_[:8]):
+                    explanation = await other.get(f"/v1/memory/explain/{name}", key("ada"))
+                    assert (explanation.status, explanation.json["request_id"]) == (200, id_)
+                    assert explanation.json["injected"]["count"] > 0
+                    for who in ("bob", "other"):
+                        foreign = await other.get(f"/v1/memory/explain/{name}", key(who))
+                        unknown = await other.get(f"/v1/memory/explain/{'f' * len(name)}", key(who))
+                        assert foreign.status == 404
+                        assert foreign.body == unknown.body
+            forgotten = await worker.post("/v1/memory/forget", {"user": "bob"}, key("admin"))
+            assert forgotten.status == 200
+            assert (await owner.get(f"/v1/memory/explain/{id_}", key("ada"))).status == 200
+        forgotten = await workers.members[1].post("/v1/memory/forget", {"user": "ada"}, key("admin"))
+        assert forgotten.status == 200, forgotten.body
+        assert (await owner.get(f"/v1/memory/explain/{id_}", key("ada"))).status == 404
+
+
+async def _recalls(worker: Running, upstream: FakeUpstream) -> bool:
+    await chat(worker, "ada", "What is my cat called?")
+    return "Miso" in upstream.last.body.decode()

@@ -30,10 +30,13 @@ _ID_BATCH = 500
 
 
 class Buckets:
-    """The buckets by number. `row_format`: the format of new rows. Every method that reads or writes raises
-    StorageError; so do all for which the tables must be open, if they are not."""
+    """The buckets by number. `row_format`: the format of new rows. `is_reader`: another process writes.
 
-    def __init__(self, folder: DataFolder, row_format: RowFormat) -> None:
+    Every method that reads or writes raises StorageError; so do all for which the tables must be open, if they are not.
+    """
+
+    def __init__(self, folder: DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
+        self._is_reader = is_reader
         self.path = folder.path / "lance"
         self.row_format = row_format
         self.tables = Tables(folder.path)
@@ -45,6 +48,9 @@ class Buckets:
     async def open(self) -> None:
         """Import LanceDB and open the existing tables."""
         os.environ.setdefault("LANCEDB_LOG", "error")
+        if self._is_reader:
+            self._by_number = await guarded(self.tables.open_reader(self._folder.buckets))
+            return
         first = RowFormat(self._folder.embedder, self._folder.dimensions, 1)
         self._by_number = await guarded(self.tables.open(self._folder.buckets, first))
 
@@ -76,7 +82,21 @@ class Buckets:
 
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
-        return await self.read_tables(self[number], condition, columns)
+        bucket = await self.ready(number)
+        try:
+            return await self.read_tables(bucket, condition, columns)
+        except StorageError:
+            if not self._is_reader:
+                raise
+        # the owner may have dropped a table that was purged
+        return await self.read_tables(await self.ready(number), condition, columns)
+
+    async def ready(self, number: int) -> Bucket:
+        """A bucket with its current tables."""
+        bucket = self[number]
+        if self._is_reader:
+            await guarded(self.tables.refresh(self._by_number))
+        return bucket
 
     @staticmethod
     async def read_tables(bucket: Bucket, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
@@ -99,7 +119,7 @@ class Buckets:
 
     async def count(self, number: int, condition: str | None = None) -> int:
         """The number of rows of a bucket, where each version counts as one."""
-        return sum([await guarded(table.count_rows(condition)) for _, table in self[number].tables])
+        return sum([await guarded(table.count_rows(condition)) for _, table in (await self.ready(number)).tables])
 
     async def write(self, rows: Sequence[Row], known_ids: Collection[str] = ()) -> None:
         """Write rows. `known_ids`: ids that may exist in a growing table. Raises StorageError, also for rows in a

@@ -37,6 +37,20 @@ class Catalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._buckets: dict[int, tuple[TableEntry, ...]] = {}
+        self._signature = (0, 0, 0)
+
+    def read_again(self) -> bool:
+        """Read the file if another process has replaced it. False if not. Raises OSError, or ValueError and the like
+        for a damaged file."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:  # nothing was written yet
+            return False
+        signature = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if signature == self._signature:
+            return False
+        self._buckets, self._signature = _parse(self._path.read_bytes()), signature
+        return True
 
     def read(self, names: Sequence[str], first: RowFormat) -> bool:
         """Read the file. Without one: adopt the unnumbered tables among `names`, one per bucket, in the format `first`.

@@ -7,6 +7,7 @@ the package is imported when LanceDB, or another program in this process, first 
 
 import importlib.util
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +19,10 @@ _METADATA_CACHE_BYTES = 32 * 2**20
 _CATALOG_CLIENT = "lance_namespace_urllib3_client"
 
 
-def connecting(path: Path) -> Any:
+def connecting(path: Path, *, is_reader: bool = False) -> Any:
     """Build a function that connects to the database in a folder; call that function in the event loop. Importing
-    LanceDB takes half a second: call this one in a thread."""
+    LanceDB takes half a second: call this one in a thread. `is_reader`: another process writes, and each read looks for
+    what it has written."""
     _defer_package(_CATALOG_CLIENT)
     import lancedb  # noqa: PLC0415 — loaded behind the open port
 
@@ -28,7 +30,8 @@ def connecting(path: Path) -> Any:
     session = lancedb.Session(
         index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES
     )
-    return lambda: lancedb.connect_async(str(path), session=session)
+    interval = timedelta(0) if is_reader else None
+    return lambda: lancedb.connect_async(str(path), session=session, read_consistency_interval=interval)
 
 
 def _defer_package(name: str) -> None:

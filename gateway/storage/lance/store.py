@@ -28,10 +28,11 @@ __all__ = ["MemoryStore"]
 
 class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `row_format`: the
-    format of new rows; rows of earlier formats stay readable until their bucket is rebuilt."""
+    format of new rows; rows of earlier formats stay readable until their bucket is rebuilt. `is_reader`: another
+    process writes the tables, and this one reads them."""
 
-    def __init__(self, folder: DataFolder, row_format: RowFormat) -> None:
-        self.buckets = Buckets(folder, row_format)
+    def __init__(self, folder: DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
+        self.buckets = Buckets(folder, row_format, is_reader=is_reader)
         self.rebuilder = Rebuilder(self.buckets)
         self._word_indexes = WordIndexes()
 
@@ -95,7 +96,7 @@ class MemoryStore:
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> LoadedRows:
         """Candidate rows of a scope for a query, with a background sample for scoring. Raises StorageError."""
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
-        bucket = self.buckets[number]
+        bucket = await self.buckets.ready(number)
         dimensions = self.format_of(scope.value).dimensions
         reads = []
         with bucket.reading() as opened:

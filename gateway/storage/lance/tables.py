@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,6 +70,7 @@ class Tables:
         self.mended: list[str] = []  # names of tables that were damaged
         self._database: Any = None
         self._identity = (0, 0)  # device and inode of the folder
+        self._refreshing = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -103,6 +104,36 @@ class Tables:
         except BaseException:
             self._database = None
             raise
+
+    async def open_reader(self, buckets: int) -> dict[int, Bucket]:
+        """Open the tables to read them, while another process writes them."""
+        lance = self._folder / "lance"
+        connect = await asyncio.to_thread(connecting, lance, is_reader=True)
+        self._database = await connect()
+        opened = {bucket: Bucket() for bucket in range(buckets)}
+        await self.refresh(opened)
+        return opened
+
+    async def refresh(self, buckets: Mapping[int, Bucket]) -> None:
+        """Take over the changes of the catalog by the process that writes the tables."""
+        async with self._refreshing:
+            await self._refresh(buckets)
+
+    async def _refresh(self, buckets: Mapping[int, Bucket]) -> None:
+        for bucket in buckets.values():
+            for name in [name for name in bucket.leftovers if not bucket.readers[name]]:
+                del bucket.leftovers[name]
+                bucket.handles.pop(name).close()
+        if not await asyncio.to_thread(self.catalog.read_again):
+            return
+        for number, bucket in buckets.items():
+            entries = self.catalog.tables(number)
+            for entry in entries:
+                if entry.name not in bucket.handles:
+                    bucket.handles[entry.name] = await self._database.open_table(entry.name)
+            bucket.entries = entries
+            names = {entry.name for entry in entries}
+            bucket.leftovers = {name: 0.0 for name in bucket.handles if name not in names}
 
     def close(self, buckets: Sequence[Bucket]) -> None:
         for bucket in buckets:
