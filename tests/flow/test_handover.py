@@ -343,6 +343,7 @@ async def test_without_an_owner_requests_are_refused_in_their_own_format(
         assert (reply.status, reply.error["code"]) == (503, "memory_unavailable")
         assert reply.headers["retry-after"] == "1"
         assert len(reply.headers["x-gateway-request-id"]) == 32
+        assert other.metric("gateway_requests_total", face="gateway", status="503") == 1
         assert reply.headers["access-control-allow-origin"] == "https://app.example"
         memos = await other.post("/product/search", {"user_id": "ada", "query": "x"}, headers)
         assert (memos.status, memos.json["code"], memos.json["data"]) == (503, 503, None)

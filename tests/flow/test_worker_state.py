@@ -282,6 +282,23 @@ async def test_a_turn_of_any_worker_is_explained_to_those_who_may_see_it(
         assert (await owner.get(f"/v1/memory/explain/{id_}", key("ada"))).status == 404
 
 
+async def test_a_changed_memory_ends_the_explanations_of_all_workers(tmp_path: Path, upstream: FakeUpstream) -> None:
+    config = configuration(tmp_path, upstream.url, auth__keys=KEYS)
+    async with running_workers(config) as workers:
+        added = await workers[1].post("/v1/memory", {"user": "ada", "text": "My cat is called Miso."}, key("admin"))
+        memory = added.json["data"][0]["id"]
+        await workers.owner.settled()
+        await eventually(partial(_recalls, workers[2], upstream))
+        id_ = (await chat(workers[2], "ada", "What is my cat called?")).headers["x-gateway-request-id"]
+        assert (await workers[1].get(f"/v1/memory/explain/{id_}", key("ada"))).status == 200
+        path = f"{workers[1].url}/v1/memory/{memory}"
+        async with workers[1].session.delete(path, headers=key("admin")) as deleted:
+            assert deleted.status == 200
+        assert (await workers[1].get(f"/v1/memory/explain/{id_}", key("ada"))).status == 404
+        await chat(workers[2], "ada", "What is my cat called?")
+        assert "Miso" not in upstream.last.body.decode()
+
+
 async def _recalls(worker: Running, upstream: FakeUpstream) -> bool:
     await chat(worker, "ada", "What is my cat called?")
     return "Miso" in upstream.last.body.decode()
