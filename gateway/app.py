@@ -1,7 +1,6 @@
 """Composition root: builds the parts from the configuration, joins them, and starts and stops them in order."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,7 +20,6 @@ from gateway.config import Config, UpstreamConfig
 from gateway.config.shares import share_of
 from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
-from gateway.errors import MemoryUnavailable
 from gateway.extraction.on_request import Extractor
 from gateway.identity import FrontEndHeaders, Keyring
 from gateway.llm.client import ModelClient
@@ -41,16 +39,12 @@ from gateway.server.apis import Apis
 from gateway.server.guard import Guard, with_expectations
 from gateway.server.handover import Handover
 from gateway.server.listening import listen
-from gateway.server.shared_owners import SharedOwners
 from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
-from gateway.storage.errors import StorageError
+from gateway.side_files import SideFiles
 from gateway.storage.local_file import LocalFile
-from gateway.storage.protocols import Ledger, Owners
-from gateway.storage.sqlite.ledger import SqliteLedger
-from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
 from gateway.tracing.opening import check_extra, open_tracing
 from gateway.upstream.client import Upstream, make_session
@@ -59,7 +53,6 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
-from gateway.usage.shared_ledger import SharedLedger
 from gateway.workers.metrics import SharedMetrics
 from gateway.workers.peers import Peers
 from gateway.workers.states import WorkerStates
@@ -69,9 +62,9 @@ __all__ = ["Gateway", "Started"]
 _log = logging.getLogger("gateway.app")
 _SESSION = "session"
 _STOP_TIMEOUT = 10.0
+_CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 _FORGET = "forget"  # a message between workers
 _FORGET_TIMEOUT = 1.0  # seconds that another worker may take to drop turns; then it is ended
-_CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,7 @@ class Gateway:
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(self._share, self._telemetry, self._plugins, peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
-        self._ledger = None
-        if config.usage.enabled:
-            self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite", is_owner=peers.is_owner)
-        self._usage: Ledger | None = self._ledger
-        if self._ledger is not None and peers.is_shared:
-            self._usage = SharedLedger(self._ledger, peers)
-        self._owners = SqliteOwners(self.memory.folder / "responses.sqlite", is_owner=peers.is_owner)
-        self._response_owners: Owners = SharedOwners(self._owners, peers) if peers.is_shared else self._owners
+        self._files = SideFiles(self.memory.folder, peers, counts_usage=config.usage.enabled)
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(
             config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"), peers
@@ -170,14 +156,15 @@ class Gateway:
             await self._connect()
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
-        if self._peers.is_owner:  # its files exist now
-            await self._peers.start()
-        await self._open_ledger()
-        await self._open_owners()
+        self._stops.push_async_callback(self._files.close)
+        await self._files.open(self.memory.forgetter)
         await self._users.load()
         self._stops.push_async_callback(self._users.stop)
+        self._stops.push_async_callback(self._files.counters.stop)
         self._stops.push_async_callback(self._plugins.stop)
-        await self._plugins.start(self.memory.folder)
+        await self._plugins.start(self.memory.folder, self._files.counters, self._peers.count)
+        if self._peers.is_owner:  # its files exist now
+            await self._peers.start()
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
@@ -205,7 +192,7 @@ class Gateway:
     def _build_desk(self, forwarder: Forwarder, prices: Prices) -> MemosServices:
         """Build the pipeline from its stages, and the services that request handlers use."""
         config, memory = self._config.memory, self.memory
-        meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
+        meter = Meter(self._files.ledger, self._telemetry, memory.tokenizer.count, prices)
         learning = config.extraction.learner
         model_client = ModelClient(forwarder, lambda: learning or "default", meter.note_own)
         if learning and config.enabled:
@@ -278,47 +265,6 @@ class Gateway:
     async def _forget_turns_elsewhere(self, tenant: str | None, user: str | None, session: str | None) -> None:
         await self._peers.require_all(_FORGET, (tenant, user, session), _FORGET_TIMEOUT)
 
-    async def _open_ledger(self) -> None:
-        if self._ledger is None:
-            return
-        self._stops.push_async_callback(self._close_ledger, self._ledger)
-        self.memory.forgetter.on_owner.append(self._forget_usage)
-        try:
-            await self._ledger.open()
-        except StorageError as error:  # chats do not depend on it
-            _log.error("ledger_failed", extra={"cause": str(error)})
-
-    async def _open_owners(self) -> None:
-        self._stops.push_async_callback(self._close_owners)
-        self.memory.forgetter.on_owner.append(self._forget_response_owners)
-        try:
-            await self._owners.open()
-        except StorageError as error:  # owners are then kept in RAM only
-            _log.error("response_owners_failed", extra={"cause": str(error)})
-
-    async def _close_owners(self) -> None:
-        with contextlib.suppress(StorageError):
-            await self._owners.close()
-
-    async def _forget_response_owners(self, tenant: str | None, user: str | None) -> None:
-        """Raises MemoryUnavailable."""
-        try:
-            await self._response_owners.forget(tenant, user)
-        except StorageError as error:
-            raise MemoryUnavailable(f"owners of responses still name the user ({error}); try again") from error
-
-    async def _forget_usage(self, tenant: str | None, user: str | None) -> None:
-        """Raises MemoryUnavailable."""
-        assert self._usage is not None  # noqa: S101 — registered only if there is a ledger
-        try:
-            await self._usage.forget(tenant, user)
-        except StorageError as error:
-            raise MemoryUnavailable(f"the ledger still names the user ({error}); try again") from error
-
-    async def _close_ledger(self, ledger: SqliteLedger) -> None:
-        with contextlib.suppress(StorageError):
-            await ledger.close()
-
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config
         upstreams = self._share.upstreams
@@ -348,9 +294,9 @@ class Gateway:
             memory=self.memory,
             chats=self._chats,
             explanations=self._shared_explanations,
-            state=StateGuard(Affinity(self._response_owners), services.forwarder, self._users),
+            state=StateGuard(Affinity(self._files.owners), services.forwarder, self._users),
             turns=self._build_turns(),
-            ledger=self._usage,
+            ledger=self._files.usage,
             metrics=self._metrics.exposition,
             keyring=self._keyring,
             sign_ins=self._sign_ins,
@@ -367,10 +313,21 @@ class Gateway:
         middlewares = [guard.middleware]
         if not self._peers.is_owner:
             middlewares.insert(0, Handover(self._peers.http_path, apis, self._telemetry).middleware)
-        self._app = app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
+        app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(with_expectations(apis.routes()))
-        return await listen(app, config.server, self._peers, self._stops)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=config.server.shutdown_timeout
+        )
+        await self._runner.setup()
+        self._stops.push_async_callback(self._runner.cleanup)
+        manager = self._runner.server
+        assert manager is not None  # noqa: S101 — created by `setup`
+        servers = await listen(manager, config.server, self._peers)
+        for server in servers:
+            self._stops.callback(server.close)
+        port: int = servers[-1].sockets[0].getsockname()[1]
+        return port
 
     def _state(self) -> dict[str, Any] | None:
         """The health of the parts; None while they are built."""

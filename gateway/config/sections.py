@@ -1,6 +1,7 @@
 """Configuration sections of the process: server, authentication, limits, logging, usage, plugins."""
 
 import re
+import sys
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -83,6 +84,13 @@ class ServerConfig(Section):
         gt=0,
         description="Seconds of silence after which a stream is sent a comment (`: keep-alive`); null: never.",
     )
+
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, workers: int) -> int:
+        if workers > 1 and sys.platform == "win32":
+            raise ValueError("Windows cannot share a port between processes: leave it at 1")
+        return workers
 
 
 class KeyConfig(Section):

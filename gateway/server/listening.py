@@ -1,9 +1,8 @@
-"""Serves a web application on the configured port, and, as the owner of the store, on the socket for other workers."""
+"""Listens for HTTP: at the configured address, and in the owner of several workers at a socket for the others."""
 
 import asyncio
 import contextlib
 import os
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -15,22 +14,17 @@ from gateway.workers.peers import Peers
 
 __all__ = ["listen"]
 
-_KEEP_ALIVE: Final = 55.0  # seconds
-_MAX_HEADER: Final = 16_384  # bytes
-_BACKLOG: Final = 1024  # connections
-_LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
+_KEEP_ALIVE: Final = 55.0
+_MAX_HEADER: Final = 16_384
+_BACKLOG: Final = 1024
+_LINGER: Final = 10.0  # seconds that the rest of a body is read after a request was refused
 
 
-async def listen(app: web.Application, config: ServerConfig, peers: Peers, stops: AsyncExitStack) -> int:
-    """Start to serve. Returns the port; what ends it is pushed to `stops`. Raises OSError.
+async def listen(manager: web.Server, config: ServerConfig, peers: Peers) -> list[asyncio.Server]:
+    """Start to listen. Returns the servers, that of the configured address last. Raises OSError (port in use).
 
-    Several workers share a port: the system spreads connections among them.
+    Workers share one port; the kernel spreads connections over them.
     """
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=config.shutdown_timeout)
-    await runner.setup()
-    stops.push_async_callback(runner.cleanup)
-    manager = runner.server
-    assert manager is not None  # noqa: S101 — created by `setup`
     loop = asyncio.get_running_loop()
     protocol = partial(
         Protocol,
@@ -42,13 +36,11 @@ async def listen(app: web.Application, config: ServerConfig, peers: Peers, stops
         max_line_size=_MAX_HEADER,
         max_field_size=_MAX_HEADER,
     )
+    servers = []
     if peers.is_owner and peers.is_shared:
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(os.unlink, peers.http_path)  # of an earlier owner
-        stops.callback((await loop.create_unix_server(protocol, peers.http_path, backlog=_BACKLOG)).close)
-    server = await loop.create_server(
-        protocol, config.host, config.port, backlog=_BACKLOG, reuse_port=peers.is_shared or None
-    )
-    stops.callback(server.close)
-    port: int = server.sockets[0].getsockname()[1]
-    return port
+        servers.append(await loop.create_unix_server(protocol, peers.http_path, backlog=_BACKLOG))
+    is_shared = peers.is_shared or None  # None: the default of the system
+    servers.append(await loop.create_server(protocol, config.host, config.port, backlog=_BACKLOG, reuse_port=is_shared))
+    return servers

@@ -147,7 +147,7 @@ class OwnerPeers(Peers):
             replies |= await self._ask_some(joined, kind, value, timeout)
             missing -= replies.keys()
         for number in missing:
-            _log.error("worker_ended", extra={"worker": number, "reason": f"no reply to {kind}"})
+            _log.error("worker_ended", extra={"peer": number, "reason": f"no reply to {kind}"})
             self._end(number)
             connection = self._connections.pop(number, None)
             if connection is not None:
@@ -256,7 +256,7 @@ class FollowerPeers(Peers):
                 self._connection = None
                 self._is_connected.clear()
                 connection.close()
-            _log.warning("owner_lost", extra={"worker": self.number})
+            _log.warning("owner_lost")
             for on_lost in self.on_lost:
                 on_lost()
 

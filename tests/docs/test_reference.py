@@ -65,7 +65,7 @@ def test_every_header_of_the_gateway_is_described_and_used() -> None:
 
 
 async def test_every_route_is_described(gateway: Running) -> None:
-    app = gateway.gateway._app
+    app = gateway.gateway._runner.app
     page = read("http-api")
     for resource in app.router.resources():
         path = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", resource.canonical)
