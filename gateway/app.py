@@ -312,7 +312,7 @@ class Gateway:
         guard = Guard(self._share, self._keyring, self._telemetry, apis, sign_ins=self._sign_ins)
         middlewares = [guard.middleware]
         if not self._peers.is_owner:
-            middlewares.insert(0, Handover(self._peers.http_path, apis).middleware)
+            middlewares.insert(0, Handover(self._peers.http_path, apis, self._telemetry).middleware)
         app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(with_expectations(apis.routes()))

@@ -123,7 +123,8 @@ class Guard:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
-        api = self._apis.of(normalized_path(request.path))
+        path = request.path
+        api = self._apis.of(normalized_path(path) if "//" in path else path)
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         place = self._places.enter()
         set_slot(request, place)

@@ -19,12 +19,14 @@ from gateway.errors import BadRequest, GatewayError, MemoryUnavailable
 from gateway.server.apis import Answerer, Apis, error_response, normalized_path
 from gateway.server.guard import set_request_id
 from gateway.server.owner_connection import OwnerConnection, OwnerLost
+from gateway.telemetry import Telemetry
 
 __all__ = ["Handover"]
 
 _log = logging.getLogger("gateway.workers")
 _PATIENCE: Final = 5.0  # seconds that a request waits for an owner that is away
 _RETRY_PAUSE: Final = 0.05  # seconds
+_MAX_WAITING: Final = 256  # requests that wait for an owner that is away
 _CHECK_EVERY: Final = 1.0  # seconds that a client may take for a piece before it is checked whether the owner hung up
 _RETRY: Final = {"retry-after": "1"}
 
@@ -32,9 +34,11 @@ _RETRY: Final = {"retry-after": "1"}
 class Handover:
     """The outermost middleware of a worker. `path`: of the owner's socket."""
 
-    def __init__(self, path: str, apis: Apis) -> None:
+    def __init__(self, path: str, apis: Apis, telemetry: Telemetry) -> None:
         self._path = path
         self._apis = apis
+        self._telemetry = telemetry
+        self._waiting = 0
 
     @web.middleware
     async def middleware(
@@ -60,9 +64,13 @@ class Handover:
             try:
                 return await OwnerConnection.open(self._path)
             except OSError as error:
-                if loop.time() >= deadline:
+                if loop.time() >= deadline or self._waiting >= _MAX_WAITING:
                     raise OwnerLost("the owner of the store is away") from error
-            await asyncio.sleep(_RETRY_PAUSE)
+            self._waiting += 1
+            try:
+                await asyncio.sleep(_RETRY_PAUSE)
+            finally:
+                self._waiting -= 1
 
     async def _relay(self, request: web.Request, owner: OwnerConnection) -> web.StreamResponse:
         sending = asyncio.create_task(owner.send(request), name="handover-send")
@@ -101,8 +109,10 @@ class Handover:
         return self._respond(request, MemoryUnavailable(message, headers=dict(_RETRY)))
 
     def _respond(self, request: web.Request, error: GatewayError) -> web.Response:
+        api = self._apis.of(normalized_path(request.path))
         set_request_id(request, os.urandom(16).hex())
-        return error_response(error, self._apis.of(normalized_path(request.path)))
+        self._telemetry.bound("requests", api.name, str(error.status)).inc()
+        return error_response(error, api)
 
 
 async def _write(response: web.StreamResponse, request: web.Request, piece: bytes, owner: OwnerConnection) -> None:

@@ -38,6 +38,9 @@ class Users:
         self._identities: dict[str, list[str]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._is_unreadable = False
+        self._is_loaded = (
+            peers is None or not peers.is_shared
+        )  # else others may send identities before the file is read
         self._peers = peers = Peers() if peers is None else peers
         peers.on(_ONE, lambda identity: self._add(*identity))
         peers.on(_ALL, self._merge)
@@ -48,13 +51,15 @@ class Users:
         the owner of the memory is unknown."""
         if self._default is None:
             return
+        earlier: Mapping[str, Sequence[str]] = {}
         try:
             stored = orjson.loads(await asyncio.to_thread(self._file.read))
+            earlier = self._identities  # what other workers have sent already
             self._identities = {
                 str(key): [str(digest) for digest in digests][:_MAX_IDENTITIES] for key, digests in stored.items()
             }
         except FileNotFoundError:
-            pass
+            earlier, self._identities = self._identities, {}
         except (OSError, ValueError, AttributeError, TypeError) as error:
             self._is_unreadable = True
             _log.error(
@@ -66,6 +71,10 @@ class Users:
                     "and it is deleted",
                 },
             )
+        self._is_loaded = True
+        for key, digests in earlier.items():
+            for digest in digests:
+                self._add(key, digest)
 
     async def stop(self) -> None:
         if self._writing is not None:
@@ -117,7 +126,7 @@ class Users:
         if len(digests) >= _MAX_IDENTITIES or digest in digests:
             return False
         digests.append(digest)
-        if self._peers.is_owner:
+        if self._peers.is_owner and self._is_loaded:
             self._writing = asyncio.create_task(self._write(self._writing), name="identities")
         return True
 

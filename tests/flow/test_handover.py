@@ -5,7 +5,6 @@ import gzip
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from tests.fakes.raw import connected, read_all
 from tests.fakes.running import Running, configuration, eventually
 from tests.fakes.upstream import FakeUpstream
-from tests.fakes.workers import Workers, running_workers, start_worker
+from tests.fakes.worker_group import WorkerGroup, running_workers
 from tests.flow.test_memory_isolation import ADMIN, BY_ID, BY_USER, ME
 
 KEY = "key-of-acme-admin"
@@ -43,10 +42,9 @@ def changes() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def workers(tmp_path: Path, upstream: FakeUpstream, changes: dict[str, Any]) -> AsyncIterator[Workers]:
-    owner = configuration(tmp_path, upstream.url, **changes)
-    other = configuration(tmp_path, upstream.url, memory__enabled=False, **changes)
-    async with running_workers([owner, other]) as started:
+async def workers(tmp_path: Path, upstream: FakeUpstream, changes: dict[str, Any]) -> AsyncIterator[WorkerGroup]:
+    config = configuration(tmp_path, upstream.url, **changes)
+    async with running_workers(config, 2) as started:
         yield started
 
 
@@ -91,17 +89,17 @@ def request(
     return b"\r\n".join([*lines, headers]).rstrip(b"\r\n") + b"\r\n\r\n" + body
 
 
-async def both(workers: Workers, raw: bytes) -> bytes:
+async def both(workers: WorkerGroup, raw: bytes) -> bytes:
     """The response, which is the same through both workers."""
     direct = await exchange(workers.owner, raw)
-    handed_over = await exchange(workers.members[1], raw)
+    handed_over = await exchange(workers[1], raw)
     assert handed_over == direct, raw[:200]
     return direct
 
 
-async def test_every_route_of_the_memory_is_answered_alike(workers: Workers) -> None:
+async def test_every_route_of_the_memory_is_answered_alike(workers: WorkerGroup) -> None:
     raw = request("POST", "/v1/memory", json.dumps({"user": "ada", "text": "My cat is called Miso."}).encode())
-    (message, *_) = json.loads((await exchange(workers.members[1], raw)).partition(b"\r\n\r\n")[2])["data"]
+    (message, *_) = json.loads((await exchange(workers[1], raw)).partition(b"\r\n\r\n")[2])["data"]
     for method, path, body in [*BY_ID, *BY_USER, *ADMIN, *ME]:
         for id_ in (message["id"], "f" * 32):
             if method in ("DELETE", "PATCH", "POST") and id_ == message["id"]:
@@ -155,7 +153,7 @@ OTHERS: list[tuple[str, str, dict[str, Any] | None]] = [
 
 
 @pytest.mark.parametrize("key", [KEY, "unknown-key", ""])
-async def test_every_other_route_is_answered_alike(workers: Workers, key: str) -> None:
+async def test_every_other_route_is_answered_alike(workers: WorkerGroup, key: str) -> None:
     for method, path, body in OTHERS:
         await both(workers, request(method, path, b"" if body is None else json.dumps(body).encode(), key=key))
 
@@ -178,7 +176,7 @@ ODD_HEADERS = {
 
 
 @pytest.mark.parametrize("name", ODD_HEADERS)
-async def test_odd_headers_are_judged_alike(workers: Workers, name: str) -> None:
+async def test_odd_headers_are_judged_alike(workers: WorkerGroup, name: str) -> None:
     for path in ("/v1/me", "/", "/ui/", "/v1/gateway/keys"):
         for key in ("key-of-ada-at-acme", ""):
             await both(workers, request("GET", path, key=key, headers=ODD_HEADERS[name]))
@@ -203,7 +201,7 @@ async def test_odd_headers_are_judged_alike(workers: Workers, name: str) -> None
     ],
 )
 async def test_without_keys_other_hosts_and_pages_are_refused_through_every_worker(
-    workers: Workers, raw: bytes
+    workers: WorkerGroup, raw: bytes
 ) -> None:
     response = await both(workers, raw)
     has_host = b"host:" in raw.lower() or b"HTTP/1.1" in raw
@@ -240,7 +238,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("key", [KEY, "unknown-key"])
-async def test_bodies_in_every_dress_are_read_alike(workers: Workers, name: str, key: str) -> None:
+async def test_bodies_in_every_dress_are_read_alike(workers: WorkerGroup, name: str, key: str) -> None:
     headers, body = BODIES[name]
     head = b"POST /v1/memory/delete HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer "
     response = await both(workers, head + key.encode() + b"\r\n" + headers + b"\r\n\r\n" + body)
@@ -250,21 +248,21 @@ async def test_bodies_in_every_dress_are_read_alike(workers: Workers, name: str,
         assert response.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def test_a_connection_carries_requests_for_both(workers: Workers) -> None:
+async def test_a_connection_carries_requests_for_both(workers: WorkerGroup) -> None:
     chat = json.dumps({"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}).encode()
     parts = [request("GET", "/v1/gateway/keys"), request("POST", "/v1/chat/completions", chat)] * 3
     kept = b"".join(part.replace(b"Connection: close\r\n", b"") for part in parts) + request("GET", "/health")
-    response = await exchange(workers.members[1], kept)
+    response = await exchange(workers[1], kept)
     assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"200"] * 7
     assert response.count(b'"chat.completion"') == 3
     assert response.count(b'"name":"boss"') == 3
 
 
-async def test_signing_in_at_one_worker_counts_at_all(workers: Workers) -> None:
+async def test_signing_in_at_one_worker_counts_at_all(workers: WorkerGroup) -> None:
     body = json.dumps({"key": KEY}).encode()
     console = b"X-Gateway-Console: 1\r\nSec-Fetch-Site: same-origin"
     raw = request("POST", "/ui/session", body, key="", headers=console)
-    connection = await connected(workers.members[1].url, raw)
+    connection = await connected(workers[1].url, raw)
     answer = await read_all(connection, 5)
     connection.close()
     token = re.search(rb"(?i)set-cookie: (gateway_session=[^;]+)", answer)
@@ -272,14 +270,12 @@ async def test_signing_in_at_one_worker_counts_at_all(workers: Workers) -> None:
     signed_in = console + b"\r\nCookie: " + token[1]
     for path in ("/v1/turns", "/v1/gateway/keys"):
         assert (await both(workers, request("GET", path, key="", headers=signed_in))).startswith(b"HTTP/1.1 200")
-    assert b"signed_out" in await exchange(
-        workers.members[1], request("DELETE", "/ui/session", key="", headers=signed_in)
-    )
+    assert b"signed_out" in await exchange(workers[1], request("DELETE", "/ui/session", key="", headers=signed_in))
     assert (await both(workers, request("GET", "/v1/turns", key="", headers=signed_in))).startswith(b"HTTP/1.1 401")
 
 
-async def test_events_arrive_as_they_happen_and_a_hang_up_ends_them(workers: Workers) -> None:
-    owner, other = workers.members
+async def test_events_arrive_as_they_happen_and_a_hang_up_ends_them(workers: WorkerGroup) -> None:
+    owner, other = workers.all
     headers = {"authorization": f"Bearer {KEY}"}
     async with other.session.get(other.url + "/v1/turns/stream", headers=headers) as response:
         assert await response.content.readline() == b": ping\n"
@@ -292,11 +288,11 @@ async def test_events_arrive_as_they_happen_and_a_hang_up_ends_them(workers: Wor
 
 
 async def test_a_client_that_does_not_read_is_dropped_with_its_subscription(
-    workers: Workers, monkeypatch: pytest.MonkeyPatch
+    workers: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.pipeline.turn_feed._MAX_QUEUED", 1000)
     monkeypatch.setattr("gateway.server.handover._CHECK_EVERY", 0.1)
-    owner, other = workers.members
+    owner, other = workers.all
     raw = request("GET", "/v1/turns/stream")
     connection = await connected(other.url, raw, received_bytes=1)
     try:
@@ -310,12 +306,12 @@ async def test_a_client_that_does_not_read_is_dropped_with_its_subscription(
         connection.close()
 
 
-async def test_a_stream_ends_when_the_owner_stops(workers: Workers) -> None:
-    owner, other = workers.members
+async def test_a_stream_ends_when_the_owner_stops(workers: WorkerGroup) -> None:
+    owner, other = workers.all
     connection = await connected(other.url, request("GET", "/v1/turns/stream"))
     try:
         await eventually(lambda: owner.metric("gateway_in_flight_requests") == 1)
-        await owner.gateway.stop()
+        await workers.stop(0)
         assert normalized(await read_all(connection, 10)).endswith(b'event: end\ndata: {"reason":"shutdown"}\n\n<end>')
     finally:
         connection.close()
@@ -323,13 +319,12 @@ async def test_a_stream_ends_when_the_owner_stops(workers: Workers) -> None:
 
 async def test_without_an_owner_requests_wait_for_one(tmp_path: Path, upstream: FakeUpstream) -> None:
     config = configuration(tmp_path, upstream.url, memory__enabled=False, auth__keys=KEYS)
-    async with AsyncExitStack() as stack:
-        workers = await stack.enter_async_context(running_workers([config, config]))
-        other = workers.members[1]
-        await workers.owner.gateway.stop()
+    async with running_workers(config, 2) as workers:
+        other = workers[1]
+        await workers.stop(0)
         waiting = asyncio.create_task(other.get("/v1/gateway/keys", {"authorization": f"Bearer {KEY}"}))
         assert not (await asyncio.wait([waiting], timeout=0.2))[0]
-        await stack.enter_async_context(start_worker(config, workers.peers(0, 2)))
+        await workers.start(0)
         assert (await waiting).status == 200
 
 
@@ -340,14 +335,15 @@ async def test_without_an_owner_requests_are_refused_in_their_own_format(
     config = configuration(
         tmp_path, upstream.url, memory__enabled=False, auth__keys=KEYS, server__cors_origins=["https://app.example"]
     )
-    async with running_workers([config, config]) as workers:
-        other = workers.members[1]
-        await workers.owner.gateway.stop()
+    async with running_workers(config, 2) as workers:
+        other = workers[1]
+        await workers.stop(0)
         headers = {"authorization": f"Bearer {KEY}", "origin": "https://app.example"}
         reply = await other.get("/v1/gateway/keys", headers)
         assert (reply.status, reply.error["code"]) == (503, "memory_unavailable")
         assert reply.headers["retry-after"] == "1"
         assert len(reply.headers["x-gateway-request-id"]) == 32
+        assert other.metric("gateway_requests_total", face="gateway", status="503") == 1
         assert reply.headers["access-control-allow-origin"] == "https://app.example"
         memos = await other.post("/product/search", {"user_id": "ada", "query": "x"}, headers)
         assert (memos.status, memos.json["code"], memos.json["data"]) == (503, 503, None)

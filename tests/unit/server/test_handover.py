@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.formats.errors import openai_error_body
 from gateway.server.apis import Answerer, Api, Apis
 from gateway.server.handover import Handover
+from gateway.telemetry import Telemetry
 from tests.fakes.raw import connected
 from tests.fakes.running import eventually
 
@@ -52,7 +53,7 @@ async def worker(
     )
     with tempfile.TemporaryDirectory(prefix="gw") as folder:
         path = str(Path(folder) / "owner")
-        app = web.Application(middlewares=[note_end, Handover(path, apis).middleware])
+        app = web.Application(middlewares=[note_end, Handover(path, apis, Telemetry()).middleware])
         app.add_routes(apis.routes())
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
@@ -122,6 +123,19 @@ async def test_without_an_owner_only_some_paths_are_answered_here(monkeypatch: p
         for path, status in (("/here", 200), ("/either", 200), ("//either", 200), ("/x", 503)):
             async with session.get(url + path) as response:
                 assert response.status == status, path
+
+
+async def test_only_so_many_requests_wait_for_an_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.server.handover._PATIENCE", 0.5)
+    monkeypatch.setattr("gateway.server.handover._MAX_WAITING", 3)
+    async with worker(None) as (url, session):
+        waiting = [asyncio.create_task(session.get(url + "/x")) for _ in range(20)]
+        done, pending = await asyncio.wait(waiting, timeout=0.3)
+        assert (len(done), len(pending)) == (17, 3)
+        for task in waiting:
+            response = await task
+            assert response.status == 503
+            response.release()
 
 
 async def test_the_owner_is_preferred_where_both_could_answer() -> None:

@@ -153,3 +153,35 @@ async def test_identities_that_a_worker_saw_without_an_owner_are_told_to_the_nex
             await follower.stop()
             await owner.stop()
             await owner_peers.stop()
+
+
+async def test_an_owner_that_hears_of_identities_before_it_reads_its_file_loses_none(tmp_path: Path) -> None:
+    before = users(tmp_path)
+    before.user_of(KEY, {"remote-user": "alice"}, ASK)
+    before.user_of(OTHER, {"remote-user": "alice"}, ASK)
+    await before.stop()
+    with tempfile.TemporaryDirectory(prefix="gw") as sockets:
+        path = str(Path(sockets) / "bus")
+        follower = FollowerPeers(1, 2, path)
+        member = Users("me", KNOWN, LocalFile(tmp_path / "unused.json"), follower)
+        member.user_of(KEY, {"remote-user": "bob"}, ASK)
+        owner_peers = OwnerPeers(2, path, serving=lambda: (), end=lambda _: None)
+        owner_peers.on("ping", lambda _: "pong")
+        owner = Users("me", KNOWN, LocalFile(tmp_path / "identities.json"), owner_peers)
+        await owner_peers.start()
+        await follower.start()
+        try:
+            assert await follower.connected(5)
+            assert await follower.ask(0, "ping", None, 5) == "pong"  # after the identities
+            await owner.load()
+            await eventually(lambda: owner.is_ambiguous(KEY))
+        finally:
+            await follower.stop()
+            await owner.stop()
+            await owner_peers.stop()
+    again = users(tmp_path)
+    await again.load()
+    assert again.is_ambiguous(KEY)
+    again.user_of(OTHER, {"remote-user": "bob"}, ASK)
+    assert again.is_ambiguous(OTHER)
+    await again.stop()
