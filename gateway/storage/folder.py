@@ -36,6 +36,7 @@ class DataFolder:
         if not is_locked:
             self._lock = lock_folder(self.path)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self._load_meta(buckets, embedder, dimensions)
         except OSError as error:
             self.close()

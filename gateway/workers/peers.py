@@ -16,7 +16,10 @@ from typing import Any, Final
 from gateway.concurrency.progress import wait_until_set
 from gateway.workers.connection import Connection, HandlerEntry, MessageHandler, PeerUnavailable, encode_message
 
-__all__ = ["FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+__all__ = ["DELETED", "FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+
+DELETED: Final = "deleted"
+"""The kind of messages with memories that are deleted; all workers must reply."""
 
 _log = logging.getLogger("gateway.workers")
 _HELLO: Final = "hello"

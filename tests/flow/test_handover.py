@@ -34,7 +34,7 @@ HIDDEN = re.compile(
 
 @pytest.fixture(autouse=True)
 def _linger_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app._LINGER", 0.2)
+    monkeypatch.setattr("gateway.server.listening._LINGER", 0.2)
 
 
 @pytest.fixture
