@@ -5,6 +5,7 @@ import os
 import random
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ _GROUPS = {
     "memos": re.compile(r"test_memos_client\.py|test_the_real_client"),
     "install": re.compile(r"test_install\.py"),
 }
+_CASES_WITH_WORKERS = 2  # of each test, with the option `--workers` and without `--long`
 # in the environment, so that the parallel processes of a run have one seed
 _SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
@@ -63,12 +65,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     is_shared = config.getoption("--workers") > 1
+    if is_shared and not config.getoption("--long"):
+        _choose_cases(config, items)
     for item in items:
         mark = item.get_closest_marker("one_process")
         if is_shared and mark is not None:
             item.add_marker(pytest.mark.skip(reason=f"one process: {mark.args[0]}"))
         if not is_shared and item.get_closest_marker("several_workers"):
             item.add_marker(pytest.mark.skip(reason="needs the option --workers"))
+
+
+def _choose_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep some cases of each test, others for each seed: a gateway with workers takes seconds to start."""
+    by_test = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        by_test[item.nodeid.partition("[")[0]].append(item)
+    chance = random.Random(_SEED)
+    chosen = {item for cases in by_test.values() for item in chance.sample(cases, min(_CASES_WITH_WORKERS, len(cases)))}
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

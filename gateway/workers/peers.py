@@ -26,6 +26,8 @@ _HELLO: Final = "hello"
 _PUBLISHED: Final = "published"
 _RETRY_PAUSE: Final = 0.05  # seconds between two attempts to connect
 _HELLO_TIMEOUT: Final = 5.0
+_END_PAUSE: Final = 0.01  # seconds between two looks whether a worker has ended
+_END_POLLS: Final = 200
 _JOIN_TIMEOUT: Final = 1.0  # seconds that a deletion waits for a worker that is not connected
 
 
@@ -141,7 +143,7 @@ class OwnerPeers(Peers):
 
     async def require_all(self, kind: str, value: Any, timeout: float) -> dict[int, Any]:
         replies = await self.ask_all(kind, value, timeout)
-        missing = set(self._serving()) - replies.keys()
+        missing = set(self._serving()) - replies.keys() - {self.number}
         if missing - self._connections.keys():  # a worker connects now, or hangs
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_JOIN_TIMEOUT), self._joined:
@@ -155,7 +157,16 @@ class OwnerPeers(Peers):
             connection = self._connections.pop(number, None)
             if connection is not None:
                 connection.close()
+        if missing:
+            await self._wait_until_ended(missing)
         return replies
+
+    async def _wait_until_ended(self, numbers: Collection[int]) -> None:
+        """Wait until the supervisor has ended workers, which must not go on with what they know; not for ever."""
+        for _ in range(_END_POLLS):
+            if set(self._serving()).isdisjoint(numbers):
+                return
+            await asyncio.sleep(_END_PAUSE)
 
     async def _ask_some(self, numbers: Sequence[int], kind: str, value: Any, timeout: float) -> dict[int, Any]:
         questions = (self.ask(number, kind, value, timeout) for number in numbers)

@@ -1,8 +1,8 @@
 """An upstream and a load that cost next to nothing, for gateways that use all processors themselves.
 
 `python -m tests.bench.light upstream PORT`, or `... load PORT SECONDS JSON`, where JSON has `connections`, `users` and
-a `seed`; it prints the requests a second as JSON. Both speak just enough HTTP for a gateway: requests and answers with
-a length. The upstream answers a model `find-WORD` with the number of times that the prompt has the word.
+a `seed`; it prints as JSON the requests a second and in all. Both speak just enough HTTP for a gateway: requests and
+answers with a length. The upstream answers a model `find-WORD` with the number of times that the prompt has the word.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ def build_requests(port: int, users: int, seed: object) -> list[bytes]:
 
 
 async def load(port: int, seconds: float, connections: int, users: int, seed: object) -> dict[str, float]:
-    """Requests a second, and how many failed."""
+    """Requests a second after the warm-up, all that were answered, and how many failed."""
     loop, requests = asyncio.get_running_loop(), itertools.cycle(build_requests(port, users, seed))
     clients = []
     for _ in range(connections):
@@ -135,7 +135,11 @@ async def load(port: int, seconds: float, connections: int, users: int, seed: ob
     count = sum(client.count for client in clients) - before
     for client in clients:
         client.close()
-    return {"per_second": count / elapsed, "failures": sum(client.failures for client in clients)}
+    return {
+        "per_second": count / elapsed,
+        "requests": before + count,
+        "failures": sum(client.failures for client in clients),
+    }
 
 
 async def serve(port: int) -> None:

@@ -1,11 +1,12 @@
 """One worker against two: requests a second in the same rounds, and how soon a memory and a deletion are in both."""
 
 import asyncio
+import itertools
 import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import orjson
 
 from tests.bench.light import CONNECTIONS
 from tests.bench.processes import ROOT, Server, free_port, spawn, wait_until
-from tests.bench.results import Row, quantile, ratio
+from tests.bench.results import Row, format_number, quantile, ratio
 from tests.bench.setting import Bench, Variant
 from tests.fakes.worker_processes import Pinned, pinned_to_each
 
@@ -39,7 +40,7 @@ async def measure_workers(bench: Bench) -> list[Row]:
     try:
         await wait_until(bench.client.session, upstream, "/nothing", b"chatcmpl")
         rates = [await _measure_rates(bench, upstream, has_memory=has_memory) for has_memory in (False, True)]
-        return [*rates, *await _measure_visibility(bench, upstream)]
+        return [*itertools.chain(*rates), *await _measure_visibility(bench, upstream)]
     finally:
         await asyncio.to_thread(upstream.stop)
 
@@ -75,25 +76,36 @@ async def _are_ready(session: aiohttp.ClientSession, server: Server) -> bool:
     return len(workers) == _WORKERS and all(worker["memory"] == "ready" for worker in workers)
 
 
-async def _measure_rates(bench: Bench, upstream: Server, *, has_memory: bool) -> Row:
-    name = f"2 workers, requests a second, memory {'on' if has_memory else 'off'}"
-    rates = defaultdict[str, list[float]](list)
+async def _measure_rates(bench: Bench, upstream: Server, *, has_memory: bool) -> list[Row]:
+    """Requests a second, and CPU time a request, which says more on a machine that does other work, too."""
+    memory = f"memory {'on' if has_memory else 'off'}"
+    rates, costs = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     seconds = float(bench.sizes.steady_seconds)
 
     async def measure(server: Server, number: int) -> None:
         options = {"connections": CONNECTIONS, "users": SHARED_USERS if has_memory else 0, "seed": f"workers {number}"}
+        before = server.cpu()
         result = await _load(server.port, seconds if number else 1.0, options)
         assert not result["failures"], (server.label, result)
         if has_memory:
             await bench.client.settle(server)
         if number:
             rates[server.label].append(result["per_second"])
+            costs[server.label].append((server.cpu() - before) * 1000 / result["requests"])
 
     async with _gateways(bench, upstream, data_shared(bench) if has_memory else None) as servers:
-        await bench.in_rounds(name, servers, measure)
-    values = {label: ratio(rates[label + _TWO], rates[label]) for label in rates if not label.endswith(_TWO)}
-    medians = ", ".join(f"{label}: {quantile(values, 0.5):,.0f}/s" for label, values in rates.items())
-    return Row(name, "× one", values, medians)
+        await bench.in_rounds(f"workers, {memory}", servers, measure)
+    return [
+        Row(f"2 workers, requests a second, {memory}", "× one", *_compare(rates, "/s")),
+        Row(f"2 workers, CPU a request, {memory}", "× one", *_compare(costs, " ms")),
+    ]
+
+
+def _compare(samples: Mapping[str, list[float]], unit: str) -> tuple[dict[str, float], str]:
+    """The ratios of two workers to one by label, and the medians as text."""
+    labels = [label for label in samples if not label.endswith(_TWO)]
+    medians = ", ".join(f"{label}: {format_number(quantile(values, 0.5))}{unit}" for label, values in samples.items())
+    return {label: ratio(samples[label + _TWO], samples[label]) for label in labels}, medians
 
 
 async def _load(port: int, seconds: float, options: dict[str, object]) -> dict[str, float]:
