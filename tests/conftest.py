@@ -5,6 +5,7 @@ import os
 import random
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from gateway.api.memos.defaults import ENVIRONMENT
 from gateway.embedding import embedders
-from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.running import WORKERS, Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 settings.register_profile("shared", deadline=None)  # a machine that does other work, too, is no fault
@@ -44,12 +45,45 @@ _GROUPS = {
     "memos": re.compile(r"test_memos_client\.py|test_the_real_client"),
     "install": re.compile(r"test_install\.py"),
 }
+_CASES_WITH_WORKERS = 2  # of each test, with the option `--workers` and without `--long`
 # in the environment, so that the parallel processes of a run have one seed
 _SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the crash, fault and fuzz tests")
+    parser.addoption(
+        "--workers", type=int, default=1, metavar="N", help="run the gateways under test with so many workers"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[WORKERS] = str(config.getoption("--workers"))
+    config.addinivalue_line("markers", "one_process(reason): reaches into a gateway; not run with --workers")
+    config.addinivalue_line("markers", "several_workers: run only with --workers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    is_shared = config.getoption("--workers") > 1
+    if is_shared and not config.getoption("--long"):
+        _choose_cases(config, items)
+    for item in items:
+        mark = item.get_closest_marker("one_process")
+        if is_shared and mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"one process: {mark.args[0]}"))
+        if not is_shared and item.get_closest_marker("several_workers"):
+            item.add_marker(pytest.mark.skip(reason="needs the option --workers"))
+
+
+def _choose_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep some cases of each test, others for each seed: a gateway with workers takes seconds to start."""
+    by_test = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        by_test[item.nodeid.partition("[")[0]].append(item)
+    chance = random.Random(_SEED)
+    chosen = {item for cases in by_test.values() for item in chance.sample(cases, min(_CASES_WITH_WORKERS, len(cases)))}
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

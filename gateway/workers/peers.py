@@ -16,13 +16,18 @@ from typing import Any, Final
 from gateway.concurrency.progress import wait_until_set
 from gateway.workers.connection import Connection, HandlerEntry, MessageHandler, PeerUnavailable, encode_message
 
-__all__ = ["FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+__all__ = ["DELETED", "FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+
+DELETED: Final = "deleted"
+"""The kind of messages with memories that are deleted; all workers must reply."""
 
 _log = logging.getLogger("gateway.workers")
 _HELLO: Final = "hello"
 _PUBLISHED: Final = "published"
 _RETRY_PAUSE: Final = 0.05  # seconds between two attempts to connect
 _HELLO_TIMEOUT: Final = 5.0
+_END_PAUSE: Final = 0.01  # seconds between two looks whether a worker has ended
+_END_POLLS: Final = 200
 _JOIN_TIMEOUT: Final = 1.0  # seconds that a deletion waits for a worker that is not connected
 
 
@@ -39,6 +44,9 @@ class Peers:
         """Called with the number of a worker that connected, before messages are exchanged with it."""
         self.on_lost: list[Callable[[], None]] = []
         """Called in the other workers when the connection to the owner ended."""
+        self.http_path = ""
+        """Where the owner answers HTTP requests that other workers hand over to it: a Unix socket; empty without
+        workers."""
         self._handlers: dict[str, HandlerEntry] = {}
 
     @property
@@ -91,6 +99,7 @@ class OwnerPeers(Peers):
         self, count: int, path: str, *, serving: Callable[[], Collection[int]], end: Callable[[int], None]
     ) -> None:
         super().__init__(0, count)
+        self.http_path = _http_path(path)
         self._path = path
         self._serving = serving
         self._end = end
@@ -134,7 +143,7 @@ class OwnerPeers(Peers):
 
     async def require_all(self, kind: str, value: Any, timeout: float) -> dict[int, Any]:
         replies = await self.ask_all(kind, value, timeout)
-        missing = set(self._serving()) - replies.keys()
+        missing = set(self._serving()) - replies.keys() - {self.number}
         if missing - self._connections.keys():  # a worker connects now, or hangs
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_JOIN_TIMEOUT), self._joined:
@@ -143,12 +152,21 @@ class OwnerPeers(Peers):
             replies |= await self._ask_some(joined, kind, value, timeout)
             missing -= replies.keys()
         for number in missing:
-            _log.error("worker_ended", extra={"worker": number, "reason": f"no reply to {kind}"})
+            _log.error("worker_ended", extra={"peer": number, "reason": f"no reply to {kind}"})
             self._end(number)
             connection = self._connections.pop(number, None)
             if connection is not None:
                 connection.close()
+        if missing:
+            await self._wait_until_ended(missing)
         return replies
+
+    async def _wait_until_ended(self, numbers: Collection[int]) -> None:
+        """Wait until the supervisor has ended workers, which must not go on with what they know; not for ever."""
+        for _ in range(_END_POLLS):
+            if set(self._serving()).isdisjoint(numbers):
+                return
+            await asyncio.sleep(_END_PAUSE)
 
     async def _ask_some(self, numbers: Sequence[int], kind: str, value: Any, timeout: float) -> dict[int, Any]:
         questions = (self.ask(number, kind, value, timeout) for number in numbers)
@@ -203,6 +221,7 @@ class FollowerPeers(Peers):
 
     def __init__(self, number: int, count: int, path: str) -> None:
         super().__init__(number, count)
+        self.http_path = _http_path(path)
         self._path = path
         self._connection: Connection | None = None
         self._is_connected = asyncio.Event()
@@ -251,6 +270,11 @@ class FollowerPeers(Peers):
                 self._connection = None
                 self._is_connected.clear()
                 connection.close()
-            _log.warning("owner_lost", extra={"worker": self.number})
+            _log.warning("owner_lost")
             for on_lost in self.on_lost:
                 on_lost()
+
+
+def _http_path(path: str) -> str:
+    """The path of the owner's socket for HTTP: in the folder of the one for messages."""
+    return os.path.join(os.path.dirname(path), "owner")

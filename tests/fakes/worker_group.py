@@ -31,6 +31,10 @@ class WorkerGroup:
     def all(self) -> list[Running]:
         return [self._workers[number] for number in sorted(self._workers)]
 
+    @property
+    def owner(self) -> Running:
+        return self._workers[0]
+
     async def start(self, number: int) -> None:
         peers = self._peers(number)
         gateway = await asyncio.to_thread(Gateway, self._config, peers)

@@ -20,4 +20,4 @@ class SqliteOwners(SqlOwners):
     """Owners in a file of their own, with a thread of their own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "responses", _MIGRATIONS, is_owner=is_owner))
+        super().__init__(Database(path, "responses", _MIGRATIONS, is_owner=is_owner), is_owner=is_owner)

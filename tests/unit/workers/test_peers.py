@@ -29,7 +29,7 @@ async def workers(folder: Path, count: int = 3) -> AsyncIterator[tuple[list[Work
     """Connected workers, and the numbers of those that the owner ended."""
     ended: list[int] = []
     path = str(folder / "bus")
-    owner = OwnerPeers(count, path, serving=lambda: range(1, count), end=ended.append)
+    owner = OwnerPeers(count, path, serving=lambda: set(range(count)) - set(ended), end=ended.append)
     members = [Worker(owner), *(Worker(FollowerPeers(number, count, path)) for number in range(1, count))]
     for member in members:
         await member.peers.start()
@@ -77,6 +77,19 @@ async def test_a_worker_that_does_not_reply_in_time_is_ended(tmp_path: Path) -> 
         members[2].peers.on("double", lambda _: asyncio.Event().wait())
         assert await members[0].peers.require_all("double", 1, timeout=0.1) == {1: 2}
         assert ended == [2]
+
+
+async def test_the_owner_waits_until_a_worker_that_it_ends_has_ended(tmp_path: Path) -> None:
+    serving, ended = {0, 1}, list[int]()
+    owner = OwnerPeers(2, str(tmp_path / "bus"), serving=lambda: serving, end=ended.append)
+    await owner.start()
+    asking = asyncio.create_task(owner.require_all("double", 1, timeout=0.05))
+    await eventually(lambda: ended == [1])
+    await asyncio.wait({asking}, timeout=0.2)
+    assert not asking.done()
+    serving.discard(1)
+    assert await asking == {}
+    await owner.stop()
 
 
 async def test_a_worker_that_serves_and_is_not_connected_is_ended(tmp_path: Path) -> None:
