@@ -98,7 +98,8 @@ class MemoryEngine:
         self._embedders = embedders(self._scales)
         self._stops.push_async_callback(self._embedders.stop)
         embedder = self._embedders.current
-        self._store = MemoryStore(self._data, RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION))
+        row_format = RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION)
+        self._store = MemoryStore(self._data, row_format, compact_fragments=memory.limits.compact_fragments)
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
             await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
@@ -226,7 +227,7 @@ class MemoryEngine:
                 await self._retry_until_started("embedder", earlier.start)
         from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — imports numpy: after the port is open
 
-        recall, remember = self._config.memory.recall, self._config.memory.remember
+        recall, limits = self._config.memory.recall, self._config.memory.limits
         self._sets = WorkingSets(
             self._store,
             self._telemetry,
@@ -241,7 +242,8 @@ class MemoryEngine:
             self._sets,
             self._telemetry,
             on_stored=self._note_stored,
-            batch_window=remember.batch_window_ms / 1000,
+            batch_window=limits.flush_seconds,
+            batch_rows=limits.flush_rows,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
         await self._sets.mark_deleted(await self.journal.tombstones())

@@ -17,13 +17,17 @@ class CatalogDatabase:
     owners: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedMeta:
     """What is fixed of a memory."""
 
     buckets: int = 2
     embedder: str = "e"
     dimensions: int = 4
+    has_plain_ids: bool = False
+
+    async def note_plain_ids(self) -> None:
+        self.has_plain_ids = True
 
 
 class SharedCatalog:

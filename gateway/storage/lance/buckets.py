@@ -28,6 +28,7 @@ __all__ = ["READ_TIMEOUT", "Buckets"]
 
 READ_TIMEOUT = timedelta(seconds=30)
 _ID_BATCH = 500
+_PREFIX_LENGTH = 4  # digits of an id that are its scope's
 
 
 class Buckets:
@@ -71,6 +72,28 @@ class Buckets:
     def number_of(self, scope: str) -> int:
         """The number of a scope's bucket."""
         return int(scope[:8], 16) % self._meta.buckets
+
+    def number_of_id(self, id_or_prefix: str) -> int | None:
+        """The number of the bucket that an id shows; None if it shows none. It may be wrong, for a plain id."""
+        is_shown = len(id_or_prefix) >= _PREFIX_LENGTH and not 16**_PREFIX_LENGTH % self._meta.buckets
+        return int(id_or_prefix[:_PREFIX_LENGTH], 16) % self._meta.buckets if is_shown else None
+
+    def others(self, number: int | None) -> list[int]:
+        """The buckets in which a memory may be that is not in the one which its id shows."""
+        if number is not None and self.place.is_lazy and not self._meta.has_plain_ids:
+            return []
+        return [other for other in self._by_number if other != number]
+
+    @property
+    def has_plain_ids(self) -> bool:
+        return self._meta.has_plain_ids
+
+    async def _note_plain_ids(self, rows: Iterable[Row]) -> None:
+        """Note ids that do not show the bucket of their scope, before the first of them is written."""
+        if not self._meta.has_plain_ids and any(
+            self.number_of_id(row.record.id) != self.number_of(row.record.scope) for row in rows
+        ):
+            await self._meta.note_plain_ids()
 
     def format_of(self, scope: str) -> RowFormat:
         """The format of a scope's rows."""
@@ -161,6 +184,7 @@ class Buckets:
             by_bucket[self.number_of(row.record.scope)][row.record.id] = row
         async with self.writing:
             await self.place.require()
+            await self._note_plain_ids(rows)
             for number, members in by_bucket.items():
                 await guarded(self._write_bucket(number, list(members.values()), known_ids), self.place.write_timeout)
 

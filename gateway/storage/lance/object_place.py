@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.config.storage import StorageConfig
 from gateway.storage.lance.catalog import Catalog
 from gateway.storage.lance.connection import connecting
 from gateway.storage.lance.place import Bucket
 from gateway.storage.rows import RowFormat
 
-__all__ = ["ObjectPlace", "ObjectStorage"]
+__all__ = ["ObjectPlace", "ObjectStorage", "object_storage"]
 
 _CLIENT = {
     "timeout": "5s",
@@ -38,16 +39,32 @@ class ObjectStorage:
         return f"ObjectStorage(uri={self.uri!r})"
 
     @property
-    def options(self) -> Mapping[str, str]:
-        """The options of LanceDB, and of the client of its storage."""
+    def credentials(self) -> Mapping[str, str]:
+        """Where it is and who may use it, as far as the configuration says so."""
         given = {
             "aws_endpoint": self.endpoint,
             "aws_region": self.region,
             "aws_access_key_id": self.access_key,
             "aws_secret_access_key": self.secret_key,
-            "allow_http": "true" if self.allow_http else None,
         }
-        return {name: value for name, value in given.items() if value} | _CLIENT
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The options of LanceDB, and of the client of its storage."""
+        return {**self.credentials, **_CLIENT, "allow_http": str(self.allow_http).lower()}
+
+
+def object_storage(uri: str, config: StorageConfig) -> ObjectStorage:
+    """The storage at an address, reached as it is configured."""
+    return ObjectStorage(
+        uri=uri.rstrip("/"),
+        endpoint=config.endpoint,
+        region=config.region,
+        access_key=None if config.access_key is None else config.access_key.get_secret_value(),
+        secret_key=None if config.secret_key is None else config.secret_key.get_secret_value(),
+        allow_http=config.allow_http,
+    )
 
 
 class ObjectPlace:

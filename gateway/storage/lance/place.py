@@ -96,7 +96,11 @@ class Place(Protocol):
 
 class MemoryMeta(Protocol):
     """What was fixed when a memory was created: the number of buckets, and the format of rows before the first
-    rebuild."""
+    rebuild.
+
+    `has_plain_ids`: some ids may not begin with the digits of their scope (see `memory_id`), because an earlier version
+    gave them, or another installation; memories with such an id are looked for in all buckets.
+    """
 
     @property
     def buckets(self) -> int: ...
@@ -106,6 +110,12 @@ class MemoryMeta(Protocol):
 
     @property
     def dimensions(self) -> int: ...
+
+    @property
+    def has_plain_ids(self) -> bool: ...
+
+    async def note_plain_ids(self) -> None:
+        """Note, durably and for all processes, that the memory has such ids from now on. Raises StorageError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
