@@ -57,11 +57,13 @@ from gateway.workers.peers import Peers
 __all__ = ["Gateway", "Started"]
 
 _log = logging.getLogger("gateway.app")
+_SESSION = "session"
 _KEEP_ALIVE = 55.0
 _MAX_HEADER = 16_384
 _BACKLOG = 1024
 _LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
 _STOP_TIMEOUT = 10.0
+_CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Gateway:
         self._keyring = Keyring(config.auth.keys)
         self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(config, self._telemetry, self._plugins)
+        self.memory = MemoryEngine(config, self._telemetry, self._plugins, self._peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
         self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
@@ -141,9 +143,12 @@ class Gateway:
         if self._tracing is not None:
             self._stops.push_async_callback(self._tracing.stop)
         self._stops.push_async_callback(self._peers.stop)
-        await self._peers.start()
+        if not self._peers.is_owner:
+            await self._connect()
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
+        if self._peers.is_owner:  # its files exist now
+            await self._peers.start()
         await self._open_ledger()
         await self._open_owners()
         await self._users.load()
@@ -167,6 +172,12 @@ class Gateway:
             default_model=default_model,
             data_folder=self.memory.folder if config.memory.enabled else None,
         )
+
+    async def _connect(self) -> None:
+        """Connect to the worker that owns the store. Raises OSError."""
+        await self._peers.start()
+        if not await self._peers.connected(_CONNECT_TIMEOUT):
+            raise TimeoutError("the first worker does not answer")
 
     def _build_desk(self, forwarder: Forwarder, prices: Prices) -> MemosServices:
         """Build the pipeline from its stages, and the services that request handlers use."""
@@ -202,8 +213,8 @@ class Gateway:
             extractor=Extractor(model_client, memory.tokenizer.count, self._config.memory.extraction.timeout),
             ingestion=memory.ingestion,
             defaults=self._defaults,
-            searchable=memory.searchable,
-            caught_up=memory.caught_up,
+            searchable=memory.barrier.searchable,
+            caught_up=memory.barrier.caught_up,
             count=memory.tokenizer.count,
             tasks=self._tasks,
         )
@@ -293,6 +304,13 @@ class Gateway:
         upstreams = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
         return upstreams, detection.reason, detection.default_model or config.models.default
 
+    def _build_turns(self) -> Turns:
+        turns, peers = Turns(self._config, self._users), self._peers
+        if peers.is_shared:  # a conversation may go on in any worker
+            peers.on(_SESSION, turns.sessions.note)
+            turns.sessions.on_change.append(partial(peers.publish, _SESSION))
+        return turns
+
     def _build_services(self, services: MemosServices) -> ApiContext:
         return ApiContext(
             services=services,
@@ -300,7 +318,7 @@ class Gateway:
             chats=self._chats,
             explanations=self._explanations,
             state=StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._users),
-            turns=Turns(self._config, self._users),
+            turns=self._build_turns(),
             ledger=self._ledger,
             telemetry=self._telemetry,
             keyring=self._keyring,

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway import process
+from gateway.barrier import WriteBarrier
+from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.embedding.calibration import Calibrations
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
-from gateway.errors import MemoryUnavailable
 from gateway.extraction.fact_writer import FactWriter
 from gateway.extraction.worker import ExtractionWorker
 from gateway.llm.client import ModelClient
@@ -37,26 +38,33 @@ from gateway.remember.writer import Writer
 from gateway.service.memories import MemoryService
 from gateway.service.sizes import ScopeSizes
 from gateway.service.standing import StandingLimit
+from gateway.sharing import FollowerLink, OwnerLink, share_blocks
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.folder import DataFolder, remove_damaged_files
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.local_file import LocalFile
 from gateway.storage.rows import Row, RowFormat
 from gateway.storage.sqlite.blocks import SqliteBlocks
+from gateway.storage.sqlite.database import Sharing
 from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
 from gateway.storage.sqlite.journal import Journal
 from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.telemetry import Telemetry
 from gateway.text.terms import TERMS_VERSION
-from gateway.turn import Identity, Scope
+from gateway.workers.peers import Peers
+
+if TYPE_CHECKING:
+    from gateway.recall.shared_sets import OwnersSets
+    from gateway.recall.working_sets import WorkingSets
+
+    _Sets = TypeVar("_Sets", bound=WorkingSets)
 
 __all__ = ["MemoryEngine"]
 
 _log = logging.getLogger("gateway.memory")
 _STOP_TIMEOUT = 10.0
 _RETRY_PAUSE = 2.0
-_FIRST_MEMORIES_TIMEOUT = 1.0  # seconds that a user's second request waits for the first one to be stored
-_SETTLE_TIMEOUT = 60.0  # seconds that export, import and forget wait for earlier writes
+_FIRST_SNAPSHOT_TIMEOUT = 30.0  # seconds that other workers wait for entries of earlier processes
 
 
 class MemoryEngine:
@@ -66,25 +74,28 @@ class MemoryEngine:
     scopes of memories that were changed or deleted.
     """
 
-    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost) -> None:
+    def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, peers: Peers) -> None:
         memory = config.memory
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry
+        self._peers = peers
         self._data = DataFolder(data)
-        self.journal = Journal(data / "journal.sqlite", memory.remember.max_backlog_mb * 2**20, self._wake_writer)
-        self.registry = SqliteRegistry(data / "registry.sqlite")
-        self.blocks = SqliteBlocks(data / "blocks.sqlite")
+        is_owner = peers.is_owner
+        sharing = (Sharing.OWNER if is_owner else Sharing.FOLLOWER) if peers.is_shared else Sharing.NONE
+        max_backlog = memory.remember.max_backlog_mb * 2**20
+        self.journal = Journal(data / "journal.sqlite", max_backlog, self._note_append, sharing=sharing)
+        self.registry = SqliteRegistry(data / "registry.sqlite", is_owner=is_owner)
+        self.blocks = SqliteBlocks(data / "blocks.sqlite", is_owner=is_owner)
         self.tokenizer = Tokenizer(data / "tokenizers")
         scales = LocalFile(data / "scales.json")
-        self._scales = Calibrations(scales.read, scales.write)
+        self._scales = Calibrations(scales.read, scales.write if is_owner else _write_nothing)
         self._plugins = plugins
         self.state = "loading" if memory.enabled else "off"
         self.startup = Startup(lambda: self.state, memory.recall.start_wait)
-        self.on_change: list[Callable[[Collection[str]], None]] = [plugins.on_memory_change]
+        self.on_change: list[Listener[Collection[str]]] = [plugins.on_memory_change]
         self.reindexer: Reindexer | None = None
         self._learner: ExtractionWorker | None = None
-        self._writer: Writer | None = None
         self.retention: Retention | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stops = AsyncExitStack()
@@ -99,10 +110,12 @@ class MemoryEngine:
         self._stops.push_async_callback(self._embedders.stop)
         embedder = self._embedders.current
         row_format = RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION)
-        self._store = MemoryStore(self._data, row_format, compact_fragments=memory.limits.compact_fragments)
+        fragments, is_reader = memory.limits.compact_fragments, not self._peers.is_owner
+        self._store = MemoryStore(self._data, row_format, is_reader=is_reader, compact_fragments=fragments)
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            await asyncio.to_thread(self._data.open, memory.buckets, embedder.name, embedder.dimensions)
+            open_folder = partial(self._data.open, is_locked=self._peers.is_shared)  # by the supervisor
+            await asyncio.to_thread(open_folder, memory.buckets, embedder.name, embedder.dimensions)
         self._stops.push_async_callback(self._close_journal)
         self._build_parts()
         if not memory.enabled:
@@ -119,40 +132,63 @@ class MemoryEngine:
 
     def _build_parts(self) -> None:
         memory = self._config.memory
+        self.remember = Remember(
+            self.journal,
+            self.registry,
+            memory.remember,
+            self._telemetry,
+            self._plugins.on_store,
+            zone=memory.zone,
+            is_shared=self._peers.is_shared,
+        )
+        barrier = self.barrier = WriteBarrier(self.journal, self.remember, self.ready)
         self.recall = Recall(
-            self._embedders, memory.recall, self._telemetry, self.startup, self._await_first, zone=memory.zone
+            self._embedders, memory.recall, self._telemetry, self.startup, barrier.await_first, zone=memory.zone
         )
         self.on_change.append(self.recall.forget_steps)
-        self.remember = Remember(
-            self.journal, self.registry, memory.remember, self._telemetry, self._plugins.on_store, zone=memory.zone
-        )
         self.memory_service = MemoryService(
             self._store,
             self.registry,
             self.remember.add,
             self.remember.change,
-            searchable=self.searchable,
-            drained=self.drained,
+            searchable=barrier.searchable,
+            drained=barrier.drained,
             on_change=self.on_change,
             startup=self.startup,
         )
-        self.sizes = ScopeSizes(self._store, self.searchable)
+        self.sizes = ScopeSizes(self._store, barrier.searchable)
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.ingestion = Ingestion(self.registry, self.remember, self.searchable, self.memory_service.delete_file)
+        self.ingestion = Ingestion(self.registry, self.remember, barrier.searchable, self.memory_service.delete_file)
         parts = (self.journal, self._store, self.registry)
-        self.transfer = Transfer(*parts, screen=self.ingestion.screened, settled=self._settle, on_change=self.on_change)
+        self.transfer = Transfer(
+            *parts, screen=self.ingestion.screened, settled=barrier.settle, on_change=self.on_change
+        )
         self.forgetter = Forgetter(
             *parts,
             delete=self.memory_service.delete,
-            settled=self._settle,
+            settled=barrier.settle,
             drop=self._drop_sets,
             blocks=self.blocks,
             remove_damaged=partial(remove_damaged_files, self.folder),
         )
+        if self._peers.is_shared:
+            self._share()
+
+    def _share(self) -> None:
+        """Connect the memory with those of the other workers."""
+        share_blocks(self._peers, self.sticky)
+        if self._peers.is_owner:
+            self.on_change.append(OwnerLink(self._peers, self, self.barrier.searchable).publish_changes)
+        else:
+            self.on_change.append(self.remember.forget_recent)
+            self.barrier.follower = FollowerLink(self._peers, self, self.on_change)
 
     def learn(self, model_client: ModelClient) -> None:
         """Set up extraction of facts from conversations with a model. Call it before `load`."""
+        self.remember.keeps_calls = self._config.memory.extraction.tools
+        if not self._peers.is_owner:
+            return
         self._learner = ExtractionWorker(
             agenda=SqliteExtractionQueue(self.folder / "learning.sqlite"),
             memory_service=self.memory_service,
@@ -165,7 +201,6 @@ class MemoryEngine:
             count=self._count,
         )
         self.forgetter.on_scopes.append(self._learner.forget)
-        self.remember.keeps_calls = self._config.memory.extraction.tools
 
     def load(self) -> None:
         """Start loading the heavy parts in the background."""
@@ -184,12 +219,17 @@ class MemoryEngine:
             await self._learner.stop()
         await self.forgetter.stop()
         await self.remember.stop()
+        if self.barrier.follower is not None:
+            await self.barrier.follower.stop()
+            if self.state == "ready":
+                await self._replica.stop()
+                await self._sets.stop()
         if self.reindexer is not None:
             await self.reindexer.stop()
-        if self._writer is not None:
+        if self.barrier.writer is not None:
             if self.retention is not None:
                 await self.retention.stop()
-            await self._writer.stop()
+            await self.barrier.writer.stop()
             await self.sizes.stop()
             await self._standing.stop()  # after the writer, which starts it
             await self._sets.stop()
@@ -225,40 +265,73 @@ class MemoryEngine:
             earlier = await asyncio.to_thread(self._embedders.named, name)
             if earlier is not None:
                 await self._retry_until_started("embedder", earlier.start)
-        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — imports numpy: after the port is open
+        if self.barrier.follower is None:
+            await self._load_sets()
+        else:
+            await self._follow_owner(self.barrier.follower)
+        self.recall.ready(self._sets)
+        self.memory_service.ready(self._sets)
+        self.state = "ready"
+        self.startup.end()
+        process.settle()
+        _log.info("memory_ready", extra={"embedder_code": self._embedders.code})
 
-        recall, limits = self._config.memory.recall, self._config.memory.limits
-        self._sets = WorkingSets(
-            self._store,
-            self._telemetry,
-            max_rows=recall.working_set_rows,
-            max_bytes=recall.working_set_mb * 2**20,
-        )
+    async def _load_sets(self) -> None:
+        """Set up the working sets, and start the workers that write."""
+        from gateway.recall.shared_sets import OwnersSets  # noqa: PLC0415 — imports numpy: after the port is open
+        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — as above
+
+        self._sets = self._build_sets(OwnersSets if self._peers.is_shared else WorkingSets)
+        if isinstance(self._sets, OwnersSets):
+            self._sets.share(self._peers)
         self._standing = StandingLimit(self.memory_service, self._sets)
-        self._writer = Writer(
+        writer = self.barrier.writer = Writer(
             self.journal,
             self._store,
             RowBuilder(self._embedders, self._store.format_of, self._count),
             self._sets,
             self._telemetry,
             on_stored=self._note_stored,
-            batch_window=limits.flush_seconds,
-            batch_rows=limits.flush_rows,
+            batch_window=self._config.memory.limits.flush_seconds,
+            batch_rows=self._config.memory.limits.flush_rows,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
         await self._sets.mark_deleted(await self.journal.tombstones())
-        await self._writer.start()
-        self.recall.ready(self._sets)
-        self.memory_service.ready(self._sets)
+        await writer.start()
+        if isinstance(self._sets, OwnersSets):
+            self._publishing = asyncio.create_task(self._publish_snapshot(writer, self._sets))
         self.sizes.ready(self._sets)
         self.ingestion.start()
         if self._learner is not None:
             self._learner.start()
         self._start_maintenance()
-        self.state = "ready"
-        self.startup.end()
-        process.settle()
-        _log.info("memory_ready", extra={"embedder_code": self._embedders.code})
+
+    def _build_sets(self, kind: "type[_Sets]") -> "_Sets":
+        recall = self._config.memory.recall
+        return kind(
+            self._store,
+            self._telemetry,
+            max_rows=recall.working_set_rows,
+            max_bytes=recall.working_set_mb * 2**20 // self._peers.count,
+        )
+
+    @staticmethod
+    async def _publish_snapshot(writer: Writer, sets: "OwnersSets") -> None:
+        """Let the other workers start from what this one has, once it has the entries of earlier processes."""
+        await writer.searchable(_FIRST_SNAPSHOT_TIMEOUT)
+        sets.publish_snapshot()
+
+    async def _follow_owner(self, follower: FollowerLink) -> None:
+        """Set up the working sets as a copy of the owner's."""
+        from gateway.recall.shared_sets import SetsReplica  # noqa: PLC0415 — as above
+        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415
+
+        self._sets = self._build_sets(WorkingSets)
+        is_complete = asyncio.Event()
+        self._replica = SetsReplica(self._peers, self._sets, is_complete.set)
+        self._replica.start()
+        follower.start()
+        await is_complete.wait()
 
     def _start_maintenance(self) -> None:
         self.retention = Retention(
@@ -298,43 +371,15 @@ class MemoryEngine:
     def _drop_sets(self, scopes: Iterable[str]) -> None:
         self._sets.drop(scopes)
 
-    def _wake_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.wake()
-
-    async def searchable(self, timeout: float) -> bool:
-        """Wait until all earlier writes can be found. False on time-out."""
-        if self._writer is None:
-            await self.ready(timeout)
-        return self._writer is not None and await self._writer.searchable(timeout)
-
-    async def drained(self, timeout: float) -> bool:
-        """Wait until all earlier writes are in the table of all memories. False on time-out."""
-        if self._writer is None:
-            await self.ready(timeout)
-        return self._writer is not None and await self._writer.drained(timeout)
+    def _note_append(self) -> None:
+        if self.barrier.writer is not None:
+            self.barrier.writer.wake()
+        elif self.barrier.follower is not None:
+            self.barrier.follower.note_append()
 
     async def is_extraction_idle(self) -> bool:
         """True if no message waits for extraction, and none was given up."""
         return self._learner is None or await self._learner.is_idle()
-
-    async def caught_up(self, identity: Identity, timeout: float) -> None:
-        """Wait, at most `timeout` seconds, until the last write of a conversation is searchable."""
-        seq = self.remember.last_of(identity)
-        if seq and self._writer is not None:
-            await self._writer.searchable(timeout, seq)
-
-    async def _await_first(self, scopes: Sequence[Scope]) -> None:
-        """Wait until the first memories of a new user are searchable: new users often ask about them at once."""
-        seq = max(map(self.remember.first_of, scopes), default=0)
-        if seq and self._writer is not None:
-            await self._writer.searchable(_FIRST_MEMORIES_TIMEOUT, seq)
-
-    async def _settle(self) -> None:
-        """Wait until all earlier writes are stored and synced to disk. Raises MemoryUnavailable."""
-        is_settled = await self.drained(_SETTLE_TIMEOUT) and self._writer is not None
-        if not is_settled or self._writer is None or not await self._writer.synced(_SETTLE_TIMEOUT):
-            raise MemoryUnavailable("earlier writes are not stored yet; try again")
 
     def report(self) -> dict[str, Any]:
         """The state of the memory, for `/ready`."""
@@ -349,3 +394,7 @@ class MemoryEngine:
             "journal_backlog": self.journal.backlog_entries,
             "journal_aside": self.journal.aside_entries,
         }
+
+
+def _write_nothing(content: bytes) -> None:
+    """The owner of the folder writes the file."""

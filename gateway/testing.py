@@ -66,7 +66,7 @@ class RunningGateway:
         memory = self.gateway.memory
 
         async def is_settled() -> bool:
-            return await memory.drained(timeout) and memory.journal.backlog_entries == 0
+            return await memory.barrier.drained(timeout) and memory.journal.backlog_entries == 0
 
         await eventually(is_settled, timeout)
 

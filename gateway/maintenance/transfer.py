@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.concurrency.listeners import Listener, notify
 from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.formats import json_splice
 from gateway.identity import checked_id, named_scope
@@ -141,7 +142,7 @@ class Transfer:
         *,
         screen: Screen,
         settled: Callable[[], Awaitable[None]],
-        on_change: Sequence[Callable[[Collection[str]], None]] = (),
+        on_change: Sequence[Listener[Collection[str]]] = (),
     ) -> None:
         self._journal = journal
         self._store = store
@@ -183,8 +184,8 @@ class Transfer:
             stored = await self._store_batch(batch.items, tenant, changed)
             await self._wait_settled()
         finally:
-            for listener in self._on_change if changed else ():
-                listener(changed)
+            if changed:
+                await notify(self._on_change, changed)
         return ImportResult(imported + stored, unchanged + len(batch.items) - stored)
 
     def _fill(self, batch: _Batch, items: Sequence[_Item], lines: Collection[tuple[int, bytes]]) -> None:

@@ -33,13 +33,18 @@ Versions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
 class PinnedBlocks:
-    """The blocks of conversations, in RAM and in the store. `deadline`: seconds that a turn may wait for the store."""
+    """The blocks of conversations, in RAM and in the store. `deadline`: seconds that a turn may wait for the store.
+
+    `on_keep` are called with a conversation, a turn key and the turn's new block (None: it was dropped), for processes
+    that may have the conversation in RAM, too.
+    """
 
     def __init__(self, blocks: Blocks, versions: Versions, deadline: float) -> None:
         self._blocks = blocks
         self._versions = versions
         self._deadline = deadline
         self._sessions: OrderedDict[tuple[str, str], dict[str, KeptBlock]] = OrderedDict()
+        self.on_keep: list[Callable[[tuple[str, str], str, KeptBlock | None], None]] = []
         self._changes = 0  # count of changes to memories: blocks read before a change may be outdated
 
     async def kept(self, identity: Identity) -> Mapping[str, KeptBlock]:
@@ -66,21 +71,33 @@ class PinnedBlocks:
         place = (identity.reads[0].value, identity.session_id)
         versions = {memory.record.id: memory.record.version for memory in block.memories}
         entry = KeptBlock(block.text, block.tokens, versions)
-        blocks = self._sessions.get(place)
-        if blocks is not None:
-            blocks[key] = entry
-            if len(blocks) > _OF_A_SESSION:
-                del blocks[next(iter(blocks))]
-            self._evict()
+        self.note(place, key, entry)
+        for listener in self.on_keep:
+            listener(place, key, entry)
         try:
             await self._blocks.put(*place, key, entry)
         except StorageError as error:
             _log.warning("block_write_failed", extra={"cause": str(error)})
 
+    def note(self, place: tuple[str, str], key: str, block: KeptBlock | None) -> None:
+        """Set or drop (None) a turn's block in RAM, if its conversation is there."""
+        blocks = self._sessions.get(place)
+        if blocks is None:
+            return
+        if block is None:
+            blocks.pop(key, None)
+            return
+        blocks[key] = block
+        if len(blocks) > _OF_A_SESSION:
+            del blocks[next(iter(blocks))]
+        self._evict()
+
     async def discard(self, identity: Identity, key: str) -> None:
         """Drop a block that did not reach the model."""
         place = (identity.reads[0].value, identity.session_id)
-        self._sessions.get(place, {}).pop(key, None)
+        self.note(place, key, None)
+        for listener in self.on_keep:
+            listener(place, key, None)
         try:
             await self._blocks.drop(*place, [key])
         except StorageError as error:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -74,6 +74,7 @@ class WorkingSets:
         self._deleted: dict[str, dict[str, int]] = defaultdict(dict)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recall")
         self._run_lock = threading.Lock()
+        self._resets = 0
 
     async def stop(self) -> None:
         tasks = list(self._loading.values())
@@ -197,6 +198,23 @@ class WorkingSets:
 
         return await self.run(look) | unstored
 
+    def snapshot(self) -> tuple[list[Row], dict[str, dict[str, int]]]:
+        """The rows that the store does not have yet, and the versions of the deletions that it does not have, by scope
+        and id."""
+        rows = [row for rows in self._unstored.values() for row in rows.values()]
+        return rows, {scope: dict(versions) for scope, versions in self._deleted.items()}
+
+    def reset(self, rows: Iterable[Row], deletions: Mapping[str, Mapping[str, int]]) -> None:
+        """Drop all sets, and start from a snapshot: they are loaded on next use, also those that are loading now."""
+        self._resets += 1
+        self._sets.clear()
+        self._unstored.clear()
+        for row in rows:
+            self._unstored.setdefault(row.record.scope, {})[row.record.id] = row
+        self._deleted = defaultdict(dict, {scope: dict(versions) for scope, versions in deletions.items()})
+        for scope in self._missed:
+            self._missed[scope] = list(self._unstored.get(scope, {}).values())
+
     async def beyond_cap(self, scope: str) -> list[Record]:
         """Standing preferences beyond the number that can be in force; none if the scope is not in RAM."""
         working_set = self._sets.get(scope)
@@ -304,8 +322,11 @@ class WorkingSets:
 
     async def _load(self, scope: Scope) -> WorkingSet:
         try:
+            resets = self._resets
             working_set, row_format = await self._read_store(scope)
-            while self._store.format_of(scope.value) != row_format:  # the table was rebuilt meanwhile
+            # the table was rebuilt meanwhile, or rows were missed
+            while self._store.format_of(scope.value) != row_format or resets != self._resets:
+                resets = self._resets
                 working_set, row_format = await self._read_store(scope)
             working_set.put(self._missed[scope.value])
             working_set.remove_all(self._deleted.get(scope.value, ()))

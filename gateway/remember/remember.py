@@ -7,10 +7,11 @@ of its turn, once per conversation. Ids are derived from the turn's id, so that 
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, tzinfo
 from functools import partial
@@ -27,6 +28,7 @@ from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_s
 from gateway.remember.retry_queue import RetryQueue
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import RecordLog, Registry
+from gateway.storage.values import Claim
 from gateway.telemetry import Telemetry
 from gateway.text.dates import find_period, zone_offset
 from gateway.text.injection import suspicions
@@ -39,6 +41,7 @@ StoreHook = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 _log = logging.getLogger("gateway.remember")
 _SAME_WITHIN = 120.0  # seconds
+_KNOWN_FOR = 86_400.0  # seconds that another process knows a message of a conversation
 _CONVERSATIONS = 10_000  # conversations whose last journal number is kept
 _RECENT = 50_000  # messages that are recognised if repeated
 _COMMIT_TIMEOUT = 5.0
@@ -46,7 +49,8 @@ _TOOL_NAME = 100  # characters
 
 
 class Remember:
-    """Writes the records of turns to the journal. `hook` passes records to plugins before the journal."""
+    """Writes the records of turns to the journal. `hook` passes records to plugins before the journal. `is_shared`:
+    other processes append to the journal, too, and repetitions are recognised there as well."""
 
     def __init__(
         self,
@@ -57,8 +61,10 @@ class Remember:
         hook: StoreHook,
         *,
         zone: tzinfo = UTC,
+        is_shared: bool = False,
     ) -> None:
         self.zone = zone
+        self._is_shared = is_shared
         self._journal = journal
         self._registry = registry
         self._config = config
@@ -116,8 +122,14 @@ class Remember:
             await self._journal.append(records)
         self._telemetry.bound("remembered", "changed").inc(len(records))
         scopes = {record.scope for record in records if record.status == "deleted"}
+        if scopes:
+            self.forget_recent(scopes)
+            await self._journal.drop_claims(scopes)
+
+    def forget_recent(self, scopes: Collection[str]) -> None:
+        """Forget which messages of these scopes were stored a moment ago: a deleted message may be sent again."""
         for name in [name for name in self._recent if name[0] in scopes]:
-            del self._recent[name]  # a deleted message may be sent again
+            del self._recent[name]
 
     async def screened(self, turn: Turn, records: Sequence[Record]) -> Sequence[Record]:
         """The records to store after the plugins' store hook. Raises PluginUnavailable."""
@@ -146,9 +158,10 @@ class Remember:
             for kind in record.suspicious if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
         new = await self._note_scopes(turn)
+        claims = _build_claims(turn, records, stored) if self._is_shared else None
         async with asyncio.timeout(_COMMIT_TIMEOUT):
-            await self._journal.append(stored)
-        self._note_last(turn, new)
+            seq = await self._journal.append(stored, claims=claims)
+        self._note_last(turn, new, seq)
         self._telemetry.bound("remembered", "kept").inc(len(stored))
         self._telemetry.bound("stage", "remember").observe(time.perf_counter() - began)
         return stored
@@ -161,12 +174,12 @@ class Remember:
         """The journal number of the first record of a scope that this process created; 0 if it did not, or long ago."""
         return self._first.get(scope.value, 0)
 
-    def _note_last(self, turn: Turn, new: Sequence[Scope]) -> None:
-        self._first.update((scope.value, self._journal.last_seq) for scope in new)
+    def _note_last(self, turn: Turn, new: Sequence[Scope], seq: int) -> None:
+        self._first.update((scope.value, seq) for scope in new)
         while len(self._first) > _CONVERSATIONS:
             self._first.popitem(last=False)
         for scope in turn.identity.writes if turn.identity else ():
-            self._last[scope.value, turn.identity.session_id if turn.identity else ""] = self._journal.last_seq
+            self._last[scope.value, turn.identity.session_id if turn.identity else ""] = seq
         while len(self._last) > _CONVERSATIONS:
             self._last.popitem(last=False)
 
@@ -287,6 +300,26 @@ class Remember:
 def _fingerprint(record: Record) -> tuple[str, str, str, str]:
     said_at = "" if record.event_time == record.created_at else str(record.event_time)  # another time: another message
     return record.scope, record.session_id, record.source + said_at, record.message_id
+
+
+def _build_claims(turn: Turn, records: Sequence[Record], stored: Iterable[Record]) -> dict[str, Claim]:
+    """The claims of a turn to what is stored of its `records`, by id. A message that a client asked to store is never
+    refused; one that a chat repeats as part of its turn is, for as long as claims are kept."""
+    if not turn.ask.messages:
+        return {record.id: _build_claim(turn, record, 0) for record in stored}
+    earlier = turn.ask.messages if turn.ask.is_repeated else turn.ask.messages[:-1]
+    names = {message_id(text.strip()) for text in earlier}
+    seconds = {record.id: _SAME_WITHIN if record.message_id not in names else _KNOWN_FOR for record in records}
+    return {
+        record.id: _build_claim(turn, record, seconds.get(record.links[0] if record.links else record.id, _SAME_WITHIN))
+        for record in stored
+    }
+
+
+def _build_claim(turn: Turn, record: Record, seconds: float) -> Claim:
+    name = repr((*_fingerprint(record), record.part))
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return Claim(digest, turn.id, record.created_at, seconds, record.scope)
 
 
 def _analyse(records: Sequence[Record], with_preferences: bool) -> tuple[list[Record], int]:

@@ -8,11 +8,15 @@ its opening and first answer.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.identity import derived_session
 
-__all__ = ["Sessions"]
+__all__ = ["SessionChange", "Sessions"]
+
+SessionChange = tuple[tuple[str, str], str, float, str, bool]
+"""Scope and digest of the opening, name, start, digest of the first answer, and True if it was continued."""
 
 _RETRY = 120.0  # seconds
 _MAX_OPENINGS = 10_000  # of all users
@@ -28,10 +32,14 @@ class _Session:
 
 
 class Sessions:
-    """Bounded in-memory index of conversations; an evicted one gets its id from its opening again."""
+    """Bounded in-memory index of conversations; an evicted one gets its id from its opening again.
+
+    `on_change` are called with a conversation that is new or has changed, for `note` in other processes.
+    """
 
     def __init__(self) -> None:
         self._openings: OrderedDict[tuple[str, str], list[_Session]] = OrderedDict()
+        self.on_change: list[Callable[[SessionChange], None]] = []
 
     @property
     def count(self) -> int:
@@ -41,23 +49,49 @@ class Sessions:
     def name(self, scope: str, opening: str, first_answer: str, now: float) -> str:
         """Return the id of the conversation that a request belongs to; `now` in seconds since 1970."""
         key = (scope, _digest(opening))
-        candidates = self._openings.setdefault(key, [])
-        self._openings.move_to_end(key)
-        if len(self._openings) > _MAX_OPENINGS:
-            self._openings.popitem(last=False)
+        candidates = self._candidates(key)
         session = _find_continued(candidates, _digest(first_answer)) if first_answer else _find_retried(candidates, now)
         if session is None:
             name = derived_session(opening, first_answer or repr(now))
             session = _Session(name, now, _digest(first_answer) if first_answer else "", bool(first_answer))
             candidates.append(session)
             del candidates[:-_MAX_ALIKE]
+            self._publish(key, session)
+        elif first_answer:
+            self._publish(key, session)
         return session.name
+
+    def note(self, change: SessionChange) -> None:
+        """Add or update a conversation that another process has seen."""
+        key, name, began, answer, is_continued = change
+        candidates = self._candidates(key)
+        session = next((session for session in candidates if session.name == name), None)
+        if session is None:
+            candidates.append(_Session(name, began, answer, is_continued))
+            candidates.sort(key=lambda session: session.began)
+            del candidates[:-_MAX_ALIKE]
+        else:
+            session.answer, session.is_continued = answer or session.answer, is_continued or session.is_continued
+
+    def _candidates(self, key: tuple[str, str]) -> list[_Session]:
+        """The conversations of a user with an opening; they become the most recently used."""
+        candidates = self._openings.setdefault(key, [])
+        self._openings.move_to_end(key)
+        if len(self._openings) > _MAX_OPENINGS:
+            self._openings.popitem(last=False)
+        return candidates
+
+    def _publish(self, key: tuple[str, str], session: _Session) -> None:
+        for listener in self.on_change:
+            listener((key, session.name, session.began, session.answer, session.is_continued))
 
     def answered(self, scope: str, opening: str, name: str, answer: str) -> None:
         """Record the first answer of a conversation."""
-        for session in self._openings.get((scope, _digest(opening)), ()):
+        key = (scope, _digest(opening))
+        for session in self._openings.get(key, ()):
             if session.name == name and not session.answer:
                 session.answer = _digest(answer)
+                self._publish(key, session)
 
 
 def _find_continued(candidates: list[_Session], answer: str) -> _Session | None:

@@ -32,7 +32,7 @@ class Turns:
     def __init__(self, config: Config, users: Users) -> None:
         self.users = users
         self._config = config
-        self._sessions = Sessions()
+        self.sessions = Sessions()
 
     def read(
         self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: ParsedRequest, *, wire_format: WireFormat
@@ -69,7 +69,7 @@ class Turns:
         """Record the first answer, which distinguishes conversations with the same opening."""
         ask, identity = turn.ask, turn.identity
         if text and identity is not None and not identity.is_session_named and not ask.first_answer:
-            self._sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
+            self.sessions.answered(identity.reads[0].value, ask.opening, identity.session_id, text)
 
     def _build_identity(
         self, principal: Principal, user: str, headers: Mapping[str, str], ask: ParsedRequest, now: float
@@ -82,7 +82,7 @@ class Turns:
         elif is_task:  # tasks open no conversation
             session = derived_session(ask.opening, ask.first_answer)
         else:
-            session = self._sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
+            session = self.sessions.name(user_scope.value, ask.opening, ask.first_answer, now)
         return Identity(
             user, session, reads=(user_scope,), writes=(user_scope,), is_session_named=explicit_session is not None
         )

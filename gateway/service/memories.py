@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from gateway.concurrency.listeners import Listener, notify
 from gateway.errors import MemoryUnavailable, NotFound
 from gateway.identity import may_touch
 from gateway.memory.cascade import (
@@ -42,7 +43,7 @@ _MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
 RecordFilter = Callable[[Record], bool]
 Add = Callable[[Turn, Sequence[Record]], Awaitable[list[Record]]]
-Change = Callable[[Sequence[Record]], Awaitable[None]]
+Change = Callable[[Sequence[Record]], Awaitable[object]]
 
 
 class Outdated(Exception):
@@ -66,7 +67,7 @@ class MemoryService:
         *,
         searchable: Callable[[float], Awaitable[bool]],
         drained: Callable[[float], Awaitable[bool]],
-        on_change: Sequence[Callable[[Collection[str]], None]],
+        on_change: Sequence[Listener[Collection[str]]],
         startup: Startup,
     ) -> None:
         self._startup = startup
@@ -225,7 +226,7 @@ class MemoryService:
         except BaseException:
             sets.unmark_deleted(members)
             raise
-        self._notify(changes)
+        await self._notify(changes)
         return len(members)
 
     async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
@@ -344,16 +345,14 @@ class MemoryService:
     async def _commit_all(self, records: Sequence[Record]) -> None:
         await self._commit_groups(records)
         await self._searchable(_PATIENCE)
-        self._notify(records)
+        await self._notify(records)
 
     async def _commit_groups(self, records: Sequence[Record]) -> None:
         for begin in range(0, len(records), _MAX_GROUPED_CHANGES):
             await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
 
-    def _notify(self, records: Iterable[Record]) -> None:
-        scopes = {record.scope for record in records}
-        for listener in self._on_change:
-            listener(scopes)
+    async def _notify(self, records: Iterable[Record]) -> None:
+        await notify(self._on_change, {record.scope for record in records})
 
     async def _commit(self, records: Sequence[Record]) -> None:
         try:

@@ -32,8 +32,23 @@ class DataFolder:
         self.embedder, self.dimensions = "", 0
         self._lock: int | None = None
 
-    def open(self, buckets: int, embedder: str, dimensions: int) -> None:
-        """Create or reopen the folder, and take its lock. Raises FolderRefused."""
+    def open(self, buckets: int, embedder: str, dimensions: int, *, is_locked: bool = False) -> None:
+        """Create or reopen the folder, and take its lock, unless it `is_locked` for this process. Raises
+        FolderRefused."""
+        if not is_locked:
+            self.lock()
+        try:
+            self._load_meta(buckets, embedder, dimensions)
+        except OSError as error:
+            self.close()
+            raise self._write_error(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def lock(self) -> int:
+        """Take the lock of the folder, which is created if it is missing. Returns the descriptor that holds it. Raises
+        FolderRefused."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -46,14 +61,7 @@ class DataFolder:
             raise FolderRefused(
                 f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
             ) from error
-        try:
-            self._load_meta(buckets, embedder, dimensions)
-        except OSError as error:
-            self.close()
-            raise self._write_error(error) from error
-        except BaseException:
-            self.close()
-            raise
+        return self._lock
 
     def _write_error(self, error: OSError) -> FolderRefused:
         return FolderRefused(

@@ -17,6 +17,7 @@ __all__ = [
     "NO_MEMORIES",
     "PROFILE",
     "SETTINGS",
+    "Claim",
     "DueConversation",
     "GivenVector",
     "JournalEntry",
@@ -69,6 +70,18 @@ class JournalEntry:
     size: int
     is_replay: bool
     vector: GivenVector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A turn's claim to a message, so that a client's retry in another process does not store it again: it excludes
+    other turns' claims with this fingerprint whose time differs by less than `seconds`. `scope`: of the message."""
+
+    fingerprint: bytes
+    turn: str
+    at: float
+    seconds: float
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)

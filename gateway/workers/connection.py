@@ -135,6 +135,8 @@ class Connection:
         return message
 
     async def _handle(self, entry: HandlerEntry | None, number: int, kind: str, value: Any) -> None:
+        if entry is None and not number:
+            return  # its part of this process has not started
         try:
             if entry is None:
                 raise LookupError(f"there is no handler of {kind}")

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
@@ -35,7 +36,7 @@ class Peers:
         self.number = number
         self.count = count
         self.on_join: list[Callable[[int], None]] = []
-        """Called in the owner with the number of a worker that connected, before it gets any published message."""
+        """Called with the number of a worker that connected, before messages are exchanged with it."""
         self.on_lost: list[Callable[[], None]] = []
         """Called in the other workers when the connection to the owner ended."""
         self._handlers: dict[str, HandlerEntry] = {}
@@ -155,7 +156,8 @@ class OwnerPeers(Peers):
         return {number: reply for number, reply in replies if not isinstance(reply, BaseException)}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers = dict(self._handlers)
+        own: dict[str, HandlerEntry] = {}
+        handlers = ChainMap(own, self._handlers)
         connection = Connection(reader, writer, handlers)
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT):
@@ -166,7 +168,7 @@ class OwnerPeers(Peers):
         if kind != _HELLO or number not in range(1, self.count):
             connection.close()
             return
-        handlers[_PUBLISHED] = HandlerEntry(partial(self._relay_published, number))
+        own[_PUBLISHED] = HandlerEntry(partial(self._relay_published, number))
         earlier = self._connections.pop(number, None)
         if earlier is not None:
             earlier.close()
@@ -242,11 +244,13 @@ class FollowerPeers(Peers):
                 connection.send(encode_message(_HELLO, self.number))
                 self._connection = connection
                 self._is_connected.set()
+                for callback in self.on_join:
+                    callback(0)
                 await connection.run()
             finally:
                 self._connection = None
                 self._is_connected.clear()
                 connection.close()
             _log.warning("owner_lost", extra={"worker": self.number})
-            for callback in self.on_lost:
-                callback()
+            for on_lost in self.on_lost:
+                on_lost()

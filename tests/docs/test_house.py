@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "barrier.py": "flow/test_workers.py",
+    "sharing.py": "flow/test_workers.py",
+    "recall/shared_sets.py": "flow/test_workers.py",
+    "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory/admin.py": "flow/test_keeping.py",

@@ -30,8 +30,8 @@ _SWEEP_INTERVAL = 600.0
 class SqliteBlocks:
     """Table of injected blocks by scope, session and turn. Runs in a thread of its own. Raises StorageError."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "blocks", _MIGRATIONS)
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        self._database = Database(path, "blocks", _MIGRATIONS, is_owner=is_owner)
         self._swept_at = 0.0
 
     async def open(self) -> None:

@@ -16,12 +16,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.storage.errors import StorageError
 
-__all__ = ["Database", "Migration"]
+__all__ = ["Database", "Migration", "Sharing"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("gateway.store")
@@ -32,14 +33,24 @@ Migration = str | Callable[[sqlite3.Connection], None]
 """A step from one version of a schema to the next: statements, or a function that is called in a transaction."""
 
 
+class Sharing(Enum):
+    """How a process shares a file with others: not at all, as its owner, or as one of the others."""
+
+    NONE = "none"
+    OWNER = "owner"
+    FOLLOWER = "follower"
+
+
 class Database:
     """A SQLite file. `part` is its name in threads and messages; faults of SQLite or the disk are raised as
     StorageError.
 
     `open`, `close`, `run`, `read` and `write` are called in the loop, `connection` and `transaction` in the thread.
+    With `is_owner` false, another process migrates the file, and replaces it if it is damaged.
     """
 
-    def __init__(self, path: Path, part: str, migrations: Sequence[Migration]) -> None:
+    def __init__(self, path: Path, part: str, migrations: Sequence[Migration], *, is_owner: bool = True) -> None:
+        self._is_owner = is_owner
         self._path = path
         self._part = part
         self._migrations = migrations
@@ -107,6 +118,7 @@ class Database:
         await self.run(self._scrub)
 
     def _scrub(self) -> None:
+        # waits some seconds for other processes
         is_busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if is_busy:
             raise sqlite3.OperationalError(f"another program reads the {self._part}: it cannot be scrubbed now")
@@ -116,7 +128,7 @@ class Database:
         try:
             self._connection = self._connect()
         except sqlite3.DatabaseError as error:
-            if type(error) is not sqlite3.DatabaseError:
+            if type(error) is not sqlite3.DatabaseError or not self._is_owner:
                 raise  # locked, or the disk: the file itself may be whole
             self._connection = self._replace_damaged(str(error))
 
@@ -127,7 +139,7 @@ class Database:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA secure_delete=ON")
             self._migrate(connection)
-            if self._path.stat().st_size <= _MAX_CHECKED:
+            if self._is_owner and self._path.stat().st_size <= _MAX_CHECKED:
                 verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise sqlite3.DatabaseError(verdict)
@@ -142,6 +154,8 @@ class Database:
             raise StorageError(
                 self._part, f"its file has version {version}; this version of the gateway reads {len(self._migrations)}"
             )
+        if version < len(self._migrations) and not self._is_owner:
+            raise StorageError(self._part, "its file is not migrated yet")
         for number, migration in enumerate(self._migrations[version:], start=version + 1):
             connection.execute("BEGIN IMMEDIATE")
             try:

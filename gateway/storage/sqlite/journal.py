@@ -2,7 +2,7 @@
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
 the next one (group commit). An entry is waiting until the store has written it and synced its files, then it is done.
-New entries are handed to the writer from memory, and read back only after a start, a failure, or a long backlog.
+New entries are handed to the writer from memory; only after a start, a failure or a long backlog they are read back.
 Entries that are written but not synced are known to this process only: another process writes them again, which is
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
 `requeue`); the text of a deleted record is removed as soon as the deletion is stored. An id stays a day, so that a
@@ -22,20 +22,26 @@ from pathlib import Path
 
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
-from gateway.storage.sqlite.database import Database
+from gateway.storage.sqlite.database import Database, Sharing
 from gateway.storage.sqlite.fresh_entries import FreshEntries
 from gateway.storage.sqlite.journal_rows import (
     State,
     build_rows,
     count_entries,
     drop_texts,
+    grant_claim,
     parse_record,
+    read_due,
     read_next_due,
     read_position,
-    record_id,
+    read_retained,
+    read_retained_ids,
+    read_tombstones,
+    read_unstored,
+    read_waiting_after,
     sweep,
 )
-from gateway.storage.values import GivenVector, JournalEntry
+from gateway.storage.values import Claim, GivenVector, JournalEntry
 
 __all__ = ["Journal"]
 
@@ -53,14 +59,18 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS entries_by_state ON entries (state, seq);
 CREATE INDEX IF NOT EXISTS entries_with_text ON entries (seq) WHERE state=1 AND payload IS NOT NULL;
 """
-_MIGRATIONS = (_VERSION_1,)
+_VERSION_2 = """
+CREATE TABLE IF NOT EXISTS claims (
+    fingerprint BLOB PRIMARY KEY, turn TEXT NOT NULL, at REAL NOT NULL, scope TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS claims_by_scope ON claims (scope);
+"""
+_MIGRATIONS = (_VERSION_1, _VERSION_2)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
 _LONGEST_PAUSE = 16.0  # a later time is from before the clock was set back
-_MAX_RECOVERED = 20_000  # entries to read back when the store may have lost some
 _SWEEP_INTERVAL = 60.0
 _MAX_SEQ = 2**62
-_TOMBSTONE_MARK = b'"status":"deleted"'  # in a tombstone's JSON
 
 
 @dataclass(slots=True)
@@ -68,15 +78,23 @@ class _Append:
     rows: list[tuple[str, bytes]]
     records: Sequence[Record]
     vectors: Mapping[str, GivenVector]  # by id
+    claims: Mapping[str, Claim]  # by id
     replaced: list[str]  # ids whose earlier entries are superseded
-    done: "asyncio.Future[None]"
+    done: "asyncio.Future[int]"
 
 
 class Journal:
-    """The log: the event loop appends, the writer reads. `on_append` is called in the loop after each commit."""
+    """The log: the event loop appends, the writer reads. `on_append` is called in the loop after each commit.
 
-    def __init__(self, path: Path, max_bytes: int, on_append: Callable[[], None]) -> None:
-        self._database = Database(path, "journal", _MIGRATIONS)
+    Several processes can append to one file. One of them owns it, and marks the entries; it is told by `catch_up` when
+    others have appended.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, on_append: Callable[[], None], *, sharing: Sharing = Sharing.NONE
+    ) -> None:
+        self._sharing = sharing
+        self._database = Database(path, "journal", _MIGRATIONS, is_owner=sharing is not Sharing.FOLLOWER)
         self._max_bytes = max_bytes
         self._on_append = on_append
         self._pending: deque[_Append] = deque()
@@ -84,6 +102,7 @@ class Journal:
         self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
         self.last_seq = 0  # of the newest entry
+        self._known_seq = 0  # entries up to it were taken; of the journal's thread
         self._fresh = FreshEntries()
         self._searchable: set[int] = set()  # entries that recall has, and that are not stored yet
         self._stored: dict[int, int] = {}  # size by seq
@@ -95,11 +114,13 @@ class Journal:
 
     async def open(self) -> None:
         """Create or reopen the file. Raises StorageError."""
-        if await self._database.open():
+        if not await self._database.open():
+            return
+        if self._sharing is not Sharing.FOLLOWER:
             # retry dead letters: the cause may have been a table that is repaired now
             await self._database.write("UPDATE entries SET state=0, tries=0, due=0 WHERE state=?", [(State.ASIDE,)])
             self._first_seq = await self._database.run(self._next_seq)
-            self.last_seq = self._first_seq - 1
+            self.last_seq = self._known_seq = self._first_seq - 1
             await self._recount()
 
     async def close(self) -> None:
@@ -109,12 +130,18 @@ class Journal:
         await self._database.close()
 
     async def append(
-        self, records: Sequence[Record], *, may_exist: bool = False, vectors: Mapping[str, GivenVector] | None = None
-    ) -> None:
+        self,
+        records: Sequence[Record],
+        *,
+        may_exist: bool = False,
+        vectors: Mapping[str, GivenVector] | None = None,
+        claims: Mapping[str, Claim] | None = None,
+    ) -> int:
         """Write records durably; existing ids are left unchanged. Raises StorageError, and then writes none.
 
         A change of a record (`version` over 1) is an entry of its own. With `may_exist` every record is: then the store
-        decides whether it is new. `vectors`, by id, are not part of the file.
+        decides whether it is new. `vectors`, by id, are not part of the file. A record whose claim is refused is left
+        out. Returns the sequence number of the newest entry.
         """
         suffix = f".{os.urandom(8).hex()}" if may_exist else ""
         async with self._order:  # a later change must not overtake an earlier one
@@ -122,25 +149,35 @@ class Journal:
                 rows = build_rows(records, suffix)
             else:
                 rows = await asyncio.to_thread(build_rows, records, suffix)
-            append = self._enqueue(rows, records, vectors or {}, replaced=may_exist)
-        await asyncio.shield(append.done)
+            replaced = [record.id for record in records] if may_exist else []
+            append = self._enqueue(rows, records, vectors or {}, claims or {}, replaced)
+        return await asyncio.shield(append.done)
+
+    async def catch_up(self) -> None:
+        """Take the entries that other processes have appended. Raises StorageError."""
+        if self._sharing is Sharing.OWNER:
+            await asyncio.shield(self._enqueue([], (), {}, {}, []).done)
+
+    async def drop_claims(self, scopes: Iterable[str]) -> None:
+        """Drop the claims to messages of these scopes. Raises StorageError."""
+        if self._sharing is not Sharing.NONE:
+            await self._database.write("DELETE FROM claims WHERE scope=?", [(scope,) for scope in scopes])
 
     def _enqueue(
         self,
         rows: list[tuple[str, bytes]],
         records: Sequence[Record],
         vectors: Mapping[str, GivenVector],
-        *,
-        replaced: bool,
+        claims: Mapping[str, Claim],
+        replaced: list[str],
     ) -> "_Append":
         """Add rows to the next commit. Raises StorageError."""
         size = sum(len(payload) for _, payload in rows)
         if not self._database.is_open:
             raise StorageError("journal", "the journal is not open")
-        if self.backlog_bytes + size > self._max_bytes:
+        if rows and self.backlog_bytes + size > self._max_bytes:
             raise StorageError("journal", "the backlog is at its limit")
-        ids = [record.id for record in records] if replaced else []
-        append = _Append(rows, records, vectors, ids, asyncio.get_running_loop().create_future())
+        append = _Append(rows, records, vectors, claims, replaced, asyncio.get_running_loop().create_future())
         self._pending.append(append)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
@@ -172,15 +209,15 @@ class Journal:
 
     async def tombstones(self) -> list[Record]:
         """Tombstones that the store has not synced yet."""
-        return await self._database.run(self._load_tombstones)
+        return await self._database.run(lambda: read_tombstones(self._database.connection))
 
     async def retained(self, seqs: Collection[int] | None = None) -> list[JournalEntry]:
         """The newest stored entries that still have their text, so that they can be stored again, or some of them."""
-        return await self._database.run(partial(self._load_retained, seqs))
+        return await self._database.run(lambda: read_retained(self._database.connection, seqs))
 
     async def retained_ids(self) -> dict[int, str]:
         """The ids of the records of these entries by sequence number, which are read without their texts."""
-        return await self._database.run(self._load_retained_ids)
+        return await self._database.run(lambda: read_retained_ids(self._database.connection))
 
     async def requeue(self, entries: Iterable[JournalEntry]) -> None:
         """Set entries that the store has lost back to waiting."""
@@ -191,7 +228,8 @@ class Journal:
 
     async def unstored(self, before: int) -> list[JournalEntry]:
         """Entries up to a sequence number that are not stored so far: waiting, awaiting a retry, or dead letters."""
-        return await self._database.run(partial(self._load_unstored, before, set(self._stored)))
+        stored = set(self._stored)
+        return await self._database.run(lambda: read_unstored(self._database.connection, before, stored))
 
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that are obsolete and need not be stored."""
@@ -201,8 +239,10 @@ class Journal:
 
     async def purge(self, scopes: Iterable[str] = ()) -> None:
         """Erase the retained texts of these scopes, and remains of deleted texts in SQLite's files."""
-        rows = [(scope.encode(),) for scope in scopes]
-        await self._database.write("UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0", rows)
+        scopes = list(scopes)
+        erase = "UPDATE entries SET payload=NULL WHERE state=1 AND instr(payload, ?)>0"
+        await self._database.write(erase, [(scope.encode(),) for scope in scopes])
+        await self.drop_claims(scopes)
         await self._database.scrub()
 
     async def position(self) -> tuple[int, int]:
@@ -268,10 +308,12 @@ class Journal:
                 self.last_seq = max(self.last_seq, last)
                 self.backlog_entries += len(added)
                 self.backlog_bytes += sum(entry.size for entry in added)
-                self._fresh.add(added)
+                if self._sharing is not Sharing.FOLLOWER:
+                    self._fresh.add(added)
                 for append in batch:
-                    _settle(append.done, None)
-                self._on_append()
+                    _settle(append.done, self.last_seq)
+                if added:
+                    self._on_append()
 
     # All methods below run in the journal's thread.
 
@@ -280,85 +322,47 @@ class Journal:
         return seq
 
     def _insert(self, batch: Sequence[_Append]) -> tuple[list[JournalEntry], int]:
-        """Insert rows with new ids. Returns their entries, and the newest sequence number."""
+        """Insert rows with new ids. Returns their entries, after those of other processes, and the newest sequence
+        number."""
         now = time.time()
 
         def work(connection: sqlite3.Connection) -> tuple[list[JournalEntry], int]:
-            added: list[JournalEntry] = []
-            last = 0
+            added = read_waiting_after(connection, self._known_seq) if self._sharing is Sharing.OWNER else []
             drop_texts(connection, [(id_, _MAX_SEQ) for append in batch for id_ in append.replaced])
             rows = (
-                (row, record, append.vectors.get(record.id), bool(append.replaced))
+                (row, record, append, append.claims.get(record.id))
                 for append in batch
                 for row, record in zip(append.rows, append.records, strict=True)
             )
-            for (id_, payload), record, vector, is_replay in rows:
+            last = 0
+            for (id_, payload), record, append, claim in rows:
+                if claim is not None and not grant_claim(connection, claim):
+                    continue
                 cursor = connection.execute(
                     "INSERT INTO entries (id, state, at, payload) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     (id_, State.WAITING, now, payload),
                 )
                 if cursor.rowcount:
                     last = cursor.lastrowid or 0
+                    is_replay, vector = bool(append.replaced), append.vectors.get(record.id)
                     added.append(JournalEntry(last, record, len(payload), is_replay, vector))
-            return added, last
+            return added, max(last, added[-1].seq if added else 0)
 
-        return self._database.transaction(work)
+        if any(append.rows for append in batch):
+            added, last = self._database.transaction(work)
+        else:
+            added, last = work(self._database.connection)
+        self._known_seq = max(self._known_seq, last)
+        return added, last
 
     def _load_waiting(self, limit: int, excluded: Container[int]) -> tuple[list[JournalEntry], bool]:
         """The oldest due entries that recall does not have, and True if others wait."""
-        connection = self._database.connection
-        waiting = connection.execute("SELECT seq, due FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
-        now, seqs, has_others = time.time(), list[int](), False
-        for seq, due in waiting:
-            if seq in excluded:
-                continue
-            if now < due <= now + _LONGEST_PAUSE or len(seqs) == limit:
-                has_others = True
-                if len(seqs) == limit:
-                    break
-            else:
-                seqs.append(seq)
-        places = ",".join("?" * len(seqs))  # only question marks go into the statement
-        rows = connection.execute(
-            f"SELECT seq, id, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
-            seqs,
-        )
+        rows, has_others = read_due(self._database.connection, limit, excluded, _LONGEST_PAUSE)
         entries = [
             JournalEntry(seq, parse_record(payload), len(payload), seq < self._first_seq or tries > 0 or "." in id_)
             for seq, id_, payload, tries in rows
         ]
         return entries, has_others
-
-    def _load_tombstones(self) -> list[Record]:
-        # a tombstone's JSON names its status; texts that merely contain that phrase are filtered out below
-        rows = self._database.connection.execute(
-            "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0",
-            (State.WAITING, _TOMBSTONE_MARK),
-        )
-        records = [parse_record(payload) for (payload,) in rows]
-        return [record for record in records if record.status == "deleted"]
-
-    def _load_retained(self, seqs: Collection[int] | None) -> list[JournalEntry]:
-        rows = self._database.connection.execute(
-            "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
-            (_MAX_RECOVERED,),
-        )
-        chosen = [(seq, payload) for seq, payload in rows if seqs is None or seq in seqs]
-        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in chosen[::-1]]
-
-    def _load_retained_ids(self) -> dict[int, str]:
-        rows = self._database.connection.execute(
-            "SELECT seq, id FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
-            (_MAX_RECOVERED,),
-        )
-        return {seq: record_id(id_) for seq, id_ in rows}
-
-    def _load_unstored(self, before: int, stored: Container[int]) -> list[JournalEntry]:
-        rows = self._database.connection.execute(
-            "SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,)
-        )
-        pairs = [(seq, payload) for seq, payload in rows if seq not in stored]
-        return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in pairs]
 
     def _mark_synced(self, seqs: Iterable[int], outdated: Mapping[str, int]) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -384,10 +388,10 @@ class Journal:
         self._database.transaction(work)
 
 
-def _settle(future: "asyncio.Future[None]", error: Exception | None) -> None:
+def _settle(future: "asyncio.Future[int]", result: int | Exception) -> None:
     if future.done():
         return
-    if error is None:
-        future.set_result(None)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        future.set_exception(error)
+        future.set_result(result)

@@ -2,7 +2,8 @@
 
 import sqlite3
 import sys
-from collections.abc import Container, Iterable
+import time
+from collections.abc import Collection, Container, Iterable
 from enum import IntEnum
 
 import orjson
@@ -10,19 +11,34 @@ import orjson
 from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.record import Record
 from gateway.storage.rows import SHARED
+from gateway.storage.values import Claim, JournalEntry
 
 __all__ = [
     "State",
     "build_rows",
     "count_entries",
     "drop_texts",
+    "grant_claim",
     "parse_record",
+    "read_due",
     "read_next_due",
     "read_position",
+    "read_retained",
+    "read_retained_ids",
+    "read_tombstones",
+    "read_unstored",
+    "read_waiting_after",
     "record_id",
     "sweep",
 ]
 
+_GRANT = """
+INSERT INTO claims (fingerprint, turn, at, scope) VALUES (?, ?, ?, ?)
+ON CONFLICT (fingerprint) DO UPDATE SET turn=excluded.turn, at=excluded.at
+WHERE claims.turn=excluded.turn OR abs(claims.at-excluded.at)>=?
+"""
+_TOMBSTONE_MARK = b'"status":"deleted"'  # in a tombstone's JSON
+_MAX_RECOVERED = 20_000  # entries to read back when the store may have lost some
 _ID_RETENTION = 86_400.0  # seconds that the id of a finished entry stays
 _TEXT_RETENTION = 900.0  # seconds that the text of a finished entry stays at least
 _MIN_RETAINED_TEXTS = 1_000  # newest entries whose text stays, however old they are
@@ -77,6 +93,81 @@ def sweep(connection: sqlite3.Connection, now: float) -> None:
         "DELETE FROM entries WHERE state=1 AND payload IS NULL AND at<?",
         (now - _ID_RETENTION,),
     )
+    connection.execute("DELETE FROM claims WHERE at<?", (now - _ID_RETENTION,))
+
+
+def grant_claim(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Record a claim. False if an earlier one excludes it."""
+    values = (claim.fingerprint, claim.turn, claim.at, claim.scope, claim.seconds)
+    return connection.execute(_GRANT, values).rowcount > 0
+
+
+def read_waiting_after(connection: sqlite3.Connection, seq: int) -> list[JournalEntry]:
+    """The waiting entries after a sequence number."""
+    rows = connection.execute(
+        "SELECT seq, id, payload FROM entries WHERE seq>? AND state=? ORDER BY seq", (seq, State.WAITING)
+    )
+    return [JournalEntry(seq, parse_record(payload), len(payload), "." in id_) for seq, id_, payload in rows]
+
+
+def read_due(
+    connection: sqlite3.Connection, limit: int, excluded: Container[int], longest_pause: float
+) -> tuple[list[tuple[int, str, bytes, int]], bool]:
+    """The oldest waiting entries that are due now (number, id, payload, tries), and True if others wait. A time that is
+    more than `longest_pause` ahead is from before the clock was set back."""
+    waiting = connection.execute("SELECT seq, due FROM entries WHERE state=? ORDER BY seq", (State.WAITING,))
+    now, seqs, has_others = time.time(), list[int](), False
+    for seq, due in waiting:
+        if seq in excluded:
+            continue
+        if now < due <= now + longest_pause or len(seqs) == limit:
+            has_others = True
+            if len(seqs) == limit:
+                break
+        else:
+            seqs.append(seq)
+    places = ",".join("?" * len(seqs))  # only question marks go into the statement
+    rows = connection.execute(
+        f"SELECT seq, id, payload, tries FROM entries WHERE seq IN ({places}) ORDER BY seq",  # noqa: S608
+        seqs,
+    )
+    return rows.fetchall(), has_others
+
+
+def read_unstored(connection: sqlite3.Connection, before: int, stored: Container[int]) -> list[JournalEntry]:
+    """The entries up to a sequence number that are neither done nor `stored`."""
+    rows = connection.execute("SELECT seq, payload FROM entries WHERE state!=1 AND seq<=? ORDER BY seq", (before,))
+    pairs = [(seq, payload) for seq, payload in rows if seq not in stored]
+    return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in pairs]
+
+
+def read_tombstones(connection: sqlite3.Connection) -> list[Record]:
+    """The waiting tombstones."""
+    # a tombstone's JSON names its status; texts that merely contain that phrase are filtered out below
+    rows = connection.execute(
+        "SELECT payload FROM entries WHERE state=? AND instr(payload, ?) > 0", (State.WAITING, _TOMBSTONE_MARK)
+    )
+    records = [parse_record(payload) for (payload,) in rows]
+    return [record for record in records if record.status == "deleted"]
+
+
+def read_retained(connection: sqlite3.Connection, seqs: Collection[int] | None) -> list[JournalEntry]:
+    """The newest done entries that still have their text, or some of them."""
+    rows = connection.execute(
+        "SELECT seq, payload FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
+        (_MAX_RECOVERED,),
+    )
+    chosen = [(seq, payload) for seq, payload in rows if seqs is None or seq in seqs]
+    return [JournalEntry(seq, parse_record(payload), len(payload), True) for seq, payload in chosen[::-1]]
+
+
+def read_retained_ids(connection: sqlite3.Connection) -> dict[int, str]:
+    """The ids of the records of these entries by sequence number."""
+    rows = connection.execute(
+        "SELECT seq, id FROM entries WHERE state=1 AND payload IS NOT NULL ORDER BY seq DESC LIMIT ?",
+        (_MAX_RECOVERED,),
+    )
+    return {seq: record_id(id_) for seq, id_ in rows}
 
 
 def count_entries(connection: sqlite3.Connection) -> tuple[int, int, int]:

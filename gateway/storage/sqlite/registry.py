@@ -6,7 +6,7 @@ Methods take a tenant first, and never see rows of another one. Free-form values
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,22 @@ _MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
 
 
 class SqliteRegistry:
-    """The registry's file. It is opened before the port; all runs in a thread of its own. Raises StorageError."""
+    """The registry's file. It is opened before the port; all runs in a thread of its own. Raises StorageError.
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "registry", _MIGRATIONS)
+    With `is_owner` false, another process owns the file. `on_drop` are called when scopes were dropped, which other
+    processes may have cached.
+    """
+
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        self._is_owner = is_owner
+        self.on_drop: list[Callable[[], None]] = []
+        self._database = Database(path, "registry", _MIGRATIONS, is_owner=is_owner)
         self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
         self._scope_cache: dict[str, Scope] = {}
         self._tasks_put = 0
 
     async def open(self) -> None:
-        if not await self._database.open():
+        if not await self._database.open() or not self._is_owner:
             return
         # model calls that the last process left unfinished: no worker will continue them
         await self._database.write("UPDATE tasks SET status='failed' WHERE seq=0 AND status=?", [("in_progress",)])
@@ -87,6 +93,15 @@ class SqliteRegistry:
     async def drop_scope(self, scope: Scope) -> None:
         await self._database.write("DELETE FROM scopes WHERE value=?", [(scope.value,)])
         self._scope_cache.pop(scope.value, None)
+        self._note_drop()
+
+    def forget_cached(self) -> None:
+        """Read scopes again, since another process has dropped some."""
+        self._scope_cache.clear()
+
+    def _note_drop(self) -> None:
+        for listener in self.on_drop:
+            listener()
 
     async def scope(self, value: str) -> Scope | None:
         scope = self._scope_cache.get(value)
@@ -122,6 +137,7 @@ class SqliteRegistry:
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if (scope.tenant, scope.owner) != (tenant, owner)
         }
+        self._note_drop()
         await self._database.scrub()
 
     async def forget_all(self, tenant: str | None) -> None:
@@ -133,6 +149,7 @@ class SqliteRegistry:
         self._scope_cache = {
             value: scope for value, scope in self._scope_cache.items() if tenant not in (None, scope.tenant)
         }
+        self._note_drop()
         await self._database.scrub()
 
     # items

@@ -76,7 +76,7 @@ async def test_the_journal(old: Path) -> None:
     await journal.open()
     assert await journal.position() == (1, 2)
     await journal.close()
-    assert version_of(old) == 1
+    assert version_of(old) == 2
 
 
 @pytest.mark.parametrize("old", ["registry"], indirect=True)

@@ -1,0 +1,167 @@
+"""Working sets of several workers: the owner of the store sends each change of its sets to the others.
+
+All changes go through one stream in order, so a worker loads a set as the owner does: rows that the store may not have
+yet were sent before. A worker that connects starts from a snapshot of what the store does not have; until then it
+ignores the stream. Deletions are acknowledged: when `mark_deleted` returns, no worker recalls the memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.concurrency.worker import Worker
+from gateway.memory.record import Record
+from gateway.recall.working_sets import WorkingSets
+from gateway.storage.rows import Row
+from gateway.workers.peers import Peers
+
+__all__ = ["OwnersSets", "SetsReplica"]
+
+_log = logging.getLogger("gateway.recall")
+_ROWS, _STORED_ROWS, _STORED, _RETRACTED = "rows", "stored-rows", "stored", "retracted"
+_DELETED, _UNDELETED, _DROPPED = "deleted", "undeleted", "dropped"
+_JOIN, _SNAPSHOT = "join", "snapshot"
+_JOIN_EVERY: Final = 0.2  # seconds
+_TIMEOUT: Final = 1.0  # seconds that a worker may take to apply a deletion
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    rows: Sequence[Row]
+    deletions: Mapping[str, Mapping[str, int]]
+
+
+class OwnersSets(WorkingSets):
+    """The working sets of the worker that owns the store. Call `publish_snapshot` when it has all earlier entries."""
+
+    def share(self, peers: Peers) -> None:
+        """Send the changes to these workers."""
+        self._peers = peers
+        self._is_complete = False
+        self._joining: set[int] = set()
+        peers.on(_JOIN, self._join)
+
+    def publish_snapshot(self) -> None:
+        """Send the snapshot to the workers that wait for it, and from now on to those that connect."""
+        self._is_complete = True
+        waiting, self._joining = self._joining, set()
+        for number in waiting:
+            self._join(number)
+
+    def _join(self, number: int) -> None:
+        if self._is_complete:
+            self._peers.send(number, _SNAPSHOT, _Snapshot(*self.snapshot()))
+        else:
+            self._joining.add(number)
+
+    async def add_unstored(self, rows: Sequence[Row]) -> None:
+        self._peers.publish(_ROWS, list(rows))
+        await super().add_unstored(rows)
+
+    async def apply(self, rows: Sequence[Row]) -> None:
+        self._peers.publish(_STORED_ROWS, list(rows))
+        await super().apply(rows)
+
+    def mark_stored(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        self._peers.publish(_STORED, [row.seq for row in rows])
+        super().mark_stored(rows)
+
+    def retract(self, rows: Sequence[Row]) -> None:
+        self._peers.publish(_RETRACTED, [(row.seq, row.record.scope) for row in rows])
+        super().retract(rows)
+
+    async def mark_deleted(self, records: Iterable[Record]) -> None:
+        """As `WorkingSets.mark_deleted`, in all workers."""
+        records = list(records)
+        await super().mark_deleted(records)
+        if records:
+            await self._peers.require_all(_DELETED, records, _TIMEOUT)
+
+    def unmark_deleted(self, records: Iterable[Record]) -> None:
+        records = list(records)
+        self._peers.publish(_UNDELETED, records)
+        super().unmark_deleted(records)
+
+    def drop(self, scopes: Iterable[str]) -> None:
+        scopes = list(scopes)
+        self._peers.publish(_DROPPED, scopes)
+        super().drop(scopes)
+
+
+class SetsReplica:
+    """Applies the owner's changes to the sets of this worker. `on_snapshot` is called when it has started from one.
+    `start` asks for the first one."""
+
+    def __init__(self, peers: Peers, sets: WorkingSets, on_snapshot: Callable[[], None]) -> None:
+        self._peers = peers
+        self._sets = sets
+        self._on_snapshot = on_snapshot
+        self._unstored: dict[int, Row] = {}  # by journal number
+        self._is_current = False
+        self._worker = Worker("snapshot", self._request_snapshot, _log, "snapshot_fault")
+        handlers: dict[str, Callable[[Any], Any]] = {
+            _ROWS: self._add_unstored,
+            _STORED_ROWS: self._apply,
+            _STORED: self._mark_stored,
+            _RETRACTED: self._retract,
+            _UNDELETED: self._unmark_deleted,
+            _DROPPED: self._drop,
+        }
+        for kind, handler in handlers.items():
+            peers.on(kind, self._if_current(handler))
+        peers.on(_DELETED, sets.mark_deleted)  # also before a snapshot
+        peers.on(_SNAPSHOT, self._reset)
+        peers.on_lost.append(self._note_loss)
+        peers.on_join.append(lambda _: self._worker.start())
+
+    def start(self) -> None:
+        self._worker.start()
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    async def _request_snapshot(self) -> None:
+        """Ask for a snapshot until it comes: the owner may not be ready to hear of it."""
+        while not self._is_current:
+            self._peers.send(0, _JOIN, self._peers.number)
+            await asyncio.sleep(_JOIN_EVERY)
+
+    def _note_loss(self) -> None:
+        self._is_current = False
+
+    def _if_current(self, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda value: handler(value) if self._is_current else None
+
+    def _reset(self, snapshot: _Snapshot) -> None:
+        if self._is_current:  # it was asked for twice
+            return
+        self._unstored = {row.seq: row for row in snapshot.rows}
+        self._sets.reset(snapshot.rows, snapshot.deletions)
+        self._is_current = True
+        self._on_snapshot()
+
+    async def _add_unstored(self, rows: Sequence[Row]) -> None:
+        self._unstored |= {row.seq: row for row in rows}
+        await self._sets.add_unstored(rows)
+
+    async def _apply(self, rows: Sequence[Row]) -> None:
+        await self._sets.apply(rows)
+
+    def _mark_stored(self, seqs: Collection[int]) -> None:
+        self._sets.mark_stored(self._take(seqs))
+
+    def _retract(self, pairs: Sequence[tuple[int, str]]) -> None:
+        self._sets.retract(self._take([seq for seq, _ in pairs]))
+        self._sets.drop({scope for _, scope in pairs})
+
+    def _take(self, seqs: Collection[int]) -> list[Row]:
+        return [self._unstored.pop(seq) for seq in seqs if seq in self._unstored]
+
+    def _unmark_deleted(self, records: Sequence[Record]) -> None:
+        self._sets.unmark_deleted(records)
+
+    def _drop(self, scopes: Sequence[str]) -> None:
+        self._sets.drop(scopes)
