@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.memory.record import Record
+from gateway.memory.record import Record, id_prefix
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
@@ -103,10 +103,11 @@ class MemoryStore:
     async def has_plain_ids(self) -> bool:
         """True if an id does not show the bucket of its scope. Reads the ids and scopes of all rows. Raises
         StorageError."""
-        condition = "substr(id, 1, 4) != substr(scope, 5, 4)"
         for number in self.buckets.by_number:
-            if await self.buckets.count(number, condition):
-                return True
+            for table in await self.buckets.read(number, None, ["id", "scope"]):
+                pairs = zip(table.column("id").to_pylist(), table.column("scope").to_pylist(), strict=True)
+                if any(not id_.startswith(id_prefix(scope)) for id_, scope in pairs):
+                    return True
         return False
 
     async def find_ids(self, prefix: str, limit: int) -> list[str]:
