@@ -4,14 +4,18 @@ LanceDB's own time-outs add up to minutes; these are short, so that a storage th
 """
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.config.storage import StorageConfig
+from gateway.storage.errors import StorageError
 from gateway.storage.lance.catalog import Catalog
+from gateway.storage.lance.conditions import guarded
 from gateway.storage.lance.connection import connecting
 from gateway.storage.lance.place import Bucket
+from gateway.storage.lance.schema import to_arrow
 from gateway.storage.rows import RowFormat
 
 __all__ = ["ObjectPlace", "ObjectStorage", "object_storage"]
@@ -77,6 +81,7 @@ class ObjectPlace:
     def __init__(self, storage: ObjectStorage, catalog: Catalog) -> None:
         self._storage = storage
         self._catalog = catalog
+        self._database: Any = None
 
     @property
     def repaired(self) -> list[str]:
@@ -85,7 +90,8 @@ class ObjectPlace:
 
     async def connect(self) -> Any:
         connect = await asyncio.to_thread(connecting, self._storage.uri, self._storage.options)
-        return await connect()
+        self._database = await connect()
+        return self._database
 
     async def open(self, database: Any, buckets: int, first: RowFormat) -> dict[int, Bucket]:
         await self._catalog.refresh()
@@ -98,7 +104,16 @@ class ObjectPlace:
         """Does nothing: an object is durable when its writing returns."""
 
     async def probe(self) -> None:
-        """Does nothing: reading shows that the storage answers."""
+        """Create a table and drop it: some ten requests, after a write has failed."""
+        try:
+            await guarded(self._create_and_drop(f"probe_{secrets.token_hex(8)}"), self.write_timeout)
+        except StorageError as error:
+            raise StorageError("store", str(error), is_outage=True) from error
+
+    async def _create_and_drop(self, name: str) -> None:
+        schema = (await asyncio.to_thread(to_arrow, [], 1)).schema
+        await self._database.create_table(name, schema=schema)
+        await self._database.drop_table(name, ignore_missing=True)
 
     async def mark_whole(self, name: str, rows: int) -> None:
         """Does nothing: the catalog has the rows, and a back-up of it belongs to one of the bucket."""

@@ -156,10 +156,12 @@ class MemoryStore:
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
         bucket = await self.buckets.ready(number)
         dimensions = self.format_of(scope.value).dimensions
+        may_build = not self.is_durable or number in self.buckets.owned
         reads = []
         with bucket.reading() as opened:
             for entry, table in opened:
-                indexed_words = words if await self._word_indexes.is_there(entry.name, table) else ()
+                is_indexed = await guarded(self._word_indexes.is_there(entry.name, table, may_build=may_build))
+                indexed_words = words if is_indexed else ()
                 comparable = vector if entry.row_format.dimensions == dimensions else None
                 reads.append(guarded(near(table, condition, indexed_words, comparable)))
             results = await asyncio.gather(*reads)

@@ -234,3 +234,28 @@ async def test_an_id_that_shows_no_bucket_is_found_from_then_on(store: MemorySto
     assert {record.text for record in await store.find([*ids, "0" * 32])} == {"new", "plain", "of bob"}
     assert await store.find_ids("ffff", 10) == ["f" * 32]
     assert await store.find_ids("eeee", 10) == ["e" * 32]
+
+
+async def test_a_storage_that_refuses_writes_is_an_outage_and_no_fault_of_a_row(
+    store: MemoryStore, s3: FaultyS3
+) -> None:
+    await store.probe(ADA.value)
+    s3.refused["PUT"] = 403
+    with pytest.raises(StorageError):
+        await store.add([row("one", 1)])
+    with pytest.raises(StorageError) as outage:
+        await store.probe(ADA.value)
+    assert outage.value.is_outage
+    s3.refused.clear()
+    await store.add([row("one", 1)])
+    assert texts(await store.load(ADA)) == ["one"]
+
+
+async def test_only_the_owner_of_a_bucket_indexes_its_words(store: MemoryStore, replicas: Replicas) -> None:
+    await store.add([row("one", 1)])
+    reader, _ = await replicas.open("reader")
+    assert texts(await reader.near(ADA, ["a"], None)) == ["one"]
+    (_, table) = store.buckets[store.part_of(ADA.value)].tables[0]
+    assert await table.list_indices() == []
+    assert texts(await store.near(ADA, ["a"], None)) == ["one"]
+    assert await table.list_indices() != []
