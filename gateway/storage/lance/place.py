@@ -20,7 +20,7 @@ class Bucket:
     `handles`: opened tables by name; with a lazy place, those that were read, each with its version in `versions`.
     `pinned`: handles that read one version only, and cannot be written with. `leftovers`: replaced tables with their
     time to be dropped (of `time.monotonic`), which happens when no read uses them. `is_changed`: it was written since
-    it was maintained.
+    it was maintained. `epoch`: that of the catalog for which `entries` hold; 0 if they were read without owning it.
     """
 
     entries: Entries = ()
@@ -30,6 +30,7 @@ class Bucket:
     leftovers: dict[str, float] = field(default_factory=dict)
     readers: Counter[str] = field(default_factory=Counter)
     is_changed: bool = False
+    epoch: int = 0
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -14,6 +14,7 @@ from gateway.storage.lance.file_catalog import FileCatalog
 from gateway.storage.lance.homes import object_home
 from gateway.storage.lance.object_place import ObjectPlace, ObjectStorage
 from gateway.storage.lance.store import MemoryStore
+from gateway.storage.rows import Row
 from tests.fakes.s3 import S3Server
 from tests.fakes.s3_proxy import Fault, FaultyS3
 from tests.fakes.shared_catalog import CatalogDatabase, FixedMeta, SharedCatalog
@@ -46,10 +47,6 @@ async def replicas(storage: ObjectStorage, catalog: SharedCatalog) -> Any:
     others = Replicas(storage, catalog.database)
     yield others
     await others.close()
-
-
-def give_all(database: CatalogDatabase, name: str) -> None:
-    database.owners = dict.fromkeys(range(FixedMeta().buckets), name)
 
 
 async def tables_with_objects(storage: ObjectStorage) -> set[str]:
@@ -99,20 +96,54 @@ async def test_a_paused_writer_can_neither_publish_nor_overwrite(
 ) -> None:
     await store.add([row("one", 1)])
     other, _ = await replicas.open("other")
-    give_all(catalog.database, "other")
+    catalog.database.give_to("other")
     await other.add([row("two", 2)])
     await other.purge([ADA.value])  # drops the table that the first one has open
-    catalog.believes_to_own = True
+    catalog.believed_epoch = 1
     named = dict(catalog.database.buckets)
     with pytest.raises(StorageError):
         await store.add([row("late", 3)])
     with pytest.raises(StorageError):
         await store.purge([ADA.value])
     assert catalog.database.buckets == named
-    catalog.believes_to_own = False
+    catalog.believed_epoch = 0
     assert texts(await other.load(ADA)) == ["one", "two"]
     assert texts(await store.load(ADA)) == ["one", "two"]
     assert texts(await (await replicas.open("new"))[0].load(ADA)) == ["one", "two"]
+
+
+async def test_who_owns_a_bucket_again_goes_on_from_what_others_wrote(
+    store: MemoryStore, catalog: SharedCatalog, replicas: Replicas
+) -> None:
+    await store.add([row("one", 1)])
+    other, _ = await replicas.open("other")
+    catalog.database.give_to("other")
+    await other.add([row("two", 2)])
+    await other.purge([ADA.value])
+    await other.add([row("three", 3)])
+    catalog.database.give_to("")
+    await store.add([row("four", 4)])
+    for place in (store, other):
+        assert texts(await place.load(ADA)) == ["one", "two", "three", "four"]
+
+
+async def test_a_rebuild_that_lasted_longer_than_the_lease_changes_nothing(
+    store: MemoryStore, catalog: SharedCatalog, replicas: Replicas
+) -> None:
+    await store.add([row("one", 1)])
+    other, _ = await replicas.open("other")
+
+    async def prepare(rows: list[Row]) -> list[Row]:
+        catalog.database.give_to("other")
+        await other.add([row("two", 2)])
+        await other.purge([ADA.value])
+        catalog.database.give_to("")
+        return rows
+
+    with pytest.raises(StorageError):
+        await store.rebuild(store.part_of(ADA.value), prepare)
+    for place in (store, other):
+        assert texts(await place.load(ADA)) == ["one", "two"]
 
 
 async def test_what_a_paused_writer_left_is_swept_after_an_hour(
@@ -120,9 +151,9 @@ async def test_what_a_paused_writer_left_is_swept_after_an_hour(
 ) -> None:
     await store.add([row("one", 1)])
     other, other_catalog = await replicas.open("other")
-    give_all(catalog.database, "other")
+    catalog.database.give_to("other")
     await other.purge([ADA.value])
-    catalog.believes_to_own = True
+    catalog.believed_epoch = 1
     with pytest.raises(StorageError):
         await store.add([row("late", 2)])
     with pytest.raises(StorageError):
