@@ -13,7 +13,7 @@ AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
 INSPECTOR := tests/clients/inspector
 
-.PHONY: help run fit environments test test-unit coverage test-clients test-console test-long soak bench bench-scale docs
+.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-console test-long soak bench bench-scale docs
 .PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
@@ -60,11 +60,21 @@ screenshots: install $(VENV)/.tests .venvs/console/.installed  ## the pictures o
 
 test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults and fuzzing in full: about an hour
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
+	$(BIN)/python -m pytest --long --timeout 3600 --workers 3 $(SHARED) tests/fuzz/test_stateful.py
+	$(BIN)/python -m tests.bench.soak 5 3
 
-soak: install $(VENV)/.tests  ## half an hour of mixed load with faults; a table every minute
-	$(BIN)/python -m tests.bench.soak $(MINUTES)
+# what also runs with three workers
+SHARED := tests/crash tests/flow/test_hangups.py tests/fuzz/test_isolation.py
+
+test-workers: install $(VENV)/.tests  ## the suites of crashes, isolation and hang-ups with three workers: three minutes
+	$(BIN)/python -m pytest --workers 3 tests/crash/test_workers.py tests/flow/test_hangups.py \
+		tests/fuzz/test_isolation.py tests/fuzz/test_stateful.py
+
+soak: install $(VENV)/.tests  ## half an hour of mixed load with faults; SERVERS=3: with so many workers
+	$(BIN)/python -m tests.bench.soak $(MINUTES) $(SERVERS)
 
 MINUTES ?= 30
+SERVERS ?= 1
 
 bench: install $(VENV)/.tests  ## speed as ratios to a bare pass-through, with goals; BENCH=--quick, BENCH="--against v1"
 	$(BIN)/python -m tests.bench $(BENCH)

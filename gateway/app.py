@@ -1,7 +1,6 @@
 """Composition root: builds the parts from the configuration, joins them, and starts and stops them in order."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -18,9 +17,9 @@ from gateway.api.memos.defaults import Defaults
 from gateway.api.memos.envelope import MemosServices
 from gateway.api.registry import ApiContext, build_apis
 from gateway.config import Config, UpstreamConfig
+from gateway.config.shares import share_of
 from gateway.embedding.kinds import Embedders
 from gateway.engine import MemoryEngine
-from gateway.errors import MemoryUnavailable
 from gateway.extraction.on_request import Extractor
 from gateway.identity import FrontEndHeaders, Keyring
 from gateway.llm.client import ModelClient
@@ -29,21 +28,23 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.pipeline.prompt import PromptBuilder
 from gateway.pipeline.recorder import TurnRecorder
+from gateway.pipeline.shared_turn_log import collect_turns
 from gateway.pipeline.spans import TurnSpans
 from gateway.pipeline.turn_feed import TurnFeed
 from gateway.pipeline.turn_log import TurnLog, serialize_turn
 from gateway.plugin_host import PluginHost, load_plugins
 from gateway.prompt.explain import Explanations
+from gateway.prompt.shared_explanations import SharedExplanations
 from gateway.server.apis import Apis
-from gateway.server.guard import Guard, Protocol, with_expectations
+from gateway.server.guard import Guard, with_expectations
+from gateway.server.handover import Handover
+from gateway.server.listening import listen
 from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
-from gateway.storage.errors import StorageError
+from gateway.side_files import SideFiles
 from gateway.storage.local_file import LocalFile
-from gateway.storage.sqlite.ledger import SqliteLedger
-from gateway.storage.sqlite.owners import SqliteOwners
 from gateway.telemetry import Telemetry
 from gateway.tracing.opening import check_extra, open_tracing
 from gateway.upstream.client import Upstream, make_session
@@ -52,18 +53,18 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
+from gateway.workers.metrics import SharedMetrics
 from gateway.workers.peers import Peers
+from gateway.workers.states import WorkerStates
 
 __all__ = ["Gateway", "Started"]
 
 _log = logging.getLogger("gateway.app")
 _SESSION = "session"
-_KEEP_ALIVE = 55.0
-_MAX_HEADER = 16_384
-_BACKLOG = 1024
-_LINGER = 10.0  # seconds that the rest of a body is read after a request was refused
 _STOP_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
+_FORGET = "forget"  # a message between workers
+_FORGET_TIMEOUT = 1.0  # seconds that another worker may take to drop turns; then it is ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +86,34 @@ class Gateway:
     def __init__(self, config: Config, peers: Peers | None = None) -> None:
         check_extra(config.otel)
         self._config = config
-        self._peers = Peers() if peers is None else peers
+        self._peers = peers = Peers() if peers is None else peers
+        self._share = share_of(config, peers.count)
         self._telemetry = Telemetry()
         self._keyring = Keyring(config.auth.keys)
         self._sign_ins = SignIns(config.console.session_hours)
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
-        self.memory = MemoryEngine(config, self._telemetry, self._plugins, self._peers)
+        self.memory = MemoryEngine(self._share, self._telemetry, self._plugins, peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
-        self._ledger = SqliteLedger(self.memory.folder / "usage.sqlite") if config.usage.enabled else None
-        self._owners = SqliteOwners(self.memory.folder / "responses.sqlite")
+        self._files = SideFiles(self.memory.folder, peers, counts_usage=config.usage.enabled)
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
-        self._users = Users(config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"))
+        self._users = Users(
+            config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"), peers
+        )
         self._defaults = Defaults(self.memory.registry)
         self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
+        self._shared_explanations = SharedExplanations(self._explanations, peers)
         console = config.console
-        self._turn_log = TurnLog(
+        turn_log = TurnLog(
             console.turns if console.enabled else 0,
             TurnFeed(serialize_turn, console.subscribers),
             with_content=config.shows_content,
         )
+        self._turn_log = collect_turns(turn_log, peers)
+        self._metrics = SharedMetrics(self._telemetry, peers)
+        self._states = WorkerStates(self._state, peers)
+        peers.on(_FORGET, lambda value: self._forget_turns(*value))
         self._tasks = BackgroundTasks()
+        self._pipeline: Pipeline | None = None
         self._is_stopping = False
         self._stops = AsyncExitStack()
 
@@ -147,14 +156,15 @@ class Gateway:
             await self._connect()
         self._stops.push_async_callback(self.memory.close)
         await self.memory.open(partial(Embedders, config.memory.embedder, self._session))
-        if self._peers.is_owner:  # its files exist now
-            await self._peers.start()
-        await self._open_ledger()
-        await self._open_owners()
+        self._stops.push_async_callback(self._files.close)
+        await self._files.open(self.memory.forgetter)
         await self._users.load()
         self._stops.push_async_callback(self._users.stop)
+        self._stops.push_async_callback(self._files.counters.stop)
         self._stops.push_async_callback(self._plugins.stop)
-        await self._plugins.start(self.memory.folder)
+        await self._plugins.start(self.memory.folder, self._files.counters, self._peers.count)
+        if self._peers.is_owner:  # its files exist now
+            await self._peers.start()
         upstreams, reason, default_model = await self._find_upstreams()
         models = config.models.model_copy(update={"default": default_model})
         prices = Prices(config.usage.prices, [upstream.config for upstream in upstreams])
@@ -182,7 +192,7 @@ class Gateway:
     def _build_desk(self, forwarder: Forwarder, prices: Prices) -> MemosServices:
         """Build the pipeline from its stages, and the services that request handlers use."""
         config, memory = self._config.memory, self.memory
-        meter = Meter(self._ledger, self._telemetry, memory.tokenizer.count, prices)
+        meter = Meter(self._files.ledger, self._telemetry, memory.tokenizer.count, prices)
         learning = config.extraction.learner
         model_client = ModelClient(forwarder, lambda: learning or "default", meter.note_own)
         if learning and config.enabled:
@@ -192,7 +202,7 @@ class Gateway:
         self._pipeline = self._build_pipeline(forwarder, meter, model_client)
         self._chats = ChatHandlers(self._config.limits.silence)
         memory.on_change += (self._chats.forget, self._explanations.forget)
-        memory.forgetter.on_forget += (self._turn_log.forget, self._explanations.forget_owner)
+        memory.forgetter.on_forget += (self._forget_turns, self._forget_turns_elsewhere)
         return MemosServices(
             config=self._config,
             pipeline=self._pipeline,
@@ -248,61 +258,28 @@ class Gateway:
         redact = self.memory.remember.screened if self._config.otel.content else None
         return TurnSpans(self._tracing, [upstream.config for upstream in forwarder.upstreams], redact)
 
-    async def _open_ledger(self) -> None:
-        if self._ledger is None:
-            return
-        self._stops.push_async_callback(self._close_ledger, self._ledger)
-        self.memory.forgetter.on_owner.append(self._forget_usage)
-        try:
-            await self._ledger.open()
-        except StorageError as error:  # chats do not depend on it
-            _log.error("ledger_failed", extra={"cause": str(error)})
+    def _forget_turns(self, tenant: str | None, user: str | None, session: str | None) -> None:
+        self._turn_log.forget(tenant, user, session)
+        self._explanations.forget_owner(tenant, user, session)
 
-    async def _open_owners(self) -> None:
-        self._stops.push_async_callback(self._close_owners)
-        self.memory.forgetter.on_owner.append(self._forget_response_owners)
-        try:
-            await self._owners.open()
-        except StorageError as error:  # owners are then kept in RAM only
-            _log.error("response_owners_failed", extra={"cause": str(error)})
-
-    async def _close_owners(self) -> None:
-        with contextlib.suppress(StorageError):
-            await self._owners.close()
-
-    async def _forget_response_owners(self, tenant: str | None, user: str | None) -> None:
-        """Raises MemoryUnavailable."""
-        try:
-            await self._owners.forget(tenant, user)
-        except StorageError as error:
-            raise MemoryUnavailable(f"owners of responses still name the user ({error}); try again") from error
-
-    async def _forget_usage(self, tenant: str | None, user: str | None) -> None:
-        """Raises MemoryUnavailable."""
-        assert self._ledger is not None  # noqa: S101 — registered only if there is a ledger
-        try:
-            await self._ledger.forget(tenant, user)
-        except StorageError as error:
-            raise MemoryUnavailable(f"the ledger still names the user ({error}); try again") from error
-
-    async def _close_ledger(self, ledger: SqliteLedger) -> None:
-        with contextlib.suppress(StorageError):
-            await ledger.close()
+    async def _forget_turns_elsewhere(self, tenant: str | None, user: str | None, session: str | None) -> None:
+        await self._peers.require_all(_FORGET, (tenant, user, session), _FORGET_TIMEOUT)
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config
-        if config.upstreams == "auto":
+        upstreams = self._share.upstreams
+        if upstreams == "auto":
             detection = await detect(self._session, config.server.port)
         else:
-            detection = Detected(config.upstreams, "as configured")
+            detection = Detected(upstreams, "as configured")
         parts = UpstreamParts(
             session=self._session,
             folder=config.folder,
             count=self.memory.tokenizer.count,
             on_stop=self._stops.push_async_callback,
         )
-        upstreams = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
-        return upstreams, detection.reason, detection.default_model or config.models.default
+        built = await asyncio.to_thread(lambda: [build_upstream(entry, parts) for entry in detection.upstreams])
+        return built, detection.reason, detection.default_model or config.models.default
 
     def _build_turns(self) -> Turns:
         turns, peers = Turns(self._config, self._users), self._peers
@@ -316,24 +293,27 @@ class Gateway:
             services=services,
             memory=self.memory,
             chats=self._chats,
-            explanations=self._explanations,
-            state=StateGuard(Affinity(self._owners), self._pipeline.forwarder, self._users),
+            explanations=self._shared_explanations,
+            state=StateGuard(Affinity(self._files.owners), services.forwarder, self._users),
             turns=self._build_turns(),
-            ledger=self._ledger,
-            telemetry=self._telemetry,
+            ledger=self._files.usage,
+            metrics=self._metrics.exposition,
             keyring=self._keyring,
             sign_ins=self._sign_ins,
             turn_log=self._turn_log,
             plugins=self._plugins,
             is_open=self._keyring.is_open,
-            report=self._state,
+            report=self._states.report,
         )
 
     async def _listen(self, services: MemosServices) -> int:
         config = self._config
         apis = Apis(build_apis(self._build_services(services)))
-        guard = Guard(config, self._keyring, self._telemetry, apis, sign_ins=self._sign_ins)
-        app = web.Application(middlewares=[guard.middleware], client_max_size=config.limits.body_mb * 2**20)
+        guard = Guard(self._share, self._keyring, self._telemetry, apis, sign_ins=self._sign_ins)
+        middlewares = [guard.middleware]
+        if not self._peers.is_owner:
+            middlewares.insert(0, Handover(self._peers.http_path, apis).middleware)
+        app = web.Application(middlewares=middlewares, client_max_size=config.limits.body_mb * 2**20)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(with_expectations(apis.routes()))
         self._runner = web.AppRunner(
@@ -343,26 +323,16 @@ class Gateway:
         self._stops.push_async_callback(self._runner.cleanup)
         manager = self._runner.server
         assert manager is not None  # noqa: S101 — created by `setup`
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Protocol(
-                manager,
-                loop=loop,
-                access_log=None,  # type: ignore[arg-type]  # None disables it
-                keepalive_timeout=_KEEP_ALIVE,
-                lingering_time=_LINGER,
-                max_line_size=_MAX_HEADER,
-                max_field_size=_MAX_HEADER,
-            ),
-            config.server.host,
-            config.server.port,
-            backlog=_BACKLOG,
-        )
-        self._stops.callback(server.close)
-        port: int = server.sockets[0].getsockname()[1]
+        servers = await listen(manager, config.server, self._peers)
+        for server in servers:
+            self._stops.callback(server.close)
+        port: int = servers[-1].sockets[0].getsockname()[1]
         return port
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any] | None:
+        """The health of the parts; None while they are built."""
+        if self._pipeline is None:
+            return None
         return {
             "ready": not self._is_stopping,
             **self.memory.report(),

@@ -76,6 +76,7 @@ class MemoryEngine:
 
     def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, peers: Peers) -> None:
         memory = config.memory
+        self._peers = peers
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry
@@ -114,8 +115,8 @@ class MemoryEngine:
         self._store = MemoryStore(self._data, row_format, is_reader=is_reader, compact_fragments=fragments)
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            open_folder = partial(self._data.open, is_locked=self._peers.is_shared)  # by the supervisor
-            await asyncio.to_thread(open_folder, memory.buckets, embedder.name, embedder.dimensions)
+            settings = memory.buckets, embedder.name, embedder.dimensions
+            await asyncio.to_thread(self._data.open, *settings, is_locked=self._peers.is_shared)
         self._stops.push_async_callback(self._close_journal)
         self._build_parts()
         if not memory.enabled:
@@ -312,7 +313,7 @@ class MemoryEngine:
             self._store,
             self._telemetry,
             max_rows=recall.working_set_rows,
-            max_bytes=recall.working_set_mb * 2**20 // self._peers.count,
+            max_bytes=recall.working_set_mb * 2**20,
         )
 
     @staticmethod

@@ -5,10 +5,10 @@ return a new value. Order, time limits, isolation and failure handling are the h
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -18,9 +18,10 @@ from gateway.formats.base import Answer
 from gateway.formats.sse import Event
 from gateway.memory.recalled import Memory
 from gateway.memory.record import Record
+from gateway.storage.counters import SharedCounters
 from gateway.turn import Turn
 
-__all__ = ["DROP", "HOOKS", "Event", "Plugin", "PluginConfigModel", "Reject", "Reply", "Services"]
+__all__ = ["DROP", "HOOKS", "Event", "Plugin", "PluginConfigModel", "PluginCounters", "Reject", "Reply", "Services"]
 
 HOOKS: Final = (
     "on_request",
@@ -70,14 +71,32 @@ class Reject(GatewayError):
             self.type = "rate_limit_error"
 
 
+class PluginCounters(Protocol):
+    """Counters of one plugin in all processes of the gateway; they survive a restart. Neither method raises an error.
+
+    In a gateway of one process a sum is exact. With several, it lacks what the others counted within the last second.
+    """
+
+    def add(self, name: str, amount: float, expires: float) -> None:
+        """Add to a counter, which exists until `expires` (seconds since 1970). Names are stored: use digests of names
+        of users and keys."""
+
+    async def get(self, names: Iterable[str]) -> Mapping[str, float]:
+        """The sums of counters; 0 for those that do not exist or have expired."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Services passed to a plugin at its start. `count(kind)` increments a counter on the metrics page."""
+    """Services passed to a plugin at its start. `count(kind)` increments a counter on the metrics page; `counters` are
+    sums to decide by. `workers`: the number of processes that share the folder, each with its own instance of the
+    plugin."""
 
     logger: logging.Logger
     folder: Path
     clock: Callable[[], float]
     count: Callable[[str], None]
+    counters: PluginCounters = field(default_factory=SharedCounters)
+    workers: int = 1
 
 
 class PluginConfigModel(BaseModel):

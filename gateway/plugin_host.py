@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,11 +27,13 @@ from pydantic import ValidationError
 from gateway.config import PluginConfig
 from gateway.errors import ConfigError, PluginUnavailable, StreamCut
 from gateway.formats.sse import Event, EventParser
+from gateway.frozen_json import freeze
 from gateway.hooks import DROP, HOOKS, Plugin, Reject, Reply, Services
+from gateway.storage.counters import SharedCounters
 from gateway.telemetry import Telemetry
 from gateway.turn import Answer, Memory, Record, Turn
 
-__all__ = ["LoadedPlugin", "PluginHost", "StreamHooks", "freeze", "load_plugins", "thaw"]
+__all__ = ["LoadedPlugin", "PluginHost", "StreamHooks", "load_plugins"]
 
 _log = logging.getLogger("gateway.plugins")
 _MAX_FAILURES = 5
@@ -177,15 +179,18 @@ class PluginHost:
     def rewrites_stream(self) -> bool:
         return any(entry.plugin.rewrites_stream for _, entry in self._stream)
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, counters: SharedCounters, workers: int = 1) -> None:
         """Start all plugins, in order. Raises ConfigError if a plugin fails to start."""
-        for entry in self.loaded:
+        for index, entry in enumerate(self.loaded):
+            earlier = sum(other.name == entry.name for other in self.loaded[:index])
             plugin_folder = folder / "plugins" / entry.name.replace(":", ".")
             services = Services(
                 logger=logging.getLogger(f"gateway.plugin.{entry.name}"),
                 folder=plugin_folder,
                 clock=time.time,
                 count=partial(self._count, entry.name),
+                counters=counters.named(f"{entry.name}#{earlier}" if earlier else entry.name),
+                workers=workers,
             )
             try:
                 await entry.plugin.start(services)
@@ -382,19 +387,3 @@ class StreamHooks:
         if overruns >= _MAX_OVERRUNS:
             del self._active[id(entry)]
             self._host._record_failure(entry, "on_stream_event", TimeoutError("three overruns"))  # noqa: SLF001
-
-
-def freeze(value: Any) -> Any:
-    """A read-only view of JSON: mappings that cannot be written to, tuples for lists."""
-    if isinstance(value, dict):
-        return MappingProxyType({key: freeze(item) for key, item in value.items()})
-    if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)
-    return value
-
-
-def thaw(value: Any) -> Any:
-    """The `default` function for a JSON writer of values from `freeze`."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -11,7 +11,7 @@ from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.prompt.pinned import PinnedBlocks
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import RecordLog, Registry
-from gateway.workers.peers import Peers, PeerUnavailable
+from gateway.workers.peers import DELETED, Peers, PeerUnavailable
 
 __all__ = ["FollowerLink", "OwnerLink", "share_blocks"]
 
@@ -76,6 +76,7 @@ class FollowerLink:
             "backlog", self._read_backlog, _log, "backlog_fault", pauses=Backoff(_BACKLOG_EVERY)
         )
         peers.on(_CHANGED, lambda scopes: notify(on_change, scopes))
+        peers.on(DELETED, lambda _: None)  # until there are working sets
         peers.on(_SCOPES_DROPPED, lambda _: parts.registry.forget_cached())
 
     def start(self) -> None:

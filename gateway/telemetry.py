@@ -120,9 +120,19 @@ class Telemetry:
         self.suspicious = self._counter(
             "gateway_suspicious_records", "Records that read like instructions to a model, by kind.", ["kind"]
         )
+        self._add_workers()
         self._add_turns()
         self._add_usage()
         self._add_memory()
+
+    def _add_workers(self) -> None:
+        self.workers = Gauge("gateway_workers", "Workers whose metrics are in these.", registry=self.registry)
+        self.workers.set(1)
+        self.silent_workers = Gauge(
+            "gateway_silent_workers",
+            "Workers that did not answer in time: their gauges are left out, their counters are the latest known.",
+            registry=self.registry,
+        )
 
     def _add_turns(self) -> None:
         self.recalls = self._counter("gateway_recalls", "Turns by memory status and reason.", ["status", "reason"])
@@ -211,26 +221,35 @@ class Telemetry:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a log record as one JSON object on a line, with the fields of `extra` at the top level."""
+    """Formats a log record as one JSON object on a line, with the fields of `extra` at the top level. `origin` has
+    fields of every line."""
+
+    def __init__(self, origin: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._origin = origin or {}
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
+        fields.update(self._origin)
         return _json_line(record.created, record.levelname.lower(), record.getMessage(), fields).decode()
 
 
 class JsonHandler(logging.StreamHandler[TextIO]):
     """Writes log records as JSON lines, and gathers those of frequent events for some milliseconds."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, origin: Mapping[str, Any]) -> None:
         super().__init__(stream)
-        self.setFormatter(JsonFormatter())
+        self._origin = origin
+        self.setFormatter(JsonFormatter(origin))
         self._lines: list[bytes] = []
 
     def gather(self, event: str, fields: Mapping[str, Any]) -> None:
         """Write the line of an event at level info soon: within milliseconds in a loop, and before any later line."""
-        self._lines.append(_json_line(time.time(), "info", event, fields))
+        self._lines.append(
+            _json_line(time.time(), "info", event, {**fields, **self._origin} if self._origin else fields)
+        )
         if len(self._lines) == 1:
             try:
                 asyncio.get_running_loop().call_later(_GATHERING, self.flush)
@@ -280,10 +299,10 @@ def log_event(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> 
     logger.info(event, extra=dict(fields))
 
 
-def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
-    """Write JSON lines of the gateway's loggers to `stream`; silence those of libraries that would log raw bytes of
-    requests, or each failed export."""
-    _ROOT.handlers[:] = [JsonHandler(stream)]
+def set_up_logging(level: str, stream: TextIO = sys.stderr, origin: Mapping[str, Any] | None = None) -> None:
+    """Write JSON lines of the gateway's loggers to `stream`, each with the fields of `origin`; silence those of
+    libraries that would log raw bytes of requests, or each failed export."""
+    _ROOT.handlers[:] = [JsonHandler(stream, origin or {})]
     _ROOT.setLevel(level.upper())
     _ROOT.propagate = False
     for name in _SILENCED:

@@ -28,9 +28,10 @@ import yaml
 from gateway.app import Gateway
 from gateway.config import Config, load
 from gateway.formats.chat import ChatFormat, read_chat
+from gateway.frozen_json import freeze
 from gateway.hooks import Plugin, Services
 from gateway.identity import identify
-from gateway.plugin_host import freeze
+from gateway.storage.counters import SharedCounters
 from gateway.turn import Principal, Right, Turn
 
 __all__ = ["PluginUnderTest", "RunningGateway", "eventually", "running", "started", "turn"]
@@ -131,7 +132,8 @@ class PluginUnderTest(Generic[AnyPlugin]):
         self.now = time.time()
         self.counts: Counter[str] = Counter()
         logger, count = logging.getLogger("gateway.plugin.test"), lambda kind: self.counts.update([kind])
-        self.services = Services(logger, folder, lambda: self.now, count)
+        counters = SharedCounters(clock=lambda: self.now)
+        self.services = Services(logger, folder, lambda: self.now, count, counters)
 
     async def call(self, hook: str, *arguments: Any) -> Any:
         """The result of a hook. Messages are read-only as in a gateway; exceptions are passed on."""

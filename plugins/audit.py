@@ -1,6 +1,7 @@
 """Audit log with a JSON line for each turn: user, time, model, memory status, outcome. No prompt, no answer, no key.
 
-A separate thread writes the lines to a file in the plugin's own folder; a chat never waits for the disk.
+A separate thread writes the lines to a file in the plugin's own folder; a chat never waits for the disk. Several worker
+processes append to the same file, whole lines each.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 A request matches if its bytes, tenant, key, user, path and memory scopes are equal. The recalled memories are not
 compared: clients that need an answer from the newest memories send `cache-control: no-cache`. Entries are invalidated
 when memories of their user are changed or deleted. Only complete answers are cached, as sent; answers to MemOS chats
-are not, since their bytes do not contain all options.
+are not, since their bytes do not contain all options. Each worker process has a cache of its own.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class CachedAnswer:
 
 
 class ResponseCache(Plugin):
-    """Caches answers up to `max_mb` in total; evicts the least recently used first."""
+    """Caches answers up to `max_mb` in all workers together; evicts the least recently used first."""
 
     class Config(PluginConfigModel):
         ttl_seconds: float = 300.0
@@ -47,6 +47,7 @@ class ResponseCache(Plugin):
         self._count = services.count
         self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._size = 0
+        self._max_size = self.config.max_mb * 2**20 // services.workers
         self._changed: OrderedDict[str, float] = OrderedDict()  # time of the last change in a scope
         self._changed_before = 0.0  # upper bound of that time for scopes not in `_changed`
 
@@ -89,7 +90,7 @@ class ResponseCache(Plugin):
         self._drop(key)
         self._entries[key] = CachedAnswer(body, content_type, self._clock(), scopes)
         self._size += len(body)
-        while self._size > self.config.max_mb * 2**20:
+        while self._size > self._max_size:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, key: bytes) -> None:

@@ -21,7 +21,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from gateway.api.memos.defaults import ENVIRONMENT
 from gateway.embedding import embedders
-from tests.fakes.running import Running, configuration, running_gateway
+from tests.fakes.running import WORKERS, Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 settings.register_profile("shared", deadline=None)  # a machine that does other work, too, is no fault
@@ -50,6 +50,25 @@ _SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the crash, fault and fuzz tests")
+    parser.addoption(
+        "--workers", type=int, default=1, metavar="N", help="run the gateways under test with so many workers"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[WORKERS] = str(config.getoption("--workers"))
+    config.addinivalue_line("markers", "one_process(reason): reaches into a gateway; not run with --workers")
+    config.addinivalue_line("markers", "several_workers: run only with --workers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    is_shared = config.getoption("--workers") > 1
+    for item in items:
+        mark = item.get_closest_marker("one_process")
+        if is_shared and mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"one process: {mark.args[0]}"))
+        if not is_shared and item.get_closest_marker("several_workers"):
+            item.add_marker(pytest.mark.skip(reason="needs the option --workers"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -1,6 +1,6 @@
 """Routes for operators: liveness, readiness, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -8,21 +8,33 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.api.console import CONSOLE_PATH, wants_page
-from gateway.telemetry import Telemetry
+from gateway.server.apis import Answerer
 
-__all__ = ["OPEN_PATHS", "OpsFace"]
+__all__ = ["ANSWERERS", "OPEN_PATHS", "OpsFace"]
 
 OPEN_PATHS: Final = frozenset(("/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"))
 """The paths that need no key."""
+ANSWERERS: Final = {
+    "/health": Answerer.WORKER,
+    "/ready": Answerer.OWNER_OR_WORKER,
+    "/metrics": Answerer.OWNER_OR_WORKER,
+}
+"""The paths that are not always answered by the owner of the store."""
 
 
 class OpsFace:
-    """HTTP handlers for operators. `state` returns the health of each component, and runs on every request.
-    `has_console`: browsers that open `/` get the console."""
+    """HTTP handlers for operators. `state` returns the health of each component, and `metrics` the page of metrics;
+    they run on every request. `has_console`: browsers that open `/` get the console."""
 
-    def __init__(self, telemetry: Telemetry, state: Callable[[], dict[str, Any]], *, has_console: bool) -> None:
+    def __init__(
+        self,
+        metrics: Callable[[], Awaitable[bytes]],
+        state: Callable[[], Awaitable[dict[str, Any]]],
+        *,
+        has_console: bool,
+    ) -> None:
         self._has_console = has_console
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._state = state
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -54,11 +66,11 @@ class OpsFace:
 
     async def ready(self, request: web.Request) -> web.Response:
         """200 while chats are served, with or without memory; 503 during shutdown. `memory` is the memory's state."""
-        state = self._state()
+        state = await self._state()
         return _json(state, 200 if state["ready"] else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        body = self._telemetry.exposition()
+        body = await self._metrics()
         return web.Response(body=body, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

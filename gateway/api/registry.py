@@ -1,6 +1,6 @@
 """The APIs of a gateway: each is built from the services of the process, with its paths, right and error format."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from gateway.api.memos.routes import memos_operations
 from gateway.api.models import ModelList
 from gateway.api.openai import OpenAIFace
 from gateway.api.openapi import OpenAPIFace, memos_paths, openai_paths, ops_paths
-from gateway.api.ops import OPEN_PATHS, OpsFace
+from gateway.api.ops import ANSWERERS, OPEN_PATHS, OpsFace
 from gateway.api.turns import TurnsFace, describe_turns
 from gateway.api.usage import UsageFace
 from gateway.engine import MemoryEngine
@@ -29,12 +29,11 @@ from gateway.formats.errors import anthropic_error, anthropic_error_type, openai
 from gateway.identity import Keyring
 from gateway.pipeline.turn_log import TurnLog
 from gateway.plugin_host import PluginHost
-from gateway.prompt.explain import Explanations
-from gateway.server.apis import Api
+from gateway.prompt.shared_explanations import SharedExplanations
+from gateway.server.apis import Answerer, Api
 from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.storage.protocols import Ledger
-from gateway.telemetry import Telemetry
 from gateway.turn import Right
 
 __all__ = ["ApiContext", "BuildApi", "build_apis", "register", "unregister"]
@@ -42,22 +41,23 @@ __all__ = ["ApiContext", "BuildApi", "build_apis", "register", "unregister"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
-    """The services that APIs are built from. `is_open`: there are no keys. `report` returns the health of the parts."""
+    """The services that APIs are built from. `is_open`: there are no keys. `report` returns the health of the parts,
+    `metrics` the page of metrics."""
 
     services: MemosServices
     memory: MemoryEngine
     chats: ChatHandlers
-    explanations: Explanations
+    explanations: SharedExplanations
     state: StateGuard
     turns: Turns
     ledger: Ledger | None
-    telemetry: Telemetry
+    metrics: Callable[[], Awaitable[bytes]]
     keyring: Keyring
     sign_ins: SignIns
     turn_log: TurnLog
     plugins: PluginHost
     is_open: bool
-    report: Callable[[], dict[str, Any]]
+    report: Callable[[], Awaitable[dict[str, Any]]]
 
 
 BuildApi = Callable[[ApiContext], Api]
@@ -78,11 +78,19 @@ def build_apis(context: ApiContext) -> list[Api]:
     """Build all APIs. The one for operators serves the description of all of them."""
     apis: list[Api] = []
     operators = [
-        *OpsFace(context.telemetry, context.report, has_console=context.services.config.console.enabled).routes(),
+        *OpsFace(context.metrics, context.report, has_console=context.services.config.console.enabled).routes(),
         *OpenAPIFace(apis).routes(),
     ]
     apis += [
-        Api(name="ops", routes=operators, paths=OPEN_PATHS, right=None, write_error=_write_openai, describe=ops_paths),
+        Api(
+            name="ops",
+            routes=operators,
+            paths=OPEN_PATHS,
+            right=None,
+            write_error=_write_openai,
+            describe=ops_paths,
+            answerers=ANSWERERS,
+        ),
         *(build(context) for build in _BUILDERS),
     ]
     return apis
@@ -103,7 +111,13 @@ def _build_memos(context: ApiContext) -> Api:
 def _build_anthropic(context: ApiContext) -> Api:
     services = context.services
     face = AnthropicFace(services.config, services.pipeline, context.state, context.turns)
-    return Api(name="anthropic", routes=face.routes(), prefixes=("/v1/messages",), write_error=_write_anthropic)
+    return Api(
+        name="anthropic",
+        routes=face.routes(),
+        prefixes=("/v1/messages",),
+        write_error=_write_anthropic,
+        answerer=Answerer.WORKER,
+    )
 
 
 def _build_mcp(context: ApiContext) -> Api:
@@ -139,7 +153,14 @@ def _build_openai(context: ApiContext) -> Api:
         *UsageFace(context.ledger, is_open=context.is_open).routes(),
         *OpenAIFace(config, pipeline, models, context.state, context.turns).routes(),
     ]
-    return Api(name="openai", routes=routes, write_error=_write_openai, describe=openai_paths)
+    return Api(
+        name="openai",
+        routes=routes,
+        write_error=_write_openai,
+        describe=openai_paths,
+        answerer=Answerer.WORKER,
+        answerers={"/v1/usage": Answerer.OWNER},
+    )
 
 
 def _build_console(context: ApiContext) -> Api:

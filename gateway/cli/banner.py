@@ -13,6 +13,7 @@ from gateway.config import Config, UpstreamConfig
 from gateway.config.embedder_kinds import EMBEDDER_KINDS
 from gateway.config.registry import KindRegistry
 from gateway.config.upstream_kinds import UPSTREAM_KINDS
+from gateway.workers.cores import usable_cores
 
 __all__ = ["announce", "describe"]
 
@@ -29,6 +30,8 @@ def announce(started: Started, config: Config, console: Console | None = None) -
     table.add_row("model", Text(f"`default` is {started.default_model}"))
     memory = f"{started.data_folder} (ready in a few seconds; see {started.url}/ready)"
     table.add_row("memory", Text(memory if started.data_folder else "off"))
+    if config.server.workers > 1:
+        table.add_row("workers", f"{config.server.workers} processes; worker 0 stores memories, all answer chats")
     table.add_row("learning", Text(_learning(config)))
     keys = len(config.auth.keys)
     table.add_row("access", f"{keys} key(s)" if keys else "open to this machine, no key needed")
@@ -47,6 +50,7 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
     table = Table.grid(padding=(0, 2))
     table.add_row("file", Text(str(file.resolve())))
     table.add_row("listens on", f"{config.server.host}:{config.server.port}")
+    table.add_row("workers", _workers(config))
     table.add_row(
         "upstreams",
         ", ".join(f"{entry.name} ({_with_source(entry.kind, UPSTREAM_KINDS)})" for entry in upstreams) or "auto",
@@ -57,6 +61,14 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
     table.add_row("plugins", ", ".join(entry.use for entry in config.plugins if entry.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
+
+
+def _workers(config: Config) -> str:
+    count = config.server.workers or usable_cores()
+    if count == 1:
+        return "none: one process"
+    source = "" if config.server.workers else ", as many as usable cores"
+    return f"{count} processes{source}"
 
 
 def _address(upstream: UpstreamConfig) -> str:

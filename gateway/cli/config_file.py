@@ -53,4 +53,5 @@ def load_config(arguments: argparse.Namespace) -> Config:
     """Load the configuration of a command. Raises ConfigError."""
     path = config_path(arguments.config)
     data = _data_path(arguments.data, path)
-    return load(path, host=getattr(arguments, "host", None), port=getattr(arguments, "port", None), data=data)
+    overrides = {name: getattr(arguments, name, None) for name in ("host", "port", "workers")}
+    return load(path, **overrides, data=data)

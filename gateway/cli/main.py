@@ -1,29 +1,27 @@
 """The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway mcp`, `gateway eval`."""
 
 import argparse
-import asyncio
-import logging
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from gateway import __version__, process
 from gateway.cli import mcp
 from gateway.cli.calling import NotAnswered, add_address, address_of, ask, memory_id
 from gateway.cli.config_file import add_config, config_path, load_config
+from gateway.cli.ending import fail
 from gateway.cli.history import add_commands
 from gateway.config import Config, load
 from gateway.errors import ConfigError
+from gateway.workers.control import WORKER_VARIABLE, ignore_terminal, inherited_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
-
-    from gateway.app import Gateway
 
 __all__ = ["build_parser", "main"]
 
@@ -33,8 +31,10 @@ _MAX_BUDGET = 1_000_000
 
 def main() -> None:
     """The console script."""
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda *_: None)  # by default it kills the process until `_run` handles it
+    if WORKER_VARIABLE in os.environ:
+        ignore_terminal()
+    elif hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # by default it kills the process until `serve` handles it
     # one thread for a matrix product: the products are small, and spinning threads cost more than they gain
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--host", help="listen address; overrides server.host")
     serve.add_argument("--port", type=int, help="listen port; overrides server.port")
+    serve.add_argument("--workers", type=int, help="processes that answer chats; overrides server.workers")
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="validate a configuration and describe it")
     check.set_defaults(run=_check)
@@ -164,7 +165,7 @@ def _load(arguments: argparse.Namespace) -> Config:
     try:
         return load_config(arguments)
     except ConfigError as error:
-        _fail(f"{config_path(arguments.config)}:\n{error}", 2)
+        fail(f"{config_path(arguments.config)}:\n{error}", 2)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -175,7 +176,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         Gateway(config)  # loads and checks the plugins
     except ConfigError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     describe(config, config_path(arguments.config))
     return 0
 
@@ -191,7 +192,7 @@ def _eval(arguments: argparse.Namespace) -> int:
             configs[str(arguments.vs)] = load(arguments.vs)
         return evaluate.run(arguments, configs)
     except (InvalidConversations, Failed, ConfigError, OSError) as error:
-        _fail(str(error), 1 if isinstance(error, Failed) else 2)
+        fail(str(error), 1 if isinstance(error, Failed) else 2)
 
 
 def _usage(arguments: argparse.Namespace) -> int:
@@ -204,7 +205,7 @@ def _usage(arguments: argparse.Namespace) -> int:
     try:
         usage = ask(f"{url}/v1/usage?{urlencode({name: text for name, text in parameters.items() if text})}", key)
     except NotAnswered as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     if arguments.json:
         Console().print_json(data=usage)
     else:
@@ -221,7 +222,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     try:
         explanation = ask(f"{url}/v1/memory/explain/{quote(arguments.id, safe='')}", key)
     except NotAnswered as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     console = Console()
     if arguments.json:
         console.print_json(data=explanation)
@@ -244,7 +245,7 @@ def _reindex(arguments: argparse.Namespace) -> int:
     try:
         return reindex.run(config, *address_of(arguments, config), may_be_alone=arguments.url is None)
     except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -270,7 +271,7 @@ def _import(arguments: argparse.Namespace) -> int:
         return 0
 
     if not arguments.file.is_file():
-        _fail(f"there is no file {arguments.file}", 2)
+        fail(f"there is no file {arguments.file}", 2)
     return _run_with_gateway(arguments, work)
 
 
@@ -318,57 +319,13 @@ def _run_with_gateway(
         with serving(config, *address, console, alone=alone) as (url, key):
             return work(url, key, console)
     except (NotAnswered, FolderRefused, ConfigError, OSError) as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from gateway.app import Gateway  # noqa: PLC0415 — seconds that `--help` does not need
-    from gateway.cli.stranded import recover_stranded  # noqa: PLC0415 — as above
+    from gateway.cli import serve  # noqa: PLC0415 — not needed by other commands
 
-    config = _load(arguments)
-    try:
-        recover_stranded(config)
-        gateway = Gateway(config)
-    except ConfigError as error:
-        _fail(str(error), 2)
-    return process.run(_run(gateway, config))
-
-
-async def _run(gateway: "Gateway", config: Config) -> int:
-    from gateway.cli.banner import announce  # noqa: PLC0415
-    from gateway.storage.folder import FolderRefused  # noqa: PLC0415
-    from gateway.telemetry import set_up_logging  # noqa: PLC0415
-
-    set_up_logging(config.log.level)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    try:
-        started = await gateway.start()
-    except (ConfigError, FolderRefused) as error:
-        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
-    except OSError as error:
-        _fail(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror or error}", 1)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(name, stopped.set)
-        except NotImplementedError:  # Windows
-            signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        is_terminal = sys.stdin is not None and sys.stdin.isatty()
-        loop.add_signal_handler(signal.SIGHUP, stopped.set if is_terminal else _ignore_hangup)
-    announce(started, config)
-    await stopped.wait()
-    await gateway.stop()
-    return 0
-
-
-def _ignore_hangup() -> None:
-    """SIGHUP without a terminal is a request to reload, which the gateway does not do yet."""
-    logging.getLogger("gateway.app").warning("sighup_ignored", extra={"reason": "restart to read the configuration"})
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"gateway: {message}\n")
-    # threads of half-started parts must not keep a process that has nothing to do
-    sys.stderr.flush()
-    os._exit(status)
+    control = inherited_control()
+    if control is not None:
+        return serve.run_worker(control)
+    return serve.run(_load(arguments), arguments)

@@ -93,7 +93,10 @@ class RecallConfig(Section):
         200_000, ge=1000, description="Maximum memories of a scope in RAM; larger scopes are searched in LanceDB."
     )
     working_set_mb: int = Field(
-        512, ge=16, description="MiB for all working sets; the least recently used are evicted first."
+        512,
+        ge=16,
+        description="MiB for all working sets; the least recently used are evicted first. Divided among "
+        "`server.workers`.",
     )
 
 

@@ -1,6 +1,7 @@
 """Configuration sections of the process: server, authentication, limits, logging, usage, plugins."""
 
 import re
+import sys
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -73,7 +74,8 @@ class ServerConfig(Section):
         1,
         ge=0,
         le=64,
-        description="Processes that answer chats on this machine; 0: as many as it has cores. Not on Windows.",
+        description="Processes that answer chats on this machine; 0: as many as it has cores. Not on Windows. Limits "
+        "that are divided among them are rounded up.",
     )
     cors_origins: tuple[str, ...] = Field((), description="Origins allowed to call the gateway from a browser (CORS).")
     shutdown_timeout: Positive = Field(30.0, description="Seconds that responses in progress may take after SIGTERM.")
@@ -82,6 +84,13 @@ class ServerConfig(Section):
         gt=0,
         description="Seconds of silence after which a stream is sent a comment (`: keep-alive`); null: never.",
     )
+
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, workers: int) -> int:
+        if workers > 1 and sys.platform == "win32":
+            raise ValueError("Windows cannot share a port between processes: leave it at 1")
+        return workers
 
 
 class KeyConfig(Section):
@@ -135,14 +144,22 @@ class LimitsConfig(Section):
         20.0,
         description="Seconds of silence after which a MemOS response sends white space to keep the connection open.",
     )
-    in_flight: int = Field(1024, ge=1, description="Concurrent requests; further ones get 503 with `Retry-After`.")
-    in_flight_per_key: int = Field(256, ge=1, description="Concurrent requests per key; further ones get 429.")
+    in_flight: int = Field(
+        1024,
+        ge=1,
+        description="Concurrent requests; further ones get 503 with `Retry-After`. Divided among `server.workers`.",
+    )
+    in_flight_per_key: int = Field(
+        256, ge=1, description="Concurrent requests per key; further ones get 429. Divided likewise."
+    )
     bytes_in_flight: int = Field(
         512 * 2**20,
         ge=2**20,
-        description="Total bytes of request bodies in memory; beyond that 503 with `Retry-After`.",
+        description="Total bytes of request bodies in memory; beyond that 503 with `Retry-After`. Divided likewise.",
     )
-    bytes_in_flight_per_key: int = Field(256 * 2**20, ge=2**20, description="The same per key; beyond that 429.")
+    bytes_in_flight_per_key: int = Field(
+        256 * 2**20, ge=2**20, description="The same per key; beyond that 429. Divided likewise."
+    )
 
 
 class LogConfig(Section):

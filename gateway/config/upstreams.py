@@ -59,7 +59,10 @@ class UpstreamConfig(Section):
         description="Load-balancing weight among adjacent upstreams that have one; null: tried in the list's order.",
     )
     max_in_flight: int | None = Field(
-        None, gt=0, description="Concurrent requests; further ones go to another upstream, or wait. null: no limit."
+        None,
+        gt=0,
+        description="Concurrent requests; further ones go to another upstream, or wait. Divided among "
+        "`server.workers`. null: no limit.",
     )
     native_messages: bool = Field(
         False, description="Only `openai`: the server implements `/v1/messages`; false: translated to chat completions."

@@ -113,8 +113,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def load(path: Path, *, host: str | None = None, port: int | None = None, data: Path | None = None) -> Config:
-    """Read and check a configuration file; `host`, `port` and `data` (the data folder) override it. Raises
+def load(
+    path: Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+    data: Path | None = None,
+) -> Config:
+    """Read and check a configuration file; `host`, `port`, `workers` and `data` (the data folder) override it. Raises
     `ConfigError` with the path of the invalid key."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -133,7 +140,7 @@ def load(path: Path, *, host: str | None = None, port: int | None = None, data: 
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
     values = _Expander().expand(raw, "")
-    _override(values, "server", host=host, port=port)
+    _override(values, "server", host=host, port=port, workers=workers)
     _override(values, "memory", uri=None if data is None else _absolute(data))
     try:
         config = Config.model_validate(values)

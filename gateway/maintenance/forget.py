@@ -60,7 +60,7 @@ class Forgetter:
         # called with a tenant and a user (None: every tenant, every user). They raise MemoryUnavailable
         self.on_owner: list[Callable[[str | None, str | None], Awaitable[None]]] = []
         # called with a tenant, a user and a session (None: any) before and after memories are deleted
-        self.on_forget: list[Callable[[str | None, str | None, str | None], None]] = []
+        self.on_forget: list[Callable[[str | None, str | None, str | None], Awaitable[None] | None]] = []
         self._tasks: set[asyncio.Task[Forgotten]] = set()
 
     async def stop(self) -> None:
@@ -79,7 +79,7 @@ class Forgetter:
         return await asyncio.shield(task)
 
     async def _forget(self, selection: MemorySelection, *, purge: bool) -> Forgotten:
-        self._notify(selection)
+        await self._notify(selection)
         try:
             scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
             newest, _ = await self._journal.position()
@@ -97,12 +97,14 @@ class Forgetter:
             cause = error.strerror if isinstance(error, OSError) else error  # without the path of a file
             raise MemoryUnavailable(f"not all could be forgotten now ({cause}); try again") from error
         finally:
-            self._notify(selection)  # of turns that ended meanwhile
+            await self._notify(selection)  # of turns that ended meanwhile
         return Forgotten(deleted, purge)
 
-    def _notify(self, selection: MemorySelection) -> None:
+    async def _notify(self, selection: MemorySelection) -> None:
         for listener in self.on_forget if not selection.ids else ():
-            listener(selection.tenant, selection.user, selection.session)
+            result = listener(selection.tenant, selection.user, selection.session)
+            if result is not None:
+                await result
 
     async def _discard_pending(self, selection: MemorySelection, scopes: Mapping[str, Scope], newest: int) -> int:
         """Discard journal entries that wait for a retry or are dead letters. Returns the number of their memories."""

@@ -10,9 +10,10 @@ import orjson
 
 from gateway.config import RecallConfig
 from gateway.formats import json_splice
+from gateway.frozen_json import thaw
 from gateway.memory.recalled import Block, Memory, MemoryStatus, Recalled
 from gateway.pipeline.spans import describe_search
-from gateway.plugin_host import PluginHost, thaw
+from gateway.plugin_host import PluginHost
 from gateway.prompt.assemble import DEFAULT_LAYOUT, NO_BLOCK, assemble
 from gateway.prompt.cache_monitor import PromptCacheMonitor
 from gateway.prompt.explain import Explanations

@@ -15,12 +15,12 @@ from gateway.errors import GatewayError, StreamCut, UpstreamFailed
 from gateway.formats.base import Answer, Reader
 from gateway.formats.errors import non_json_message
 from gateway.formats.json_read import looks_like_json
+from gateway.frozen_json import thaw
 from gateway.hooks import Reply
 from gateway.memory.recalled import MemoryStatus
 from gateway.pipeline.byte_stage import ByteObserver, ByteStage, DecodedObserver, IdObserver, SentBytes
 from gateway.pipeline.recorder import UNTIMED, AnswerSource, Timing, TurnRecorder
 from gateway.pipeline.response_state import ResponseEvent, ResponseState, next_state
-from gateway.plugin_host import thaw
 from gateway.turn import Turn
 from gateway.upstream import headers as header_lists
 from gateway.upstream.client import Incoming

@@ -33,8 +33,8 @@ _MAX_COUNTED = 50  # values of a dimension
 
 @dataclass(slots=True, kw_only=True)
 class TurnEntry:
-    """A turn as it is listed. Never changed; not frozen, since that triples the time to make one. `number` increases
-    by one from entry to entry."""
+    """A turn as it is listed. Never changed once it is in a log; not frozen, since that triples the time to make one.
+    `number` increases by one from entry to entry."""
 
     number: int
     id: str
@@ -105,10 +105,15 @@ class TurnLog:
 
     def __init__(self, limit: int, feed: TurnFeed[TurnEntry], *, with_content: bool) -> None:
         self.feed = feed
-        self._with_content = with_content
+        self.with_content = with_content
         self._entries: deque[TurnEntry] = deque(maxlen=limit)
         # numbers go on increasing after a restart, so that a client can ask for those that it has not seen
         self._latest = int(time.time() * 1000)
+
+    @property
+    def limit(self) -> int:
+        """How many turns are kept."""
+        return self._entries.maxlen or 0
 
     @property
     def is_on(self) -> bool:
@@ -126,12 +131,20 @@ class TurnLog:
 
     def add(self, turn: Turn, answer: Answer, end: TurnEnd) -> None:
         """Record a turn that has ended."""
-        if not self._entries.maxlen:
-            return
-        self._latest += 1
+        if self._entries.maxlen:
+            self.append(self.entry_of(turn, answer, end))
+
+    def append(self, entry: TurnEntry) -> None:
+        """Record an entry, and give it the next number."""
+        self._latest = entry.number = self._latest + 1
+        self._entries.append(entry)
+        self.feed.note(entry)
+
+    def entry_of(self, turn: Turn, answer: Answer, end: TurnEnd) -> TurnEntry:
+        """The entry of a turn, without a number."""
         identity, block = turn.identity, turn.block
-        entry = TurnEntry(
-            number=self._latest,
+        return TurnEntry(
+            number=0,
             id=turn.id,
             at=turn.received_at,
             tenant=turn.principal.tenant,
@@ -159,10 +172,8 @@ class TurnLog:
             cost=answer.cost,
             error=None if end.error is None else _name_of(end.error),
             is_stream=turn.ask.stream,
-            query=_query_of(turn) if self._with_content else None,
+            query=_query_of(turn) if self.with_content else None,
         )
-        self._entries.append(entry)
-        self.feed.note(entry)
 
     def forget(self, tenant: str | None, user: str | None, session: str | None) -> None:
         """Drop the turns of a tenant, a user and a session (None: of any)."""

@@ -167,12 +167,19 @@ class Explanations:
             **await self._prompts.serialize(explanation.turn_id),
         }
 
+    def count(self, prefix: str) -> int:
+        """The number of turns whose ids have a prefix, of 6 characters at least."""
+        return len(self._matches(prefix))
+
     def _find_by_prefix(self, prefix: str) -> _Explanation | None:
         """The turn whose id has this prefix, if it is the only one."""
-        matches = [
-            entry for id_, entry in self._explanations.items() if len(prefix) >= _SHORTEST_ID and id_.startswith(prefix)
-        ]
+        matches = self._matches(prefix)
         return matches[0] if len(matches) == 1 else None
+
+    def _matches(self, prefix: str) -> list[_Explanation]:
+        if len(prefix) < _SHORTEST_ID:
+            return []
+        return [entry for id_, entry in self._explanations.items() if id_.startswith(prefix)]
 
 
 def _fates(explanation: _Explanation) -> Iterator[tuple[Memory, str]]:

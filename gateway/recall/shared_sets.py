@@ -15,13 +15,13 @@ from gateway.concurrency.worker import Worker
 from gateway.memory.record import Record
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.rows import Row
-from gateway.workers.peers import Peers
+from gateway.workers.peers import DELETED, Peers
 
 __all__ = ["OwnersSets", "SetsReplica"]
 
 _log = logging.getLogger("gateway.recall")
 _ROWS, _STORED_ROWS, _STORED, _RETRACTED = "rows", "stored-rows", "stored", "retracted"
-_DELETED, _UNDELETED, _DROPPED = "deleted", "undeleted", "dropped"
+_UNDELETED, _DROPPED = "undeleted", "dropped"
 _JOIN, _SNAPSHOT = "join", "snapshot"
 _JOIN_EVERY: Final = 0.2  # seconds
 _TIMEOUT: Final = 1.0  # seconds that a worker may take to apply a deletion
@@ -78,7 +78,7 @@ class OwnersSets(WorkingSets):
         records = list(records)
         await super().mark_deleted(records)
         if records:
-            await self._peers.require_all(_DELETED, records, _TIMEOUT)
+            await self._peers.require_all(DELETED, records, _TIMEOUT)
 
     def unmark_deleted(self, records: Iterable[Record]) -> None:
         records = list(records)
@@ -112,7 +112,7 @@ class SetsReplica:
         }
         for kind, handler in handlers.items():
             peers.on(kind, self._if_current(handler))
-        peers.on(_DELETED, sets.mark_deleted)  # also before a snapshot
+        peers.on(DELETED, sets.mark_deleted)  # also before a snapshot
         peers.on(_SNAPSHOT, self._reset)
         peers.on_lost.append(self._note_loss)
         peers.on_join.append(lambda _: self._worker.start())

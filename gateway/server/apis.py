@@ -1,8 +1,10 @@
 """An HTTP API as a value, and the table that tells which API a path belongs to."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.hdrs import METH_ANY
@@ -10,7 +12,20 @@ from aiohttp.hdrs import METH_ANY
 from gateway.errors import GatewayError
 from gateway.turn import Right
 
-__all__ = ["Api", "Apis", "error_response"]
+__all__ = ["Answerer", "Api", "Apis", "error_response", "normalized_path"]
+
+_SLASHES: Final = re.compile(r"/{2,}")
+
+
+class Answerer(Enum):
+    """Which of several workers answers a request (`server.workers`)."""
+
+    WORKER = auto()
+    """The worker that got it."""
+    OWNER = auto()
+    """The owner of the store, which has all state beside that of chats."""
+    OWNER_OR_WORKER = auto()
+    """The owner; the worker that got it while there is no owner."""
 
 
 def _describe_nothing(schemas: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +40,8 @@ class Api:
     `name` is its label in metrics. A key needs the `right`; with None, the paths that it names need no key.
     `is_for_any_key`: any key is let in, whatever its rights. `write_error` serializes an error as JSON; `challenge` is
     the header `WWW-Authenticate` of an answer to a request without a valid key, empty for none. `describe` returns its
-    paths for the OpenAPI document and adds the schemas that those refer to.
+    paths for the OpenAPI document and adds the schemas that those refer to. `answerer` says which of several workers
+    answers; `answerers` are paths for which it is another one.
     """
 
     name: str
@@ -37,6 +53,8 @@ class Api:
     is_for_any_key: bool = False
     challenge: str = ""
     describe: Callable[[dict[str, Any]], dict[str, Any]] = _describe_nothing
+    answerer: Answerer = Answerer.OWNER
+    answerers: Mapping[str, Answerer] = field(default_factory=dict)
 
 
 class Apis:
@@ -63,6 +81,12 @@ class Apis:
             return next(api for prefix, api in self._by_prefix if path.startswith(prefix))
         return self._by_path.get(path, self._rest)
 
+    def answerer_of(self, path: str) -> Answerer:
+        """Which worker answers requests for a path, in which slashes may be repeated."""
+        path = normalized_path(path)
+        api = self.of(path)
+        return api.answerers.get(path, api.answerer)
+
     def is_open(self, api: Api) -> bool:
         """True if the paths of an API need no key."""
         return api.right is None and api is not self._rest
@@ -75,6 +99,11 @@ class Apis:
         ends = [web.route("*", path, _refuse_unknown) for api in closed if api.right for path in sorted(api.paths)]
         ends += [web.route("*", prefix + "{tail:.*}", _refuse_unknown) for api in closed for prefix in api.prefixes]
         return [*(route for api in apis for route in api.routes), *ends, *self._rest.routes]
+
+
+def normalized_path(path: str) -> str:
+    """A path without repeated slashes: clients join `base/` and `/path`."""
+    return _SLASHES.sub("/", path) if "//" in path else path
 
 
 async def _refuse_unknown(request: web.Request) -> web.StreamResponse:

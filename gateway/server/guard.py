@@ -34,7 +34,7 @@ from gateway.errors import (
 from gateway.formats import json_splice
 from gateway.formats.errors import openai_error_body
 from gateway.identity import Keyring, key_of
-from gateway.server.apis import Api, Apis, error_response
+from gateway.server.apis import Api, Apis, error_response, normalized_path
 from gateway.server.limits import RequestLimiter, RequestSlot, set_slot, slot_of
 from gateway.server.sign_in import SESSION_COOKIE, SignIns, check_console_request
 from gateway.telemetry import Telemetry
@@ -57,7 +57,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.wire")
 _SEND_BUFFER = 64 * 1024  # bytes in the socket send buffer of one client
-_SLASHES = re.compile(r"/{2,}")
 _ENCODINGS = "send the body plain, or with gzip or deflate"
 _DECODED_BY_SERVER = ("", "identity", "gzip", "deflate")
 _CORS_HEADERS = (
@@ -124,8 +123,7 @@ class Guard:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
-        path = request.path
-        api = self._apis.of(_SLASHES.sub("/", path) if "//" in path else path)
+        api = self._apis.of(normalized_path(request.path))
         request[_REQUEST_ID] = request_id = os.urandom(16).hex()
         place = self._places.enter()
         set_slot(request, place)
@@ -150,12 +148,13 @@ class Guard:
         return response
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Set the headers that every response has, streams included."""
+        """Set the headers that every response has, streams included. One without an id is another worker's, and has
+        them."""
         request_id = request.get(_REQUEST_ID)
         if request_id is not None:
             response.headers.setdefault("x-request-id", request_id)
             response.headers["x-gateway-request-id"] = request_id
-        self._add_cors(request, response)
+            self._add_cors(request, response)
 
     async def _answer(self, request: web.Request, handler: Handler, api: Api, place: RequestSlot) -> web.StreamResponse:
         if request.method == "OPTIONS" and "origin" in request.headers:
@@ -374,7 +373,7 @@ def _repair_surrogate(match: re.Match[bytes]) -> bytes:
 async def _handle_normalized_path(request: web.Request) -> web.StreamResponse:
     """Route the path with its slashes collapsed: clients join `base/` and `/path`."""
     normalized = request.clone(
-        rel_url=request.rel_url.with_path(_SLASHES.sub("/", request.rel_url.raw_path), encoded=True, keep_query=True)
+        rel_url=request.rel_url.with_path(normalized_path(request.rel_url.raw_path), encoded=True, keep_query=True)
     )
     match_info = await request.app.router.resolve(normalized)
     match_info.add_app(request.app)

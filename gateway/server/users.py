@@ -2,13 +2,14 @@
 
 A front end with many users that sends no user ids would mix their memories. So the identities that front ends send with
 a key are counted, as digests, and the second one disables the default user for this key permanently: chats continue
-without memory. The counts are stored in the data folder.
+without memory. The counts are stored in the data folder. Several workers tell each other what they see, and the owner
+of the store writes the file.
 """
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -16,23 +17,31 @@ from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
 from gateway.storage.protocols import SmallFile
 from gateway.turn import Principal
+from gateway.workers.peers import Peers
 
 __all__ = ["Users"]
 
 _log = logging.getLogger("gateway.users")
 _MAX_IDENTITIES = 2  # identities of one key that disable its default user
+_ONE, _ALL = "identity", "identities"  # messages between workers
 
 
 class Users:
-    """Determines users, and counts the identities seen per key in `file`."""
+    """Determines users, and counts the identities seen per key in `file`. Construct it before the peers start."""
 
-    def __init__(self, default: str | None, known: FrontEndHeaders, file: SmallFile) -> None:
+    def __init__(
+        self, default: str | None, known: FrontEndHeaders, file: SmallFile, peers: Peers | None = None
+    ) -> None:
         self.known = known
         self._default = default
         self._file = file
         self._identities: dict[str, list[str]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._is_unreadable = False
+        self._peers = peers = Peers() if peers is None else peers
+        peers.on(_ONE, lambda identity: self._add(*identity))
+        peers.on(_ALL, self._merge)
+        peers.on_join.append(lambda number: peers.send(number, _ALL, self._identities))
 
     async def load(self) -> None:
         """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
@@ -84,14 +93,12 @@ class Users:
         return self._is_unreadable or len(self._identities.get(_key(principal), ())) >= _MAX_IDENTITIES
 
     def _note_identity(self, principal: Principal, identity: str) -> None:
-        if self._is_unreadable:  # left unchanged, to be repaired
-            return
-        digests = self._identities.setdefault(_key(principal), [])
+        key = _key(principal)
         digest = hashlib.sha256(f"{principal.tenant}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        if len(digests) >= _MAX_IDENTITIES or digest in digests:
+        if not self._add(key, digest):
             return
-        digests.append(digest)
-        if len(digests) == _MAX_IDENTITIES:
+        self._peers.publish(_ONE, (key, digest))
+        if self.is_ambiguous(principal):
             _log.warning(
                 "default_user_ended",
                 extra={
@@ -101,7 +108,27 @@ class Users:
                     "docs/guides/front-ends.md",
                 },
             )
-        self._writing = asyncio.create_task(self._write(self._writing), name="identities")
+
+    def _add(self, key: str, digest: str) -> bool:
+        """Note an identity of a key. False if it is known, or enough are."""
+        if self._is_unreadable or self._default is None:  # the file is left unchanged, to be repaired
+            return False
+        digests = self._identities.setdefault(key, [])
+        if len(digests) >= _MAX_IDENTITIES or digest in digests:
+            return False
+        digests.append(digest)
+        if self._peers.is_owner:
+            self._writing = asyncio.create_task(self._write(self._writing), name="identities")
+        return True
+
+    def _merge(self, identities: Mapping[str, Sequence[str]]) -> None:
+        """Take over what the owner of the store knows, and tell it what it does not know: it may have been away."""
+        for key, digests in self._identities.items():
+            for digest in set(digests).difference(identities.get(key, ())):
+                self._peers.publish(_ONE, (key, digest))
+        for key, known in identities.items():
+            for digest in known:
+                self._add(key, digest)
 
     async def _write(self, previous: "asyncio.Task[None] | None") -> None:
         if previous is not None:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "remove_damaged_files", "write_whole"]
+__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "lock_folder", "remove_damaged_files", "write_whole"]
 
 _FORMAT = 1
 
@@ -33,41 +33,19 @@ class DataFolder:
         self._lock: int | None = None
 
     def open(self, buckets: int, embedder: str, dimensions: int, *, is_locked: bool = False) -> None:
-        """Create or reopen the folder, and take its lock, unless it `is_locked` for this process. Raises
+        """Create or reopen the folder, and take its lock, unless the supervisor of this process has it. Raises
         FolderRefused."""
         if not is_locked:
-            self.lock()
+            self._lock = lock_folder(self.path)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self._load_meta(buckets, embedder, dimensions)
         except OSError as error:
             self.close()
-            raise self._write_error(error) from error
+            raise _write_error(self.path, error) from error
         except BaseException:
             self.close()
             raise
-
-    def lock(self) -> int:
-        """Take the lock of the folder, which is created if it is missing. Returns the descriptor that holds it. Raises
-        FolderRefused."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise self._write_error(error) from error
-        try:
-            _lock_exclusively(self._lock)
-        except OSError as error:
-            self.close()
-            raise FolderRefused(
-                f"another process uses the data folder {self.path}: stop it, or set memory.uri to another folder"
-            ) from error
-        return self._lock
-
-    def _write_error(self, error: OSError) -> FolderRefused:
-        return FolderRefused(
-            f"cannot write to the data folder {self.path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri "
-            "names another"
-        )
 
     def close(self) -> None:
         if self._lock is not None:
@@ -101,6 +79,30 @@ class DataFolder:
     @staticmethod
     def _format_error(path: Path) -> FolderRefused:
         return FolderRefused(f"{path} is not the description of a data folder: restore it from a back-up of the folder")
+
+
+def lock_folder(path: Path) -> int:
+    """Create a data folder if it does not exist, and take its lock. Returns the lock's descriptor: the folder is locked
+    while it, or a copy that a process inherited, is open. Raises FolderRefused."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        _lock_exclusively(lock)
+    except OSError as error:
+        os.close(lock)
+        raise FolderRefused(
+            f"another process uses the data folder {path}: stop it, or set memory.uri to another folder"
+        ) from error
+    return lock
+
+
+def _write_error(path: Path, error: OSError) -> FolderRefused:
+    return FolderRefused(
+        f"cannot write to the data folder {path}: {error.strerror}; --data, GATEWAY_DATA or memory.uri names another"
+    )
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

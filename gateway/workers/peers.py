@@ -16,7 +16,10 @@ from typing import Any, Final
 from gateway.concurrency.progress import wait_until_set
 from gateway.workers.connection import Connection, HandlerEntry, MessageHandler, PeerUnavailable, encode_message
 
-__all__ = ["FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+__all__ = ["DELETED", "FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
+
+DELETED: Final = "deleted"
+"""The kind of messages with memories that are deleted; all workers must reply."""
 
 _log = logging.getLogger("gateway.workers")
 _HELLO: Final = "hello"
@@ -39,6 +42,9 @@ class Peers:
         """Called with the number of a worker that connected, before messages are exchanged with it."""
         self.on_lost: list[Callable[[], None]] = []
         """Called in the other workers when the connection to the owner ended."""
+        self.http_path = ""
+        """Where the owner answers HTTP requests that other workers hand over to it: a Unix socket; empty without
+        workers."""
         self._handlers: dict[str, HandlerEntry] = {}
 
     @property
@@ -91,6 +97,7 @@ class OwnerPeers(Peers):
         self, count: int, path: str, *, serving: Callable[[], Collection[int]], end: Callable[[int], None]
     ) -> None:
         super().__init__(0, count)
+        self.http_path = _http_path(path)
         self._path = path
         self._serving = serving
         self._end = end
@@ -143,7 +150,7 @@ class OwnerPeers(Peers):
             replies |= await self._ask_some(joined, kind, value, timeout)
             missing -= replies.keys()
         for number in missing:
-            _log.error("worker_ended", extra={"worker": number, "reason": f"no reply to {kind}"})
+            _log.error("worker_ended", extra={"peer": number, "reason": f"no reply to {kind}"})
             self._end(number)
             connection = self._connections.pop(number, None)
             if connection is not None:
@@ -203,6 +210,7 @@ class FollowerPeers(Peers):
 
     def __init__(self, number: int, count: int, path: str) -> None:
         super().__init__(number, count)
+        self.http_path = _http_path(path)
         self._path = path
         self._connection: Connection | None = None
         self._is_connected = asyncio.Event()
@@ -251,6 +259,11 @@ class FollowerPeers(Peers):
                 self._connection = None
                 self._is_connected.clear()
                 connection.close()
-            _log.warning("owner_lost", extra={"worker": self.number})
+            _log.warning("owner_lost")
             for on_lost in self.on_lost:
                 on_lost()
+
+
+def _http_path(path: str) -> str:
+    """The path of the owner's socket for HTTP: in the folder of the one for messages."""
+    return os.path.join(os.path.dirname(path), "owner")

@@ -26,6 +26,7 @@ from tests.bench.figures import FIGURES
 from tests.bench.figures.growth import LARGE_USER, data_with
 from tests.bench.figures.memory_on import MEMORIES, USERS, data_of
 from tests.bench.figures.starting import STORED, data_stored
+from tests.bench.figures.workers import SHARED_USERS, data_shared
 from tests.bench.results import Row, as_json, build_table
 from tests.bench.servers import loop_name
 from tests.bench.setting import FULL, QUICK, Bench, Variant, fill_folders, running_servers, variants_of
@@ -81,6 +82,8 @@ def fill(bench: Bench, names: list[str]) -> None:
         folders |= {data_with(bench, memories): {LARGE_USER: memories} for memories in bench.sizes.growth}
     if "start" in names:
         folders[data_stored(bench)] = {f"bench{number}": 200 for number in range(STORED // 200)}
+    if "workers" in names:
+        folders[data_shared(bench)] = {f"bench{number}": 50 for number in range(SHARED_USERS)}
     if folders:
         fill_folders(folders, bench.sizes.embedded)
 

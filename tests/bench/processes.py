@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -39,6 +40,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def cpu(self) -> float:
         """CPU seconds so far, user and system, of the process and all its descendants."""
@@ -102,18 +107,27 @@ def spawn(*arguments: str, root: Path = ROOT, errors: Path | None = None) -> sub
 
 
 def start_gateway(
-    label: str, root: Path, folder: Path, upstream_port: int, *, has_memory: bool = True, is_traced: bool = False
+    label: str,
+    root: Path,
+    folder: Path,
+    upstream_port: int,
+    *,
+    has_memory: bool = True,
+    is_traced: bool = False,
+    workers: int = 1,
 ) -> Server:
     """Start a gateway as it is shipped (log lines, the redact plugin), on the data in `folder`. `is_traced`: it exports
     traces to the upstream, which takes them."""
     folder.mkdir(exist_ok=True, parents=True)
     port = free_port()
-    config = {
+    config: dict[str, Any] = {
         "server": {"port": port},
         "upstreams": [{"name": "bench", "base_url": f"http://127.0.0.1:{upstream_port}/v1"}],
         "memory": {"uri": "./data"},
         "plugins": [{"use": "redact"}],
     }
+    if workers > 1:
+        config["server"]["workers"] = workers
     if is_traced:
         config["otel"] = {"enabled": True, "endpoint": f"http://127.0.0.1:{upstream_port}"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

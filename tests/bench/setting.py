@@ -100,12 +100,25 @@ class Bench:
 
     @asynccontextmanager
     async def gateway(
-        self, variant: Variant, data: Path | None = None, *, has_memory: bool = True, is_traced: bool = False
+        self,
+        variant: Variant,
+        data: Path | None = None,
+        *,
+        has_memory: bool = True,
+        is_traced: bool = False,
+        workers: int = 1,
+        upstream: Server | None = None,
     ) -> AsyncIterator[Server]:
         """The gateway of a variant, ready."""
         folder = self.prepare(variant, data)
         server = start_gateway(
-            variant.label, variant.root, folder, self.upstream.port, has_memory=has_memory, is_traced=is_traced
+            variant.label,
+            variant.root,
+            folder,
+            (upstream or self.upstream).port,
+            has_memory=has_memory,
+            is_traced=is_traced,
+            workers=workers,
         )
         try:
             await wait_until(self.client.session, server, "/ready", READY)

@@ -1,6 +1,6 @@
-"""Half an hour of mixed load with faults: what grows, and what fails? `make soak`, or `MINUTES=5 make soak`.
+"""Half an hour of mixed load with faults: what grows, and what fails? `make soak`, or `make soak MINUTES=5 SERVERS=3`.
 
-Sixteen workers chat, stream, add and search for many users; one in twenty hangs up, and the upstream fails one request
+Sixteen clients chat, stream, add and search for many users; one in twenty hangs up, and the upstream fails one request
 in sixteen, each time in another way. A row a minute; the end says whether memory, descriptors, files and latency stayed
 flat. Linux only: it reads /proc.
 """
@@ -8,6 +8,7 @@ flat. Linux only: it reads /proc.
 import asyncio
 import json
 import logging
+import os
 import random
 import statistics
 import sys
@@ -24,13 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.fakes.process import Process, running_process
+from tests.fakes.running import WORKERS, worker_count
 from tests.fakes.upstream import FakeUpstream, cuts_after, deltas, hangs, running_upstream, says
 
-_WORKERS = 16
+_CLIENTS = 16
 _USERS = 200
 _HANG_UPS = 0.05
 _FAULTS = 0.06
-_PAUSE = 0.6  # seconds between two requests of a worker: load, but no queue before the gateway
+_PAUSE = 0.6  # seconds between two requests of a client: load, but no queue before the gateway
 _BEFORE = 150  # memories of each user at the beginning
 _WORKING_SETS = 32  # MiB: reached in minutes, so that sets come and go as they do in a long life
 _REMEMBERED = 0.1  # of the chats
@@ -75,14 +77,14 @@ class Soak:
     async def minute(self, seconds: float) -> Minute:
         self._now = Minute()
         until = time.monotonic() + seconds
-        await asyncio.gather(*(self._work(until) for _ in range(_WORKERS)))
+        await asyncio.gather(*(self._work(until) for _ in range(_CLIENTS)))
         now = self._now
         began = time.monotonic()
         await self._gateway.state()
         now.health = time.monotonic() - began
         now.resident = self._gateway.resident_mib()
         now.sets = await self._gateway.metric("gateway_working_set_bytes") / 2**20
-        now.descriptors = len(list(Path(f"/proc/{self._gateway.process.pid}/fd").iterdir()))
+        now.descriptors = self._gateway.descriptors()
         now.files = await asyncio.to_thread(lambda: sum(path.is_file() for path in self._lance.rglob("*")))
         self._upstream.received.clear()
         return now
@@ -168,7 +170,7 @@ def verdicts(minutes: list[Minute], unexplained: list[str]) -> list[tuple[str, b
         (f"unexplained failures: {len(unexplained)}", not unexplained),
         (f"resident memory in the second half: {slope:+.2f} MiB a minute (goal {_GROWTH})", slope <= _GROWTH),
         (f"median latency, last quarter against first: {late / early:.2f} (goal 2)", late <= 2 * early),
-        (f"descriptors at the end: {minutes[-1].descriptors}", minutes[-1].descriptors < 300),
+        (f"descriptors at the end: {minutes[-1].descriptors}", minutes[-1].descriptors < 300 * worker_count()),
         (
             f"files of the store, at the end and halfway: {minutes[-1].files}, {half[0].files}",
             minutes[-1].files < 1.5 * half[0].files,
@@ -183,7 +185,9 @@ async def run(folder: Path, minutes: int, console: Console) -> int:
         await gateway.settled()
         soak = Soak(gateway, upstream, folder)
         await soak.fill()
-        table = Table(title=f"{_WORKERS} workers, {_HANG_UPS:.0%} hang-ups, {_FAULTS:.0%} faults")
+        table = Table(
+            title=f"{_CLIENTS} clients, {worker_count()} workers, {_HANG_UPS:.0%} hang-ups, {_FAULTS:.0%} faults"
+        )
         for name in (
             "minute",
             "requests",
@@ -214,6 +218,7 @@ async def run(folder: Path, minutes: int, console: Console) -> int:
 
 def main() -> None:
     minutes = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    os.environ[WORKERS] = sys.argv[2] if len(sys.argv) > 2 else "1"
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # of the scripted upstream: those hang-ups are meant
     with tempfile.TemporaryDirectory(prefix="gateway-soak-") as folder:
         sys.exit(asyncio.run(run(Path(folder), minutes, Console(width=160))))

@@ -24,31 +24,36 @@ from tests.conftest import Scale
 from tests.fakes.made import record
 from tests.fakes.process import Process, command, running_process
 from tests.fakes.running import Running, eventually
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import FakeUpstream, pause
 
 
 class Load:
-    """Chats and adds of several workers; keeps the texts that were acknowledged."""
+    """Chats and adds of several clients; keeps the texts that were acknowledged. With `is_persistent` a client goes on
+    after a connection that broke."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_persistent: bool = False) -> None:
+        self._is_persistent = is_persistent
         self.acknowledged: list[str] = []
         self.is_over = False
         self._numbers = itertools.count()
 
-    async def run(self, gateway: Process, workers: int = 4) -> None:
+    async def run(self, gateway: Process, clients: int = 4) -> None:
         """Until the gateway is gone, or `is_over`."""
         self.is_over = False
-        await asyncio.gather(*(self._work(gateway) for _ in range(workers)))
+        await asyncio.gather(*(self._work(gateway) for _ in range(clients)))
 
     async def _work(self, gateway: Process) -> None:
-        for _ in range(2_000):
+        for _ in range(50_000 if self._is_persistent else 2_000):
             if self.is_over:
                 return
             try:
                 text = f"Cargo {next(self._numbers)} is on board."
                 status, _ = await gateway.post(*self._request(text))
             except (aiohttp.ClientError, ConnectionError):
-                return
+                if not self._is_persistent:
+                    return
+                await pause(0.02)
+                continue
             if status == 200:
                 self.acknowledged.append(text)
             elif status != 503:  # stopping
@@ -251,6 +256,7 @@ def _fill(folder: Path, count: int) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.one_process("holds back a write of the journal")
 @pytest.mark.parametrize("way", ["stream", "plain", "add"])
 async def test_the_end_of_an_answer_waits_for_the_sync(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, way: str

@@ -148,6 +148,7 @@ async def check(state: State, upstream_url: str) -> None:
         assert (await gateway.chat("One more word.")).status == 200
 
 
+@pytest.mark.one_process("stops its one process at each step, and opens each of the states")
 @pytest.mark.timeout(3600)
 async def test_a_kill_at_any_step_of_a_fresh_folder_loses_nothing(
     tmp_path: Path, upstream: FakeUpstream, scale: Scale

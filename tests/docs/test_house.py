@@ -15,11 +15,17 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "side_files.py": "flow/test_worker_state.py",
+    "server/listening.py": "flow/test_handover.py",
+    "frozen_json.py": "unit/test_plugin_host.py",
     "barrier.py": "flow/test_workers.py",
     "sharing.py": "flow/test_workers.py",
     "recall/shared_sets.py": "flow/test_workers.py",
     "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
+    "cli/ending.py": "flow/test_start.py",
+    "cli/serve.py": "flow/test_workers_start.py",
+    "cli/supervise.py": "flow/test_workers_start.py",
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",
     "api/memory/admin.py": "flow/test_keeping.py",
     "api/memory/access.py": "flow/test_memory_isolation.py",
@@ -159,6 +165,9 @@ SHOWN_BY = {
     "api/memos/assistance.py": "flow/test_memos_models.py",
     "api/models.py": "flow/test_fidelity.py",
     "server/query_time.py": "flow/test_usage.py",
+    "server/owner_connection.py": "unit/server/test_handover.py",
+    "server/shared_owners.py": "flow/test_worker_state.py",
+    "usage/shared_ledger.py": "flow/test_worker_state.py",
     "api/openai.py": "flow/test_fidelity.py",
     "api/openapi.py": "flow/test_openapi.py",
     "api/ops.py": "flow/test_start.py",
@@ -180,7 +189,7 @@ MAY_IMPORT = {
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage", "engine.py"},
-    "gateway.storage.sqlite": {"storage", "engine.py", "app.py"},
+    "gateway.storage.sqlite": {"storage", "engine.py", "side_files.py"},
     "gateway.storage.disk": {"storage"},
     "gateway.storage.folder": {"storage", "engine.py", "cli"},
     "gateway.storage.local_file": {"storage", "engine.py", "app.py"},
@@ -193,9 +202,12 @@ TOUCHES_FILES = {
     "testing.py": "writes the configuration of a gateway under test",
     "upstream/kinds.py": "passes on the folder of the configuration, for TLS files",
     "app.py": "composition: names the files of the data folder",
+    "side_files.py": "composition: names the files of the data folder",
     "hooks.py": "plugins have a folder of their own",
     "plugin_host.py": "plugins are files of the operator, and have a folder of their own",
     "prompt/tokens.py": "tiktoken reads its vocabulary from a cache folder; it can be recreated at any time",
+    "workers/cores.py": "reads the quota of the control group",
+    "workers/socket_folder.py": "makes the folder of the sockets between processes",
     "upstream/client.py": "certificates and keys for TLS are files of the operator",
 }
 

@@ -58,7 +58,7 @@ async def test_the_plugin_of_the_guide_works(tmp_path: Path, upstream: FakeUpstr
 
 
 async def test_the_tests_of_the_plugin_guide_pass(tmp_path: Path) -> None:
-    source, tests = blocks(DOCS / "guides" / "plugins.md", "python")
+    source, _, tests = blocks(DOCS / "guides" / "plugins.md", "python")
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "__init__.py").touch()
     (tmp_path / "plugins" / "curfew.py").write_text(source)
@@ -66,6 +66,16 @@ async def test_the_tests_of_the_plugin_guide_pass(tmp_path: Path) -> None:
     words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path))
     output = await run(*words, folder=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert "3 passed" in output
+
+
+async def test_the_plugin_of_the_guide_that_counts_refuses_the_hundred_and_first_chat(tmp_path: Path) -> None:
+    _, source, _ = blocks(DOCS / "guides" / "plugins.md", "python")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "daily.py").write_text(source)
+    changes = {"upstreams": [{"name": "offline", "kind": "offline"}], "plugins": [{"use": "daily"}]}
+    async with running_gateway(configuration(tmp_path, "http://127.0.0.1:1", **changes)) as gateway:
+        statuses = [(await gateway.chat("hi")).status for _ in range(101)]
+    assert statuses == [200] * 100 + [429]
 
 
 async def test_the_quickstart_remembers(tmp_path: Path) -> None:

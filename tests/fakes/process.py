@@ -1,10 +1,12 @@
 """A gateway, or one of its commands, in a process of its own: to be killed as by a power cut or an operator."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.fakes.running import configuration, eventually
+from tests.fakes.running import configuration, eventually, worker_count
 from tests.fakes.warm import ROOT, start
 
 _STARTING = 30.0
@@ -64,24 +66,38 @@ class Process:
             assert response.status == 200, await response.text()
             return [json.loads(line)["text"] for line in (await response.read()).splitlines()]
 
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process, and those of its workers."""
+        return [self.pid, *children(self.pid)]
+
     def resident_mib(self) -> float:
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def own_mib(self) -> float:
         """Memory that it does not share with files, such as libraries: a copied process reads those bit by bit."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) / 1024
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.pids]
+        return sum(int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) for status in statuses) / 1024
 
     def computed(self) -> float:
         """Seconds of processor time that all its threads have used, in steps of a hundredth."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
+        return sum(int(values[11]) + int(values[12]) for values in fields) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self) -> int:
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids)
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     async def kill(self) -> None:
+        """Kill it with all its workers, as a power cut would."""
         await stopped(self.process)
 
     async def terminate(self, timeout: float = 15) -> int | None:
@@ -95,6 +111,13 @@ class Process:
 async def running_process(folder: Path, upstream_url: str, **changes: Any) -> AsyncIterator[Process]:
     """A gateway process on the folder `data` in `folder`; killed at the end if it still runs."""
     await asyncio.to_thread(configuration, folder, upstream_url, **changes)
+    async with started_process(folder) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def started_process(folder: Path) -> AsyncIterator[Process]:
+    """A gateway process with the configuration file in a folder; killed at the end if it still runs."""
     process = await asyncio.to_thread(spawn, folder)
     began = time.monotonic()  # the first one waited for the process that is copied
     try:
@@ -110,16 +133,45 @@ async def running_process(folder: Path, upstream_url: str, **changes: Any) -> As
 
 
 async def stopped(process: BaseProcess) -> None:
-    """Kill a process, if it still runs, and wait for its end."""
+    """Kill a process with its children, if it still runs, and wait for their end."""
+    pid = process.pid
+    workers = list[int]()
+    if pid is not None and process.is_alive():
+        os.kill(pid, signal.SIGSTOP)  # it starts no other one meanwhile
+        workers = children(pid)
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
     process.kill()
     await asyncio.to_thread(process.join, 10)
+    await eventually(lambda: not any(map(is_running, workers)), 10)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, the oldest first; none where there is no /proc."""
+    numbers = list[int]()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            numbers += map(int, path.read_text().split())
+    return numbers
+
+
+def is_running(pid: int) -> bool:
+    """True if a process has not ended; what is left of one that nobody waited for does not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def spawn(folder: Path, *options: str, beside: int | None = None) -> BaseProcess:
-    """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`."""
+    """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`; with workers if
+    the run has the option `--workers`."""
     output = folder / "gateway.out"
     output.unlink(missing_ok=True)
     arguments = ["serve", "--config", str(folder / "config.yaml"), *options]
+    if worker_count() > 1:
+        arguments += ["--workers", str(worker_count())]
     return start(arguments, output=output, errors=folder / "gateway.log", beside=beside)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,14 @@ from gateway.app import Gateway
 from gateway.config import Config, load
 from gateway.testing import RunningGateway, eventually, running
 
-__all__ = ["Reply", "Running", "configuration", "eventually", "running_gateway"]
+__all__ = ["WORKERS", "Reply", "Running", "configuration", "eventually", "running_gateway", "worker_count"]
+
+WORKERS = "GATEWAY_TEST_WORKERS"
+"""The environment variable with the number of workers of the gateways under test: pytest's option `--workers`."""
+
+
+def worker_count() -> int:
+    return int(os.environ.get(WORKERS, "1"))
 
 
 def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
@@ -91,5 +99,12 @@ class Reply:
 
 @asynccontextmanager
 async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
+    """Run a gateway in this process; with the option `--workers` in a process for each worker."""
+    if worker_count() > 1:
+        from tests.fakes.worker_processes import running_workers
+
+        async with running_workers(config.folder) as workers:
+            yield workers
+        return
     async with aiohttp.ClientSession() as session, running(config, wait=wait) as started:
         yield Running(started.gateway, started.url, session)

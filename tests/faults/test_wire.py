@@ -83,7 +83,7 @@ async def test_a_compressed_upload_arrives_whole(gateway: Running, upstream: Fak
 async def test_a_body_that_does_not_come_is_not_waited_for(
     tmp_path: Path, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("gateway.app._LINGER", 0.5)
+    monkeypatch.setattr("gateway.server.listening._LINGER", 0.5)
     config = configuration(tmp_path, upstream.url, limits__body_timeout=0.5)
     kind = "application/json" if "files" not in path and "audio" not in path else "application/octet-stream"
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\ncontent-length: 100\r\n\r\n"

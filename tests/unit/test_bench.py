@@ -12,7 +12,8 @@ from rich.console import Console
 from tests.bench.client import Client, Load, Reply, count_statuses
 from tests.bench.figures import FIGURES
 from tests.bench.goals import GOALS, Goal
-from tests.bench.processes import Server
+from tests.bench.light import load
+from tests.bench.processes import Server, free_port, spawn, wait_until
 from tests.bench.results import Row, as_json, build_table, format_number, noise, quantile, ratio
 from tests.bench.servers import CHUNKS
 from tests.bench.setting import running_servers, variants_of
@@ -110,3 +111,20 @@ async def test_the_bare_pass_through_answers_and_streams() -> None:
             delays = await client.streams(bare, 2)
             assert len(delays) == 2 * CHUNKS
             assert min(delays) > 0
+
+
+@NEEDS_PROC
+async def test_the_light_load_asks_the_light_upstream_one_question_after_the_other() -> None:
+    port = free_port()
+    upstream = Server("light upstream", port, spawn("tests.bench.light", "upstream", str(port)))
+    try:
+        async with aiohttp.ClientSession() as session:
+            await wait_until(session, upstream, "/nothing", b"chatcmpl")
+            body = {"model": "find-parrot", "messages": [{"role": "user", "content": "My parrot is a parrot."}]}
+            async with session.post(f"{upstream.url}/v1/chat/completions", json=body) as response:
+                assert (await response.json())["choices"][0]["message"]["content"] == "2"
+        result = await load(port, 0.3, connections=4, users=3, seed="unit")
+    finally:
+        upstream.stop()
+    assert result["per_second"] > 0
+    assert result["failures"] == 0

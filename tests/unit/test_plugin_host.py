@@ -6,7 +6,10 @@ import pytest
 
 from gateway.config import PluginConfig
 from gateway.errors import ConfigError
-from gateway.plugin_host import freeze, load_plugins, thaw
+from gateway.frozen_json import freeze, thaw
+from gateway.plugin_host import PluginHost, load_plugins
+from gateway.storage.counters import SharedCounters
+from gateway.telemetry import Telemetry
 
 GOOD = "from gateway.hooks import Plugin\nclass A(Plugin):\n    async def on_request(self, turn): ...\n"
 
@@ -101,3 +104,21 @@ def test_a_module_that_ends_the_process_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise SystemExit(3)")
     with pytest.raises(ConfigError, match="cannot be imported: SystemExit"):
         load_plugins([PluginConfig(use="mine")], [tmp_path])
+
+
+COUNTING = """from gateway.hooks import Plugin
+class Counting(Plugin):
+    async def start(self, services):
+        self.counters = services.counters
+"""
+
+
+async def test_each_entry_of_the_configuration_has_counters_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(COUNTING)
+    (tmp_path / "other.py").write_text(COUNTING)
+    loaded = load_plugins([PluginConfig(use=name) for name in ("counting", "counting", "other")], [tmp_path])
+    await PluginHost(loaded, Telemetry()).start(tmp_path, SharedCounters())
+    for number, entry in enumerate(loaded):
+        entry.plugin.counters.add("a", number + 1, 2e9)  # type: ignore[attr-defined]  # of the class above
+    sums = [await entry.plugin.counters.get(["a"]) for entry in loaded]  # type: ignore[attr-defined]  # as above
+    assert sums == [{"a": 1}, {"a": 2}, {"a": 3}]

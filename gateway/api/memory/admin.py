@@ -17,7 +17,7 @@ from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.reindex import Reindexer
 from gateway.maintenance.selection import MemorySelection
 from gateway.maintenance.transfer import Transfer
-from gateway.prompt.explain import Explanations
+from gateway.prompt.shared_explanations import SharedExplanations
 from gateway.recall.startup import Startup
 from gateway.server.guard import principal_of
 from gateway.turn import Right
@@ -37,7 +37,7 @@ class MemoryFace:
 
     def __init__(
         self,
-        explanations: Explanations,
+        explanations: SharedExplanations,
         reindexer: Callable[[], Reindexer | None],
         forgetter: Forgetter,
         transfer: Transfer,

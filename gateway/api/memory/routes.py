@@ -17,7 +17,7 @@ from gateway.api.memory.users import UsersFace
 from gateway.config import Config
 from gateway.engine import MemoryEngine
 from gateway.errors import GatewayError, MemoryUnavailable
-from gateway.prompt.explain import Explanations
+from gateway.prompt.shared_explanations import SharedExplanations
 from gateway.server.apis import Api
 from gateway.storage.errors import StorageError
 from gateway.turn import Right
@@ -31,7 +31,7 @@ class MemoryApis:
 
     config: Config
     memory: MemoryEngine
-    explanations: Explanations
+    explanations: SharedExplanations
     write_error: Callable[[GatewayError], bytes]
     is_open: bool
 

@@ -51,10 +51,13 @@ _MIGRATIONS = (_create,)
 
 
 class SqliteLedger:
-    """Counts usage. Call `open` before the first request; methods that read the file raise StorageError."""
+    """Counts usage. Call `open` before the first request; methods that read the file raise StorageError.
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "usage", _MIGRATIONS)
+    With `is_owner` false, another process creates the file.
+    """
+
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        self._database = Database(path, "usage", _MIGRATIONS, is_owner=is_owner)
         self._gathered: dict[tuple[int, str, str, str, str, str], UsageRow] = {}
         self._worker = RepeatingWorker("usage", self._work, _log, "usage_fault", pauses=Backoff(_FLUSH_INTERVAL))
 

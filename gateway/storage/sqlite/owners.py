@@ -32,10 +32,12 @@ _log = logging.getLogger("gateway.store")
 
 
 class SqliteOwners:
-    """Owners by id; the newest in RAM, all of the last 60 days on the disk."""
+    """Owners by id; the newest in RAM, all of the last 60 days on the disk. With `is_owner` false, another process
+    creates the file, perhaps later than this one opens it."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, "responses", _MIGRATIONS)
+    def __init__(self, path: Path, *, is_owner: bool = True) -> None:
+        self._is_owner = is_owner
+        self._database = Database(path, "responses", _MIGRATIONS, is_owner=is_owner)
         self._recent: OrderedDict[str, Owner] = OrderedDict()
         self._unwritten: dict[str, Owner] = {}
         self._writing: asyncio.Task[None] | None = None
@@ -56,15 +58,16 @@ class SqliteOwners:
             return
         self._remember(id_, owner)
         self._unwritten[id_] = owner
-        if self._database.is_open and (self._writing is None or self._writing.done()):
+        if (self._database.is_open or not self._is_owner) and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(self._write(), name="response-owners")
 
     async def get(self, id_: str) -> Owner | None:
         """The owner of an id; None if it is not known."""
-        owner = self._recent.get(id_) or self._unwritten.get(id_)
-        if owner is not None or not self._database.is_open or len(id_) > _MAX_ID:
+        owner = self.recent(id_)
+        if owner is not None or len(id_) > _MAX_ID or (self._is_owner and not self._database.is_open):
             return owner
         try:
+            await self._database.open()
             rows = await self._database.read("SELECT tenant, user, upstream, session FROM owners WHERE id=?", (id_,))
         except StorageError as error:
             _log.warning("response_owner_read_failed", extra={"cause": str(error)})
@@ -75,15 +78,23 @@ class SqliteOwners:
         self._remember(id_, owner)
         return owner
 
-    async def forget(self, tenant: str | None, user: str | None) -> None:
-        """Erase all entries of a user (None: of all users). Raises StorageError."""
+    def recent(self, id_: str) -> Owner | None:
+        """The owner of an id, if it is in RAM."""
+        return self._recent.get(id_) or self._unwritten.get(id_)
+
+    async def drop(self, tenant: str | None, user: str | None) -> None:
+        """Drop the entries of a user (None: of all users) from RAM, and end writing them to the disk."""
         for entries in (self._recent, self._unwritten):
             for id_ in [id_ for id_, owner in entries.items() if _is_of(owner, tenant, user)]:
                 del entries[id_]
-        if not self._database.is_open:
-            return
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=5)
+
+    async def forget(self, tenant: str | None, user: str | None) -> None:
+        """Erase all entries of a user (None: of all users). Raises StorageError."""
+        await self.drop(tenant, user)
+        if not self._database.is_open:
+            return
         filters = {name: value for name, value in (("tenant", tenant), ("user", user)) if value is not None}
         where = " AND ".join([f"{name}=?" for name in filters] or ["1"])
         await self._database.write(f"DELETE FROM owners WHERE {where}", [tuple(filters.values())])  # noqa: S608 — ours
@@ -101,6 +112,7 @@ class SqliteOwners:
             now = time.time()
             rows = [(id_, owner.tenant, owner.user, owner.upstream, owner.session, now) for id_, owner in batch.items()]
             try:
+                await self._database.open()
                 await self._database.write("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?, ?)", rows)
                 self._writes += len(rows)
                 if self._writes >= _WRITES_BETWEEN_SWEEPS:

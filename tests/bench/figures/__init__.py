@@ -8,6 +8,7 @@ from tests.bench.figures.memory_off import measure_plain, measure_streams
 from tests.bench.figures.memory_on import measure_everyday, measure_long, measure_short, measure_steady
 from tests.bench.figures.starting import measure_start
 from tests.bench.figures.traced import measure_traced
+from tests.bench.figures.workers import measure_workers
 from tests.bench.results import Row
 from tests.bench.setting import Bench
 
@@ -25,5 +26,6 @@ FIGURES: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "import": measure_import,
     "growth": measure_growth,
     "start": measure_start,
+    "workers": measure_workers,
 }
 """The figures by the name of the option `--only`, in the order of the table."""

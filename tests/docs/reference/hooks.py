@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway import turn
 from gateway.formats.sse import Event
-from gateway.hooks import HOOKS, Plugin, PluginConfigModel, Reject, Reply, Services
+from gateway.hooks import HOOKS, Plugin, PluginConfigModel, PluginCounters, Reject, Reply, Services
 from tests.docs.reference.tables import code, table
 
 __all__ = ["describe_hooks", "describe_types"]
@@ -17,7 +17,10 @@ _TYPES = (Reply, Services, turn.Turn, turn.Identity, turn.ParsedRequest, turn.Me
 
 def describe_hooks() -> str:
     """A table of the hooks."""
-    rows = [(code(_call(name)), _kind(name), _text(getattr(Plugin, name))) for name in (*HOOKS, "start", "stop")]
+    rows = [
+        (code(_call(name)), _defined(getattr(Plugin, name)), _text(getattr(Plugin, name)))
+        for name in (*HOOKS, "start", "stop")
+    ]
     return table(("hook", "defined with", "when it is called, and what it may return"), rows)
 
 
@@ -29,6 +32,10 @@ def describe_types() -> str:
         f"### `{Reject.__name__}{_parameters(Reject.__init__)}`",
         _text(Reject),
     ]
+    methods = [(name, getattr(PluginCounters, name)) for name in ("add", "get")]
+    table_rows = [(code(f"{name}{_parameters(method)}"), _defined(method), _text(method)) for name, method in methods]
+    parts += [f"### `{PluginCounters.__name__}`", _text(PluginCounters)]
+    parts.append(table(("method", "defined with", "what it does"), table_rows))
     for kind in _TYPES:
         parts += [f"### `{kind.__name__}`", _text(kind)]
         if dataclasses.is_dataclass(kind):
@@ -54,8 +61,8 @@ def _arguments(function: Any) -> list[str]:
     ]
 
 
-def _kind(name: str) -> str:
-    return "`async def`" if inspect.iscoroutinefunction(getattr(Plugin, name)) else "`def`"
+def _defined(method: Any) -> str:
+    return "`async def`" if inspect.iscoroutinefunction(method) else "`def`"
 
 
 def _text(thing: Any) -> str:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,17 @@ async def test_answers_leave_by_age_and_by_size() -> None:
         assert await cache.call("on_request", turns[3]) is not None
         cache.now += 2
         assert await cache.call("on_request", turns[3]) is None
+
+
+async def test_the_caches_of_all_workers_have_the_configured_size_together() -> None:
+    answer = Answer("x", finish_reason="stop", body=b"x" * 400_000)
+    turns = [turn(f"question {number}") for number in range(4)]
+    async with started(ResponseCache, max_mb=2) as cache:
+        await cache.plugin.start(replace(cache.services, workers=2))
+        for asked in turns:
+            await cache.call("on_response", asked, answer)
+        replies = [await cache.call("on_request", asked) for asked in turns]
+        assert [reply is not None for reply in replies] == [False, False, True, True]
 
 
 async def test_a_stream_that_is_too_long_is_not_kept_and_a_doubled_one_is_whole(
