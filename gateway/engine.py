@@ -308,13 +308,8 @@ class MemoryEngine:
         self._start_maintenance()
 
     def _build_sets(self, kind: "type[_Sets]") -> "_Sets":
-        recall = self._config.memory.recall
-        return kind(
-            self._store,
-            self._telemetry,
-            max_rows=recall.working_set_rows,
-            max_bytes=recall.working_set_mb * 2**20,
-        )
+        rows, megabytes = self._config.memory.recall.working_set_rows, self._config.memory.recall.working_set_mb
+        return kind(self._store, self._telemetry, max_rows=rows, max_bytes=megabytes * 2**20)
 
     @staticmethod
     async def _publish_snapshot(writer: Writer, sets: "OwnersSets") -> None:
