@@ -111,7 +111,8 @@ class MemoryEngine:
         self._stops.push_async_callback(self._embedders.stop)
         embedder = self._embedders.current
         row_format = RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION)
-        self._store = MemoryStore(self._data, row_format, is_reader=not self._peers.is_owner)
+        fragments, is_reader = memory.limits.compact_fragments, not self._peers.is_owner
+        self._store = MemoryStore(self._data, row_format, is_reader=is_reader, compact_fragments=fragments)
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
             settings = memory.buckets, embedder.name, embedder.dimensions
@@ -292,7 +293,8 @@ class MemoryEngine:
             self._sets,
             self._telemetry,
             on_stored=self._note_stored,
-            batch_window=self._config.memory.remember.batch_window_ms / 1000,
+            batch_window=self._config.memory.limits.flush_seconds,
+            batch_rows=self._config.memory.limits.flush_rows,
         )
         await self._retry_until_started("store", lambda: recover(self.journal, self._store))
         await self._sets.mark_deleted(await self.journal.tombstones())
@@ -306,13 +308,8 @@ class MemoryEngine:
         self._start_maintenance()
 
     def _build_sets(self, kind: "type[_Sets]") -> "_Sets":
-        recall = self._config.memory.recall
-        return kind(
-            self._store,
-            self._telemetry,
-            max_rows=recall.working_set_rows,
-            max_bytes=recall.working_set_mb * 2**20,
-        )
+        rows, megabytes = self._config.memory.recall.working_set_rows, self._config.memory.recall.working_set_mb
+        return kind(self._store, self._telemetry, max_rows=rows, max_bytes=megabytes * 2**20)
 
     @staticmethod
     async def _publish_snapshot(writer: Writer, sets: "OwnersSets") -> None:

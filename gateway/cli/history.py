@@ -16,7 +16,7 @@ __all__ = ["add_commands", "run", "show"]
 
 _CHARACTERS = 200
 _NARROW = 60  # columns of a terminal below which a text is on separate lines
-_SHORT_ID = 8
+_SHORT_ID = 12
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> "list[argparse.ArgumentParser]":

@@ -1,16 +1,18 @@
 """Configuration sections of the memory."""
 
 import os
+import re
 from datetime import UTC, tzinfo
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from gateway.config.embedder_kinds import EMBEDDER_KINDS
 from gateway.config.names import check_name
 from gateway.config.secrets import OptionalKey
-from gateway.config.sections import Id, Positive, Section
+from gateway.config.sections import Id, OptionalSecret, Positive, Section
+from gateway.config.storage import StorageConfig, StoreConfig, StoreLimits, check_uri, is_object_storage
 from gateway.memory.kinds import KINDS
 
 __all__ = [
@@ -160,6 +162,11 @@ class DocumentsConfig(Section):
 class MemoryConfig(Section):
     enabled: bool = Field(True, description="Enable memory; false: a plain proxy.")
     uri: str = Field("./data", min_length=1, description="Data folder.")
+    storage: StorageConfig = Field(StorageConfig(), description="Object storage; not used yet.")
+    database: OptionalSecret = Field(
+        None, description="PostgreSQL database beside a memory on S3, `postgresql://…`; null: files in the data folder."
+    )
+    store: StoreConfig = Field(StoreConfig(), description="How memories are written.")
     default_user: Id | None = Field(
         None, description="User of requests that name none; null: such requests have no memory."
     )
@@ -183,6 +190,32 @@ class MemoryConfig(Section):
     retention: RetentionConfig = Field(RetentionConfig(), description="How long memories stay.")
     extraction: ExtractionConfig = Field(ExtractionConfig(), description="What a model is asked in the background.")
     documents: DocumentsConfig = Field(DocumentsConfig(), description="Files of knowledge bases.")
+
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, uri: str) -> str:
+        return check_uri(uri)
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, database: SecretStr | None) -> SecretStr | None:
+        if database is not None and not re.match(r"postgres(?:ql)?://\S+\Z", database.get_secret_value()):
+            raise ValueError("a database is postgresql://user:password@host:port/name")
+        return database
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if is_object_storage(self.uri):
+            if self.database is None:
+                raise ValueError("uri is on S3, which needs a database beside it: set memory.database")
+            if self.buckets & (self.buckets - 1):
+                raise ValueError("buckets must be a power of two on S3, so that an id shows its bucket")
+        return self
+
+    @property
+    def limits(self) -> StoreLimits:
+        """How memories are written."""
+        return self.store.limits(self.uri, self.remember.batch_window_ms / 1000)
 
     @field_validator("time_zone")
     @classmethod

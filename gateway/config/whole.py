@@ -23,6 +23,7 @@ from gateway.config.sections import (
     ServerConfig,
     UsageConfig,
 )
+from gateway.config.storage import check_supported
 from gateway.config.upstreams import ModelsConfig, UpstreamConfig
 from gateway.config.yaml_file import read_yaml
 from gateway.errors import ConfigError
@@ -146,6 +147,7 @@ def load(
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     config._folder = path.resolve().parent  # noqa: SLF001 — set by its factory
+    check_supported(config.memory.uri, has_database=config.memory.database is not None)
     try:
         check_location(config.data_folder)
     except (OSError, ValueError) as error:

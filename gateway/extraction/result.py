@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gateway.extraction.items import Item
 from gateway.extraction.reconcile import Decision
-from gateway.memory.record import Lineage, Record, derived_id, message_id, with_lineage
+from gateway.memory.record import Lineage, Record, memory_id, message_id, with_lineage
 from gateway.memory.versions import archive, contributing_ids, restore
 from gateway.turn import Scope
 
@@ -84,7 +84,7 @@ def _stated_at(record: Record) -> float:
 def _build_record(scope: Scope, session_id: str, item: Item, now: float) -> Record:
     last = item.sources[-1]
     sources = tuple(dict.fromkeys(source.id for source in item.sources))
-    name = derived_id(scope.value, session_id, item.kind, item.text, *sorted(sources))
+    name = memory_id(scope.value, session_id, item.kind, item.text, *sorted(sources))
     return Record(
         id=name,
         scope=scope.value,

@@ -19,6 +19,8 @@ __all__ = [
     "Record",
     "Validity",
     "derived_id",
+    "id_prefix",
+    "memory_id",
     "message_id",
     "with_lineage",
 ]
@@ -86,6 +88,7 @@ class Details:
 
 
 NO_DETAILS = Details()
+_PREFIX_LENGTH = 4
 _ALWAYS, _UNRELATED, _UNKNOWN_ORIGIN = Validity(), Lineage(), Origin()
 
 
@@ -160,3 +163,14 @@ def message_id(text: str) -> str:
 def derived_id(*parts: str) -> str:
     """An id derived from other ids: equal parts give the same id. 32 hex characters."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def memory_id(scope: str, *parts: str) -> str:
+    """The id of a memory, derived from its scope's value and other ids: equal ones give the same id. 32 hex characters,
+    of which the first four are the scope's, so that an id shows which part of the memory it is in."""
+    return id_prefix(scope) + derived_id(scope, *parts)[_PREFIX_LENGTH:]
+
+
+def id_prefix(scope: str) -> str:
+    """The first four digits of the ids that `memory_id` gives the memories of a scope, by its value."""
+    return scope[_PREFIX_LENGTH : 2 * _PREFIX_LENGTH]

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from gateway.memory.annotations import ANNOTATED
-from gateway.memory.record import Lineage, Record, Validity, derived_id, with_lineage
+from gateway.memory.record import Lineage, Record, Validity, memory_id, with_lineage
 
 __all__ = [
     "archive",
@@ -113,7 +113,7 @@ def earlier_text(record: Record, now: float) -> Record:
     """Build the archived memory that holds a memory's text from before an edit at `now`."""
     return replace(
         record,
-        id=derived_id(record.id, "edit", str(record.version)),
+        id=memory_id(record.scope, record.id, "edit", str(record.version)),
         status="archived",
         links=(record.id,),
         validity=replace(record.validity, until=min(now, _end(record))),

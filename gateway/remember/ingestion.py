@@ -14,7 +14,7 @@ from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.formats.base import ParsedRequest
 from gateway.formats.chat import ChatFormat
 from gateway.identity import knowledge_scope
-from gateway.memory.record import Origin, Record, derived_id, message_id
+from gateway.memory.record import Origin, Record, memory_id, message_id
 from gateway.remember.documents import Piece, UnreadableFile, read_pieces
 from gateway.remember.remember import Remember
 from gateway.storage.errors import StorageError
@@ -153,7 +153,7 @@ def document_records(scope: Scope, file: KnowledgeFile, chunks: Sequence[Piece],
         text = without_media(chunk.text)
         records.append(
             Record(
-                id=derived_id(scope.value, file.id, str(index)),
+                id=memory_id(scope.value, file.id, str(index)),
                 scope=scope.value,
                 cube_id=scope.cube_id,
                 user_id=scope.owner,

@@ -21,7 +21,7 @@ from gateway.config import RememberConfig
 from gateway.errors import PluginUnavailable
 from gateway.formats.base import Answer, Outcome, ToolCall
 from gateway.formats.tool_calls import calls_after
-from gateway.memory.record import Details, Record, derived_id, message_id
+from gateway.memory.record import Details, Record, memory_id, message_id
 from gateway.remember.chunks import PASSAGE, USER_MESSAGE, pieces
 from gateway.remember.pasted import is_pasted
 from gateway.remember.preferences import ABOUT_ONESELF, EXPLICIT, is_whole_and_short, preferences
@@ -264,7 +264,7 @@ class Remember:
         offset = zone_offset(self.zone, said_at) if offset is None else offset
         about = find_period(text, said_at, offset) if source == "user" else None
         return Record(
-            id=derived_id(turn.id, scope.value, source, str(index)),
+            id=memory_id(scope.value, turn.id, source, str(index)),
             scope=scope.value,
             cube_id=scope.cube_id,
             user_id=turn.identity.user_id,
@@ -347,7 +347,7 @@ def _split_record(record: Record) -> list[Record]:
     return [
         replace(
             record,
-            id=record.id if part == 0 else derived_id(record.id, str(part)),
+            id=record.id if part == 0 else memory_id(record.scope, record.id, str(part)),
             text=text,
             part=part,
             message_id=name,
@@ -365,7 +365,7 @@ def _build_preferences(record: Record) -> list[Record]:
     return [
         replace(
             record,
-            id=derived_id(record.id, "preference", str(index)),
+            id=memory_id(record.scope, record.id, "preference", str(index)),
             kind="profile" if preference.topic == ABOUT_ONESELF else "preference",
             text=preference.text,
             message_id=message_id(preference.text),

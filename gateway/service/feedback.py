@@ -19,7 +19,7 @@ from gateway.identity import may_touch
 from gateway.llm.client import ModelClient
 from gateway.llm.questions import FeedbackVerdict, judge_feedback
 from gateway.memory.recalled import Memory, RecallOptions
-from gateway.memory.record import Record, derived_id, with_lineage
+from gateway.memory.record import Record, memory_id, with_lineage
 from gateway.memory.support import content_words, find_contributors
 from gateway.remember.remember import Remember
 from gateway.service.judgement import check_judgement
@@ -246,7 +246,7 @@ class FeedbackService:
         base = self._remember.make(feedback.turn, feedback.scope, "user", text)
         return replace(
             base,
-            id=derived_id(base.id, text),
+            id=memory_id(base.scope, base.id, text),
             kind="fact",
             links=tuple(record.id for record in corrected),
             is_feedback=True,

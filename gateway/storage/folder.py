@@ -22,11 +22,13 @@ class FolderRefused(Exception):
 
 
 class DataFolder:
-    """The folder of one memory: its lock, and the settings fixed at creation (`meta.json`)."""
+    """The folder of one memory: its lock, and the settings fixed at creation (`meta.json`). `has_plain_ids`: see
+    `MemoryMeta`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.buckets = 0
+        self.has_plain_ids = True
         self.embedder, self.dimensions = "", 0
         self._lock: int | None = None
 
@@ -54,6 +56,7 @@ class DataFolder:
         meta_path = self.path / "meta.json"
         if not meta_path.exists():
             meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
+            meta["has_plain_ids"] = False  # earlier versions gave ids that do not begin with digits of the scope
             write_whole(meta_path, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
             fsync(self.path)
         try:
@@ -68,6 +71,10 @@ class DataFolder:
         if not isinstance(name, str) or not (_is_count(length) and _is_count(tables)):
             raise self._format_error(meta_path)
         self.embedder, self.dimensions, self.buckets = name, length, tables
+        self.has_plain_ids = stored.get("has_plain_ids") is not False
+
+    async def note_plain_ids(self) -> None:
+        """Does nothing: in a folder, what is not in the bucket of its id is looked for in the others."""
 
     @staticmethod
     def _format_error(path: Path) -> FolderRefused:

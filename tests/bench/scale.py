@@ -81,7 +81,7 @@ async def filled(store: MemoryStore, folder: DataFolder, scopes: list[tuple[Scop
             await table.add(to_arrow(rows, _DIMENSIONS))
         growing = TableEntry(f"memories_{bucket:03d}_2", _MADE)
         store.buckets[bucket].handles = {entry.name: table, growing.name: await store.buckets.tables.create(growing)}
-        await store.buckets.tables.enter(bucket, store.buckets[bucket], (entry, growing))
+        await store.buckets.tables.enter(bucket, store.buckets[bucket], (entry, growing), 1)
         if sum(count for _, count in members) >= 5_000:
             from gateway.storage.lance.near import index_keys
 

@@ -78,6 +78,7 @@ SHOWN_BY = {
     "config/sections.py": "unit/test_config.py",
     "config/embedder_kinds.py": "unit/embedding/test_kinds.py",
     "config/upstream_kinds.py": "unit/upstream/test_kinds.py",
+    "config/storage.py": "unit/test_config.py",
     "config/upstreams.py": "unit/test_config.py",
     "config/whole.py": "unit/test_config.py",
     "formats/base.py": "unit/formats/test_chat.py",
@@ -146,6 +147,7 @@ SHOWN_BY = {
     "storage/lance/folder_place.py": "unit/storage/lance/test_tables.py",
     "storage/lance/homes.py": "unit/storage/lance/test_store.py",
     "storage/lance/object_place.py": "cluster/s3/test_object_place.py",
+    "storage/lance/object_probe.py": "cluster/s3/test_object_probe.py",
     "storage/lance/place.py": "unit/storage/lance/test_store.py",
     "text/task_forms.py": "unit/text/test_user_text.py",
     "upstream/any_llm.py": "flow/test_any_llm.py",
@@ -202,6 +204,7 @@ MAY_IMPORT = {
     "lancedb": {"storage/lance/connection.py", "storage/lance/near.py"},
     "sqlite3": {"storage/sqlite"},
     "psycopg": {"storage/postgres"},
+    "obstore": {"storage/lance/object_probe.py"},
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage", "engine.py"},

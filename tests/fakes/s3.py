@@ -30,16 +30,21 @@ class S3Server:
 
     def create_bucket(self) -> str:
         """Create a bucket. Returns its name."""
-        name, boundary = f"tests-{uuid.uuid4().hex}", "part"
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename=".bucket"\r\n\r\n\r\n'
-        request = urllib.request.Request(  # noqa: S310 — on loopback; the filer makes the folder of a file
-            f"{self.filer_url}/buckets/{name}/.bucket",
-            f"{head}--{boundary}--\r\n".encode(),
+        name = f"tests-{uuid.uuid4().hex}"
+        self.put(f"{name}/.bucket", b"")  # the folder of a file is made with it
+        return name
+
+    def put(self, path: str, content: bytes) -> None:
+        """Put an object at `bucket/key`, past the proxy and without a signature."""
+        boundary, (folder, _, name) = uuid.uuid4().hex, path.rpartition("/")
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        request = urllib.request.Request(  # noqa: S310 — on loopback
+            f"{self.filer_url}/buckets/{folder}/{name}",
+            head.encode() + content + f"\r\n--{boundary}--\r\n".encode(),
             {"content-type": f"multipart/form-data; boundary={boundary}"},
         )
         with urllib.request.urlopen(request) as response:  # noqa: S310 — as above
             assert response.status == 201
-        return name
 
 
 def find_seaweed() -> str | None:

@@ -19,12 +19,15 @@ _NOT_FORWARDED = ("connection", "keep-alive", "transfer-encoding", "expect")
 
 class FaultyS3:
     """A running proxy. `counts`: requests by kind, which is `LIST` or the method; `delays`: seconds by kind; `fault`:
-    how all requests fail now, if at all. `paths` are those of the counted requests."""
+    how all requests fail now, if at all; `refused`: statuses by kind; `hides_conflicts`: as of a server that
+    ignores conditions. `paths` are those of the counted requests."""
 
     def __init__(self, target: str) -> None:
         self.url = ""
         self.counts = Counter[str]()
         self.delays: dict[str, float] = {}
+        self.refused: dict[str, int] = {}
+        self.hides_conflicts = False
         self.paths: list[str] = []
         self.received_bytes = 0
         self._target = target
@@ -64,6 +67,8 @@ class FaultyS3:
         if self.fault == "hang":
             await self._is_healthy.wait()
             return await self._hang_up(request)
+        if kind in self.refused:
+            return web.Response(status=self.refused[kind])
         await asyncio.sleep(self.delays.get(kind, 0.0))
         return await self._forward(request, body)
 
@@ -73,6 +78,8 @@ class FaultyS3:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED}
         url = URL(self._target + request.raw_path, encoded=True)
         async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+            if self.hides_conflicts and answer.status in (409, 412):
+                return web.Response(headers={"etag": '"0"'})
             given = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED}
             if request.method == "HEAD":
                 response = web.StreamResponse(status=answer.status, headers=given)

@@ -11,28 +11,37 @@ __all__ = ["CatalogDatabase", "FixedMeta", "SharedCatalog"]
 
 @dataclass(slots=True)
 class CatalogDatabase:
-    """What the replicas share: the tables by bucket, and the replica that owns each bucket."""
+    """What the replicas share: the tables by bucket, the replica that owns all buckets, and since when."""
 
     buckets: dict[int, Entries] = field(default_factory=dict)
-    owners: dict[int, str] = field(default_factory=dict)
+    owner: str = ""
+    epoch: int = 1
+
+    def give_to(self, name: str) -> None:
+        """Let another replica own all buckets."""
+        self.owner = name
+        self.epoch += 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedMeta:
     """What is fixed of a memory."""
 
     buckets: int = 2
     embedder: str = "e"
     dimensions: int = 4
+    has_plain_ids: bool = False
+
+    async def note_plain_ids(self) -> None:
+        self.has_plain_ids = True
 
 
 class SharedCatalog:
-    """What one replica knows of the shared catalog. `believes_to_own`: it does not know yet that it lost a bucket.
-    Counts its refreshes."""
+    """What one replica knows of the shared catalog. `believed_epoch`: above 0 while it does not know
+    yet that it lost the buckets."""
 
     def __init__(self, database: CatalogDatabase, name: str = "") -> None:
-        self.believes_to_own = False
-        self.refreshes = 0
+        self.believed_epoch = 0
         self.database = database
         self._name = name
         self._known: dict[int, Entries] = {}
@@ -45,17 +54,21 @@ class SharedCatalog:
         return {entry.name for entries in self._known.values() for entry in entries}
 
     def owns(self, bucket: int) -> bool:
-        return self.believes_to_own or self.database.owners.get(bucket, "") == self._name
+        return self.epoch(bucket) > 0
+
+    def epoch(self, bucket: int) -> int:
+        if self._name == self.database.owner:
+            return self.database.epoch
+        return self.believed_epoch
 
     async def refresh(self, bucket: int | None = None) -> None:
-        self.refreshes += 1
         if bucket is None:
             self._known = dict(self.database.buckets)
         else:
             self._known[bucket] = self.database.buckets.get(bucket, ())
 
     async def switch(self, buckets: Mapping[int, Entries]) -> None:
-        if any(self.database.owners.get(bucket, "") != self._name for bucket in buckets):
+        if self.database.owner != self._name:
             raise StorageError("store", "the lease of this part of the memory was lost")
         self.database.buckets.update(buckets)
         self._known.update(buckets)

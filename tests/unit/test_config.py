@@ -5,6 +5,8 @@ import yaml
 from pydantic import ValidationError
 
 from gateway.config import Config, is_loopback, load
+from gateway.config.shown import MASK, shown_settings
+from gateway.config.storage import StoreLimits
 from gateway.errors import ConfigError
 from gateway.hooks import PluginConfigModel
 
@@ -34,6 +36,16 @@ def written(folder: Path, text: str) -> Path:
         ("upstreams: []", "name at least one"),
         ("server: {host: 0.0.0.0}", "auth.keys is empty"),
         ("models: {default: '${NOT_SET_ANYWHERE}'}", "models.default: the environment variable NOT_SET_ANYWHERE"),
+        ("memory: {uri: 's3://bucket/memory'}", "memory.database"),
+        ("memory: {uri: 's3://key:secret@bucket/x', database: 'postgresql://h/d'}", "s3://bucket/prefix, without"),
+        ("memory: {uri: 'gs://bucket/memory'}", "in a folder, or at an address s3://"),
+        ("memory: {database: 'mysql://h/d'}", "a database is postgresql://"),
+        ("memory: {database: 'postgresql://u:p@h/d'}", "memory.database: this version"),
+        ("memory: {uri: 's3://bucket/memory', database: 'postgresql://u:p@h/d'}", "memory.uri: this version"),
+        ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 12}", "a power of two"),
+        ("memory: {storage: {endpoint: 'http://host:9000'}}", "the endpoint has no TLS"),
+        ("memory: {storage: {endpoint: 'https://u:p@host'}}", "without credentials"),
+        ("memory: {storage: {access_key: only-one}}", "belong together"),
         ("[1]", "must be a mapping"),
         ("a: [", "no valid YAML"),
         ("plugins: [{use: '../x'}]", "plugins[0].use"),
@@ -174,3 +186,31 @@ def test_numbers_in_collections_of_a_plugin_are_numbers_too(field: str, value: s
     Settings.model_validate(yaml.safe_load(f"{{{field}, names: {{x: '1'}}}}" % 3))
     with pytest.raises(ValidationError, match="number"):
         Settings.model_validate(yaml.safe_load(f"{{{field}}}" % value))
+
+
+def test_secrets_of_a_cluster_are_shown_nowhere(tmp_path: Path) -> None:
+    text = (
+        "memory: {uri: 's3://bucket/memory', database: 'postgresql://u:hidden-1@h/d', "
+        "storage: {access_key: hidden-2, secret_key: hidden-3}}"
+    )
+    with pytest.raises(ConfigError) as refusal:
+        load(written(tmp_path, text))
+    config = Config.model_validate(yaml.safe_load(text))
+    shown = [f"{setting.path}={setting.value}" for setting in shown_settings(config, "default")]
+    assert f"memory.database={MASK}" in shown
+    assert f"memory.storage.secret_key={MASK}" in shown
+    assert "hidden" not in f"{refusal.value} {shown} {config} {config.memory!r}"
+    for wrong in (text.replace("postgresql://u", "postgres-u"), text.replace("secret_key: hidden-3", "secret_key: ''")):
+        with pytest.raises(ConfigError) as error:
+            load(written(tmp_path, wrong))
+        assert "hidden" not in str(error.value)
+
+
+def test_a_memory_on_object_storage_is_written_in_larger_steps(tmp_path: Path) -> None:
+    folder = load(written(tmp_path, "memory: {remember: {batch_window_ms: 500}}")).memory
+    assert folder.limits == StoreLimits(flush_rows=256, flush_seconds=0.5, compact_fragments=64)
+    cluster = folder.model_copy(update={"uri": "s3://bucket/memory"})
+    assert cluster.limits == StoreLimits(flush_rows=256, flush_seconds=15.0, compact_fragments=16)
+    text = "memory: {store: {flush_rows: 9, flush_seconds: 3, compact_fragments: 5}}"
+    chosen = load(written(tmp_path, text)).memory
+    assert chosen.limits == StoreLimits(flush_rows=9, flush_seconds=3.0, compact_fragments=5)

@@ -28,6 +28,7 @@ __all__ = ["READ_TIMEOUT", "Buckets"]
 
 READ_TIMEOUT = timedelta(seconds=30)
 _ID_BATCH = 500
+_PREFIX_LENGTH = 4  # digits of an id that are its scope's
 
 
 class Buckets:
@@ -72,6 +73,28 @@ class Buckets:
         """The number of a scope's bucket."""
         return int(scope[:8], 16) % self._meta.buckets
 
+    def number_of_id(self, id_or_prefix: str) -> int | None:
+        """The number of the bucket that an id shows; None if it shows none. It may be wrong, for a plain id."""
+        is_shown = len(id_or_prefix) >= _PREFIX_LENGTH and not 16**_PREFIX_LENGTH % self._meta.buckets
+        return int(id_or_prefix[:_PREFIX_LENGTH], 16) % self._meta.buckets if is_shown else None
+
+    def others(self, number: int | None) -> list[int]:
+        """The buckets in which a memory may be that is not in the one which its id shows."""
+        if number is not None and self.place.is_lazy and not self._meta.has_plain_ids:
+            return []
+        return [other for other in self._by_number if other != number]
+
+    @property
+    def has_plain_ids(self) -> bool:
+        return self._meta.has_plain_ids
+
+    async def _note_plain_ids(self, rows: Iterable[Row]) -> None:
+        """Note ids that do not show the bucket of their scope, before the first of them is written."""
+        if not self._meta.has_plain_ids and any(
+            self.number_of_id(row.record.id) != self.number_of(row.record.scope) for row in rows
+        ):
+            await self._meta.note_plain_ids()
+
     def format_of(self, scope: str) -> RowFormat:
         """The format of a scope's rows."""
         entries = self._by_number[self.number_of(scope)].entries if self._by_number else ()
@@ -88,15 +111,18 @@ class Buckets:
     async def ready(self, number: int) -> Bucket:
         """A bucket with all of its tables open."""
         bucket = self[number]
-        if not self._catalog.owns(number):
+        if bucket.epoch != self._catalog.epoch(number) or not bucket.epoch:
             await self.refresh(number)
         await guarded(self.tables.open_handles(number, bucket))
         return bucket
 
     async def refresh(self, number: int) -> None:
         """Take the newest list of a bucket's tables from the catalog, which another process may have changed."""
+        epoch = self._catalog.epoch(number)  # before: the list is at least as new
         await guarded(self._catalog.refresh(number))
-        self.tables.adopt(number, self[number])
+        bucket = self[number]
+        self.tables.adopt(number, bucket)
+        bucket.epoch = epoch
 
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
@@ -161,16 +187,18 @@ class Buckets:
             by_bucket[self.number_of(row.record.scope)][row.record.id] = row
         async with self.writing:
             await self.place.require()
+            await self._note_plain_ids(rows)
             for number, members in by_bucket.items():
                 await guarded(self._write_bucket(number, list(members.values()), known_ids), self.place.write_timeout)
 
     async def _write_bucket(self, number: int, rows: list[Row], known_ids: Collection[str]) -> None:
         self.require_owned(number)
         bucket = await self.ready(number)
+        epoch = bucket.epoch
         if not bucket.entries:
-            await self.add_tables(number, (), [self.row_format])
+            await self.add_tables(number, (), [self.row_format], epoch)
         elif bucket.entries[-1].row_format != bucket.entries[0].row_format or bucket.entries[-1].is_settled:
-            await self.add_tables(number, bucket.entries, [bucket.entries[0].row_format])
+            await self.add_tables(number, bucket.entries, [bucket.entries[0].row_format], epoch)
         entry, table = bucket.tables[-1]
         if any(row.embedder not in ("", entry.row_format.embedder) for row in rows):
             raise StorageError("store", "the bucket was rebuilt meanwhile")
@@ -185,11 +213,11 @@ class Buckets:
         if existing:
             upsert = table.merge_insert("id").use_index(False).when_matched_update_all().when_not_matched_insert_all()
             await upsert.execute(await asyncio.to_thread(to_arrow, existing, entry.row_format.dimensions))
-        await self.note_version(number, entry.name, rows)
+        await self.note_version(number, entry.name, epoch, rows)
 
-    async def note_version(self, number: int, name: str, rows: Sequence[Row] = ()) -> None:
+    async def note_version(self, number: int, name: str, epoch: int, rows: Sequence[Row] = ()) -> None:
         """Note in the catalog that a table has a new version, with these rows more; not at a place where the tables
-        themselves are asked."""
+        themselves are asked. `epoch`: see `Tables.enter`."""
         if not self.place.is_lazy:
             return
         bucket = self._by_number[number]
@@ -206,10 +234,13 @@ class Buckets:
                     changed_at=min((entry.changed_at, *changes)),
                 )
             entries.append(entry)
-        await self.tables.enter(number, bucket, entries)
+        await self.tables.enter(number, bucket, entries, epoch)
 
-    async def add_tables(self, number: int, entries: Sequence[TableEntry], formats: Sequence[RowFormat]) -> None:
-        """Set a bucket's tables to `entries`, followed by new growing tables of these formats; durable and atomic."""
+    async def add_tables(
+        self, number: int, entries: Sequence[TableEntry], formats: Sequence[RowFormat], epoch: int
+    ) -> None:
+        """Set a bucket's tables to `entries`, followed by new growing tables of these formats; durable and atomic.
+        `epoch`: see `Tables.enter`."""
         bucket = self._by_number[number]
         added: list[TableEntry] = []
         for row_format in formats:
@@ -217,7 +248,7 @@ class Buckets:
             table = bucket.handles[entry.name] = await guarded(self.tables.create(entry), self.place.write_timeout)
             added.append(entry if not self.place.is_lazy else await _empty(entry, table))
         await self._sync()
-        await guarded(self.tables.enter(number, bucket, (*entries, *added)), self.place.write_timeout)
+        await guarded(self.tables.enter(number, bucket, (*entries, *added), epoch), self.place.write_timeout)
 
     async def sync(self) -> None:
         """Make everything durable that was written since the last call."""

@@ -54,6 +54,9 @@ class Catalog(Protocol):
     def owns(self, bucket: int) -> bool:
         """True if this process may change the bucket now. False when in doubt."""
 
+    def epoch(self, bucket: int) -> int:
+        """A number that is another one each time that this process comes to own the bucket; 0 while it does not."""
+
     async def refresh(self, bucket: int | None = None) -> None:
         """Read the list of a bucket again, or those of all buckets."""
 

@@ -56,6 +56,10 @@ class FileCatalog:
         """True for the process with the lock of the folder."""
         return self._is_owner
 
+    def epoch(self, bucket: int) -> int:
+        """Always the same: the lock is held until the process ends."""
+        return int(self._is_owner)
+
     async def refresh(self, bucket: int | None = None) -> None:
         """Read the file again if another process has replaced it."""
         if not self._is_owner:

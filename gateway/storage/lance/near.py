@@ -43,8 +43,11 @@ class WordIndexes:
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def is_there(self, name: str, table: Any) -> bool:
-        """True if the table's index is ready; waits a moment, which suffices for a small table."""
+    async def is_there(self, name: str, table: Any, *, may_build: bool) -> bool:
+        """True if the table's index is ready; waits a moment, which suffices for a small table. Without `may_build`,
+        only the owner of the table builds it."""
+        if not may_build:
+            return await _has_words(table)
         task = self._tasks.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._tasks[name] = asyncio.create_task(_index_words(table), name="index-words")
@@ -59,12 +62,16 @@ class WordIndexes:
             await asyncio.wait(tasks, timeout=5)
 
 
+async def _has_words(table: Any) -> bool:
+    return any("fts" in index.columns for index in await table.list_indices())
+
+
 async def _index_words(table: Any) -> None:
     """Build the full-text index. The column holds search terms, normalised and joined by spaces; rows added after the
     index was built are searched too."""
     from lancedb.index import FTS  # noqa: PLC0415
 
-    if any("fts" in index.columns for index in await table.list_indices()):
+    if await _has_words(table):
         return
     config = FTS(
         base_tokenizer="whitespace",

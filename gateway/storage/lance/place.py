@@ -20,7 +20,7 @@ class Bucket:
     `handles`: opened tables by name; with a lazy place, those that were read, each with its version in `versions`.
     `pinned`: handles that read one version only, and cannot be written with. `leftovers`: replaced tables with their
     time to be dropped (of `time.monotonic`), which happens when no read uses them. `is_changed`: it was written since
-    it was maintained.
+    it was maintained. `epoch`: that of the catalog for which `entries` hold; 0 if they were read without owning it.
     """
 
     entries: Entries = ()
@@ -30,6 +30,7 @@ class Bucket:
     leftovers: dict[str, float] = field(default_factory=dict)
     readers: Counter[str] = field(default_factory=Counter)
     is_changed: bool = False
+    epoch: int = 0
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -96,7 +97,11 @@ class Place(Protocol):
 
 class MemoryMeta(Protocol):
     """What was fixed when a memory was created: the number of buckets, and the format of rows before the first
-    rebuild."""
+    rebuild.
+
+    `has_plain_ids`: some ids may not begin with the digits of their scope (see `memory_id`), because an earlier version
+    gave them, or another installation; memories with such an id are looked for in all buckets.
+    """
 
     @property
     def buckets(self) -> int: ...
@@ -106,6 +111,12 @@ class MemoryMeta(Protocol):
 
     @property
     def dimensions(self) -> int: ...
+
+    @property
+    def has_plain_ids(self) -> bool: ...
+
+    async def note_plain_ids(self) -> None:
+        """Note, durably and for all processes, that the memory has such ids from now on. Raises StorageError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

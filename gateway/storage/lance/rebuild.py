@@ -52,7 +52,7 @@ class Rebuilder:
         await guarded(self._tables.drop_leftovers(bucket))
         if not bucket.entries or self._rebuilding.locked() or not self._may_need_it(bucket):
             return False
-        await self._buckets.ready(number)
+        epoch = (await self._buckets.ready(number)).epoch
         *settled, (_, growing) = bucket.tables
         stats = await guarded(growing.stats(), self._place.read_timeout)
         rows = sum([await guarded(table.count_rows(), self._place.read_timeout) for _, table in settled])
@@ -63,7 +63,8 @@ class Rebuilder:
         elif stats["fragment_stats"]["num_fragments"] >= self._compact_fragments:
             async with self._buckets.writing:
                 await guarded(growing.optimize(cleanup_older_than=_VERSION_RETENTION))
-                await guarded(self._buckets.note_version(number, bucket.entries[-1].name), self._place.write_timeout)
+                noted = self._buckets.note_version(number, bucket.entries[-1].name, epoch)
+                await guarded(noted, self._place.write_timeout)
         else:
             return False
         return True
@@ -97,6 +98,7 @@ class Rebuilder:
         async with self._rebuilding:
             self._buckets.require_owned(number)
             bucket = await self._buckets.ready(number)
+            epoch = bucket.epoch
             # rows written meanwhile keep the old format, so that all rows read until the end have one format
             before = bucket.entries[0].row_format
             if row_format is None and len({entry.row_format for entry in bucket.entries}) > 1:
@@ -106,7 +108,7 @@ class Rebuilder:
                 entry, table = bucket.tables[-1]
                 is_fresh = not entry.is_settled and entry.row_format == before and not await guarded(table.count_rows())
                 if not is_fresh:  # else reuse the one that an earlier attempt began
-                    await self._buckets.add_tables(number, bucket.entries, [before])
+                    await self._buckets.add_tables(number, bucket.entries, [before], epoch)
             *old, (growing, _) = bucket.tables
             settled = TableEntry(new_name(number, bucket.entries), row_format, is_settled=True)
             try:
@@ -116,9 +118,10 @@ class Rebuilder:
                     await guarded(self._tables.drop(bucket, settled.name))
                 raise
             async with self._buckets.writing:
+                self._tables.require_epoch(number, epoch)
                 growing = next(entry for entry in bucket.entries if entry.name == growing.name)  # with its new rows
                 added = [row_format] if before != row_format else []
-                await self._buckets.add_tables(number, (settled, growing), added)
+                await self._buckets.add_tables(number, (settled, growing), added, epoch)
             until = time.monotonic() + _COPY_GRACE
             bucket.leftovers = dict.fromkeys(bucket.leftovers, 0.0) | {entry.name: until for entry, _ in old}
             return scopes

@@ -7,15 +7,16 @@ rebuilt one at a time are the buckets.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from gateway.memory.record import Record
+from gateway.memory.record import Record, id_prefix
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
 from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
-from gateway.storage.lance.homes import folder_home, reading_home
+from gateway.storage.lance.homes import FOLDER_FRAGMENTS, folder_home, reading_home
 from gateway.storage.lance.near import WordIndexes, near
 from gateway.storage.lance.place import Home
 from gateway.storage.lance.rebuild import Rebuilder
@@ -31,11 +32,19 @@ __all__ = ["MemoryStore"]
 class MemoryStore:
     """Reads and writes rows. `open` takes seconds (LanceDB is heavy): call it behind the open port. `row_format`: the
     format of new rows; rows of earlier formats stay readable until their bucket is rebuilt. `is_reader`: another
-    process has the lock of the folder and writes its tables, and this one reads them."""
+    process has the lock of the folder and writes its tables, and this one reads them. `compact_fragments`: as in
+    `Home`, for a folder."""
 
-    def __init__(self, home: Home | DataFolder, row_format: RowFormat, *, is_reader: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home | DataFolder,
+        row_format: RowFormat,
+        *,
+        is_reader: bool = False,
+        compact_fragments: int = FOLDER_FRAGMENTS,
+    ) -> None:
         if not isinstance(home, Home):
-            home = reading_home(home) if is_reader else folder_home(home)
+            home = reading_home(home) if is_reader else folder_home(home, compact_fragments)
         self.buckets = Buckets(home, row_format)
         self.rebuilder = Rebuilder(self.buckets, home.compact_fragments)
         self._home = home
@@ -65,18 +74,50 @@ class MemoryStore:
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in all scopes; the caller checks their owner. Raises StorageError."""
-        condition = has_id(memory_ids)
-        if not condition:
-            return []
         self.buckets.require_open()
-        reads = await asyncio.gather(*(self.buckets.read(number, condition) for number in self.buckets.by_number))
-        return await asyncio.to_thread(lambda: [record for tables in reads for record in LoadedRows(tables).records()])
+        by_bucket: dict[int | None, list[str]] = defaultdict(list)
+        for id_ in memory_ids:
+            if has_id([id_]):
+                by_bucket[None if self._asks_all else self.buckets.number_of_id(id_)].append(id_)
+        shown = {number: ids for number, ids in by_bucket.items() if number is not None}
+        records = await self._find_in(shown)
+        present_ids = {record.id for record in records}
+        rest: dict[int, list[str]] = defaultdict(list)
+        for number, ids in by_bucket.items():
+            for other in self.buckets.others(number):
+                rest[other] += [id_ for id_ in ids if id_ not in present_ids]
+        return records + await self._find_in(rest)
+
+    @property
+    def _asks_all(self) -> bool:
+        """True where asking all buckets at once is cheaper than asking one in vain."""
+        return self.buckets.has_plain_ids and not self.is_durable
+
+    async def _find_in(self, ids_by_bucket: Mapping[int, Sequence[str]]) -> list[Record]:
+        reads = [self.buckets.read(number, has_id(ids)) for number, ids in ids_by_bucket.items() if ids]
+        results = await asyncio.gather(*reads)
+        return await asyncio.to_thread(
+            lambda: [record for tables in results for record in LoadedRows(tables).records()]
+        )
+
+    async def has_plain_ids(self) -> bool:
+        """True if an id does not show the bucket of its scope. Reads the ids and scopes of all rows. Raises
+        StorageError."""
+        for number in self.buckets.by_number:
+            for table in await self.buckets.read(number, None, ["id", "scope"]):
+                pairs = zip(table.column("id").to_pylist(), table.column("scope").to_pylist(), strict=True)
+                if any(not id_.startswith(id_prefix(scope)) for id_, scope in pairs):
+                    return True
+        return False
 
     async def find_ids(self, prefix: str, limit: int) -> list[str]:
         """Up to `limit` ids of all scopes that begin with these hexadecimal digits. Raises StorageError."""
         condition = begins_with(prefix)
+        if not condition:
+            return []
+        shown = self.buckets.number_of_id(prefix)
         ids: set[str] = set()
-        for number in self.buckets.by_number if condition else ():
+        for number in [*([] if shown is None else [shown]), *self.buckets.others(shown)]:
             for table in await self.buckets.read(number, condition, ["id"]):
                 ids.update(table.column("id").to_pylist())
             if len(ids) > limit:
@@ -115,10 +156,12 @@ class MemoryStore:
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
         bucket = await self.buckets.ready(number)
         dimensions = self.format_of(scope.value).dimensions
+        may_build = not self.is_durable or number in self.buckets.owned
         reads = []
         with bucket.reading() as opened:
             for entry, table in opened:
-                indexed_words = words if await self._word_indexes.is_there(entry.name, table) else ()
+                is_indexed = await guarded(self._word_indexes.is_there(entry.name, table, may_build=may_build))
+                indexed_words = words if is_indexed else ()
                 comparable = vector if entry.row_format.dimensions == dimensions else None
                 reads.append(guarded(near(table, condition, indexed_words, comparable)))
             results = await asyncio.gather(*reads)

@@ -101,12 +101,21 @@ class Tables:
         await table.set_unenforced_primary_key("id")
         return table
 
-    async def enter(self, number: int, bucket: Bucket, entries: Sequence[TableEntry]) -> None:
-        """Set the tables of a bucket in the catalog; durable."""
+    async def enter(self, number: int, bucket: Bucket, entries: Sequence[TableEntry], epoch: int) -> None:
+        """Set the tables of a bucket in the catalog; durable. `epoch`: that in which `entries` were begun to be made.
+        Raises StorageError if it has ended."""
+        self.require_epoch(number, epoch)
         await self.catalog.switch({number: tuple(entries)})
         bucket.entries = tuple(entries)
         for entry in entries:
             bucket.versions[entry.name] = max(entry.version, bucket.versions.get(entry.name, 0))
+
+    def require_epoch(self, number: int, epoch: int) -> None:
+        """Raise StorageError if an epoch has ended: another process may have changed the bucket since."""
+        if not epoch or self.catalog.epoch(number) != epoch:
+            raise StorageError(
+                "store", "another process owns this part of the memory, or has changed it", is_outage=True
+            )
 
     async def drop(self, bucket: Bucket, name: str) -> None:
         """Drop a table that is no longer part of the bucket."""

@@ -1,5 +1,6 @@
 """Engines of a cluster for its tests: an S3 server, and a proxy before it that counts and fails."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -28,11 +29,17 @@ async def s3(s3_server: S3Server) -> AsyncIterator[FaultyS3]:
         yield proxy
 
 
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: S3Server) -> str:
+    """A bucket for all tests: each one takes several volumes of the server."""
+    return s3_server.create_bucket()
+
+
 @pytest.fixture
-def storage(s3_server: S3Server, s3: FaultyS3) -> ObjectStorage:
-    """An address in a new bucket."""
+def storage(s3_bucket: str, s3: FaultyS3) -> ObjectStorage:
+    """An address where there is nothing yet."""
     return ObjectStorage(
-        uri=f"s3://{s3_server.create_bucket()}/memory",
+        uri=f"s3://{s3_bucket}/{uuid.uuid4().hex}/memory",
         endpoint=s3.url,
         region="us-east-1",
         access_key=ACCESS_KEY,

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from gateway.memory.record import Lineage, derived_id, message_id, with_lineage
+from gateway.memory.record import Lineage, derived_id, id_prefix, memory_id, message_id, with_lineage
 from tests.fakes.made import record
 
 
@@ -18,3 +18,12 @@ def test_a_change_of_the_lineage_keeps_its_other_fields() -> None:
 def test_only_activated_records_are_active() -> None:
     assert record("x").is_active
     assert not any(replace(record("x"), status=status).is_active for status in ("archived", "resolving", "deleted"))
+
+
+def test_an_id_begins_with_digits_of_its_scope_and_differs_between_scopes() -> None:
+    ada, bob = "0123456789abcdef" * 4, "ffff4567ffffffff" * 4
+    assert memory_id(ada, "a", "b") == memory_id(ada, "a", "b")
+    assert len(memory_id(ada, "a")) == 32
+    assert memory_id(ada, "a")[:4] == id_prefix(ada) == "4567"
+    assert memory_id(ada, "a")[4:] != memory_id(bob, "a")[4:]
+    assert memory_id(ada, "a", "bc") != memory_id(ada, "ab", "c")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.identity import scope_of
 from gateway.memory.filters import parse_filter
+from gateway.memory.record import memory_id
 from gateway.recall.rank import RankWeights
 from gateway.recall.working_set import WorkingSet
 from gateway.storage.errors import StorageError
@@ -152,6 +154,36 @@ async def test_memories_are_found_by_id_in_whatever_scope(store: MemoryStore) ->
     found = await store.find([one.record.id, other.record.id, "f" * 32, "' OR 1=1 --", ""])
     assert {record.id for record in found} == {one.record.id, other.record.id}
     assert await store.find(["x"]) == []
+
+
+@pytest.mark.parametrize("buckets", [1, 3, 16])
+@pytest.mark.parametrize("has_plain_ids", [False, True])
+async def test_ids_of_each_form_are_found_in_a_folder_of_each_age(
+    tmp_path: Path, buckets: int, has_plain_ids: bool
+) -> None:
+    folder = DataFolder(tmp_path / "data")
+    await asyncio.to_thread(folder.open, buckets, "e", 4)
+    assert not folder.has_plain_ids
+    if has_plain_ids:
+        meta = orjson.loads((folder.path / "meta.json").read_bytes())
+        del meta["has_plain_ids"]  # as in a folder of an earlier version
+        (folder.path / "meta.json").write_bytes(orjson.dumps(meta))
+        folder.close()
+        await asyncio.to_thread(folder.open, buckets, "e", 4)
+        assert folder.has_plain_ids
+    store = MemoryStore(folder, MADE)
+    await store.open()
+    scopes = [scope_of("t", f"user {number}").value for number in range(9)]
+    await store.add([row(f"new {scope}", 1, scope, id=memory_id(scope, "one")) for scope in scopes])
+    assert not await store.has_plain_ids()
+    await store.add([row(f"old {scope}", 2, scope) for scope in scopes])
+    assert await store.has_plain_ids()
+    ids = [memory_id(scope, "one") for scope in scopes] + [row(f"old {scope}", 2).record.id for scope in scopes]
+    assert {one.id for one in await store.find([*ids, "0" * 32, "no id"])} == set(ids)
+    for id_ in ids:
+        assert await store.find_ids(id_[:10], 5) == [id_]
+    await store.close()
+    folder.close()
 
 
 async def test_a_changed_row_replaces_the_old_one_and_keeps_its_place(store: MemoryStore) -> None:
