@@ -67,6 +67,10 @@ class PostgresCatalog(Generic[_Entry]):
         """True if this gateway may change the bucket now. False when in doubt."""
         return bucket in self._held()
 
+    def epoch(self, bucket: int) -> int:
+        """The epoch of this gateway's lease on the bucket; 0 without one."""
+        return self._held().get(bucket, 0)
+
     def note(self, bucket: int, tables: bytes | None) -> None:
         """Take a list that was read together with the tail of a scope. Raises StorageError if it cannot be parsed."""
         self._known[bucket] = self._parse(tables) if tables is not None else ()
