@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from gateway.concurrency.listeners import Listener
-from gateway.remember.bucket_writer import BucketWriter, OnRows
+from gateway.remember.bucket_writer import BucketWriter
 from gateway.remember.lease_keeper import LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
+from gateway.remember.writer import OnRows
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry

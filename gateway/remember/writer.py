@@ -29,7 +29,7 @@ from gateway.storage.rows import Row
 from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
-__all__ = ["SearchIndex", "Writer"]
+__all__ = ["OnRows", "SearchIndex", "Writer"]
 
 _log = logging.getLogger("gateway.writer")
 _BATCH = 256

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from gateway.storage.postgres.counters import Addend, Counters
+from gateway.storage.postgres.counters import Addend, PostgresCounters
 
 
-async def open_counters(url: str) -> Counters:
-    counters = Counters(url)
+async def open_counters(url: str) -> PostgresCounters:
+    counters = PostgresCounters(url)
     await counters.open()
     return counters
 

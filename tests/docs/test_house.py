@@ -15,6 +15,13 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
+    "recall/followed_sets.py": "cluster/replicas/test_replicas.py",
+    "remember/bucket_writer.py": "cluster/replicas/test_replicas.py",
+    "remember/lease_keeper.py": "cluster/replicas/test_replicas.py",
+    "replica.py": "cluster/replicas/test_replicas.py",
+    "storage/cluster.py": "cluster/replicas/test_replicas.py",
+    "storage/postgres/meta.py": "cluster/replicas/test_replicas.py",
+    "storage/postgres/replica_log.py": "cluster/replicas/test_replicas.py",
     "side_files.py": "flow/test_worker_state.py",
     "server/listening.py": "flow/test_handover.py",
     "frozen_json.py": "unit/test_plugin_host.py",
@@ -208,7 +215,7 @@ MAY_IMPORT = {
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage", "engine.py"},
-    "gateway.storage.postgres": {"storage/postgres"},  # whose libraries are an extra
+    "gateway.storage.postgres": {"storage/postgres", "storage/cluster.py"},  # whose libraries are an extra
     "gateway.storage.sql": {"storage", "storage/sqlite", "storage/postgres", "side_files.py"},
     "gateway.storage.sqlite": {"storage", "engine.py", "side_files.py"},
     "gateway.storage.disk": {"storage"},

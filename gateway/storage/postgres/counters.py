@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 
-__all__ = ["Addend", "Counters"]
+__all__ = ["Addend", "PostgresCounters"]
 
 _ADD: Final = """
 INSERT INTO counters AS c (name, n, until)
@@ -27,7 +27,7 @@ class Addend:
     until: float
 
 
-class Counters:
+class PostgresCounters:
     """Counters by name; a name has 600 characters at most. The caller gathers its additions for a second, say, and adds
     them in one call."""
 

@@ -1,10 +1,12 @@
 """Three replicas on one database and one bucket: what one appends all recall, and what is stored is stored once."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 
 from gateway.memory.edits import tombstone
 from gateway.memory.record import Record
+from gateway.storage.errors import StorageError
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.rows import LoadedRows
 from gateway.turn import Scope, ScopeKind
@@ -92,7 +94,7 @@ async def test_nothing_is_lost_or_doubled_when_an_owner_freezes(database_url: st
             await mark_synced()
 
         frozen.storage.journal.mark_synced = freeze  # type: ignore[method-assign]
-        await frozen.replica._keeper._worker.stop()  # type: ignore[union-attr]
+        frozen.storage.leases.renew = fail_to_renew  # type: ignore[method-assign]
         await members[0].append(*(memory(f"text {number}", number, scope) for number in range(20)))
         await asyncio.wait_for(reached.wait(), 20)
         others = [member for member in members if member is not frozen]
@@ -105,6 +107,10 @@ async def test_nothing_is_lost_or_doubled_when_an_owner_freezes(database_url: st
             member.sets.drop([scope.value])
             assert await member.texts(scope) == texts
             assert await stored_texts(member, scope) == texts
+
+
+async def fail_to_renew() -> Collection[int]:
+    raise StorageError("journal", "frozen")
 
 
 async def _is_drained(member: Member) -> bool:
