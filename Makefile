@@ -70,7 +70,7 @@ test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults 
 SHARED := tests/crash tests/flow/test_hangups.py tests/fuzz/test_isolation.py
 
 test-workers: install $(VENV)/.tests  ## the suites of crashes, isolation and hang-ups with three workers: three minutes
-	$(BIN)/python -m pytest --workers 3 tests/crash/test_workers.py tests/flow/test_hangups.py \
+	$(BIN)/python -m pytest -n 2 --workers 3 tests/crash/test_workers.py tests/flow/test_hangups.py \
 		tests/fuzz/test_isolation.py tests/fuzz/test_stateful.py
 
 soak: install $(VENV)/.tests  ## half an hour of mixed load with faults; SERVERS=3: with so many workers

@@ -1,6 +1,7 @@
 """Composition root: builds the parts from the configuration, joins them, and starts and stops them in order."""
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -152,6 +153,9 @@ class Gateway:
         if self._tracing is not None:
             self._stops.push_async_callback(self._tracing.stop)
         self._stops.push_async_callback(self._peers.stop)
+        if self._peers.is_shared:
+            # messages contain arrays: what reads them would import numpy while another thread does, and get half of it
+            await asyncio.to_thread(importlib.import_module, "numpy")
         if not self._peers.is_owner:
             await self._connect()
         self._stops.push_async_callback(self.memory.close)

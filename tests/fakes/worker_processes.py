@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from tests.fakes.process import Process, children, started_process
-from tests.fakes.running import Running, eventually
+from tests.fakes.running import Running, eventually, worker_count
 
 _LISTENS = 0x10000  # flag of a Unix socket that accepts connections
 _SETTLED = 3  # answers in a row that say so: an entry of another worker is counted a moment later
@@ -64,7 +64,8 @@ async def all_ready(process: Process, timeout: float = 60) -> None:
             workers = (await process.state()).get("workers", [])
         except aiohttp.ClientError:
             return False
-        return bool(workers) and all(
+        # a worker that does not reach the owner tells of itself only
+        return len(workers) == worker_count() and all(
             worker["state"] == "ready" and worker["memory"] in ("ready", "off") for worker in workers
         )
 

@@ -54,6 +54,23 @@ async def test_a_published_message_reaches_all_others_in_order(tmp_path: Path) -
         await eventually(lambda: members[1].messages == ["owner"])
 
 
+class Unreadable:
+    """A value that can be sent, and cannot be read."""
+
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return int, ("no number",)
+
+
+async def test_a_worker_that_cannot_read_a_message_connects_again(tmp_path: Path) -> None:
+    async with workers(tmp_path) as (members, _):
+        joined, lost = list[int](), list[None]()
+        members[0].peers.on_join.append(joined.append)
+        members[1].peers.on_lost.append(lambda: lost.append(None))
+        members[0].peers.send(1, "note", Unreadable())
+        await eventually(lambda: joined == [1] and len(lost) == 1)
+        assert await members[0].peers.ask_all("double", 1, timeout=5) == {1: 2, 2: 2}
+
+
 async def test_questions_get_the_replies_of_their_handlers(tmp_path: Path) -> None:
     async with workers(tmp_path) as (members, _):
         assert await members[1].peers.ask(0, "double", 21, timeout=5) == 42
