@@ -131,7 +131,12 @@ class Connection:
         length = int.from_bytes(await self._reader.readexactly(_LENGTH))
         if length > _MAX_FRAME:
             raise EOFError("the frame is too long")
-        message: tuple[_Type, int, str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 — see above
+        frame = await self._reader.readexactly(length)
+        try:
+            message: tuple[_Type, int, str, Any] = pickle.loads(frame)  # noqa: S301 — see above
+        except Exception as error:  # as of a peer that runs another version, after an update
+            _log.exception("worker_message_failed", extra={"kind": "unreadable"})
+            raise EOFError("the message cannot be read") from error
         return message
 
     async def _handle(self, entry: HandlerEntry | None, number: int, kind: str, value: Any) -> None:
