@@ -18,7 +18,7 @@ __all__ = ["FollowerLink", "OwnerLink", "share_blocks"]
 _log = logging.getLogger("gateway.memory")
 _APPENDED, _SEARCHABLE, _BACKLOG = "appended", "searchable", "backlog"
 _CHANGED, _SCOPES_DROPPED, _BLOCK = "changed", "scopes-dropped", "block"
-_APPLY_TIMEOUT: Final = 1.0  # seconds that a worker may take to note a change of memories
+_APPLY_TIMEOUT: Final = 3.0  # seconds that a worker may take to note a change of memories
 _BACKLOG_EVERY: Final = 1.0  # seconds
 _CATCH_UP_PAUSE: Final = 0.5  # seconds until the journal is read again after a failure
 
