@@ -9,16 +9,16 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.memory.record import Record
 from gateway.storage.disk import probe_disk, sync_tree
 from gateway.storage.errors import StorageError
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.catalog import TableEntry
-from gateway.storage.lance.conditions import guarded, has_id, is_of, short
+from gateway.storage.lance.conditions import gathered, guarded, has_id, is_of, short
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.lance.tables import Bucket, Tables
 from gateway.storage.rows import Row, RowFormat
@@ -27,6 +27,8 @@ __all__ = ["READ_TIMEOUT", "Buckets"]
 
 READ_TIMEOUT = timedelta(seconds=30)
 _ID_BATCH = 500
+_MAX_REPEATS = 4  # of a read in a process that does not write
+_T = TypeVar("_T")
 
 
 class Buckets:
@@ -82,14 +84,29 @@ class Buckets:
 
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
-        bucket = await self.ready(number)
-        try:
-            return await self.read_tables(bucket, condition, columns)
-        except StorageError:
-            if not self._is_reader:
-                raise
-        # the owner may have dropped a table that was purged
-        return await self.read_tables(await self.ready(number), condition, columns)
+        return await self.query(number, lambda bucket: self.read_tables(bucket, condition, columns))
+
+    async def query(self, number: int, job: Callable[[Bucket], Awaitable[_T]]) -> _T:
+        """The result of a job with a bucket and its current tables.
+
+        A reader repeats it if the tables were replaced meanwhile: the owner may have dropped them after a purge, and
+        while the files of a table are deleted one by one it can look like one of its earlier versions, or empty.
+        """
+        if not self._is_reader:
+            return await job(await self.ready(number))
+        for is_last in (*[False] * _MAX_REPEATS, True):
+            try:
+                bucket = await self.ready(number)
+                entries = bucket.entries
+                result = await job(bucket)
+                await self.ready(number)
+            except StorageError:
+                if is_last:
+                    raise
+            else:
+                if bucket.entries == entries:
+                    return result
+        raise StorageError("store", "the tables were replaced again and again")
 
     async def ready(self, number: int) -> Bucket:
         """A bucket with its current tables."""
@@ -103,7 +120,7 @@ class Buckets:
         with bucket.reading() as tables:
             queries = [table.query() if condition is None else table.query().where(condition) for _, table in tables]
             selected = queries if columns is None else [query.select(list(columns)) for query in queries]
-            return list(await asyncio.gather(*(guarded(query.to_arrow(timeout=READ_TIMEOUT)) for query in selected)))
+            return await gathered(guarded(query.to_arrow(timeout=READ_TIMEOUT)) for query in selected)
 
     async def read_versions(self, records: Iterable[Record], names: Sequence[str]) -> AsyncIterator[tuple[Any, ...]]:
         """These columns of all versions of records, as tuples."""
@@ -119,7 +136,12 @@ class Buckets:
 
     async def count(self, number: int, condition: str | None = None) -> int:
         """The number of rows of a bucket, where each version counts as one."""
-        return sum([await guarded(table.count_rows(condition)) for _, table in (await self.ready(number)).tables])
+
+        async def count(bucket: Bucket) -> int:
+            with bucket.reading() as tables:
+                return sum([await guarded(table.count_rows(condition)) for _, table in tables])
+
+        return await self.query(number, count)
 
     async def write(self, rows: Sequence[Row], known_ids: Collection[str] = ()) -> None:
         """Write rows. `known_ids`: ids that may exist in a growing table. Raises StorageError, also for rows in a

@@ -52,6 +52,10 @@ class Catalog:
         self._buckets, self._signature = _parse(self._path.read_bytes()), signature
         return True
 
+    def expire(self) -> None:
+        """Let `read_again` read the file, even if it has not changed: what was read could not be used."""
+        self._signature = (0, 0, 0)
+
     def read(self, names: Sequence[str], first: RowFormat) -> bool:
         """Read the file. Without one: adopt the unnumbered tables among `names`, one per bucket, in the format `first`.
         Returns False if numbered tables exist without a readable file: a crash came before it was written, or it was

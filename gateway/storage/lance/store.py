@@ -14,10 +14,11 @@ from gateway.memory.record import Record
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
-from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
+from gateway.storage.lance.conditions import begins_with, gathered, guarded, has_id, is_of
 from gateway.storage.lance.near import WordIndexes, near
 from gateway.storage.lance.rebuild import Rebuilder
 from gateway.storage.lance.sizes import scope_sizes
+from gateway.storage.lance.tables import Bucket
 from gateway.storage.protocols import Prepare
 from gateway.storage.rows import LoadedRows, Row, RowFormat
 from gateway.storage.values import ScopeSize
@@ -95,8 +96,13 @@ class MemoryStore:
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> LoadedRows:
         """Candidate rows of a scope for a query, with a background sample for scoring. Raises StorageError."""
-        condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
-        bucket = await self.buckets.ready(number)
+        number = self.buckets.number_of(scope.value)
+        tables = await self.buckets.query(number, lambda bucket: self._candidates(bucket, scope, words, vector))
+        return await asyncio.to_thread(LoadedRows, tables, scope)
+
+    async def _candidates(self, bucket: Bucket, scope: Scope, words: Sequence[str], vector: Any) -> list[Any]:
+        """Candidate rows as Arrow tables, all versions of each. Raises StorageError."""
+        condition = is_of(scope.value)
         dimensions = self.format_of(scope.value).dimensions
         reads = []
         with bucket.reading() as opened:
@@ -104,13 +110,13 @@ class MemoryStore:
                 indexed_words = words if await self._word_indexes.is_there(entry.name, table) else ()
                 comparable = vector if entry.row_format.dimensions == dimensions else None
                 reads.append(guarded(near(table, condition, indexed_words, comparable)))
-            results = await asyncio.gather(*reads)
+            results = await gathered(reads)
         tables = [table for result in results for table in result]
         if len(bucket.tables) > 1:  # a newer version, or a tombstone, may be in another table, and far from the query
             ids = {id_ for table in tables for id_ in table.column("id").to_pylist()}
             id_condition = has_id(ids)
-            tables += await self.buckets.read(number, f"{condition} AND {id_condition}") if id_condition else []
-        return await asyncio.to_thread(LoadedRows, tables, scope)
+            tables += await self.buckets.read_tables(bucket, f"{condition} AND {id_condition}") if id_condition else []
+        return tables
 
     async def versions(self, records: Iterable[Record]) -> dict[str, tuple[int, str]]:
         """The newest stored version and the scope of each record, by id, without unknown ids. Raises StorageError."""

@@ -126,6 +126,14 @@ class Tables:
                 bucket.handles.pop(name).close()
         if not await asyncio.to_thread(self.catalog.read_again):
             return
+        try:
+            await self._take_over(buckets)
+        except BaseException:
+            self.catalog.expire()
+            raise
+
+    async def _take_over(self, buckets: Mapping[int, Bucket]) -> None:
+        """Open the tables that the catalog has now."""
         for number, bucket in buckets.items():
             entries = self.catalog.tables(number)
             for entry in entries:
