@@ -123,6 +123,9 @@ class SetsReplica:
         self._worker.start()
 
     async def stop(self) -> None:
+        """Apply nothing more. Deletions are still acknowledged: nothing recalls from here now."""
+        self._is_current = False
+        self._peers.on(DELETED, lambda _: None)
         await self._worker.stop()
 
     async def _request_snapshot(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.recall.shared_sets import OwnersSets, SetsReplica
+from gateway.recall.working_set import WorkingSet
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.store import MemoryStore
@@ -57,3 +58,12 @@ async def test_a_deletion_of_many_memories_reaches_the_others_and_ends_none(pair
     assert not pair.other.is_marked_deleted(records[1])
     assert pair.other.is_marked_deleted(records[2])
     assert pair.snapshots == [1], "the connection was never lost"
+
+
+async def test_a_worker_that_has_stopped_recalling_acknowledges_deletions(pair: Pair) -> None:
+    await pair.owner.mark_deleted([record("one", 1)])
+    pair.other._sets[record("two", 2).scope] = WorkingSet(16, "e")
+    await pair.replica.stop()
+    await pair.other.stop()
+    await pair.owner.mark_deleted([record("two", 2)])
+    assert pair.ended == []

@@ -149,6 +149,23 @@ async def successor_replies(owner: OwnerPeers) -> bool:
     return await owner.ask_all("double", 2, timeout=5) == {1: 4}
 
 
+class Unreadable:
+    """A value that cannot be read now, as one of a module that is being imported."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return divmod, (1, 0)
+
+
+async def test_a_message_without_a_handler_is_not_read(tmp_path: Path) -> None:
+    async with workers(tmp_path, 2) as (members, _):
+        losses: list[int] = []
+        members[1].peers.on_lost.append(lambda: losses.append(1))
+        members[0].peers.publish("later", Unreadable())
+        assert await members[0].peers.ask_all("double", 2, timeout=5) == {1: 4}
+        members[0].peers.publish("note", Unreadable())
+        await eventually(lambda: losses == [1])
+
+
 async def test_a_process_without_workers_has_no_peers() -> None:
     peers = Peers()
     assert peers.is_owner
