@@ -65,7 +65,7 @@ _SESSION = "session"
 _STOP_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 _FORGET = "forget"  # a message between workers
-_FORGET_TIMEOUT = 1.0  # seconds that another worker may take to drop turns; then it is ended
+_FORGET_TIMEOUT = 3.0  # seconds that another worker may take to drop turns; then it is ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,6 @@ class MemoryEngine:
 
     def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, peers: Peers) -> None:
         memory = config.memory
-        self._peers = peers
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry
@@ -180,7 +179,9 @@ class MemoryEngine:
         """Connect the memory with those of the other workers."""
         share_blocks(self._peers, self.sticky)
         if self._peers.is_owner:
-            self.on_change.append(OwnerLink(self._peers, self, self.barrier.searchable).publish_changes)
+            link = OwnerLink(self._peers, self, self.barrier.searchable)
+            self._stops.push_async_callback(link.stop)
+            self.on_change.append(link.publish_changes)
         else:
             self.on_change.append(self.remember.forget_recent)
             self.barrier.follower = FollowerLink(self._peers, self, self.on_change)

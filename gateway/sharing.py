@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol
 
 from gateway.concurrency.listeners import Listener, notify
-from gateway.concurrency.worker import Backoff, RepeatingWorker
+from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.prompt.pinned import PinnedBlocks
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import RecordLog, Registry
@@ -18,8 +18,9 @@ __all__ = ["FollowerLink", "OwnerLink", "share_blocks"]
 _log = logging.getLogger("gateway.memory")
 _APPENDED, _SEARCHABLE, _BACKLOG = "appended", "searchable", "backlog"
 _CHANGED, _SCOPES_DROPPED, _BLOCK = "changed", "scopes-dropped", "block"
-_APPLY_TIMEOUT: Final = 1.0  # seconds that a worker may take to note a change of memories
+_APPLY_TIMEOUT: Final = 3.0  # seconds that a worker may take to note a change of memories
 _BACKLOG_EVERY: Final = 1.0  # seconds
+_CATCH_UP_PAUSE: Final = 0.5  # seconds until the journal is read again after a failure
 
 Wait = Callable[[float, int | None], Awaitable[bool]]
 """Waits, at most some seconds, until the journal can be found up to a number (None: all of it)."""
@@ -40,7 +41,7 @@ class OwnerLink:
         self._peers = peers
         self._journal = parts.journal
         self._searchable = searchable
-        self._catching_up: asyncio.Task[None] | None = None
+        self._worker = Worker("journal-catch-up", self._catch_up, _log, "journal_catch_up_failed")
         self._is_behind = False
         peers.on(_APPENDED, self._note_append)
         peers.on(_SEARCHABLE, lambda question: searchable(*question), is_slow=True)
@@ -48,14 +49,16 @@ class OwnerLink:
         peers.on_join.append(self._note_append)  # it may have appended while it was not connected
         parts.registry.on_drop.append(lambda: peers.publish(_SCOPES_DROPPED, None))
 
+    async def stop(self) -> None:
+        await self._worker.stop()
+
     async def publish_changes(self, scopes: Collection[str]) -> None:
         """Tell all workers that memories of these scopes were changed, and wait until they have noted it."""
         await self._peers.require_all(_CHANGED, set(scopes), _APPLY_TIMEOUT)
 
     def _note_append(self, _: int) -> None:
         self._is_behind = True
-        if self._catching_up is None or self._catching_up.done():
-            self._catching_up = asyncio.create_task(self._catch_up(), name="journal-catch-up")
+        self._worker.start()
 
     async def _catch_up(self) -> None:
         while self._is_behind:
@@ -64,6 +67,8 @@ class OwnerLink:
                 await self._journal.catch_up()
             except StorageError as error:
                 _log.warning("journal_catch_up_failed", extra={"cause": str(error)})
+                self._is_behind = True  # perhaps nothing is appended for long
+                await asyncio.sleep(_CATCH_UP_PAUSE)
 
 
 class FollowerLink:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.concurrency.worker import Worker
-from gateway.memory.record import Record
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.rows import Row
 from gateway.workers.peers import DELETED, Peers
@@ -24,7 +23,8 @@ _ROWS, _STORED_ROWS, _STORED, _RETRACTED = "rows", "stored-rows", "stored", "ret
 _UNDELETED, _DROPPED = "undeleted", "dropped"
 _JOIN, _SNAPSHOT = "join", "snapshot"
 _JOIN_EVERY: Final = 0.2  # seconds
-_TIMEOUT: Final = 1.0  # seconds that a worker may take to apply a deletion
+_TIMEOUT: Final = 3.0  # seconds that a worker may take to apply a deletion
+_DELETED_AT_ONCE: Final = 1000  # memories of one message: more could take a worker that does not hang too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,19 @@ class OwnersSets(WorkingSets):
         self._peers.publish(_RETRACTED, [(row.seq, row.record.scope) for row in rows])
         super().retract(rows)
 
-    async def mark_deleted(self, records: Iterable[Record]) -> None:
-        """As `WorkingSets.mark_deleted`, in all workers."""
-        records = list(records)
-        await super().mark_deleted(records)
-        if records:
-            await self._peers.require_all(DELETED, records, _TIMEOUT)
+    async def mark_deletions(self, versions: Mapping[str, Mapping[str, int]]) -> None:
+        """As `WorkingSets.mark_deletions`, in all workers."""
+        await super().mark_deletions(versions)
+        for scope, members in versions.items():
+            pairs = list(members.items())
+            for begin in range(0, len(pairs), _DELETED_AT_ONCE):
+                part = {scope: dict(pairs[begin : begin + _DELETED_AT_ONCE])}
+                await self._peers.require_all(DELETED, part, _TIMEOUT)
 
-    def unmark_deleted(self, records: Iterable[Record]) -> None:
-        records = list(records)
-        self._peers.publish(_UNDELETED, records)
-        super().unmark_deleted(records)
+    def unmark(self, scope: str, memory_ids: Iterable[str]) -> None:
+        memory_ids = list(memory_ids)
+        self._peers.publish(_UNDELETED, (scope, memory_ids))
+        super().unmark(scope, memory_ids)
 
     def drop(self, scopes: Iterable[str]) -> None:
         scopes = list(scopes)
@@ -107,12 +109,12 @@ class SetsReplica:
             _STORED_ROWS: self._apply,
             _STORED: self._mark_stored,
             _RETRACTED: self._retract,
-            _UNDELETED: self._unmark_deleted,
+            _UNDELETED: self._unmark,
             _DROPPED: self._drop,
         }
         for kind, handler in handlers.items():
             peers.on(kind, self._if_current(handler))
-        peers.on(DELETED, sets.mark_deleted)  # also before a snapshot
+        peers.on(DELETED, sets.mark_deletions)  # also before a snapshot
         peers.on(_SNAPSHOT, self._reset)
         peers.on_lost.append(self._note_loss)
         peers.on_join.append(lambda _: self._worker.start())
@@ -121,6 +123,9 @@ class SetsReplica:
         self._worker.start()
 
     async def stop(self) -> None:
+        """Apply nothing more. Deletions are still acknowledged: nothing recalls from here now."""
+        self._is_current = False
+        self._peers.on(DELETED, lambda _: None)
         await self._worker.stop()
 
     async def _request_snapshot(self) -> None:
@@ -160,8 +165,8 @@ class SetsReplica:
     def _take(self, seqs: Collection[int]) -> list[Row]:
         return [self._unstored.pop(seq) for seq in seqs if seq in self._unstored]
 
-    def _unmark_deleted(self, records: Sequence[Record]) -> None:
-        self._sets.unmark_deleted(records)
+    def _unmark(self, value: tuple[str, Sequence[str]]) -> None:
+        self._sets.unmark(*value)
 
     def _drop(self, scopes: Sequence[str]) -> None:
         self._sets.drop(scopes)

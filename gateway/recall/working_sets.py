@@ -152,6 +152,10 @@ class WorkingSets:
         versions: dict[str, dict[str, int]] = defaultdict(dict)
         for record in records:
             versions[record.scope][record.id] = record.version + (record.status != "deleted")
+        await self.mark_deletions(versions)
+
+    async def mark_deletions(self, versions: Mapping[str, Mapping[str, int]]) -> None:
+        """As `mark_deleted`, with the versions of the deletions by scope and id."""
         for scope, members in versions.items():
             self._deleted[scope] |= members
             working_set = self._sets.get(scope)
@@ -160,9 +164,17 @@ class WorkingSets:
 
     def unmark_deleted(self, records: Iterable[Record]) -> None:
         """Make memories available again whose deletion could not be written; their sets are reloaded."""
+        by_scope: dict[str, list[str]] = defaultdict(list)
         for record in records:
-            self._forget_deletion(record.scope, record.id)
-            self._sets.pop(record.scope, None)
+            by_scope[record.scope].append(record.id)
+        for scope, memory_ids in by_scope.items():
+            self.unmark(scope, memory_ids)
+
+    def unmark(self, scope: str, memory_ids: Iterable[str]) -> None:
+        """As `unmark_deleted`, for memories of a scope."""
+        for memory_id in memory_ids:
+            self._forget_deletion(scope, memory_id)
+        self._sets.pop(scope, None)
 
     def _forget_deletion(self, scope: str, memory_id: str) -> None:
         if scope in self._deleted:

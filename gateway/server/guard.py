@@ -43,6 +43,7 @@ from gateway.turn import Principal, Right
 __all__ = [
     "Guard",
     "Protocol",
+    "has_session",
     "parse_json",
     "principal_of",
     "read_body",
@@ -99,6 +100,12 @@ def request_id_of(request: web.Request) -> str:
 def session_of(request: web.Request) -> str | None:
     """The token of the console's session that a request is sent in; None if it has a key."""
     return request.get(_SESSION)
+
+
+def has_session(request: web.Request) -> bool:
+    """True if a request is sent in a session of the console, which may have ended."""
+    headers = request.headers
+    return "cookie" in headers and not key_of(headers) and SESSION_COOKIE in request.cookies
 
 
 def set_request_id(request: web.Request, request_id: str) -> None:
@@ -185,15 +192,14 @@ class Guard:
         """The principal of a request's key, or else of its session in the console. Raises Unauthenticated or
         Forbidden."""
         headers = request.headers
-        if not self._keyring.is_open and "cookie" in headers and not key_of(headers):
-            token = request.cookies.get(SESSION_COOKIE)
-            if token is not None:
-                check_console_request(headers, request.host)
-                principal = self._sign_ins.principal(token)
-                if principal is None:
-                    raise Unauthenticated("this session has ended: sign in to the console again")
-                request[_SESSION] = token
-                return principal
+        if not self._keyring.is_open and has_session(request):
+            token = request.cookies[SESSION_COOKIE]
+            check_console_request(headers, request.host)
+            principal = self._sign_ins.principal(token)
+            if principal is None:
+                raise Unauthenticated("this session has ended: sign in to the console again")
+            request[_SESSION] = token
+            return principal
         return self._keyring.principal(headers)
 
     def _is_allowed_page(self, request: web.Request) -> bool:

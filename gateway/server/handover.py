@@ -1,5 +1,5 @@
 """Hands requests over to the owner of the store, in a worker that is not it: all but chats, and what passes to
-upstreams.
+upstreams; of the console's pages these, too.
 
 A request is handed over whole, before it is authenticated, counted or limited here: the owner does all of that, as if
 the client had come to it. What depends on where a request comes from (`Host`, `Origin`, cookies) is in its headers; no
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, GatewayError, MemoryUnavailable
 from gateway.server.apis import Answerer, Apis, error_response, normalized_path
-from gateway.server.guard import set_request_id
+from gateway.server.guard import has_session, set_request_id
 from gateway.server.owner_connection import OwnerConnection, OwnerLost
 from gateway.telemetry import Telemetry
 
@@ -45,6 +45,8 @@ class Handover:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         answerer = self._apis.answerer_of(request.path)
+        if answerer is Answerer.WORKER and has_session(request):
+            answerer = Answerer.OWNER  # it alone knows the sessions of the console
         if answerer is Answerer.WORKER:
             return await handler(request)
         try:

@@ -31,6 +31,7 @@ class WorkerProcess:
         self.pid = process.pid
         self.is_ready = False
         self.is_stopping = False
+        self.unanswered_pings = 0
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._process = process
         self._writer = writer
@@ -75,6 +76,11 @@ class WorkerProcess:
         if not self._writer.is_closing():
             self._writer.write(encode_frame(kind, value))
 
+    def ping(self) -> None:
+        """Ask the process whether its event loop runs."""
+        self.unanswered_pings += 1
+        self.send("ping")
+
     def stop(self, timeout: float) -> None:
         """Ask the process to end its responses and stop; kill it after the timeout."""
         if self.is_stopping:
@@ -90,7 +96,10 @@ class WorkerProcess:
     async def _read(self, reader: asyncio.StreamReader, on_message: _WorkerListener) -> None:
         with contextlib.suppress(OSError, EOFError):
             while True:
-                on_message(self, *await read_frame(reader))
+                kind, value = await read_frame(reader)
+                self.unanswered_pings = 0
+                if kind != "pong":
+                    on_message(self, kind, value)
 
 
 async def _spawn(

@@ -1,4 +1,5 @@
-"""One connection between two workers: messages and questions over a Unix socket, each as its length and a pickle.
+"""One connection between two workers: messages and questions over a Unix socket, each as its length and a pickle, in
+which the value is one of its own.
 
 Pickle is safe here: both ends are processes of one gateway, and the socket is in a folder that only its user can enter.
 """
@@ -94,7 +95,7 @@ class Connection:
     async def receive(self) -> tuple[str, Any]:
         """The next message, before `run` is called. Raises PeerUnavailable if the connection is closed."""
         try:
-            _, _, kind, value = await self._read()
+            _, _, kind, value = await self._read(is_first=True)
         except (OSError, EOFError) as error:
             raise PeerUnavailable("the connection is closed") from error
         return kind, value
@@ -126,18 +127,20 @@ class Connection:
             if not future.done():
                 future.set_exception(PeerUnavailable("the connection was closed"))
 
-    async def _read(self) -> tuple[_Type, int, str, Any]:
-        """Raises OSError or EOFError."""
+    async def _read(self, *, is_first: bool = False) -> tuple[_Type, int, str, Any]:
+        """A message; its value is None if it has no handler. Raises OSError or EOFError."""
         length = int.from_bytes(await self._reader.readexactly(_LENGTH))
         if length > _MAX_FRAME:
             raise EOFError("the frame is too long")
         frame = await self._reader.readexactly(length)
         try:
-            message: tuple[_Type, int, str, Any] = pickle.loads(frame)  # noqa: S301 — see above
-        except Exception as error:
+            type_, number, kind, value = pickle.loads(frame)  # noqa: S301 — see above
+            # a value without a handler is left as it is: it may need modules that are being imported in a thread
+            is_wanted = is_first or type_ != _Type.MESSAGE or kind in self._handlers
+            return type_, number, kind, pickle.loads(value) if is_wanted else None  # noqa: S301 — see above
+        except Exception as error:  # as of a peer that runs another version, after an update
             _log.exception("worker_message_failed", extra={"kind": "unreadable"})
-            raise EOFError("a message cannot be read") from error  # what follows would lack it: connect again
-        return message
+            raise EOFError("the message cannot be read") from error
 
     async def _handle(self, entry: HandlerEntry | None, number: int, kind: str, value: Any) -> None:
         if entry is None and not number:
@@ -167,5 +170,6 @@ class Connection:
 
 
 def _encode(type_: _Type, number: int, kind: str, value: Any) -> bytes:
-    body = pickle.dumps((type_, number, kind, value), protocol=pickle.HIGHEST_PROTOCOL)
+    encoded = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    body = pickle.dumps((type_, number, kind, encoded), protocol=pickle.HIGHEST_PROTOCOL)
     return len(body).to_bytes(_LENGTH) + body

@@ -116,6 +116,8 @@ class Control:
                 kind, value = await read_frame(reader)
                 if kind == "serving":
                     self._serving = frozenset(value)
+                elif kind == "ping":
+                    self.send("pong")
                 elif kind == "stop":
                     stop()
         except (OSError, EOFError):

@@ -273,6 +273,7 @@ class FollowerPeers(Peers):
             _log.warning("owner_lost")
             for on_lost in self.on_lost:
                 on_lost()
+            await asyncio.sleep(_RETRY_PAUSE)
 
 
 def _http_path(path: str) -> str:

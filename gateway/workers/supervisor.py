@@ -30,6 +30,8 @@ _FIRST_PAUSE: Final = 0.2
 _MAX_PAUSE: Final = 10.0
 _LOOP_DEATHS: Final = 5  # deaths before a worker was ready, within _LOOP_SECONDS: a crash loop
 _LOOP_SECONDS: Final = 60.0
+_PING_EVERY: Final = 5.0
+_MAX_UNANSWERED: Final = 6  # pings in a row, after which a worker hangs: after half a minute
 _TRIAL: Final = -1  # number of the process that tries a configuration
 _TRIAL_TIMEOUT: Final = 60.0
 _KILLED_BY_INTERRUPT: Final = 128 + signal.SIGINT
@@ -86,6 +88,7 @@ class Supervisor:
         """Run until `stop` or a crash loop ends it. Returns the exit status."""
         keepers = [asyncio.create_task(self._keep(slot), name=f"keep-{slot.number}") for slot in self._slots]
         reloading = asyncio.create_task(self._reload_when_wanted(), name="reload")
+        watching = asyncio.create_task(self._watch(), name="watch")
         try:
             await self._is_stopping.wait()
             self._stop_all()
@@ -94,7 +97,8 @@ class Supervisor:
                     raise result
         finally:
             reloading.cancel()
-            await asyncio.wait([reloading])
+            watching.cancel()
+            await asyncio.wait([reloading, watching])
             for slot in self._slots:
                 if slot.process is not None:
                     slot.process.kill()
@@ -227,6 +231,23 @@ class Supervisor:
             "`gateway serve --workers 1` runs without workers."
         )
         self.stop(1)
+
+    async def _watch(self) -> None:
+        """Kill workers that hang: what they hold others wait for, and their clients get no answer.
+
+        Pings are counted, not seconds: a machine that was suspended, or a supervisor that was stopped, kills nothing.
+        """
+        while True:
+            await asyncio.sleep(_PING_EVERY)
+            for slot in self._slots:
+                process = slot.process
+                if process is None or not process.is_ready:  # imports block a process that starts
+                    continue
+                if process.unanswered_pings >= _MAX_UNANSWERED:
+                    _log.error("worker_hangs", extra={"worker": slot.number})
+                    process.kill()
+                else:
+                    process.ping()
 
     async def _reload_when_wanted(self) -> None:
         while True:

@@ -26,8 +26,6 @@ SHOWN_BY = {
     "server/listening.py": "flow/test_handover.py",
     "frozen_json.py": "unit/test_plugin_host.py",
     "barrier.py": "flow/test_workers.py",
-    "sharing.py": "flow/test_workers.py",
-    "recall/shared_sets.py": "flow/test_workers.py",
     "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
     "cli/ending.py": "flow/test_start.py",

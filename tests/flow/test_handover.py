@@ -268,8 +268,12 @@ async def test_signing_in_at_one_worker_counts_at_all(workers: WorkerGroup) -> N
     token = re.search(rb"(?i)set-cookie: (gateway_session=[^;]+)", answer)
     assert token is not None, answer
     signed_in = console + b"\r\nCookie: " + token[1]
-    for path in ("/v1/turns", "/v1/gateway/keys"):
+    for path in ("/v1/turns", "/v1/gateway/keys", "/v1/models"):
         assert (await both(workers, request("GET", path, key="", headers=signed_in))).startswith(b"HTTP/1.1 200")
+    chat = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello."}]}).encode()
+    for worker in workers.all:
+        raw = request("POST", "/v1/chat/completions", chat, key="", headers=signed_in)
+        assert (await exchange(worker, raw)).startswith(b"HTTP/1.1 200")
     assert b"signed_out" in await exchange(workers[1], request("DELETE", "/ui/session", key="", headers=signed_in))
     assert (await both(workers, request("GET", "/v1/turns", key="", headers=signed_in))).startswith(b"HTTP/1.1 401")
 

@@ -10,15 +10,15 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.lance.catalog import TableEntry, new_name
-from gateway.storage.lance.conditions import guarded, has_id, hex_of, is_of
+from gateway.storage.lance.conditions import gathered, guarded, has_id, hex_of, is_of
 from gateway.storage.lance.place import Bucket, Home
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.lance.tables import Tables
@@ -29,6 +29,8 @@ __all__ = ["READ_TIMEOUT", "Buckets"]
 READ_TIMEOUT = timedelta(seconds=30)
 _ID_BATCH = 500
 _PREFIX_LENGTH = 4  # digits of an id that are its scope's
+_MAX_REPEATS = 4  # of a read in a process that does not write
+_T = TypeVar("_T")
 
 
 class Buckets:
@@ -126,16 +128,35 @@ class Buckets:
 
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
-        bucket = await self.ready(number)
-        try:
-            return await self.read_tables(bucket, condition, columns)
-        except StorageError as error:
-            if self._catalog.owns(number) or error.is_outage:
-                raise
-        # its owner has replaced or compacted tables since they were opened
-        for name in list(bucket.handles):
-            self.tables.forget_handle(bucket, name)
-        return await self.read_tables(await self.ready(number), condition, columns)
+        return await self.query(number, lambda bucket: self.read_tables(bucket, condition, columns))
+
+    async def query(self, number: int, job: Callable[[Bucket], Awaitable[_T]]) -> _T:
+        """The result of a job with a bucket and its current tables.
+
+        A process that does not own the bucket repeats it if the tables were replaced meanwhile: the owner may have
+        dropped them after a purge, and while the files of a table are deleted one by one it can look like one of its
+        earlier versions, or empty.
+        """
+        if self._catalog.owns(number):
+            return await job(await self.ready(number))
+        for is_last in (*[False] * _MAX_REPEATS, True):
+            bucket = await self.ready(number)
+            names = [entry.name for entry in bucket.entries]
+            handles = dict(bucket.handles)
+            try:
+                result = await job(bucket)
+                await self.refresh(number)
+            except StorageError as error:
+                if is_last or error.is_outage:
+                    raise
+                # its owner has replaced or compacted tables since they were opened
+                for name, handle in handles.items():
+                    if bucket.handles.get(name) is handle:
+                        self.tables.forget_handle(bucket, name)
+            else:
+                if [entry.name for entry in bucket.entries] == names:
+                    return result
+        raise StorageError("store", "the tables were replaced again and again")
 
     async def read_tables(
         self, bucket: Bucket, condition: str | None, columns: Sequence[str] | None = None
@@ -144,8 +165,9 @@ class Buckets:
         with bucket.reading() as tables:
             queries = [table.query() if condition is None else table.query().where(condition) for _, table in tables]
             selected = queries if columns is None else [query.select(list(columns)) for query in queries]
-            reads = (query.to_arrow(timeout=READ_TIMEOUT) for query in selected)
-            return list(await asyncio.gather(*(guarded(read, self.place.read_timeout) for read in reads)))
+            return await gathered(
+                guarded(query.to_arrow(timeout=READ_TIMEOUT), self.place.read_timeout) for query in selected
+            )
 
     async def read_versions(self, records: Iterable[Record], names: Sequence[str]) -> AsyncIterator[tuple[Any, ...]]:
         """These columns of all versions of records, as tuples."""
@@ -173,10 +195,14 @@ class Buckets:
 
     async def count(self, number: int, condition: str | None = None) -> int:
         """The number of rows of a bucket, where each version counts as one."""
-        bucket = await self.ready(number)
-        with bucket.reading() as tables:
-            reads = [guarded(table.count_rows(condition), self.place.read_timeout) for _, table in tables]
-            return sum(await asyncio.gather(*reads))
+
+        async def count(bucket: Bucket) -> int:
+            with bucket.reading() as tables:
+                return sum(
+                    await gathered(guarded(table.count_rows(condition), self.place.read_timeout) for _, table in tables)
+                )
+
+        return await self.query(number, count)
 
     async def write(self, rows: Sequence[Row], known_ids: Collection[str] = ()) -> None:
         """Write rows. `known_ids`: ids that may exist in a growing table. Raises StorageError, also for rows in a

@@ -5,13 +5,14 @@ User text never becomes part of a condition: a scope is 64 hex characters, an id
 
 import asyncio
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar, cast
 
 from gateway.storage.errors import StorageError, failure_name
 
-__all__ = ["begins_with", "guarded", "has_id", "hex_of", "is_of", "short"]
+__all__ = ["begins_with", "gathered", "guarded", "has_id", "hex_of", "is_of", "short"]
 
+_T = TypeVar("_T")
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"^[0-9a-f]{4,31}\Z")
 _ID = re.compile(r"^[0-9a-f]{32}\Z")
@@ -33,6 +34,15 @@ async def guarded(awaitable: Any, timeout: float | None = None) -> Any:
         text = str(error)
         is_outage = any(sign in text for sign in _OUTAGES)
         raise StorageError("store", short(error), is_outage=is_outage) from error
+
+
+async def gathered(reads: Iterable[Awaitable[_T]]) -> list[_T]:
+    """The results of reads. If one fails, all have ended: a table that is closed while it is read ends in a panic."""
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[_T]", results)
 
 
 def short(error: BaseException) -> str:

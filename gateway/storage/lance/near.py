@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gateway.storage.lance.conditions import gathered
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -26,7 +28,7 @@ async def near(table: Any, condition: str, words: Sequence[str], vector: "NDArra
         queries.append(table.query().nearest_to(vector).distance_type("cosine").where(condition).limit(_MAX_NEAREST))
     if words:
         queries.append(_query_words(table, words).where(condition).limit(_MAX_NEAREST))
-    results = await asyncio.gather(*(query.to_arrow(timeout=_TIMEOUT) for query in queries))
+    results = await gathered(query.to_arrow(timeout=_TIMEOUT) for query in queries)
     return [rows.select(names) for rows in results]
 
 

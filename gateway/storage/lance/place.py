@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.storage.errors import StorageError
 from gateway.storage.lance.catalog import Catalog, Entries, TableEntry
 from gateway.storage.rows import RowFormat
 
@@ -35,7 +36,11 @@ class Bucket:
 
     @property
     def tables(self) -> list[tuple[TableEntry, Any]]:
-        return [(entry, self.handles[entry.name]) for entry in self.entries]
+        """The tables with their handles. Raises StorageError if one of them has to be opened again."""
+        try:
+            return [(entry, self.handles[entry.name]) for entry in self.entries]
+        except KeyError as error:
+            raise StorageError("store", f"the table {error.args[0]} is being opened again") from error
 
     @property
     def rows(self) -> int:

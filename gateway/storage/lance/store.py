@@ -15,10 +15,10 @@ from gateway.memory.record import Record, id_prefix
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance import expiry
 from gateway.storage.lance.buckets import Buckets
-from gateway.storage.lance.conditions import begins_with, guarded, has_id, is_of
+from gateway.storage.lance.conditions import begins_with, gathered, guarded, has_id, is_of
 from gateway.storage.lance.homes import FOLDER_FRAGMENTS, folder_home, reading_home
 from gateway.storage.lance.near import WordIndexes, near
-from gateway.storage.lance.place import Home
+from gateway.storage.lance.place import Bucket, Home
 from gateway.storage.lance.rebuild import Rebuilder
 from gateway.storage.lance.sizes import scope_sizes
 from gateway.storage.protocols import Prepare
@@ -153,8 +153,13 @@ class MemoryStore:
 
     async def near(self, scope: Scope, words: Sequence[str], vector: Any) -> LoadedRows:
         """Candidate rows of a scope for a query, with a background sample for scoring. Raises StorageError."""
+        number = self.buckets.number_of(scope.value)
+        tables = await self.buckets.query(number, lambda bucket: self._candidates(bucket, scope, words, vector))
+        return await asyncio.to_thread(LoadedRows, tables, scope)
+
+    async def _candidates(self, bucket: Bucket, scope: Scope, words: Sequence[str], vector: Any) -> list[Any]:
+        """Candidate rows as Arrow tables, all versions of each. Raises StorageError."""
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
-        bucket = await self.buckets.ready(number)
         dimensions = self.format_of(scope.value).dimensions
         may_build = not self.is_durable or number in self.buckets.owned
         reads = []
@@ -164,13 +169,13 @@ class MemoryStore:
                 indexed_words = words if is_indexed else ()
                 comparable = vector if entry.row_format.dimensions == dimensions else None
                 reads.append(guarded(near(table, condition, indexed_words, comparable)))
-            results = await asyncio.gather(*reads)
+            results = await gathered(reads)
         tables = [table for result in results for table in result]
         if len(bucket.tables) > 1:  # a newer version, or a tombstone, may be in another table, and far from the query
             ids = {id_ for table in tables for id_ in table.column("id").to_pylist()}
             id_condition = has_id(ids)
-            tables += await self.buckets.read(number, f"{condition} AND {id_condition}") if id_condition else []
-        return await asyncio.to_thread(LoadedRows, tables, scope)
+            tables += await self.buckets.read_tables(bucket, f"{condition} AND {id_condition}") if id_condition else []
+        return tables
 
     async def versions(self, records: Iterable[Record]) -> dict[str, tuple[int, str]]:
         """The newest stored version and the scope of each record, by id, without unknown ids. Raises StorageError."""

@@ -289,8 +289,11 @@ class Journal:
         return self._searchable | self._stored.keys()
 
     async def _recount(self) -> None:
-        """Refresh the backlog figures, which exclude stored but unsynced entries. They change in the loop only."""
-        waiting, size, aside = await self._database.run(lambda: count_entries(self._database.connection))
+        """Refresh the backlog figures, which exclude stored but unsynced entries, and those of other processes that are
+        counted when they are taken. They change in the loop only."""
+        waiting, size, aside = await self._database.run(
+            lambda: count_entries(self._database.connection, self._known_seq)
+        )
         self.backlog_entries = waiting - len(self._stored)
         self.backlog_bytes = size - sum(self._stored.values())
         self.aside_entries = aside

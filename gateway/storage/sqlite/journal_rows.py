@@ -170,11 +170,12 @@ def read_retained_ids(connection: sqlite3.Connection) -> dict[int, str]:
     return {seq: record_id(id_) for seq, id_ in rows}
 
 
-def count_entries(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Count the waiting entries, their bytes, and the dead letters."""
+def count_entries(connection: sqlite3.Connection, last: int) -> tuple[int, int, int]:
+    """Count the waiting entries up to a sequence number, their bytes, and the dead letters."""
     rows = connection.execute(
-        "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? GROUP BY state",
-        (State.DONE,),
+        "SELECT state, count(*), coalesce(sum(length(payload)), 0) FROM entries WHERE state!=? AND seq<=? "
+        "GROUP BY state",
+        (State.DONE, last),
     )
     counts = {state: (entries, size) for state, entries, size in rows}
     waiting, size = counts.get(State.WAITING, (0, 0))

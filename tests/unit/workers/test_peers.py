@@ -139,6 +139,43 @@ async def test_workers_connect_to_an_owner_that_was_restarted(tmp_path: Path) ->
         await successor.peers.stop()
 
 
+async def test_a_worker_connects_again_after_a_message_that_it_cannot_read(tmp_path: Path) -> None:
+    greetings = 0
+
+    async def send_garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greetings
+        greetings += 1
+        writer.write(len(b"garbage").to_bytes(4) + b"garbage")
+        writer.close()
+
+    path = str(tmp_path / "bus")
+    server = await asyncio.start_unix_server(send_garbage, path)
+    member = Worker(FollowerPeers(1, 2, path))
+    await member.peers.start()
+    await eventually(lambda: greetings == 2)
+    server.close()
+    successor = OwnerPeers(2, str(tmp_path / "bus"), serving=lambda: (), end=lambda _: None)
+    await successor.start()
+    assert await successor_replies(successor)
+    await member.peers.stop()
+    await successor.stop()
+
+
+async def successor_replies(owner: OwnerPeers) -> bool:
+    await eventually(lambda: 1 in owner.others)
+    return await owner.ask_all("double", 2, timeout=5) == {1: 4}
+
+
+async def test_a_message_without_a_handler_is_not_read(tmp_path: Path) -> None:
+    async with workers(tmp_path, 2) as (members, _):
+        losses: list[int] = []
+        members[1].peers.on_lost.append(lambda: losses.append(1))
+        members[0].peers.publish("later", Unreadable())
+        assert await members[0].peers.ask_all("double", 2, timeout=5) == {1: 4}
+        members[0].peers.publish("note", Unreadable())
+        await eventually(lambda: losses == [1])
+
+
 async def test_a_process_without_workers_has_no_peers() -> None:
     peers = Peers()
     assert peers.is_owner

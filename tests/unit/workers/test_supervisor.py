@@ -1,11 +1,14 @@
 """Tests of the supervisor with small programs as workers; those with gateways are in `flow/test_workers_start`."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -24,6 +27,7 @@ async def main():
     stopped = asyncio.Event()
     await control.connect(stopped.set)
     log(f"start {control.assignment.config.log.level}")
+    (folder / f"pid {number}").write_text(str(os.getpid()))
     if number == 0:
         control.send("open")
     if (folder / f"crash {number}").exists():
@@ -108,6 +112,22 @@ async def test_a_worker_that_hangs_is_ended_for_worker_0_and_starts_again(tmp_pa
         await case.wait_for("0 serving [1]", 2)
         assert "1 stop" not in case.lines()
         assert case.texts == ["banner"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_worker_that_hangs_is_killed_and_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("gateway.workers.supervisor._PING_EVERY", 0.2)
+    case = Case(tmp_path)
+    async with supervised(case):
+        await case.wait_for("0 serving [1]")
+        hanging, other = (int((tmp_path / f"pid {n}").read_text()) for n in (number, 1 - number))
+        os.kill(hanging, signal.SIGSTOP)
+        await case.wait_for(f"{number} start info", 2)
+        await case.wait_for("0 serving [1]", 2)
+        assert case.lines().count(f"{1 - number} start info") == 1, "the other one goes on"
+        os.kill(other, 0)
 
 
 async def test_a_worker_that_never_starts_ends_all(tmp_path: Path) -> None:

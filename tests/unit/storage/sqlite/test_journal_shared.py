@@ -65,6 +65,20 @@ async def test_entries_of_others_are_taken_after_they_were_read_from_the_file(tm
     await owner.close()
 
 
+async def test_a_recount_does_not_count_entries_that_are_taken_later(tmp_path: Path) -> None:
+    owner, other = await open_both(tmp_path)
+    await other.append([record("first", 1)])
+    await owner.requeue([])  # counts the file
+    await owner.catch_up()
+    entries = await owner.waiting(10)
+    assert owner.backlog_entries == 1
+    owner.mark_stored(entries)
+    await owner.mark_synced()
+    assert (owner.backlog_entries, owner.backlog_bytes) == (0, 0)
+    await other.close()
+    await owner.close()
+
+
 async def test_many_appends_of_several_processes_are_all_taken(tmp_path: Path) -> None:
     owner = await open_journal(tmp_path, Sharing.OWNER)
     others = [await open_journal(tmp_path, Sharing.FOLLOWER) for _ in range(3)]
