@@ -76,7 +76,6 @@ class MemoryEngine:
 
     def __init__(self, config: Config, telemetry: Telemetry, plugins: PluginHost, peers: Peers) -> None:
         memory = config.memory
-        self._peers = peers
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry

@@ -14,6 +14,7 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.storage.folder import FolderRefused
 from gateway.telemetry import set_up_logging
+from gateway.workers import message_kinds
 from gateway.workers.control import Control, connect_peers
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ async def _run_worker(gateway: "Gateway", control: Control) -> int:
         started = await gateway.start()
     except (ConfigError, FolderRefused, OSError) as error:
         _refuse(control, error)
-    control.send("ready", _render_banner(started, assignment.config) if assignment.number == 0 else "")
+    control.send(message_kinds.READY, _render_banner(started, assignment.config) if assignment.number == 0 else "")
     await stopped.wait()
     await gateway.stop()
     await control.close()
@@ -115,7 +116,7 @@ def _render_banner(started: "Started", config: Config) -> str:
 def _refuse(control: Control, error: Exception) -> NoReturn:
     """End a worker that cannot start, with the message of a gateway without workers."""
     message, status = _describe_refusal(error, control.assignment.config)
-    control.send("refused", status)
+    control.send(message_kinds.REFUSED, status)
     fail(message, status)
 
 

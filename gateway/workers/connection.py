@@ -1,16 +1,14 @@
-"""One connection between two workers: messages and questions over a Unix socket, each as its length and a pickle.
-
-Pickle is safe here: both ends are processes of one gateway, and the socket is in a folder that only its user can enter.
-"""
+"""One connection between two workers: messages and questions over a Unix socket, in frames."""
 
 import asyncio
 import itertools
 import logging
-import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
+
+from gateway.workers.frames import encode_frame, read_frame
 
 __all__ = ["Connection", "HandlerEntry", "MessageHandler", "PeerUnavailable", "encode_message"]
 
@@ -18,8 +16,6 @@ MessageHandler = Callable[[Any], Any]
 """Handles the value of a message; may be async. Its result is the reply, if one is expected."""
 
 _log = logging.getLogger("gateway.workers")
-_LENGTH: Final = 4  # bytes of a frame's length
-_MAX_FRAME: Final = 2**30  # bytes
 _MAX_UNSENT: Final = 64 * 2**20  # bytes; a peer that takes no more is disconnected, and starts from a new snapshot
 
 
@@ -44,7 +40,7 @@ class HandlerEntry:
 
 def encode_message(kind: str, value: Any) -> bytes:
     """Encode a message, which can be sent to several peers."""
-    return _encode(_Type.MESSAGE, 0, kind, value)
+    return encode_frame((_Type.MESSAGE, 0, kind, value))
 
 
 class Connection:
@@ -63,10 +59,6 @@ class Connection:
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_open(self) -> bool:
-        return not self._writer.is_closing()
-
     def send(self, frame: bytes) -> None:
         """Send an encoded message without waiting. A peer that does not read is disconnected."""
         if self._writer.is_closing():
@@ -83,7 +75,7 @@ class Connection:
         if self._writer.is_closing():
             future.set_exception(PeerUnavailable("the connection is closed"))
         try:
-            self.send(_encode(_Type.QUESTION, number, kind, value))
+            self.send(encode_frame((_Type.QUESTION, number, kind, value)))
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as error:
@@ -128,10 +120,7 @@ class Connection:
 
     async def _read(self) -> tuple[_Type, int, str, Any]:
         """Raises OSError or EOFError."""
-        length = int.from_bytes(await self._reader.readexactly(_LENGTH))
-        if length > _MAX_FRAME:
-            raise EOFError("the frame is too long")
-        message: tuple[_Type, int, str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 — see above
+        message: tuple[_Type, int, str, Any] = await read_frame(self._reader)
         return message
 
     async def _handle(self, entry: HandlerEntry | None, number: int, kind: str, value: Any) -> None:
@@ -146,10 +135,10 @@ class Connection:
         except Exception as error:  # noqa: BLE001 — one message must not end the connection
             _log.exception("worker_message_failed", extra={"kind": kind})
             if number:
-                self.send(_encode(_Type.FAILURE, number, kind, f"{type(error).__name__}: {error}"))
+                self.send(encode_frame((_Type.FAILURE, number, kind, f"{type(error).__name__}: {error}")))
         else:
             if number:
-                self.send(_encode(_Type.REPLY, number, kind, result))
+                self.send(encode_frame((_Type.REPLY, number, kind, result)))
 
     def _settle(self, number: int, value: Any, *, is_failure: bool) -> None:
         future = self._questions.get(number)
@@ -159,8 +148,3 @@ class Connection:
             future.set_exception(PeerUnavailable(str(value)))
         else:
             future.set_result(value)
-
-
-def _encode(type_: _Type, number: int, kind: str, value: Any) -> bytes:
-    body = pickle.dumps((type_, number, kind, value), protocol=pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(_LENGTH) + body
