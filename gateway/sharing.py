@@ -38,7 +38,6 @@ class OwnerLink:
     def __init__(self, peers: Peers, parts: _Parts, searchable: Wait) -> None:
         self._peers = peers
         self._journal = parts.journal
-        self._searchable = searchable
         self._catching_up: asyncio.Task[None] | None = None
         self._is_behind = False
         peers.on(message_kinds.APPENDED, self._note_append)
