@@ -182,6 +182,7 @@ class Supervisor:
             self._owner_listens.set()
         elif kind == message_kinds.READY:
             process.is_ready = True
+            _log.info("worker_ready", extra={"worker": process.number, "pid": process.pid})
             self._banner = value or self._banner
             self._note_change()
         elif kind == message_kinds.REFUSED and not self._has_started:
