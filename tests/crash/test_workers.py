@@ -6,8 +6,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import Scale
 from tests.crash.test_crash import Load, check
-from tests.fakes.process import Process, is_running, running_process
+from tests.fakes.process import Process, frozen, is_running, running_process
 from tests.fakes.running import eventually
 from tests.fakes.upstream import FakeUpstream, pause
 from tests.fakes.worker_processes import Pinned, all_ready, owner_of, pinned_to_each, worker_pids
@@ -36,17 +36,6 @@ async def loaded(gateway: Process, load: Load, clients: int = 4) -> AsyncIterato
     finally:
         load.is_over = True
         await loading
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stops a process, as a machine does that swaps."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def acknowledge(load: Load, count: int) -> None:

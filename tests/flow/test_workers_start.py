@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,44 +21,21 @@ import pytest
 import yaml
 
 from gateway.storage.folder import is_in_use
-from tests.fakes.process import Process, command, running_process
+from tests.fakes.process import Process, command, frozen, is_running, running_process
 from tests.fakes.running import configuration, eventually
 from tests.fakes.upstream import FakeUpstream, deltas, pause, stream
+from tests.fakes.worker_processes import worker_pids
 
 TIMEOUT = 60.0  # seconds for starts of several processes beside other tests
 CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "Hello."}]}
 
 
-@asynccontextmanager
-async def workers(folder: Path, upstream: FakeUpstream, count: int = 3, **changes: Any) -> AsyncIterator[Process]:
+def workers(
+    folder: Path, upstream: FakeUpstream, count: int = 3, **changes: Any
+) -> AbstractAsyncContextManager[Process]:
     """A gateway with workers and without memory."""
     options = {"memory__enabled": False, "log__level": "info", "server__workers": count, **changes}
-    async with running_process(folder, upstream.url, **options) as gateway:
-        try:
-            yield gateway
-        finally:
-            left = children(gateway)
-            await gateway.kill()
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)  # a stopped process gets no message
-            await eventually(lambda: not any(is_alive(pid) for pid in left), TIMEOUT)
-
-
-def children(gateway: Process) -> list[int]:
-    """The process ids of the workers, in the order of their starts."""
-    pid = gateway.process.pid
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return running_process(folder, upstream.url, **options)
 
 
 def events(gateway: Process, event: str) -> list[dict[str, Any]]:
@@ -126,13 +103,16 @@ async def test_connections_spread_over_all_workers(tmp_path: Path, upstream: Fak
         assert "3 processes" in output
         numbers = await answering(gateway)
         assert {number: numbers.count(number) > 0 for number in range(3)} == {0: True, 1: True, 2: True}
+        processes = {line["worker"]: line["pid"] for line in events(gateway, "worker_ready")}
+        assert processes.keys() == {0, 1, 2}
+        assert set(processes.values()) == set(worker_pids(gateway))
 
 
 async def test_a_worker_that_is_killed_is_restarted_and_the_others_go_on(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream) as gateway:
-        for number, pid in enumerate(children(gateway)):
+        for number, pid in enumerate(worker_pids(gateway)):
             os.kill(pid, signal.SIGKILL)
             await eventually(partial(has_died, gateway, number), TIMEOUT)
             assert await chat(gateway) == 200
@@ -182,7 +162,7 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
 
     upstream.script = script
     async with workers(tmp_path, upstream, server__shutdown_timeout=20, memory__enabled=True, count=2) as gateway:
-        pids = children(gateway)
+        pids = worker_pids(gateway)
         assert is_in_use(tmp_path / "data")
         assert len(list(runtime.iterdir())) == 1
         streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
@@ -191,7 +171,7 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
         status, body = await streaming
         assert status == 200
         assert body.count(b"data: ") == len(deltas("a b c d e f g h"))
-        assert not any(is_alive(pid) for pid in pids)
+        assert not any(is_running(pid) for pid in pids)
         assert not is_in_use(tmp_path / "data")
         assert list(runtime.iterdir()) == []
         with socket.socket() as listener:
@@ -210,11 +190,9 @@ async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUps
     async with workers(tmp_path, upstream, server__shutdown_timeout=50, count=2) as gateway:
         streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
         await asyncio.wait_for(begun.wait(), TIMEOUT)
-        assert gateway.process.pid is not None
-        os.kill(gateway.process.pid, signal.SIGINT)
-
+        os.kill(gateway.pid, signal.SIGINT)
         await eventually(lambda: not is_listening(gateway), TIMEOUT)
-        os.kill(gateway.process.pid, signal.SIGINT)
+        os.kill(gateway.pid, signal.SIGINT)
         await asyncio.to_thread(gateway.process.join, 10)
         assert gateway.process.exitcode == 130
         with contextlib.suppress(aiohttp.ClientError):
@@ -224,13 +202,12 @@ async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUps
 async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: FakeUpstream) -> None:
     file = tmp_path / "config.yaml"
     async with workers(tmp_path, upstream, auth__keys=[{"key": "key-of-old"}], count=2) as gateway:
-        assert gateway.process.pid is not None
-        pids = children(gateway)
+        pids = worker_pids(gateway)
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
 
         def reload(**changes: Any) -> None:
             file.write_text(yaml.safe_dump({**raw, **changes}), encoding="utf-8")
-            os.kill(gateway.process.pid or 0, signal.SIGHUP)
+            os.kill(gateway.pid, signal.SIGHUP)
 
         reload(auth={"keys": [{"key": "short"}]})
         await eventually(lambda: len(events(gateway, "reload_failed")) == 1, TIMEOUT)
@@ -238,12 +215,12 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
         reload(plugins=[{"use": "no_such_plugin"}])
         await eventually(lambda: len(events(gateway, "reload_failed")) == 2, TIMEOUT)
         assert "no_such_plugin" in events(gateway, "reload_failed")[1]["reason"]
-        assert children(gateway) == pids
+        assert worker_pids(gateway) == pids
         assert await chat(gateway, "key-of-old") == 200
         reload(upstreams=[{**raw["upstreams"][0], "tls": {"ca_file": "gone.pem"}}])
         await eventually(lambda: len(events(gateway, "reload_failed")) == 3, TIMEOUT)
         assert "its files cannot be used" in events(gateway, "reload_failed")[2]["reason"]
-        assert children(gateway)[0] == pids[0]
+        assert worker_pids(gateway)[0] == pids[0]
         reload(auth={"keys": [{"key": "key-of-new"}]}, server={**raw["server"], "port": 1, "workers": 5})
         statuses = []
         while not events(gateway, "reloaded"):  # a worker answers at any time, though not all know the key yet
@@ -251,8 +228,8 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
             await pause(0.02)
         assert set(statuses) <= {200, 401}
         assert events(gateway, "reload_incomplete")[0]["keys"] == ["server.port", "server.workers"]
-        assert len(children(gateway)) == 2
-        assert not set(children(gateway)) & set(pids)
+        assert len(worker_pids(gateway)) == 2
+        assert not set(worker_pids(gateway)) & set(pids)
         assert [await chat(gateway, "key-of-new") for _ in range(6)] == [200] * 6
         assert [await chat(gateway, "key-of-old") for _ in range(6)] == [401] * 6
         assert [line["worker"] for line in events(gateway, "worker_died")] == [1]  # with the upstream of no certificate
@@ -281,12 +258,12 @@ async def test_workers_of_a_killed_supervisor_end_and_the_folder_is_free(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream, count=2, memory__enabled=True) as gateway:
-        pids = children(gateway)
-        os.kill(pids[1], signal.SIGSTOP)
-        await gateway.kill()
-        await eventually(lambda: not is_alive(pids[0]), TIMEOUT)
-        assert is_in_use(tmp_path / "data")  # while any worker lives
-        os.kill(pids[1], signal.SIGCONT)
+        pids = worker_pids(gateway)
+        with frozen(pids[1]):
+            os.kill(gateway.pid, signal.SIGKILL)
+            await eventually(lambda: not is_running(pids[0]), TIMEOUT)
+            assert is_in_use(tmp_path / "data")  # while any worker lives
+        await eventually(lambda: not is_running(pids[1]), TIMEOUT)
         await eventually(lambda: not is_in_use(tmp_path / "data"), TIMEOUT)
 
 
@@ -310,13 +287,13 @@ async def test_a_worker_that_hangs_delays_a_deletion_only_until_it_is_ended(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream, count=2, memory__enabled=True) as gateway:
-        hanging = children(gateway)[1]
+        hanging = worker_pids(gateway)[1]
         os.kill(hanging, signal.SIGSTOP)
         answer = await ask_owner(gateway, "POST", "/v1/memory", {"user": "ada", "text": "The key is under the mat."})
         path = f"/v1/memory/{answer['data'][0]['id']}"
         await ask_owner(gateway, "DELETE", path)
-        assert not is_alive(hanging)
-        await eventually(lambda: len(children(gateway)) == 2, TIMEOUT)
+        assert not is_running(hanging)
+        await eventually(lambda: len(worker_pids(gateway)) == 2, TIMEOUT)
 
 
 async def ask_owner(gateway: Process, method: str, path: str, body: Any = None) -> Any:
