@@ -70,7 +70,7 @@ async def _run(gateway: "Gateway", config: Config) -> int:
 
 
 def run_worker(control: Control) -> int:
-    """Be one of the workers of a supervisor, until it says stop. Returns the exit status."""
+    """Run as a worker of a supervisor, until it says stop. Returns the exit status."""
     from gateway.app import Gateway  # noqa: PLC0415 — a supervisor must not import it
 
     config = control.assignment.config

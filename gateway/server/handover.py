@@ -1,5 +1,4 @@
-"""Hands requests over to the owner of the store, in a worker that is not it: all but chats, and what passes to
-upstreams.
+"""Hands requests that another worker got over to the owner of the store: all but chats and what passes to upstreams.
 
 A request is handed over whole, before it is authenticated, counted or limited here: the owner does all of that, as if
 the client had come to it. What depends on where a request comes from (`Host`, `Origin`, cookies) is in its headers; no
@@ -32,7 +31,7 @@ _RETRY: Final = {"retry-after": "1"}
 
 
 class Handover:
-    """The outermost middleware of a worker. `path`: of the owner's socket."""
+    """The outermost middleware of a worker that does not own the store. `path`: of the owner's socket."""
 
     def __init__(self, path: str, apis: Apis, telemetry: Telemetry) -> None:
         self._path = path

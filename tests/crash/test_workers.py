@@ -136,7 +136,7 @@ async def test_a_deletion_holds_in_all_workers_though_one_is_frozen(
 async def test_chats_go_on_while_the_owner_is_frozen_and_nothing_is_lost(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    said = list[str]()
+    texts = list[str]()
     async with running_process(tmp_path, upstream.url) as gateway:
         await all_ready(gateway)
         owner = owner_of(gateway)
@@ -149,14 +149,14 @@ async def test_chats_go_on_while_the_owner_is_frozen_and_nothing_is_lost(
                 end = time.monotonic() + _FROZEN
                 while time.monotonic() < end:
                     for connection in followers:
-                        said.append(f"Cargo {len(said)} is on board.")
+                        texts.append(f"Cargo {len(texts)} is on board.")
                         began = time.monotonic()
-                        assert (await connection.chat(said[-1], "bob"))[0] == 200
+                        assert (await connection.chat(texts[-1], "bob"))[0] == 200
                         slowest = max(slowest, time.monotonic() - began)
                     await pause(0.1)
             assert slowest < 3
             await all_ready(gateway)
-            check(await gateway.texts(), said)
+            check(await gateway.texts(), texts)
             for connection in connections.values():
                 asked = ("Is cargo 3 on board?", "Cargo 3 is on board.", "bob")
                 await eventually(partial(is_recalled, connection, upstream, *asked), _VISIBLE)

@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from gateway.storage.folder import is_in_use
-from tests.fakes.process import Process, command, frozen, is_running, running_process
+from tests.fakes.process import Process, children, command, frozen, is_running, running_process
 from tests.fakes.running import configuration, eventually
 from tests.fakes.upstream import FakeUpstream, deltas, pause, stream
 from tests.fakes.worker_processes import worker_pids
@@ -177,6 +177,67 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+
+
+async def test_a_worker_that_gets_sigterm_ends_its_answers_and_is_started_again(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    begun = asyncio.Event()
+
+    async def script(request: Any) -> Any:
+        begun.set()
+        return await stream(request, [*deltas("a b c d e f g h")], pause=0.1)
+
+    upstream.script = script
+    async with workers(tmp_path, upstream, server__shutdown_timeout=20, count=2) as gateway:
+        pids = worker_pids(gateway)
+        streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
+        await asyncio.wait_for(begun.wait(), TIMEOUT)
+        for pid in pids:  # one of them answers
+            os.kill(pid, signal.SIGTERM)
+        status, body = await streaming
+        assert status == 200
+        assert body.count(b"data: ") == len(deltas("a b c d e f g h"))
+        upstream.script = None
+        await eventually(lambda: len(set(worker_pids(gateway)) - set(pids)) == 2, TIMEOUT)
+        await eventually(lambda: len(events(gateway, "worker_ready")) == 4, TIMEOUT)
+        assert await chat(gateway) == 200
+
+
+@asynccontextmanager
+async def started_alone(folder: Path, *prefix: str, stdin: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A gateway with the configuration in a folder, whose workers are ready."""
+    arguments = (*prefix, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml"))
+    with (folder / "gateway.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*arguments, stdin=stdin, stdout=log, stderr=log)
+    try:
+        await eventually(lambda: (folder / "gateway.log").read_bytes().count(b"worker_ready") == 2, TIMEOUT)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), TIMEOUT)
+
+
+async def test_a_terminal_that_closes_ends_the_gateway(tmp_path: Path, upstream: FakeUpstream) -> None:
+    configuration(tmp_path, upstream.url, memory__enabled=False, log__level="info", server__workers=2)
+    ours, theirs = os.openpty()
+    try:
+        async with started_alone(tmp_path, stdin=theirs) as gateway:
+            gateway.send_signal(signal.SIGHUP)
+            assert await asyncio.wait_for(gateway.wait(), TIMEOUT) == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_with_nohup_a_hangup_is_ignored(tmp_path: Path, upstream: FakeUpstream) -> None:
+    configuration(tmp_path, upstream.url, memory__enabled=False, log__level="info", server__workers=2)
+    nohup = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    async with started_alone(tmp_path, *nohup, stdin=asyncio.subprocess.DEVNULL) as gateway:
+        for pid in (gateway.pid, *children(gateway.pid)):
+            (ignored,) = re.findall(r"SigIgn:\s+([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+            assert int(ignored, 16) & 1 << signal.SIGHUP - 1, pid
 
 
 async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUpstream) -> None:

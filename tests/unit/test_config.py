@@ -1,10 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from gateway.config import Config, is_loopback, load
+from gateway.config import Config, ServerConfig, is_loopback, load
 from gateway.errors import ConfigError
 from gateway.hooks import PluginConfigModel
 
@@ -174,3 +175,10 @@ def test_numbers_in_collections_of_a_plugin_are_numbers_too(field: str, value: s
     Settings.model_validate(yaml.safe_load(f"{{{field}, names: {{x: '1'}}}}" % 3))
     with pytest.raises(ValidationError, match="number"):
         Settings.model_validate(yaml.safe_load(f"{{{field}}}" % value))
+
+
+def test_windows_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert [ServerConfig(workers=count).workers for count in (0, 1)] == [0, 1]
+    with pytest.raises(ValidationError, match="Windows cannot share a port between processes: set it to 1"):
+        ServerConfig(workers=2)
