@@ -306,7 +306,7 @@ async def test_another_gateway_on_the_same_port_or_folder_is_refused(tmp_path: P
         for count in ("1", "2"):
             result = await command(*arguments, count, "--port", port)
             assert result.returncode == 1
-            assert re.search(rf"cannot listen on 127\.0\.0\.1:{port}: .*address already in use", result.stderr)
+            assert re.search(rf"cannot listen on 127\.0\.0\.1:{port}: .*address already in use; stop", result.stderr)
         configuration(tmp_path / "second", upstream.url, memory__uri=str(tmp_path / "first" / "data"))
         for count in ("1", "2"):
             result = await command(*arguments, count)
