@@ -54,6 +54,7 @@ from gateway.upstream.forward import Forwarder
 from gateway.upstream.kinds import UpstreamParts, build_upstream
 from gateway.usage.meter import Meter
 from gateway.usage.prices import Prices
+from gateway.workers import message_kinds
 from gateway.workers.metrics import SharedMetrics
 from gateway.workers.peers import Peers
 from gateway.workers.states import WorkerStates
@@ -61,10 +62,8 @@ from gateway.workers.states import WorkerStates
 __all__ = ["Gateway", "Started"]
 
 _log = logging.getLogger("gateway.app")
-_SESSION = "session"
 _STOP_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
-_FORGET = "forget"  # a message between workers
 _FORGET_TIMEOUT = 3.0  # seconds that another worker may take to drop turns; then it is ended
 
 
@@ -112,7 +111,7 @@ class Gateway:
         self._turn_log = collect_turns(turn_log, peers)
         self._metrics = SharedMetrics(self._telemetry, peers)
         self._states = WorkerStates(self._state, peers)
-        peers.on(_FORGET, lambda value: self._forget_turns(*value))
+        peers.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
         self._tasks = BackgroundTasks()
         self._pipeline: Pipeline | None = None
         self._is_stopping = False
@@ -267,7 +266,7 @@ class Gateway:
         self._explanations.forget_owner(tenant, user, session)
 
     async def _forget_turns_elsewhere(self, tenant: str | None, user: str | None, session: str | None) -> None:
-        await self._peers.require_all(_FORGET, (tenant, user, session), _FORGET_TIMEOUT)
+        await self._peers.require_all(message_kinds.FORGOTTEN, (tenant, user, session), _FORGET_TIMEOUT)
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config
@@ -288,8 +287,8 @@ class Gateway:
     def _build_turns(self) -> Turns:
         turns, peers = Turns(self._config, self._users), self._peers
         if peers.is_shared:  # a conversation may go on in any worker
-            peers.on(_SESSION, turns.sessions.note)
-            turns.sessions.on_change.append(partial(peers.publish, _SESSION))
+            peers.on(message_kinds.SESSION, turns.sessions.note)
+            turns.sessions.on_change.append(partial(peers.publish, message_kinds.SESSION))
         return turns
 
     def _build_services(self, services: MemosServices) -> ApiContext:

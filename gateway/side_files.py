@@ -22,8 +22,11 @@ _log = logging.getLogger("gateway.app")
 
 
 class SideFiles:
-    """Files in `folder`. `ledger` counts the usage of this process (None: it is not counted), and `usage` reads that of
-    all; `owners` knows the responses of all, and `counters` count for all."""
+    """The files in `folder`, as one of the workers uses them.
+
+    `ledger` counts the usage of this process, and `usage` reads that of all (both None: usage is not counted). `owners`
+    are those of the responses of all workers; `counters` count for all.
+    """
 
     def __init__(self, folder: Path, peers: Peers, *, counts_usage: bool) -> None:
         self.ledger = SqliteLedger(folder / "usage.sqlite", is_owner=peers.is_owner) if counts_usage else None

@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway")
     serve.add_argument("--host", help="listen address; overrides server.host")
     serve.add_argument("--port", type=int, help="listen port; overrides server.port")
-    serve.add_argument("--workers", type=int, help="processes that answer chats; overrides server.workers")
+    serve.add_argument(
+        "--workers", type=int, help="processes that answer chats, 0: one for each usable core; overrides server.workers"
+    )
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="validate a configuration and describe it")
     check.set_defaults(run=_check)

@@ -8,12 +8,13 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from gateway import process
-from gateway.cli.ending import fail
+from gateway.cli.ending import describe_listening, fail
 from gateway.cli.stranded import recover_stranded
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.storage.folder import FolderRefused
 from gateway.telemetry import set_up_logging
+from gateway.workers import message_kinds
 from gateway.workers.control import Control, connect_peers
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def _run(gateway: "Gateway", config: Config) -> int:
 
 
 def run_worker(control: Control) -> int:
-    """Be one of the workers of a supervisor, until it says stop. Returns the exit status."""
+    """Run as a worker of a supervisor, until it says stop. Returns the exit status."""
     from gateway.app import Gateway  # noqa: PLC0415 — a supervisor must not import it
 
     config = control.assignment.config
@@ -93,7 +94,7 @@ async def _run_worker(gateway: "Gateway", control: Control) -> int:
         started = await gateway.start()
     except (ConfigError, FolderRefused, OSError) as error:
         _refuse(control, error)
-    control.send("ready", _render_banner(started, assignment.config) if assignment.number == 0 else "")
+    control.send(message_kinds.READY, _render_banner(started, assignment.config) if assignment.number == 0 else "")
     await stopped.wait()
     await gateway.stop()
     await control.close()
@@ -112,21 +113,20 @@ def _render_banner(started: "Started", config: Config) -> str:
     return capture.get()
 
 
-def _refuse(control: Control, error: Exception) -> NoReturn:
+def _refuse(control: Control, error: ConfigError | FolderRefused | OSError) -> NoReturn:
     """End a worker that cannot start, with the message of a gateway without workers."""
     message, status = _describe_refusal(error, control.assignment.config)
-    control.send("refused", status)
+    control.send(message_kinds.REFUSED, status)
     fail(message, status)
 
 
-def _describe_refusal(error: Exception, config: Config) -> tuple[str, int]:
+def _describe_refusal(error: ConfigError | FolderRefused | OSError, config: Config) -> tuple[str, int]:
     """The message and the exit status for an error of the start."""
     if isinstance(error, ConfigError | FolderRefused):
         return str(error), 2 if isinstance(error, ConfigError) else 1
     if isinstance(error, TimeoutError) and not error.strerror:  # of another worker
         return str(error), 1
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"cannot listen on {config.server.host}:{config.server.port}: {reason}", 1
+    return describe_listening(error, config.server), 1
 
 
 def _ignore_hangup() -> None:

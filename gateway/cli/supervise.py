@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TextIO, cast
 
 from gateway.cli.config_file import load_config
-from gateway.cli.ending import fail
+from gateway.cli.ending import describe_listening, fail
 from gateway.config import Config
 from gateway.storage.folder import FolderRefused, lock_folder
 from gateway.telemetry import set_up_logging
@@ -69,13 +69,17 @@ def _shared(config: Config) -> Iterator[tuple[int, str, tuple[int, ...]]]:
         except FolderRefused as error:
             fail(str(error), 1)
         except OSError as error:
-            fail(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror or error}", 1)
+            fail(describe_listening(error, config.server), 1)
         for reserved in sockets:
             stack.enter_context(reserved)
         try:
             folder = SocketFolder()
         except OSError as error:
-            fail(f"cannot create a folder for the sockets between workers: {error.strerror or error}", 1)
+            fail(
+                f"cannot create a folder for the sockets between workers: {error.strerror or error}; set TMPDIR to a "
+                "folder with a short path that this user can write to",
+                1,
+            )
         stack.callback(folder.remove)
         yield port, str(folder.path), (*locks, folder.lock)
 

@@ -74,8 +74,8 @@ class ServerConfig(Section):
         1,
         ge=0,
         le=64,
-        description="Processes that answer chats on this machine; 0: as many as it has cores. Not on Windows. Limits "
-        "that are divided among them are rounded up.",
+        description="Processes that answer chats; 0: one for each core that the gateway may use. More than 1 not on "
+        "Windows. Limits that are divided among them are rounded up.",
     )
     cors_origins: tuple[str, ...] = Field((), description="Origins allowed to call the gateway from a browser (CORS).")
     shutdown_timeout: Positive = Field(30.0, description="Seconds that responses in progress may take after SIGTERM.")
@@ -89,7 +89,7 @@ class ServerConfig(Section):
     @classmethod
     def _check_workers(cls, workers: int) -> int:
         if workers > 1 and sys.platform == "win32":
-            raise ValueError("Windows cannot share a port between processes: leave it at 1")
+            raise ValueError("Windows cannot share a port between processes: set it to 1")
         return workers
 
 

@@ -4,11 +4,10 @@ from gateway.formats.base import Answer
 from gateway.pipeline.turn_end import TurnEnd
 from gateway.pipeline.turn_log import TurnLog
 from gateway.turn import Turn
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["ForwardingTurnLog", "collect_turns"]
-
-_KIND = "turn"
 
 
 class ForwardingTurnLog(TurnLog):
@@ -21,7 +20,7 @@ class ForwardingTurnLog(TurnLog):
     def add(self, turn: Turn, answer: Answer, end: TurnEnd) -> None:
         """Send a turn that has ended. It is lost while the owner is away, whose own log is lost then."""
         if self.is_on:
-            self._peers.send(0, _KIND, self.entry_of(turn, answer, end))
+            self._peers.send(0, message_kinds.TURN, self.entry_of(turn, answer, end))
 
 
 def collect_turns(log: TurnLog, peers: Peers) -> TurnLog:
@@ -30,5 +29,5 @@ def collect_turns(log: TurnLog, peers: Peers) -> TurnLog:
     if not peers.is_owner:
         return ForwardingTurnLog(log, peers)
     if peers.is_shared:
-        peers.on(_KIND, log.append)
+        peers.on(message_kinds.TURN, log.append)
     return log

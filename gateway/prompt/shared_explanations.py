@@ -8,11 +8,11 @@ import orjson
 
 from gateway.prompt.explain import Explanations
 from gateway.turn import Principal
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["SharedExplanations"]
 
-_KIND: Final = "explain"
 _TIMEOUT: Final = 2.0  # seconds for the workers; a large prompt is parsed meanwhile
 
 
@@ -32,13 +32,13 @@ class SharedExplanations:
     def __init__(self, local: Explanations, peers: Peers) -> None:
         self._local = local
         self._peers = peers
-        peers.on(_KIND, self._match, is_slow=True)
+        peers.on(message_kinds.EXPLANATION, self._match, is_slow=True)
 
     async def find(self, turn_id: str, principal: Principal) -> Mapping[str, Any] | orjson.Fragment | None:
         """The explanation of a turn; None if there is none, or if this key may not see it."""
         if self._local.has(turn_id):
             return await self._local.find(turn_id, principal)
-        replies = await self._peers.ask_all(_KIND, (turn_id, principal), _TIMEOUT)
+        replies = await self._peers.ask_all(message_kinds.EXPLANATION, (turn_id, principal), _TIMEOUT)
         matches: list[_Match] = [await self._match((turn_id, principal)), *replies.values()]
         exact = [match for match in matches if match.is_exact]
         if not exact and sum(match.count for match in matches) > 1:

@@ -14,14 +14,12 @@ from typing import Any, Final
 from gateway.concurrency.worker import Worker
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.rows import Row
-from gateway.workers.peers import DELETED, Peers
+from gateway.workers import message_kinds
+from gateway.workers.peers import Peers
 
 __all__ = ["OwnersSets", "SetsReplica"]
 
 _log = logging.getLogger("gateway.recall")
-_ROWS, _STORED_ROWS, _STORED, _RETRACTED = "rows", "stored-rows", "stored", "retracted"
-_UNDELETED, _DROPPED = "undeleted", "dropped"
-_JOIN, _SNAPSHOT = "join", "snapshot"
 _JOIN_EVERY: Final = 0.2  # seconds
 _TIMEOUT: Final = 3.0  # seconds that a worker may take to apply a deletion
 _DELETED_AT_ONCE: Final = 1000  # memories of one message: more could take a worker that does not hang too long
@@ -41,7 +39,7 @@ class OwnersSets(WorkingSets):
         self._peers = peers
         self._is_complete = False
         self._joining: set[int] = set()
-        peers.on(_JOIN, self._join)
+        peers.on(message_kinds.JOIN, self._join)
 
     def publish_snapshot(self) -> None:
         """Send the snapshot to the workers that wait for it, and from now on to those that connect."""
@@ -52,25 +50,25 @@ class OwnersSets(WorkingSets):
 
     def _join(self, number: int) -> None:
         if self._is_complete:
-            self._peers.send(number, _SNAPSHOT, _Snapshot(*self.snapshot()))
+            self._peers.send(number, message_kinds.SNAPSHOT, _Snapshot(*self.snapshot()))
         else:
             self._joining.add(number)
 
     async def add_unstored(self, rows: Sequence[Row]) -> None:
-        self._peers.publish(_ROWS, list(rows))
+        self._peers.publish(message_kinds.ROWS, list(rows))
         await super().add_unstored(rows)
 
     async def apply(self, rows: Sequence[Row]) -> None:
-        self._peers.publish(_STORED_ROWS, list(rows))
+        self._peers.publish(message_kinds.STORED_ROWS, list(rows))
         await super().apply(rows)
 
     def mark_stored(self, rows: Iterable[Row]) -> None:
         rows = list(rows)
-        self._peers.publish(_STORED, [row.seq for row in rows])
+        self._peers.publish(message_kinds.STORED, [row.seq for row in rows])
         super().mark_stored(rows)
 
     def retract(self, rows: Sequence[Row]) -> None:
-        self._peers.publish(_RETRACTED, [(row.seq, row.record.scope) for row in rows])
+        self._peers.publish(message_kinds.RETRACTED, [(row.seq, row.record.scope) for row in rows])
         super().retract(rows)
 
     async def mark_deletions(self, versions: Mapping[str, Mapping[str, int]]) -> None:
@@ -80,16 +78,16 @@ class OwnersSets(WorkingSets):
             pairs = list(members.items())
             for begin in range(0, len(pairs), _DELETED_AT_ONCE):
                 part = {scope: dict(pairs[begin : begin + _DELETED_AT_ONCE])}
-                await self._peers.require_all(DELETED, part, _TIMEOUT)
+                await self._peers.require_all(message_kinds.DELETED, part, _TIMEOUT)
 
     def unmark(self, scope: str, memory_ids: Iterable[str]) -> None:
         memory_ids = list(memory_ids)
-        self._peers.publish(_UNDELETED, (scope, memory_ids))
+        self._peers.publish(message_kinds.UNDELETED, (scope, memory_ids))
         super().unmark(scope, memory_ids)
 
     def drop(self, scopes: Iterable[str]) -> None:
         scopes = list(scopes)
-        self._peers.publish(_DROPPED, scopes)
+        self._peers.publish(message_kinds.DROPPED, scopes)
         super().drop(scopes)
 
 
@@ -105,17 +103,17 @@ class SetsReplica:
         self._is_current = False
         self._worker = Worker("snapshot", self._request_snapshot, _log, "snapshot_fault")
         handlers: dict[str, Callable[[Any], Any]] = {
-            _ROWS: self._add_unstored,
-            _STORED_ROWS: self._apply,
-            _STORED: self._mark_stored,
-            _RETRACTED: self._retract,
-            _UNDELETED: self._unmark,
-            _DROPPED: self._drop,
+            message_kinds.ROWS: self._add_unstored,
+            message_kinds.STORED_ROWS: self._apply,
+            message_kinds.STORED: self._mark_stored,
+            message_kinds.RETRACTED: self._retract,
+            message_kinds.UNDELETED: self._unmark,
+            message_kinds.DROPPED: self._drop,
         }
         for kind, handler in handlers.items():
             peers.on(kind, self._if_current(handler))
-        peers.on(DELETED, sets.mark_deletions)  # also before a snapshot
-        peers.on(_SNAPSHOT, self._reset)
+        peers.on(message_kinds.DELETED, sets.mark_deletions)  # also before a snapshot
+        peers.on(message_kinds.SNAPSHOT, self._reset)
         peers.on_lost.append(self._note_loss)
         peers.on_join.append(lambda _: self._worker.start())
 
@@ -125,13 +123,13 @@ class SetsReplica:
     async def stop(self) -> None:
         """Apply nothing more. Deletions are still acknowledged: nothing recalls from here now."""
         self._is_current = False
-        self._peers.on(DELETED, lambda _: None)
+        self._peers.on(message_kinds.DELETED, lambda _: None)
         await self._worker.stop()
 
     async def _request_snapshot(self) -> None:
         """Ask for a snapshot until it comes: the owner may not be ready to hear of it."""
         while not self._is_current:
-            self._peers.send(0, _JOIN, self._peers.number)
+            self._peers.send(0, message_kinds.JOIN, self._peers.number)
             await asyncio.sleep(_JOIN_EVERY)
 
     def _note_loss(self) -> None:

@@ -156,8 +156,8 @@ class Guard:
         return response
 
     async def on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Set the headers that every response has, streams included. One without an id is another worker's, and has
-        them."""
+        """Set the headers that every response has, streams included. A response that the owner of the store wrote for
+        this worker has them already, and no id here."""
         request_id = request.get(_REQUEST_ID)
         if request_id is not None:
             response.headers.setdefault("x-request-id", request_id)

@@ -1,4 +1,4 @@
-"""Hands requests over to the owner of the store, in a worker that is not it: all but chats, and what passes to
+"""Hands requests over to the owner of the store, that another worker got: all but chats, and what passes to
 upstreams; of the console's pages these, too.
 
 A request is handed over whole, before it is authenticated, counted or limited here: the owner does all of that, as if
@@ -32,7 +32,7 @@ _RETRY: Final = {"retry-after": "1"}
 
 
 class Handover:
-    """The outermost middleware of a worker. `path`: of the owner's socket."""
+    """The outermost middleware of a worker that does not own the store. `path`: of the owner's socket."""
 
     def __init__(self, path: str, apis: Apis, telemetry: Telemetry) -> None:
         self._path = path

@@ -28,7 +28,8 @@ _ENDS_AT_HOP: Final = frozenset(
         b"content-length",
     )
 )
-"""Headers that are not handed over. What `Connection` names is: a client must not remove a header that a rule reads."""
+"""Headers that are not handed over. Those that `Connection` names are, since a client must not be able to remove a
+header that a rule reads."""
 _DECODED: Final = ("gzip", "deflate")  # encodings of a body that the HTTP server undoes
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.[01] (\d{3}) ?(.*)")
 _HEAD_START: Final = 0.1  # seconds that the owner has to refuse the head of a request before its bad body counts

@@ -17,13 +17,13 @@ from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
 from gateway.storage.protocols import SmallFile
 from gateway.turn import Principal
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["Users"]
 
 _log = logging.getLogger("gateway.users")
 _MAX_IDENTITIES = 2  # identities of one key that disable its default user
-_ONE, _ALL = "identity", "identities"  # messages between workers
 
 
 class Users:
@@ -38,13 +38,11 @@ class Users:
         self._identities: dict[str, list[str]] = {}
         self._writing: asyncio.Task[None] | None = None
         self._is_unreadable = False
-        self._is_loaded = (
-            peers is None or not peers.is_shared
-        )  # else others may send identities before the file is read
         self._peers = peers = Peers() if peers is None else peers
-        peers.on(_ONE, lambda identity: self._add(*identity))
-        peers.on(_ALL, self._merge)
-        peers.on_join.append(lambda number: peers.send(number, _ALL, self._identities))
+        self._is_loaded = not peers.is_shared  # other workers may send identities before the file is read
+        peers.on(message_kinds.IDENTITY, lambda identity: self._add(*identity))
+        peers.on(message_kinds.IDENTITIES, self._merge)
+        peers.on_join.append(lambda number: peers.send(number, message_kinds.IDENTITIES, self._identities))
 
     async def load(self) -> None:
         """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
@@ -106,7 +104,7 @@ class Users:
         digest = hashlib.sha256(f"{principal.tenant}\0{identity}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         if not self._add(key, digest):
             return
-        self._peers.publish(_ONE, (key, digest))
+        self._peers.publish(message_kinds.IDENTITY, (key, digest))
         if self.is_ambiguous(principal):
             _log.warning(
                 "default_user_ended",
@@ -134,7 +132,7 @@ class Users:
         """Take over what the owner of the store knows, and tell it what it does not know: it may have been away."""
         for key, digests in self._identities.items():
             for digest in set(digests).difference(identities.get(key, ())):
-                self._peers.publish(_ONE, (key, digest))
+                self._peers.publish(message_kinds.IDENTITY, (key, digest))
         for key, known in identities.items():
             for digest in known:
                 self._add(key, digest)

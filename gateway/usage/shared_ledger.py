@@ -8,11 +8,11 @@ from gateway.errors import MemoryUnavailable
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import Ledger
 from gateway.storage.values import UsageRow
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["LocalLedger", "SharedLedger"]
 
-_KIND: Final = "flush_usage"
 _READ_TIMEOUT: Final = 1.0  # seconds that a report waits for the counts of the others
 _FORGET_TIMEOUT: Final = 5.0
 
@@ -35,7 +35,7 @@ class SharedLedger:
     def __init__(self, local: LocalLedger, peers: Peers) -> None:
         self._local = local
         self._peers = peers
-        peers.on(_KIND, self._flush, is_slow=True)
+        peers.on(message_kinds.USAGE_FLUSH, self._flush, is_slow=True)
 
     def note(self, used: UsageRow, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         """Add the usage of one request, in RAM only."""
@@ -46,13 +46,13 @@ class SharedLedger:
     ) -> list[dict[str, Any]]:
         """Sum the usage of all workers; without the latest of one that does not reply. Raises StorageError or
         ValueError."""
-        await self._peers.ask_all(_KIND, None, _READ_TIMEOUT)
+        await self._peers.ask_all(message_kinds.USAGE_FLUSH, None, _READ_TIMEOUT)
         return await self._local.read(by, tenant=tenant, since=since, until=until, only=only)
 
     async def forget(self, tenant: str | None, user: str | None) -> None:
         """Anonymise the usage of a user in all workers (None: of all users). Raises MemoryUnavailable or
         StorageError."""
-        replies = await self._peers.require_all(_KIND, None, _FORGET_TIMEOUT)
+        replies = await self._peers.require_all(message_kinds.USAGE_FLUSH, None, _FORGET_TIMEOUT)
         if not all(replies.values()):
             raise MemoryUnavailable("a worker cannot write its usage now; try again")
         await self._local.forget(tenant, user)

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from gateway.workers.control import WORKER_VARIABLE, Assignment, encode_frame, read_frame
+from gateway.workers import message_kinds
+from gateway.workers.control import WORKER_VARIABLE, Assignment
+from gateway.workers.frames import encode_frame, read_frame
 from gateway.workers.lines import LineOutput
 
 __all__ = ["WorkerProcess", "describe_exit"]
@@ -56,7 +58,7 @@ class WorkerProcess:
             far.close()
         reader, writer = await asyncio.open_unix_connection(sock=near)
         worker = cls(assignment, process, writer)
-        worker.send("assignment", assignment)
+        worker.send(message_kinds.ASSIGNMENT, assignment)
         reading = asyncio.create_task(worker._read(reader, on_message), name=f"worker-{worker.number}")
         worker._ends = [reading, output.pass_on(source, worker.last_lines, is_quiet=assignment.is_trial)]
         return worker
@@ -74,19 +76,19 @@ class WorkerProcess:
 
     def send(self, kind: str, value: Any = None) -> None:
         if not self._writer.is_closing():
-            self._writer.write(encode_frame(kind, value))
+            self._writer.write(encode_frame((kind, value)))
 
     def ping(self) -> None:
         """Ask the process whether its event loop runs."""
         self.unanswered_pings += 1
-        self.send("ping")
+        self.send(message_kinds.PING)
 
     def stop(self, timeout: float) -> None:
         """Ask the process to end its responses and stop; kill it after the timeout."""
         if self.is_stopping:
             return
         self.is_stopping = True
-        self.send("stop")
+        self.send(message_kinds.STOP)
         self._killing = asyncio.get_running_loop().call_later(timeout, self.kill)
 
     def kill(self) -> None:
@@ -98,7 +100,7 @@ class WorkerProcess:
             while True:
                 kind, value = await read_frame(reader)
                 self.unanswered_pings = 0
-                if kind != "pong":
+                if kind != message_kinds.PONG:
                     on_message(self, kind, value)
 
 

@@ -1,17 +1,17 @@
-"""One connection between two workers: messages and questions over a Unix socket, each as its length and a pickle, in
-which the value is one of its own.
+"""One connection between two workers: messages and questions over a Unix socket, in frames.
 
-Pickle is safe here: both ends are processes of one gateway, and the socket is in a folder that only its user can enter.
+The value of a message is a frame's content of its own, so that one that is not needed is not read.
 """
 
 import asyncio
 import itertools
 import logging
-import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
+
+from gateway.workers.frames import decode_frame, encode_content, encode_frame, read_frame
 
 __all__ = ["Connection", "HandlerEntry", "MessageHandler", "PeerUnavailable", "encode_message"]
 
@@ -19,8 +19,6 @@ MessageHandler = Callable[[Any], Any]
 """Handles the value of a message; may be async. Its result is the reply, if one is expected."""
 
 _log = logging.getLogger("gateway.workers")
-_LENGTH: Final = 4  # bytes of a frame's length
-_MAX_FRAME: Final = 2**30  # bytes
 _MAX_UNSENT: Final = 64 * 2**20  # bytes; a peer that takes no more is disconnected, and starts from a new snapshot
 
 
@@ -63,10 +61,6 @@ class Connection:
         self._numbers = itertools.count(1)
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def is_open(self) -> bool:
-        return not self._writer.is_closing()
 
     def send(self, frame: bytes) -> None:
         """Send an encoded message without waiting. A peer that does not read is disconnected."""
@@ -129,15 +123,13 @@ class Connection:
 
     async def _read(self, *, is_first: bool = False) -> tuple[_Type, int, str, Any]:
         """A message; its value is None if it has no handler. Raises OSError or EOFError."""
-        length = int.from_bytes(await self._reader.readexactly(_LENGTH))
-        if length > _MAX_FRAME:
-            raise EOFError("the frame is too long")
-        frame = await self._reader.readexactly(length)
         try:
-            type_, number, kind, value = pickle.loads(frame)  # noqa: S301 — see above
+            type_, number, kind, value = await read_frame(self._reader)
             # a value without a handler is left as it is: it may need modules that are being imported in a thread
             is_wanted = is_first or type_ != _Type.MESSAGE or kind in self._handlers
-            return type_, number, kind, pickle.loads(value) if is_wanted else None  # noqa: S301 — see above
+            return type_, number, kind, decode_frame(value) if is_wanted else None
+        except (OSError, EOFError):
+            raise
         except Exception as error:  # as of a peer that runs another version, after an update
             _log.exception("worker_message_failed", extra={"kind": "unreadable"})
             raise EOFError("the message cannot be read") from error
@@ -170,6 +162,4 @@ class Connection:
 
 
 def _encode(type_: _Type, number: int, kind: str, value: Any) -> bytes:
-    encoded = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    body = pickle.dumps((type_, number, kind, encoded), protocol=pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(_LENGTH) + body
+    return encode_frame((type_, number, kind, encode_content(value)))

@@ -1,12 +1,8 @@
-"""The channel between a worker and its supervisor: messages over a socket pair, each as its length and a pickle.
-
-Pickle is safe here: both ends are processes of one gateway, and the sockets have no address.
-"""
+"""The channel between a worker and its supervisor: messages over a socket pair, in frames."""
 
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import socket
 from collections.abc import Callable, Collection
@@ -14,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.config import Config
+from gateway.workers import message_kinds
+from gateway.workers.frames import LENGTH_BYTES, decode_frame, encode_frame, read_frame
 from gateway.workers.peers import FollowerPeers, OwnerPeers, Peers
 
 __all__ = [
@@ -21,17 +19,14 @@ __all__ = [
     "Assignment",
     "Control",
     "connect_peers",
-    "encode_frame",
     "ignore_terminal",
     "inherited_control",
-    "read_frame",
 ]
 
 WORKER_VARIABLE: Final = "GATEWAY_WORKER"
 """The environment variable of a worker with the number of its inherited descriptor of the channel."""
 
 _STANDARD_ERROR: Final = 2
-_LENGTH: Final = 4  # bytes of a frame's length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +42,6 @@ class Assignment:
     errors: int
     is_trial: bool = False
     """True if the process checks the configuration only, with its plugins, and ends."""
-
-
-def encode_frame(kind: str, value: Any) -> bytes:
-    body = pickle.dumps((kind, value), protocol=pickle.HIGHEST_PROTOCOL)
-    return len(body).to_bytes(_LENGTH) + body
-
-
-async def read_frame(reader: asyncio.StreamReader) -> tuple[str, Any]:
-    """Read a message. Raises OSError or EOFError when the other end is gone."""
-    length = int.from_bytes(await reader.readexactly(_LENGTH))
-    frame: tuple[str, Any] = pickle.loads(await reader.readexactly(length))  # noqa: S301 — see above
-    return frame
 
 
 def ignore_terminal() -> None:
@@ -80,8 +63,8 @@ class Control:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        length = int.from_bytes(self._receive(_LENGTH))
-        self.assignment: Assignment = pickle.loads(self._receive(length))[1]  # noqa: S301 — see above
+        length = int.from_bytes(self._receive(LENGTH_BYTES))
+        self.assignment: Assignment = decode_frame(self._receive(length))[1]
         for descriptor in (connection.fileno(), self.assignment.errors, *self.assignment.locks):
             os.set_inheritable(descriptor, False)
         self._serving: frozenset[int] = frozenset()
@@ -101,7 +84,7 @@ class Control:
     def send(self, kind: str, value: Any = None) -> None:
         """Send a message to the supervisor at once. Messages to a supervisor that is gone are lost."""
         with contextlib.suppress(OSError):
-            self._connection.send(encode_frame(kind, value))  # small: it never has to wait
+            self._connection.send(encode_frame((kind, value)))  # small: it never has to wait
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -114,11 +97,11 @@ class Control:
         try:
             while True:
                 kind, value = await read_frame(reader)
-                if kind == "serving":
+                if kind == message_kinds.SERVING:
                     self._serving = frozenset(value)
-                elif kind == "ping":
-                    self.send("pong")
-                elif kind == "stop":
+                elif kind == message_kinds.PING:
+                    self.send(message_kinds.PONG)
+                elif kind == message_kinds.STOP:
                     stop()
         except (OSError, EOFError):
             os.dup2(self.assignment.errors, _STANDARD_ERROR)  # its pipe has no reader now
@@ -139,12 +122,14 @@ class _SupervisedOwner(OwnerPeers):
     """The peers of worker 0, which tells the supervisor when others can connect."""
 
     def __init__(self, count: int, path: str, control: Control) -> None:
-        super().__init__(count, path, serving=control.serving, end=lambda number: control.send("end", number))
+        super().__init__(
+            count, path, serving=control.serving, end=lambda number: control.send(message_kinds.END, number)
+        )
         self._control = control
 
     async def start(self) -> None:
         await super().start()
-        self._control.send("open")
+        self._control.send(message_kinds.OPEN)
 
 
 def connect_peers(control: Control) -> Peers:

@@ -18,7 +18,7 @@ def keep_fixed(current: Config, new: Config) -> tuple[Config, list[str]]:
     sections = {}
     for name, keys in _FIXED.items():
         old_section, section = getattr(current, name), getattr(new, name)
-        kept = {key: getattr(old_section, key) for key in keys if getattr(old_section, key) != getattr(section, key)}
-        changed += [f"{name}.{key}" for key in kept]
-        sections[name] = section.model_copy(update=kept)
+        differing = [key for key in keys if getattr(old_section, key) != getattr(section, key)]
+        changed += [f"{name}.{key}" for key in differing]
+        sections[name] = section.model_copy(update={key: getattr(old_section, key) for key in differing})
     return new.model_copy(update=sections), changed

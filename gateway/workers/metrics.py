@@ -11,11 +11,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.telemetry import Telemetry
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["GAUGES", "Combination", "SharedMetrics"]
 
-_KIND: Final = "metrics"
 _TIMEOUT: Final = 1.0  # seconds
 
 
@@ -70,13 +70,13 @@ class SharedMetrics(Collector):
         self._latest: dict[int, _Report] = {}
         self._ended: dict[_Key, float] = {}
         self._families: Iterable[Metric] = ()
-        peers.on(_KIND, self._report)
+        peers.on(message_kinds.METRICS, self._report)
 
     async def exposition(self) -> bytes:
         """The metrics in the Prometheus text format, of all workers in the owner of the store."""
         if not self._peers.is_shared or not self._peers.is_owner:
             return self._telemetry.exposition()
-        replies: dict[int, _Report] = await self._peers.ask_all(_KIND, None, _TIMEOUT)
+        replies: dict[int, _Report] = await self._peers.ask_all(message_kinds.METRICS, None, _TIMEOUT)
         for number, report in replies.items():
             earlier = self._latest.get(number)
             if earlier is not None and earlier.process != report.process:

@@ -14,16 +14,12 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.concurrency.progress import wait_until_set
+from gateway.workers import message_kinds
 from gateway.workers.connection import Connection, HandlerEntry, MessageHandler, PeerUnavailable, encode_message
 
-__all__ = ["DELETED", "FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
-
-DELETED: Final = "deleted"
-"""The kind of messages with memories that are deleted; all workers must reply."""
+__all__ = ["FollowerPeers", "OwnerPeers", "PeerUnavailable", "Peers"]
 
 _log = logging.getLogger("gateway.workers")
-_HELLO: Final = "hello"
-_PUBLISHED: Final = "published"
 _RETRY_PAUSE: Final = 0.05  # seconds between two attempts to connect
 _HELLO_TIMEOUT: Final = 5.0
 _END_PAUSE: Final = 0.01  # seconds between two looks whether a worker has ended
@@ -183,10 +179,10 @@ class OwnerPeers(Peers):
         except (PeerUnavailable, TimeoutError):
             connection.close()
             return
-        if kind != _HELLO or number not in range(1, self.count):
+        if kind != message_kinds.HELLO or number not in range(1, self.count):
             connection.close()
             return
-        own[_PUBLISHED] = HandlerEntry(partial(self._relay_published, number))
+        own[message_kinds.PUBLISHED] = HandlerEntry(partial(self._relay_published, number))
         earlier = self._connections.pop(number, None)
         if earlier is not None:
             earlier.close()
@@ -239,7 +235,7 @@ class FollowerPeers(Peers):
         return await wait_until_set(self._is_connected, timeout)
 
     def publish(self, kind: str, value: Any) -> None:
-        self.send(0, _PUBLISHED, (kind, value))
+        self.send(0, message_kinds.PUBLISHED, (kind, value))
 
     def send(self, number: int, kind: str, value: Any) -> None:
         if self._connection is not None:
@@ -260,7 +256,7 @@ class FollowerPeers(Peers):
                 continue
             connection = Connection(reader, writer, self._handlers)
             try:
-                connection.send(encode_message(_HELLO, self.number))
+                connection.send(encode_message(message_kinds.HELLO, self.number))
                 self._connection = connection
                 self._is_connected.set()
                 for callback in self.on_join:

@@ -25,7 +25,7 @@ class SocketFolder:
     Raises OSError if there is no place for it."""
 
     def __init__(self, places: tuple[Path, ...] | None = None) -> None:
-        error: OSError = OSError("no folder for sockets with a short path; set TMPDIR to one")
+        error: OSError = OSError("the paths of all folders for it are too long")
         for place in _places() if places is None else places:
             if len(str(place)) > _MAX_LENGTH:
                 continue

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
 __all__ = ["WorkerStates"]
 
-_KIND: Final = "state"
 _TIMEOUT: Final = 1.0  # seconds
 
 
@@ -18,7 +18,7 @@ class WorkerStates:
     def __init__(self, report: Callable[[], dict[str, Any] | None], peers: Peers) -> None:
         self._report = report
         self._peers = peers
-        peers.on(_KIND, lambda _: self._state())
+        peers.on(message_kinds.STATE, lambda _: self._state())
 
     async def report(self) -> dict[str, Any]:
         """The report of this process; in the owner of the store with `workers`, one that does not reply as `silent`."""
@@ -27,7 +27,7 @@ class WorkerStates:
             return own
         states = {self._peers.number: self._state()}
         if self._peers.is_owner:
-            states |= await self._peers.ask_all(_KIND, None, _TIMEOUT)
+            states |= await self._peers.ask_all(message_kinds.STATE, None, _TIMEOUT)
             silent = {"state": "silent", "memory": None}
             states = {number: states.get(number, silent) for number in range(self._peers.count)}
         return {**own, "workers": [{"worker": number, **state} for number, state in states.items()]}

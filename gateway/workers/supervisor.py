@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.config import Config
 from gateway.errors import ConfigError
+from gateway.workers import message_kinds
 from gateway.workers.child import WorkerProcess, describe_exit
 from gateway.workers.control import Assignment
 from gateway.workers.fixed_keys import keep_fixed
@@ -174,22 +175,23 @@ class Supervisor:
         )
         process = await WorkerProcess.start(supervision.command, assignment, supervision.output, self._handle)
         if number == 0:
-            process.send("serving", self._serving())
+            process.send(message_kinds.SERVING, self._serving())
         return process
 
     def _handle(self, process: WorkerProcess, kind: str, value: Any) -> None:
         """Handle a message of a worker."""
         if process.assignment.is_trial:
             return
-        if kind == "open" and process.number == 0:
+        if kind == message_kinds.OPEN and process.number == 0:
             self._owner_listens.set()
-        elif kind == "ready":
+        elif kind == message_kinds.READY:
             process.is_ready = True
+            _log.info("worker_ready", extra={"worker": process.number, "pid": process.pid})
             self._banner = value or self._banner
             self._note_change()
-        elif kind == "refused" and not self._has_started:
+        elif kind == message_kinds.REFUSED and not self._has_started:
             self.stop(value)  # the worker has written why
-        elif kind == "end" and process.number == 0:
+        elif kind == message_kinds.END and process.number == 0:
             hanging = self._slots[value].process
             if hanging is not None:
                 hanging.kill()
@@ -198,7 +200,7 @@ class Supervisor:
         """Tell worker 0 which workers serve, and the operator when all do for the first time."""
         owner = self._slots[0].process
         if owner is not None:
-            owner.send("serving", self._serving())
+            owner.send(message_kinds.SERVING, self._serving())
         if not self._has_started and all(slot.is_serving for slot in self._slots):
             self._has_started = True
             self._supervision.announce(self._banner)

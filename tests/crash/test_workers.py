@@ -6,8 +6,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import Scale
 from tests.crash.test_crash import Load, check
-from tests.fakes.process import Process, is_running, running_process
+from tests.fakes.process import Process, frozen, is_running, running_process
 from tests.fakes.running import eventually
 from tests.fakes.upstream import FakeUpstream, pause
 from tests.fakes.worker_processes import Pinned, all_ready, owner_of, pinned_to_each, worker_pids
@@ -36,17 +36,6 @@ async def loaded(gateway: Process, load: Load, clients: int = 4) -> AsyncIterato
     finally:
         load.is_over = True
         await loading
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stops a process, as a machine does that swaps."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def acknowledge(load: Load, count: int) -> None:
@@ -147,7 +136,7 @@ async def test_a_deletion_holds_in_all_workers_though_one_is_frozen(
 async def test_chats_go_on_while_the_owner_is_frozen_and_nothing_is_lost(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    said = list[str]()
+    texts = list[str]()
     async with running_process(tmp_path, upstream.url) as gateway:
         await all_ready(gateway)
         owner = owner_of(gateway)
@@ -160,14 +149,14 @@ async def test_chats_go_on_while_the_owner_is_frozen_and_nothing_is_lost(
                 end = time.monotonic() + _FROZEN
                 while time.monotonic() < end:
                     for connection in followers:
-                        said.append(f"Cargo {len(said)} is on board.")
+                        texts.append(f"Cargo {len(texts)} is on board.")
                         began = time.monotonic()
-                        assert (await connection.chat(said[-1], "bob"))[0] == 200
+                        assert (await connection.chat(texts[-1], "bob"))[0] == 200
                         slowest = max(slowest, time.monotonic() - began)
                     await pause(0.1)
             assert slowest < 3
             await all_ready(gateway)
-            check(await gateway.texts(), said)
+            check(await gateway.texts(), texts)
             for connection in connections.values():
                 asked = ("Is cargo 3 on board?", "Cargo 3 is on board.", "bob")
                 await eventually(partial(is_recalled, connection, upstream, *asked), _VISIBLE)

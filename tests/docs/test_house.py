@@ -28,7 +28,7 @@ SHOWN_BY = {
     "barrier.py": "flow/test_workers.py",
     "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
-    "cli/ending.py": "flow/test_start.py",
+    "cli/ending.py": "unit/test_cli_ending.py",
     "cli/serve.py": "flow/test_workers_start.py",
     "cli/supervise.py": "flow/test_workers_start.py",
     "embedding/arrays.py": "unit/embedding/test_encoder_native.py",

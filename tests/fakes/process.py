@@ -10,8 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -157,11 +157,24 @@ def children(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """True if a process has not ended; what is left of one that nobody waited for does not count."""
+    """True if a process, or a thread of it, has not ended: until then its files are open, and locks on them are held.
+    What is left of one that no process waited for does not count."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stops a process for a while, as a machine does that swaps."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def spawn(folder: Path, *options: str, beside: int | None = None) -> BaseProcess:

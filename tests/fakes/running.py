@@ -101,9 +101,9 @@ class Reply:
 async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
     """Run a gateway in this process; with the option `--workers` in a process for each worker."""
     if worker_count() > 1:
-        from tests.fakes.worker_processes import running_workers
+        from tests.fakes.worker_processes import running_processes
 
-        async with running_workers(config.folder) as workers:
+        async with running_processes(config.folder) as workers:
             yield workers
         return
     async with aiohttp.ClientSession() as session, running(config, wait=wait) as started:

@@ -19,7 +19,7 @@ from tests.fakes.process import Process, children, started_process
 from tests.fakes.running import Running, eventually, worker_count
 
 _LISTENS = 0x10000  # flag of a Unix socket that accepts connections
-_SETTLED = 3  # answers in a row that say so: an entry of another worker is counted a moment later
+_SETTLED = 3  # answers in a row without a backlog: an entry of another worker is counted a moment later
 
 
 class RunningWorkers(Running):
@@ -40,8 +40,8 @@ class RunningWorkers(Running):
         async def is_settled() -> bool:
             nonlocal answers
             state = await self.process.state()
-            is_so = state.get("memory") in ("ready", "off") and not state.get("journal_backlog")
-            answers = answers + 1 if is_so else 0
+            is_stored = state.get("memory") in ("ready", "off") and not state.get("journal_backlog")
+            answers = answers + 1 if is_stored else 0
             await asyncio.sleep(0.05)
             return answers >= _SETTLED
 
@@ -49,7 +49,7 @@ class RunningWorkers(Running):
 
 
 @asynccontextmanager
-async def running_workers(folder: Path) -> AsyncIterator[RunningWorkers]:
+async def running_processes(folder: Path) -> AsyncIterator[RunningWorkers]:
     """Run a gateway with the configuration file in a folder, until all its workers are ready."""
     async with started_process(folder) as process:
         await all_ready(process)

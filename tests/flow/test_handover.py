@@ -251,8 +251,8 @@ async def test_bodies_in_every_dress_are_read_alike(workers: WorkerGroup, name: 
 async def test_a_connection_carries_requests_for_both(workers: WorkerGroup) -> None:
     chat = json.dumps({"model": "fake-1", "messages": [{"role": "user", "content": "hello"}]}).encode()
     parts = [request("GET", "/v1/gateway/keys"), request("POST", "/v1/chat/completions", chat)] * 3
-    kept = b"".join(part.replace(b"Connection: close\r\n", b"") for part in parts) + request("GET", "/health")
-    response = await exchange(workers[1], kept)
+    pipeline = b"".join(part.replace(b"Connection: close\r\n", b"") for part in parts) + request("GET", "/health")
+    response = await exchange(workers[1], pipeline)
     assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"200"] * 7
     assert response.count(b'"chat.completion"') == 3
     assert response.count(b'"name":"boss"') == 3

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,44 +21,21 @@ import pytest
 import yaml
 
 from gateway.storage.folder import is_in_use
-from tests.fakes.process import Process, command, running_process
+from tests.fakes.process import Process, children, command, frozen, is_running, running_process
 from tests.fakes.running import configuration, eventually
 from tests.fakes.upstream import FakeUpstream, deltas, pause, stream
+from tests.fakes.worker_processes import worker_pids
 
 TIMEOUT = 60.0  # seconds for starts of several processes beside other tests
 CHAT = {"model": "fake-1", "messages": [{"role": "user", "content": "Hello."}]}
 
 
-@asynccontextmanager
-async def workers(folder: Path, upstream: FakeUpstream, count: int = 3, **changes: Any) -> AsyncIterator[Process]:
+def workers(
+    folder: Path, upstream: FakeUpstream, count: int = 3, **changes: Any
+) -> AbstractAsyncContextManager[Process]:
     """A gateway with workers and without memory."""
     options = {"memory__enabled": False, "log__level": "info", "server__workers": count, **changes}
-    async with running_process(folder, upstream.url, **options) as gateway:
-        try:
-            yield gateway
-        finally:
-            left = children(gateway)
-            await gateway.kill()
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)  # a stopped process gets no message
-            await eventually(lambda: not any(is_alive(pid) for pid in left), TIMEOUT)
-
-
-def children(gateway: Process) -> list[int]:
-    """The process ids of the workers, in the order of their starts."""
-    pid = gateway.process.pid
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return running_process(folder, upstream.url, **options)
 
 
 def events(gateway: Process, event: str) -> list[dict[str, Any]]:
@@ -126,13 +103,16 @@ async def test_connections_spread_over_all_workers(tmp_path: Path, upstream: Fak
         assert "3 processes" in output
         numbers = await answering(gateway)
         assert {number: numbers.count(number) > 0 for number in range(3)} == {0: True, 1: True, 2: True}
+        processes = {line["worker"]: line["pid"] for line in events(gateway, "worker_ready")}
+        assert processes.keys() == {0, 1, 2}
+        assert set(processes.values()) == set(worker_pids(gateway))
 
 
 async def test_a_worker_that_is_killed_is_restarted_and_the_others_go_on(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream) as gateway:
-        for number, pid in enumerate(children(gateway)):
+        for number, pid in enumerate(worker_pids(gateway)):
             os.kill(pid, signal.SIGKILL)
             await eventually(partial(has_died, gateway, number), TIMEOUT)
             assert await chat(gateway) == 200
@@ -182,7 +162,7 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
 
     upstream.script = script
     async with workers(tmp_path, upstream, server__shutdown_timeout=20, memory__enabled=True, count=2) as gateway:
-        pids = children(gateway)
+        pids = worker_pids(gateway)
         assert is_in_use(tmp_path / "data")
         assert len(list(runtime.iterdir())) == 1
         streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
@@ -191,12 +171,73 @@ async def test_sigterm_lets_answers_end_and_leaves_nothing_behind(
         status, body = await streaming
         assert status == 200
         assert body.count(b"data: ") == len(deltas("a b c d e f g h"))
-        assert not any(is_alive(pid) for pid in pids)
+        assert not any(is_running(pid) for pid in pids)
         assert not is_in_use(tmp_path / "data")
         assert list(runtime.iterdir()) == []
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+
+
+async def test_a_worker_that_gets_sigterm_ends_its_answers_and_is_started_again(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    begun = asyncio.Event()
+
+    async def script(request: Any) -> Any:
+        begun.set()
+        return await stream(request, [*deltas("a b c d e f g h")], pause=0.1)
+
+    upstream.script = script
+    async with workers(tmp_path, upstream, server__shutdown_timeout=20, count=2) as gateway:
+        pids = worker_pids(gateway)
+        streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
+        await asyncio.wait_for(begun.wait(), TIMEOUT)
+        for pid in pids:  # one of them answers
+            os.kill(pid, signal.SIGTERM)
+        status, body = await streaming
+        assert status == 200
+        assert body.count(b"data: ") == len(deltas("a b c d e f g h"))
+        upstream.script = None
+        await eventually(lambda: len(set(worker_pids(gateway)) - set(pids)) == 2, TIMEOUT)
+        await eventually(lambda: len(events(gateway, "worker_ready")) == 4, TIMEOUT)
+        assert await chat(gateway) == 200
+
+
+@asynccontextmanager
+async def started_alone(folder: Path, *prefix: str, stdin: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A gateway with the configuration in a folder, whose workers are ready."""
+    arguments = (*prefix, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml"))
+    with (folder / "gateway.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*arguments, stdin=stdin, stdout=log, stderr=log)
+    try:
+        await eventually(lambda: (folder / "gateway.log").read_bytes().count(b"worker_ready") == 2, TIMEOUT)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), TIMEOUT)
+
+
+async def test_a_terminal_that_closes_ends_the_gateway(tmp_path: Path, upstream: FakeUpstream) -> None:
+    configuration(tmp_path, upstream.url, memory__enabled=False, log__level="info", server__workers=2)
+    ours, theirs = os.openpty()
+    try:
+        async with started_alone(tmp_path, stdin=theirs) as gateway:
+            gateway.send_signal(signal.SIGHUP)
+            assert await asyncio.wait_for(gateway.wait(), TIMEOUT) == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_with_nohup_a_hangup_is_ignored(tmp_path: Path, upstream: FakeUpstream) -> None:
+    configuration(tmp_path, upstream.url, memory__enabled=False, log__level="info", server__workers=2)
+    nohup = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    async with started_alone(tmp_path, *nohup, stdin=asyncio.subprocess.DEVNULL) as gateway:
+        for pid in (gateway.pid, *children(gateway.pid)):
+            (ignored,) = re.findall(r"SigIgn:\s+([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+            assert int(ignored, 16) & 1 << signal.SIGHUP - 1, pid
 
 
 async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -210,11 +251,9 @@ async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUps
     async with workers(tmp_path, upstream, server__shutdown_timeout=50, count=2) as gateway:
         streaming = asyncio.create_task(gateway.post("/v1/chat/completions", {**CHAT, "stream": True}))
         await asyncio.wait_for(begun.wait(), TIMEOUT)
-        assert gateway.process.pid is not None
-        os.kill(gateway.process.pid, signal.SIGINT)
-
+        os.kill(gateway.pid, signal.SIGINT)
         await eventually(lambda: not is_listening(gateway), TIMEOUT)
-        os.kill(gateway.process.pid, signal.SIGINT)
+        os.kill(gateway.pid, signal.SIGINT)
         await asyncio.to_thread(gateway.process.join, 10)
         assert gateway.process.exitcode == 130
         with contextlib.suppress(aiohttp.ClientError):
@@ -224,13 +263,12 @@ async def test_a_second_interrupt_ends_answers(tmp_path: Path, upstream: FakeUps
 async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: FakeUpstream) -> None:
     file = tmp_path / "config.yaml"
     async with workers(tmp_path, upstream, auth__keys=[{"key": "key-of-old"}], count=2) as gateway:
-        assert gateway.process.pid is not None
-        pids = children(gateway)
+        pids = worker_pids(gateway)
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
 
         def reload(**changes: Any) -> None:
             file.write_text(yaml.safe_dump({**raw, **changes}), encoding="utf-8")
-            os.kill(gateway.process.pid or 0, signal.SIGHUP)
+            os.kill(gateway.pid, signal.SIGHUP)
 
         reload(auth={"keys": [{"key": "short"}]})
         await eventually(lambda: len(events(gateway, "reload_failed")) == 1, TIMEOUT)
@@ -238,12 +276,12 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
         reload(plugins=[{"use": "no_such_plugin"}])
         await eventually(lambda: len(events(gateway, "reload_failed")) == 2, TIMEOUT)
         assert "no_such_plugin" in events(gateway, "reload_failed")[1]["reason"]
-        assert children(gateway) == pids
+        assert worker_pids(gateway) == pids
         assert await chat(gateway, "key-of-old") == 200
         reload(upstreams=[{**raw["upstreams"][0], "tls": {"ca_file": "gone.pem"}}])
         await eventually(lambda: len(events(gateway, "reload_failed")) == 3, TIMEOUT)
         assert "its files cannot be used" in events(gateway, "reload_failed")[2]["reason"]
-        assert children(gateway)[0] == pids[0]
+        assert worker_pids(gateway)[0] == pids[0]
         reload(auth={"keys": [{"key": "key-of-new"}]}, server={**raw["server"], "port": 1, "workers": 5})
         statuses = []
         while not events(gateway, "reloaded"):  # a worker answers at any time, though not all know the key yet
@@ -251,8 +289,8 @@ async def test_sighup_reads_the_configuration_again(tmp_path: Path, upstream: Fa
             await pause(0.02)
         assert set(statuses) <= {200, 401}
         assert events(gateway, "reload_incomplete")[0]["keys"] == ["server.port", "server.workers"]
-        assert len(children(gateway)) == 2
-        assert not set(children(gateway)) & set(pids)
+        assert len(worker_pids(gateway)) == 2
+        assert not set(worker_pids(gateway)) & set(pids)
         assert [await chat(gateway, "key-of-new") for _ in range(6)] == [200] * 6
         assert [await chat(gateway, "key-of-old") for _ in range(6)] == [401] * 6
         assert [line["worker"] for line in events(gateway, "worker_died")] == [1]  # with the upstream of no certificate
@@ -268,7 +306,7 @@ async def test_another_gateway_on_the_same_port_or_folder_is_refused(tmp_path: P
         for count in ("1", "2"):
             result = await command(*arguments, count, "--port", port)
             assert result.returncode == 1
-            assert re.search(rf"cannot listen on 127\.0\.0\.1:{port}: .*address already in use", result.stderr)
+            assert re.search(rf"cannot listen on 127\.0\.0\.1:{port}: .*address already in use; stop", result.stderr)
         configuration(tmp_path / "second", upstream.url, memory__uri=str(tmp_path / "first" / "data"))
         for count in ("1", "2"):
             result = await command(*arguments, count)
@@ -281,12 +319,12 @@ async def test_workers_of_a_killed_supervisor_end_and_the_folder_is_free(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream, count=2, memory__enabled=True) as gateway:
-        pids = children(gateway)
-        os.kill(pids[1], signal.SIGSTOP)
-        await gateway.kill()
-        await eventually(lambda: not is_alive(pids[0]), TIMEOUT)
-        assert is_in_use(tmp_path / "data")  # while any worker lives
-        os.kill(pids[1], signal.SIGCONT)
+        pids = worker_pids(gateway)
+        with frozen(pids[1]):
+            os.kill(gateway.pid, signal.SIGKILL)
+            await eventually(lambda: not is_running(pids[0]), TIMEOUT)
+            assert is_in_use(tmp_path / "data")  # while any worker lives
+        await eventually(lambda: not is_running(pids[1]), TIMEOUT)
         await eventually(lambda: not is_in_use(tmp_path / "data"), TIMEOUT)
 
 
@@ -310,13 +348,13 @@ async def test_a_worker_that_hangs_delays_a_deletion_only_until_it_is_ended(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
     async with workers(tmp_path, upstream, count=2, memory__enabled=True) as gateway:
-        hanging = children(gateway)[1]
+        hanging = worker_pids(gateway)[1]
         os.kill(hanging, signal.SIGSTOP)
         answer = await ask_owner(gateway, "POST", "/v1/memory", {"user": "ada", "text": "The key is under the mat."})
         path = f"/v1/memory/{answer['data'][0]['id']}"
         await ask_owner(gateway, "DELETE", path)
-        assert not is_alive(hanging)
-        await eventually(lambda: len(children(gateway)) == 2, TIMEOUT)
+        assert not is_running(hanging)
+        await eventually(lambda: len(worker_pids(gateway)) == 2, TIMEOUT)
 
 
 async def ask_owner(gateway: Process, method: str, path: str, body: Any = None) -> Any:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.workers.control import Assignment, Control, encode_frame
+from gateway.workers import message_kinds
+from gateway.workers.control import Assignment, Control
+from gateway.workers.frames import encode_frame
 
 SHIPPED = Path(__file__).parents[3] / "config.yaml"
 
@@ -28,20 +30,20 @@ def test_a_configuration_reaches_a_worker_as_it_is() -> None:
 async def test_a_worker_whose_supervisor_is_gone_stops() -> None:
     ours, theirs = socket.socketpair()
     errors = os.dup(2)
-    ours.sendall(encode_frame("assignment", assignment(errors)))
+    ours.sendall(encode_frame((message_kinds.ASSIGNMENT, assignment(errors))))
     control = await asyncio.to_thread(Control, theirs)
     stopped = asyncio.Event()
     await control.connect(stopped.set)
     ours.close()
     await asyncio.wait_for(stopped.wait(), 5)
-    control.send("ready")  # is lost, and no error
+    control.send(message_kinds.READY)  # is lost, and no error
     await control.close()
     os.close(errors)
 
 
 def test_a_supervisor_that_is_gone_before_it_said_what_to_do_ends_the_worker() -> None:
     ours, theirs = socket.socketpair()
-    ours.sendall(encode_frame("assignment", assignment(2))[:40])
+    ours.sendall(encode_frame((message_kinds.ASSIGNMENT, assignment(2)))[:40])
     ours.close()
     with theirs, pytest.raises(EOFError):
         Control(theirs)

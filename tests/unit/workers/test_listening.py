@@ -27,8 +27,8 @@ def listening(port: int, *, is_shared: bool) -> socket.socket:
 def reserved(host: str, port: int) -> int:
     """The port, if it can be reserved."""
     port, sockets = reserve_port(host, port)
-    for one in sockets:
-        one.close()
+    for placeholder in sockets:
+        placeholder.close()
     return port
 
 
@@ -68,10 +68,10 @@ async def test_a_port_in_use_is_refused_in_the_words_of_asyncio() -> None:
 def test_all_addresses_of_a_name_get_one_port() -> None:
     port, sockets = reserve_port("localhost", 0)
     try:
-        assert {one.getsockname()[1] for one in sockets} == {port}
+        assert {placeholder.getsockname()[1] for placeholder in sockets} == {port}
     finally:
-        for one in sockets:
-            one.close()
+        for placeholder in sockets:
+            placeholder.close()
 
 
 def test_a_port_with_connections_that_still_end_can_be_reserved() -> None:

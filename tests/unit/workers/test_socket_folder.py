@@ -33,7 +33,7 @@ def test_a_place_with_a_long_path_is_passed_over(tmp_path: Path) -> None:
     folder = SocketFolder((long, Path("/tmp")))  # noqa: S108
     assert folder.path.parent == Path("/tmp")  # noqa: S108
     folder.remove()
-    with pytest.raises(OSError, match="TMPDIR"):
+    with pytest.raises(OSError, match="too long"):
         SocketFolder((long,))
     with pytest.raises(FileNotFoundError):
         SocketFolder((tmp_path / "gone",))
