@@ -33,17 +33,16 @@ from gateway.errors import (
 )
 from gateway.formats import json_splice
 from gateway.formats.errors import openai_error_body
-from gateway.identity import Keyring, key_of
+from gateway.identity import Keyring
 from gateway.server.apis import Api, Apis, error_response, normalized_path
 from gateway.server.limits import RequestLimiter, RequestSlot, set_slot, slot_of
-from gateway.server.sign_in import SESSION_COOKIE, SignIns, check_console_request
+from gateway.server.sign_in import SignIns, check_console_request, session_token
 from gateway.telemetry import Telemetry
 from gateway.turn import Principal, Right
 
 __all__ = [
     "Guard",
     "Protocol",
-    "has_session",
     "parse_json",
     "principal_of",
     "read_body",
@@ -100,12 +99,6 @@ def request_id_of(request: web.Request) -> str:
 def session_of(request: web.Request) -> str | None:
     """The token of the console's session that a request is sent in; None if it has a key."""
     return request.get(_SESSION)
-
-
-def has_session(request: web.Request) -> bool:
-    """True if a request is sent in a session of the console, which may have ended."""
-    headers = request.headers
-    return "cookie" in headers and not key_of(headers) and SESSION_COOKIE in request.cookies
 
 
 def set_request_id(request: web.Request, request_id: str) -> None:
@@ -192,8 +185,8 @@ class Guard:
         """The principal of a request's key, or else of its session in the console. Raises Unauthenticated or
         Forbidden."""
         headers = request.headers
-        if not self._keyring.is_open and has_session(request):
-            token = request.cookies[SESSION_COOKIE]
+        token = None if self._keyring.is_open else session_token(request)
+        if token is not None:
             check_console_request(headers, request.host)
             principal = self._sign_ins.principal(token)
             if principal is None:

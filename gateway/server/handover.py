@@ -17,8 +17,9 @@ from aiohttp import web
 
 from gateway.errors import BadRequest, GatewayError, MemoryUnavailable
 from gateway.server.apis import Answerer, Apis, error_response, normalized_path
-from gateway.server.guard import has_session, set_request_id
+from gateway.server.guard import set_request_id
 from gateway.server.owner_connection import OwnerConnection, OwnerLost
+from gateway.server.sign_in import session_token
 from gateway.telemetry import Telemetry
 
 __all__ = ["Handover"]
@@ -45,7 +46,7 @@ class Handover:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         answerer = self._apis.answerer_of(request.path)
-        if answerer is Answerer.WORKER and has_session(request):
+        if answerer is Answerer.WORKER and session_token(request) is not None:
             answerer = Answerer.OWNER  # it alone knows the sessions of the console
         if answerer is Answerer.WORKER:
             return await handler(request)

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from aiohttp import web
+
 from gateway.errors import Forbidden
+from gateway.identity import key_of
 from gateway.turn import Principal
 
-__all__ = ["CONSOLE_HEADER", "SESSION_COOKIE", "SignIns", "check_console_request"]
+__all__ = ["CONSOLE_HEADER", "SESSION_COOKIE", "SignIns", "check_console_request", "session_token"]
 
 SESSION_COOKIE: Final = "gateway_session"
 CONSOLE_HEADER: Final = "x-gateway-console"
@@ -64,6 +67,13 @@ class SignIns:
             del self._sessions[digest]
             return None
         return None if session is None else session.principal
+
+
+def session_token(request: web.Request) -> str | None:
+    """The token of the session that a request is sent in, which may have ended; None for a request with a key."""
+    if "cookie" not in request.headers or key_of(request.headers):
+        return None
+    return request.cookies.get(SESSION_COOKIE)
 
 
 def check_console_request(headers: Mapping[str, str], host: str) -> None:

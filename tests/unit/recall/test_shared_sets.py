@@ -1,19 +1,19 @@
 """Tests of the working sets of several workers, over real sockets; those with gateways are in `flow/test_workers`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.recall.shared_sets import OwnersSets, SetsReplica
-from gateway.recall.working_set import WorkingSet
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import RowFormat
 from gateway.telemetry import Telemetry
 from gateway.workers.peers import FollowerPeers, OwnerPeers
-from tests.fakes.made import record
+from tests.fakes.made import SCOPE, record
 from tests.fakes.running import eventually
 
 
@@ -24,7 +24,8 @@ class Pair:
         path, self.ended = str(folder / "bus"), list[int]()
         self.owner_peers = OwnerPeers(2, path, serving=lambda: {1}, end=self.ended.append)
         self.other_peers = FollowerPeers(1, 2, path)
-        store, options = MemoryStore(DataFolder(folder), RowFormat("e", 16, 2)), {"max_rows": 10**6, "max_bytes": 10**9}
+        self.folder, options = DataFolder(folder), {"max_rows": 10**6, "max_bytes": 10**9}
+        store = self.store = MemoryStore(self.folder, RowFormat("e", 16, 2))
         self.owner = OwnersSets(store, Telemetry(), **options)
         self.owner.share(self.owner_peers)
         self.other = WorkingSets(store, Telemetry(), **options)
@@ -62,8 +63,12 @@ async def test_a_deletion_of_many_memories_reaches_the_others_and_ends_none(pair
 
 async def test_a_worker_that_has_stopped_recalling_acknowledges_deletions(pair: Pair) -> None:
     await pair.owner.mark_deleted([record("one", 1)])
-    pair.other._sets[record("two", 2).scope] = WorkingSet(16, "e")
+    await asyncio.to_thread(pair.folder.open, 1, "e", 16)
+    await pair.store.open()
+    await pair.other.get(SCOPE)  # as if it had been recalled from
     await pair.replica.stop()
     await pair.other.stop()
     await pair.owner.mark_deleted([record("two", 2)])
     assert pair.ended == []
+    await pair.store.close()
+    pair.folder.close()
