@@ -28,6 +28,11 @@ class WorkerGroup:
         return self._workers[number]
 
     @property
+    def numbers(self) -> list[int]:
+        """The numbers of the workers that run."""
+        return sorted(self._workers)
+
+    @property
     def all(self) -> list[Running]:
         return [self._workers[number] for number in sorted(self._workers)]
 
@@ -68,5 +73,5 @@ async def running_workers(config: Config, count: int = 3) -> AsyncIterator[Worke
             await group.ready()
             yield group
         finally:
-            for number in sorted((number for number in range(count) if number in group._workers), reverse=True):
+            for number in group.numbers[::-1]:
                 await group.stop(number)

@@ -1,10 +1,13 @@
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from gateway.config import Config, is_loopback, load
+from gateway.config import Config, ServerConfig, is_loopback, load
+from gateway.config.shown import MASK, shown_settings
+from gateway.config.storage import StoreLimits
 from gateway.errors import ConfigError
 from gateway.hooks import PluginConfigModel
 
@@ -184,3 +187,38 @@ def test_numbers_in_collections_of_a_plugin_are_numbers_too(field: str, value: s
     Settings.model_validate(yaml.safe_load(f"{{{field}, names: {{x: '1'}}}}" % 3))
     with pytest.raises(ValidationError, match="number"):
         Settings.model_validate(yaml.safe_load(f"{{{field}}}" % value))
+
+
+def test_secrets_of_a_cluster_are_shown_nowhere(tmp_path: Path) -> None:
+    text = (
+        "memory: {uri: 's3://bucket/memory', database: 'postgresql://u:hidden-1@h/d', "
+        "storage: {access_key: hidden-2, secret_key: hidden-3}}"
+    )
+    with pytest.raises(ConfigError) as refusal:
+        load(written(tmp_path, text))
+    config = Config.model_validate(yaml.safe_load(text))
+    shown = [f"{setting.path}={setting.value}" for setting in shown_settings(config, "default")]
+    assert f"memory.database={MASK}" in shown
+    assert f"memory.storage.secret_key={MASK}" in shown
+    assert "hidden" not in f"{refusal.value} {shown} {config} {config.memory!r}"
+    for wrong in (text.replace("postgresql://u", "postgres-u"), text.replace("secret_key: hidden-3", "secret_key: ''")):
+        with pytest.raises(ConfigError) as error:
+            load(written(tmp_path, wrong))
+        assert "hidden" not in str(error.value)
+
+
+def test_a_memory_on_object_storage_is_written_in_larger_steps(tmp_path: Path) -> None:
+    folder = load(written(tmp_path, "memory: {remember: {batch_window_ms: 500}}")).memory
+    assert folder.limits == StoreLimits(flush_rows=256, flush_seconds=0.5, compact_fragments=64)
+    cluster = folder.model_copy(update={"uri": "s3://bucket/memory"})
+    assert cluster.limits == StoreLimits(flush_rows=256, flush_seconds=15.0, compact_fragments=16)
+    text = "memory: {store: {flush_rows: 9, flush_seconds: 3, compact_fragments: 5}}"
+    chosen = load(written(tmp_path, text)).memory
+    assert chosen.limits == StoreLimits(flush_rows=9, flush_seconds=3.0, compact_fragments=5)
+
+
+def test_windows_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert [ServerConfig(workers=count).workers for count in (0, 1)] == [0, 1]
+    with pytest.raises(ValidationError, match="Windows cannot share a port between processes: set it to 1"):
+        ServerConfig(workers=2)
