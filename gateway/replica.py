@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.concurrency.listeners import Listener
-from gateway.remember.bucket_writer import BucketWriter, OnRows
+from gateway.remember.bucket_writer import BucketWriter
 from gateway.remember.lease_keeper import LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
+from gateway.remember.writer import OnRows
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
@@ -54,10 +55,10 @@ class Replica:
         self._keeper: LeaseKeeper | None = None
         self._follower: LogFollower | None = None
 
-    async def start(
+    def load(
         self, *, max_rows: int, max_bytes: int, on_change: Collection[Listener[Collection[str]]]
     ) -> "FollowedSets":
-        """Start the workers. The storage is open. Returns the working sets. Raises StorageError."""
+        """Build the working sets, and what keeps them current."""
         from gateway.recall.followed_sets import FollowedSets, LogFollower  # noqa: PLC0415 — imports numpy
 
         storage = self._storage
@@ -69,15 +70,21 @@ class Replica:
             log=storage.log,
             builder=self._builder,
         )
-        await storage.journal.catch_up()
         self._follower = LogFollower(storage.log, sets, self._builder, on_change)
-        await self._follower.start(storage.journal.last_seq)
-        self._keeper = LeaseKeeper(
-            storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self.writer.wake
-        )
-        await self._keeper.start()
-        await self.writer.start()
         return sets
+
+    async def start(self) -> None:
+        """Start the workers. The storage is open. Raises StorageError; call it again then."""
+        assert self._follower is not None  # noqa: S101 — `load` was called
+        storage = self._storage
+        await storage.journal.catch_up()
+        if self._keeper is None:
+            self._keeper = LeaseKeeper(
+                storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self.writer.wake
+            )
+        await self._keeper.start()
+        await self._follower.start(storage.journal.last_seq)
+        await self.writer.start()
 
     async def stop(self) -> None:
         await self.writer.stop()
@@ -94,15 +101,30 @@ class Replica:
             await self._storage.journal.catch_up()
         return await self._follower.reached(self._storage.journal.last_seq if seq is None else seq, timeout)
 
+    async def reached(self, seq: int, timeout: float) -> bool:
+        """Wait until this replica can find the log up to a number that it has written. False after the timeout."""
+        return self._follower is not None and await self._follower.reached(seq, timeout)
+
+    def report(self) -> Mapping[str, Any]:
+        """The state of the workers, for `/ready`."""
+        held = self._storage.leases.held()
+        return {
+            "log_lag_seconds": round(self._follower.lag, 3) if self._follower is not None else None,
+            "owned_buckets": sum(bucket >= 0 for bucket in held),
+            "buckets": self._storage.meta.buckets,
+            "leases": "held" if held else "none",
+        }
+
     async def drained(self, timeout: float) -> bool:
         """Wait until all that was appended before is in the tables, by any replica. False after the timeout."""
-        journal, deadline = self._storage.journal, time.monotonic() + timeout
-        await journal.catch_up()
-        last = journal.last_seq
-        if await journal.unstored(last):
-            await self._storage.log.request_flush(last)
-            self.writer.wake()
-        while await journal.unstored(last):
+        log, deadline = self._storage.log, time.monotonic() + timeout
+        await self._storage.journal.catch_up()
+        last = self._storage.journal.last_seq
+        if await log.is_drained(last):
+            return True
+        await log.request_flush(last)
+        self.writer.wake()
+        while not await log.is_drained(last):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)

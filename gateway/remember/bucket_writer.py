@@ -20,13 +20,14 @@ from gateway.concurrency.progress import wait_until_set
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.remember.row_builder import RowBuilder
+from gateway.remember.writer import OnRows
 from gateway.storage.errors import LeaseLost, StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
 from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
-__all__ = ["BucketWriter", "OnRows"]
+__all__ = ["BucketWriter"]
 
 _log = logging.getLogger("gateway.writer")
 _MAX_READ: Final = 1_024  # entries of one look at the journal
@@ -34,8 +35,6 @@ _LOOK_EVERY: Final = 1.0  # seconds; other replicas append, too
 _MAINTAIN_EVERY: Final = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _STOP_TIMEOUT: Final = 20.0
-
-OnRows = Callable[[Sequence[Row]], Awaitable[None]]
 
 
 class BucketWriter:

@@ -30,6 +30,10 @@ class ReplicaLog:
         """The records of these ids that no table has yet, all versions of each."""
         return await self._log.unstored_records(memory_ids)
 
+    async def is_drained(self, before: int) -> bool:
+        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
+        return await self._log.is_drained(before)
+
     async def request_flush(self, seq: int) -> None:
         """Ask all replicas to store entries up to a number soon."""
         await self._log.request_flush(seq)

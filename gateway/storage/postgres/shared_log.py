@@ -217,6 +217,11 @@ class SharedLog:
         rows = await self._database.read(_UNSTORED, (before,))
         return [parse_entry(row, before) for row in rows]
 
+    async def is_drained(self, before: int) -> bool:
+        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
+        statement = "SELECT NOT EXISTS (SELECT 1 FROM entries WHERE state=0 AND tries=0 AND seq<=?)"
+        return bool((await self._database.read(statement, (before,)))[0][0])
+
     async def waiting_seqs(self) -> list[int]:
         """The numbers of all waiting entries, in order."""
         return [seq for (seq,) in await self._database.read("SELECT seq FROM entries WHERE state=0 ORDER BY seq")]
