@@ -53,6 +53,7 @@ __all__ = ["MemoryEngine"]
 _log = logging.getLogger("gateway.memory")
 _STOP_TIMEOUT = 10.0
 _RETRY_PAUSE = 2.0
+_LOOK_EVERY = 2.0  # seconds between two looks for files that were uploaded to other replicas
 
 
 class MemoryEngine:
@@ -140,28 +141,38 @@ class MemoryEngine:
             on_change=self.on_change,
             startup=self.startup,
         )
-        self.sizes = ScopeSizes(self._store, barrier.searchable)
+        self.sizes = ScopeSizes(self._store, barrier.searchable, is_shared=not self._role.stores_all)
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.ingestion = Ingestion(self.registry, self.remember, barrier.searchable, self.memory_service.delete_file)
+        self.ingestion = Ingestion(
+            self.registry,
+            self.remember,
+            barrier.searchable,
+            self.memory_service.delete_file,
+            owns=self._role.owns,
+            look_every=None if self._role.stores_all else _LOOK_EVERY,
+        )
+        self._build_maintenance()
+        self._role.connect(
+            BuiltParts(
+                remember=self.remember, blocks=self.sticky, searchable=barrier.searchable, on_change=self.on_change
+            )
+        )
+
+    def _build_maintenance(self) -> None:
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(
-            *parts, screen=self.ingestion.screened, settled=barrier.settle, on_change=self.on_change
+            *parts, screen=self.ingestion.screened, settled=self.barrier.settle, on_change=self.on_change
         )
         self.forgetter = Forgetter(
             *parts,
             delete=self.memory_service.delete,
             purge=self._role.purge,
             discard=self._role.discard,
-            settled=barrier.settle,
+            settled=self.barrier.settle,
             drop=self._drop_sets,
             blocks=self.blocks,
             remove_damaged=self._storage.remove_damaged,
-        )
-        self._role.connect(
-            BuiltParts(
-                remember=self.remember, blocks=self.sticky, searchable=barrier.searchable, on_change=self.on_change
-            )
         )
 
     def learn(self, model_client: ModelClient) -> None:
@@ -179,7 +190,10 @@ class MemoryEngine:
             notebook=FactWriter(self.memory_service, self._telemetry, self.recall.search, self.ingestion.screened),
             kept=self.journal.retained,
             count=self._count,
+            owns=None if self._role.stores_all else self._role.owns,
+            part_of=self._role.part_of,
         )
+        self._role.on_take_over.append(self._learner.take_over)
         self.forgetter.on_scopes.append(self._learner.forget)
 
     def load(self) -> None:
@@ -273,6 +287,13 @@ class MemoryEngine:
         )
         self.retention.start()
         self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop)
+        self._role.on_take_over.append(lambda _: self._reindex_for_free())
+        self._reindex_for_free()
+
+    def _reindex_for_free(self) -> None:
+        """Rebuild what needs no text to be embedded again."""
+        if self.reindexer is None:
+            return
         if self.reindexer.is_free:
             self.reindexer.start()
         else:

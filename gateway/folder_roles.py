@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.bus import Bus
+from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.recovery import recover
@@ -35,6 +36,7 @@ class OwnerRole:
     """The role of the process that writes the folder."""
 
     is_writer = True
+    stores_all = True
 
     def __init__(self, config: Config, telemetry: Telemetry, peers: Peers) -> None:
         self._config = config
@@ -43,6 +45,7 @@ class OwnerRole:
         sharing = Sharing.OWNER if peers.is_shared else Sharing.NONE
         self.storage = _build_storage(config, sharing, self.note_append)
         self.bus = Bus()
+        self.on_take_over: list[Listener[Collection[int]]] = []
         self.is_shared = peers.is_shared
         self._writer: Writer | None = None
         self._sets: WorkingSets | None = None
@@ -124,6 +127,9 @@ class OwnerRole:
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         await self.storage.journal.discard(entries)
 
+    def part_of(self, scope: str) -> int:
+        return 0
+
     def owns(self, scope: str) -> bool:
         return True
 
@@ -142,6 +148,7 @@ class FollowerRole:
     """The role of a worker that does not own the store: what it appends is stored by another one."""
 
     is_writer = False
+    stores_all = False
     has_begun = True
     is_shared = True
 
@@ -151,6 +158,7 @@ class FollowerRole:
         self._peers = peers
         self.storage = _build_storage(config, Sharing.FOLLOWER, self.note_append)
         self.bus = Bus()
+        self.on_take_over: list[Listener[Collection[int]]] = []
         self._link: FollowerLink | None = None
         self._replica: SetsReplica | None = None
         self._is_complete = asyncio.Event()
@@ -204,6 +212,9 @@ class FollowerRole:
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Raises MemoryUnavailable, as `purge`."""
         raise MemoryUnavailable("another process stores the memories")
+
+    def part_of(self, scope: str) -> int:
+        return 0
 
     def owns(self, scope: str) -> bool:
         return False

@@ -1,13 +1,15 @@
 """A replica of a cluster: the workers that keep its working sets current, and store what its buckets have to store."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.concurrency.listeners import Listener
+from gateway.concurrency.listeners import Listener, notify
+from gateway.concurrency.worker import Worker
 from gateway.remember.bucket_writer import BucketWriter
-from gateway.remember.lease_keeper import LeaseKeeper
+from gateway.remember.lease_keeper import LEADER, LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import OnRows
 from gateway.storage.cluster import ClusterStorage
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Replica"]
 
+_log = logging.getLogger("gateway.memory")
 _POLL: Final = 0.1  # seconds
 
 
 class Replica:
     """The workers. `max_rows` and `max_bytes` are limits of the working sets; `on_change` are called with scopes whose
-    memories any replica has changed, and `on_stored` with rows that this one has stored."""
+    memories any replica has changed, `on_stored` with rows that this one has stored, `on_take_over` with buckets that
+    it owns from now on, and `on_absence` when the others may have taken it for ended."""
 
     def __init__(
         self,
@@ -36,11 +40,17 @@ class Replica:
         flush_rows: int,
         flush_seconds: float,
         on_stored: OnRows,
+        on_take_over: Sequence[Listener[Collection[int]]] = (),
+        on_absence: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._builder = builder
         self._telemetry = telemetry
         self._lease_seconds = lease_seconds
+        self._on_take_over = on_take_over
+        self._on_absence = on_absence
+        self._owned: set[int] = set()
+        self._taking_over = Worker("take-over", self._take_over, _log, "take_over_fault")
         self.writer = BucketWriter(
             storage.journal,
             storage.store,
@@ -51,6 +61,7 @@ class Replica:
             on_stored=on_stored,
             flush_rows=flush_rows,
             flush_seconds=flush_seconds,
+            is_leader=lambda: LEADER in storage.leases.held(),
         )
         self._keeper: LeaseKeeper | None = None
         self._follower: LogFollower | None = None
@@ -80,13 +91,29 @@ class Replica:
         await storage.journal.catch_up()
         if self._keeper is None:
             self._keeper = LeaseKeeper(
-                storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self.writer.wake
+                storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self._note_change
             )
+            self._keeper.on_absence.append(self._on_absence)
         await self._keeper.start()
         await self._follower.start(storage.journal.last_seq)
         await self.writer.start()
 
+    def _note_change(self) -> None:
+        self.writer.wake()
+        self._taking_over.start()
+
+    async def _take_over(self) -> None:
+        """Tell of buckets that are new here."""
+        while new := {bucket for bucket in self._storage.leases.held() if bucket >= 0} - self._owned:
+            self._owned |= new
+            try:
+                await notify(self._on_take_over, new)
+            except StorageError as error:
+                _log.warning("take_over_failed", extra={"cause": str(error)})
+        self._owned &= self._storage.leases.held().keys()
+
     async def stop(self) -> None:
+        await self._taking_over.stop()
         await self.writer.stop()
         if self._keeper is not None:
             await self._keeper.stop()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.roles import BuiltParts, LoadedParts
@@ -25,6 +26,7 @@ class ReplicaRole:
     """The role of a replica; its storage is shared with the others."""
 
     is_writer = True
+    stores_all = False
     is_shared = True
 
     def __init__(self, config: Config, telemetry: Telemetry) -> None:
@@ -41,6 +43,7 @@ class ReplicaRole:
         self.storage = build_cluster_storage(config, self.note_append)
         self.bus = build_bus(self.storage, config.memory.lease_seconds)
         self._requests = build_requests(self.storage, self.bus)
+        self.on_take_over: list[Listener[Collection[int]]] = []
         self._replica: Replica | None = None
         self._has_begun = False
 
@@ -69,6 +72,8 @@ class ReplicaRole:
             flush_rows=limits.flush_rows,
             flush_seconds=limits.flush_seconds,
             on_stored=parts.on_stored,
+            on_take_over=self.on_take_over,
+            on_absence=self._note_absence,
         )
         return self._replica.load(
             max_rows=recall.working_set_rows, max_bytes=recall.working_set_mb * 2**20, on_change=self._on_change
@@ -114,8 +119,16 @@ class ReplicaRole:
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         await self._requests.discard(entries)
 
+    def part_of(self, scope: str) -> int:
+        return self.storage.bucket_of(scope)
+
     def owns(self, scope: str) -> bool:
         return self.storage.owns(scope)
+
+    def _note_absence(self) -> None:
+        """Drop what the others may have asked to be dropped while they took this replica for ended."""
+        for callback in self.bus.on_gap:
+            callback()
 
     def report(self) -> Mapping[str, Any]:
         replica = {} if self._replica is None else self._replica.report()

@@ -97,6 +97,14 @@ class MemoryRole(Protocol):
         """True if this process stores memories, and works on them in the background."""
 
     @property
+    def stores_all(self) -> bool:
+        """True if this process stores all memories, also those that others have written."""
+
+    @property
+    def on_take_over(self) -> list[Listener[Collection[int]]]:
+        """Called with parts of the memory that this process works on from now on, after another one."""
+
+    @property
     def has_begun(self) -> bool:
         """True if `searchable` and `drained` can be answered."""
 
@@ -136,6 +144,9 @@ class MemoryRole(Protocol):
 
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries of the journal that need not be stored. Raises StorageError or MemoryUnavailable."""
+
+    def part_of(self, scope: str) -> int:
+        """The part of the memory that a scope is in."""
 
     def owns(self, scope: str) -> bool:
         """True if this process does now what is to be done for a scope in the background."""
