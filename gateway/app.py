@@ -45,7 +45,6 @@ from gateway.server.turns import Turns
 from gateway.server.users import Users
 from gateway.service.feedback import FeedbackService
 from gateway.side_files import SideFiles
-from gateway.storage.local_file import LocalFile
 from gateway.telemetry import Telemetry
 from gateway.tracing.opening import check_extra, open_tracing
 from gateway.upstream.client import Upstream, make_session
@@ -94,11 +93,9 @@ class Gateway:
         self._plugins = PluginHost(load_plugins(config.plugins, _plugin_folders(config.folder)), self._telemetry)
         self.memory = MemoryEngine(self._share, self._telemetry, self._plugins, peers)
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
-        self._files = SideFiles(self.memory.folder, peers, counts_usage=config.usage.enabled)
+        self._files = SideFiles(config, peers, self.memory.bus)
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
-        self._users = Users(
-            config.memory.default_user, headers, LocalFile(self.memory.folder / "identities.json"), peers
-        )
+        self._users = Users(config.memory.default_user, headers, self._files.identities, peers)
         self._defaults = Defaults(self.memory.registry)
         self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
         self._shared_explanations = SharedExplanations(self._explanations, peers)
@@ -112,6 +109,7 @@ class Gateway:
         self._metrics = SharedMetrics(self._telemetry, peers)
         self._states = WorkerStates(self._state, peers)
         peers.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
+        self.memory.bus.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
         self._tasks = BackgroundTasks()
         self._pipeline: Pipeline | None = None
         self._is_stopping = False
@@ -267,6 +265,7 @@ class Gateway:
 
     async def _forget_turns_elsewhere(self, tenant: str | None, user: str | None, session: str | None) -> None:
         await self._peers.require_all(message_kinds.FORGOTTEN, (tenant, user, session), _FORGET_TIMEOUT)
+        await self.memory.bus.require_all(message_kinds.FORGOTTEN, [tenant, user, session])
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config

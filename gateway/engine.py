@@ -8,8 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gateway import process
 from gateway.barrier import WriteBarrier
@@ -20,9 +19,9 @@ from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.extraction.fact_writer import FactWriter
 from gateway.extraction.worker import ExtractionWorker
+from gateway.folder_roles import FollowerRole, OwnerRole
 from gateway.llm.client import ModelClient
 from gateway.maintenance.forget import Forgetter
-from gateway.maintenance.recovery import recover
 from gateway.maintenance.reindex import Reindexer
 from gateway.maintenance.retention import Retention
 from gateway.maintenance.transfer import Transfer
@@ -34,37 +33,27 @@ from gateway.recall.startup import Startup
 from gateway.remember.ingestion import Ingestion
 from gateway.remember.remember import Remember
 from gateway.remember.row_builder import RowBuilder
-from gateway.remember.writer import Writer
+from gateway.replica_role import ReplicaRole
+from gateway.roles import BuiltParts, LoadedParts, MemoryRole
 from gateway.service.memories import MemoryService
 from gateway.service.sizes import ScopeSizes
 from gateway.service.standing import StandingLimit
-from gateway.sharing import FollowerLink, OwnerLink, share_blocks
 from gateway.storage.errors import StorageError, failure_name
-from gateway.storage.folder import DataFolder, remove_damaged_files
-from gateway.storage.lance.store import MemoryStore
 from gateway.storage.local_file import LocalFile
 from gateway.storage.rows import Row, RowFormat
-from gateway.storage.sqlite.blocks import SqliteBlocks
-from gateway.storage.sqlite.database import Sharing
-from gateway.storage.sqlite.extraction_queue import SqliteExtractionQueue
-from gateway.storage.sqlite.journal import Journal
-from gateway.storage.sqlite.registry import SqliteRegistry
 from gateway.telemetry import Telemetry
 from gateway.text.terms import TERMS_VERSION
 from gateway.workers.peers import Peers
 
 if TYPE_CHECKING:
-    from gateway.recall.shared_sets import OwnersSets
     from gateway.recall.working_sets import WorkingSets
-
-    _Sets = TypeVar("_Sets", bound=WorkingSets)
 
 __all__ = ["MemoryEngine"]
 
 _log = logging.getLogger("gateway.memory")
 _STOP_TIMEOUT = 10.0
 _RETRY_PAUSE = 2.0
-_FIRST_SNAPSHOT_TIMEOUT = 30.0  # seconds that other workers wait for entries of earlier processes
+_LOOK_EVERY = 2.0  # seconds between two looks for files that were uploaded to other replicas
 
 
 class MemoryEngine:
@@ -79,17 +68,14 @@ class MemoryEngine:
         self.folder = data = config.data_folder
         self._config = config
         self._telemetry = telemetry
-        self._peers = peers
-        self._data = DataFolder(data)
-        is_owner = peers.is_owner
-        sharing = (Sharing.OWNER if is_owner else Sharing.FOLLOWER) if peers.is_shared else Sharing.NONE
-        max_backlog = memory.remember.max_backlog_mb * 2**20
-        self.journal = Journal(data / "journal.sqlite", max_backlog, self._note_append, sharing=sharing)
-        self.registry = SqliteRegistry(data / "registry.sqlite", is_owner=is_owner)
-        self.blocks = SqliteBlocks(data / "blocks.sqlite", is_owner=is_owner)
+        self._role = build_role(config, telemetry, peers)
+        self._storage = self._role.storage
+        self.journal, self.registry = self._storage.journal, self._storage.registry
+        self.blocks = self._storage.blocks
+        self.bus = self._role.bus
         self.tokenizer = Tokenizer(data / "tokenizers")
         scales = LocalFile(data / "scales.json")
-        self._scales = Calibrations(scales.read, scales.write if is_owner else _write_nothing)
+        self._scales = Calibrations(scales.read, scales.write if peers.is_owner else _write_nothing)
         self._plugins = plugins
         self.state = "loading" if memory.enabled else "off"
         self.startup = Startup(lambda: self.state, memory.recall.start_wait)
@@ -97,36 +83,34 @@ class MemoryEngine:
         self.reindexer: Reindexer | None = None
         self._learner: ExtractionWorker | None = None
         self.retention: Retention | None = None
+        self._sets: WorkingSets | None = None
         self._loading: asyncio.Task[None] | None = None
         self._stops = AsyncExitStack()
 
     async def open(self, embedders: Callable[[Calibrations], Embedders]) -> None:
-        """Open the parts that the first request needs. Raises FolderRefused; `load` retries a journal that fails to
-        open."""
+        """Open the parts that the first request needs. Raises FolderRefused or ConfigError; `load` retries a journal
+        that fails to open."""
         memory = self._config.memory
-        self._stops.callback(self._data.close)
+        self._stops.push_async_callback(self._storage.release)
         await asyncio.to_thread(self._scales.read)
         self._embedders = embedders(self._scales)
         self._stops.push_async_callback(self._embedders.stop)
         embedder = self._embedders.current
-        row_format = RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION)
-        fragments, is_reader = memory.limits.compact_fragments, not self._peers.is_owner
-        self._store = MemoryStore(self._data, row_format, is_reader=is_reader, compact_fragments=fragments)
+        self._store = self._storage.build_store(RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION))
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            settings = memory.buckets, embedder.name, embedder.dimensions
-            await asyncio.to_thread(self._data.open, *settings, is_locked=self._peers.is_shared)
-        self._stops.push_async_callback(self._close_journal)
+            await self._storage.prepare(memory.buckets)
+        self._stops.push_async_callback(self._close_storage)
         self._build_parts()
         if not memory.enabled:
             return
         try:
-            await self.journal.open()
-            await self.registry.open()
+            for _, open_part in self._storage.parts:
+                await open_part()
         except StorageError as error:
             _log.error("memory_part_failed", extra={"part": "journal", "cause": str(error)})
         try:
-            await self.blocks.open()
+            await self._storage.open_blocks()
         except StorageError as error:  # prompts are then as with placement `tail`
             _log.error("memory_part_failed", extra={"part": "blocks", "cause": str(error)})
 
@@ -139,9 +123,9 @@ class MemoryEngine:
             self._telemetry,
             self._plugins.on_store,
             zone=memory.zone,
-            is_shared=self._peers.is_shared,
+            is_shared=self._role.is_shared,
         )
-        barrier = self.barrier = WriteBarrier(self.journal, self.remember, self.ready)
+        barrier = self.barrier = WriteBarrier(self._role, self.remember, self.ready)
         self.recall = Recall(
             self._embedders, memory.recall, self._telemetry, self.startup, barrier.await_first, zone=memory.zone
         )
@@ -156,43 +140,47 @@ class MemoryEngine:
             on_change=self.on_change,
             startup=self.startup,
         )
-        self.sizes = ScopeSizes(self._store, barrier.searchable)
+        self.sizes = ScopeSizes(self._store, barrier.searchable, is_shared=not self._role.stores_all)
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
         self.on_change.append(self.sticky.forget)
-        self.ingestion = Ingestion(self.registry, self.remember, barrier.searchable, self.memory_service.delete_file)
+        self.ingestion = Ingestion(
+            self.registry,
+            self.remember,
+            barrier.searchable,
+            self.memory_service.delete_file,
+            owns=self._role.owns,
+            look_every=None if self._role.stores_all else _LOOK_EVERY,
+        )
+        self._build_maintenance()
+        self._role.connect(
+            BuiltParts(
+                remember=self.remember, blocks=self.sticky, searchable=barrier.searchable, on_change=self.on_change
+            )
+        )
+
+    def _build_maintenance(self) -> None:
         parts = (self.journal, self._store, self.registry)
         self.transfer = Transfer(
-            *parts, screen=self.ingestion.screened, settled=barrier.settle, on_change=self.on_change
+            *parts, screen=self.ingestion.screened, settled=self.barrier.settle, on_change=self.on_change
         )
         self.forgetter = Forgetter(
             *parts,
             delete=self.memory_service.delete,
-            settled=barrier.settle,
+            purge=self._role.purge,
+            discard=self._role.discard,
+            settled=self.barrier.settle,
             drop=self._drop_sets,
             blocks=self.blocks,
-            remove_damaged=partial(remove_damaged_files, self.folder),
+            remove_damaged=self._storage.remove_damaged,
         )
-        if self._peers.is_shared:
-            self._share()
-
-    def _share(self) -> None:
-        """Connect the memory with those of the other workers."""
-        share_blocks(self._peers, self.sticky)
-        if self._peers.is_owner:
-            link = OwnerLink(self._peers, self, self.barrier.searchable)
-            self._stops.push_async_callback(link.stop)
-            self.on_change.append(link.publish_changes)
-        else:
-            self.on_change.append(self.remember.forget_recent)
-            self.barrier.follower = FollowerLink(self._peers, self, self.on_change)
 
     def learn(self, model_client: ModelClient) -> None:
         """Set up extraction of facts from conversations with a model. Call it before `load`."""
         self.remember.keeps_calls = self._config.memory.extraction.tools
-        if not self._peers.is_owner:
+        if not self._role.is_writer:
             return
         self._learner = ExtractionWorker(
-            agenda=SqliteExtractionQueue(self.folder / "learning.sqlite"),
+            agenda=self._storage.build_extraction_queue(),
             memory_service=self.memory_service,
             registry=self.registry,
             model_client=model_client,
@@ -201,7 +189,10 @@ class MemoryEngine:
             notebook=FactWriter(self.memory_service, self._telemetry, self.recall.search, self.ingestion.screened),
             kept=self.journal.retained,
             count=self._count,
+            owns=None if self._role.stores_all else self._role.owns,
+            part_of=self._role.part_of,
         )
+        self._role.on_take_over.append(self._learner.take_over)
         self.forgetter.on_scopes.append(self._learner.forget)
 
     def load(self) -> None:
@@ -221,17 +212,12 @@ class MemoryEngine:
             await self._learner.stop()
         await self.forgetter.stop()
         await self.remember.stop()
-        if self.barrier.follower is not None:
-            await self.barrier.follower.stop()
-            if self.state == "ready":
-                await self._replica.stop()
-                await self._sets.stop()
         if self.reindexer is not None:
             await self.reindexer.stop()
-        if self.barrier.writer is not None:
-            if self.retention is not None:
-                await self.retention.stop()
-            await self.barrier.writer.stop()
+        if self.retention is not None:
+            await self.retention.stop()
+        await self._role.stop()
+        if self._sets is not None:
             await self.sizes.stop()
             await self._standing.stop()  # after the writer, which starts it
             await self._sets.stop()
@@ -240,11 +226,9 @@ class MemoryEngine:
         """Close the files, in reverse order of opening."""
         await self._stops.aclose()
 
-    async def _close_journal(self) -> None:
+    async def _close_storage(self) -> None:
         try:
-            await self.journal.close()
-            await self.registry.close()
-            await self.blocks.close()
+            await self._storage.close()
         except StorageError as error:
             _log.error("journal_close_failed", extra={"cause": str(error)})
 
@@ -256,8 +240,8 @@ class MemoryEngine:
 
     async def _load(self) -> None:
         """Load the heavy parts, retrying each until it succeeds, then start the workers."""
-        await self._retry_until_started("journal", self.journal.open)  # returns at once if it is open
-        await self._retry_until_started("registry", self.registry.open)
+        for part, open_part in self._storage.parts:
+            await self._retry_until_started(part, open_part)  # returns at once if it is open
         await asyncio.gather(
             self._retry_until_started("tokenizer", lambda: asyncio.to_thread(self.tokenizer.load)),
             self._retry_until_started("embedder", self._embedders.current.start),
@@ -267,70 +251,32 @@ class MemoryEngine:
             earlier = await asyncio.to_thread(self._embedders.named, name)
             if earlier is not None:
                 await self._retry_until_started("embedder", earlier.start)
-        if self.barrier.follower is None:
-            await self._load_sets()
-        else:
-            await self._follow_owner(self.barrier.follower)
-        self.recall.ready(self._sets)
-        self.memory_service.ready(self._sets)
+        await self._load_sets()
         self.state = "ready"
         self.startup.end()
         process.settle()
         _log.info("memory_ready", extra={"embedder_code": self._embedders.code})
 
     async def _load_sets(self) -> None:
-        """Set up the working sets, and start the workers that write."""
-        from gateway.recall.shared_sets import OwnersSets  # noqa: PLC0415 — imports numpy: after the port is open
-        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415 — as above
-
-        self._sets = self._build_sets(OwnersSets if self._peers.is_shared else WorkingSets)
-        if isinstance(self._sets, OwnersSets):
-            self._sets.share(self._peers)
-        self._standing = StandingLimit(self.memory_service, self._sets)
-        writer = self.barrier.writer = Writer(
-            self.journal,
-            self._store,
-            RowBuilder(self._embedders, self._store.format_of, self._count),
-            self._sets,
-            self._telemetry,
-            on_stored=self._note_stored,
-            batch_window=self._config.memory.limits.flush_seconds,
-            batch_rows=self._config.memory.limits.flush_rows,
+        """Set up the working sets, and start the workers that keep them current, and those that write."""
+        builder = RowBuilder(self._embedders, self._store.format_of, self._count)
+        parts = LoadedParts(
+            store=self._store, builder=builder, on_stored=self._note_stored, retry=self._retry_until_started
         )
-        await self._retry_until_started("store", lambda: recover(self.journal, self._store))
-        await self._sets.mark_deleted(await self.journal.tombstones())
-        await writer.start()
-        if isinstance(self._sets, OwnersSets):
-            self._publishing = asyncio.create_task(self._publish_snapshot(writer, self._sets))
-        self.sizes.ready(self._sets)
-        self.ingestion.start()
-        if self._learner is not None:
-            self._learner.start()
-        self._start_maintenance()
+        sets = self._role.load(parts)
+        self._standing = StandingLimit(self.memory_service, sets)
+        self._sets = sets
+        await self._role.start()
+        if self._role.is_writer:
+            self.sizes.ready(sets)
+            self.ingestion.start()
+            if self._learner is not None:
+                self._learner.start()
+            self._start_maintenance(sets)
+        self.recall.ready(sets)
+        self.memory_service.ready(sets)
 
-    def _build_sets(self, kind: "type[_Sets]") -> "_Sets":
-        rows, megabytes = self._config.memory.recall.working_set_rows, self._config.memory.recall.working_set_mb
-        return kind(self._store, self._telemetry, max_rows=rows, max_bytes=megabytes * 2**20)
-
-    @staticmethod
-    async def _publish_snapshot(writer: Writer, sets: "OwnersSets") -> None:
-        """Let the other workers start from what this one has, once it has the entries of earlier processes."""
-        await writer.searchable(_FIRST_SNAPSHOT_TIMEOUT)
-        sets.publish_snapshot()
-
-    async def _follow_owner(self, follower: FollowerLink) -> None:
-        """Set up the working sets as a copy of the owner's."""
-        from gateway.recall.shared_sets import SetsReplica  # noqa: PLC0415 — as above
-        from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415
-
-        self._sets = self._build_sets(WorkingSets)
-        is_complete = asyncio.Event()
-        self._replica = SetsReplica(self._peers, self._sets, is_complete.set)
-        self._replica.start()
-        follower.start()
-        await is_complete.wait()
-
-    def _start_maintenance(self) -> None:
+    def _start_maintenance(self, sets: "WorkingSets") -> None:
         self.retention = Retention(
             self._store,
             self._config.memory.retention,
@@ -339,7 +285,14 @@ class MemoryEngine:
             scrub=self.journal.purge,
         )
         self.retention.start()
-        self.reindexer = Reindexer(self._store, self._embedders, self._count, self._sets.drop)
+        self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop)
+        self._role.on_take_over.append(lambda _: self._reindex_for_free())
+        self._reindex_for_free()
+
+    def _reindex_for_free(self) -> None:
+        """Rebuild what needs no text to be embedded again."""
+        if self.reindexer is None:
+            return
         if self.reindexer.is_free:
             self.reindexer.start()
         else:
@@ -366,13 +319,8 @@ class MemoryEngine:
         self.sizes.note(rows)
 
     def _drop_sets(self, scopes: Iterable[str]) -> None:
-        self._sets.drop(scopes)
-
-    def _note_append(self) -> None:
-        if self.barrier.writer is not None:
-            self.barrier.writer.wake()
-        elif self.barrier.follower is not None:
-            self.barrier.follower.note_append()
+        if self._sets is not None:
+            self._sets.drop(scopes)
 
     async def is_extraction_idle(self) -> bool:
         """True if no message waits for extraction, and none was given up."""
@@ -384,6 +332,7 @@ class MemoryEngine:
         learning = {} if learner is None else {"learning": {"waiting": learner.waiting, "aside": learner.aside}}
         return {
             "memory": self.state,
+            **self._role.report(),
             "embedder_code": self._embedders.code,
             **learning,
             "mended": list(self._store.repaired),
@@ -391,6 +340,15 @@ class MemoryEngine:
             "journal_backlog": self.journal.backlog_entries,
             "journal_aside": self.journal.aside_entries,
         }
+
+
+def build_role(config: Config, telemetry: Telemetry, peers: Peers) -> MemoryRole:
+    """The role of this process in the configured memory."""
+    if config.memory.is_cluster:
+        return ReplicaRole(config, telemetry)
+    if peers.is_owner:
+        return OwnerRole(config, telemetry, peers)
+    return FollowerRole(config, telemetry, peers)
 
 
 def _write_nothing(content: bytes) -> None:

@@ -1,13 +1,15 @@
 """A replica of a cluster: the workers that keep its working sets current, and store what its buckets have to store."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway.concurrency.listeners import Listener
+from gateway.concurrency.listeners import Listener, notify
+from gateway.concurrency.worker import Worker
 from gateway.remember.bucket_writer import BucketWriter
-from gateway.remember.lease_keeper import LeaseKeeper
+from gateway.remember.lease_keeper import LEADER, LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import OnRows
 from gateway.storage.cluster import ClusterStorage
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Replica"]
 
+_log = logging.getLogger("gateway.memory")
 _POLL: Final = 0.1  # seconds
 
 
 class Replica:
     """The workers. `max_rows` and `max_bytes` are limits of the working sets; `on_change` are called with scopes whose
-    memories any replica has changed, and `on_stored` with rows that this one has stored."""
+    memories any replica has changed, `on_stored` with rows that this one has stored, `on_take_over` with buckets that
+    it owns from now on, and `on_absence` when the others may have taken it for ended."""
 
     def __init__(
         self,
@@ -36,11 +40,17 @@ class Replica:
         flush_rows: int,
         flush_seconds: float,
         on_stored: OnRows,
+        on_take_over: Sequence[Listener[Collection[int]]] = (),
+        on_absence: Callable[[], None] = lambda: None,
     ) -> None:
         self._storage = storage
         self._builder = builder
         self._telemetry = telemetry
         self._lease_seconds = lease_seconds
+        self._on_take_over = on_take_over
+        self._on_absence = on_absence
+        self._owned: set[int] = set()
+        self._taking_over = Worker("take-over", self._take_over, _log, "take_over_fault")
         self.writer = BucketWriter(
             storage.journal,
             storage.store,
@@ -51,14 +61,15 @@ class Replica:
             on_stored=on_stored,
             flush_rows=flush_rows,
             flush_seconds=flush_seconds,
+            is_leader=lambda: LEADER in storage.leases.held(),
         )
         self._keeper: LeaseKeeper | None = None
         self._follower: LogFollower | None = None
 
-    async def start(
+    def load(
         self, *, max_rows: int, max_bytes: int, on_change: Collection[Listener[Collection[str]]]
     ) -> "FollowedSets":
-        """Start the workers. The storage is open. Returns the working sets. Raises StorageError."""
+        """Build the working sets, and what keeps them current."""
         from gateway.recall.followed_sets import FollowedSets, LogFollower  # noqa: PLC0415 — imports numpy
 
         storage = self._storage
@@ -70,17 +81,39 @@ class Replica:
             log=storage.log,
             builder=self._builder,
         )
-        await storage.journal.catch_up()
         self._follower = LogFollower(storage.log, sets, self._builder, on_change)
-        await self._follower.start(storage.journal.last_seq)
-        self._keeper = LeaseKeeper(
-            storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self.writer.wake
-        )
-        await self._keeper.start()
-        await self.writer.start()
         return sets
 
+    async def start(self) -> None:
+        """Start the workers. The storage is open. Raises StorageError; call it again then."""
+        assert self._follower is not None  # noqa: S101 — `load` was called
+        storage = self._storage
+        await storage.journal.catch_up()
+        if self._keeper is None:
+            self._keeper = LeaseKeeper(
+                storage.leases, storage.meta.buckets, every=self._lease_seconds * 0.3, on_change=self._note_change
+            )
+            self._keeper.on_absence.append(self._on_absence)
+        await self._keeper.start()
+        await self._follower.start(storage.journal.last_seq)
+        await self.writer.start()
+
+    def _note_change(self) -> None:
+        self.writer.wake()
+        self._taking_over.start()
+
+    async def _take_over(self) -> None:
+        """Tell of buckets that are new here."""
+        while new := {bucket for bucket in self._storage.leases.held() if bucket >= 0} - self._owned:
+            self._owned |= new
+            try:
+                await notify(self._on_take_over, new)
+            except StorageError as error:
+                _log.warning("take_over_failed", extra={"cause": str(error)})
+        self._owned &= self._storage.leases.held().keys()
+
     async def stop(self) -> None:
+        await self._taking_over.stop()
         await self.writer.stop()
         if self._keeper is not None:
             await self._keeper.stop()
@@ -95,15 +128,30 @@ class Replica:
             await self._storage.journal.catch_up()
         return await self._follower.reached(self._storage.journal.last_seq if seq is None else seq, timeout)
 
+    async def reached(self, seq: int, timeout: float) -> bool:
+        """Wait until this replica can find the log up to a number that it has written. False after the timeout."""
+        return self._follower is not None and await self._follower.reached(seq, timeout)
+
+    def report(self) -> Mapping[str, Any]:
+        """The state of the workers, for `/ready`."""
+        held = self._storage.leases.held()
+        return {
+            "log_lag_seconds": round(self._follower.lag, 3) if self._follower is not None else None,
+            "owned_buckets": sum(bucket >= 0 for bucket in held),
+            "buckets": self._storage.meta.buckets,
+            "leases": "held" if held else "none",
+        }
+
     async def drained(self, timeout: float) -> bool:
         """Wait until all that was appended before is in the tables, by any replica. False after the timeout."""
-        journal, deadline = self._storage.journal, time.monotonic() + timeout
-        await journal.catch_up()
-        last = journal.last_seq
-        if await journal.unstored(last):
-            await self._storage.log.request_flush(last)
-            self.writer.wake()
-        while await journal.unstored(last):
+        log, deadline = self._storage.log, time.monotonic() + timeout
+        await self._storage.journal.catch_up()
+        last = self._storage.journal.last_seq
+        if await log.is_drained(last):
+            return True
+        await log.request_flush(last)
+        self.writer.wake()
+        while not await log.is_drained(last):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)

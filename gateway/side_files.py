@@ -2,14 +2,20 @@
 
 import contextlib
 import logging
-from pathlib import Path
+from dataclasses import dataclass
 
+from gateway.bus import Bus
+from gateway.config import Config
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.forget import Forgetter
+from gateway.replicated_files import ReplicatedLedger, ReplicatedOwners
 from gateway.server.shared_owners import SharedOwners
-from gateway.storage.counters import SharedCounters
+from gateway.storage.counters import Counters, SharedCounters
 from gateway.storage.errors import StorageError
-from gateway.storage.protocols import Ledger, Owners
+from gateway.storage.local_file import LocalFile
+from gateway.storage.protocols import Ledger, Owners, SmallFile
+from gateway.storage.sql.ledger import SqlLedger
+from gateway.storage.sql.owners import SqlOwners
 from gateway.storage.sqlite.counters import SqliteCounters
 from gateway.storage.sqlite.ledger import SqliteLedger
 from gateway.storage.sqlite.owners import SqliteOwners
@@ -21,23 +27,35 @@ __all__ = ["SideFiles"]
 _log = logging.getLogger("gateway.app")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The implementations for a process. `ledger` None: usage is not counted."""
+
+    ledger: SqlLedger | None
+    owners: SqlOwners
+    counters: Counters
+    identities: SmallFile
+
+
 class SideFiles:
-    """The files in `folder`, as one of the workers uses them.
+    """The files of a process. `ledger` counts the usage of this process (None: it is not counted), and `usage` reads
+    that of all; `owners` knows the responses of all, `counters` count for all, and `identities` are those of keys."""
 
-    `ledger` counts the usage of this process, and `usage` reads that of all (both None: usage is not counted). `owners`
-    are those of the responses of all workers; `counters` count for all.
-    """
-
-    def __init__(self, folder: Path, peers: Peers, *, counts_usage: bool) -> None:
-        self.ledger = SqliteLedger(folder / "usage.sqlite", is_owner=peers.is_owner) if counts_usage else None
+    def __init__(self, config: Config, peers: Peers, bus: Bus) -> None:
+        parts = _build_cluster_parts(config) if config.memory.is_cluster else _build_folder_parts(config, peers)
+        self.ledger = parts.ledger
         self.usage: Ledger | None = self.ledger
-        self._owners = SqliteOwners(folder / "responses.sqlite", is_owner=peers.is_owner)
+        self._owners = parts.owners
         self.owners: Owners = self._owners
+        self.identities = parts.identities
+        is_shared = peers.is_shared or config.memory.is_cluster
         if peers.is_shared:
             self.usage = None if self.ledger is None else SharedLedger(self.ledger, peers)
             self.owners = SharedOwners(self._owners, peers)
-        counters = SqliteCounters(folder / "counters.sqlite", is_owner=peers.is_owner)
-        self.counters = SharedCounters(counters, is_shared=peers.is_shared)
+        elif config.memory.is_cluster:
+            self.usage = None if self.ledger is None else ReplicatedLedger(self.ledger, bus)
+            self.owners = ReplicatedOwners(self._owners, bus)
+        self.counters = SharedCounters(parts.counters, is_shared=is_shared)
 
     async def open(self, forgetter: Forgetter) -> None:
         """Open the ledger and the owners; a failure is logged. `forgetter` erases users from them."""
@@ -74,3 +92,24 @@ class SideFiles:
             await self.usage.forget(tenant, user)
         except StorageError as error:
             raise MemoryUnavailable(f"the ledger still names the user ({error}); try again") from error
+
+
+def _build_folder_parts(config: Config, peers: Peers) -> _Parts:
+    folder, is_owner = config.data_folder, peers.is_owner
+    return _Parts(
+        ledger=SqliteLedger(folder / "usage.sqlite", is_owner=is_owner) if config.usage.enabled else None,
+        owners=SqliteOwners(folder / "responses.sqlite", is_owner=is_owner),
+        counters=SqliteCounters(folder / "counters.sqlite", is_owner=is_owner),
+        identities=LocalFile(folder / "identities.json"),
+    )
+
+
+def _build_cluster_parts(config: Config) -> _Parts:
+    from gateway.storage import cluster_parts  # noqa: PLC0415 — needs an extra
+
+    return _Parts(
+        ledger=cluster_parts.build_cluster_ledger(config) if config.usage.enabled else None,
+        owners=cluster_parts.build_cluster_owners(config),
+        counters=cluster_parts.build_cluster_counters(config),
+        identities=cluster_parts.build_cluster_document(config, "identities"),
+    )

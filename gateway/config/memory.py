@@ -161,10 +161,18 @@ class DocumentsConfig(Section):
 
 class MemoryConfig(Section):
     enabled: bool = Field(True, description="Enable memory; false: a plain proxy.")
-    uri: str = Field("./data", min_length=1, description="Data folder.")
-    storage: StorageConfig = Field(StorageConfig(), description="Object storage; not used yet.")
+    uri: str = Field(
+        "./data", min_length=1, description="Data folder; or `s3://bucket/prefix`, which several gateways share."
+    )
+    storage: StorageConfig = Field(StorageConfig(), description="Object storage, for a memory on S3.")
     database: OptionalSecret = Field(
         None, description="PostgreSQL database beside a memory on S3, `postgresql://…`; null: files in the data folder."
+    )
+    lease_seconds: float = Field(
+        10.0,
+        ge=3,
+        le=60,
+        description="Seconds until another gateway takes over what one that died has to store. Only on S3.",
     )
     store: StoreConfig = Field(StoreConfig(), description="How memories are written.")
     default_user: Id | None = Field(
@@ -210,7 +218,14 @@ class MemoryConfig(Section):
                 raise ValueError("uri is on S3, which needs a database beside it: set memory.database")
             if self.buckets & (self.buckets - 1):
                 raise ValueError("buckets must be a power of two on S3, so that an id shows its bucket")
+        elif self.database is not None:
+            raise ValueError("database is for a memory on S3: set uri to s3://bucket/prefix, or leave it out")
         return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """True if several gateways may share the memory."""
+        return is_object_storage(self.uri)
 
     @property
     def limits(self) -> StoreLimits:

@@ -8,9 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.secrets import OptionalKey
 from gateway.config.sections import Positive, Section
-from gateway.errors import ConfigError
 
-__all__ = ["StorageConfig", "StoreConfig", "StoreLimits", "check_supported", "check_uri", "is_object_storage"]
+__all__ = ["StorageConfig", "StoreConfig", "StoreLimits", "check_uri", "is_object_storage"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _S3 = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._-]+)*/?")
@@ -98,11 +97,3 @@ def check_uri(uri: str) -> str:
     if _SCHEME.match(uri) and not is_object_storage(uri):
         raise ValueError("a memory is kept in a folder, or at an address s3://bucket/prefix")
     return uri
-
-
-def check_supported(uri: str, *, has_database: bool) -> None:
-    """Raise ConfigError if this version cannot keep a memory there. The engine of a cluster will lift this."""
-    if is_object_storage(uri):
-        raise ConfigError("memory.uri: this version keeps memories in a folder only, not on S3 yet")
-    if has_database:
-        raise ConfigError("memory.database: this version keeps a memory's other data in its folder only")

@@ -23,7 +23,7 @@ from gateway.config.sections import (
     ServerConfig,
     UsageConfig,
 )
-from gateway.config.storage import check_supported
+from gateway.config.storage import is_object_storage
 from gateway.config.upstreams import ModelsConfig, UpstreamConfig
 from gateway.config.yaml_file import read_yaml
 from gateway.errors import ConfigError
@@ -54,6 +54,7 @@ class Config(Section):
     plugins: tuple[PluginConfig, ...] = Field((), description="Plugins, in the order in which they see a request.")
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _caches: Path | None = PrivateAttr(None)
 
     @field_validator("upstreams")
     @classmethod
@@ -64,6 +65,14 @@ class Config(Section):
             if len({upstream.name for upstream in value}) < len(value):
                 raise ValueError("two upstreams have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.memory.is_cluster and self.server.workers != 1:
+            raise ValueError(
+                "server.workers must be 1 where memory.uri is on S3: run more gateways instead, each a replica"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_open_host(self) -> Self:
@@ -100,6 +109,9 @@ class Config(Section):
 
     @property
     def data_folder(self) -> Path:
+        """The folder of the memory; in a cluster one for caches, which may be emptied while the gateway is stopped."""
+        if self.memory.is_cluster:
+            return (self._caches or self._folder / "data").resolve()
         return (self._folder / self.memory.uri).resolve()
 
 
@@ -121,8 +133,8 @@ def load(
     workers: int | None = None,
     data: Path | None = None,
 ) -> Config:
-    """Read and check a configuration file; `host`, `port`, `workers` and `data` (the data folder) override it. Raises
-    `ConfigError` with the path of the invalid key."""
+    """Read and check a configuration file; `host`, `port`, `workers` and `data` (the data folder; in a cluster that
+    of caches) override it. Raises `ConfigError` with the path of the invalid key."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -141,18 +153,28 @@ def load(
         raise ConfigError(f"{path} must be a mapping of sections, not {type(raw).__name__}")
     values = _Expander().expand(raw, "")
     _override(values, "server", host=host, port=port, workers=workers)
-    _override(values, "memory", uri=None if data is None else _absolute(data))
+    folder = None if data is None else _absolute(data)
+    is_cluster = _is_cluster(values)
+    _override(values, "memory", uri=None if is_cluster else folder)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
     config._folder = path.resolve().parent  # noqa: SLF001 — set by its factory
-    check_supported(config.memory.uri, has_database=config.memory.database is not None)
+    if is_cluster:
+        config._caches = None if folder is None else Path(folder)  # noqa: SLF001 — as above
+        return config
     try:
         check_location(config.data_folder)
     except (OSError, ValueError) as error:
         raise ConfigError(f"memory.uri: is no path of a folder ({error})") from error
     return config
+
+
+def _is_cluster(values: dict[str, Any]) -> bool:
+    memory = values.get("memory")
+    uri = memory.get("uri") if isinstance(memory, dict) else None
+    return isinstance(uri, str) and is_object_storage(uri)
 
 
 def _absolute(folder: Path) -> str:

@@ -9,7 +9,7 @@ limited per user and day.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.concurrency.worker import Backoff, RepeatingWorker
@@ -17,6 +17,7 @@ from gateway.config import ExtractionConfig
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.extraction import items, reconcile
 from gateway.extraction.fact_writer import FactWriter, MemoryBusy
+from gateway.extraction.positions import JournalPositions
 from gateway.extraction.window import Window, window_of
 from gateway.identity import scope_of
 from gateway.llm.client import ModelAnswer, ModelClient
@@ -59,7 +60,8 @@ _READ = 500  # messages read of a conversation
 class ExtractionWorker:
     """Extracts memories from idle conversations with a model, within a daily budget per user.
 
-    `kept` reads the entries that the journal retains after they were stored; `count` counts tokens.
+    `kept` reads the entries that the journal retains after they were stored; `count` counts tokens. `owns`: only of
+    these scopes (None: of all); `part_of`: the part of the memory that a scope is in.
     """
 
     def __init__(
@@ -74,7 +76,11 @@ class ExtractionWorker:
         notebook: FactWriter,
         kept: Callable[[], Awaitable[Sequence[JournalEntry]]],
         count: Callable[[str], int],
+        owns: Callable[[str], bool] | None = None,
+        part_of: Callable[[str], int] = lambda scope: 0,
     ) -> None:
+        self._owns = owns
+        self._positions = JournalPositions(part_of, owns)
         self._agenda = agenda
         self._memory_service = memory_service
         self._registry = registry
@@ -89,10 +95,7 @@ class ExtractionWorker:
         self._answered_at = float("-inf")
         self._created_at = time.time()  # before the first message that can arrive
         self._enabled_at = 0.0
-        self._position = 0
-        self._resume_position = 0  # up to here, a previous process may have stored items of messages still queued
-        self._outage_until = 0.0
-        self._outage_pause = _OUTAGE_FIRST
+        self._outage_until, self._outage_pause = 0.0, _OUTAGE_FIRST
         self._wake = asyncio.Event()
         self._worker = RepeatingWorker("learner", self._work, _log, "extraction_fault", pauses=Backoff(_REST))
         self.waiting = self.aside = 0
@@ -139,7 +142,7 @@ class ExtractionWorker:
                 return
             self._said.append(PendingMessage(seq, record.scope, _digest(record.session_id), record.id, tokens))
             self._wake.set()
-        self._position = max(self._position, seq)
+        self._positions.note(record.scope, seq)
 
     async def _work(self) -> None:
         try:
@@ -147,7 +150,11 @@ class ExtractionWorker:
             await self._flush()
             now = time.time()
             await self._check_clock(now)
-            due = await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS) if now >= self._outage_until else []
+            due = (
+                await self._agenda.due(now, _MAX_PARALLEL_CONVERSATIONS, self._owns)
+                if now >= self._outage_until
+                else []
+            )
             if due:
                 await asyncio.gather(*map(self._process_safely, due))
             await self._update_metrics()
@@ -162,9 +169,16 @@ class ExtractionWorker:
             return
         await self._agenda.open(self._created_at)
         self._enabled_at = await self._agenda.began()
-        position = await self._agenda.position()
-        await self._catch_up(position)
-        self._resume_position = max(position, self._position)
+        positions = await self._agenda.positions()
+        await self._catch_up(positions)
+        self._positions.resume(positions)
+
+    async def take_over(self, parts: Collection[int]) -> None:
+        """Collect what the earlier owner of these parts may not have noted. Raises StorageError."""
+        if self._agenda.is_open:
+            positions = await self._agenda.positions()
+            await self._catch_up(positions)
+            self._positions.resume(positions, parts)
 
     async def _check_clock(self, now: float) -> None:
         """Reset the time from which messages are extracted if the clock was ahead when that was recorded."""
@@ -172,10 +186,10 @@ class ExtractionWorker:
             self._enabled_at = now - _LONGEST_WAIT
             await self._agenda.begin(self._enabled_at)
 
-    async def _catch_up(self, position: int) -> None:
-        """Collect the stored entries after a position that the journal still has. Raises StorageError."""
+    async def _catch_up(self, positions: Mapping[int, int]) -> None:
+        """Collect the stored entries after these positions that the journal still has. Raises StorageError."""
         for entry in await self._read_journal():
-            if entry.seq > position:
+            if self._positions.is_after(positions, entry.record.scope, entry.seq):
                 self._collect(entry.seq, entry.record, len(entry.record.text) // _CHARACTERS)
 
     async def _flush(self) -> None:
@@ -183,24 +197,24 @@ class ExtractionWorker:
         messages, self._said = self._said, []
         if not messages:
             return
-        position = self._position
+        positions = self._positions.newest
         try:
             await self._agenda.note(
-                messages, position, now=time.time(), idle=self._config.idle, window=self._config.window_tokens
+                messages, positions, now=time.time(), idle=self._config.idle, window=self._config.window_tokens
             )
         except StorageError:
             self._said = messages + self._said
             raise
         if self._is_behind:
             self._is_behind = False
-            await self._catch_up(position)
+            await self._catch_up(positions)
 
     async def _wait(self, *, is_busy: bool) -> None:
         """Wait for a new message, or until a conversation is due."""
         if is_busy:
             return
         now = time.time()
-        due = await self._agenda.next_due()
+        due = await self._agenda.next_due(self._owns)
         until = now + _LONGEST_WAIT if due is None else max(due, self._outage_until)
         self._wake.clear()
         if not self._said:
@@ -257,7 +271,7 @@ class ExtractionWorker:
                 await self._agenda.put_off(due, (time.time() // _DAY + 1) * _DAY, "capped")
                 return
             candidates = [record for _, record in waiting if record.user_id == user]  # the messages are sorted by user
-            processed = await self._find_processed(scope, candidates) if waiting[0][0] <= self._resume_position else []
+            processed = await self._find_processed(scope, candidates, waiting[0][0])
             seqs = [seq for seq, _ in waiting[: len(processed)]]
             if not processed:
                 context = [record for record in before if record.user_id == user]
@@ -284,8 +298,10 @@ class ExtractionWorker:
                 return window, failure
             max_tokens = max(1, min(max_tokens, window.tokens) // 2)
 
-    async def _find_processed(self, scope: Scope, messages: Sequence[Record]) -> list[Record]:
-        """The first of these messages, up to the last one from which items are stored already."""
+    async def _find_processed(self, scope: Scope, messages: Sequence[Record], first: int) -> list[Record]:
+        """The first messages, up to the last one from which items are stored. `first`: the number of the first."""
+        if not self._positions.may_be_processed(scope.value, first):
+            return []
         processed_ids = await self._notebook.told(scope, messages)
         last = max((place for place, record in enumerate(messages, start=1) if record.id in processed_ids), default=0)
         return list(messages[:last])

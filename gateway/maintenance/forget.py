@@ -6,7 +6,7 @@ the journal and the registry, and removes data that was set aside as damaged.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import MemoryUnavailable
@@ -14,6 +14,7 @@ from gateway.maintenance.selection import MemorySelection, scopes_of, selected_m
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import Blocks, MemoryTable, RecordLog, Registry
+from gateway.storage.values import JournalEntry
 from gateway.turn import Scope
 
 __all__ = ["Forgetter", "Forgotten"]
@@ -30,8 +31,9 @@ class Forgotten:
 class Forgetter:
     """Deletes selected memories, and purges them from the disk.
 
-    `delete` deletes records and those derived from them; `settled` waits until all writes are stored and on the disk;
-    `drop` drops cached working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
+    `delete` deletes records and those derived from them; `purge` erases deleted rows of scopes, and `discard` drops
+    entries of the journal; `settled` waits until all writes are stored and on the disk; `drop` drops cached
+    working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Forgetter:
         registry: Registry,
         *,
         delete: Callable[[Iterable[Record]], Awaitable[int]],
+        purge: Callable[[Collection[str]], Awaitable[None]],
+        discard: Callable[[Sequence[JournalEntry]], Awaitable[None]],
         settled: Callable[[], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
         blocks: Blocks,
@@ -52,6 +56,8 @@ class Forgetter:
         self._store = store
         self._registry = registry
         self._delete = delete
+        self._purge_store = purge
+        self._discard = discard
         self._wait_settled = settled
         self._drop = drop
         self._purging = asyncio.Lock()
@@ -115,7 +121,7 @@ class Forgetter:
             and entry.record.scope in scopes
             and selection.takes(scopes[entry.record.scope], entry.record)
         ]
-        await self._journal.discard(pending)
+        await self._discard(pending)
         return len({entry.record.id for entry in pending})
 
     async def _purge(self, selection: MemorySelection) -> None:
@@ -125,7 +131,7 @@ class Forgetter:
         scopes = {scope.value for scope in selected}
         if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
             raise MemoryUnavailable("not every deletion is stored yet; try again")
-        await self._store.purge(scopes)
+        await self._purge_store(scopes)
         await self._journal.purge(scopes)
         await self._blocks.purge(scopes)
         self._drop(scopes)

@@ -7,7 +7,7 @@ Until a bucket is rebuilt, its memories are found by the vectors of the embedder
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.concurrency.worker import Backoff, Worker
@@ -16,7 +16,7 @@ from gateway.embedding.kinds import Embedders
 from gateway.remember.measure import measure, text_to_embed
 from gateway.storage.errors import StorageError
 from gateway.storage.protocols import MemoryTable
-from gateway.storage.rows import Row
+from gateway.storage.rows import Row, RowFormat
 
 __all__ = ["Progress", "Reindexer"]
 
@@ -59,27 +59,31 @@ class Reindexer:
     def progress(self) -> Progress:
         if self._worker.is_running:
             return Progress(state="running", rows=self._rows, of=self._of, reason=self._reason)
-        state = "needed" if self._store.outdated() else "done"
+        state = "needed" if self._outdated() else "done"
         return Progress(state=state, rows=self._rows, of=self._of, reason=self._reason)
 
     @property
     def is_free(self) -> bool:
         """True if no text needs embedding: only the search terms are of an earlier version."""
         name = self._embedders.current.name
-        return all(row_format.embedder == name for row_format in self._store.outdated().values())
+        return all(row_format.embedder == name for row_format in self._outdated().values())
 
     def start(self) -> None:
         """Start the job, unless it is running or there is nothing to do."""
-        if self._store.outdated():
+        if self._outdated():
             self._worker.start()
 
     async def stop(self) -> None:
         await self._worker.stop()
 
+    def _outdated(self) -> Mapping[int, RowFormat]:
+        """The parts that are to be rebuilt, and that this process may rebuild."""
+        return {part: made for part, made in self._store.outdated().items() if self._store.owns(part)}
+
     async def _run(self) -> None:
         pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._rows = 0
-        while outdated := self._store.outdated():
+        while outdated := self._outdated():
             self._of = self._rows
             with contextlib.suppress(StorageError):
                 self._of += sum([await self._store.count(bucket) for bucket in outdated])

@@ -9,7 +9,7 @@ replicas would have to send each other.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway.concurrency.listeners import Listener, notify
@@ -21,7 +21,7 @@ from gateway.recall.working_sets import LargeScope, WorkingSets
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.protocols import MemoryTable
 from gateway.storage.rows import Row, RowFormat
-from gateway.storage.values import JournalEntry
+from gateway.storage.values import NO_MEMORIES, JournalEntry, ScopeSize
 from gateway.telemetry import Telemetry
 from gateway.turn import Scope
 
@@ -62,6 +62,9 @@ class FollowedLog(Protocol):
 
     async def unstored_of(self, scope: str) -> Sequence[JournalEntry]:
         """The entries of a scope that no table has yet."""
+
+    async def unstored_sizes(self, scopes: Collection[str]) -> Mapping[str, ScopeSize]:
+        """The numbers of new memories in these scopes that no table has yet."""
 
     async def unstored_records(self, memory_ids: Sequence[str]) -> Sequence[Record]:
         """The records of these ids that no table has yet, all versions of each."""
@@ -115,6 +118,18 @@ class FollowedSets(WorkingSets):
     async def archived(self, scope: Scope) -> WorkingSet:
         rows = {row.record.id: row for row in await self._unstored_rows(scope)}
         return await self.build_archived(scope, rows)
+
+    async def overlay_sizes(self, stored: Mapping[str, ScopeSize]) -> dict[str, ScopeSize]:
+        try:
+            unstored = await self._log.unstored_sizes(list(stored))
+        except StorageError:
+            unstored = {}
+        sizes = {}
+        for scope, size in stored.items():
+            new, working_set = unstored.get(scope, NO_MEMORIES), self._sets.get(scope)
+            count = size.count + new.count if working_set is None else len(working_set)
+            sizes[scope] = ScopeSize(count, max(size.updated_at, new.updated_at))
+        return sizes
 
     async def find(self, memory_ids: Iterable[str]) -> dict[str, Record]:
         ids = list(memory_ids)

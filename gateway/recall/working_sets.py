@@ -191,6 +191,10 @@ class WorkingSets:
         """True if the working set of a scope is in RAM."""
         return scope.value in self._sets
 
+    async def overlay_sizes(self, stored: Mapping[str, ScopeSize]) -> dict[str, ScopeSize]:
+        """The sizes of scopes with the rows that the store does not have yet."""
+        return {scope: self.overlay_size(scope, size) for scope, size in stored.items()}
+
     def overlay_size(self, scope: str, stored: ScopeSize) -> ScopeSize:
         """The size of a scope with the rows that the store does not have yet."""
         records = [row.record for row in self._unstored.get(scope, {}).values()]

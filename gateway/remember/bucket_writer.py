@@ -13,7 +13,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from gateway import process
 from gateway.concurrency.progress import wait_until_set
@@ -33,18 +33,27 @@ _log = logging.getLogger("gateway.writer")
 _MAX_READ: Final = 1_024  # entries of one look at the journal
 _LOOK_EVERY: Final = 1.0  # seconds; other replicas append, too
 _MAINTAIN_EVERY: Final = 60.0
+_SWEEP_EVERY: Final = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _STOP_TIMEOUT: Final = 20.0
 
 
+class SweptTable(MemoryTable, Protocol):
+    """A table on a place that several processes share."""
+
+    async def sweep(self, now: float) -> int:
+        """Drop what belongs to no part for an hour. `now` is of `time.monotonic`."""
+
+
 class BucketWriter:
     """Stores entries. `bucket_of` gives the bucket of a scope; `flush_requested` returns the number up to which any
-    replica wants entries to be stored now; `on_stored` is called with rows that a table has."""
+    replica wants entries to be stored now; `on_stored` is called with rows that a table has. `is_leader`: this replica
+    drops what belongs to no bucket."""
 
     def __init__(
         self,
         journal: RecordLog,
-        store: MemoryTable,
+        store: SweptTable,
         builder: RowBuilder,
         telemetry: Telemetry,
         *,
@@ -53,6 +62,7 @@ class BucketWriter:
         on_stored: OnRows,
         flush_rows: int,
         flush_seconds: float,
+        is_leader: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -63,6 +73,8 @@ class BucketWriter:
         self._on_stored = on_stored
         self._flush_rows = flush_rows
         self._flush_seconds = flush_seconds
+        self._is_leader = is_leader
+        self._swept_at = -_SWEEP_EVERY
         self._waiting_since: dict[int, float] = {}  # by bucket, of `time.monotonic`
         self._uncertain: set[int] = set()  # buckets that a failed write may have added rows to
         self._flush_to = 0  # entries up to this number are to be stored now
@@ -189,5 +201,8 @@ class BucketWriter:
         try:
             async for _ in self._store.maintain():
                 await asyncio.to_thread(process.trim)
+            if self._is_leader() and time.monotonic() - self._swept_at >= _SWEEP_EVERY:
+                self._swept_at = time.monotonic()
+                await self._store.sweep(self._swept_at)
         except StorageError as error:
             _log.warning("maintenance_failed", extra={"cause": str(error)})

@@ -5,10 +5,12 @@ after the next start. Ids are derived from the file's id, so that a repeated ing
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.concurrency.progress import wait_until_set
 from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.errors import MemoryUnavailable, PluginUnavailable
 from gateway.formats.base import ParsedRequest
@@ -35,7 +37,8 @@ class Ingestion:
     """Background worker that ingests uploaded files.
 
     `searchable` waits until all writes can be found: only then a file is `completed`. `discard` deletes the memories of
-    a file, by its scope and id.
+    a file, by its scope and id. `owns` is true for the digests of files that this process ingests; `look_every`:
+    seconds after which it looks for new ones of other processes (None: there are none).
     """
 
     def __init__(
@@ -44,11 +47,16 @@ class Ingestion:
         remember: Remember,
         searchable: Callable[[float], Awaitable[bool]],
         discard: Callable[[Scope, str], Awaitable[int]],
+        *,
+        owns: Callable[[str], bool] = lambda digest: True,
+        look_every: float | None = None,
     ) -> None:
         self._registry = registry
         self._remember = remember
         self._wait_searchable = searchable
         self._discard = discard
+        self._owns = owns
+        self._look_every = look_every
         self._wake = asyncio.Event()
         self._worker = RepeatingWorker("intake", self._work, _log, "ingestion_backoff", pauses=Backoff(_PAUSE))
 
@@ -70,8 +78,9 @@ class Ingestion:
     async def _work(self) -> None:
         self._wake.clear()
         for tenant, id_ in await self._registry.unfinished_files():
-            await self._ingest_safely(tenant, id_)
-        await self._wake.wait()
+            if self._owns(hashlib.sha256(id_.encode()).hexdigest()):
+                await self._ingest_safely(tenant, id_)
+        await wait_until_set(self._wake, self._look_every)
 
     async def _ingest_safely(self, tenant: str, id_: str) -> None:
         """Ingest one file; if it fails, the next ones are not blocked."""

@@ -15,9 +15,11 @@ from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.values import Held
 
-__all__ = ["BucketLeases", "LeaseKeeper"]
+__all__ = ["LEADER", "BucketLeases", "LeaseKeeper"]
 
 _log = logging.getLogger("gateway.writer")
+LEADER: Final = -1
+"""The number of the lease for what belongs to no bucket."""
 _FIRST_PRESENCE: Final = 2**20  # numbers of replicas' own leases: -2**20 and below
 
 
@@ -47,6 +49,9 @@ class LeaseKeeper:
         self._buckets = buckets
         self._every = every
         self._on_change = on_change
+        self.on_absence: list[Callable[[], None]] = []
+        """Called when others may have taken this replica for ended, and it is back."""
+        self._was_present = False
         self._presence = -_FIRST_PRESENCE - secrets.randbelow(2**30)
         self._worker = RepeatingWorker("leases", self._work, _log, "leases_fault", pauses=Backoff(every))
 
@@ -78,6 +83,11 @@ class LeaseKeeper:
                 _log.warning("leases_lost", extra={"count": len(lost)})
         if self._presence not in self._leases.held():
             await self._leases.acquire([self._presence])
+            for listener in self.on_absence if self._was_present else ():
+                listener()
+            self._was_present = True
+        if LEADER not in self._leases.held():
+            await self._leases.acquire([LEADER])  # if it is free
         owners = await self._leases.owners()
         share = math.ceil(self._buckets / max(1, len(set(owners.values()) | {self._leases.owner})))
         mine = sorted(bucket for bucket in self._leases.held() if bucket >= 0)

@@ -23,6 +23,9 @@ class LocalOwners(Owners, Protocol):
     async def drop(self, tenant: str | None, user: str | None) -> None:
         """Drop entries from RAM only, and end writing them."""
 
+    def forget_cached(self) -> None:
+        """Read owners again, since another process may have erased some."""
+
 
 class SharedOwners:
     """The owners of responses in one of several workers. Construct it before the peers start.

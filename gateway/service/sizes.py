@@ -23,12 +23,16 @@ _MAX_AT_ONCE: Final = 1000  # scopes that the store counts in one step
 class ScopeSizes:
     """Counts the memories of scopes. `ready` is called when the store is loaded, `note` with the rows that it gets.
 
-    `searchable` waits until all earlier writes can be found.
+    `searchable` waits until all earlier writes can be found. `is_shared`: other processes store rows, too, so that
+    counts are not kept.
     """
 
-    def __init__(self, store: MemoryTable, searchable: Callable[[float], Awaitable[bool]]) -> None:
+    def __init__(
+        self, store: MemoryTable, searchable: Callable[[float], Awaitable[bool]], *, is_shared: bool = False
+    ) -> None:
         self._store = store
         self._searchable = searchable
+        self._is_shared = is_shared
         self._sets: WorkingSets | None = None
         self._stored: OrderedDict[str, ScopeSize] = OrderedDict()
         self._changed: set[str] = set()  # scopes that got rows during the current measurement
@@ -54,6 +58,9 @@ class ScopeSizes:
         if self._sets is None:
             return {}
         values = [scope.value for scope in scopes]
+        if self._is_shared:
+            for value in values:
+                self._stored.pop(value, None)
         try:
             async with asyncio.timeout(timeout):
                 await self._searchable(timeout)
@@ -61,8 +68,7 @@ class ScopeSizes:
                     await self._measure(missing)
         except (TimeoutError, StorageError):
             pass
-        sets = self._sets
-        return {value: sets.overlay_size(value, self._stored[value]) for value in values if value in self._stored}
+        return await self._sets.overlay_sizes({value: self._stored[value] for value in values if value in self._stored})
 
     async def count(self, scopes: Collection[Scope], timeout: float) -> int | None:
         """The number of valid memories in scopes; None if they cannot be counted in time."""

@@ -1,11 +1,14 @@
-"""The storage of a replica: PostgreSQL for the log, the leases, the catalog and the registry, and LanceDB on object
-storage for memories. Needs the extra `cluster`."""
+"""The storage of a replica: PostgreSQL for the log, the leases, the catalog and all that is beside memories, and
+LanceDB on object storage for memories. Needs the extra `cluster`."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from gateway.storage.errors import StorageError
+from gateway.storage.folder import FolderRefused
 from gateway.storage.lance.catalog import TableEntry, decode, encode
 from gateway.storage.lance.homes import OBJECT_FRAGMENTS, object_home
 from gateway.storage.lance.object_place import ObjectStorage
@@ -14,11 +17,13 @@ from gateway.storage.postgres.catalog import PostgresCatalog
 from gateway.storage.postgres.feed import Feed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
+from gateway.storage.postgres.mail import Mail
 from gateway.storage.postgres.meta import ClusterMeta
-from gateway.storage.postgres.parts import build_registry
+from gateway.storage.postgres.parts import build_blocks, build_extraction_queue, build_registry
 from gateway.storage.postgres.replica_log import ReplicaLog
 from gateway.storage.postgres.shared_log import SharedLog
 from gateway.storage.rows import RowFormat
+from gateway.storage.sql.extraction_queue import SqlExtractionQueue
 
 __all__ = ["ClusterStorage"]
 
@@ -26,20 +31,24 @@ _DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
 
 
 class ClusterStorage:
-    """The parts of the storage, which share one database. `on_append` is called when this replica has appended."""
+    """The parts of the storage, which share one database. `on_append` is called when this replica has appended;
+    `caches`: a folder of this machine (None: there are none). Call `build_store` first, then `prepare`, then `open`."""
 
     def __init__(
         self,
         database_url: str,
         storage: ObjectStorage,
-        row_format: RowFormat,
         *,
         lease_seconds: float,
         max_backlog: int,
         compact_fragments: int = OBJECT_FRAGMENTS,
         on_append: Callable[[], None],
+        caches: Path | None = None,
     ) -> None:
-        self._row_format = row_format
+        self._url = database_url
+        self._storage = storage
+        self._compact_fragments = compact_fragments
+        self._caches = caches
         self.meta = ClusterMeta(database_url)
         self.leases = Leases(database_url, seconds=lease_seconds)
         self._shared_log = SharedLog(database_url, self.bucket_of)
@@ -49,24 +58,70 @@ class ClusterStorage:
             self._shared_log, self.bucket_of, self.leases.held, max_bytes=max_backlog, on_append=on_append
         )
         self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.held, encode, decode)
-        self.store = MemoryStore(object_home(storage, self.catalog, self.meta, compact_fragments), row_format)
         self.registry = build_registry(database_url, is_owner=False)
+        self.blocks = build_blocks(database_url)
+        self.mail = Mail(database_url, self.leases.owner)
+
+    @property
+    def parts(self) -> Sequence[tuple[str, Callable[[], Awaitable[object]]]]:
+        """The part that recall cannot do without, with what opens it."""
+        return (("journal", self.open),)
 
     def bucket_of(self, scope: str) -> int:
         """The bucket of a scope."""
         return int(scope[:_DIGITS], 16) % self.meta.buckets
 
-    async def open(self, buckets: int) -> None:
-        """Open the parts in PostgreSQL. `buckets`: of a new memory. Raises StorageError; call it again then."""
+    def owns(self, scope: str) -> bool:
+        """True if this replica stores a scope now. False when in doubt."""
+        return self.meta.buckets > 0 and self.bucket_of(scope) in self.leases.held()
+
+    def build_store(self, row_format: RowFormat) -> MemoryStore:
+        self._row_format = row_format
+        home = object_home(self._storage, self.catalog, self.meta, self._compact_fragments)
+        self.store = MemoryStore(home, row_format)
+        return self.store
+
+    def build_extraction_queue(self) -> SqlExtractionQueue:
+        return build_extraction_queue(self._url)
+
+    async def prepare(self, buckets: int) -> None:
+        """Create the folder of caches. `buckets`: of a new memory. Raises FolderRefused."""
+        self._new_buckets = buckets
+        if self._caches is None:
+            return
+        try:
+            await asyncio.to_thread(self._caches.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise FolderRefused(
+                f"cannot create the folder of caches {self._caches}: {error.strerror}; --data or GATEWAY_DATA names "
+                "another"
+            ) from error
+
+    async def open(self) -> None:
+        """Open the parts in PostgreSQL. Raises StorageError; call it again then."""
         await self.leases.open()  # creates the tables
-        await self.meta.open(buckets, self._row_format.embedder, self._row_format.dimensions)
+        await self.meta.open(self._new_buckets, self._row_format.embedder, self._row_format.dimensions)
         await self.journal.open()
         await self._feed.open()
         await self.catalog.open()
         await self.registry.open()
+        await self.mail.open()
+
+    async def owners(self) -> set[str]:
+        """The names of the replicas that run. Raises StorageError."""
+        return set((await self.leases.owners()).values())
+
+    async def open_blocks(self) -> None:
+        """Raises StorageError."""
+        await self.blocks.open()
 
     async def close(self) -> None:
-        await self.store.close()
-        for part in (self.registry, self.catalog, self._feed, self.journal, self.leases):
+        for part in (self.mail, self.blocks, self.registry, self.catalog, self._feed, self.journal, self.leases):
             with contextlib.suppress(StorageError):
                 await part.close()
+
+    async def release(self) -> None:
+        """Does nothing: the leases are released when they are closed."""
+
+    def remove_damaged(self) -> None:
+        """Does nothing: nothing is moved aside."""

@@ -136,6 +136,9 @@ class MemoryTable(Protocol):
     def outdated(self) -> Mapping[int, RowFormat]:
         """Parts with rows of an earlier format, with that format."""
 
+    def owns(self, part: int) -> bool:
+        """True if this process may rewrite a part now."""
+
     async def count(self, part: int) -> int:
         """The number of rows of a part; each version counts."""
 
@@ -249,19 +252,19 @@ class ExtractionQueue(Protocol):
     async def begin(self, now: float) -> None:
         """Record that extraction was enabled now."""
 
-    async def position(self) -> int:
-        """The journal's sequence number up to which all messages are noted."""
+    async def positions(self) -> Mapping[int, int]:
+        """The journal's sequence numbers up to which all messages are noted, by part of the memory."""
 
     async def note(
-        self, said: Sequence[PendingMessage], position: int, *, now: float, idle: float, window: int
+        self, said: Sequence[PendingMessage], positions: Mapping[int, int], *, now: float, idle: float, window: int
     ) -> None:
-        """Add messages, and record that all in the journal up to `position` is noted. A conversation is due when it was
-        idle for `idle` seconds, or at once when it holds `window` tokens."""
+        """Add messages, and record that all in the journal up to `positions` is noted. A conversation is due when it
+        was idle for `idle` seconds, or at once when it holds `window` tokens."""
 
-    async def due(self, now: float, limit: int) -> list[DueConversation]:
-        """Conversations that are due, the longest due first; one of each scope."""
+    async def due(self, now: float, limit: int, owns: Callable[[str], bool] | None = None) -> list[DueConversation]:
+        """Conversations that are due, the longest due first; one of each scope. `owns`: only of these scopes."""
 
-    async def next_due(self) -> float | None:
+    async def next_due(self, owns: Callable[[str], bool] | None = None) -> float | None:
         """When the next conversation is due; None if none waits."""
 
     async def waiting(self, due: DueConversation, limit: int) -> list[tuple[int, str]]:

@@ -1,11 +1,12 @@
 """Counters that several gateways add to."""
 
 import asyncio
-import time
 
-import pytest
+from gateway.storage.counters import CounterAmount
+from gateway.storage.postgres.counters import PostgresCounters
 
-from gateway.storage.postgres.counters import Addend, PostgresCounters
+NOW = 1e9
+LATER = NOW + 60
 
 
 async def open_counters(url: str) -> PostgresCounters:
@@ -16,32 +17,34 @@ async def open_counters(url: str) -> PostgresCounters:
 
 async def test_additions_of_several_gateways_are_summed(database_url: str) -> None:
     gateways = [await open_counters(database_url) for _ in range(3)]
-    until = time.time() + 60
+    one, more = CounterAmount(1, LATER), CounterAmount(2.5, LATER)
     for _ in range(5):  # in different orders: they must not wait for each other in a circle
         await asyncio.gather(
-            gateways[0].add({"ada/minute": Addend(1, until), "bob/minute": Addend(2.5, until)}),
-            gateways[1].add({"bob/minute": Addend(2.5, until), "ada/minute": Addend(1, until)}),
-            gateways[2].add({"ada/minute": Addend(1, until)}),
+            gateways[0].add({"ada/minute": one, "bob/minute": more}, NOW),
+            gateways[1].add({"bob/minute": more, "ada/minute": one}, NOW),
+            gateways[2].add({"ada/minute": one}, NOW),
         )
-    assert await gateways[0].add({"ada/minute": Addend(0, until)}) == {"ada/minute": 15}
-    assert await gateways[1].read("") == {"ada/minute": 15, "bob/minute": 25}
-    assert await gateways[1].read("b") == {"bob/minute": 25}
-    assert await gateways[1].read("%") == {}
-    await gateways[2].drop("ada/")
-    assert await gateways[1].read("") == {"bob/minute": 25}
-    assert await gateways[0].add({}) == {}
+    assert await gateways[0].add({"ada/minute": CounterAmount(0, LATER)}, NOW) == {
+        "ada/minute": CounterAmount(15, LATER)
+    }
+    assert await gateways[1].read(["ada/minute", "eve/minute"], NOW) == {"ada/minute": CounterAmount(15, LATER)}
+    assert await gateways[0].add({}, NOW) == {}
     for gateway in gateways:
         await gateway.close()
 
 
-async def test_a_counter_begins_again_after_its_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1e9
-    monkeypatch.setattr("gateway.storage.postgres.counters.time.time", lambda: now)
+async def test_a_counter_begins_again_after_its_end(database_url: str) -> None:
     counters = await open_counters(database_url)
-    await counters.add({"day": Addend(5, now + 10)})
-    now += 5
-    assert await counters.add({"day": Addend(2, now + 5)}) == {"day": 7}
-    now += 6
-    assert await counters.read("day") == {}
-    assert await counters.add({"day": Addend(3, now + 10)}) == {"day": 3}
+    await counters.add({"day": CounterAmount(5, NOW + 10)}, NOW)
+    assert await counters.add({"day": CounterAmount(2, NOW + 10)}, NOW + 5) == {"day": CounterAmount(7, NOW + 10)}
+    assert await counters.read(["day"], NOW + 10) == {}
+    assert await counters.newest(9, NOW + 10) == {}
+    assert await counters.add({"day": CounterAmount(3, NOW + 20)}, NOW + 11) == {"day": CounterAmount(3, NOW + 20)}
+    await counters.close()
+
+
+async def test_the_newest_counters_are_those_that_expire_last(database_url: str) -> None:
+    counters = await open_counters(database_url)
+    await counters.add({"a": CounterAmount(1, NOW + 10), "b": CounterAmount(2, NOW + 30)}, NOW)
+    assert await counters.newest(1, NOW) == {"b": CounterAmount(2, NOW + 30)}
     await counters.close()

@@ -262,6 +262,7 @@ async def test_the_end_of_an_answer_waits_for_the_sync(
     gateway: Running, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     journal = gateway.gateway.memory.journal
+    assert isinstance(journal, Journal)
     insert, begun, gate, order = journal._insert, threading.Event(), threading.Event(), list[str]()
 
     def held(batch: Any) -> tuple[list[JournalEntry], int]:

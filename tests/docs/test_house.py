@@ -26,6 +26,18 @@ SHOWN_BY = {
     "server/listening.py": "flow/test_handover.py",
     "frozen_json.py": "unit/test_plugin_host.py",
     "barrier.py": "flow/test_workers.py",
+    "folder_roles.py": "flow/test_workers.py",
+    "roles.py": "flow/test_workers.py",
+    "storage/folder_storage.py": "flow/test_workers.py",
+    "bus.py": "cluster/gateways/test_together.py",
+    "replica_bus.py": "cluster/gateways/test_together.py",
+    "replica_requests.py": "cluster/gateways/test_together.py",
+    "replica_role.py": "cluster/gateways/test_together.py",
+    "replicated_files.py": "cluster/gateways/test_together.py",
+    "storage/cluster_parts.py": "cluster/gateways/test_together.py",
+    "storage/postgres/mail.py": "cluster/gateways/test_together.py",
+    "sharing.py": "flow/test_workers.py",
+    "recall/shared_sets.py": "flow/test_workers.py",
     "storage/record_log.py": "unit/storage/test_protocols.py",
     "workers/connection.py": "unit/workers/test_peers.py",
     "cli/ending.py": "unit/test_cli_ending.py",
@@ -212,13 +224,17 @@ MAY_IMPORT = {
     "obstore": {"storage/lance/object_probe.py"},
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
-    "gateway.storage.lance": {"storage", "engine.py"},
-    "gateway.storage.postgres": {"storage/postgres", "storage/cluster.py"},  # whose libraries are an extra
+    "gateway.storage.lance": {"storage"},
+    "gateway.storage.postgres": {
+        "storage/postgres",
+        "storage/cluster.py",
+        "storage/cluster_parts.py",
+    },  # whose libraries are an extra
     "gateway.storage.sql": {"storage", "storage/sqlite", "storage/postgres", "side_files.py"},
-    "gateway.storage.sqlite": {"storage", "engine.py", "side_files.py"},
+    "gateway.storage.sqlite": {"storage", "folder_roles.py", "side_files.py"},
     "gateway.storage.disk": {"storage"},
-    "gateway.storage.folder": {"storage", "engine.py", "cli"},
-    "gateway.storage.local_file": {"storage", "engine.py", "app.py"},
+    "gateway.storage.folder": {"storage", "cli"},
+    "gateway.storage.local_file": {"storage", "engine.py", "side_files.py"},
     "gateway.storage.scan": {"cli"},
 }
 # who reads and writes files outside the storage, and why; `cli`, `config` and `evaluate` work on files of the operator

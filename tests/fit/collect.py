@@ -74,7 +74,9 @@ async def collect(
 
 
 async def _working_set(gateway: Gateway, user: str) -> WorkingSet:
-    return await gateway.memory._sets.get(scope_of("default", user))
+    sets = gateway.memory._sets
+    assert sets is not None
+    return await sets.get(scope_of("default", user))
 
 
 async def _sample(gateway: Gateway, working_set: WorkingSet, person: Person, question: Question) -> Sample:

@@ -311,8 +311,8 @@ async def test_many_conversations_of_one_user_keep_no_other_waiting(tmp_path: Pa
     await agenda.open(0)
     try:
         busy = [PendingMessage(number, "a" * 64, f"s{number}", f"m{number}", 1) for number in range(1, 200)]
-        await agenda.note(busy, 200, now=0, idle=0, window=10)
-        await agenda.note([PendingMessage(201, "b" * 64, "s", "m", 1)], 201, now=1, idle=0, window=10)
+        await agenda.note(busy, {0: 200}, now=0, idle=0, window=10)
+        await agenda.note([PendingMessage(201, "b" * 64, "s", "m", 1)], {0: 201}, now=1, idle=0, window=10)
         assert [due.scope[0] for due in await agenda.due(2, 4)] == ["a", "b"]
     finally:
         await agenda.close()

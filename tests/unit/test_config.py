@@ -41,8 +41,11 @@ def written(folder: Path, text: str) -> Path:
         ("memory: {uri: 's3://key:secret@bucket/x', database: 'postgresql://h/d'}", "s3://bucket/prefix, without"),
         ("memory: {uri: 'gs://bucket/memory'}", "in a folder, or at an address s3://"),
         ("memory: {database: 'mysql://h/d'}", "a database is postgresql://"),
-        ("memory: {database: 'postgresql://u:p@h/d'}", "memory.database: this version"),
-        ("memory: {uri: 's3://bucket/memory', database: 'postgresql://u:p@h/d'}", "memory.uri: this version"),
+        ("memory: {database: 'postgresql://u:p@h/d'}", "database is for a memory on S3"),
+        (
+            "{server: {workers: 2}, memory: {uri: 's3://bucket/memory', database: 'postgresql://u:p@h/d'}}",
+            "server.workers must be 1",
+        ),
         ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 12}", "a power of two"),
         ("memory: {storage: {endpoint: 'http://host:9000'}}", "the endpoint has no TLS"),
         ("memory: {storage: {endpoint: 'https://u:p@host'}}", "without credentials"),
@@ -194,17 +197,23 @@ def test_secrets_of_a_cluster_are_shown_nowhere(tmp_path: Path) -> None:
         "memory: {uri: 's3://bucket/memory', database: 'postgresql://u:hidden-1@h/d', "
         "storage: {access_key: hidden-2, secret_key: hidden-3}}"
     )
-    with pytest.raises(ConfigError) as refusal:
-        load(written(tmp_path, text))
-    config = Config.model_validate(yaml.safe_load(text))
+    config = load(written(tmp_path, text))
     shown = [f"{setting.path}={setting.value}" for setting in shown_settings(config, "default")]
     assert f"memory.database={MASK}" in shown
     assert f"memory.storage.secret_key={MASK}" in shown
-    assert "hidden" not in f"{refusal.value} {shown} {config} {config.memory!r}"
+    assert "hidden" not in f"{shown} {config} {config.memory!r}"
     for wrong in (text.replace("postgresql://u", "postgres-u"), text.replace("secret_key: hidden-3", "secret_key: ''")):
         with pytest.raises(ConfigError) as error:
             load(written(tmp_path, wrong))
         assert "hidden" not in str(error.value)
+
+
+def test_the_folder_of_a_cluster_holds_caches(tmp_path: Path) -> None:
+    file = written(tmp_path, "memory: {uri: 's3://bucket/memory', database: 'postgresql://h/d'}")
+    assert load(file).data_folder == tmp_path / "data"
+    config = load(file, data=tmp_path / "caches")
+    assert config.memory.uri == "s3://bucket/memory"
+    assert config.data_folder == tmp_path / "caches"
 
 
 def test_a_memory_on_object_storage_is_written_in_larger_steps(tmp_path: Path) -> None:

@@ -270,6 +270,10 @@ class MemoryStore:
             if entry.row_format != self.buckets.row_format
         }
 
+    def owns(self, part: int) -> bool:
+        """True if this process may change a bucket now."""
+        return part in self.buckets.owned
+
     async def count(self, part: int) -> int:
         """The number of rows of a bucket, where each version counts as one. Raises StorageError."""
         return await self.buckets.count(part)

@@ -1,35 +1,26 @@
-"""Counters that all gateways of a cluster add to, as for limits of use. Each ends at a time of its own."""
+"""Counters that all gateways of a cluster add to, in PostgreSQL."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
+from gateway.storage.counters import CounterAmount
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 
-__all__ = ["Addend", "PostgresCounters"]
+__all__ = ["PostgresCounters"]
 
 _ADD: Final = """
 INSERT INTO counters AS c (name, n, until)
 SELECT a.name, a.n, a.until FROM unnest(?::text[], ?::float8[], ?::float8[]) AS a (name, n, until)
 ORDER BY a.name ON CONFLICT (name) DO UPDATE
-SET n=CASE WHEN c.until<? THEN excluded.n ELSE c.n + excluded.n END, until=greatest(c.until, excluded.until)
-RETURNING c.name, c.n
+SET n=CASE WHEN c.until>? THEN c.n + excluded.n ELSE excluded.n END, until=excluded.until
+RETURNING c.name, c.n, c.until
 """
 _SWEEP_INTERVAL: Final = 60.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Addend:
-    """What is added to a counter, which begins at 0 again after the moment `until` (seconds since 1970)."""
-
-    n: float
-    until: float
-
-
 class PostgresCounters:
-    """Counters by name; a name has 600 characters at most. The caller gathers its additions for a second, say, and adds
-    them in one call."""
+    """The implementation of `Counters` for a cluster. A name has 600 characters at most."""
 
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url, "counters")
@@ -42,31 +33,34 @@ class PostgresCounters:
     async def close(self) -> None:
         await self._database.close()
 
-    async def add(self, addends: Mapping[str, Addend]) -> dict[str, float]:
-        """Add to counters, all or none, and return their new values, which include what other gateways have added.
-        Raises StorageError; whether anything was added is then not known."""
-        if not addends:
+    async def add(self, amounts: Mapping[str, CounterAmount], now: float) -> dict[str, CounterAmount]:
+        """Add to the sums, and return the new ones, which include what other gateways have added. Raises StorageError;
+        whether anything was added is then not known."""
+        if not amounts:
             return {}
-        names = sorted(addends)
-        numbers, ends = [float(addends[name].n) for name in names], [float(addends[name].until) for name in names]
-        now = time.time()
+        names = sorted(amounts)
+        numbers = [float(amounts[name].value) for name in names]
+        ends = [float(amounts[name].expires) for name in names]
 
-        def work(statements: PostgresStatements) -> list[tuple[str, float]]:
+        def work(statements: PostgresStatements) -> list[tuple[Any, ...]]:
             return statements.execute(_ADD, (names, numbers, ends, now))
 
         rows = await self._database.run(lambda: self._database.transaction(work))
         if time.monotonic() - self._swept_at >= _SWEEP_INTERVAL:
             self._swept_at = time.monotonic()
-            await self._database.write("DELETE FROM counters WHERE until<?", [(now,)])
-        return dict(rows)
+            await self._database.write("DELETE FROM counters WHERE until<=?", [(now,)])
+        return _parse(rows)
 
-    async def read(self, prefix: str) -> dict[str, float]:
-        """The counters whose names begin with `prefix`, without those that have ended. Raises StorageError."""
-        rows = await self._database.read(
-            "SELECT name, n FROM counters WHERE starts_with(name, ?) AND until>=?", (prefix, time.time())
-        )
-        return dict(rows)
+    async def read(self, names: Collection[str], now: float) -> dict[str, CounterAmount]:
+        """Those of these sums that are not expired. Raises StorageError."""
+        statement = "SELECT name, n, until FROM counters WHERE until>? AND name = ANY (?::text[])"
+        return _parse(await self._database.read(statement, (now, list(names))))
 
-    async def drop(self, prefix: str) -> None:
-        """Erase the counters whose names begin with `prefix`. Raises StorageError."""
-        await self._database.write("DELETE FROM counters WHERE starts_with(name, ?)", [(prefix,)])
+    async def newest(self, limit: int, now: float) -> dict[str, CounterAmount]:
+        """Up to `limit` sums that are not expired, those that expire last first. Raises StorageError."""
+        statement = "SELECT name, n, until FROM counters WHERE until>? ORDER BY until DESC LIMIT ?"
+        return _parse(await self._database.read(statement, (now, limit)))
+
+
+def _parse(rows: list[tuple[Any, ...]]) -> dict[str, CounterAmount]:
+    return {name: CounterAmount(value, expires) for name, value, expires in rows}

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["APPEND_LOCK", "CHANNEL", "FORMAT", "FUNCTION_NAMES", "LEASE_LOST", "SCHEMA", "TABLES"]
+__all__ = ["APPEND_LOCK", "CHANNEL", "FORMAT", "FUNCTION_NAMES", "LEASE_LOST", "MAIL_CHANNEL", "SCHEMA", "TABLES"]
 
 SCHEMA: Final = "memory_gateway"
 """The schema of all tables, so that they can be in a database beside those of other programs."""
@@ -10,12 +10,14 @@ FORMAT: Final = 1
 """The version of the schema."""
 CHANNEL: Final = "memory_gateway_entries"
 """The channel that new entries are announced on."""
+MAIL_CHANNEL: Final = "memory_gateway_mail"
+"""The channel that messages between gateways are announced on."""
 APPEND_LOCK: Final = 7_460_231_002
 """The advisory lock that gives entries their numbers in the order of their commits."""
 LEASE_LOST: Final = "MG001"
 """The SQLSTATE that functions of the schema raise when an epoch is not current."""
 TABLES: Final = (
     "scopes items files tasks blocks used owners messages conversations spent places "
-    "entries claims leases counters documents catalog meta"
+    "entries claims leases counters documents mail openings replays catalog meta"
 ).split()
 FUNCTION_NAMES: Final = "now_seconds append_entries check_leases check_entries mark_stored mark_failed".split()

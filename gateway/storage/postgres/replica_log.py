@@ -1,11 +1,11 @@
 """The shared log as a replica reads it: it follows new entries, and looks up what no table has yet."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from gateway.memory.record import Record
 from gateway.storage.postgres.feed import Feed, Followed
 from gateway.storage.postgres.shared_log import SharedLog
-from gateway.storage.values import JournalEntry
+from gateway.storage.values import JournalEntry, ScopeSize
 
 __all__ = ["ReplicaLog"]
 
@@ -29,6 +29,14 @@ class ReplicaLog:
     async def unstored_records(self, memory_ids: Sequence[str]) -> Sequence[Record]:
         """The records of these ids that no table has yet, all versions of each."""
         return await self._log.unstored_records(memory_ids)
+
+    async def unstored_sizes(self, scopes: Collection[str]) -> Mapping[str, ScopeSize]:
+        """The numbers of new memories in these scopes that no table has yet."""
+        return await self._log.unstored_sizes(scopes)
+
+    async def is_drained(self, before: int) -> bool:
+        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
+        return await self._log.is_drained(before)
 
     async def request_flush(self, seq: int) -> None:
         """Ask all replicas to store entries up to a number soon."""

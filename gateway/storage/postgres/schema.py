@@ -110,6 +110,24 @@ CREATE TABLE {s}.counters (
 CREATE INDEX counters_by_age ON {s}.counters (until);
 CREATE TABLE {s}.documents (name TEXT PRIMARY KEY, content BYTEA NOT NULL);
 
+CREATE TABLE {s}.mail (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, recipient TEXT NOT NULL, kind TEXT NOT NULL,
+    value BYTEA NOT NULL, at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX mail_by_recipient ON {s}.mail (recipient, id);
+CREATE TABLE {s}.openings (
+    scope TEXT COLLATE "C" NOT NULL, opening TEXT COLLATE "C" NOT NULL, answer TEXT COLLATE "C" NOT NULL,
+    session TEXT NOT NULL, is_continued BOOLEAN NOT NULL, at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (scope, opening, answer)
+);
+CREATE INDEX openings_by_age ON {s}.openings (at);
+CREATE TABLE {s}.replays (
+    fingerprint TEXT COLLATE "C" PRIMARY KEY, conversation TEXT COLLATE "C" NOT NULL, scopes TEXT NOT NULL,
+    at DOUBLE PRECISION NOT NULL, answer BYTEA NOT NULL
+);
+CREATE INDEX replays_by_conversation ON {s}.replays (conversation);
+CREATE INDEX replays_by_age ON {s}.replays (at);
+
 CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 """
 _VERSIONS: Final = (_FIRST,)

@@ -13,7 +13,7 @@ from gateway.memory.record import Record
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.entries import NewEntries, append_values, parse_entry
 from gateway.storage.sqlite.journal_rows import parse_record, record_id
-from gateway.storage.values import Held, JournalEntry
+from gateway.storage.values import Held, JournalEntry, ScopeSize
 
 __all__ = ["SharedLog", "Tail"]
 
@@ -48,6 +48,10 @@ SELECT seq, id, payload, tries, embedder, vector FROM entries WHERE state<>1 AND
 """
 _UNSTORED_RECORDS: Final = """
 SELECT payload FROM entries WHERE state<>1 AND split_part(id, '.', 1) = ANY (?::text[]) ORDER BY seq
+"""
+_UNSTORED_SIZES: Final = """
+SELECT scope, count(*) FILTER (WHERE position('.' IN id)=0 AND NOT is_tombstone), max(at) FROM entries
+WHERE state<>1 AND scope = ANY (?::text[]) GROUP BY scope
 """
 _RETAINED: Final = """
 SELECT seq, id, payload, tries, embedder, vector FROM entries WHERE state=1 AND payload IS NOT NULL
@@ -216,6 +220,16 @@ class SharedLog:
         """Entries up to a number that are not done."""
         rows = await self._database.read(_UNSTORED, (before,))
         return [parse_entry(row, before) for row in rows]
+
+    async def unstored_sizes(self, scopes: Collection[str]) -> dict[str, ScopeSize]:
+        """The numbers of new memories in these scopes that no table has yet."""
+        rows = await self._database.read(_UNSTORED_SIZES, (list(scopes),))
+        return {scope: ScopeSize(count, at) for scope, count, at in rows}
+
+    async def is_drained(self, before: int) -> bool:
+        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
+        statement = "SELECT NOT EXISTS (SELECT 1 FROM entries WHERE state=0 AND tries=0 AND seq<=?)"
+        return bool((await self._database.read(statement, (before,)))[0][0])
 
     async def waiting_seqs(self) -> list[int]:
         """The numbers of all waiting entries, in order."""

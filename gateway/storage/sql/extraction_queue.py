@@ -4,7 +4,7 @@ It follows the journal: messages that the store took are noted under their seque
 from the last one. It holds scopes, sessions and ids, never a text. Tokens and cost are summed per scope and day.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.storage.sql.database import SqlDatabase, Statements
@@ -40,6 +40,7 @@ SELECT scope, session, tries, before FROM (
 ) AS ranked WHERE place=1 ORDER BY due LIMIT ?
 """
 _RETENTION_DAYS = 7
+_MAX_LOOKED_AT = 10_000  # conversations, of which some are another process's
 
 
 class SqlExtractionQueue:
@@ -73,19 +74,20 @@ class SqlExtractionQueue:
         """Record that extraction was enabled now."""
         await self._database.write(_SET_PLACE, [("began", now)])
 
-    async def position(self) -> int:
-        """The journal's sequence number up to which all messages are noted."""
-        return int(await self._load_value("position"))
+    async def positions(self) -> Mapping[int, int]:
+        """The journal's sequence numbers up to which all messages are noted, by part of the memory."""
+        rows = await self._fetch("SELECT name, value FROM places WHERE name LIKE 'position%'")
+        return {int(name.partition(":")[2] or 0): int(value) for name, value in rows}
 
     async def _load_value(self, name: str) -> float:
         rows = await self._fetch("SELECT value FROM places WHERE name=?", name)
         return float(rows[0][0]) if rows else 0.0
 
     async def note(
-        self, said: Sequence[PendingMessage], position: int, *, now: float, idle: float, window: int
+        self, said: Sequence[PendingMessage], positions: Mapping[int, int], *, now: float, idle: float, window: int
     ) -> None:
-        """Add messages, and record that all in the journal up to `position` is noted. A conversation is due when it was
-        idle for `idle` seconds, or at once when it holds `window` tokens."""
+        """Add messages, and record that all in the journal up to `positions` is noted. A conversation is due when it
+        was idle for `idle` seconds, or at once when it holds `window` tokens."""
         rows = [(message.seq, message.scope, message.session, message.id, message.tokens) for message in said]
         conversations = list(dict.fromkeys((message.scope, message.session) for message in said))
 
@@ -93,17 +95,20 @@ class SqlExtractionQueue:
             connection.executemany(_ADD_MESSAGE, rows)
             connection.executemany(_POSTPONE, [(*conversation, now + idle) for conversation in conversations])
             connection.executemany(_ADVANCE_FULL, [(now, now, *conversation, window) for conversation in conversations])
-            connection.execute(_SET_PLACE, ("position", position))
+            connection.executemany(_SET_PLACE, [(_position(part), seq) for part, seq in sorted(positions.items())])
 
         await self._database.run(lambda: self._database.transaction(work))
 
-    async def due(self, now: float, limit: int) -> list[DueConversation]:
-        """Conversations that are due, the longest due first; one of each scope."""
-        rows = await self._fetch(_SELECT_DUE, now, limit)
-        return [DueConversation(*row[:4]) for row in rows]
+    async def due(self, now: float, limit: int, owns: Callable[[str], bool] | None = None) -> list[DueConversation]:
+        """Conversations that are due, the longest due first; one of each scope. `owns`: only of these scopes."""
+        rows = await self._fetch(_SELECT_DUE, now, limit if owns is None else _MAX_LOOKED_AT)
+        return [DueConversation(*row[:4]) for row in rows if owns is None or owns(row[0])][:limit]
 
-    async def next_due(self) -> float | None:
+    async def next_due(self, owns: Callable[[str], bool] | None = None) -> float | None:
         """When the next conversation is due, in seconds since 1970; None if none waits."""
+        if owns is not None:
+            rows = await self._fetch("SELECT scope, due FROM conversations ORDER BY due LIMIT ?", _MAX_LOOKED_AT)
+            return next((due for scope, due in rows if owns(scope)), None)
         due: float | None = (await self._fetch("SELECT min(due) FROM conversations"))[0][0]
         return due
 
@@ -188,3 +193,8 @@ class SqlExtractionQueue:
 
     async def _fetch(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._database.read(statement, values)
+
+
+def _position(part: int) -> str:
+    """The name of the place of a part; that of the first one is older than the division."""
+    return f"position:{part}" if part else "position"

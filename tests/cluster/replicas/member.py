@@ -47,8 +47,9 @@ class Member:
         self.changed: list[str] = []
         self.stored: list[Row] = []
         self.storage = ClusterStorage(
-            url, storage, FORMAT, lease_seconds=lease_seconds, max_backlog=2**30, on_append=self._wake
+            url, storage, lease_seconds=lease_seconds, max_backlog=2**30, on_append=self._wake
         )
+        self.storage.build_store(FORMAT)
         builder = RowBuilder(_Embedders(), self.storage.store.format_of, len)  # type: ignore[arg-type]
         self.replica = Replica(
             self.storage,
@@ -68,13 +69,16 @@ class Member:
         self.stored += rows
 
     async def start(self) -> None:
-        await self.storage.open(BUCKETS)
+        await self.storage.prepare(BUCKETS)
+        await self.storage.open()
         await self.storage.store.open()
-        self.sets = await self.replica.start(max_rows=10_000, max_bytes=2**28, on_change=[self.changed.extend])
+        self.sets = self.replica.load(max_rows=10_000, max_bytes=2**28, on_change=[self.changed.extend])
+        await self.replica.start()
 
     async def stop(self) -> None:
         await self.replica.stop()
         await self.sets.stop()
+        await self.storage.store.close()
         await self.storage.close()
 
     async def append(self, *records: Record) -> int:

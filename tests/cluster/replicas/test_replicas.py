@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from gateway.memory.edits import tombstone
 from gateway.memory.record import Record
-from gateway.storage.errors import StorageError
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.rows import LoadedRows
 from gateway.turn import Scope, ScopeKind
@@ -94,7 +93,8 @@ async def test_nothing_is_lost_or_doubled_when_an_owner_freezes(database_url: st
             await mark_synced()
 
         frozen.storage.journal.mark_synced = freeze  # type: ignore[method-assign]
-        frozen.storage.leases.renew = fail_to_renew  # type: ignore[method-assign]
+        frozen.storage.leases.renew = _lose_nothing  # type: ignore[method-assign]
+        frozen.storage.leases.acquire = _get_nothing  # type: ignore[method-assign]
         await members[0].append(*(memory(f"text {number}", number, scope) for number in range(20)))
         await asyncio.wait_for(reached.wait(), 20)
         others = [member for member in members if member is not frozen]
@@ -109,8 +109,12 @@ async def test_nothing_is_lost_or_doubled_when_an_owner_freezes(database_url: st
             assert await stored_texts(member, scope) == texts
 
 
-async def fail_to_renew() -> Collection[int]:
-    raise StorageError("journal", "frozen")
+async def _lose_nothing() -> Collection[int]:
+    return ()
+
+
+async def _get_nothing(buckets: Collection[int]) -> dict[int, int]:
+    return {}
 
 
 async def _is_drained(member: Member) -> bool:

@@ -1,7 +1,7 @@
 """The numbers of memories in scopes: counted once, again after a change, and within a time limit."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -36,8 +36,8 @@ class Counter:
             raise StorageError("store", "broken")
         return counted
 
-    def overlay_size(self, scope: str, stored: ScopeSize) -> ScopeSize:
-        return stored
+    async def overlay_sizes(self, stored: Mapping[str, ScopeSize]) -> dict[str, ScopeSize]:
+        return dict(stored)
 
 
 @pytest.fixture
@@ -67,6 +67,17 @@ async def test_a_scope_is_counted_once_and_again_after_a_change(counter: Counter
     sizes.note([row(BOB.value)])
     assert await sizes.count([ADA, BOB], 5) == 4
     assert counter.asked[1:] == [[BOB.value]]
+
+
+async def test_counts_are_not_kept_where_others_store_rows(counter: Counter) -> None:
+    async def searchable(timeout: float) -> bool:
+        return True
+
+    sizes = ScopeSizes(counter, searchable, is_shared=True)  # type: ignore[arg-type]
+    sizes.ready(counter)  # type: ignore[arg-type]
+    assert await sizes.count([ADA], 5) == 3
+    counter.counts[ADA.value] = 4
+    assert await sizes.count([ADA], 5) == 4
 
 
 async def test_a_count_that_takes_too_long_goes_on_for_later_calls(counter: Counter) -> None:

@@ -25,7 +25,7 @@ def said(seq: int = 1, session: str = "s", tokens: int = 10, scope: str = SCOPE)
 
 
 async def noted(agenda: SqlExtractionQueue, *more: PendingMessage, now: float = NOW) -> None:
-    await agenda.note(more, max(one.seq for one in more), now=now, idle=60, window=100)
+    await agenda.note(more, {0: max(one.seq for one in more)}, now=now, idle=60, window=100)
 
 
 async def test_a_conversation_is_due_when_it_rests(agenda: SqlExtractionQueue) -> None:
@@ -97,7 +97,7 @@ async def test_what_was_given_up_keeps_nothing_else_and_is_tried_after_the_next_
     await second.open(NOW + 1000)
     (again,) = await second.due(NOW + 1000, 9)
     assert (again.tries, await second.waiting(again, 9)) == (0, [(1, "id-1")])
-    assert (await second.began(), await second.position()) == (NOW, 2)
+    assert (await second.began(), await second.positions()) == (NOW, {0: 2})
     await second.close()
 
 
@@ -129,3 +129,19 @@ async def test_what_is_forgotten_is_of_these_scopes_or_of_one_session(agenda: Sq
     assert await agenda.counts() == (2, 0)
     await agenda.forget([SCOPE])
     assert await agenda.counts() == (1, 0)
+
+
+async def test_each_part_has_a_position_of_its_own(agenda: SqlExtractionQueue) -> None:
+    await agenda.note([], {0: 2, 7: 9}, now=NOW, idle=60, window=100)
+    await agenda.note([], {7: 12}, now=NOW, idle=60, window=100)
+    assert await agenda.positions() == {0: 2, 7: 12}
+
+
+async def test_conversations_of_scopes_that_others_work_on_are_not_due(agenda: SqlExtractionQueue) -> None:
+    for number, scope in enumerate("abc"):
+        await agenda.note([said(number, scope=scope)], {0: number}, now=NOW + number, idle=1, window=100)
+    own = {"b", "c"}
+    assert [due.scope for due in await agenda.due(NOW + 60, 1, own.__contains__)] == ["b"]
+    assert await agenda.next_due(own.__contains__) == NOW + 2
+    assert await agenda.next_due() == NOW + 1
+    assert await agenda.next_due(lambda scope: False) is None

@@ -1,0 +1,135 @@
+"""The role of a gateway in a cluster: it follows the shared log, and stores what its buckets have to store."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.concurrency.listeners import Listener
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.roles import BuiltParts, LoadedParts
+from gateway.storage.errors import StorageError
+from gateway.storage.values import JournalEntry
+from gateway.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from gateway.recall.working_sets import WorkingSets
+    from gateway.replica import Replica
+
+__all__ = ["ReplicaRole"]
+
+_log = logging.getLogger("gateway.memory")
+_SCOPES_DROPPED: Final = "scopes-dropped"
+
+
+class ReplicaRole:
+    """The role of a replica; its storage is shared with the others."""
+
+    is_writer = True
+    stores_all = False
+    is_shared = True
+
+    def __init__(self, config: Config, telemetry: Telemetry) -> None:
+        self._memory = config.memory
+        self._telemetry = telemetry
+        try:
+            from gateway.replica_bus import build_bus  # noqa: PLC0415 — needs an extra
+            from gateway.replica_requests import ReplicaRequests as build_requests  # noqa: N813, PLC0415 — as above
+            from gateway.storage.cluster_parts import build_cluster_storage  # noqa: PLC0415 — as above
+        except ImportError as error:
+            raise ConfigError(
+                "memory.uri: a memory on S3 needs the extra `cluster`: pip install 'memory-gateway[cluster]'"
+            ) from error
+        self.storage = build_cluster_storage(config, self.note_append)
+        self.bus = build_bus(self.storage, config.memory.lease_seconds)
+        self._requests = build_requests(self.storage, self.bus)
+        self.on_take_over: list[Listener[Collection[int]]] = []
+        self._replica: Replica | None = None
+        self._has_begun = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun
+
+    def connect(self, parts: BuiltParts) -> None:
+        parts.on_change.append(parts.remember.forget_recent)
+        self._on_change = parts.on_change
+        registry = self.storage.registry
+        registry.on_drop.append(lambda: self.bus.publish(_SCOPES_DROPPED, None))
+        self.bus.on(_SCOPES_DROPPED, lambda _: registry.forget_cached())
+        self.bus.on_gap.append(registry.forget_cached)
+
+    def load(self, parts: LoadedParts) -> "WorkingSets":
+        from gateway.replica import Replica  # noqa: PLC0415 — imports numpy: after the port is open
+
+        limits, recall = self._memory.limits, self._memory.recall
+        self._retry = parts.retry
+        self._replica = Replica(
+            self.storage,
+            parts.builder,
+            self._telemetry,
+            lease_seconds=self._memory.lease_seconds,
+            flush_rows=limits.flush_rows,
+            flush_seconds=limits.flush_seconds,
+            on_stored=parts.on_stored,
+            on_take_over=self.on_take_over,
+            on_absence=self._note_absence,
+        )
+        return self._replica.load(
+            max_rows=recall.working_set_rows, max_bytes=recall.working_set_mb * 2**20, on_change=self._on_change
+        )
+
+    async def start(self) -> None:
+        assert self._replica is not None  # noqa: S101 — `load` was called
+        await self._retry("journal", self._replica.start)
+        self.bus.start()
+        self._has_begun = True
+
+    async def stop(self) -> None:
+        await self.bus.stop()
+        if self._replica is not None:
+            await self._replica.stop()
+
+    def note_append(self) -> None:
+        if self._replica is not None:
+            self._replica.writer.wake()
+
+    async def reached(self, seq: int, timeout: float) -> bool:
+        return self._replica is not None and await self._replica.reached(seq, timeout)
+
+    async def searchable(self, timeout: float, seq: int | None = None) -> bool:
+        if self._replica is None:
+            return False
+        try:
+            return await self._replica.searchable(timeout, seq)
+        except StorageError as error:
+            _log.warning("journal_catch_up_failed", extra={"cause": str(error)})
+            return False
+
+    async def drained(self, timeout: float) -> bool:
+        return self._replica is not None and await self._replica.settled(timeout)
+
+    async def synced(self, timeout: float) -> bool:
+        """As `drained`: what is on object storage is durable."""
+        return await self.drained(timeout)
+
+    async def purge(self, scopes: Collection[str]) -> None:
+        await self._requests.purge(scopes)
+
+    async def discard(self, entries: Sequence[JournalEntry]) -> None:
+        await self._requests.discard(entries)
+
+    def part_of(self, scope: str) -> int:
+        return self.storage.bucket_of(scope)
+
+    def owns(self, scope: str) -> bool:
+        return self.storage.owns(scope)
+
+    def _note_absence(self) -> None:
+        """Drop what the others may have asked to be dropped while they took this replica for ended."""
+        for callback in self.bus.on_gap:
+            callback()
+
+    def report(self) -> Mapping[str, Any]:
+        replica = {} if self._replica is None else self._replica.report()
+        return {"cluster": {"replica": self.storage.leases.owner, **replica}}
