@@ -40,6 +40,7 @@ from gateway.server.apis import Apis
 from gateway.server.guard import Guard, with_expectations
 from gateway.server.handover import Handover
 from gateway.server.listening import listen
+from gateway.server.shared_sessions import SharedSessions
 from gateway.server.sign_in import SignIns
 from gateway.server.turns import Turns
 from gateway.server.users import Users
@@ -64,6 +65,7 @@ _log = logging.getLogger("gateway.app")
 _STOP_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 _FORGET_TIMEOUT = 3.0  # seconds that another worker may take to drop turns; then it is ended
+_DEFAULTS = "defaults"  # a message between replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,11 @@ class Gateway:
         self._telemetry.memory_ready.set_function(lambda: self.memory.state in ("ready", "off"))
         self._files = SideFiles(config, peers, self.memory.bus)
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
-        self._users = Users(config.memory.default_user, headers, self._files.identities, peers)
+        self._users = Users(config.memory.default_user, headers, self._files.identities, peers, self.memory.bus)
         self._defaults = Defaults(self.memory.registry)
+        self.memory.bus.on(_DEFAULTS, self._defaults.forget_cached)
+        self.memory.bus.on_gap.append(lambda: self._defaults.forget_cached(None))
+        self._defaults.on_change.append(partial(self.memory.bus.publish, _DEFAULTS))
         self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
         self._shared_explanations = SharedExplanations(self._explanations, peers)
         console = config.console
@@ -110,6 +115,7 @@ class Gateway:
         self._states = WorkerStates(self._state, peers)
         peers.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
         self.memory.bus.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
+        self.memory.bus.on_gap.append(lambda: self._forget_turns(None, None, None))
         self._tasks = BackgroundTasks()
         self._pipeline: Pipeline | None = None
         self._is_stopping = False
@@ -201,7 +207,7 @@ class Gateway:
             if not model_client.has_model:
                 _log.warning("extraction_model_unavailable", extra={"model": learning})
         self._pipeline = self._build_pipeline(forwarder, meter, model_client)
-        self._chats = ChatHandlers(self._config.limits.silence)
+        self._chats = ChatHandlers(self._config.limits.silence, self._files.replays)
         memory.on_change += (self._chats.forget, self._explanations.forget)
         memory.forgetter.on_forget += (self._forget_turns, self._forget_turns_elsewhere)
         return MemosServices(
@@ -288,6 +294,9 @@ class Gateway:
         if peers.is_shared:  # a conversation may go on in any worker
             peers.on(message_kinds.SESSION, turns.sessions.note)
             turns.sessions.on_change.append(partial(peers.publish, message_kinds.SESSION))
+        if self._files.openings is not None:
+            shared = turns.shared_sessions = SharedSessions(turns.sessions, self._files.openings)
+            self.memory.forgetter.on_scopes.append(shared.forget)
         return turns
 
     def _build_services(self, services: MemosServices) -> ApiContext:

@@ -12,6 +12,9 @@ BusHandler = Callable[[Any], Awaitable[None] | None]
 class Bus:
     """The bus of a gateway without replicas. Register handlers before `start`."""
 
+    is_shared = False
+    """True if there may be other replicas."""
+
     def __init__(self) -> None:
         self._handlers: dict[str, BusHandler] = {}
         self._slow: set[str] = set()

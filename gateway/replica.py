@@ -81,7 +81,9 @@ class Replica:
             log=storage.log,
             builder=self._builder,
         )
-        self._follower = LogFollower(storage.log, sets, self._builder, on_change)
+        follower = self._follower = LogFollower(storage.log, sets, self._builder, on_change)
+        self._telemetry.log_lag.set_function(lambda: follower.lag)
+        self._telemetry.owned_buckets.set_function(lambda: sum(bucket >= 0 for bucket in storage.leases.held()))
         return sets
 
     async def start(self) -> None:

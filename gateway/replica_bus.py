@@ -48,6 +48,8 @@ class ReplicaBus(Bus):
     """`owner`: the name of this replica; `owners` returns those of the replicas that run; `lease_seconds`: after which
     one that ended is none of them any more."""
 
+    is_shared = True
+
     def __init__(
         self, mail: MailBox, owner: str, owners: Callable[[], Awaitable[Collection[str]]], *, lease_seconds: float
     ) -> None:

@@ -3,13 +3,16 @@
 import contextlib
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
+from gateway.api.memos.chat import Replays
 from gateway.bus import Bus
 from gateway.config import Config
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.forget import Forgetter
 from gateway.replicated_files import ReplicatedLedger, ReplicatedOwners
 from gateway.server.shared_owners import SharedOwners
+from gateway.server.shared_sessions import Openings
 from gateway.storage.counters import Counters, SharedCounters
 from gateway.storage.errors import StorageError
 from gateway.storage.local_file import LocalFile
@@ -27,6 +30,18 @@ __all__ = ["SideFiles"]
 _log = logging.getLogger("gateway.app")
 
 
+class ClosableOpenings(Openings, Protocol):
+    """Names of conversations in a table that has a connection."""
+
+    async def close(self) -> None: ...
+
+
+class ClosableReplays(Replays, Protocol):
+    """Answers in a table that has a connection."""
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
     """The implementations for a process. `ledger` None: usage is not counted."""
@@ -35,11 +50,14 @@ class _Parts:
     owners: SqlOwners
     counters: Counters
     identities: SmallFile
+    openings: ClosableOpenings | None = None
+    replays: ClosableReplays | None = None
 
 
 class SideFiles:
     """The files of a process. `ledger` counts the usage of this process (None: it is not counted), and `usage` reads
-    that of all; `owners` knows the responses of all, `counters` count for all, and `identities` are those of keys."""
+    that of all; `owners` knows the responses of all, `counters` count for all, `identities` are those of keys, and
+    `openings` and `replays` are those of a cluster."""
 
     def __init__(self, config: Config, peers: Peers, bus: Bus) -> None:
         parts = _build_cluster_parts(config) if config.memory.is_cluster else _build_folder_parts(config, peers)
@@ -48,6 +66,7 @@ class SideFiles:
         self._owners = parts.owners
         self.owners: Owners = self._owners
         self.identities = parts.identities
+        self.openings, self.replays = parts.openings, parts.replays
         is_shared = peers.is_shared or config.memory.is_cluster
         if peers.is_shared:
             self.usage = None if self.ledger is None else SharedLedger(self.ledger, peers)
@@ -72,6 +91,9 @@ class SideFiles:
             _log.error("response_owners_failed", extra={"cause": str(error)})
 
     async def close(self) -> None:
+        for table in (self.openings, self.replays):
+            if table is not None:
+                await table.close()
         with contextlib.suppress(StorageError):
             await self._owners.close()
         with contextlib.suppress(StorageError):
@@ -112,4 +134,6 @@ def _build_cluster_parts(config: Config) -> _Parts:
         owners=cluster_parts.build_cluster_owners(config),
         counters=cluster_parts.build_cluster_counters(config),
         identities=cluster_parts.build_cluster_document(config, "identities"),
+        openings=cluster_parts.build_cluster_openings(config),
+        replays=cluster_parts.build_cluster_replays(config),
     )

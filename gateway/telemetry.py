@@ -80,6 +80,7 @@ class Telemetry:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation here
         self.registry = CollectorRegistry()
+        self._add_cluster_metrics()
         self.requests = self._counter("gateway_requests", "Requests by API and HTTP status.", ["face", "status"])
         self.duration = self._histogram(
             "gateway_request_duration_seconds",
@@ -212,6 +213,23 @@ class Telemetry:
     def exposition(self) -> bytes:
         """The metrics page in the Prometheus text format."""
         return generate_latest(self.registry)
+
+    def _add_cluster_metrics(self) -> None:
+        self.log_lag = Gauge(
+            "gateway_cluster_log_lag_seconds",
+            "Seconds since this gateway last read the log that the gateways of a cluster share; 0 without a cluster.",
+            registry=self.registry,
+        )
+        self.owned_buckets = Gauge(
+            "gateway_cluster_owned_buckets",
+            "Parts of the memory that this gateway stores; 0 without a cluster.",
+            registry=self.registry,
+        )
+        self.lost_leases = self._counter(
+            "gateway_cluster_refused_writes",
+            "Writes of this gateway that were refused, since another one owns the part of the memory now.",
+            [],
+        )
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return LoopCounter(name, text, labels, registry=self.registry)

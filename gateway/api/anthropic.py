@@ -33,6 +33,7 @@ class AnthropicFace:
         raw, body = await read_json(request, self._config.limits)
         ask = read_messages(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
+        await self._turns.prepare(request, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._wire_format)
         response = await self._pipeline.open(turn)
         response.on_answer = partial(self._turns.note_answer, turn)

@@ -67,6 +67,7 @@ class OpenAIFace:
         raw, body = await self._read_json(request)
         ask = read_chat(body, self._config.limits.messages)
         await self._state.check_chat(request, raw, body, ask)
+        await self._turns.prepare(request, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._chat)
         response = await self._pipeline.open(turn)
         response.on_answer = partial(self._turns.note_answer, turn)
@@ -81,6 +82,7 @@ class OpenAIFace:
             ask = replace(
                 ask, upstream=previous_owner.upstream, session_hint=ask.session_hint or previous_owner.session
             )
+        await self._turns.prepare(request, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._responses)
         response = await self._pipeline.open(turn)
         if not response.source.is_plugin:
@@ -96,6 +98,7 @@ class OpenAIFace:
         raw, body = await self._read_json(request)
         ask = ParsedRequest(model=model_of(body), stream=bool(body.get("stream")))
         await self._state.check_chat(request, raw, body, ask)
+        await self._turns.prepare(request, ask)
         turn = self._turns.read(request, raw, body, ask, wire_format=self._chat)
         return await send(
             request, await self._pipeline.open(replace(turn, identity=None)), self._config.server.keep_alive

@@ -28,7 +28,7 @@ def announce(started: Started, config: Config, console: Console | None = None) -
         table.add_row("console", Text(f"{started.url}/ui", "bold"))
     table.add_row("upstream", Text(f"{upstream}: {started.reason}"))
     table.add_row("model", Text(f"`default` is {started.default_model}"))
-    memory = f"{started.data_folder} (ready in a few seconds; see {started.url}/ready)"
+    memory = f"{_place(config)} (ready in a few seconds; see {started.url}/ready)"
     table.add_row("memory", Text(memory if started.data_folder else "off"))
     if config.server.workers > 1:
         table.add_row("workers", f"{config.server.workers} processes; worker 0 stores memories, all answer chats")
@@ -55,12 +55,17 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
         "upstreams",
         ", ".join(f"{entry.name} ({_with_source(entry.kind, UPSTREAM_KINDS)})" for entry in upstreams) or "auto",
     )
-    table.add_row("memory", Text(str(config.data_folder) if config.memory.enabled else "off"))
+    table.add_row("memory", Text(_place(config) if config.memory.enabled else "off"))
     table.add_row("embedder", Text(_with_source(config.memory.embedder.kind, EMBEDDER_KINDS)))
     table.add_row("learning", Text(_learning(config)))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
     table.add_row("plugins", ", ".join(entry.use for entry in config.plugins if entry.enabled) or "none")
     console.print(Panel(table, title="configuration is valid", title_align="left", expand=False))
+
+
+def _place(config: Config) -> str:
+    """Where the memory is: its folder, or its address on S3."""
+    return config.memory.uri if config.memory.is_cluster else str(config.data_folder)
 
 
 def _workers(config: Config) -> str:

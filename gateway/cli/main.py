@@ -1,6 +1,7 @@
 """The command line: `gateway serve`, `gateway check`, `gateway memory …`, `gateway mcp`, `gateway eval`."""
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -180,7 +181,19 @@ def _check(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         fail(str(error), 2)
     describe(config, config_path(arguments.config))
-    return 0
+    return _check_cluster(config)
+
+
+def _check_cluster(config: Config) -> int:
+    """Say what is wrong with the database and the bucket of a cluster. Returns the exit status."""
+    if not (config.memory.is_cluster and config.memory.enabled):
+        return 0
+    from gateway.storage.cluster_parts import check_cluster  # noqa: PLC0415 — needs an extra; `Gateway` has checked
+
+    hindrances, advice = asyncio.run(check_cluster(config))
+    for text in (*hindrances, *advice):
+        sys.stderr.write(f"gateway: {text}\n")
+    return 1 if hindrances else 0
 
 
 def _eval(arguments: argparse.Namespace) -> int:
@@ -285,7 +298,7 @@ def _forget(arguments: argparse.Namespace) -> int:
         **{name: getattr(arguments, name) for name in ("tenant", "user", "session")},
         **{"ids": arguments.id, "everything": arguments.everything, "purge": arguments.purge},
     }
-    folder = config.data_folder if arguments.url is None else None
+    folder = config.data_folder if arguments.url is None and not config.memory.is_cluster else None
     return _run_with_gateway(
         arguments,
         lambda url, key, console: forget.run(

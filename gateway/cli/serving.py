@@ -30,7 +30,8 @@ def serving(config: Config, url: str, key: str, console: Console, *, alone: Conf
         yield url, key
         return
     recover_stranded(config)
-    console.print(f"no gateway runs at {url}: doing it here, on {config.data_folder}")
+    place = config.memory.uri if config.memory.is_cluster else config.data_folder
+    console.print(f"no gateway runs at {url}: doing it here, on {place}")
     with _alone(alone) as local_url:
         yield local_url, key
 

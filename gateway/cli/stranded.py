@@ -12,6 +12,8 @@ __all__ = ["recover_stranded"]
 def recover_stranded(config: Config) -> None:
     """Move the most recently used one, if the platform's folder is configured and empty; else only report it. Raises
     ConfigError."""
+    if config.memory.is_cluster:
+        return
     target = config.data_folder
     if (target / "meta.json").exists():
         return

@@ -110,6 +110,7 @@ class BucketWriter:
                 self._maintained_at = time.monotonic()
                 self._maintenance.start()
         except LeaseLost as error:
+            self._telemetry.lost_leases.inc()
             _log.warning("lease_lost", extra={"cause": str(error)})
         except (StorageError, EmbedFailed) as error:
             seconds = self._pauses.next()

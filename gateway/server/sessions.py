@@ -61,6 +61,16 @@ class Sessions:
             self._publish(key, session)
         return session.name
 
+    @staticmethod
+    def key(scope: str, opening: str) -> tuple[str, str]:
+        """The key of conversations of a user with an opening."""
+        return scope, _digest(opening)
+
+    def knows(self, scope: str, opening: str, first_answer: str) -> bool:
+        """True if a conversation with this first answer is in the index."""
+        answer = _digest(first_answer)
+        return any(session.answer == answer for session in self._openings.get(self.key(scope, opening), ()))
+
     def note(self, change: SessionChange) -> None:
         """Add or update a conversation that another process has seen."""
         key, name, began, answer, is_continued = change

@@ -16,6 +16,7 @@ from gateway.memory.recalled import MemoryStatus, Recalled
 from gateway.server.guard import principal_of, request_id_of, set_request_id
 from gateway.server.headers import header_number, header_share
 from gateway.server.sessions import Sessions
+from gateway.server.shared_sessions import SharedSessions
 from gateway.server.users import Users
 from gateway.text.clients import AGENT_HEADERS
 from gateway.turn import Identity, MemoryMode, Principal, Right, Turn
@@ -33,6 +34,17 @@ class Turns:
         self.users = users
         self._config = config
         self.sessions = Sessions()
+        self.shared_sessions: SharedSessions | None = None
+
+    async def prepare(self, request: web.Request, ask: ParsedRequest) -> None:
+        """Look for the conversation of a request in other replicas, if it has no id. Raises BadRequest."""
+        if self.shared_sessions is None or ask.is_task or _is_declared_task(request.headers):
+            return
+        principal = principal_of(request)
+        user = self.users.user_of(principal, request.headers, ask)
+        if user is not None and named_session(request.headers, ask, self.users.known) is None:
+            scope = scope_of(principal.tenant, user).value
+            await self.shared_sessions.prepare(scope, ask.opening, ask.first_answer)
 
     def read(
         self, request: web.Request, raw: bytes, body: Mapping[str, Any], ask: ParsedRequest, *, wire_format: WireFormat

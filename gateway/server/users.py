@@ -3,7 +3,7 @@
 A front end with many users that sends no user ids would mix their memories. So the identities that front ends send with
 a key are counted, as digests, and the second one disables the default user for this key permanently: chats continue
 without memory. The counts are stored in the data folder. Several workers tell each other what they see, and the owner
-of the store writes the file.
+of the store writes the file; so do replicas of a cluster, whose file is a shared document.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from gateway.bus import Bus
 from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
 from gateway.storage.protocols import SmallFile
@@ -30,7 +31,12 @@ class Users:
     """Determines users, and counts the identities seen per key in `file`. Construct it before the peers start."""
 
     def __init__(
-        self, default: str | None, known: FrontEndHeaders, file: SmallFile, peers: Peers | None = None
+        self,
+        default: str | None,
+        known: FrontEndHeaders,
+        file: SmallFile,
+        peers: Peers | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self.known = known
         self._default = default
@@ -43,6 +49,8 @@ class Users:
         peers.on(message_kinds.IDENTITY, lambda identity: self._add(*identity))
         peers.on(message_kinds.IDENTITIES, self._merge)
         peers.on_join.append(lambda number: peers.send(number, message_kinds.IDENTITIES, self._identities))
+        self._bus = Bus() if bus is None else bus
+        self._bus.on(message_kinds.IDENTITY, self._note_elsewhere)
 
     async def load(self) -> None:
         """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
@@ -105,6 +113,7 @@ class Users:
         if not self._add(key, digest):
             return
         self._peers.publish(message_kinds.IDENTITY, (key, digest))
+        self._bus.publish(message_kinds.IDENTITY, [key, digest])
         if self.is_ambiguous(principal):
             _log.warning(
                 "default_user_ended",
@@ -128,6 +137,11 @@ class Users:
             self._writing = asyncio.create_task(self._write(self._writing), name="identities")
         return True
 
+    def _note_elsewhere(self, identity: Sequence[str]) -> None:
+        """Note an identity that another replica has seen."""
+        key, digest = identity
+        self._add(key, digest)
+
     def _merge(self, identities: Mapping[str, Sequence[str]]) -> None:
         """Take over what the owner of the store knows, and tell it what it does not know: it may have been away."""
         for key, digests in self._identities.items():
@@ -137,12 +151,25 @@ class Users:
             for digest in known:
                 self._add(key, digest)
 
+    async def _read_others(self) -> Mapping[str, Sequence[str]]:
+        """The identities that other replicas have written. Raises OSError."""
+        if not self._bus.is_shared:
+            return {}
+        try:
+            stored: Mapping[str, Sequence[str]] = orjson.loads(await asyncio.to_thread(self._file.read))
+        except FileNotFoundError:
+            return {}
+        return stored
+
     async def _write(self, previous: "asyncio.Task[None] | None") -> None:
         if previous is not None:
             await asyncio.wait([previous])
         try:
+            for key, digests in (await self._read_others()).items():
+                known = self._identities.setdefault(key, [])
+                known += [digest for digest in digests if digest not in known][: _MAX_IDENTITIES - len(known)]
             await asyncio.to_thread(self._file.write, orjson.dumps(self._identities))
-        except OSError as error:
+        except (OSError, ValueError, AttributeError) as error:
             _log.error("identities_write_failed", extra={"cause": str(error)})
 
 

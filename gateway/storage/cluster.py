@@ -31,8 +31,9 @@ _DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
 
 
 class ClusterStorage:
-    """The parts of the storage, which share one database. `on_append` is called when this replica has appended;
-    `caches`: a folder of this machine (None: there are none). Call `build_store` first, then `prepare`, then `open`."""
+    """The parts of the storage, which share one database. `on_append` is called when this replica has appended; `check`
+    raises ConfigError if the database or the bucket cannot be used; `caches`: a folder of this machine (None: there are
+    none). Call `build_store` first, then `prepare`, then `open`."""
 
     def __init__(
         self,
@@ -44,11 +45,13 @@ class ClusterStorage:
         compact_fragments: int = OBJECT_FRAGMENTS,
         on_append: Callable[[], None],
         caches: Path | None = None,
+        check: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._url = database_url
         self._storage = storage
         self._compact_fragments = compact_fragments
         self._caches = caches
+        self._check = check
         self.meta = ClusterMeta(database_url)
         self.leases = Leases(database_url, seconds=lease_seconds)
         self._shared_log = SharedLog(database_url, self.bucket_of)
@@ -85,8 +88,11 @@ class ClusterStorage:
         return build_extraction_queue(self._url)
 
     async def prepare(self, buckets: int) -> None:
-        """Create the folder of caches. `buckets`: of a new memory. Raises FolderRefused."""
+        """Check the database and the bucket, and create the folder of caches. `buckets`: of a new memory. Raises
+        FolderRefused, and ConfigError if one of them cannot be used."""
         self._new_buckets = buckets
+        if self._check is not None:
+            await self._check()
         if self._caches is None:
             return
         try:

@@ -1,14 +1,20 @@
 """Builds the storage of a replica from the configuration. Needs the extra `cluster`."""
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.config import Config
+from gateway.errors import ConfigError
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.counters import Counters
+from gateway.storage.lance import object_probe
 from gateway.storage.lance.object_place import object_storage
+from gateway.storage.postgres import probe as postgres_probe
 from gateway.storage.postgres.counters import PostgresCounters
 from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.openings import PostgresOpenings
 from gateway.storage.postgres.parts import build_ledger, build_owners
+from gateway.storage.postgres.replays import PostgresReplays
 from gateway.storage.protocols import SmallFile
 from gateway.storage.sql.ledger import SqlLedger
 from gateway.storage.sql.owners import SqlOwners
@@ -17,8 +23,12 @@ __all__ = [
     "build_cluster_counters",
     "build_cluster_document",
     "build_cluster_ledger",
+    "build_cluster_openings",
     "build_cluster_owners",
+    "build_cluster_replays",
     "build_cluster_storage",
+    "check_cluster",
+    "require_usable",
 ]
 
 
@@ -32,6 +42,7 @@ def build_cluster_storage(config: Config, on_append: Callable[[], None]) -> Clus
         max_backlog=memory.remember.max_backlog_mb * 2**20,
         compact_fragments=memory.limits.compact_fragments,
         on_append=on_append,
+        check=lambda: require_usable(config),
         caches=config.data_folder,
     )
 
@@ -51,6 +62,40 @@ def build_cluster_counters(config: Config) -> Counters:
 def build_cluster_document(config: Config, name: str) -> SmallFile:
     """A small document that all replicas share."""
     return SharedDocument(_url(config), name)
+
+
+def build_cluster_openings(config: Config) -> PostgresOpenings:
+    return PostgresOpenings(_url(config))
+
+
+def build_cluster_replays(config: Config) -> PostgresReplays:
+    return PostgresReplays(_url(config))
+
+
+async def check_cluster(config: Config) -> tuple[list[str], list[str]]:
+    """What keeps a gateway from using the database and the bucket, in words, and what else should be known of them.
+    Takes seconds."""
+    url = _url(config)
+    hindrances, everything = await asyncio.gather(
+        _find_hindrances(config), asyncio.to_thread(postgres_probe.probe, url)
+    )
+    advice = [f"memory.database: {text}" for text in everything]
+    return hindrances, [text for text in advice if text not in hindrances]
+
+
+async def require_usable(config: Config) -> None:
+    """Raise ConfigError if the database or the bucket cannot be used."""
+    problems = await _find_hindrances(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+async def _find_hindrances(config: Config) -> list[str]:
+    memory, url = config.memory, _url(config)
+    database, bucket = await asyncio.gather(
+        asyncio.to_thread(postgres_probe.find_hindrances, url), object_probe.probe(memory.uri, memory.storage)
+    )
+    return [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
 
 
 def _url(config: Config) -> str:

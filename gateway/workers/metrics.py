@@ -34,6 +34,8 @@ GAUGES: Final[Mapping[str, Combination]] = {
     "gateway_silent_workers": Combination.OWNER,
     "gateway_upstream_open": Combination.MAX,  # some chats do not reach the upstream
     "gateway_in_flight_requests": Combination.SUM,
+    "gateway_cluster_log_lag_seconds": Combination.MAX,
+    "gateway_cluster_owned_buckets": Combination.SUM,
     "gateway_journal_backlog_entries": Combination.OWNER,  # it stores the entries of all
     "gateway_journal_aside_entries": Combination.OWNER,
     "gateway_memory_ready": Combination.MIN,  # some chats go on without memory

@@ -15,10 +15,10 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -35,7 +35,7 @@ from gateway.pipeline.response import TurnResponse
 from gateway.server.limits import slot_of
 from gateway.turn import MemoryMode, Right, Turn
 
-__all__ = ["ChatHandlers", "PreparedChat"]
+__all__ = ["ChatHandlers", "PreparedChat", "Replays"]
 
 _log = logging.getLogger("gateway.memos")
 _CATCH_UP_TIMEOUT = 2.0  # seconds that a chat waits until the previous turn can be recalled
@@ -53,14 +53,29 @@ class PreparedChat:
     access: Access
 
 
+class Replays(Protocol):
+    """Answers that other processes have, too. `find` waits for a moment only; the others do not wait."""
+
+    async def find(self, fingerprint: str) -> dict[str, Any] | None: ...
+
+    def put(self, fingerprint: str, conversation: Sequence[str | None], answer: Mapping[str, Any]) -> None: ...
+
+    def drop(self, fingerprint: str) -> None: ...
+
+    def drop_conversation(self, conversation: Sequence[str | None]) -> None: ...
+
+    def clear(self) -> None: ...
+
+
 class ChatHandlers:
-    """The MemOS chat handlers, with a cache of recent answers for client retries.
+    """The MemOS chat handlers, with a cache of recent answers for client retries; `replays` is one for all processes.
 
     Answers are cached for two minutes. `silence` is the time in seconds after which a plain answer sends white space.
     """
 
-    def __init__(self, silence: float) -> None:
+    def __init__(self, silence: float, replays: Replays | None = None) -> None:
         self._silence = silence
+        self._replays = replays
         self._business_keys = _business_keys()
         self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._answers: OrderedDict[str, tuple[float, dict[str, Any], tuple[Any, ...]]] = OrderedDict()
@@ -68,6 +83,8 @@ class ChatHandlers:
     def forget(self, scopes: Collection[str]) -> None:
         """Clear the answer cache after memories were changed or deleted: cached answers may be based on them."""
         self._answers.clear()
+        if self._replays is not None:
+            self._replays.clear()
 
     def operations(self) -> list[Operation]:
         return [
@@ -146,13 +163,12 @@ class ChatHandlers:
         """
         call.require(Right.CHAT)
         fingerprint = _fingerprint(call, request)
-        answer = self._find_answer(fingerprint)
+        answer = await self._find_answer(fingerprint)
         if answer is not None:
             return envelope(call.code, message, answer["data"], answer["headers"] | {"x-gateway-replayed": "true"})
         task = self._running.get(fingerprint)
         conversation = (call.tenant, request.users, request.session_id)
-        for stale_key in [key for key, entry in self._answers.items() if entry[2] == conversation]:
-            del self._answers[stale_key]  # the conversation continues: the same text is a new question now
+        self._forget_conversation(conversation)  # it continues: the same text is a new question now
         if task is None:
             task = call.services.tasks.start(self._run(call, request))
             self._running[fingerprint] = task
@@ -161,7 +177,15 @@ class ChatHandlers:
         response = await self._wait_for_reply(call, task, message)
         if task.exception() is None and not task.result()["is_kept"]:
             self._answers.pop(fingerprint, None)  # delivered: the same request again is a new question
+            if self._replays is not None:
+                self._replays.drop(fingerprint)
         return response
+
+    def _forget_conversation(self, conversation: tuple[Any, ...]) -> None:
+        for stale_key in [key for key, entry in self._answers.items() if entry[2] == conversation]:
+            del self._answers[stale_key]
+        if self._replays is not None:
+            self._replays.drop_conversation(conversation)
 
     async def _wait_for_reply(
         self, call: Call, task: "asyncio.Task[dict[str, Any]]", message: str
@@ -225,10 +249,16 @@ class ChatHandlers:
             self._answers[fingerprint] = (time.monotonic(), task.result(), conversation)
             if len(self._answers) > _MAX_ANSWERS:
                 self._answers.popitem(last=False)
+            if self._replays is not None:
+                self._replays.put(fingerprint, conversation, task.result())
 
-    def _find_answer(self, fingerprint: str) -> dict[str, Any] | None:
+    async def _find_answer(self, fingerprint: str) -> dict[str, Any] | None:
         entry = self._answers.get(fingerprint)
-        return entry[1] if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW else None
+        if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW:
+            return entry[1]
+        if self._replays is None or fingerprint in self._running:
+            return None
+        return await self._replays.find(fingerprint)
 
     async def _open(self, call: Call, request: ChatRequest, *, stream: bool) -> TurnResponse:
         return await call.services.pipeline.open((await prepare(call, request, stream=stream)).turn)

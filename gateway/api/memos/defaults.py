@@ -5,7 +5,7 @@ changes of a tenant by `/product/configure` (stored in the registry), the fields
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -56,6 +56,8 @@ class Defaults:
     def __init__(self, registry: Registry, environment: Mapping[str, str] | None = None) -> None:
         self._registry = registry
         self._by_tenant: dict[str, ChatDefaults] = {}
+        self.on_change: list[Callable[[str], None]] = []
+        """Called with a tenant whose defaults were changed, which other processes may have cached."""
         variables = os.environ if environment is None else environment
         values = {field: variables[name] for name, field in ENVIRONMENT.items() if variables.get(name)}
         try:
@@ -78,6 +80,13 @@ class Defaults:
                 return self._base
             self._by_tenant[tenant] = defaults
         return defaults
+
+    def forget_cached(self, tenant: str | None) -> None:
+        """Read the defaults of a tenant (None: of all) again, since another process has changed them."""
+        if tenant is None:
+            self._by_tenant.clear()
+        else:
+            self._by_tenant.pop(tenant, None)
 
     async def change(self, tenant: str, changes: Any) -> ChatDefaults:
         """Set some of a tenant's defaults; null resets one. Raises BadRequest or MemoryUnavailable."""
@@ -102,4 +111,6 @@ class Defaults:
         except StorageError as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed") from error
         self._by_tenant[tenant] = defaults
+        for listener in self.on_change:
+            listener(tenant)
         return defaults

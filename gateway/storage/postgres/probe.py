@@ -11,14 +11,29 @@ from gateway.storage.postgres.connecting import Connection, breaking_after, conn
 from gateway.storage.postgres.names import FORMAT, SCHEMA
 from gateway.storage.postgres.schema import read_format
 
-__all__ = ["probe"]
+__all__ = ["find_hindrances", "probe"]
 
 _MIN_VERSION: Final = 13
 _PATIENCE: Final = 15.0  # seconds
 _SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _MIN_CONNECTIONS: Final = 50
-_SHOWN: Final = ("server_version_num", "synchronous_commit", "fsync", "max_connections", "server_encoding")
+_SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
+
+
+def find_hindrances(database_url: str) -> list[str]:
+    """What keeps a gateway from using a database; empty if nothing does. Blocks for seconds."""
+    try:
+        connection = connect(database_url)
+    except psycopg.Error as error:
+        return [str(to_storage_error("journal", error))]
+    try:
+        with connection, breaking_after(connection, _PATIENCE):
+            return [*_check_server(connection), *_check_schema(connection)]
+    except psycopg.Error as error:
+        return [str(to_storage_error("journal", error))]
+    except StorageError as error:
+        return [str(error)]
 
 
 def probe(database_url: str) -> list[str]:
@@ -29,18 +44,28 @@ def probe(database_url: str) -> list[str]:
         return [str(to_storage_error("journal", error))]
     try:
         with connection, breaking_after(connection, _PATIENCE):
-            return [*_check_settings(connection), *_check_schema(connection), *_check_pooler(connection, database_url)]
+            hindrances = [*_check_server(connection), *_check_schema(connection)]
+            return [*hindrances, *_check_settings(connection), *_check_pooler(connection, database_url)]
     except psycopg.Error as error:
         return [str(to_storage_error("journal", error))]
     except StorageError as error:
         return [str(error)]
 
 
+def _check_server(connection: Connection) -> list[str]:
+    problems = []
+    if (version := int(_value(connection, "SHOW server_version_num"))) < _MIN_VERSION * 10_000:
+        problems.append(f"PostgreSQL {version // 10_000} is too old: version {_MIN_VERSION} or newer is needed")
+    if (encoding := _value(connection, "SHOW server_encoding")) != "UTF8":
+        problems.append(f"the database's encoding is {encoding}: create it with UTF8")
+    if _value(connection, "SELECT pg_is_in_recovery()"):
+        problems.append("the database is a standby, which can only be read: name the primary server")
+    return problems
+
+
 def _check_settings(connection: Connection) -> list[str]:
     settings = {name: str(_value(connection, f"SHOW {name}")) for name in _SHOWN}
     problems = []
-    if (version := int(settings["server_version_num"])) < _MIN_VERSION * 10_000:
-        problems.append(f"PostgreSQL {version // 10_000} is too old: version {_MIN_VERSION} or newer is needed")
     if settings["synchronous_commit"] == "off":
         problems.append(
             "synchronous_commit is off: new memories are durable all the same, but a crash of the database can lose "
@@ -48,15 +73,11 @@ def _check_settings(connection: Connection) -> list[str]:
         )
     if settings["fsync"] == "off":
         problems.append("fsync is off: a power cut can lose or damage everything; turn it on")
-    if settings["server_encoding"] != "UTF8":
-        problems.append(f"the database's encoding is {settings['server_encoding']}: create it with UTF8")
     if int(settings["max_connections"]) < _MIN_CONNECTIONS:
         problems.append(
             f"max_connections is {settings['max_connections']}: each gateway needs ten; "
             f"allow {_MIN_CONNECTIONS} or more"
         )
-    if _value(connection, "SELECT pg_is_in_recovery()"):
-        problems.append("the database is a standby, which can only be read: name the primary server")
     return problems
 
 

@@ -116,13 +116,13 @@ CREATE TABLE {s}.mail (
 );
 CREATE INDEX mail_by_recipient ON {s}.mail (recipient, id);
 CREATE TABLE {s}.openings (
-    scope TEXT COLLATE "C" NOT NULL, opening TEXT COLLATE "C" NOT NULL, answer TEXT COLLATE "C" NOT NULL,
-    session TEXT NOT NULL, is_continued BOOLEAN NOT NULL, at DOUBLE PRECISION NOT NULL,
-    PRIMARY KEY (scope, opening, answer)
+    scope TEXT COLLATE "C" NOT NULL, opening TEXT COLLATE "C" NOT NULL, session TEXT COLLATE "C" NOT NULL,
+    at DOUBLE PRECISION NOT NULL, answer TEXT NOT NULL, is_continued BOOLEAN NOT NULL,
+    PRIMARY KEY (scope, opening, session)
 );
 CREATE INDEX openings_by_age ON {s}.openings (at);
 CREATE TABLE {s}.replays (
-    fingerprint TEXT COLLATE "C" PRIMARY KEY, conversation TEXT COLLATE "C" NOT NULL, scopes TEXT NOT NULL,
+    fingerprint TEXT COLLATE "C" PRIMARY KEY, conversation TEXT COLLATE "C" NOT NULL,
     at DOUBLE PRECISION NOT NULL, answer BYTEA NOT NULL
 );
 CREATE INDEX replays_by_conversation ON {s}.replays (conversation);
