@@ -9,18 +9,22 @@ from typing import Final
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.leases import Leases
 
-__all__ = ["ChangeLock"]
+__all__ = ["MEMORIES", "SETTINGS", "ChangeLock"]
 
-_NUMBER: Final = -2  # of its lease
+SETTINGS: Final = -2
+"""The lock of values in the registry."""
+MEMORIES: Final = -3
+"""The lock of memories that are changed or deleted."""
 _PATIENCE: Final = 15.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
 
 class ChangeLock:
-    """A lock for `async with`, which raises StorageError."""
+    """A lock for `async with`, which raises StorageError. `number`: of its lease."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, number: int) -> None:
         self._leases = leases
+        self._number = number
         self._own = asyncio.Lock()  # within this gateway
 
     async def __aenter__(self) -> None:
@@ -35,7 +39,7 @@ class ChangeLock:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         try:
-            await self._leases.release([_NUMBER])
+            await self._leases.release([self._number])
         except StorageError:
             pass  # it runs out
         finally:
@@ -43,8 +47,8 @@ class ChangeLock:
 
     async def _acquire(self) -> None:
         deadline, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
-        while not await self._leases.acquire([_NUMBER]):
+        while not await self._leases.acquire([self._number]):
             if time.monotonic() > deadline:
-                raise StorageError("registry", "another gateway changes it for too long")
+                raise StorageError("registry", "another gateway changes something for too long")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
