@@ -139,6 +139,7 @@ class MemoryEngine:
             drained=barrier.drained,
             on_change=self.on_change,
             startup=self.startup,
+            change_lock=self._role.change_lock,
         )
         self.sizes = ScopeSizes(self._store, barrier.searchable, is_shared=not self._role.stores_all)
         self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)

@@ -37,6 +37,7 @@ class OwnerRole:
 
     is_writer = True
     stores_all = True
+    change_lock = None
 
     def __init__(self, config: Config, telemetry: Telemetry, peers: Peers) -> None:
         self._config = config
@@ -153,6 +154,7 @@ class FollowerRole:
 
     is_writer = False
     stores_all = False
+    change_lock = None
     has_begun = True
     is_shared = True
 

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.concurrency.listeners import Listener
 from gateway.config import Config
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, MemoryUnavailable
 from gateway.roles import BuiltParts, LoadedParts
 from gateway.storage.errors import StorageError
 from gateway.storage.values import JournalEntry
@@ -43,6 +45,7 @@ class ReplicaRole:
         self.storage = build_cluster_storage(config, self.note_append)
         self.bus = build_bus(self.storage, config.memory.lease_seconds)
         self._requests = build_requests(self.storage, self.bus)
+        self.change_lock = _MemoryLock(self.storage.change_lock)
         self.on_take_over: list[Listener[Collection[int]]] = []
         self._replica: Replica | None = None
         self._has_begun = False
@@ -133,3 +136,21 @@ class ReplicaRole:
     def report(self) -> Mapping[str, Any]:
         replica = {} if self._replica is None else self._replica.report()
         return {"cluster": {"replica": self.storage.leases.owner, **replica}}
+
+
+class _MemoryLock:
+    """A lock whose failure is one of the memory."""
+
+    def __init__(self, lock: AbstractAsyncContextManager[None]) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        try:
+            await self._lock.__aenter__()
+        except StorageError as error:
+            raise MemoryUnavailable(f"nothing was changed ({error}); try again") from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._lock.__aexit__(kind, error, at)

@@ -5,6 +5,7 @@ in a cluster.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +96,11 @@ class MemoryRole(Protocol):
     @property
     def is_writer(self) -> bool:
         """True if this process stores memories, and works on them in the background."""
+
+    @property
+    def change_lock(self) -> AbstractAsyncContextManager[None] | None:
+        """What to hold while memories are changed, so that no other process changes them; None if none does. It raises
+        MemoryUnavailable."""
 
     @property
     def stores_all(self) -> bool:

@@ -7,7 +7,7 @@ their key may touch, and a foreign id is answered as an unknown one.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from gateway.concurrency.listeners import Listener, notify
@@ -56,6 +56,7 @@ class MemoryService:
     `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
     MemoryUnavailable. `add` stores new records, `change` commits new versions of stored ones; `searchable` waits
     until they can be found, `drained` until they are in the store; `on_change` are called with the scopes then.
+    `change_lock`: one that other processes respect, too; it raises MemoryUnavailable.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class MemoryService:
         drained: Callable[[float], Awaitable[bool]],
         on_change: Sequence[Listener[Collection[str]]],
         startup: Startup,
+        change_lock: AbstractAsyncContextManager[None] | None = None,
     ) -> None:
         self._startup = startup
         self._store = store
@@ -79,7 +81,8 @@ class MemoryService:
         self._drained = drained
         self._on_change = on_change
         self._sets: WorkingSets | None = None
-        self._change_lock = asyncio.Lock()  # serialises updates and deletions of one memory
+        # serialises updates and deletions of one memory
+        self._change_lock = asyncio.Lock() if change_lock is None else change_lock
 
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets

@@ -14,6 +14,7 @@ from gateway.storage.lance.homes import OBJECT_FRAGMENTS, object_home
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.postgres.catalog import PostgresCatalog
+from gateway.storage.postgres.change_lock import MEMORIES, SETTINGS, ChangeLock
 from gateway.storage.postgres.feed import Feed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
@@ -24,6 +25,7 @@ from gateway.storage.postgres.replica_log import ReplicaLog
 from gateway.storage.postgres.shared_log import SharedLog
 from gateway.storage.rows import RowFormat
 from gateway.storage.sql.extraction_queue import SqlExtractionQueue
+from gateway.storage.values import Held
 
 __all__ = ["ClusterStorage"]
 
@@ -58,10 +60,11 @@ class ClusterStorage:
         self._feed = Feed(database_url)
         self.log = ReplicaLog(self._shared_log, self._feed)
         self.journal = PostgresJournal(
-            self._shared_log, self.bucket_of, self.leases.held, max_bytes=max_backlog, on_append=on_append
+            self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog, on_append=on_append
         )
         self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.held, encode, decode)
-        self.registry = build_registry(database_url, is_owner=False)
+        self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS))
+        self.change_lock = ChangeLock(self.leases, MEMORIES)
         self.blocks = build_blocks(database_url)
         self.mail = Mail(database_url, self.leases.owner)
 
@@ -74,9 +77,13 @@ class ClusterStorage:
         """The bucket of a scope."""
         return int(scope[:_DIGITS], 16) % self.meta.buckets
 
+    def held(self) -> Held:
+        """The epochs of the buckets that this replica owns, without its other leases."""
+        return {bucket: epoch for bucket, epoch in self.leases.held().items() if bucket >= 0}
+
     def owns(self, scope: str) -> bool:
         """True if this replica stores a scope now. False when in doubt."""
-        return self.meta.buckets > 0 and self.bucket_of(scope) in self.leases.held()
+        return self.meta.buckets > 0 and self.bucket_of(scope) in self.held()
 
     def build_store(self, row_format: RowFormat) -> MemoryStore:
         self._row_format = row_format

@@ -5,8 +5,8 @@ Every method that reads or writes raises StorageError. Times are seconds since 1
 hexadecimal digits, where no `Scope` is needed; an id has 32.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.memory.record import Record
@@ -153,7 +153,7 @@ class Registry(Protocol):
     `changing` is held by those who read an item, change it and put it back.
     """
 
-    changing: asyncio.Lock
+    changing: AbstractAsyncContextManager[None]
     on_drop: list[Callable[[], None]]
     """Called when scopes were dropped, which other processes may have cached."""
 

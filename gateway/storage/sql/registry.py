@@ -7,6 +7,7 @@ Methods take a tenant first, and never see rows of another one. Free-form values
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
@@ -31,13 +32,20 @@ _MAX_CACHED_SCOPES = 100_000  # scopes that need not be written again
 class SqlRegistry:
     """The registry's tables. They are opened before the port. Raises StorageError. `is_owner`: no other process works
     on tasks, so that those in progress were left by an earlier one. `on_drop` are called when scopes were dropped,
-    which other processes may have cached."""
+    which other processes may have cached. `changing`: a lock that other processes respect, too."""
 
-    def __init__(self, database: SqlDatabase, *, is_owner: bool = True) -> None:
+    def __init__(
+        self,
+        database: SqlDatabase,
+        *,
+        is_owner: bool = True,
+        changing: AbstractAsyncContextManager[None] | None = None,
+    ) -> None:
         self._database = database
         self._is_owner = is_owner
         self.on_drop: list[Callable[[], None]] = []
-        self.changing = asyncio.Lock()  # held by those who read an item, change it and put it back
+        # held by those who read an item, change it and put it back
+        self.changing = asyncio.Lock() if changing is None else changing
         self._scope_cache: dict[str, Scope] = {}
         self._tasks_put = 0
 

@@ -1,5 +1,7 @@
 """Three gateways on one database and one bucket: what one is told all know, and what one forgets all forget."""
 
+import asyncio
+
 from tests.cluster.gateways.cluster import Cluster, listed, recalls, said
 from tests.fakes.running import Running, eventually
 
@@ -53,6 +55,34 @@ async def test_a_deletion_is_applied_by_all(cluster: Cluster) -> None:
             assert response.status == 200
         for gateway in gateways:
             await eventually(lambda gateway=gateway: _lacks_fact(gateway), 3)  # type: ignore[misc]
+
+
+async def test_what_is_deleted_at_one_while_another_changes_it_stays_deleted(cluster: Cluster) -> None:
+    async with cluster.running(2) as (first, second):
+        for number in range(6):
+            body = {"user": "ada", "text": f"Secret number {number}."}
+            (entry,) = (await first.post("/v1/memory", body)).json["data"]
+            place = f"/v1/memory/{entry['id']}"
+
+            async def delete(place: str = place) -> int:
+                async with first.session.delete(first.url + place) as response:
+                    return response.status
+
+            async def change(place: str = place) -> int:
+                async with second.session.patch(second.url + place, json={"text": "changed"}) as response:
+                    return response.status
+
+            deleted, changed = await asyncio.gather(delete(), change())
+            assert deleted == 200
+            assert changed in (200, 404)
+        for gateway in (first, second):
+            await eventually(lambda gateway=gateway: _has_none(gateway), 5)  # type: ignore[misc]
+        assert await first.gateway.memory.barrier.drained(20)
+        assert await _has_none(second)
+
+
+async def _has_none(gateway: Running) -> bool:
+    return not await listed(gateway, user="ada")
 
 
 async def test_another_user_sees_nothing_at_any_gateway(cluster: Cluster) -> None:
