@@ -50,7 +50,7 @@ coverage: install $(VENV)/.tests  ## coverage of each module by its own test fil
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
 
-test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## the storage on a real PostgreSQL server: a minute
+test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: ten minutes
 	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 tests/cluster
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
