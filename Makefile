@@ -50,8 +50,8 @@ coverage: install $(VENV)/.tests  ## coverage of each module by its own test fil
 test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients of many makers; brings its own Node
 	$(BIN)/python -m pytest tests/matrix
 
-test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: ten minutes
-	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 tests/cluster
+test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: some minutes
+	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 -k "not test_faults or kill_9" tests/cluster
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
@@ -61,10 +61,11 @@ screenshots: install $(VENV)/.tests .venvs/console/.installed  ## the pictures o
 	@$(CONSOLE) -m tests.console.browser
 	$(CONSOLE) -m tests.console.screenshots
 
-test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## crashes, faults and fuzzing in full: about an hour
+test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed) .venvs/cluster/.installed  ## crashes, faults and fuzzing in full: about an hour
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
 	$(BIN)/python -m pytest --long --timeout 3600 --workers 3 $(SHARED) tests/fuzz/test_stateful.py
 	$(BIN)/python -m tests.bench.soak 5 3
+	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --long --timeout 3600 tests/cluster/gateways/test_faults.py
 
 # what also runs with three workers
 SHARED := tests/crash tests/flow/test_hangups.py tests/fuzz/test_isolation.py

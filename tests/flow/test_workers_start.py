@@ -209,7 +209,11 @@ async def started_alone(folder: Path, *prefix: str, stdin: int) -> AsyncIterator
     """A gateway with the configuration in a folder, whose workers are ready."""
     arguments = (*prefix, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.yaml"))
     with (folder / "gateway.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*arguments, stdin=stdin, stdout=log, stderr=log)
+        # the tests themselves may run under nohup
+        follow_hangups = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+        process = await asyncio.create_subprocess_exec(
+            *arguments, stdin=stdin, stdout=log, stderr=log, preexec_fn=follow_hangups
+        )
     try:
         await eventually(lambda: (folder / "gateway.log").read_bytes().count(b"worker_ready") == 2, TIMEOUT)
         yield process
