@@ -17,7 +17,7 @@ KEYS: list[dict[str, Any]] = [
     {"key": "key-of-rival", "tenant": "rival", "rights": ["chat", "memory", "admin"]},
     {"key": "key-for-chat", "tenant": "acme", "rights": ["chat"]},
 ]
-SECRET = "The safe's number is 4711."
+SECRET = "The safe's number is 4711-0815."
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ async def test_no_tool_reaches_a_foreign_memory(gateway: Running, key: str, user
     client = client_of(gateway, key, user, version)
     for attack in ATTACKS:
         for sent in (id_, id_[:8], id_.upper()):
-            assert b"4711" not in await attack(client, sent)
+            assert b"4711-0815" not in await attack(client, sent)
     for method, params in (
         ("resources/read", {"uri": "memory://profile"}),
         ("prompts/get", {"name": "recall", "arguments": {"question": "What is the safe's number?"}}),
     ):
-        assert b"4711" not in (await client.request(method, params)).body
+        assert b"4711-0815" not in (await client.request(method, params)).body
     (memory,) = (await client_of(gateway, "ada").call("list_memories"))["memories"]
     assert (memory["text"], memory["version"], memory["status"]) == (SECRET, 1, "activated")
 
