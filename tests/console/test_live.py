@@ -83,12 +83,12 @@ def test_a_filtered_list_shows_only_new_turns_that_match(gateway: GatewayProcess
 def test_a_search_is_in_the_address(gateway: GatewayProcess, open_page: OpenConsole) -> None:
     console = open_page(gateway)
     console.press("/")
-    console.page.keyboard.type("timber bridge")
+    console.page.keyboard.type("staging database")
     expect(console.page.locator("tbody tr.row")).to_have_count(1)
-    expect(console.page).to_have_url(re.compile(r"q=timber\+bridge"))
+    expect(console.page).to_have_url(re.compile(r"q=staging\+database"))
     console.page.reload()
     console.wait()
-    expect(console.page.get_by_role("searchbox")).to_have_value("timber bridge")
+    expect(console.page.get_by_role("searchbox")).to_have_value("staging database")
     console.page.get_by_role("button", name="Clear filters").click()
     expect(console.page).not_to_have_url(re.compile("q="))
 

@@ -145,6 +145,7 @@ def test_the_playground_works_by_keyboard_alone(gateway: GatewayProcess, open_pa
     console.page.keyboard.type("line one")
     console.press("Shift+Enter")
     console.page.keyboard.type("line two")
+    expect(console.page.get_by_role("button", name="Send")).to_be_enabled()  # the models are loaded
     console.press("Enter")
     expect(console.page.locator(".chat-user .chat-text")).to_have_text("line one\nline two")
     expect(console.page.get_by_role("button", name="Send")).to_be_visible()
