@@ -103,7 +103,8 @@ class ReplicaBus(Bus):
             numbers = {number: recipient for number, recipient in numbers.items() if number in pending}
             if not numbers:
                 return
-            ended = {number for number, recipient in numbers.items() if recipient not in await self._others()}
+            others = await self._others()
+            ended = {number for number, recipient in numbers.items() if recipient not in others}
             await self._mail.withdraw(ended)
             numbers = {number: recipient for number, recipient in numbers.items() if number not in ended}
             if numbers and time.monotonic() > deadline:

@@ -71,6 +71,7 @@ class PostgresDatabase:
         self._limit = limit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=part)
         self._connection: Connection | None = None
+        self._listening: Connection | None = None  # the one that has asked for notifications
         self._is_open = False
         self._pause = _FIRST_PAUSE
         self._next_try = 0.0
@@ -134,6 +135,15 @@ class PostgresDatabase:
 
     async def scrub(self) -> None:
         """Do nothing: PostgreSQL reuses the space of deleted rows after a VACUUM, which is the operator's."""
+
+    def wait_for_notification(self, channel: str, seconds: float) -> None:
+        """Wait for a notification on a channel, at most some seconds; always the same one. Runs in the thread."""
+        connection = self.connection
+        if self._listening is not connection:
+            connection.execute(f"LISTEN {channel}".encode())
+            self._listening = connection
+        for _ in connection.notifies(timeout=seconds, stop_after=1):
+            pass
 
     def transaction(self, work: Callable[[PostgresStatements], _T]) -> _T:
         """Run `work` in a transaction, again if it met another one, or if the connection was lost before the commit."""

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.storage.postgres.connecting import Connection
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.entries import parse_entry
 from gateway.storage.postgres.names import CHANNEL
@@ -48,7 +47,6 @@ class Feed:
 
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url, "feed")
-        self._listening: Connection | None = None
 
     async def open(self) -> None:
         await self._database.open()
@@ -66,7 +64,7 @@ class Feed:
             followed = await self._read(after, wanted)
             yield followed
             if followed.seq == after:
-                await self._database.run(self._wait)
+                await self._database.run(lambda: self._database.wait_for_notification(CHANNEL, _POLL))
             after = followed.seq
 
     async def _read(self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None) -> Followed:
@@ -86,12 +84,3 @@ class Feed:
             return Followed(rows[-1][0], entries, changed, dropped, not swept or swept[0][0] <= after)
 
         return await self._database.run(lambda: self._database.transaction(work))
-
-    def _wait(self) -> None:
-        """Wait for a notification, or for the time of the next read. Runs in the thread."""
-        connection = self._database.connection
-        if self._listening is not connection:
-            connection.execute(f"LISTEN {CHANNEL}".encode())
-            self._listening = connection
-        for _ in connection.notifies(timeout=_POLL, stop_after=1):
-            pass

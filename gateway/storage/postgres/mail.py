@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.storage.postgres.connecting import Connection
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.names import MAIL_CHANNEL
 
@@ -33,7 +32,6 @@ class Mail:
         self._owner = owner
         self._database = PostgresDatabase(url, "mail")
         self._feed = PostgresDatabase(url, "mail-feed")  # which waits most of the time
-        self._listening: Connection | None = None
 
     async def open(self) -> None:
         await self._database.open()
@@ -73,7 +71,7 @@ class Mail:
             rows = self._read(left_out)
             if rows:
                 return rows
-            self._wait()
+            self._feed.wait_for_notification(MAIL_CHANNEL, _POLL)
             return self._read(left_out)
 
         rows = await self._feed.run(work)
@@ -90,12 +88,3 @@ class Mail:
     def _read(self, excluded: list[int]) -> list[tuple[Any, ...]]:
         values = (self._owner, excluded, _MAX_TAKEN)
         return self._feed.transaction(lambda statements: statements.execute(_TAKE, values))
-
-    def _wait(self) -> None:
-        """Wait for a notification, or for the time of the next read. Runs in the thread."""
-        connection = self._feed.connection
-        if self._listening is not connection:
-            connection.execute(f"LISTEN {MAIL_CHANNEL}".encode())
-            self._listening = connection
-        for _ in connection.notifies(timeout=_POLL, stop_after=1):
-            pass

@@ -1,6 +1,7 @@
 """The check of a database before it is used: what is wrong with it, in words."""
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
@@ -23,33 +24,35 @@ _SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
 
 def find_hindrances(database_url: str) -> list[str]:
     """What keeps a gateway from using a database; empty if nothing does. Blocks for seconds."""
-    try:
-        connection = connect(database_url)
-    except psycopg.Error as error:
-        return [str(to_storage_error("journal", error))]
-    try:
-        with connection, breaking_after(connection, _PATIENCE):
-            return [*_check_server(connection), *_check_schema(connection)]
-    except psycopg.Error as error:
-        return [str(to_storage_error("journal", error))]
-    except StorageError as error:
-        return [str(error)]
+    return _examine(database_url, _check_use)
 
 
 def probe(database_url: str) -> list[str]:
     """What is wrong with a database, or should be known of it; empty if all is well. Blocks for seconds."""
+    return _examine(
+        database_url,
+        lambda connection: [
+            *_check_use(connection),
+            *_check_settings(connection),
+            *_check_pooler(connection, database_url),
+        ],
+    )
+
+
+def _examine(database_url: str, check: Callable[[Connection], list[str]]) -> list[str]:
+    """The problems that a check finds, or why it could not be made."""
     try:
         connection = connect(database_url)
-    except psycopg.Error as error:
-        return [str(to_storage_error("journal", error))]
-    try:
         with connection, breaking_after(connection, _PATIENCE):
-            hindrances = [*_check_server(connection), *_check_schema(connection)]
-            return [*hindrances, *_check_settings(connection), *_check_pooler(connection, database_url)]
+            return check(connection)
     except psycopg.Error as error:
         return [str(to_storage_error("journal", error))]
     except StorageError as error:
         return [str(error)]
+
+
+def _check_use(connection: Connection) -> list[str]:
+    return [*_check_server(connection), *_check_schema(connection)]
 
 
 def _check_server(connection: Connection) -> list[str]:
