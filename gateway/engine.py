@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from gateway import process
-from gateway.barrier import WriteBarrier
 from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.embedding.calibration import Calibrations
@@ -19,7 +18,6 @@ from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
 from gateway.extraction.fact_writer import FactWriter
 from gateway.extraction.worker import ExtractionWorker
-from gateway.folder_roles import FollowerRole, OwnerRole
 from gateway.llm.client import ModelClient
 from gateway.maintenance.forget import Forgetter
 from gateway.maintenance.reindex import Reindexer
@@ -33,8 +31,10 @@ from gateway.recall.startup import Startup
 from gateway.remember.ingestion import Ingestion
 from gateway.remember.remember import Remember
 from gateway.remember.row_builder import RowBuilder
-from gateway.replica_role import ReplicaRole
-from gateway.roles import BuiltParts, LoadedParts, MemoryRole
+from gateway.roles.barrier import WriteBarrier
+from gateway.roles.folder_roles import FollowerRole, OwnerRole
+from gateway.roles.replica_role import ReplicaRole
+from gateway.roles.role import BuiltParts, LoadedParts, MemoryRole
 from gateway.service.memories import MemoryService
 from gateway.service.sizes import ScopeSizes
 from gateway.service.standing import StandingLimit

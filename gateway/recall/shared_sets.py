@@ -17,7 +17,7 @@ from gateway.storage.rows import Row
 from gateway.workers import message_kinds
 from gateway.workers.peers import Peers
 
-__all__ = ["OwnersSets", "SetsReplica"]
+__all__ = ["FollowerSets", "OwnersSets"]
 
 _log = logging.getLogger("gateway.recall")
 _JOIN_EVERY: Final = 0.2  # seconds
@@ -91,7 +91,7 @@ class OwnersSets(WorkingSets):
         super().drop(scopes)
 
 
-class SetsReplica:
+class FollowerSets:
     """Applies the owner's changes to the sets of this worker. `on_snapshot` is called when it has started from one.
     `start` asks for the first one."""
 

@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Literal
 
 import aiohttp
@@ -77,7 +78,7 @@ class FaultyS3:
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED}
         url = URL(self._target + request.raw_path, encoded=True)
-        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+        async with self._session.request(request.method, url, headers=headers, data=BytesIO(body)) as answer:
             if self.hides_conflicts and answer.status in (409, 412):
                 return web.Response(headers={"etag": '"0"'})
             given = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED}

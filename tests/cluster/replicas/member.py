@@ -11,7 +11,7 @@ from gateway.memory.record import Record
 from gateway.recall.followed_sets import FollowedSets
 from gateway.recall.working_set import WorkingSet
 from gateway.remember.row_builder import RowBuilder
-from gateway.replica import Replica
+from gateway.roles.replica import Replica
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.rows import Row, RowFormat

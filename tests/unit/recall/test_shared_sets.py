@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.recall.shared_sets import OwnersSets, SetsReplica
+from gateway.recall.shared_sets import FollowerSets, OwnersSets
 from gateway.recall.working_sets import WorkingSets
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.store import MemoryStore
@@ -30,7 +30,7 @@ class Pair:
         self.owner.share(self.owner_peers)
         self.other = WorkingSets(store, Telemetry(), **options)
         self.snapshots: list[int] = []
-        self.replica = SetsReplica(self.other_peers, self.other, lambda: self.snapshots.append(1))
+        self.replica = FollowerSets(self.other_peers, self.other, lambda: self.snapshots.append(1))
 
 
 @pytest.fixture

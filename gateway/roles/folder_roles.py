@@ -11,8 +11,8 @@ from gateway.config import Config
 from gateway.errors import MemoryUnavailable
 from gateway.maintenance.recovery import recover
 from gateway.remember.writer import Writer
-from gateway.roles import BuiltParts, LoadedParts
-from gateway.sharing import FollowerLink, OwnerLink, share_blocks
+from gateway.roles.role import BuiltParts, LoadedParts
+from gateway.roles.sharing import FollowerLink, OwnerLink, share_blocks
 from gateway.storage.errors import StorageError
 from gateway.storage.folder_storage import FolderStorage
 from gateway.storage.sqlite.database import Sharing
@@ -21,7 +21,7 @@ from gateway.telemetry import Telemetry
 from gateway.workers.peers import Peers
 
 if TYPE_CHECKING:
-    from gateway.recall.shared_sets import OwnersSets, SetsReplica
+    from gateway.recall.shared_sets import FollowerSets, OwnersSets
     from gateway.recall.working_sets import WorkingSets
 
     _Sets = TypeVar("_Sets", bound=WorkingSets)
@@ -166,7 +166,7 @@ class FollowerRole:
         self.bus = Bus()
         self.on_take_over: list[Listener[Collection[int]]] = []
         self._link: FollowerLink | None = None
-        self._replica: SetsReplica | None = None
+        self._replica: FollowerSets | None = None
         self._is_complete = asyncio.Event()
 
     def connect(self, parts: BuiltParts) -> None:
@@ -175,11 +175,11 @@ class FollowerRole:
         self._link = FollowerLink(self._peers, self.storage, parts.on_change)
 
     def load(self, parts: LoadedParts) -> "WorkingSets":
-        from gateway.recall.shared_sets import SetsReplica  # noqa: PLC0415 — as above
+        from gateway.recall.shared_sets import FollowerSets  # noqa: PLC0415 — as above
         from gateway.recall.working_sets import WorkingSets  # noqa: PLC0415
 
         sets = _build_sets(WorkingSets, self._config, parts, self._telemetry)
-        self._replica = SetsReplica(self._peers, sets, self._is_complete.set)
+        self._replica = FollowerSets(self._peers, sets, self._is_complete.set)
         return sets
 
     async def start(self) -> None:

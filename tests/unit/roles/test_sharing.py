@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.sharing import OwnerLink
+from gateway.roles.sharing import OwnerLink
 from gateway.storage.errors import StorageError
 from gateway.storage.sqlite.database import Sharing
 from gateway.storage.sqlite.journal import Journal
@@ -24,7 +24,7 @@ class Parts:
 
 
 async def test_entries_that_could_not_be_read_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sharing._CATCH_UP_PAUSE", 0.01)
+    monkeypatch.setattr("gateway.roles.sharing._CATCH_UP_PAUSE", 0.01)
     parts, path = Parts(tmp_path, Sharing.OWNER), str(tmp_path / "bus")
     other = Journal(tmp_path / "journal.sqlite", 10**9, lambda: None, sharing=Sharing.FOLLOWER)
     await parts.journal.open()

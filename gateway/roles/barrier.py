@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.errors import MemoryUnavailable
 from gateway.remember.remember import Remember
-from gateway.roles import MemoryRole
+from gateway.roles.role import MemoryRole
 from gateway.turn import Identity, Scope
 
 __all__ = ["WriteBarrier"]

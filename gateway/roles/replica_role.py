@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.errors import ConfigError, MemoryUnavailable
-from gateway.roles import BuiltParts, LoadedParts
+from gateway.roles.role import BuiltParts, LoadedParts
 from gateway.storage.errors import StorageError
 from gateway.storage.values import JournalEntry
 from gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from gateway.recall.working_sets import WorkingSets
-    from gateway.replica import Replica
+    from gateway.roles.replica import Replica
 
 __all__ = ["ReplicaRole"]
 
@@ -35,8 +35,8 @@ class ReplicaRole:
         self._memory = config.memory
         self._telemetry = telemetry
         try:
-            from gateway.replica_bus import build_bus  # noqa: PLC0415 — needs an extra
-            from gateway.replica_requests import ReplicaRequests as build_requests  # noqa: N813, PLC0415 — as above
+            from gateway.roles.replica_bus import build_bus  # noqa: PLC0415 — needs an extra
+            from gateway.roles.replica_requests import ReplicaRequests as build_requests  # noqa: N813, PLC0415 — as above
             from gateway.storage.cluster_parts import build_cluster_storage  # noqa: PLC0415 — as above
         except ImportError as error:
             raise ConfigError(
@@ -63,7 +63,7 @@ class ReplicaRole:
         self.bus.on_gap.append(registry.forget_cached)
 
     def load(self, parts: LoadedParts) -> "WorkingSets":
-        from gateway.replica import Replica  # noqa: PLC0415 — imports numpy: after the port is open
+        from gateway.roles.replica import Replica  # noqa: PLC0415 — imports numpy: after the port is open
 
         limits, recall = self._memory.limits, self._memory.recall
         self._retry = parts.retry
