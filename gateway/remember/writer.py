@@ -64,7 +64,7 @@ class SearchIndex(Protocol):
 class Writer:
     """Moves entries from the journal into the index and the table. `on_stored` is called with each batch that the
     table has; `batch_window`: seconds that searchable rows may wait for the table. `batch_rows` (None: the default):
-    rows that are not made to wait; `group_of`: see `PendingRows`."""
+    rows that are not made to wait."""
 
     def __init__(
         self,
@@ -77,7 +77,6 @@ class Writer:
         on_stored: OnRows,
         batch_window: float,
         batch_rows: int | None = None,
-        group_of: Callable[[str], int] | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
@@ -90,8 +89,7 @@ class Writer:
         self._due = asyncio.Event()  # it may be time to store or sync
         self._searchable = SequenceProgress()  # all entries up to this number are searchable, or failed
         self._stored = SequenceProgress()  # all entries up to this number are stored, or failed
-        most = _MAX_UNSTORED if group_of is None else 4 * _MAX_UNSTORED
-        self._pending = PendingRows(window=batch_window, batch=batch_rows or _BATCH, most=most, group_of=group_of)
+        self._pending = PendingRows(window=batch_window, batch=batch_rows or _BATCH, most=_MAX_UNSTORED)
         self._flush_to = 0  # pending rows up to this number are to be stored now
         self._may_exist: set[int] = set()  # journal numbers of rows that a failed write may have stored
         self._has_room = asyncio.Event()

@@ -1,3 +1,7 @@
+from typing import Any
+
+import pytest
+
 from gateway.remember.pending_rows import PendingRows
 from gateway.storage.values import JournalEntry
 from tests.fakes.made import record
@@ -6,14 +10,6 @@ from tests.unit.recall.test_working_set import row
 
 def due(pending: PendingRows, up_to: int = 0) -> list[int]:
     return [entry.seq for entry, _ in pending.due_rows(up_to)]
-
-
-def grouped(scopes: str, *, window: float = 60, batch: int = 9, most: int = 100) -> PendingRows:
-    """Rows of these scopes, whose group is the scope's digit."""
-    pending = PendingRows(window=window, batch=batch, most=most, group_of=lambda scope: int(scope[0]))
-    entries = [JournalEntry(seq, record(str(seq)), 1, is_replay=False) for seq in range(1, len(scopes) + 1)]
-    pending.add(entries, [row(str(seq), scope=scope * 64) for seq, scope in enumerate(scopes, 1)])
-    return pending
 
 
 def test_rows_stay_in_the_order_of_the_journal() -> None:
@@ -30,19 +26,20 @@ def test_rows_stay_in_the_order_of_the_journal() -> None:
     assert pending.due_at >= first_at
 
 
-def test_a_group_is_due_by_its_own_rows_and_age() -> None:
-    assert due(grouped("12121", batch=4)) == []
-    assert due(grouped("12121", window=0)) == [1, 3, 5]
-    pending = grouped("12121", batch=3)
-    assert due(pending) == [1, 3, 5], "the first group has three rows"
-    pending.remove({1, 3, 5})
-    assert (len(pending), pending.first_seq) == (2, 2)
-    assert due(pending, up_to=1) == []
-    assert due(pending, up_to=2) == [2, 4]
-
-
-def test_the_largest_group_is_due_when_there_are_too_many_rows_in_all() -> None:
-    assert due(grouped("1222133", most=8)) == []
-    pending = grouped("1222133", most=7)
-    assert due(pending) == [2, 3, 4]
-    assert [entry.seq for entry, _ in pending.all()] == [1, 2, 3, 4, 5, 6, 7]
+@pytest.mark.parametrize(
+    ("limits", "up_to", "expected"),
+    [
+        ({"window": 60, "batch": 4, "most": 9}, 0, []),
+        ({"window": 60, "batch": 4, "most": 9}, 1, [1, 2, 3]),
+        ({"window": 0, "batch": 4, "most": 9}, 0, [1, 2, 3]),
+        ({"window": 60, "batch": 2, "most": 9}, 0, [1, 2]),
+        ({"window": 60, "batch": 4, "most": 3}, 0, [1, 2, 3]),
+    ],
+    ids=["neither", "requested", "old", "a batch", "too many"],
+)
+def test_rows_are_due_by_request_age_or_number(limits: dict[str, Any], up_to: int, expected: list[int]) -> None:
+    pending = PendingRows(**limits)
+    assert due(pending, up_to) == []
+    entries = [JournalEntry(seq, record(str(seq)), 1, is_replay=False) for seq in range(1, 4)]
+    pending.add(entries, [row(str(seq)) for seq in range(1, 4)])
+    assert due(pending, up_to) == expected

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +105,7 @@ class Index:
 class Made:
     """A writer between a real journal and a store of this test's own."""
 
-    def __init__(self, folder: Path, store: Store, window: float, group_of: Callable[[str], int] | None = None) -> None:
+    def __init__(self, folder: Path, store: Store, window: float) -> None:
         self.store, self.index, self.embedders = store, Index(), Embedders()
         self.stored: list[str] = []
         self.journal = Journal(folder / "j.sqlite", 10**9, lambda: self.writer.wake())  # noqa: PLW0108 — the writer is made below
@@ -121,15 +121,12 @@ class Made:
             Telemetry(),
             on_stored=on_stored,
             batch_window=window,
-            group_of=group_of,
         )
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, store: Store, window: float = 0.01, group_of: Callable[[str], int] | None = None
-) -> AsyncIterator[Made]:
-    made = Made(folder, store, window, group_of)
+async def running(folder: Path, store: Store, window: float = 0.01) -> AsyncIterator[Made]:
+    made = Made(folder, store, window)
     await made.journal.open()
     await made.writer.start()
     yield made
@@ -201,21 +198,6 @@ async def test_a_window_ends_by_its_time_or_by_a_full_batch(tmp_path: Path, monk
     async with running(tmp_path, store, window=0.05) as made:
         await made.journal.append([record("later", 50)])
         await eventually(lambda: record("later", 50).id in store.rows)
-
-
-async def test_rows_of_each_group_are_gathered_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "_BATCH", 3)
-    store = Store()
-    scopes = ["1" * 64, "2" * 64]
-    async with running(tmp_path, store, 60, lambda scope: int(scope[0])) as made:
-        await made.journal.append([record(f"said {number}", number, scope=scopes[number % 2]) for number in range(5)])
-        await eventually(lambda: len(store.rows) == 3)
-        assert {row.record.scope for row in store.rows.values()} == {scopes[0]}
-        assert await made.writer.searchable(5)
-        assert len(made.index.rows) == 5
-        assert await made.writer.drained(5)
-        assert store.writes == [(3, False), (2, False)]
-        assert made.journal.backlog_entries == 0 or await made.writer.synced(5)
 
 
 async def test_changes_and_imports_are_compared_with_the_stored_versions(tmp_path: Path) -> None:
