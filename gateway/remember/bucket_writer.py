@@ -19,6 +19,7 @@ from gateway import process
 from gateway.concurrency.progress import wait_until_set
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
+from gateway.remember.failed_batch import FailedBatch
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import OnRows
 from gateway.storage.errors import LeaseLost, StorageError, failure_name
@@ -67,6 +68,7 @@ class BucketWriter:
         self._journal = journal
         self._store = store
         self._builder = builder
+        self._failed_batch = FailedBatch(journal, store, builder)
         self._telemetry = telemetry
         self._bucket_of = bucket_of
         self._flush_requested = flush_requested
@@ -170,32 +172,17 @@ class BucketWriter:
         self._telemetry.drained.inc(len(current))
 
     async def _store_each(self, bucket: int, entries: Sequence[JournalEntry]) -> None:
-        """Store entries one by one, and mark those that fail. Raises LeaseLost, and the error of an outage."""
-        failed: list[JournalEntry] = []
-        has_passed = False
-        for entry in entries:
+        """Store the entries of a failed batch one by one. Raises LeaseLost, and the error of an outage."""
+
+        async def store(entry: JournalEntry) -> None:
             try:
                 rows = await self._builder.build([entry])
                 await self._finish(bucket, [entry], await self._store.put(rows))
-                has_passed = True
-            except LeaseLost:
-                raise
-            except Exception as error:
-                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
-                if isinstance(error, StorageError) and error.is_outage:
-                    raise
-                failed.append(entry)
-                if not has_passed:  # an outage, or a record that cannot be stored?
-                    await self._store.probe(entry.record.scope)
-                    await self._builder.probe()
-                    has_passed = True
             finally:
-                self._uncertain.add(bucket)
+                self._uncertain.add(bucket)  # the failed batch may have added rows of the other entries
+
+        await self._failed_batch.try_each(entries, store)
         self._uncertain.discard(bucket)
-        if failed:
-            dead_letters = await self._journal.mark_failed(failed)
-            if dead_letters:
-                _log.error("records_dead_lettered", extra={"count": dead_letters})
 
     async def _maintain(self) -> None:
         """Maintain the tables of owned buckets, while rows are stored."""

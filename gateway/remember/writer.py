@@ -5,9 +5,8 @@ in batches: when there are many, after `batch_window` seconds, or at once if a c
 table may have already (those of an earlier process, of an import, or of a retry) are stored first, since only the table
 knows which version counts.
 
-The entries of a failed batch are retried one by one. If some succeed, or store and embedder prove to work, the others
-are poison records: they are retried later, and become dead letters after five tries. Otherwise it is an outage: no
-try is counted, and the worker backs off. Entries leave the journal only after the store's files are synced.
+The entries of a failed batch are retried one by one (`FailedBatch`); during an outage the worker backs off. Entries
+leave the journal only after the store's files are synced.
 """
 
 import asyncio
@@ -21,6 +20,7 @@ from gateway import process
 from gateway.concurrency.progress import SequenceProgress, wait_until_set
 from gateway.concurrency.worker import Backoff, RepeatingWorker, Worker
 from gateway.embedding.embedders import EmbedFailed
+from gateway.remember.failed_batch import FailedBatch
 from gateway.remember.pending_rows import Pending, PendingRows
 from gateway.remember.row_builder import RowBuilder
 from gateway.storage.errors import StorageError, failure_name
@@ -81,6 +81,7 @@ class Writer:
         self._journal = journal
         self._store = store
         self._builder = builder
+        self._failed_batch = FailedBatch(journal, store, builder)
         self._index = index
         self._telemetry = telemetry
         self._on_stored = on_stored
@@ -332,37 +333,14 @@ class Writer:
         self._telemetry.backlog.set(self._journal.backlog_entries)
         self._telemetry.aside.set(self._journal.aside_entries)
 
-    # Failures
-
     async def _try_each(
         self, entries: Sequence[JournalEntry], action: Callable[[JournalEntry], Awaitable[None]]
     ) -> list[JournalEntry]:
-        """Do an action with each entry, and mark those that fail. Returns these. Raises the error of an outage."""
-        failed: list[JournalEntry] = []
-        has_passed = False
-        for entry in entries:
-            try:
-                await action(entry)
-                has_passed = True
-            except Exception as error:
-                _log.warning("record_not_stored", extra={"seq": entry.seq, "cause": failure_name(error)})
-                failed.append(entry)
-                if isinstance(error, StorageError) and error.is_outage:
-                    raise  # an outage, not a poison record: stop here
-                if not has_passed:
-                    await self._check_parts(entry.record.scope)
-                    has_passed = True
+        """Do an action with each entry of a failed batch. Returns those that fail. Raises the error of an outage."""
+        failed = await self._failed_batch.try_each(entries, action)
         if failed:
-            dead_letters = await self._journal.mark_failed(failed)
-            if dead_letters:
-                _log.error("records_dead_lettered", extra={"count": dead_letters})
             self._wake.set()  # to look when they are due again
         return failed
-
-    async def _check_parts(self, scope: str) -> None:
-        """Check the store and the embedder. Raises StorageError or EmbedFailed if one that this scope needs is out."""
-        await self._store.probe(scope)
-        await self._builder.probe()
 
     # Sync and maintenance
 
