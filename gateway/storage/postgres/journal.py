@@ -1,6 +1,6 @@
 """The journal of a gateway on the log that all gateways of a cluster share: `RecordLog` on PostgreSQL.
 
-Appends that come while a commit runs share the next one (group commit). While the database is away an append is
+Appends that come while a commit runs share the next one (`GroupCommit`). While the database is away an append is
 repeated for some seconds: a repetition adds nothing twice. This gateway stores the entries of the buckets that it
 holds, as `held` says; entries of a bucket whose lease it lost are another gateway's, and are forgotten here.
 """
@@ -8,13 +8,12 @@ holds, as `held` says; entries of a bucket whose lease it lost are another gatew
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.memory.record import Record
 from gateway.storage.errors import LeaseLost, StorageError
+from gateway.storage.group_commit import GroupCommit
 from gateway.storage.postgres.entries import NewEntries, collect_entries
 from gateway.storage.postgres.shared_log import SharedLog
 from gateway.storage.values import Claim, GivenVector, Held, JournalEntry
@@ -27,12 +26,6 @@ _RETRY_PAUSE: Final = 0.1
 _MAX_ROWS: Final = 2_000  # of one commit
 _COUNT_INTERVAL: Final = 3.0  # seconds between counts of the backlog, which other gateways change, too
 _SWEEP_INTERVAL: Final = 60.0
-
-
-@dataclass(slots=True)
-class _Append:
-    entries: NewEntries
-    done: "asyncio.Future[int]"
 
 
 class PostgresJournal:
@@ -53,9 +46,8 @@ class PostgresJournal:
         self._held = held
         self._max_bytes = max_bytes
         self._on_append = on_append
-        self._pending: deque[_Append] = deque()
+        self._commits = GroupCommit(self._commit, rows_of=lambda entries: len(entries.ids), max_rows=_MAX_ROWS)
         self._order = asyncio.Lock()
-        self._flushing: asyncio.Task[None] | None = None
         self._taken: dict[int, int] = {}  # epochs of the buckets whose dead letters were revived
         self._searchable: dict[int, int] = {}  # bucket by number: entries that recall has, and that are not stored yet
         self._stored: dict[int, tuple[int, int]] = {}  # bucket and size by number
@@ -74,8 +66,7 @@ class PostgresJournal:
 
     async def close(self) -> None:
         """Commit pending appends, and close."""
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing], timeout=10)
+        await self._commits.close()
         await self._log.close()
 
     async def append(
@@ -96,19 +87,15 @@ class PostgresJournal:
                 entries = collect_entries(*values)
             else:
                 entries = await asyncio.to_thread(collect_entries, *values)
-            append = self._enqueue(entries)
-        return await asyncio.shield(append.done)
+            done = self._enqueue(entries)
+        return await asyncio.shield(done)
 
-    def _enqueue(self, entries: NewEntries) -> _Append:
+    def _enqueue(self, entries: NewEntries) -> "asyncio.Future[int]":
         if not self._log.is_open:
             raise StorageError("journal", "the journal is not open")
         if self.backlog_bytes + entries.size > self._max_bytes:
             raise StorageError("journal", "the backlog is at its limit")
-        append = _Append(entries, asyncio.get_running_loop().create_future())
-        self._pending.append(append)
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
-        return append
+        return self._commits.add(entries)
 
     async def drop_claims(self, scopes: Iterable[str]) -> None:
         """Let messages of these scopes be sent again. Raises StorageError."""
@@ -257,41 +244,22 @@ class PostgresJournal:
         self.backlog_bytes = max(0, size - sum(size for _, size in self._stored.values()))
         self.aside_entries = aside
 
-    async def _flush(self) -> None:
-        while self._pending:
-            batch = self._take_batch()
-            try:
-                added, last = await self._append(batch)
-            except StorageError as error:
-                for append in batch:
-                    if not append.done.done():
-                        append.done.set_exception(error)
-                continue
-            self.last_seq = max(self.last_seq, last)
-            self.backlog_entries += len(added)
-            self.backlog_bytes += sum(append.entries.size for append in batch) if added else 0
-            for append in batch:
-                if not append.done.done():
-                    append.done.set_result(
-                        max((added[id_] for id_ in append.entries.ids if id_ in added), default=last)
-                    )
-            if any(append.entries.ids for append in batch):  # also those that an unanswered try has added
-                self._on_append()
+    async def _commit(self, batch: Sequence[NewEntries]) -> list[int]:
+        """Append a batch. Returns the number of the newest entry for each part of it."""
+        added, last = await self._append(batch)
+        self.last_seq = max(self.last_seq, last)
+        self.backlog_entries += len(added)
+        self.backlog_bytes += sum(entries.size for entries in batch) if added else 0
+        if any(entries.ids for entries in batch):  # also those that an unanswered try has added
+            self._on_append()
+        return [max((added[id_] for id_ in entries.ids if id_ in added), default=last) for entries in batch]
 
-    def _take_batch(self) -> list[_Append]:
-        batch, rows = [self._pending.popleft()], 0
-        while self._pending and rows < _MAX_ROWS:
-            append = self._pending.popleft()
-            batch.append(append)
-            rows += len(append.entries.ids)
-        return batch
-
-    async def _append(self, batch: Sequence[_Append]) -> tuple[dict[str, int], int]:
+    async def _append(self, batch: Sequence[NewEntries]) -> tuple[dict[str, int], int]:
         """Append a batch, again while the database is away."""
         limit = time.monotonic() + _PATIENCE
         while True:
             try:
-                return await self._log.append([append.entries for append in batch])
+                return await self._log.append(batch)
             except StorageError as error:
                 if not error.is_outage or time.monotonic() + _RETRY_PAUSE > limit:
                     raise

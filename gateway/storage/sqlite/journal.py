@@ -1,7 +1,7 @@
 """The journal: a write-ahead log of memories, durable before a client sees the end of its answer.
 
 SQLite in WAL mode with `synchronous=FULL`. One thread owns the connection; appends that come while a commit runs share
-the next one (group commit). An entry is waiting until the store has written it and synced its files, then it is done.
+the next one (`GroupCommit`). An entry is waiting until the store has written it and synced its files, then it is done.
 New entries are handed to the writer from memory; only after a start, a failure or a long backlog they are read back.
 Entries that are written but not synced are known to this process only: another process writes them again, which is
 idempotent. The newest done entries keep their text for a while, for a store that lost its newest files (`retained`,
@@ -14,7 +14,6 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from gateway.memory.record import Record
 from gateway.storage.errors import StorageError
+from gateway.storage.group_commit import GroupCommit
 from gateway.storage.sqlite.database import Database, Sharing
 from gateway.storage.sqlite.fresh_entries import FreshEntries
 from gateway.storage.sqlite.journal_rows import (
@@ -73,14 +73,13 @@ _SWEEP_INTERVAL = 60.0
 _MAX_SEQ = 2**62
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Append:
     rows: list[tuple[str, bytes]]
     records: Sequence[Record]
     vectors: Mapping[str, GivenVector]  # by id
     claims: Mapping[str, Claim]  # by id
     replaced: list[str]  # ids whose earlier entries are superseded
-    done: "asyncio.Future[int]"
 
 
 class Journal:
@@ -97,9 +96,8 @@ class Journal:
         self._database = Database(path, "journal", _MIGRATIONS, is_owner=sharing is not Sharing.FOLLOWER)
         self._max_bytes = max_bytes
         self._on_append = on_append
-        self._pending: deque[_Append] = deque()
+        self._commits = GroupCommit(self._commit)
         self._order = asyncio.Lock()
-        self._flushing: asyncio.Task[None] | None = None
         self._first_seq = 0
         self.last_seq = 0  # of the newest entry
         self._known_seq = 0  # entries up to it were taken; of the journal's thread
@@ -125,8 +123,7 @@ class Journal:
 
     async def close(self) -> None:
         """Commit pending appends and close."""
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing], timeout=10)
+        await self._commits.close()
         await self._database.close()
 
     async def append(
@@ -150,13 +147,13 @@ class Journal:
             else:
                 rows = await asyncio.to_thread(build_rows, records, suffix)
             replaced = [record.id for record in records] if may_exist else []
-            append = self._enqueue(rows, records, vectors or {}, claims or {}, replaced)
-        return await asyncio.shield(append.done)
+            done = self._enqueue(rows, records, vectors or {}, claims or {}, replaced)
+        return await asyncio.shield(done)
 
     async def catch_up(self) -> None:
         """Take the entries that other processes have appended. Raises StorageError."""
         if self._sharing is Sharing.OWNER:
-            await asyncio.shield(self._enqueue([], (), {}, {}, []).done)
+            await asyncio.shield(self._enqueue([], (), {}, {}, []))
 
     async def drop_claims(self, scopes: Iterable[str]) -> None:
         """Drop the claims to messages of these scopes. Raises StorageError."""
@@ -170,18 +167,14 @@ class Journal:
         vectors: Mapping[str, GivenVector],
         claims: Mapping[str, Claim],
         replaced: list[str],
-    ) -> "_Append":
+    ) -> "asyncio.Future[int]":
         """Add rows to the next commit. Raises StorageError."""
         size = sum(len(payload) for _, payload in rows)
         if not self._database.is_open:
             raise StorageError("journal", "the journal is not open")
         if rows and self.backlog_bytes + size > self._max_bytes:
             raise StorageError("journal", "the backlog is at its limit")
-        append = _Append(rows, records, vectors, claims, replaced, asyncio.get_running_loop().create_future())
-        self._pending.append(append)
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush(), name="journal-flush")
-        return append
+        return self._commits.add(_Append(rows, records, vectors, claims, replaced))
 
     async def waiting(self, limit: int) -> list[JournalEntry]:
         """The oldest due entries that recall does not have, in order."""
@@ -298,25 +291,17 @@ class Journal:
         self.backlog_bytes = size - sum(self._stored.values())
         self.aside_entries = aside
 
-    async def _flush(self) -> None:
-        while self._pending:
-            batch = list(self._pending)
-            self._pending.clear()
-            try:
-                added, last = await self._database.run(lambda batch=batch: self._insert(batch))  # type: ignore[misc]  # not inferred
-            except StorageError as error:
-                for append in batch:
-                    _settle(append.done, error)
-            else:
-                self.last_seq = max(self.last_seq, last)
-                self.backlog_entries += len(added)
-                self.backlog_bytes += sum(entry.size for entry in added)
-                if self._sharing is not Sharing.FOLLOWER:
-                    self._fresh.add(added)
-                for append in batch:
-                    _settle(append.done, self.last_seq)
-                if added:
-                    self._on_append()
+    async def _commit(self, batch: Sequence[_Append]) -> list[int]:
+        """Write a batch. Returns the number of the newest entry for each part of it."""
+        added, last = await self._database.run(lambda: self._insert(batch))
+        self.last_seq = max(self.last_seq, last)
+        self.backlog_entries += len(added)
+        self.backlog_bytes += sum(entry.size for entry in added)
+        if self._sharing is not Sharing.FOLLOWER:
+            self._fresh.add(added)
+        if added:
+            self._on_append()
+        return [self.last_seq] * len(batch)
 
     # All methods below run in the journal's thread.
 
@@ -389,12 +374,3 @@ class Journal:
             )
 
         self._database.transaction(work)
-
-
-def _settle(future: "asyncio.Future[int]", result: int | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
