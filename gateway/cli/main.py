@@ -190,10 +190,10 @@ def _check_cluster(config: Config) -> int:
         return 0
     from gateway.storage.cluster_parts import check_cluster  # noqa: PLC0415 — needs an extra; `Gateway` has checked
 
-    hindrances, advice = asyncio.run(check_cluster(config))
-    for text in (*hindrances, *advice):
+    obstacles, advice = asyncio.run(check_cluster(config))
+    for text in (*obstacles, *advice):
         sys.stderr.write(f"gateway: {text}\n")
-    return 1 if hindrances else 0
+    return 1 if obstacles else 0
 
 
 def _eval(arguments: argparse.Namespace) -> int:

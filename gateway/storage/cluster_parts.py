@@ -1,7 +1,7 @@
 """Builds the storage of a replica from the configuration. Needs the extra `cluster`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -75,27 +75,28 @@ def build_cluster_replays(config: Config) -> PostgresReplays:
 async def check_cluster(config: Config) -> tuple[list[str], list[str]]:
     """What keeps a gateway from using the database and the bucket, in words, and what else should be known of them.
     Takes seconds."""
-    url = _url(config)
-    hindrances, everything = await asyncio.gather(
-        _find_hindrances(config), asyncio.to_thread(postgres_probe.probe, url)
+    database, bucket = await asyncio.gather(
+        asyncio.to_thread(postgres_probe.probe, _url(config)), _probe_bucket(config)
     )
-    advice = [f"memory.database: {text}" for text in everything]
-    return hindrances, [text for text in advice if text not in hindrances]
+    return [*_of_database(database.obstacles), *bucket], _of_database(database.advice)
 
 
 async def require_usable(config: Config) -> None:
     """Raise ConfigError if the database or the bucket cannot be used."""
-    problems = await _find_hindrances(config)
-    if problems:
+    database, bucket = await asyncio.gather(
+        asyncio.to_thread(postgres_probe.find_obstacles, _url(config)), _probe_bucket(config)
+    )
+    if problems := [*_of_database(database), *bucket]:
         raise ConfigError("\n".join(problems))
 
 
-async def _find_hindrances(config: Config) -> list[str]:
-    memory, url = config.memory, _url(config)
-    database, bucket = await asyncio.gather(
-        asyncio.to_thread(postgres_probe.find_hindrances, url), object_probe.probe(memory.uri, memory.storage)
-    )
-    return [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
+async def _probe_bucket(config: Config) -> list[str]:
+    problems = await object_probe.probe(config.memory.uri, config.memory.storage)
+    return [f"memory.uri: {text}" for text in problems]
+
+
+def _of_database(texts: Iterable[str]) -> list[str]:
+    return [f"memory.database: {text}" for text in texts]
 
 
 def _url(config: Config) -> str:

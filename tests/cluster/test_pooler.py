@@ -54,5 +54,5 @@ async def test_tables_work_through_a_pooler(pooled_url: str) -> None:
 
 
 async def test_a_pooler_is_recognised(pooled_url: str) -> None:
-    problems = await asyncio.to_thread(probe, pooled_url)
-    assert any("a pooler in transaction mode seems to be between" in problem for problem in problems)
+    findings = await asyncio.to_thread(probe, pooled_url)
+    assert any("a pooler in transaction mode seems to be between" in text for text in findings.advice)

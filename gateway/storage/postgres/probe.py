@@ -1,7 +1,8 @@
 """The check of a database before it is used: what is wrong with it, in words."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
@@ -12,7 +13,7 @@ from gateway.storage.postgres.connecting import Connection, breaking_after, conn
 from gateway.storage.postgres.names import FORMAT, SCHEMA
 from gateway.storage.postgres.schema import read_format
 
-__all__ = ["find_hindrances", "probe"]
+__all__ = ["Findings", "find_obstacles", "probe"]
 
 _MIN_VERSION: Final = 13
 _PATIENCE: Final = 15.0  # seconds
@@ -22,33 +23,39 @@ _MIN_CONNECTIONS: Final = 50
 _SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
 
 
-def find_hindrances(database_url: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check has found, in words: `obstacles` keep a gateway from using the database; `advice` does not."""
+
+    obstacles: Sequence[str] = ()
+    advice: Sequence[str] = ()
+
+
+def find_obstacles(database_url: str) -> list[str]:
     """What keeps a gateway from using a database; empty if nothing does. Blocks for seconds."""
-    return _examine(database_url, _check_use)
+    return list(_examine(database_url, lambda connection: Findings(_check_use(connection))).obstacles)
 
 
-def probe(database_url: str) -> list[str]:
-    """What is wrong with a database, or should be known of it; empty if all is well. Blocks for seconds."""
+def probe(database_url: str) -> Findings:
+    """What keeps a gateway from using a database, and what else should be known of it. Blocks for seconds."""
     return _examine(
         database_url,
-        lambda connection: [
-            *_check_use(connection),
-            *_check_settings(connection),
-            *_check_pooler(connection, database_url),
-        ],
+        lambda connection: Findings(
+            _check_use(connection), [*_check_settings(connection), *_check_pooler(connection, database_url)]
+        ),
     )
 
 
-def _examine(database_url: str, check: Callable[[Connection], list[str]]) -> list[str]:
-    """The problems that a check finds, or why it could not be made."""
+def _examine(database_url: str, check: Callable[[Connection], Findings]) -> Findings:
+    """The findings of a check, or why it could not be made."""
     try:
         connection = connect(database_url)
         with connection, breaking_after(connection, _PATIENCE):
             return check(connection)
     except psycopg.Error as error:
-        return [str(to_storage_error("journal", error))]
+        return Findings([str(to_storage_error("journal", error))])
     except StorageError as error:
-        return [str(error)]
+        return Findings([str(error)])
 
 
 def _check_use(connection: Connection) -> list[str]:
