@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway import bus_kinds
 from gateway.api.affinity import Affinity, StateGuard
 from gateway.api.memos.chat import ChatHandlers
 from gateway.api.memos.defaults import Defaults
@@ -65,7 +66,6 @@ _log = logging.getLogger("gateway.app")
 _STOP_TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 60.0  # seconds that a worker waits for the first one
 _FORGET_TIMEOUT = 3.0  # seconds that another worker may take to drop turns; then it is ended
-_DEFAULTS = "defaults"  # a message between replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ class Gateway:
         headers = FrontEndHeaders(tuple(config.memory.user_headers), tuple(config.memory.session_headers))
         self._users = Users(config.memory.default_user, headers, self._files.identities, peers, self.memory.bus)
         self._defaults = Defaults(self.memory.registry)
-        self.memory.bus.on(_DEFAULTS, self._defaults.forget_cached)
+        self.memory.bus.on(bus_kinds.DEFAULTS, self._defaults.forget_cached)
         self.memory.bus.on_gap.append(lambda: self._defaults.forget_cached(None))
-        self._defaults.on_change.append(partial(self.memory.bus.publish, _DEFAULTS))
+        self._defaults.on_change.append(partial(self.memory.bus.publish, bus_kinds.DEFAULTS))
         self._explanations = Explanations(config.memory.recall.explain_turns, with_prompts=config.shows_content)
         self._shared_explanations = SharedExplanations(self._explanations, peers)
         console = config.console
@@ -114,7 +114,7 @@ class Gateway:
         self._metrics = SharedMetrics(self._telemetry, peers)
         self._states = WorkerStates(self._state, peers)
         peers.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
-        self.memory.bus.on(message_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
+        self.memory.bus.on(bus_kinds.FORGOTTEN, lambda value: self._forget_turns(*value))
         self.memory.bus.on_gap.append(lambda: self._forget_turns(None, None, None))
         self._tasks = BackgroundTasks()
         self._pipeline: Pipeline | None = None
@@ -271,7 +271,7 @@ class Gateway:
 
     async def _forget_turns_elsewhere(self, tenant: str | None, user: str | None, session: str | None) -> None:
         await self._peers.require_all(message_kinds.FORGOTTEN, (tenant, user, session), _FORGET_TIMEOUT)
-        await self.memory.bus.require_all(message_kinds.FORGOTTEN, [tenant, user, session])
+        await self.memory.bus.require_all(bus_kinds.FORGOTTEN, [tenant, user, session])
 
     async def _find_upstreams(self) -> tuple[Sequence[Upstream], str, str]:
         config = self._config

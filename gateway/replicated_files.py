@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gateway import bus_kinds
 from gateway.bus import Bus
 from gateway.server.shared_owners import LocalOwners
 from gateway.storage.protocols import Ledger, Owners
@@ -12,8 +13,6 @@ from gateway.usage.shared_ledger import LocalLedger
 
 __all__ = ["ReplicatedLedger", "ReplicatedOwners"]
 
-_FLUSH: Final = "flush-usage"
-_DROP: Final = "drop-response-owners"
 _UNWRITTEN: Final = 0.2  # seconds within which another replica has written an id that a client has
 
 
@@ -23,7 +22,7 @@ class ReplicatedLedger(Ledger):
     def __init__(self, local: LocalLedger, bus: Bus) -> None:
         self._local = local
         self._bus = bus
-        bus.on(_FLUSH, lambda _: local.flush())
+        bus.on(bus_kinds.USAGE_FLUSH, lambda _: local.flush())
 
     def note(self, used: UsageRow, *, tenant: str, key: str, user: str, model: str, upstream: str) -> None:
         self._local.note(used, tenant=tenant, key=key, user=user, model=model, upstream=upstream)
@@ -36,7 +35,7 @@ class ReplicatedLedger(Ledger):
     async def forget(self, tenant: str | None, user: str | None) -> None:
         """Anonymise the usage of a user, after all replicas have written theirs. Raises MemoryUnavailable or
         StorageError."""
-        await self._bus.require_all(_FLUSH, None)
+        await self._bus.require_all(bus_kinds.USAGE_FLUSH, None)
         await self._local.forget(tenant, user)
 
 
@@ -46,7 +45,7 @@ class ReplicatedOwners(Owners):
     def __init__(self, local: LocalOwners, bus: Bus) -> None:
         self._local = local
         self._bus = bus
-        bus.on(_DROP, lambda value: local.drop(*value))
+        bus.on(bus_kinds.RESPONSE_OWNERS_DROP, lambda value: local.drop(*value))
         bus.on_gap.append(local.forget_cached)
 
     def put(self, id_: str, owner: Owner) -> None:
@@ -62,6 +61,7 @@ class ReplicatedOwners(Owners):
 
     async def forget(self, tenant: str | None, user: str | None) -> None:
         """Erase all entries of a user in all replicas. Raises MemoryUnavailable or StorageError."""
-        await self._bus.require_all(_DROP, [tenant, user])
+        await self._bus.require_all(bus_kinds.RESPONSE_OWNERS_DROP, [tenant, user])
         await self._local.forget(tenant, user)
-        await self._bus.require_all(_DROP, [tenant, user])  # one may have read a row once more before it was erased
+        # one may have read a row once more before it was erased
+        await self._bus.require_all(bus_kinds.RESPONSE_OWNERS_DROP, [tenant, user])

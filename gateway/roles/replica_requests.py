@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
+from gateway import bus_kinds
 from gateway.bus import Bus
 from gateway.errors import MemoryUnavailable
 from gateway.storage.cluster import ClusterStorage
@@ -13,8 +14,6 @@ from gateway.storage.values import JournalEntry
 
 __all__ = ["ReplicaRequests"]
 
-_PURGE: Final = "purge"
-_DISCARD: Final = "discard"
 _TIMEOUT: Final = 300.0  # seconds: a bucket is rewritten meanwhile
 
 Action = Callable[[Any], Awaitable[None]]
@@ -26,22 +25,22 @@ class ReplicaRequests:
     def __init__(self, storage: ClusterStorage, bus: Bus) -> None:
         self._storage = storage
         self._bus = bus
-        bus.on(_PURGE, self._purge, is_slow=True)
-        bus.on(_DISCARD, self._discard, is_slow=True)
+        bus.on(bus_kinds.PURGE, self._purge, is_slow=True)
+        bus.on(bus_kinds.DISCARD, self._discard, is_slow=True)
 
     async def purge(self, scopes: Iterable[str]) -> None:
         """Erase deleted rows of these scopes for good. Raises StorageError or MemoryUnavailable."""
         buckets: dict[int, list[str]] = defaultdict(list)
         for scope in scopes:
             buckets[self._storage.bucket_of(scope)].append(scope)
-        await self._distribute(_PURGE, buckets, self._purge)
+        await self._distribute(bus_kinds.PURGE, buckets, self._purge)
 
     async def discard(self, entries: Sequence[JournalEntry]) -> None:
         """Drop entries that need not be stored. Raises StorageError or MemoryUnavailable."""
         buckets: dict[int, list[int]] = defaultdict(list)
         for entry in entries:
             buckets[self._storage.bucket_of(entry.record.scope)].append(entry.seq)
-        await self._distribute(_DISCARD, buckets, self._discard)
+        await self._distribute(bus_kinds.DISCARD, buckets, self._discard)
 
     async def _distribute(self, kind: str, buckets: dict[int, list[Any]], act: Action) -> None:
         """Let the owner of each bucket act on the items of it, this replica among them."""

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from gateway import bus_kinds
 from gateway.concurrency.listeners import Listener
 from gateway.config import Config
 from gateway.errors import ConfigError, MemoryUnavailable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["ReplicaRole"]
 
 _log = logging.getLogger("gateway.memory")
-_SCOPES_DROPPED: Final = "scopes-dropped"
 
 
 class ReplicaRole:
@@ -58,8 +58,8 @@ class ReplicaRole:
         parts.on_change.append(parts.remember.forget_recent)
         self._on_change = parts.on_change
         registry = self.storage.registry
-        registry.on_drop.append(lambda: self.bus.publish(_SCOPES_DROPPED, None))
-        self.bus.on(_SCOPES_DROPPED, lambda _: registry.forget_cached())
+        registry.on_drop.append(lambda: self.bus.publish(bus_kinds.SCOPES_DROPPED, None))
+        self.bus.on(bus_kinds.SCOPES_DROPPED, lambda _: registry.forget_cached())
         self.bus.on_gap.append(registry.forget_cached)
 
     def load(self, parts: LoadedParts) -> "WorkingSets":

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from gateway import bus_kinds
 from gateway.bus import Bus
 from gateway.formats.base import ParsedRequest
 from gateway.identity import FrontEndHeaders, foreign_user, named_user, unknown_identity
@@ -50,7 +51,7 @@ class Users:
         peers.on(message_kinds.IDENTITIES, self._merge)
         peers.on_join.append(lambda number: peers.send(number, message_kinds.IDENTITIES, self._identities))
         self._bus = Bus() if bus is None else bus
-        self._bus.on(message_kinds.IDENTITY, self._note_elsewhere)
+        self._bus.on(bus_kinds.IDENTITY, self._note_elsewhere)
 
     async def load(self) -> None:
         """Load the stored identities. While the file is unreadable, the default user is disabled for all keys, since
@@ -113,7 +114,7 @@ class Users:
         if not self._add(key, digest):
             return
         self._peers.publish(message_kinds.IDENTITY, (key, digest))
-        self._bus.publish(message_kinds.IDENTITY, [key, digest])
+        self._bus.publish(bus_kinds.IDENTITY, [key, digest])
         if self.is_ambiguous(principal):
             _log.warning(
                 "default_user_ended",
