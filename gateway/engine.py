@@ -99,7 +99,7 @@ class MemoryEngine:
         self._store = self._storage.build_store(RowFormat(embedder.name, embedder.dimensions, TERMS_VERSION))
         self._stops.push_async_callback(self._store.close)
         if memory.enabled:
-            await self._storage.prepare(memory.buckets)
+            await self._storage.prepare(memory.new_buckets)
         self._stops.push_async_callback(self._close_storage)
         self._build_parts()
         if not memory.enabled:

@@ -42,6 +42,8 @@ _SESSION_HEADERS = (
     "conversation_id",
 )
 _TASK = "task"
+_FOLDER_BUCKETS, _MAX_FOLDER_BUCKETS = 16, 256
+_OBJECT_BUCKETS = 64
 
 
 class EmbedderConfig(Section):
@@ -186,11 +188,12 @@ class MemoryConfig(Section):
     time_zone: str | None = Field(
         None, description="Time zone of clients that send none, e.g. Europe/Berlin; null: UTC."
     )
-    buckets: int = Field(
-        16,
+    buckets: int | None = Field(
+        None,
         ge=1,
-        le=256,
-        description="Number of tables that memories are sharded into; fixed when the data folder is created.",
+        le=4_096,
+        description="Number of parts that memories are sharded into, fixed when the memory is created: at most 256 in a "
+        "folder; a power of two on S3; null: 16 in a folder, 64 on S3.",
     )
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")
@@ -216,11 +219,20 @@ class MemoryConfig(Section):
         if is_object_storage(self.uri):
             if self.database is None:
                 raise ValueError("uri is on S3, which needs a database beside it: set memory.database")
-            if self.buckets & (self.buckets - 1):
+            if self.new_buckets & (self.new_buckets - 1):
                 raise ValueError("buckets must be a power of two on S3, so that an id shows its bucket")
         elif self.database is not None:
             raise ValueError("database is for a memory on S3: set uri to s3://bucket/prefix, or leave it out")
+        elif self.new_buckets > _MAX_FOLDER_BUCKETS:
+            raise ValueError(f"buckets must be at most {_MAX_FOLDER_BUCKETS} in a folder, where all are open")
         return self
+
+    @property
+    def new_buckets(self) -> int:
+        """The number of parts of a memory that is created now."""
+        if self.buckets is not None:
+            return self.buckets
+        return _OBJECT_BUCKETS if self.is_cluster else _FOLDER_BUCKETS
 
     @property
     def is_cluster(self) -> bool:

@@ -47,6 +47,8 @@ def written(folder: Path, text: str) -> Path:
             "server.workers must be 1",
         ),
         ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 12}", "a power of two"),
+        ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 8192}", "memory.buckets"),
+        ("memory: {buckets: 512}", "buckets must be at most 256 in a folder"),
         ("memory: {storage: {endpoint: 'http://host:9000'}}", "the endpoint has no TLS"),
         ("memory: {storage: {endpoint: 'https://u:p@host'}}", "without credentials"),
         ("memory: {storage: {access_key: only-one}}", "belong together"),
@@ -68,6 +70,20 @@ def test_what_is_wrong_stops_the_start_with_its_path(tmp_path: Path, text: str, 
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, text))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("memory", "buckets"),
+    [
+        ("{}", 16),
+        ("{buckets: 12}", 12),
+        ("{buckets: 256}", 256),
+        ("{uri: 's3://bucket/x', database: 'postgresql://h/d'}", 64),
+        ("{uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 4096}", 4_096),
+    ],
+)
+def test_the_number_of_buckets_of_a_new_memory_fits_its_place(tmp_path: Path, memory: str, buckets: int) -> None:
+    assert load(written(tmp_path, f"memory: {memory}")).memory.new_buckets == buckets
 
 
 def test_a_secret_is_in_no_error(tmp_path: Path) -> None:

@@ -42,8 +42,15 @@ class Member:
     """A replica. `changed`: the scopes that it was told of; `stored`: rows that it has stored."""
 
     def __init__(
-        self, url: str, storage: ObjectStorage, *, lease_seconds: float = 3.0, flush_seconds: float = 0.3
+        self,
+        url: str,
+        storage: ObjectStorage,
+        *,
+        lease_seconds: float = 3.0,
+        flush_seconds: float = 0.3,
+        buckets: int = BUCKETS,
     ) -> None:
+        self._buckets = buckets
         self.changed: list[str] = []
         self.stored: list[Row] = []
         self.storage = ClusterStorage(
@@ -69,7 +76,7 @@ class Member:
         self.stored += rows
 
     async def start(self) -> None:
-        await self.storage.prepare(BUCKETS)
+        await self.storage.prepare(self._buckets)
         await self.storage.open()
         await self.storage.store.open()
         self.sets = self.replica.load(max_rows=10_000, max_bytes=2**28, on_change=[self.changed.extend])
