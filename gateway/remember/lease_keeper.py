@@ -6,20 +6,21 @@ when its lease has run out.
 
 import asyncio
 import logging
-import math
 import secrets
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from gateway.concurrency.worker import Backoff, RepeatingWorker
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.values import Held
 
-__all__ = ["LEADER", "BucketLeases", "LeaseKeeper"]
+__all__ = ["LEADER", "BucketLeases", "LeaseKeeper", "shares"]
 
 _log = logging.getLogger("gateway.writer")
 LEADER: Final = -1
 """The number of the lease for what belongs to no bucket."""
+_HASTE: Final = 1 / 6  # of the time between renewals, after which a replica that lacks buckets looks again
 _FIRST_PRESENCE: Final = 2**20  # numbers of replicas' own leases: -2**20 and below
 
 
@@ -52,6 +53,7 @@ class LeaseKeeper:
         self.on_absence: list[Callable[[], None]] = []
         """Called when others may have taken this replica for ended, and it is back."""
         self._was_present = False
+        self._lacks_buckets = False  # others are to give some up
         self._presence = -_FIRST_PRESENCE - secrets.randbelow(2**30)
         self._worker = RepeatingWorker("leases", self._work, _log, "leases_fault", pauses=Backoff(every))
 
@@ -69,15 +71,15 @@ class LeaseKeeper:
             _log.info("leases_run_out")  # others wait for that
 
     async def _work(self) -> None:
-        await asyncio.sleep(self._every)
+        await asyncio.sleep(self._every * (_HASTE if self._lacks_buckets else 1.0))
         try:
             await self._keep()
         except StorageError as error:
             _log.warning("leases_not_renewed", extra={"cause": failure_name(error), "detail": str(error)})
 
     async def _keep(self) -> None:
-        before = set(self._leases.held())
-        if before:
+        before = self._owned()
+        if self._leases.held():
             lost = await self._leases.renew()
             if lost:
                 _log.warning("leases_lost", extra={"count": len(lost)})
@@ -88,9 +90,16 @@ class LeaseKeeper:
             self._was_present = True
         if LEADER not in self._leases.held():
             await self._leases.acquire([LEADER])  # if it is free
-        owners = await self._leases.owners()
-        share = math.ceil(self._buckets / max(1, len(set(owners.values()) | {self._leases.owner})))
-        mine = sorted(bucket for bucket in self._leases.held() if bucket >= 0)
+        await self._balance(await self._leases.owners())
+        if self._owned() != before:
+            self._on_change()
+
+    async def _balance(self, owners: Mapping[int, str]) -> None:
+        """Give up what is more than this replica's share of the buckets, or take free ones up to it."""
+        mine = sorted(self._owned())
+        counts = Counter(dict.fromkeys(owners.values(), 0) | {self._leases.owner: 0})
+        counts.update(owner for bucket, owner in owners.items() if bucket >= 0)
+        share = shares(counts, self._buckets)[self._leases.owner]
         if len(mine) > share:
             await self._leases.release(mine[share:])
         elif len(mine) < share:
@@ -98,5 +107,15 @@ class LeaseKeeper:
             secrets.SystemRandom().shuffle(free)  # replicas that start together take different ones
             if free:
                 await self._leases.acquire(free[: share - len(mine)])
-        if set(self._leases.held()) != before:
-            self._on_change()
+        self._lacks_buckets = len(self._owned()) < share
+
+    def _owned(self) -> set[int]:
+        return {bucket for bucket in self._leases.held() if bucket >= 0}
+
+
+def shares(counts: Mapping[str, int], buckets: int) -> dict[str, int]:
+    """How many buckets each replica is to own, by its name, if they own so many now: equal numbers. If that leaves some
+    over, those with the most have one more, so that as few as possible move."""
+    least, rest = divmod(buckets, len(counts))
+    by_count = sorted(counts, key=lambda name: (-counts[name], name))
+    return {name: least + (rank < rest) for rank, name in enumerate(by_count)}

@@ -17,7 +17,6 @@ MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name 
 SHOWN_BY = {
     "recall/followed_sets.py": "cluster/replicas/test_replicas.py",
     "remember/bucket_writer.py": "cluster/replicas/test_replicas.py",
-    "remember/lease_keeper.py": "cluster/replicas/test_replicas.py",
     "roles/replica.py": "cluster/replicas/test_replicas.py",
     "storage/cluster.py": "cluster/replicas/test_replicas.py",
     "storage/postgres/meta.py": "cluster/replicas/test_replicas.py",
