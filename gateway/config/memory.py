@@ -192,8 +192,8 @@ class MemoryConfig(Section):
         None,
         ge=1,
         le=4_096,
-        description="Number of parts that memories are sharded into, fixed when the memory is created: at most 256 in a "
-        "folder; a power of two on S3; null: 16 in a folder, 64 on S3.",
+        description="Number of parts that memories are sharded into, fixed when the memory is created: at most 256 in "
+        "a folder; a power of two on S3; null: 16 in a folder, 64 on S3.",
     )
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway import process
@@ -25,7 +25,7 @@ from gateway.remember.writer import OnRows
 from gateway.storage.errors import LeaseLost, StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
-from gateway.storage.values import JournalEntry
+from gateway.storage.values import JournalEntry, WaitingEntries
 from gateway.telemetry import Telemetry
 
 __all__ = ["BucketWriter"]
@@ -46,6 +46,16 @@ class SweptTable(MemoryTable, Protocol):
         """Drop what belongs to no part for an hour. `now` is of `time.monotonic`."""
 
 
+class BucketLog(RecordLog, Protocol):
+    """A log whose entries are read by bucket."""
+
+    async def waiting_by_bucket(self, limit: int) -> Mapping[int, WaitingEntries]:
+        """How many entries of each owned bucket are due, of the oldest `limit` ones."""
+
+    async def waiting(self, limit: int, buckets: Collection[int] | None = None) -> list[JournalEntry]:
+        """The oldest due entries of these buckets, in order."""
+
+
 class BucketWriter:
     """Stores entries. `bucket_of` gives the bucket of a scope; `flush_requested` returns the number up to which any
     replica wants entries to be stored now; `on_stored` is called with rows that a table has. `is_leader`: this replica
@@ -53,7 +63,7 @@ class BucketWriter:
 
     def __init__(
         self,
-        journal: RecordLog,
+        journal: BucketLog,
         store: SweptTable,
         builder: RowBuilder,
         telemetry: Telemetry,
@@ -123,22 +133,24 @@ class BucketWriter:
 
     async def _store_due(self) -> bool:
         """Store the entries of all buckets whose turn it is. True if there may be more."""
-        entries = await self._journal.waiting(_MAX_READ)
+        waiting = await self._journal.waiting_by_bucket(_MAX_READ)
         self._telemetry.backlog.set(self._journal.backlog_entries)
         self._telemetry.aside.set(self._journal.aside_entries)
-        by_bucket: dict[int, list[JournalEntry]] = defaultdict(list)
-        for entry in entries:
-            by_bucket[self._bucket_of(entry.record.scope)].append(entry)
         now = time.monotonic()
-        self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in by_bucket}
-        due = [bucket for bucket, members in by_bucket.items() if self._is_due(bucket, members, now)]
-        for bucket in due:
-            await self._store_bucket(bucket, by_bucket[bucket])
-        return bool(due) and len(entries) == _MAX_READ
+        self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in waiting}
+        due = [bucket for bucket, entries in waiting.items() if self._is_due(bucket, entries, now)]
+        if not due:
+            return False
+        by_bucket: dict[int, list[JournalEntry]] = defaultdict(list)
+        for entry in await self._journal.waiting(_MAX_READ, due):
+            by_bucket[self._bucket_of(entry.record.scope)].append(entry)
+        for bucket, members in by_bucket.items():
+            await self._store_bucket(bucket, members)
+        return sum(entries.count for entries in waiting.values()) == _MAX_READ
 
-    def _is_due(self, bucket: int, entries: Sequence[JournalEntry], now: float) -> bool:
+    def _is_due(self, bucket: int, entries: WaitingEntries, now: float) -> bool:
         is_old = now - self._waiting_since[bucket] >= self._flush_seconds
-        return is_old or len(entries) >= self._flush_rows or entries[0].seq <= self._flush_to
+        return is_old or entries.count >= self._flush_rows or entries.first_seq <= self._flush_to
 
     async def _store_bucket(self, bucket: int, entries: Sequence[JournalEntry]) -> None:
         """Store the entries of a bucket. Raises LeaseLost, and the error of an outage."""

@@ -61,7 +61,7 @@ class Replica:
             on_stored=on_stored,
             flush_rows=flush_rows,
             flush_seconds=flush_seconds,
-            is_leader=lambda: LEADER in storage.leases.held(),
+            is_leader=lambda: storage.leases.epoch(LEADER) > 0,
         )
         self._keeper: LeaseKeeper | None = None
         self._follower: LogFollower | None = None

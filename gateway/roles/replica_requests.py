@@ -46,16 +46,16 @@ class ReplicaRequests:
         """Let the owner of each bucket act on the items of it, this replica among them."""
         if not buckets:
             return
-        held = self._storage.leases.held()
         owners = await self._storage.leases.owners()
         if any(bucket not in owners for bucket in buckets):
             raise MemoryUnavailable("a part of the memory has no owner at the moment; try again in some seconds")
         by_owner: dict[str, list[Any]] = defaultdict(list)
+        own: list[Any] = []
         for bucket, items in buckets.items():
-            if bucket in held:
-                await act(items)
-            else:
-                by_owner[owners[bucket]] += items
+            target = own if self._storage.leases.epoch(bucket) else by_owner[owners[bucket]]
+            target += items
+        if own:
+            await act(own)
         deadline = time.monotonic() + _TIMEOUT
         for owner, items in by_owner.items():
             await self._bus.require(owner, kind, items, deadline - time.monotonic())
@@ -71,5 +71,5 @@ class ReplicaRequests:
         await journal.discard(pending)
 
     def _require_owned(self, buckets: Iterable[int]) -> None:
-        if not self._storage.leases.held().keys() >= set(buckets):
+        if not all(map(self._storage.leases.epoch, set(buckets))):
             raise StorageError("store", "another gateway owns this part of the memory now", is_outage=True)

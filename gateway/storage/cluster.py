@@ -62,7 +62,7 @@ class ClusterStorage:
         self.journal = PostgresJournal(
             self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog, on_append=on_append
         )
-        self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.held, encode, decode)
+        self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.epoch, encode, decode)
         self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS))
         self.change_lock = ChangeLock(self.leases, MEMORIES)
         self.blocks = build_blocks(database_url)
@@ -83,7 +83,7 @@ class ClusterStorage:
 
     def owns(self, scope: str) -> bool:
         """True if this replica stores a scope now. False when in doubt."""
-        return self.meta.buckets > 0 and self.bucket_of(scope) in self.held()
+        return self.meta.buckets > 0 and self.leases.epoch(self.bucket_of(scope)) > 0
 
     def build_store(self, row_format: RowFormat) -> MemoryStore:
         self._row_format = row_format

@@ -30,6 +30,7 @@ __all__ = [
     "ScopeSize",
     "Task",
     "UsageRow",
+    "WaitingEntries",
 ]
 
 PROFILE, SETTINGS = "profile", "settings"  # kinds of items
@@ -44,6 +45,14 @@ DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 
 Held = Mapping[int, int]
 """The buckets that a process owns now, each with the epoch of its lease. The epoch grows with each change of owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntries:
+    """The entries of a bucket that wait to be stored: how many, and the number of the first."""
+
+    count: int
+    first_seq: int
 
 
 @dataclass(frozen=True, slots=True)

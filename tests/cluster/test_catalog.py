@@ -26,7 +26,7 @@ def decode(fields: Mapping[str, Any]) -> TableEntry:
 async def open_gateway(url: str) -> tuple[Leases, PostgresCatalog[TableEntry]]:
     leases = Leases(url)
     await leases.open()
-    catalog = PostgresCatalog(url, leases.held, asdict, decode)
+    catalog = PostgresCatalog(url, leases.epoch, asdict, decode)
     await catalog.open()
     return leases, catalog
 
@@ -66,7 +66,7 @@ async def test_a_list_is_not_replaced_without_its_lease(database_url: str) -> No
     held = leases.held()
     await leases.release([1])
     await others.acquire([1])
-    stale = PostgresCatalog(database_url, lambda: held, asdict, decode)  # it does not know yet
+    stale = PostgresCatalog(database_url, lambda bucket: held.get(bucket, 0), asdict, decode)  # it does not know yet
     await stale.open()
     with pytest.raises(LeaseLost):
         await stale.switch({1: (SETTLED,), 2: (SETTLED,)})

@@ -67,6 +67,10 @@ class Buckets:
         """The numbers of the buckets that this process may change."""
         return [number for number in self._by_number if self._catalog.owns(number)]
 
+    def owns(self, number: int) -> bool:
+        """True if this process may change a bucket."""
+        return number in self._by_number and self._catalog.owns(number)
+
     def __getitem__(self, number: int) -> Bucket:
         self.require_open()
         return self._by_number[number]

@@ -272,7 +272,7 @@ class MemoryStore:
 
     def owns(self, part: int) -> bool:
         """True if this process may change a bucket now."""
-        return part in self.buckets.owned
+        return self.buckets.owns(part)
 
     async def count(self, part: int) -> int:
         """The number of rows of a bucket, where each version counts as one. Raises StorageError."""

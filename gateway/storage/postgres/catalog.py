@@ -11,7 +11,6 @@ import orjson
 
 from gateway.storage.errors import LeaseLost, StorageError
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
-from gateway.storage.values import Held
 
 __all__ = ["NamedTable", "PostgresCatalog"]
 
@@ -31,17 +30,17 @@ _Entry = TypeVar("_Entry", bound=NamedTable)
 
 class PostgresCatalog(Generic[_Entry]):
     """The lists of tables, as this gateway last read or wrote them. `encode` and `decode` convert an entry to JSON and
-    back; `held`: the buckets that this gateway owns now."""
+    back; `epoch_of`: the epoch of this gateway's lease on a bucket, 0 without one."""
 
     def __init__(
         self,
         url: str,
-        held: Callable[[], Held],
+        epoch_of: Callable[[int], int],
         encode: Callable[[_Entry], dict[str, Any]],
         decode: Callable[[Mapping[str, Any]], _Entry],
     ) -> None:
         self._database = PostgresDatabase(url, "store")
-        self._held = held
+        self._epoch_of = epoch_of
         self._encode = encode
         self._decode = decode
         self._known: dict[int, tuple[_Entry, ...]] = {}
@@ -65,11 +64,11 @@ class PostgresCatalog(Generic[_Entry]):
 
     def owns(self, bucket: int) -> bool:
         """True if this gateway may change the bucket now. False when in doubt."""
-        return bucket in self._held()
+        return self.epoch(bucket) > 0
 
     def epoch(self, bucket: int) -> int:
         """The epoch of this gateway's lease on the bucket; 0 without one."""
-        return self._held().get(bucket, 0)
+        return self._epoch_of(bucket)
 
     def note(self, bucket: int, tables: bytes | None) -> None:
         """Take a list that was read together with the tail of a scope. Raises StorageError if it cannot be parsed."""
@@ -87,14 +86,14 @@ class PostgresCatalog(Generic[_Entry]):
     async def switch(self, buckets: Mapping[int, Sequence[_Entry]]) -> None:
         """Replace the lists of these buckets, all or none; durable when it returns. Raises LeaseLost, and changes
         nothing then, if another gateway owns one of them; StorageError."""
-        held = self._held()
-        if buckets.keys() - held.keys():
-            raise LeaseLost("store", "another gateway owns these memories now")
         numbers = sorted(buckets)
+        epochs = [self.epoch(number) for number in numbers]
+        if not all(epochs):
+            raise LeaseLost("store", "another gateway owns these memories now")
         rows = [(number, orjson.dumps([self._encode(entry) for entry in buckets[number]])) for number in numbers]
 
         def work(statements: PostgresStatements) -> None:
-            statements.execute(_CHECK, (numbers, [held[number] for number in numbers]))
+            statements.execute(_CHECK, (numbers, epochs))
             statements.executemany(_PUT, rows)
 
         await self._database.run(lambda: self._database.transaction(work))

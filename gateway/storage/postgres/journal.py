@@ -16,7 +16,7 @@ from gateway.storage.errors import LeaseLost, StorageError
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.postgres.entries import NewEntries, collect_entries
 from gateway.storage.postgres.shared_log import SharedLog
-from gateway.storage.values import Claim, GivenVector, Held, JournalEntry
+from gateway.storage.values import Claim, GivenVector, Held, JournalEntry, WaitingEntries
 
 __all__ = ["PostgresJournal"]
 
@@ -105,12 +105,20 @@ class PostgresJournal:
         """Take note of the newest entry of all gateways. Raises StorageError."""
         self.last_seq = max(self.last_seq, await self._log.last_seq())
 
-    async def waiting(self, limit: int) -> list[JournalEntry]:
-        """The oldest entries of this gateway's buckets that are due and that recall does not have, in order."""
+    async def waiting(self, limit: int, buckets: Collection[int] | None = None) -> list[JournalEntry]:
+        """The oldest entries of this gateway's buckets (or of those of them that are in `buckets`) that are due and
+        that recall does not have, in order. Raises LeaseLost."""
+        held = await self._take_over()
+        if buckets is not None:
+            held = {bucket: held[bucket] for bucket in buckets if bucket in held}
+        return await self._log.waiting(held, limit, self._in_memory())
+
+    async def waiting_by_bucket(self, limit: int) -> dict[int, WaitingEntries]:
+        """How many entries `waiting` would give of each bucket, without reading them."""
         held = await self._take_over()
         if time.monotonic() - self._counted_at >= _COUNT_INTERVAL:
             await self._count()
-        return await self._log.waiting(held, limit, self._in_memory())
+        return await self._log.waiting_by_bucket(held, limit, self._in_memory())
 
     def mark_searchable(self, entries: Iterable[JournalEntry]) -> None:
         """Note that recall has these entries: `waiting` gives the ones after them. Later they are stored, or fail."""

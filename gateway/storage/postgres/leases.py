@@ -6,6 +6,7 @@ the last renewal that succeeded: after 7 of 10 seconds it regards its leases as 
 What it does in spite of that is refused by the epoch, in the transaction that would change something.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Collection
@@ -63,6 +64,11 @@ class Leases:
         """The buckets that this gateway owns, with their epochs; without those that it may have lost."""
         earliest = time.monotonic() - self._seconds * _TRUSTED_SHARE
         return {bucket: epoch for bucket, epoch in self._epochs.items() if self._renewed_at[bucket] > earliest}
+
+    def epoch(self, bucket: int) -> int:
+        """The epoch of a bucket that this gateway owns; 0 if it may have lost it."""
+        is_trusted = self._renewed_at.get(bucket, -math.inf) > time.monotonic() - self._seconds * _TRUSTED_SHARE
+        return self._epochs[bucket] if is_trusted else 0
 
     async def acquire(self, buckets: Collection[int]) -> Held:
         """Take the leases of these buckets that are free. Returns the new ones. Raises StorageError."""
