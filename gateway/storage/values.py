@@ -17,6 +17,7 @@ __all__ = [
     "NO_MEMORIES",
     "PROFILE",
     "SETTINGS",
+    "BucketBacklog",
     "Claim",
     "DueConversation",
     "GivenVector",
@@ -44,6 +45,16 @@ DIMENSIONS = ("hour", "key", "user", "model", "upstream")
 
 Held = Mapping[int, int]
 """The buckets that a process owns now, each with the epoch of its lease. The epoch grows with each change of owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketBacklog:
+    """The entries of a bucket that wait to be stored: their number, and that of the oldest one. `is_inherited`: an
+    earlier owner of the bucket has left some."""
+
+    count: int
+    oldest: int
+    is_inherited: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from gateway.memory.record import Record
 from gateway.storage.errors import LeaseLost, StorageError
 from gateway.storage.postgres.entries import NewEntries, collect_entries
 from gateway.storage.postgres.shared_log import SharedLog
-from gateway.storage.values import Claim, GivenVector, Held, JournalEntry
+from gateway.storage.values import BucketBacklog, Claim, GivenVector, Held, JournalEntry
 
 __all__ = ["PostgresJournal"]
 
@@ -46,7 +46,7 @@ class PostgresJournal:
         held: Callable[[], Held],
         *,
         max_bytes: int,
-        on_append: Callable[[], None],
+        on_append: Callable[[], None] = lambda: None,
     ) -> None:
         self._log = log
         self._bucket_of = bucket_of
@@ -124,6 +124,20 @@ class PostgresJournal:
         if time.monotonic() - self._counted_at >= _COUNT_INTERVAL:
             await self._count()
         return await self._log.waiting(held, limit, self._in_memory())
+
+    async def backlogs(self) -> dict[int, BucketBacklog]:
+        """What of this gateway's buckets waits and is due, by bucket. Raises StorageError."""
+        held = await self._take_over()
+        if time.monotonic() - self._counted_at >= _COUNT_INTERVAL:
+            await self._count()
+        return await self._log.backlogs(held)
+
+    async def waiting_in(self, buckets: Collection[int], limit: int) -> list[JournalEntry]:
+        """As `waiting`, of some buckets; those that are no longer this gateway's are left out."""
+        held = self._held()
+        return await self._log.waiting(
+            {bucket: held[bucket] for bucket in sorted(buckets) if bucket in held}, limit, self._in_memory()
+        )
 
     def mark_searchable(self, entries: Iterable[JournalEntry]) -> None:
         """Note that recall has these entries: `waiting` gives the ones after them. Later they are stored, or fail."""

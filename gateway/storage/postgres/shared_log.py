@@ -13,7 +13,7 @@ from gateway.memory.record import Record
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.entries import NewEntries, append_values, parse_entry
 from gateway.storage.sqlite.journal_rows import parse_record, record_id
-from gateway.storage.values import Held, JournalEntry, ScopeSize
+from gateway.storage.values import BucketBacklog, Held, JournalEntry, ScopeSize
 
 __all__ = ["SharedLog", "Tail"]
 
@@ -38,6 +38,10 @@ FROM entries e JOIN leases l ON l.bucket=e.bucket WHERE e.seq = ANY (ARRAY(
     SELECT d.seq FROM entries d WHERE d.state=0 AND d.bucket = ANY (?::int[]) AND d.due<=now_seconds()
         AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[]) AS x (seq) WHERE x.seq=d.seq) ORDER BY d.seq LIMIT ?
 )) ORDER BY e.seq
+"""
+_BACKLOGS: Final = """
+SELECT e.bucket, count(*), min(e.seq), bool_or(e.seq<=l.since) FROM entries e JOIN leases l ON l.bucket=e.bucket
+WHERE e.state=0 AND e.bucket = ANY (?::int[]) AND e.due<=now_seconds() GROUP BY e.bucket
 """
 _LAST: Final = "SELECT coalesce(max(seq), 0) FROM entries"
 _TAIL: Final = """
@@ -159,6 +163,11 @@ class SharedLog:
             return [parse_entry(row[:-1], row[-1]) for row in rows]
 
         return await self._transact(work) if held else []
+
+    async def backlogs(self, held: Held) -> dict[int, BucketBacklog]:
+        """What of these buckets waits and is due, without reading it."""
+        rows = await self._database.read(_BACKLOGS, (list(held),)) if held else []
+        return {bucket: BucketBacklog(*values) for bucket, *values in rows}
 
     async def next_due(self, held: Held, excluded: Collection[int] = ()) -> float | None:
         """When the next failed entry of these buckets is due."""
