@@ -171,10 +171,11 @@ class MemoryConfig(Section):
         None, description="PostgreSQL database beside a memory on S3, `postgresql://…`; null: files in the data folder."
     )
     lease_seconds: float = Field(
-        10.0,
+        6.0,
         ge=3,
         le=60,
-        description="Seconds until another gateway takes over what one that died has to store. Only on S3.",
+        description="Seconds until another gateway takes over what one that died has to store. One that is frozen, or "
+        "cut off from PostgreSQL, stops storing after 70 % of them, and may lose its buckets after all. Only on S3.",
     )
     store: StoreConfig = Field(StoreConfig(), description="How memories are written.")
     default_user: Id | None = Field(

@@ -1,8 +1,9 @@
 """Background worker of a replica that stores the journal's entries of the buckets that it owns.
 
 The rows of a bucket are stored when there are many, after `flush_seconds`, or at once if a caller waits for them: each
-write to object storage costs the same for one row as for hundreds. Recall does not wait for it: every replica follows
-the journal. Entries that a table may have already (those of an earlier owner, changes, retries) are compared with it.
+write to object storage costs the same for one row as for hundreds. Until then they are only counted. Recall does not
+wait for it: every replica follows the journal. What an earlier owner of a bucket has left is stored at once: it has
+waited. Entries that a table may have already (those of an earlier owner, changes, retries) are compared with it.
 
 What an owner does after it lost a lease has no effect: the journal and the catalog refuse it, and the next owner stores
 the same entries.
@@ -25,18 +26,28 @@ from gateway.remember.writer import OnRows
 from gateway.storage.errors import LeaseLost, StorageError, failure_name
 from gateway.storage.protocols import MemoryTable, RecordLog
 from gateway.storage.rows import Row
-from gateway.storage.values import JournalEntry, WaitingEntries
+from gateway.storage.values import BucketBacklog, JournalEntry
 from gateway.telemetry import Telemetry
 
 __all__ = ["BucketWriter"]
 
 _log = logging.getLogger("gateway.writer")
 _MAX_READ: Final = 1_024  # entries of one look at the journal
-_LOOK_EVERY: Final = 1.0  # seconds; other replicas append, too
+_LOOK_EVERY: Final = 1.0  # seconds; all replicas append
 _MAINTAIN_EVERY: Final = 60.0
 _SWEEP_EVERY: Final = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _STOP_TIMEOUT: Final = 20.0
+
+
+class BucketLog(RecordLog, Protocol):
+    """A journal of which this process stores some buckets."""
+
+    async def backlogs(self) -> Mapping[int, BucketBacklog]:
+        """What waits and is due, by bucket."""
+
+    async def waiting(self, limit: int, buckets: Collection[int] | None = None) -> list[JournalEntry]:
+        """The oldest entries of these buckets that are due, in order."""
 
 
 class SweptTable(MemoryTable, Protocol):
@@ -44,16 +55,6 @@ class SweptTable(MemoryTable, Protocol):
 
     async def sweep(self, now: float) -> int:
         """Drop what belongs to no part for an hour. `now` is of `time.monotonic`."""
-
-
-class BucketLog(RecordLog, Protocol):
-    """A log whose entries are read by bucket."""
-
-    async def waiting_by_bucket(self, limit: int) -> Mapping[int, WaitingEntries]:
-        """How many entries of each owned bucket are due, of the oldest `limit` ones."""
-
-    async def waiting(self, limit: int, buckets: Collection[int] | None = None) -> list[JournalEntry]:
-        """The oldest due entries of these buckets, in order."""
 
 
 class BucketWriter:
@@ -99,7 +100,7 @@ class BucketWriter:
         self._maintenance = Worker("maintenance", self._maintain, _log, "maintenance_fault")
 
     def wake(self) -> None:
-        """Signal that the journal has new entries."""
+        """Look at the journal now: a caller waits for an entry, or other buckets are owned."""
         self._wake.set()
 
     async def start(self) -> None:
@@ -111,7 +112,7 @@ class BucketWriter:
         await self._worker.stop()
 
     async def _work(self) -> None:
-        await wait_until_set(self._wake, _LOOK_EVERY)
+        await wait_until_set(self._wake, min(_LOOK_EVERY, self._flush_seconds))
         self._wake.clear()
         try:
             self._flush_to = await self._flush_requested()
@@ -133,24 +134,27 @@ class BucketWriter:
 
     async def _store_due(self) -> bool:
         """Store the entries of all buckets whose turn it is. True if there may be more."""
-        waiting = await self._journal.waiting_by_bucket(_MAX_READ)
+        backlogs = await self._journal.backlogs()
         self._telemetry.backlog.set(self._journal.backlog_entries)
         self._telemetry.aside.set(self._journal.aside_entries)
         now = time.monotonic()
-        self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in waiting}
-        due = [bucket for bucket, entries in waiting.items() if self._is_due(bucket, entries, now)]
+        self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in backlogs}
+        due = [bucket for bucket, backlog in backlogs.items() if self._is_due(bucket, backlog, now)]
         if not due:
             return False
+        entries = await self._journal.waiting(_MAX_READ, due)
         by_bucket: dict[int, list[JournalEntry]] = defaultdict(list)
-        for entry in await self._journal.waiting(_MAX_READ, due):
+        for entry in entries:
             by_bucket[self._bucket_of(entry.record.scope)].append(entry)
+        if len(by_bucket) < len(due):  # some were stored, and could not be marked
+            await self._journal.mark_synced()
         for bucket, members in by_bucket.items():
             await self._store_bucket(bucket, members)
-        return sum(entries.count for entries in waiting.values()) == _MAX_READ
+        return len(entries) == _MAX_READ
 
-    def _is_due(self, bucket: int, entries: WaitingEntries, now: float) -> bool:
+    def _is_due(self, bucket: int, backlog: BucketBacklog, now: float) -> bool:
         is_old = now - self._waiting_since[bucket] >= self._flush_seconds
-        return is_old or entries.count >= self._flush_rows or entries.first_seq <= self._flush_to
+        return is_old or backlog.count >= self._flush_rows or backlog.oldest <= self._flush_to or backlog.is_inherited
 
     async def _store_bucket(self, bucket: int, entries: Sequence[JournalEntry]) -> None:
         """Store the entries of a bucket. Raises LeaseLost, and the error of an outage."""

@@ -1,7 +1,7 @@
 """Keeps a replica's share of the buckets: renews its leases, takes free ones, and gives some up when replicas join.
 
 Each replica has a lease of its own beside those of buckets, so that all are counted. A bucket whose owner died is free
-when its lease has run out.
+when its lease has run out, and the others look for it at that moment.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ _log = logging.getLogger("gateway.writer")
 LEADER: Final = -1
 """The number of the lease for what belongs to no bucket."""
 _HASTE: Final = 1 / 6  # of the time between renewals, after which a replica that lacks buckets looks again
+_MARGIN: Final = 0.05  # seconds after the end of a lease
 _FIRST_PRESENCE: Final = 2**20  # numbers of replicas' own leases: -2**20 and below
 
 
@@ -40,6 +41,8 @@ class BucketLeases(Protocol):
 
     async def owners(self) -> dict[int, str]: ...
 
+    async def next_end(self) -> float: ...
+
 
 class LeaseKeeper:
     """Keeps leases on a fair share of `buckets` buckets. `on_change` is called when the owned buckets have changed.
@@ -54,6 +57,7 @@ class LeaseKeeper:
         """Called when others may have taken this replica for ended, and it is back."""
         self._was_present = False
         self._lacks_buckets = False  # others are to give some up
+        self._pause = every
         self._presence = -_FIRST_PRESENCE - secrets.randbelow(2**30)
         self._worker = RepeatingWorker("leases", self._work, _log, "leases_fault", pauses=Backoff(every))
 
@@ -71,13 +75,15 @@ class LeaseKeeper:
             _log.info("leases_run_out")  # others wait for that
 
     async def _work(self) -> None:
-        await asyncio.sleep(self._every * (_HASTE if self._lacks_buckets else 1.0))
+        await asyncio.sleep(self._pause)
         try:
             await self._keep()
         except StorageError as error:
+            self._pause = self._every / 3  # the database may be back before the leases run out
             _log.warning("leases_not_renewed", extra={"cause": failure_name(error), "detail": str(error)})
 
     async def _keep(self) -> None:
+        self._pause = self._every
         before = self._owned()
         if self._leases.held():
             lost = await self._leases.renew()
@@ -93,6 +99,8 @@ class LeaseKeeper:
         await self._balance(await self._leases.owners())
         if self._owned() != before:
             self._on_change()
+        haste = _HASTE if self._lacks_buckets else 1.0
+        self._pause = min(self._every * haste, await self._leases.next_end() + _MARGIN)
 
     async def _balance(self, owners: Mapping[int, str]) -> None:
         """Give up what is more than this replica's share of the buckets, or take free ones up to it."""

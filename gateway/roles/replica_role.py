@@ -42,7 +42,7 @@ class ReplicaRole:
             raise ConfigError(
                 "memory.uri: a memory on S3 needs the extra `cluster`: pip install 'memory-gateway[cluster]'"
             ) from error
-        self.storage = build_cluster_storage(config, self.note_append)
+        self.storage = build_cluster_storage(config)
         self.bus = build_bus(self.storage, config.memory.lease_seconds)
         self._requests = build_requests(self.storage, self.bus)
         self.change_lock = _MemoryLock(self.storage.change_lock)
@@ -94,8 +94,7 @@ class ReplicaRole:
             await self._replica.stop()
 
     def note_append(self) -> None:
-        if self._replica is not None:
-            self._replica.writer.wake()
+        """Does nothing: the entry waits for others of its bucket, and all replicas follow the log."""
 
     async def reached(self, seq: int, timeout: float) -> bool:
         return self._replica is not None and await self._replica.reached(seq, timeout)

@@ -33,9 +33,9 @@ _DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
 
 
 class ClusterStorage:
-    """The parts of the storage, which share one database. `on_append` is called when this replica has appended; `check`
-    raises ConfigError if the database or the bucket cannot be used; `caches`: a folder of this machine (None: there are
-    none). Call `build_store` first, then `prepare`, then `open`."""
+    """The parts of the storage, which share one database. `check` raises ConfigError if the database or the bucket
+    cannot be used; `caches`: a folder of this machine (None: there are none). Call `build_store` first, then
+    `prepare`, then `open`."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class ClusterStorage:
         lease_seconds: float,
         max_backlog: int,
         compact_fragments: int = OBJECT_FRAGMENTS,
-        on_append: Callable[[], None],
         caches: Path | None = None,
         check: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -59,9 +58,7 @@ class ClusterStorage:
         self._shared_log = SharedLog(database_url, self.bucket_of)
         self._feed = Feed(database_url)
         self.log = ReplicaLog(self._shared_log, self._feed)
-        self.journal = PostgresJournal(
-            self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog, on_append=on_append
-        )
+        self.journal = PostgresJournal(self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog)
         self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.epoch, encode, decode)
         self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS))
         self.change_lock = ChangeLock(self.leases, MEMORIES)

@@ -1,7 +1,7 @@
 """Builds the storage of a replica from the configuration. Needs the extra `cluster`."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 
-def build_cluster_storage(config: Config, on_append: Callable[[], None]) -> ClusterStorage:
-    """The storage of the memory. `on_append` is called when this replica has appended to the log."""
+def build_cluster_storage(config: Config) -> ClusterStorage:
+    """The storage of the memory."""
     memory = config.memory
     return ClusterStorage(
         _url(config),
@@ -41,7 +41,6 @@ def build_cluster_storage(config: Config, on_append: Callable[[], None]) -> Clus
         lease_seconds=memory.lease_seconds,
         max_backlog=memory.remember.max_backlog_mb * 2**20,
         compact_fragments=memory.limits.compact_fragments,
-        on_append=on_append,
         check=lambda: require_usable(config),
         caches=config.data_folder,
     )

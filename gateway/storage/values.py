@@ -17,6 +17,7 @@ __all__ = [
     "NO_MEMORIES",
     "PROFILE",
     "SETTINGS",
+    "BucketBacklog",
     "Claim",
     "DueConversation",
     "GivenVector",
@@ -30,7 +31,6 @@ __all__ = [
     "ScopeSize",
     "Task",
     "UsageRow",
-    "WaitingEntries",
 ]
 
 PROFILE, SETTINGS = "profile", "settings"  # kinds of items
@@ -48,11 +48,13 @@ Held = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingEntries:
-    """The entries of a bucket that wait to be stored: how many, and the number of the first."""
+class BucketBacklog:
+    """The entries of a bucket that wait to be stored: their number, and that of the oldest one. `is_inherited`: an
+    earlier owner of the bucket has left some."""
 
     count: int
-    first_seq: int
+    oldest: int
+    is_inherited: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Leases: one owner at a time, an epoch for each, and an owner that stops by its own clock."""
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -63,6 +64,20 @@ async def test_an_owner_stops_before_another_one_can_begin(database_url: str) ->
     assert first.held() == {}
     await first.close()
     assert await second.renew() == set(), "what the other one released was not its own"
+    await second.close()
+
+
+async def test_the_end_of_a_lease_of_another_gateway_is_known(database_url: str) -> None:
+    first, second = await open_leases(database_url, 30.0), await open_leases(database_url, 3.0)
+    assert await first.next_end() == math.inf
+    await first.acquire([1])
+    assert await first.next_end() == math.inf, "its own one does not count"
+    assert 25 < await second.next_end() <= 30
+    await second.acquire([2])
+    assert 0 < await first.next_end() <= 3
+    await second.release([2])
+    assert await first.next_end() == math.inf
+    await first.close()
     await second.close()
 
 

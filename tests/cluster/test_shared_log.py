@@ -17,6 +17,7 @@ from gateway.storage.postgres.feed import Feed, Followed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
 from gateway.storage.postgres.shared_log import SharedLog
+from gateway.storage.values import BucketBacklog
 from tests.cluster.logs import BUCKETS, PostgresLogs, bucket_of
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.made import record
@@ -201,6 +202,29 @@ async def test_a_lost_lease_marks_nothing(database_url: str) -> None:
             assert [entry.is_replay for entry in await log.waiting(second.held(), 10)] == [True]
             await log.mark_stored(mine, [seqs[0], seqs[1], seqs[3]])
             assert await log.waiting_seqs() == [seqs[2]]
+
+
+async def test_backlogs_are_counted_without_being_read(database_url: str) -> None:
+    async with running_leases(database_url) as mine, running_leases(database_url) as other:
+        await mine.acquire(range(BUCKETS))
+        journal = PostgresJournal(SharedLog(database_url, bucket_of), bucket_of, mine.held, max_bytes=10**9)
+        await journal.open()
+        assert await journal.backlogs() == {}
+        seqs = [await journal.append([numbered(number)]) for number in range(BUCKETS + 1)]
+        backlogs = await journal.backlogs()
+        assert backlogs[0] == BucketBacklog(2, seqs[0], is_inherited=False)
+        assert backlogs[1] == BucketBacklog(1, seqs[1], is_inherited=False)
+        await mine.release([0])
+        await other.acquire([0])
+        assert 0 not in await journal.backlogs()
+        assert [entry.seq for entry in await journal.waiting(10, [0, 1])] == [seqs[1]]
+        heir = PostgresJournal(SharedLog(database_url, bucket_of), bucket_of, other.held, max_bytes=10**9)
+        await heir.open()
+        assert await heir.backlogs() == {0: BucketBacklog(2, seqs[0], is_inherited=True)}
+        await heir.mark_failed(await heir.waiting(1, [0]))
+        assert await heir.backlogs() == {0: BucketBacklog(1, seqs[-1], is_inherited=True)}, "the other one is due later"
+        await heir.close()
+        await journal.close()
 
 
 async def test_a_new_owner_waits_for_a_mark_that_is_under_way(database_url: str) -> None:

@@ -16,7 +16,7 @@ from gateway.storage.errors import LeaseLost, StorageError
 from gateway.storage.group_commit import GroupCommit
 from gateway.storage.postgres.entries import NewEntries, collect_entries
 from gateway.storage.postgres.shared_log import SharedLog
-from gateway.storage.values import Claim, GivenVector, Held, JournalEntry, WaitingEntries
+from gateway.storage.values import BucketBacklog, Claim, GivenVector, Held, JournalEntry
 
 __all__ = ["PostgresJournal"]
 
@@ -39,7 +39,7 @@ class PostgresJournal:
         held: Callable[[], Held],
         *,
         max_bytes: int,
-        on_append: Callable[[], None],
+        on_append: Callable[[], None] = lambda: None,
     ) -> None:
         self._log = log
         self._bucket_of = bucket_of
@@ -113,12 +113,12 @@ class PostgresJournal:
             held = {bucket: held[bucket] for bucket in buckets if bucket in held}
         return await self._log.waiting(held, limit, self._in_memory())
 
-    async def waiting_by_bucket(self, limit: int) -> dict[int, WaitingEntries]:
-        """How many entries `waiting` would give of each bucket, without reading them."""
+    async def backlogs(self) -> dict[int, BucketBacklog]:
+        """What of this gateway's buckets waits and is due, by bucket. Raises StorageError."""
         held = await self._take_over()
         if time.monotonic() - self._counted_at >= _COUNT_INTERVAL:
             await self._count()
-        return await self._log.waiting_by_bucket(held, limit, self._in_memory())
+        return await self._log.backlogs(held)
 
     def mark_searchable(self, entries: Iterable[JournalEntry]) -> None:
         """Note that recall has these entries: `waiting` gives the ones after them. Later they are stored, or fail."""

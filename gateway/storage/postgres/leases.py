@@ -1,9 +1,9 @@
-"""Leases: which gateway of a cluster owns which buckets, for ten seconds at a time.
+"""Leases: which gateway of a cluster owns which buckets, for some seconds at a time.
 
 A lease is a row with an epoch, which grows with each change of owner, and an end by the server's clock. Its owner
 renews all its leases in one statement, every few seconds, and counts by its own monotonic clock from the beginning of
-the last renewal that succeeded: after 7 of 10 seconds it regards its leases as lost, whether the server answers or not.
-What it does in spite of that is refused by the epoch, in the transaction that would change something.
+the last renewal that succeeded: after 70 % of their length it regards its leases as lost, whether the server answers or
+not. What it does in spite of that is refused by the epoch, in the transaction that would change something.
 """
 
 import math
@@ -36,12 +36,13 @@ _RELEASE: Final = """
 UPDATE leases l SET until=0 FROM unnest(?::int[], ?::bigint[]) AS h (bucket, epoch)
 WHERE l.bucket=h.bucket AND l.epoch=h.epoch AND l.owner=?
 """
+_NEXT_END: Final = "SELECT min(until) - now_seconds() FROM leases WHERE until>=now_seconds() AND owner<>?"
 
 
 class Leases:
     """The leases of one gateway. The caller renews them every third of `seconds`."""
 
-    def __init__(self, url: str, *, seconds: float = 10.0) -> None:
+    def __init__(self, url: str, *, seconds: float = 6.0) -> None:
         self.owner = secrets.token_hex(8)
         self._seconds = seconds
         self._database = PostgresDatabase(url, "leases", limit=seconds * 0.5)
@@ -101,6 +102,12 @@ class Leases:
     async def owners(self) -> dict[int, str]:
         """The owners of all leases that have not run out, by bucket."""
         return dict(await self._database.read("SELECT bucket, owner FROM leases WHERE until>=now_seconds()"))
+
+    async def next_end(self) -> float:
+        """Seconds until the first lease of another gateway runs out, unless it is renewed; infinite if there is
+        none."""
+        rows = await self._database.read(_NEXT_END, (self.owner,))
+        return math.inf if rows[0][0] is None else float(rows[0][0])
 
     def _forget(self, buckets: Collection[int]) -> None:
         for bucket in list(buckets):

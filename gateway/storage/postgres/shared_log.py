@@ -13,7 +13,7 @@ from gateway.memory.record import Record
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.entries import NewEntries, append_values, parse_entry
 from gateway.storage.sqlite.journal_rows import parse_record, record_id
-from gateway.storage.values import Held, JournalEntry, ScopeSize, WaitingEntries
+from gateway.storage.values import BucketBacklog, Held, JournalEntry, ScopeSize
 
 __all__ = ["SharedLog", "Tail"]
 
@@ -32,18 +32,16 @@ _CHECK: Final = "SELECT check_leases(?::int[], ?::bigint[])"
 _CHECK_ENTRIES: Final = "SELECT check_entries(?::int[], ?::bigint[], ?::bigint[])"
 _MARK_STORED: Final = "SELECT mark_stored(?::int[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[])"
 _MARK_FAILED: Final = "SELECT mark_failed(?::int[], ?::bigint[], ?::bigint[], ?, ?)"
-_WAITING: Final = """
-SELECT d.bucket, count(*), min(d.seq) FROM (
-    SELECT e.bucket, e.seq FROM entries e WHERE e.state=0 AND e.bucket = ANY (?::int[]) AND e.due<=now_seconds()
-        AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[]) AS x (seq) WHERE x.seq=e.seq) ORDER BY e.seq LIMIT ?
-) AS d GROUP BY d.bucket
-"""
 _DUE: Final = """
 SELECT e.seq, e.id, e.payload, e.tries, e.embedder, e.vector, l.since, e.bucket
 FROM entries e JOIN leases l ON l.bucket=e.bucket WHERE e.seq = ANY (ARRAY(
     SELECT d.seq FROM entries d WHERE d.state=0 AND d.bucket = ANY (?::int[]) AND d.due<=now_seconds()
         AND NOT EXISTS (SELECT 1 FROM unnest(?::bigint[]) AS x (seq) WHERE x.seq=d.seq) ORDER BY d.seq LIMIT ?
 )) ORDER BY e.seq
+"""
+_BACKLOGS: Final = """
+SELECT e.bucket, count(*), min(e.seq), bool_or(e.seq<=l.since) FROM entries e JOIN leases l ON l.bucket=e.bucket
+WHERE e.state=0 AND e.bucket = ANY (?::int[]) AND e.due<=now_seconds() GROUP BY e.bucket
 """
 _LAST: Final = "SELECT coalesce(max(seq), 0) FROM entries"
 _TAIL: Final = """
@@ -168,14 +166,10 @@ class SharedLog:
 
         return await self._transact(work) if held else []
 
-    async def waiting_by_bucket(
-        self, held: Held, limit: int, excluded: Collection[int] = ()
-    ) -> dict[int, WaitingEntries]:
-        """How many entries of these buckets are due, of the oldest `limit` ones; without idle buckets."""
-        if not held:
-            return {}
-        rows = await self._database.read(_WAITING, (list(held), list(excluded), limit))
-        return {bucket: WaitingEntries(count, first_seq) for bucket, count, first_seq in rows}
+    async def backlogs(self, held: Held) -> dict[int, BucketBacklog]:
+        """What of these buckets waits and is due, without reading it."""
+        rows = await self._database.read(_BACKLOGS, (list(held),)) if held else []
+        return {bucket: BucketBacklog(*values) for bucket, *values in rows}
 
     async def next_due(self, held: Held, excluded: Collection[int] = ()) -> float | None:
         """When the next failed entry of these buckets is due."""

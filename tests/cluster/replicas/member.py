@@ -53,9 +53,7 @@ class Member:
         self._buckets = buckets
         self.changed: list[str] = []
         self.stored: list[Row] = []
-        self.storage = ClusterStorage(
-            url, storage, lease_seconds=lease_seconds, max_backlog=2**30, on_append=self._wake
-        )
+        self.storage = ClusterStorage(url, storage, lease_seconds=lease_seconds, max_backlog=2**30)
         self.storage.build_store(FORMAT)
         builder = RowBuilder(_Embedders(), self.storage.store.format_of, len)  # type: ignore[arg-type]
         self.replica = Replica(
@@ -68,9 +66,6 @@ class Member:
             on_stored=self._note_stored,
         )
         self.sets: FollowedSets
-
-    def _wake(self) -> None:
-        self.replica.writer.wake()
 
     async def _note_stored(self, rows: Sequence[Row]) -> None:
         self.stored += rows

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gateway.memory.edits import tombstone
 from gateway.memory.record import Record
+from gateway.storage.errors import StorageError
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.rows import LoadedRows
 from gateway.turn import Scope, ScopeKind
@@ -56,6 +57,34 @@ async def test_buckets_are_shared_and_taken_over(database_url: str, storage: Obj
         await eventually(lambda: sum(len(member.owned) for member in remaining) == BUCKETS, timeout=15)
         await remaining[0].append(*(memory(f"text {n}", n, scope) for n, scope in enumerate(SCOPES)))
         assert await remaining[1].replica.drained(30)
+
+
+async def test_what_an_earlier_owner_has_left_is_stored_at_once(database_url: str, storage: ObjectStorage) -> None:
+    async with running_members(database_url, storage, count=2, flush_seconds=3600) as (first, second):
+        await eventually(lambda: len(first.owned) == len(second.owned) == BUCKETS // 2, timeout=15)
+        scope = next(scope for scope in SCOPES if first.storage.bucket_of(scope.value) in first.owned)
+        await second.append(memory("left", 1, scope))
+        await eventually(lambda: _has(first, scope, ["left"]))
+        await first.replica.stop()
+        await eventually(lambda: [row.record.text for row in second.stored] == ["left"], timeout=15)
+
+
+async def test_what_was_stored_while_the_database_was_away_is_marked_later(
+    database_url: str, storage: ObjectStorage
+) -> None:
+    async with running_members(database_url, storage, count=1) as (member,):
+        mark_synced, failures = member.storage.journal.mark_synced, [1]
+
+        async def fail_once() -> None:
+            if failures:
+                failures.pop()
+                raise StorageError("journal", "the database does not answer", is_outage=True)
+            await mark_synced()
+
+        member.storage.journal.mark_synced = fail_once  # type: ignore[method-assign]
+        await member.append(memory("one", 1, SCOPES[0]))
+        await eventually(lambda: not failures, timeout=15)
+        await eventually(lambda: _is_drained(member), timeout=15)
 
 
 async def test_a_deletion_is_followed_by_all(database_url: str, storage: ObjectStorage) -> None:

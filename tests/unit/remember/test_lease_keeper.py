@@ -1,3 +1,4 @@
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
@@ -62,6 +63,9 @@ class TableLeases:
     async def owners(self) -> dict[int, str]:
         self._table.looks[self.owner] += 1
         return dict(self._table.owners)
+
+    async def next_end(self) -> float:
+        return math.inf
 
     def count(self) -> int:
         return sum(bucket >= 0 for bucket in self.held())
