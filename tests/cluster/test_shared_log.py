@@ -12,6 +12,7 @@ import pytest
 
 from gateway.memory.record import Record
 from gateway.storage.errors import LeaseLost, StorageError
+from gateway.storage.postgres import feed as feed_module
 from gateway.storage.postgres.entries import collect_entries
 from gateway.storage.postgres.feed import Feed, Followed
 from gateway.storage.postgres.journal import PostgresJournal
@@ -119,6 +120,23 @@ async def test_a_follower_hears_of_an_entry_at_once_and_reads_only_what_it_needs
         assert time.monotonic() - began < 1.0
         await following.aclose()  # type: ignore[attr-defined]  # an async generator
     await feed.close()
+
+
+async def test_a_follower_knows_when_it_has_all_entries(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_READ", 2)
+    async with running_log(database_url) as log:
+        feed = Feed(database_url)
+        await feed.open()
+        for number in range(3):
+            await append(log, numbered(number))
+        began = time.monotonic()
+        following = feed.follow(0)
+        assert (await anext(following)).newest_at is None, "there is another entry"
+        newest_at = (await anext(following)).newest_at
+        assert newest_at is not None
+        assert newest_at >= began
+        await following.aclose()  # type: ignore[attr-defined]  # an async generator
+        await feed.close()
 
 
 async def test_a_follower_that_fell_behind_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
