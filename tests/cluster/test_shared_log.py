@@ -18,6 +18,7 @@ from gateway.storage.postgres.feed import Feed, Followed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
 from gateway.storage.postgres.shared_log import SharedLog
+from gateway.storage.values import Claim
 from tests.cluster.logs import BUCKETS, PostgresLogs, bucket_of
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.made import record
@@ -120,6 +121,18 @@ async def test_a_follower_hears_of_an_entry_at_once_and_reads_only_what_it_needs
         assert time.monotonic() - began < 1.0
         await following.aclose()  # type: ignore[attr-defined]  # an async generator
     await feed.close()
+
+
+async def test_one_commit_takes_claims_of_chats_and_of_clients(database_url: str) -> None:
+    """A client's wish to store something is never refused: the length of its claim is the integer 0."""
+    async with running_log(database_url) as log:
+        appends = []
+        for number, seconds in enumerate((120.0, 0)):
+            one = numbered(number)
+            claim = Claim(bytes([number]) * 16, f"turn-{number}", one.created_at, seconds, one.scope)
+            appends.append(collect_entries([one], "", {}, {one.id: claim}))
+        added, _ = await log.append(appends)
+        assert set(added) == {numbered(0).id, numbered(1).id}
 
 
 async def test_a_follower_knows_when_it_has_all_entries(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
