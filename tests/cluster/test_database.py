@@ -11,6 +11,8 @@ from gateway.storage.postgres import schema
 from gateway.storage.postgres.connecting import connect
 from gateway.storage.postgres.database import PostgresDatabase
 from tests.cluster.postgres import PostgresServer
+from tests.fakes.link import running_link
+from tests.fakes.running import eventually
 from tests.fakes.upstream import pause
 
 PUT = "INSERT INTO items VALUES (?, ?, ?, ?, ?)"
@@ -136,6 +138,32 @@ async def test_a_frozen_server_is_given_up_after_the_limit(own_server: PostgresS
         except StorageError:
             assert time.monotonic() < limit
     await database.close()
+
+
+async def test_calls_do_not_wait_for_a_server_that_stays_silent(server: PostgresServer, database_url: str) -> None:
+    async with running_link(server.port) as link:
+        database = await open_database(database_url.replace(f":{server.port}/", f":{link.port}/"), limit=0.5)
+        link.cut()
+        limit = time.monotonic() + 5
+        waited = list[float]()
+        while time.monotonic() < limit:
+            began = time.monotonic()
+            outcomes = await asyncio.gather(*(ids(database) for _ in range(3)), return_exceptions=True)
+            assert all(isinstance(outcome, StorageError) for outcome in outcomes)
+            waited.append(time.monotonic() - began)
+            await pause(0.05)
+        assert max(waited) < 1.5, "one of them tries to connect"
+        assert sum(seconds > 0.2 for seconds in waited) < len(waited) / 2, "most calls fail at once"
+        link.join()
+        await eventually(lambda: is_reachable(database), 10)
+        await database.close()
+
+
+async def is_reachable(database: PostgresDatabase) -> bool:
+    try:
+        return await ids(database) == []
+    except StorageError:
+        return False
 
 
 async def test_transactions_that_meet_are_repeated(database_url: str) -> None:

@@ -21,6 +21,7 @@ from gateway.storage.postgres.shared_log import SharedLog
 from gateway.storage.values import Claim
 from tests.cluster.logs import BUCKETS, PostgresLogs, bucket_of
 from tests.cluster.postgres import PostgresServer
+from tests.fakes.link import running_link
 from tests.fakes.made import record
 from tests.fakes.upstream import pause
 
@@ -121,6 +122,27 @@ async def test_a_follower_hears_of_an_entry_at_once_and_reads_only_what_it_needs
         assert time.monotonic() - began < 1.0
         await following.aclose()  # type: ignore[attr-defined]  # an async generator
     await feed.close()
+
+
+async def test_appends_wait_for_the_database_once_in_an_outage(server: PostgresServer, database_url: str) -> None:
+    async with running_link(server.port) as link:
+        log = SharedLog(database_url.replace(f":{server.port}/", f":{link.port}/"), bucket_of)
+        journal = PostgresJournal(log, bucket_of, lambda: OF_ALL, max_bytes=2**30, on_append=lambda: None)
+        await journal.open()
+        link.cut()
+        for number, longest in enumerate((9.0, 1.5, 1.5)):
+            began = time.monotonic()
+            with pytest.raises(StorageError):
+                await journal.append([numbered(number)])
+            assert time.monotonic() - began < longest
+        link.join()
+        limit = time.monotonic() + 15
+        while not journal.last_seq:
+            with contextlib.suppress(StorageError):
+                await journal.append([numbered(3)])
+            assert time.monotonic() < limit
+            await pause(0.05)
+        await journal.close()
 
 
 async def test_one_commit_takes_claims_of_chats_and_of_clients(database_url: str) -> None:
