@@ -222,7 +222,7 @@ class PostgresDatabase:
     def _open(self) -> None:
         self._is_open = True
         try:
-            prepare_schema(self.connection, self._part)
+            prepare_schema(self.connection)
         except BaseException:
             self._is_open = False
             self._close()
