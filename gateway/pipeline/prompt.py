@@ -111,7 +111,7 @@ class PromptBuilder:
         returned, too."""
         turns = turn.ask.user_turns
         keys = turn_keys(turns)
-        earlier_blocks = await self._sticky.kept(identity)
+        earlier_blocks = await self._sticky.kept(identity) if self._recall.is_usable else {}
         # a mapping: a repeated message gets its block only once
         earlier = {key: turn_ for key, turn_ in zip(keys[:-1], turns[:-1], strict=True) if key in earlier_blocks}
         pinned = [(user_turn, earlier_blocks[key].text) for key, user_turn in earlier.items()]
@@ -123,7 +123,7 @@ class PromptBuilder:
         is_opening = len(keys) == 1 and not identity.is_session_named
         block_now = earlier_blocks.get(keys[-1]) if keys and not is_opening else None
         if block_now is not None and block_now.tokens <= budget:
-            recalled = Recalled(MemoryStatus.HIT, reason="kept")
+            recalled = self._recall.mark_stale(Recalled(MemoryStatus.HIT, reason="kept"))
             block = Block(block_now.text, (), block_now.tokens, tuple(block_now.memories))
             turn = replace(turn, recalled=recalled, block=block)
             if not self._explanations.has(turn.id):  # the first try of a repeated request is explained better

@@ -28,6 +28,7 @@ from gateway.turn import Scope
 __all__ = ["FollowedLog", "FollowedSets", "LogFollower", "LogStep"]
 
 _log = logging.getLogger("gateway.recall")
+_MAX_FRESH: Final = 5.0  # seconds without the log after which sets are used, and the status of memory is `degraded`
 _MAX_STALE: Final = 60.0  # seconds without the log after which sets are not used: deletions may have been missed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
 
@@ -36,7 +37,8 @@ BuildRows = Callable[[Sequence[JournalEntry]], "asyncio.Future[list[Row]]"]
 
 class LogStep(Protocol):
     """Some new entries, up to the number `seq`: those of the wanted scopes. `changed`: scopes of entries that change or
-    delete memories, also of others. The sets of `dropped` scopes must be loaded again; if not `is_complete`, all."""
+    delete memories, also of others. The sets of `dropped` scopes must be loaded again; if not `is_complete`, all.
+    `newest_at`: the monotonic time at which there were no later entries; None if there may be some."""
 
     @property
     def seq(self) -> int: ...
@@ -52,6 +54,9 @@ class LogStep(Protocol):
 
     @property
     def is_complete(self) -> bool: ...
+
+    @property
+    def newest_at(self) -> float | None: ...
 
 
 class FollowedLog(Protocol):
@@ -75,7 +80,7 @@ class RowMaker(Protocol):
 
 
 class FollowedSets(WorkingSets):
-    """The sets of a replica. `is_current` tells whether the log was followed a moment ago."""
+    """The sets of a replica. `lag` returns the seconds since they had all entries of the log."""
 
     def __init__(
         self,
@@ -90,7 +95,15 @@ class FollowedSets(WorkingSets):
         super().__init__(store, telemetry, max_rows=max_rows, max_bytes=max_bytes)
         self._log = log
         self._builder = builder
-        self.is_current: Callable[[], bool] = lambda: True
+        self.lag: Callable[[], float] = lambda: 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.lag() < _MAX_FRESH
+
+    @property
+    def is_usable(self) -> bool:
+        return self.lag() < _MAX_STALE
 
     def used(self, scopes: Collection[str]) -> Collection[str]:
         """Those of these scopes whose new entries are needed here."""
@@ -104,7 +117,7 @@ class FollowedSets(WorkingSets):
 
     async def for_recall(self, scope: Scope) -> WorkingSet | LargeScope:
         """As `WorkingSets.for_recall`. Raises StorageError also if the log was not followed for too long."""
-        if not self.is_current():
+        if not self.is_usable:
             raise StorageError("journal", "changes of memories may have been missed", is_outage=True)
         if scope.value not in self._sets and await self._store.is_larger(scope, self._max_rows):
             rows = await self._unstored_rows(scope)
@@ -170,15 +183,15 @@ class LogFollower:
         self._builder = builder
         self._on_change = on_change
         self._progress = SequenceProgress()
-        self._heard_at = time.monotonic()
+        self._newest_at = time.monotonic()
         self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._worker = RepeatingWorker("log-follower", self._work, _log, "log_follower_fault", pauses=self._pauses)
-        sets.is_current = lambda: time.monotonic() - self._heard_at < _MAX_STALE
+        sets.lag = lambda: self.lag
 
     @property
     def lag(self) -> float:
-        """Seconds since the log was last read."""
-        return time.monotonic() - self._heard_at
+        """Seconds since the sets had all entries of the log."""
+        return time.monotonic() - self._newest_at
 
     async def start(self, seq: int) -> None:
         """Follow the log from a number on; nothing was loaded before."""
@@ -196,7 +209,8 @@ class LogFollower:
         try:
             async for step in self._log.follow(self._progress.value, self._sets.used):
                 await self._apply(step)
-                self._heard_at = time.monotonic()
+                if step.newest_at is not None:  # else it still catches up, perhaps with deletions
+                    self._newest_at = step.newest_at
                 self._pauses.reset()
         except StorageError as error:
             seconds = self._pauses.next()
@@ -211,6 +225,6 @@ class LogFollower:
         self._sets.reload(step.dropped)
         if step.entries:
             await self._sets.apply(await self._builder.build(step.entries))
-        if step.changed:
+        if step.changed or not step.is_complete:
             await notify(self._on_change, step.changed)
         self._progress.advance(step.seq)

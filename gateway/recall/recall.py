@@ -93,8 +93,8 @@ class Recall:
         await self._startup.wait()
         await self._await_first(turn.identity.reads)
         key = (turn.identity.reads[0].value, turn.identity.session_id, turn.ask.query)
-        if turn.ask.is_step and key in self._steps:
-            return self._steps[key]
+        if turn.ask.is_step and key in self._steps and self.is_usable:
+            return self.mark_stale(self._steps[key])
         now = turn.recall_options.now or turn.received_at
         query = self._query(turn.ask.query, turn.ask.context, now)
         if query is None:
@@ -111,9 +111,21 @@ class Recall:
             recalled = without_noise(recalled, is_personal=query.is_personal)
         if recalled.profile and recalled.status is MemoryStatus.MISS:
             recalled = replace(recalled, status=MemoryStatus.HIT)
+        recalled = self.mark_stale(recalled)
         if recalled.status is not MemoryStatus.DEGRADED and not _TOOLS.isdisjoint(turn.body):
             self._keep(key, recalled)
         return recalled
+
+    @property
+    def is_usable(self) -> bool:
+        """False while deleted memories could be recalled."""
+        return self._sets is None or self._sets.is_usable
+
+    def mark_stale(self, recalled: Recalled) -> Recalled:
+        """The same result, `degraded` if changes of the last seconds may be missing."""
+        if self._sets is None or self._sets.is_fresh or recalled.status is MemoryStatus.DEGRADED:
+            return recalled
+        return replace(recalled, status=MemoryStatus.DEGRADED, reason="stale")
 
     async def search(
         self, scopes: Sequence[Scope], text: str, recall_options: RecallOptions, context: str = ""

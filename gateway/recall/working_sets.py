@@ -84,6 +84,16 @@ class WorkingSets:
             await asyncio.wait(tasks, timeout=5)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def is_fresh(self) -> bool:
+        """False while changes of the last seconds may be missing."""
+        return True
+
+    @property
+    def is_usable(self) -> bool:
+        """False while so many changes may be missing that deleted memories could be recalled."""
+        return True
+
     async def get(self, scope: Scope) -> WorkingSet:
         """The working set of a scope that fits into RAM. A load continues when its first caller has given up. Raises
         StorageError."""

@@ -11,6 +11,8 @@ from gateway.storage.postgres import schema
 from gateway.storage.postgres.connecting import connect
 from gateway.storage.postgres.database import PostgresDatabase
 from tests.cluster.postgres import PostgresServer
+from tests.fakes.link import running_link
+from tests.fakes.running import eventually
 from tests.fakes.upstream import pause
 
 PUT = "INSERT INTO items VALUES (?, ?, ?, ?, ?)"
@@ -138,6 +140,32 @@ async def test_a_frozen_server_is_given_up_after_the_limit(own_server: PostgresS
     await database.close()
 
 
+async def test_calls_do_not_wait_for_a_server_that_stays_silent(server: PostgresServer, database_url: str) -> None:
+    async with running_link(server.port) as link:
+        database = await open_database(database_url.replace(f":{server.port}/", f":{link.port}/"), limit=0.5)
+        link.cut()
+        limit = time.monotonic() + 5
+        waited = list[float]()
+        while time.monotonic() < limit:
+            began = time.monotonic()
+            outcomes = await asyncio.gather(*(ids(database) for _ in range(3)), return_exceptions=True)
+            assert all(isinstance(outcome, StorageError) for outcome in outcomes)
+            waited.append(time.monotonic() - began)
+            await pause(0.05)
+        assert max(waited) < 1.5, "one of them tries to connect"
+        assert sum(seconds > 0.2 for seconds in waited) < len(waited) / 2, "most calls fail at once"
+        link.join()
+        await eventually(lambda: is_reachable(database), 10)
+        await database.close()
+
+
+async def is_reachable(database: PostgresDatabase) -> bool:
+    try:
+        return await ids(database) == []
+    except StorageError:
+        return False
+
+
 async def test_transactions_that_meet_are_repeated(database_url: str) -> None:
     first, second = await open_database(database_url), await open_database(database_url)
     await first.write(PUT, [item("a", b"0"), item("b", b"0")])
@@ -158,36 +186,42 @@ async def test_gateways_that_start_at_once_create_the_tables_once(database_url: 
     await asyncio.gather(*(database.close() for database in databases))
 
 
-async def test_a_database_of_a_later_version_is_refused(database_url: str) -> None:
-    database = await open_database(database_url)
-    await database.close()
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(b"UPDATE memory_gateway.meta SET value=value+1 WHERE name='format'")
-    database = PostgresDatabase(database_url, "registry")
-    with pytest.raises(StorageError, match="has version 2; this version of the gateway reads 1: use a newer one"):
-        await database.open()
-    assert not database.is_open
-    await database.close()
-
-
-async def test_a_schema_is_upgraded_by_one_gateway_and_awaited_by_others(
+async def test_a_schema_is_upgraded_by_one_gateway_beside_others(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = await open_database(database_url)
     await database.write(PUT, [item("a")])
-    versions = (*schema._VERSIONS, "ALTER TABLE {s}.items ADD COLUMN note TEXT;")
-    monkeypatch.setattr(schema, "_VERSIONS", versions)
-    monkeypatch.setattr(schema, "FORMAT", 2)
-    monkeypatch.setattr(schema, "_SET_FORMAT", schema._SET_FORMAT.replace("1)", "2)"))
-    with connect(database_url) as waiting, connect(database_url) as upgrading:
-        with pytest.raises(StorageError, match="has version 1, and no gateway upgrades it to 2"):
-            schema.prepare_schema(waiting, "journal", may_upgrade=False, wait=0)
-        waited = asyncio.create_task(asyncio.to_thread(schema.prepare_schema, waiting, "journal", may_upgrade=False))
-        await asyncio.wait([waited], timeout=0.3)
-        assert not waited.done()
-        await asyncio.to_thread(schema.prepare_schema, upgrading, "journal")
-        await waited
-        assert schema.read_format(waiting) == 2
+    add_note = schema.Migration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=1)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_note))
+    with connect(database_url) as first, connect(database_url) as second, connect(database_url) as running:
+        with running.transaction():
+            running.execute(b"SELECT * FROM memory_gateway.items")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                schema.prepare_schema(first, wait=0)
+            upgrades = [
+                asyncio.create_task(asyncio.to_thread(schema.prepare_schema, connection))
+                for connection in (first, second)
+            ]
+            await asyncio.wait(upgrades, timeout=0.3)
+            assert not any(upgrade.done() for upgrade in upgrades), "a transaction is in the way"
+        await asyncio.gather(*upgrades)
+        assert schema.read_version(first) == schema.SchemaVersion(2, 1)
     await database.write(PUT, [item("b")])  # of a gateway of the earlier version, which goes on
     assert await database.read("SELECT id, note FROM items ORDER BY id") == [("a", None), ("b", None)]
+    await database.close()
+
+
+async def test_an_earlier_version_leaves_a_later_schema_as_it_is(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = schema.MIGRATIONS
+    add_note = schema.Migration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=2)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*earlier, add_note))
+    database = await open_database(database_url)
+    monkeypatch.setattr(schema, "MIGRATIONS", earlier)
+    late = await open_database(database_url)  # by a gateway that ran before the upgrade
+    await late.write(PUT, [item("a")])
+    with connect(database_url) as connection:
+        assert schema.read_version(connection) == schema.SchemaVersion(2, 2)
+    await late.close()
     await database.close()

@@ -12,14 +12,16 @@ import pytest
 
 from gateway.memory.record import Record
 from gateway.storage.errors import LeaseLost, StorageError
+from gateway.storage.postgres import feed as feed_module
 from gateway.storage.postgres.entries import collect_entries
 from gateway.storage.postgres.feed import Feed, Followed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
 from gateway.storage.postgres.shared_log import SharedLog
-from gateway.storage.values import BucketBacklog
+from gateway.storage.values import BucketBacklog, Claim
 from tests.cluster.logs import BUCKETS, PostgresLogs, bucket_of
 from tests.cluster.postgres import PostgresServer
+from tests.fakes.link import running_link
 from tests.fakes.made import record
 from tests.fakes.upstream import pause
 
@@ -120,6 +122,56 @@ async def test_a_follower_hears_of_an_entry_at_once_and_reads_only_what_it_needs
         assert time.monotonic() - began < 1.0
         await following.aclose()  # type: ignore[attr-defined]  # an async generator
     await feed.close()
+
+
+async def test_appends_wait_for_the_database_once_in_an_outage(server: PostgresServer, database_url: str) -> None:
+    async with running_link(server.port) as link:
+        log = SharedLog(database_url.replace(f":{server.port}/", f":{link.port}/"), bucket_of)
+        journal = PostgresJournal(log, bucket_of, lambda: OF_ALL, max_bytes=2**30, on_append=lambda: None)
+        await journal.open()
+        link.cut()
+        for number, longest in enumerate((9.0, 1.5, 1.5)):
+            began = time.monotonic()
+            with pytest.raises(StorageError):
+                await journal.append([numbered(number)])
+            assert time.monotonic() - began < longest
+        link.join()
+        limit = time.monotonic() + 15
+        while not journal.last_seq:
+            with contextlib.suppress(StorageError):
+                await journal.append([numbered(3)])
+            assert time.monotonic() < limit
+            await pause(0.05)
+        await journal.close()
+
+
+async def test_one_commit_takes_claims_of_chats_and_of_clients(database_url: str) -> None:
+    """A client's wish to store something is never refused: the length of its claim is the integer 0."""
+    async with running_log(database_url) as log:
+        appends = []
+        for number, seconds in enumerate((120.0, 0)):
+            one = numbered(number)
+            claim = Claim(bytes([number]) * 16, f"turn-{number}", one.created_at, seconds, one.scope)
+            appends.append(collect_entries([one], "", {}, {one.id: claim}))
+        added, _ = await log.append(appends)
+        assert set(added) == {numbered(0).id, numbered(1).id}
+
+
+async def test_a_follower_knows_when_it_has_all_entries(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_READ", 2)
+    async with running_log(database_url) as log:
+        feed = Feed(database_url)
+        await feed.open()
+        for number in range(3):
+            await append(log, numbered(number))
+        began = time.monotonic()
+        following = feed.follow(0)
+        assert (await anext(following)).newest_at is None, "there is another entry"
+        newest_at = (await anext(following)).newest_at
+        assert newest_at is not None
+        assert newest_at >= began
+        await following.aclose()  # type: ignore[attr-defined]  # an async generator
+        await feed.close()
 
 
 async def test_a_follower_that_fell_behind_is_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in (ROOT / "gateway").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 # edge modules whose whole work is shown over real sockets, by the flow tests named here
 SHOWN_BY = {
-    "recall/followed_sets.py": "cluster/replicas/test_replicas.py",
     "remember/bucket_writer.py": "cluster/replicas/test_replicas.py",
     "roles/replica.py": "cluster/replicas/test_replicas.py",
     "storage/cluster.py": "cluster/replicas/test_replicas.py",

@@ -2,15 +2,16 @@
 
 A lost connection is opened again by the next call. What was not committed for sure is repeated once, when a connection
 breaks, or a few times, when transactions met each other. After a failure calls fail at once for a while, so that an
-outage costs a request no time. A server that neither answers nor refuses (a frozen machine) is given up after `limit`
-seconds: the socket is shut down, which wakes the thread.
+outage costs a request no time; then one of them tries to connect, and waits for a second at most. A server that neither
+answers nor refuses (a frozen machine, a network that drops packets) is given up after `limit` seconds: the socket is
+shut down, which wakes the thread.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -32,6 +33,7 @@ __all__ = ["PostgresDatabase", "PostgresStatements"]
 _T = TypeVar("_T")
 _CALL_LIMIT: Final = 5.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds without a new try after a failure
+_RECONNECT_LIMIT: Final = 1.0  # seconds that a call waits for a connection after a failure
 _TRIES: Final = 5  # of a transaction that meets others
 _MAX_KEY_TEXT: Final = 200  # characters: a key in an index has 2 700 bytes at most
 
@@ -76,6 +78,8 @@ class PostgresDatabase:
         self._pause = _FIRST_PAUSE
         self._next_try = 0.0
         self._is_broken = False  # by a call that gave up
+        self._is_away = False  # since the last failure there was no connection
+        self._jobs: set[Future[Any]] = set()  # those that the thread has not finished
 
     @property
     def is_open(self) -> bool:
@@ -104,24 +108,42 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         with contextlib.suppress(StorageError):
-            await self.run(self._close)
+            await self._run_in_thread(self._close, 0.0 if self._is_away else self._limit)
         self._is_open = False
         self._thread.shutdown(wait=False)
 
     async def run(self, job: Callable[[], _T], *, limit: float | None = None) -> _T:
         """Run a function in the thread that owns the connection, within `limit` seconds. Raises StorageError."""
+        if self._is_away and self._jobs:  # another call tries to connect
+            raise self._unreachable()
+        return await self._run_in_thread(job, self._limit if limit is None else limit)
+
+    async def _run_in_thread(self, job: Callable[[], _T], limit: float) -> _T:
         call = _Call()
         try:
-            future = self._thread.submit(self._run, job, call)
+            submitted = self._thread.submit(self._run, job, call)
         except RuntimeError as error:  # the thread has ended
             raise StorageError(self._part, f"the {self._part} is closed") from error
+        self._jobs.add(submitted)
+        submitted.add_done_callback(self._jobs.discard)
+        future = asyncio.wrap_future(submitted)
         try:
-            async with asyncio.timeout(self._limit if limit is None else limit):
-                return await asyncio.wrap_future(future)
+            async with asyncio.timeout(limit):
+                if self._is_away and await self._waits_in_vain(future):
+                    raise self._unreachable()
+                return await future
         except TimeoutError:
             if call.is_running:
                 self._break()
             raise StorageError(self._part, "the database does not answer", is_outage=True) from None
+
+    async def _waits_in_vain(self, future: "asyncio.Future[Any]") -> bool:
+        """True if a call got no connection within a second. The thread goes on to try, for the sake of later calls."""
+        await asyncio.wait([future], timeout=_RECONNECT_LIMIT)
+        if future.done() or not self._is_away:
+            return False
+        future.cancel()
+        return True
 
     async def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query. Raises StorageError."""
@@ -180,6 +202,9 @@ class PostgresDatabase:
             raise
         return result
 
+    def _unreachable(self) -> StorageError:
+        return StorageError(self._part, "the database cannot be reached", is_outage=True)
+
     # All methods below run in the thread, but `_break`.
 
     def _run(self, job: Callable[[], _T], call: _Call) -> _T:
@@ -197,7 +222,7 @@ class PostgresDatabase:
     def _open(self) -> None:
         self._is_open = True
         try:
-            prepare_schema(self.connection, self._part)
+            prepare_schema(self.connection)
         except BaseException:
             self._is_open = False
             self._close()
@@ -210,17 +235,18 @@ class PostgresDatabase:
 
     def _connect(self) -> Connection:
         if time.monotonic() < self._next_try:
-            raise StorageError(self._part, "the database cannot be reached", is_outage=True)
+            raise self._unreachable()
         self._connection, self._is_broken = None, False
         try:
             connection = connect(self._url)
         except psycopg.Error:
             self._note_failure()
             raise
-        self._pause, self._next_try = _FIRST_PAUSE, 0.0
+        self._pause, self._next_try, self._is_away = _FIRST_PAUSE, 0.0, False
         return connection
 
     def _note_failure(self) -> None:
+        self._is_away = True
         self._next_try = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

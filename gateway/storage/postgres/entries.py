@@ -56,7 +56,8 @@ def append_values(appends: Iterable[NewEntries], bucket_of: Callable[[str], int]
                 column.append(value)
         columns[8].extend(append.replaced)
         for id_, claim in append.claims.items():
-            claimed = (claim.fingerprint, id_, claim.turn, claim.scope, claim.at, claim.seconds)
+            # the driver refuses a list of integers and floats
+            claimed = (claim.fingerprint, id_, claim.turn, claim.scope, float(claim.at), float(claim.seconds))
             for column, value in zip(columns[9:], claimed, strict=True):
                 column.append(value)
     return columns

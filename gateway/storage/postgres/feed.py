@@ -4,6 +4,7 @@ It reads twice a second. A notification of PostgreSQL shortens the wait; through
 are given in the order of commits, an entry with a smaller number never appears later.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,7 +33,7 @@ class Followed:
     `changed`: the scopes of all new entries that change or delete a memory. `dropped`: scopes with entries that have
     lost their texts since, for a later version, a deletion, or their age: what was loaded of them must be loaded again.
     If not `is_complete`, that holds for all scopes: the follower fell behind by more than the time that entries are
-    known at all.
+    known at all. `newest_at`: the monotonic time at which there were no later entries; None if there may be some.
     """
 
     seq: int
@@ -40,6 +41,7 @@ class Followed:
     changed: Collection[str] = ()
     dropped: Collection[str] = ()
     is_complete: bool = True
+    newest_at: float | None = None
 
 
 class Feed:
@@ -68,9 +70,11 @@ class Feed:
             after = followed.seq
 
     async def _read(self, after: int, wanted: Callable[[Collection[str]], Collection[str]] | None) -> Followed:
+        asked_at = time.monotonic()
         rows = await self._database.read(_NUMBERS, (after, _MAX_READ))
+        newest_at = asked_at if len(rows) < _MAX_READ else None
         if not rows:
-            return Followed(after)
+            return Followed(after, newest_at=newest_at)
         scopes = {scope for _, scope, _ in rows}
         chosen = scopes if wanted is None else scopes.intersection(wanted(scopes))
         seqs = [seq for seq, scope, _ in rows if scope in chosen]
@@ -81,6 +85,7 @@ class Feed:
             payloads = statements.execute(_PAYLOADS, (seqs,)) if seqs else []
             entries = [parse_entry(row[:-1], row[0]) for row in payloads if row[2] is not None]
             dropped = {row[-1] for row in payloads if row[2] is None}
-            return Followed(rows[-1][0], entries, changed, dropped, not swept or swept[0][0] <= after)
+            is_complete = not swept or swept[0][0] <= after
+            return Followed(rows[-1][0], entries, changed, dropped, is_complete, newest_at)
 
         return await self._database.run(lambda: self._database.transaction(work))

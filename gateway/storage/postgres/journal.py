@@ -21,7 +21,7 @@ from gateway.storage.values import BucketBacklog, Claim, GivenVector, Held, Jour
 __all__ = ["PostgresJournal"]
 
 _MAX_INLINE: Final = 256  # records that are serialised on the event loop; a millisecond or two
-_PATIENCE: Final = 5.0  # seconds that an append waits for a database that is away
+_PATIENCE: Final = 5.0  # seconds of an outage of the database during which appends wait for its end
 _RETRY_PAUSE: Final = 0.1
 _MAX_ROWS: Final = 2_000  # of one commit
 _COUNT_INTERVAL: Final = 3.0  # seconds between counts of the backlog, which other gateways change, too
@@ -52,6 +52,7 @@ class PostgresJournal:
         self._searchable: dict[int, int] = {}  # bucket by number: entries that recall has, and that are not stored yet
         self._stored: dict[int, tuple[int, int]] = {}  # bucket and size by number
         self._outdated: dict[str, int] = {}  # numbers of stored changes and deletions by id
+        self._away_since = self._failed_at = -_PATIENCE  # when an outage began, and when an append last failed
         self._counted_at = self._swept_at = -_SWEEP_INTERVAL
         self.last_seq = 0
         self.backlog_entries = 0
@@ -263,14 +264,23 @@ class PostgresJournal:
         return [max((added[id_] for id_ in entries.ids if id_ in added), default=last) for entries in batch]
 
     async def _append(self, batch: Sequence[NewEntries]) -> tuple[dict[str, int], int]:
-        """Append a batch, again while the database is away."""
-        limit = time.monotonic() + _PATIENCE
+        """Append a batch, again while the database is away; not if it has been away for long, so that each chat does
+        not wait in vain."""
         while True:
+            began = time.monotonic()
             try:
-                return await self._log.append(batch)
+                appended = await self._log.append(batch)
             except StorageError as error:
-                if not error.is_outage or time.monotonic() + _RETRY_PAUSE > limit:
+                if not error.is_outage:
                     raise
+                if began - self._failed_at > _PATIENCE:
+                    self._away_since = began
+                self._failed_at = time.monotonic()
+                if self._failed_at + _RETRY_PAUSE > self._away_since + _PATIENCE:
+                    raise
+            else:
+                self._failed_at = -_PATIENCE
+                return appended
             await asyncio.sleep(_RETRY_PAUSE)
 
 

@@ -2,12 +2,10 @@
 
 from typing import Final
 
-__all__ = ["APPEND_LOCK", "CHANNEL", "FORMAT", "FUNCTION_NAMES", "LEASE_LOST", "MAIL_CHANNEL", "SCHEMA", "TABLES"]
+__all__ = ["APPEND_LOCK", "CHANNEL", "FUNCTION_NAMES", "LEASE_LOST", "MAIL_CHANNEL", "SCHEMA", "TABLES"]
 
 SCHEMA: Final = "memory_gateway"
 """The schema of all tables, so that they can be in a database beside those of other programs."""
-FORMAT: Final = 1
-"""The version of the schema."""
 CHANNEL: Final = "memory_gateway_entries"
 """The channel that new entries are announced on."""
 MAIL_CHANNEL: Final = "memory_gateway_mail"

@@ -10,8 +10,8 @@ import psycopg
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.causes import to_storage_error
 from gateway.storage.postgres.connecting import Connection, breaking_after, connect
-from gateway.storage.postgres.names import FORMAT, SCHEMA
-from gateway.storage.postgres.schema import read_format
+from gateway.storage.postgres.names import SCHEMA
+from gateway.storage.postgres.schema import explain_refusal, newest_format, read_version
 
 __all__ = ["Findings", "find_obstacles", "probe"]
 
@@ -98,14 +98,15 @@ def _check_schema(connection: Connection) -> list[str]:
         return [f"the user may not create the schema {SCHEMA}: grant CREATE on the database"]
     if not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'USAGE')"):
         return [f"the user may not use the schema {SCHEMA}: grant it, or name the user that created it"]
-    version = read_format(connection)
-    if version > FORMAT:
-        return [f"the database has version {version} of the tables; this gateway reads {FORMAT}: use a newer gateway"]
+    version = read_version(connection)
+    if refusal := explain_refusal(version):
+        return [refusal]
     rights = (f"has_table_privilege('{SCHEMA}.entries', '{right}')" for right in _RIGHTS)
-    if version and not _value(connection, f"SELECT {' AND '.join(rights)}"):
+    if version.format and not _value(connection, f"SELECT {' AND '.join(rights)}"):
         return [f"the user may not read and write the tables of the schema {SCHEMA}"]
-    if version < FORMAT and not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'CREATE')"):
-        return [f"the tables have version {version}, and the user may not upgrade them to {FORMAT}"]
+    own = newest_format()
+    if version.format < own and not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'CREATE')"):
+        return [f"the tables have version {version.format}, and the user may not upgrade them to {own}"]
     return []
 
 

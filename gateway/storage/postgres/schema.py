@@ -1,23 +1,32 @@
 """The tables and functions in PostgreSQL, and their versions.
 
 `meta.format` is the version of the schema. Later versions only add to it, so that gateways of both versions work beside
-each other while a cluster is upgraded, one gateway after the other. A gateway creates or upgrades the schema under a
-lock; one that finds a later version than its own does not start.
+each other while a cluster is upgraded, one gateway after the other. The first gateway of a new version upgrades the
+schema under a lock, and the others wait for it. `meta.oldest` is the oldest version whose gateways may still be
+started: an older one does not start, and those that run go on until they are restarted.
 
 Times are seconds since 1970, by the server's clock where they decide who owns something. Texts are compared by their
 bytes (`COLLATE "C"`), as SQLite does.
 """
 
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 
-from gateway.storage.errors import StorageError
 from gateway.storage.postgres.functions import FUNCTIONS
-from gateway.storage.postgres.names import FORMAT, SCHEMA
+from gateway.storage.postgres.names import SCHEMA
 
-__all__ = ["prepare_schema", "read_format"]
+__all__ = [
+    "MIGRATIONS",
+    "Migration",
+    "SchemaVersion",
+    "explain_refusal",
+    "newest_format",
+    "prepare_schema",
+    "read_version",
+]
 
 _FIRST: Final = """
 CREATE TABLE {s}.meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
@@ -130,56 +139,88 @@ CREATE INDEX replays_by_age ON {s}.replays (at);
 
 CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 """
-_VERSIONS: Final = (_FIRST,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """A step from one version of the schema to the next. `oldest`: the oldest version whose gateways may still be
+    started; those that run go on in any case, so the script only adds."""
+
+    script: str
+    oldest: int
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(script=_FIRST, oldest=1),)
+"""All migrations in order; the first one creates version 1. New ones are put at the end."""
 _LOCK: Final = 7_460_231_001  # of this schema, among the advisory locks of the database
-_SET_FORMAT: Final = (
-    f"INSERT INTO {SCHEMA}.meta VALUES ('format', {FORMAT}) "  # noqa: S608 — names and numbers of our own
-    "ON CONFLICT (name) DO UPDATE SET value=excluded.value"
+_SET: Final = (
+    f"INSERT INTO {SCHEMA}.meta VALUES (%s, %s) "  # noqa: S608 — names of our own
+    "ON CONFLICT (name) DO UPDATE SET value=greatest(meta.value, excluded.value)"
 )
 _POLL: Final = 0.25  # seconds
 
 
-def read_format(connection: psycopg.Connection[Any]) -> int:
-    """The version of the schema; 0 if there is none. Raises psycopg.Error."""
-    if _value(connection, f"SELECT to_regclass('{SCHEMA}.meta') IS NOT NULL"):
-        return int(_value(connection, f"SELECT coalesce(max(value), 0) FROM {SCHEMA}.meta WHERE name='format'"))  # noqa: S608 — ours
-    return 0
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """The version of the schema in a database (0: there is none), and the oldest one whose gateways may be started."""
+
+    format: int
+    oldest: int
 
 
-def prepare_schema(
-    connection: psycopg.Connection[Any], part: str, *, may_upgrade: bool = True, wait: float = 50.0
-) -> None:
-    """Create or upgrade the schema; without `may_upgrade`, wait until another gateway has done so. Blocks. Raises
-    StorageError if its version is a later one, or if nobody upgrades it; psycopg.Error."""
+def newest_format() -> int:
+    """The version of the schema that this gateway creates."""
+    return len(MIGRATIONS)
+
+
+def read_version(connection: psycopg.Connection[Any]) -> SchemaVersion:
+    """The version of the schema. Raises psycopg.Error."""
+    if not _value(connection, f"SELECT to_regclass('{SCHEMA}.meta') IS NOT NULL"):
+        return SchemaVersion(0, 0)
+    rows = connection.execute(f"SELECT name, value FROM {SCHEMA}.meta WHERE name IN ('format', 'oldest')".encode())  # noqa: S608 — ours
+    values = dict(rows.fetchall())
+    version = int(values.get("format", 0))
+    return SchemaVersion(version, int(values.get("oldest", version)))
+
+
+def prepare_schema(connection: psycopg.Connection[Any], *, wait: float = 45.0) -> None:
+    """Create or upgrade the schema, if it is not of this version or a later one. While gateways run, their transactions
+    can be in the way for `wait` seconds. Blocks. Raises psycopg.Error."""
     limit = time.monotonic() + wait
-    while (version := read_format(connection)) < FORMAT:
-        if may_upgrade:
-            _upgrade(connection, part)
-        elif time.monotonic() > limit:
-            raise StorageError(part, f"the database has version {version}, and no gateway upgrades it to {FORMAT}")
-        else:
+    while read_version(connection).format < newest_format():
+        try:
+            _upgrade(connection)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if time.monotonic() > limit:
+                raise
             time.sleep(_POLL)  # in the thread of the database
-    _check(version, part)
 
 
-def _upgrade(connection: psycopg.Connection[Any], part: str) -> None:
+def _upgrade(connection: psycopg.Connection[Any]) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout='40s'; SET LOCAL statement_timeout='50s'")
         connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.execute("SET LOCAL lock_timeout='1s'")  # statements of other gateways queue behind this one
         if not _value(connection, f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL"):
             connection.execute(f"CREATE SCHEMA {SCHEMA}".encode())
-        version = read_format(connection)
-        _check(version, part)
-        for script in (*_VERSIONS[version:], FUNCTIONS) if version < FORMAT else ():
+        version = read_version(connection).format
+        missing = MIGRATIONS[version:]  # none, if another gateway has upgraded it, perhaps to a later version
+        for script in (*(migration.script for migration in missing), FUNCTIONS) if missing else ():
             connection.execute(script.replace("{s}", SCHEMA).encode())
-        connection.execute(_SET_FORMAT.encode())
+        if missing:
+            connection.execute(_SET.encode(), ("format", newest_format()))
+            connection.execute(_SET.encode(), ("oldest", max(migration.oldest for migration in missing)))
 
 
-def _check(version: int, part: str) -> None:
-    if version > FORMAT:
-        raise StorageError(
-            part, f"the database has version {version}; this version of the gateway reads {FORMAT}: use a newer one"
-        )
+def explain_refusal(version: SchemaVersion) -> str:
+    """Why this gateway cannot use a schema of a later version; empty if it can."""
+    own = newest_format()
+    if version.format <= own or version.oldest <= own:
+        return ""
+    return (
+        f"the database has version {version.format} of the tables, which need a gateway of version {version.oldest} or "
+        f"later; this gateway has version {own}: use a newer gateway"
+    )
 
 
 def _value(connection: psycopg.Connection[Any], statement: str) -> Any:
