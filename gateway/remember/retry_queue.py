@@ -23,7 +23,7 @@ __all__ = ["RetryQueue"]
 _log = logging.getLogger("gateway.remember")
 _MAX_CHARACTERS = 16 * 2**20  # characters
 _PAUSE = 1.0
-_AT_ONCE = 32  # turns that share a commit of the journal
+_TURNS_AT_ONCE = 32  # turns that share a commit of the journal
 
 
 class RetryQueue:
@@ -76,7 +76,7 @@ class RetryQueue:
         finished = {id(entry) for entry, is_done in zip(oldest, done, strict=True) if is_done}
         self._waiting = deque(entry for entry in self._waiting if id(entry) not in finished)
         self._size = sum(size for _, _, size in self._waiting)
-        self._at_once = _AT_ONCE if all(done) else 1
+        self._at_once = _TURNS_AT_ONCE if all(done) else 1
         return all(done)
 
     async def _retry(self, turn: Turn, records: Sequence[Record]) -> bool:
