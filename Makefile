@@ -65,7 +65,9 @@ test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed) .venvs/cluster/.inst
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
 	$(BIN)/python -m pytest --long --timeout 3600 --workers 3 $(SHARED) tests/fuzz/test_stateful.py
 	$(BIN)/python -m tests.bench.soak 5 3
-	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --long --timeout 3600 tests/cluster/gateways/test_faults.py
+	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --long --timeout 3600 $(FAULTS:%=tests/cluster/gateways/%.py)
+
+FAULTS := test_faults test_partition test_upgrade
 
 # what also runs with three workers
 SHARED := tests/crash tests/flow/test_hangups.py tests/fuzz/test_isolation.py

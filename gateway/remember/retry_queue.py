@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from gateway.concurrency.worker import Worker
@@ -22,6 +23,7 @@ __all__ = ["RetryQueue"]
 _log = logging.getLogger("gateway.remember")
 _MAX_CHARACTERS = 16 * 2**20  # characters
 _PAUSE = 1.0
+_TURNS_AT_ONCE = 32  # turns that share a commit of the journal
 
 
 class RetryQueue:
@@ -32,6 +34,7 @@ class RetryQueue:
         self._telemetry = telemetry
         self._waiting: deque[tuple[Turn, Sequence[Record], int]] = deque()
         self._size = 0
+        self._at_once = 1
         self._worker = Worker("late-turns", self._work, _log, "late_turns_fault")
 
     @property
@@ -67,8 +70,17 @@ class RetryQueue:
                 pass
 
     async def _retry_oldest(self) -> bool:
-        """Retry the oldest turn. True if it was stored or dropped."""
-        turn, records, size = self._waiting[0]
+        """Retry the oldest turns; after a failure only one, until it succeeds. True if all were stored or dropped."""
+        oldest = list(islice(self._waiting, self._at_once))
+        done = await asyncio.gather(*(self._retry(turn, records) for turn, records, _ in oldest))
+        finished = {id(entry) for entry, is_done in zip(oldest, done, strict=True) if is_done}
+        self._waiting = deque(entry for entry in self._waiting if id(entry) not in finished)
+        self._size = sum(size for _, _, size in self._waiting)
+        self._at_once = _TURNS_AT_ONCE if all(done) else 1
+        return all(done)
+
+    async def _retry(self, turn: Turn, records: Sequence[Record]) -> bool:
+        """Retry a turn. True if it was stored, or cannot be stored at all."""
         try:
             await self._commit(turn, records)
         except (StorageError, TimeoutError):
@@ -76,7 +88,4 @@ class RetryQueue:
         except PluginUnavailable as error:
             self._telemetry.bound("remembered", "failed").inc(len(records))
             _log.error("turn_not_remembered", extra={"turn": turn.id, "cause": str(error)})
-        if self._waiting and self._waiting[0][0] is turn:
-            self._waiting.popleft()
-            self._size -= size
         return True

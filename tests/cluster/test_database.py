@@ -191,7 +191,7 @@ async def test_a_schema_is_upgraded_by_one_gateway_beside_others(
 ) -> None:
     database = await open_database(database_url)
     await database.write(PUT, [item("a")])
-    add_note = schema.Migration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=1)
+    add_note = schema.SchemaMigration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=1)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_note))
     with connect(database_url) as first, connect(database_url) as second, connect(database_url) as running:
         with running.transaction():
@@ -215,7 +215,7 @@ async def test_an_earlier_version_leaves_a_later_schema_as_it_is(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = schema.MIGRATIONS
-    add_note = schema.Migration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=2)
+    add_note = schema.SchemaMigration(script="ALTER TABLE {s}.items ADD COLUMN note TEXT;", oldest=2)
     monkeypatch.setattr(schema, "MIGRATIONS", (*earlier, add_note))
     database = await open_database(database_url)
     monkeypatch.setattr(schema, "MIGRATIONS", earlier)

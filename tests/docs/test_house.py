@@ -120,7 +120,6 @@ SHOWN_BY = {
     "prompt/pinned.py": "flow/test_sticky.py",
     "maintenance/forget.py": "flow/test_keeping.py",
     "remember/ingestion.py": "flow/test_memos_client.py",
-    "remember/retry_queue.py": "faults/test_outages.py",
     "maintenance/reindex.py": "flow/test_reindex.py",
     "maintenance/retention.py": "flow/test_keeping.py",
     "maintenance/selection.py": "flow/test_keeping.py",

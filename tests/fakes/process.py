@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -116,13 +116,16 @@ async def running_process(folder: Path, upstream_url: str, **changes: Any) -> As
 
 
 @asynccontextmanager
-async def started_process(folder: Path) -> AsyncIterator[Process]:
-    """A gateway process with the configuration file in a folder; killed at the end if it still runs."""
-    process = await asyncio.to_thread(spawn, folder)
+async def started_process(
+    folder: Path, *, beside: int | None = None, key: str = "", prepare: Callable[[], None] | None = None
+) -> AsyncIterator[Process]:
+    """A gateway process with the configuration file in a folder; killed at the end if it still runs. `beside` and
+    `prepare`: as of `spawn`; `key`: of the gateway, if it asks for one."""
+    process = await asyncio.to_thread(spawn, folder, beside=beside, prepare=prepare)
     began = time.monotonic()  # the first one waited for the process that is copied
     try:
         url = await url_of(process, folder)
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"} if key else None) as session:
             gateway = Process(process, url, session, folder / "gateway.log")
             async with session.get(f"{url}/health") as response:
                 assert response.status == 200
@@ -177,15 +180,17 @@ def frozen(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def spawn(folder: Path, *options: str, beside: int | None = None) -> BaseProcess:
-    """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`; with workers if
-    the run has the option `--workers`."""
+def spawn(
+    folder: Path, *options: str, beside: int | None = None, prepare: Callable[[], None] | None = None
+) -> BaseProcess:
+    """Start a gateway with the configuration in a folder, in the namespaces of the process `beside`, after `prepare`;
+    with workers if the run has the option `--workers`."""
     output = folder / "gateway.out"
     output.unlink(missing_ok=True)
     arguments = ["serve", "--config", str(folder / "config.yaml"), *options]
     if worker_count() > 1:
         arguments += ["--workers", str(worker_count())]
-    return start(arguments, output=output, errors=folder / "gateway.log", beside=beside)
+    return start(arguments, output=output, errors=folder / "gateway.log", beside=beside, prepare=prepare)
 
 
 async def url_of(process: BaseProcess, folder: Path) -> str:
@@ -194,7 +199,7 @@ async def url_of(process: BaseProcess, folder: Path) -> str:
 
     def is_listening() -> bool:
         text = output.read_text(encoding="utf-8") if output.exists() else ""
-        addresses[:] = re.findall(r"http://127\.0\.0\.1:\d+", text)
+        addresses[:] = re.findall(r"http://[\d.]+:\d+", text)
         assert addresses or process.is_alive(), f"it stopped with {process.exitcode} before it listened"
         return bool(addresses)
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -35,15 +35,18 @@ def start(
     folder: Path = ROOT,
     environment: Mapping[str, str] | None = None,
     beside: int | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> BaseProcess:
     """Start `gateway ARGUMENTS`, which appends to the files `output` and `errors`. `environment` is added to ours;
-    `beside`: a process whose user and mount namespaces it enters."""
+    `beside`: a process whose namespaces (of users, mounts and networks) it enters;
+    `prepare`: a function of a module that it calls first."""
     options = {
         "arguments": tuple(arguments),
         "files": (str(output), str(errors)),
         "folder": str(folder),
         "environment": {**os.environ, "COLUMNS": "200", **(environment or {})},
         "beside": beside,
+        "prepare": prepare,
     }
     process = _context().Process(target=_run, kwargs=options, daemon=True)
     process.start()
@@ -51,7 +54,13 @@ def start(
 
 
 def _run(
-    *, arguments: Sequence[str], files: Sequence[str], folder: str, environment: dict[str, str], beside: int | None
+    *,
+    arguments: Sequence[str],
+    files: Sequence[str],
+    folder: str,
+    environment: dict[str, str],
+    beside: int | None,
+    prepare: Callable[[], None] | None,
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
@@ -65,6 +74,8 @@ def _run(
         _enter(beside)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if prepare is not None:
+        prepare()
     sys.argv = ["gateway", *arguments]
     from gateway.cli.main import main
 
@@ -73,7 +84,10 @@ def _run(
 
 def _enter(process: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    files = [os.open(f"/proc/{process}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt")]
+    paths = [f"/proc/{process}/ns/{kind}" for kind in ("user", "mnt", "net")]
+    own = [f"/proc/self/ns/{kind}" for kind in ("user", "mnt", "net")]
+    others = [path for path, mine in zip(paths, own, strict=True) if os.readlink(path) != os.readlink(mine)]
+    files = [os.open(path, os.O_RDONLY) for path in others]
     for file in files:
         if libc.setns(file, 0):
             raise OSError(ctypes.get_errno(), "setns")

@@ -20,7 +20,7 @@ from gateway.storage.postgres.names import SCHEMA
 
 __all__ = [
     "MIGRATIONS",
-    "Migration",
+    "SchemaMigration",
     "SchemaVersion",
     "explain_refusal",
     "newest_format",
@@ -142,7 +142,7 @@ CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class SchemaMigration:
     """A step from one version of the schema to the next. `oldest`: the oldest version whose gateways may still be
     started; those that run go on in any case, so the script only adds."""
 
@@ -150,7 +150,7 @@ class Migration:
     oldest: int
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(script=_FIRST, oldest=1),)
+MIGRATIONS: tuple[SchemaMigration, ...] = (SchemaMigration(script=_FIRST, oldest=1),)
 """All migrations in order; the first one creates version 1. New ones are put at the end."""
 _LOCK: Final = 7_460_231_001  # of this schema, among the advisory locks of the database
 _SET: Final = (

@@ -1,9 +1,9 @@
 """A cluster under test: gateways on one database and one place on S3, in this process or in processes of their own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import aiohttp
 from gateway.app import Gateway
 from gateway.config import Config
 from gateway.storage.lance.object_place import ObjectStorage
-from tests.fakes.process import Process, running_process
+from tests.fakes.process import Process, started_process
 from tests.fakes.running import Reply, Running, configuration, eventually
 
 __all__ = ["Cluster", "listed", "recalls", "said"]
@@ -22,12 +22,18 @@ LEASE_SECONDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where the gateways are to be, and what they are to share."""
+    """Where the gateways are to be, and what they are to share. `beside`: a process in whose namespaces processes of
+    gateways run; `key`: of the gateways, if they ask for one; `more`: what else their configuration has;
+    `prepare`: a function that their processes call first."""
 
     folder: Path
     database_url: str
     storage: ObjectStorage
     upstream_url: str
+    beside: int | None = None
+    key: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[], None] | None = None
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The configuration of each gateway, as dotted changes of that for tests."""
@@ -43,6 +49,7 @@ class Cluster:
                 "secret_key": storage.secret_key,
                 "allow_http": storage.allow_http,
             },
+            **self.more,
             **changes,
         }
 
@@ -73,7 +80,8 @@ class Cluster:
         """Run a gateway in a process of its own, until it has its memory."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        async with running_process(folder, self.upstream_url, **self.settings(**changes)) as process:
+        await asyncio.to_thread(configuration, folder, self.upstream_url, **self.settings(**changes))
+        async with started_process(folder, beside=self.beside, key=self.key, prepare=self.prepare) as process:
             await eventually(lambda: _is_ready(process), 60)
             yield process
 
