@@ -63,7 +63,7 @@ class FactWriter:
         extraction_result = await self._filter_result(extraction_result, stored)
         added, restored = await self._split_new(scope, extraction_result.added, stored)
         basis = (*window.records, *(old for decision in decisions for old in decision.old))
-        seen = {record.id: record.version for record in basis}
+        seen = {record.id: record for record in basis}.values()
         await self._memory_service.revise([*extraction_result.changed, *restored], added, seen)
         for decision in decisions:
             self._telemetry.bound("learned", decision.relation).inc()

@@ -1,9 +1,8 @@
 """The role of a gateway in a cluster: it follows the shared log, and stores what its buckets have to store."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateway import bus_kinds
@@ -45,7 +44,6 @@ class ReplicaRole:
         self.storage = build_cluster_storage(config)
         self.bus = build_bus(self.storage, config.memory.lease_seconds)
         self._requests = build_requests(self.storage, self.bus)
-        self.change_lock = _MemoryLock(self.storage.change_lock)
         self.on_take_over: list[Listener[Collection[int]]] = []
         self._replica: Replica | None = None
         self._has_begun = False
@@ -53,6 +51,15 @@ class ReplicaRole:
     @property
     def has_begun(self) -> bool:
         return self._has_begun
+
+    @asynccontextmanager
+    async def change_lock(self, scopes: Collection[str]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.storage.scope_locks.holding(scopes))
+            except StorageError as error:
+                raise MemoryUnavailable(f"nothing was changed ({error}); try again") from error
+            yield
 
     def connect(self, parts: BuiltParts) -> None:
         parts.on_change.append(parts.remember.forget_recent)
@@ -135,21 +142,3 @@ class ReplicaRole:
     def report(self) -> Mapping[str, Any]:
         replica = {} if self._replica is None else self._replica.report()
         return {"cluster": {"replica": self.storage.leases.owner, **replica}}
-
-
-class _MemoryLock:
-    """A lock whose failure is one of the memory."""
-
-    def __init__(self, lock: AbstractAsyncContextManager[None]) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> None:
-        try:
-            await self._lock.__aenter__()
-        except StorageError as error:
-            raise MemoryUnavailable(f"nothing was changed ({error}); try again") from error
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._lock.__aexit__(kind, error, at)

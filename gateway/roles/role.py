@@ -83,6 +83,10 @@ class LoadedParts:
     retry: Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
 
 
+ChangeLock = Callable[[Collection[str]], AbstractAsyncContextManager[None]]
+"""Keeps all processes from changing memories of these scopes. Raises MemoryUnavailable at its beginning."""
+
+
 class MemoryRole(Protocol):
     """A role. Call `connect`, then `load`, then `start`."""
 
@@ -98,9 +102,8 @@ class MemoryRole(Protocol):
         """True if this process stores memories, and works on them in the background."""
 
     @property
-    def change_lock(self) -> AbstractAsyncContextManager[None] | None:
-        """What to hold while memories are changed, so that no other process changes them; None if none does. It raises
-        MemoryUnavailable."""
+    def change_lock(self) -> ChangeLock | None:
+        """What to hold while memories are changed; None if no other process changes any."""
 
     @property
     def stores_all(self) -> bool:

@@ -6,7 +6,7 @@ their key may touch, and a foreign id is answered as an unknown one.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class MemoryService:
     `ready` is called when the store is loaded; before that, every method waits as `startup` says, and then raises
     MemoryUnavailable. `add` stores new records, `change` commits new versions of stored ones; `searchable` waits
     until they can be found, `drained` until they are in the store; `on_change` are called with the scopes then.
-    `change_lock`: one that other processes respect, too; it raises MemoryUnavailable.
+    `change_lock`: one for the memories of some scopes, which other processes respect, too; it raises MemoryUnavailable.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MemoryService:
         drained: Callable[[float], Awaitable[bool]],
         on_change: Sequence[Listener[Collection[str]]],
         startup: Startup,
-        change_lock: AbstractAsyncContextManager[None] | None = None,
+        change_lock: Callable[[Collection[str]], AbstractAsyncContextManager[None]] | None = None,
     ) -> None:
         self._startup = startup
         self._store = store
@@ -81,8 +81,9 @@ class MemoryService:
         self._drained = drained
         self._on_change = on_change
         self._sets: WorkingSets | None = None
+        own_lock = asyncio.Lock()
         # serialises updates and deletions of one memory
-        self._change_lock = asyncio.Lock() if change_lock is None else change_lock
+        self._change_lock = change_lock or (lambda _: own_lock)
 
     def ready(self, sets: "WorkingSets") -> None:
         self._sets = sets
@@ -161,7 +162,8 @@ class MemoryService:
 
     async def delete(self, records: Iterable[Record]) -> int:
         """Delete memories and the records derived from them. Recall omits them at once. Returns how many."""
-        async with self._change_lock:
+        records = list(records)
+        async with self._change_lock(_scopes_of(records)):
             return await self._delete(await self._current(is_change=True), records)
 
     async def delete_file(self, scope: Scope, file_id: str) -> int:
@@ -171,7 +173,7 @@ class MemoryService:
     async def expire(self, records: Sequence[Record]) -> int:
         """Delete expired memories, without a cascade. Returns how many. Raises MemoryUnavailable, also if the store
         does not have the deletions yet: a caller that asks it for the next ones would get these again."""
-        async with self._change_lock:
+        async with self._change_lock(_scopes_of(records)):
             count = await self._erase(await self._current(is_change=True), records, [])
         if not await self._drained(_PATIENCE):
             raise MemoryUnavailable("the memories are deleted, but still in the store")
@@ -184,7 +186,8 @@ class MemoryService:
 
     async def remove(self, records: Iterable[Record]) -> Deletion:
         """Delete those of the memories that still exist, as `delete` does, and return all effects."""
-        async with self._change_lock:
+        records = list(records)
+        async with self._change_lock(_scopes_of(records)):
             sets = await self._current(is_change=True)
             current = await self._by_ids(sets, [record.id for record in records])
             cascade = await self._find_cascade(current.values())
@@ -273,7 +276,7 @@ class MemoryService:
 
     async def _change_record(self, record: Record, edit: Edit) -> Record:
         """Write a new version of a memory, with all that follows from it; it can be found when this returns."""
-        async with self._change_lock:
+        async with self._change_lock([record.scope]):
             sets = await self._current(is_change=True)
             record = await self._reload(sets, record)
             if edit.version not in (None, record.version):
@@ -291,7 +294,7 @@ class MemoryService:
 
     async def undo(self, record: Record) -> list[Record]:
         """Undo the last change of a memory. Returns the changed records; none if there was nothing to undo."""
-        async with self._change_lock:
+        async with self._change_lock([record.scope]):
             sets = await self._current(is_change=True)
             now, records = time.time(), await self._all(record.scope)
             line = {member.id: member for member in await asyncio.to_thread(version_chain, record.id, records)}
@@ -307,21 +310,21 @@ class MemoryService:
             return changed
 
     async def revise(
-        self, records: Sequence[Record], added: Sequence[Record] = (), seen: Mapping[str, int] | None = None
+        self, records: Sequence[Record], added: Sequence[Record] = (), seen: Collection[Record] | None = None
     ) -> list[Record]:
         """Write new versions of memories, and new ones with them; memories that were changed or deleted meanwhile are
-        left out. With `seen` (ids and versions of the records that the change rests on) all is done or nothing: raises
+        left out. With `seen` (the records that the change rests on) all is done or nothing: raises
         Outdated if any of these has changed. They can be found when this returns. Raises MemoryUnavailable."""
-        async with self._change_lock:
+        async with self._change_lock(_scopes_of([*records, *added, *(seen or ())])):
             sets = await self._current(is_change=True)
-            versions = await self.versions([*(record.id for record in records), *(seen or ())])
+            versions = await self.versions([record.id for record in (*records, *(seen or ()))])
             now = time.time()
             changed = [
                 next_version(record, now)
                 for record in records
                 if versions.get(record.id) == record.version and not sets.is_marked_deleted(record)
             ]
-            is_same = all(versions.get(id_) == version for id_, version in (seen or {}).items())
+            is_same = all(versions.get(record.id) == record.version for record in seen or ())
             if seen is not None and (not is_same or len(changed) < len(records)):
                 raise Outdated
             await self._commit_all([*added, *changed])
@@ -331,7 +334,7 @@ class MemoryService:
     async def unchanged(self, seen: Sequence[Record]) -> AsyncIterator[None]:
         """Blocks changes while the body writes records that rest on these; raises Outdated if any of them has changed
         already. Raises MemoryUnavailable."""
-        async with self._change_lock:
+        async with self._change_lock(_scopes_of(seen)):
             await self._current(is_change=True)
             versions = await self.versions([record.id for record in seen])
             if any(versions.get(record.id) != record.version for record in seen):
@@ -355,7 +358,7 @@ class MemoryService:
             await self._commit(records[begin : begin + _MAX_GROUPED_CHANGES])
 
     async def _notify(self, records: Iterable[Record]) -> None:
-        await notify(self._on_change, {record.scope for record in records})
+        await notify(self._on_change, _scopes_of(records))
 
     async def _commit(self, records: Sequence[Record]) -> None:
         try:
@@ -389,3 +392,7 @@ def _readable() -> Iterator[None]:
         yield
     except StorageError as error:
         raise MemoryUnavailable("the memory cannot be read now; try again") from error
+
+
+def _scopes_of(records: Iterable[Record]) -> set[str]:
+    return {record.scope for record in records}

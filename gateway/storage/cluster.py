@@ -14,7 +14,7 @@ from gateway.storage.lance.homes import OBJECT_FRAGMENTS, object_home
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.postgres.catalog import PostgresCatalog
-from gateway.storage.postgres.change_lock import MEMORIES, SETTINGS, ChangeLock
+from gateway.storage.postgres.change_lock import SETTINGS, ChangeLock, ScopeLocks
 from gateway.storage.postgres.feed import Feed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
@@ -61,7 +61,7 @@ class ClusterStorage:
         self.journal = PostgresJournal(self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog)
         self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.epoch, encode, decode)
         self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS))
-        self.change_lock = ChangeLock(self.leases, MEMORIES)
+        self.scope_locks = ScopeLocks(self.leases)
         self.blocks = build_blocks(database_url)
         self.mail = Mail(database_url, self.leases.owner)
 

@@ -36,7 +36,7 @@ SHOWN_BY = {
     "server/shared_sessions.py": "cluster/gateways/test_shared.py",
     "storage/postgres/openings.py": "cluster/gateways/test_shared.py",
     "storage/postgres/replays.py": "cluster/gateways/test_shared.py",
-    "storage/postgres/change_lock.py": "cluster/gateways/test_memos_isolation.py",
+    "storage/postgres/change_lock.py": "cluster/test_change_lock.py",
     "storage/postgres/mail.py": "cluster/gateways/test_together.py",
     "roles/sharing.py": "flow/test_workers.py",
     "recall/shared_sets.py": "flow/test_workers.py",

@@ -127,10 +127,10 @@ async def test_usage_is_counted_together(cluster: Cluster) -> None:
 async def test_the_metrics_show_the_share_of_a_gateway(cluster: Cluster) -> None:
     async with cluster.running(1) as (gateway,):
         page = (await gateway.get("/metrics")).body.decode()
-        assert "gateway_cluster_owned_buckets 16.0" in page
+        assert "gateway_cluster_owned_buckets 64.0" in page
         assert "gateway_cluster_refused_writes_total 0.0" in page
         state = (await gateway.get("/ready")).json["cluster"]
-        assert state["owned_buckets"] == 16
+        assert state["owned_buckets"] == 64
         assert state["leases"] == "held"
         assert state["log_lag_seconds"] < 5
 

@@ -97,7 +97,7 @@ async def test_memories_outlive_all_gateways(cluster: Cluster) -> None:
         assert await said(gateways[0], FACT) == 200
     async with cluster.running(1) as gateways:
         await all_recall(gateways)
-        assert (await gateways[0].get("/ready")).json["cluster"]["buckets"] == 16
+        assert (await gateways[0].get("/ready")).json["cluster"]["buckets"] == 64
 
 
 async def test_a_user_is_purged_from_all(cluster: Cluster) -> None:
