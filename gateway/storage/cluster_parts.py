@@ -95,7 +95,8 @@ async def _find_hindrances(config: Config) -> list[str]:
     database, bucket = await asyncio.gather(
         asyncio.to_thread(postgres_probe.find_hindrances, url), object_probe.probe(memory.uri, memory.storage)
     )
-    return [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
+    hindrances = [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
+    return hindrances or await asyncio.to_thread(postgres_probe.find_move, url)
 
 
 def _url(config: Config) -> str:

@@ -7,13 +7,17 @@ from typing import Any, Final
 import psycopg
 
 from gateway.storage.errors import StorageError
+from gateway.storage.move_mark import decode_mark, describe_mark
 from gateway.storage.postgres.causes import to_storage_error
 from gateway.storage.postgres.connecting import Connection, breaking_after, connect
+from gateway.storage.postgres.move_lease import MOVE
 from gateway.storage.postgres.names import FORMAT, SCHEMA
 from gateway.storage.postgres.schema import read_format
 
-__all__ = ["find_hindrances", "probe"]
+__all__ = ["MARK_PLACE", "find_hindrances", "find_move", "probe"]
 
+MARK_PLACE: Final = f"the row 'move' of the table {SCHEMA}.documents"
+"""Where the mark of a move is."""
 _MIN_VERSION: Final = 13
 _PATIENCE: Final = 15.0  # seconds
 _SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
@@ -25,6 +29,11 @@ _SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
 def find_hindrances(database_url: str) -> list[str]:
     """What keeps a gateway from using a database; empty if nothing does. Blocks for seconds."""
     return _examine(database_url, _check_use)
+
+
+def find_move(database_url: str) -> list[str]:
+    """What a move has to do with it that the memory cannot be used; empty if nothing has. Blocks for seconds."""
+    return _examine(database_url, _check_move)
 
 
 def probe(database_url: str) -> list[str]:
@@ -99,6 +108,21 @@ def _check_schema(connection: Connection) -> list[str]:
         return [f"the user may not read and write the tables of the schema {SCHEMA}"]
     if version < FORMAT and not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'CREATE')"):
         return [f"the tables have version {version}, and the user may not upgrade them to {FORMAT}"]
+    return []
+
+
+def _check_move(connection: Connection) -> list[str]:
+    if not read_format(connection):
+        return []
+    content = _value(connection, f"SELECT content FROM {SCHEMA}.documents WHERE name='move'")  # noqa: S608 — ours
+    if content is not None:
+        try:
+            return [describe_mark(decode_mark(content), MARK_PLACE)]
+        except ValueError as error:
+            return [f"{error}: it is {MARK_PLACE}"]
+    lease = f"SELECT EXISTS (SELECT 1 FROM {SCHEMA}.leases WHERE bucket={MOVE} AND until>={SCHEMA}.now_seconds())"  # noqa: S608 — ours
+    if _value(connection, lease):
+        return ["the memory is being moved: wait until `gateway memory move` has ended"]
     return []
 
 
