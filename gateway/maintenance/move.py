@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from gateway.storage.errors import StorageError
 from gateway.storage.move.ends import MovedMemory, MoveEnd
-from gateway.storage.move.tables import MOVED_TABLES, MovedTable
 from gateway.storage.move_mark import MoveMark, MoveState, describe_mark
+from gateway.storage.moved_tables import MOVED_TABLES, MovedTable
 
 __all__ = ["Move", "MoveProgress", "MoveRefused", "MovedCount"]
 

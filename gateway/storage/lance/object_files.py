@@ -19,7 +19,7 @@ __all__ = ["ObjectFiles", "list_folder"]
 
 _T = TypeVar("_T")
 _Count = Callable[[int], None]
-_AT_ONCE: Final = 8  # files
+_MAX_FILES_AT_ONCE: Final = 8  # files
 _CLIENT: Final = {"timeout": "120s", "connect_timeout": "5s"}  # of one request, which has 10 MiB at most
 _SUFFIX: Final = ".lance"  # of the folder of a table
 _IMMUTABLE: Final = "data"  # folder of a table
@@ -139,7 +139,7 @@ async def _for_each(work: Callable[[str], Any], paths: Collection[str]) -> None:
         for path in rest:
             await work(path)
 
-    workers = [asyncio.ensure_future(work_on_some()) for _ in range(_AT_ONCE)]
+    workers = [asyncio.ensure_future(work_on_some()) for _ in range(_MAX_FILES_AT_ONCE)]
     try:
         await asyncio.gather(*workers)
     finally:

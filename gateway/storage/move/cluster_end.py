@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import orjson
-import psycopg
 
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -20,16 +19,13 @@ from gateway.storage.lance.object_place import object_storage
 from gateway.storage.move.ends import MovedMemory
 from gateway.storage.move_mark import MoveMark, decode_mark, encode_mark
 from gateway.storage.postgres.catalog import PostgresCatalog
-from gateway.storage.postgres.causes import to_storage_error
-from gateway.storage.postgres.connecting import connect
 from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.postgres.documents import SharedDocument
 from gateway.storage.postgres.meta import ClusterMeta
 from gateway.storage.postgres.move_lease import MoveLease, count_gateways
 from gateway.storage.postgres.moved_rows import PostgresRows
 from gateway.storage.postgres.names import SCHEMA
-from gateway.storage.postgres.probe import MARK_PLACE, find_hindrances
-from gateway.storage.postgres.schema import read_format
+from gateway.storage.postgres.probe import MARK_PLACE, find_hindrances, has_tables
 
 __all__ = ["ClusterEnd"]
 
@@ -185,16 +181,7 @@ class ClusterEnd:
         return int(scope[:_DIGITS], 16) % self._buckets
 
     async def _has_tables(self) -> bool:
-        """True if the database has the gateway's tables; it creates none. Raises StorageError."""
-
-        def work() -> bool:
-            try:
-                with connect(self._url) as connection:
-                    return read_format(connection) > 0
-            except psycopg.Error as error:
-                raise to_storage_error("database", error) from None
-
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(has_tables, self._url)
 
     @staticmethod
     async def _read(document: SharedDocument) -> bytes | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.storage.lance.catalog import Entries
-from gateway.storage.move.tables import MovedRows
 from gateway.storage.move_mark import MoveMark
+from gateway.storage.moved_tables import MovedRows
 
 __all__ = ["MoveEnd", "MovedMemory"]
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.storage.move.tables import MovedTable, RowBatch
+from gateway.storage.moved_tables import MovedTable, RowBatch
 from gateway.storage.postgres.database import PostgresDatabase, PostgresStatements
 from gateway.storage.postgres.names import SCHEMA, TABLES
 

@@ -14,7 +14,7 @@ from gateway.storage.postgres.move_lease import MOVE
 from gateway.storage.postgres.names import FORMAT, SCHEMA
 from gateway.storage.postgres.schema import read_format
 
-__all__ = ["MARK_PLACE", "find_hindrances", "find_move", "probe"]
+__all__ = ["MARK_PLACE", "find_hindrances", "find_move", "has_tables", "probe"]
 
 MARK_PLACE: Final = f"the row 'move' of the table {SCHEMA}.documents"
 """Where the mark of a move is."""
@@ -34,6 +34,16 @@ def find_hindrances(database_url: str) -> list[str]:
 def find_move(database_url: str) -> list[str]:
     """What a move has to do with it that the memory cannot be used; empty if nothing has. Blocks for seconds."""
     return _examine(database_url, _check_move)
+
+
+def has_tables(database_url: str) -> bool:
+    """True if a database has the gateway's tables. Blocks. Raises StorageError."""
+    try:
+        connection = connect(database_url)
+        with connection, breaking_after(connection, _PATIENCE):
+            return read_format(connection) > 0
+    except psycopg.Error as error:
+        raise to_storage_error("database", error) from None
 
 
 def probe(database_url: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.storage.move.tables import MovedTable, RowBatch
+from gateway.storage.moved_tables import MovedTable, RowBatch
 from gateway.storage.sqlite import blocks, counters, extraction_queue, journal, ledger, owners, registry
 from gateway.storage.sqlite.database import Database, Migration
 

@@ -30,6 +30,7 @@ KEYS: list[dict[str, Any]] = [
 ]
 TENANTS = [key["key"] for key in KEYS]
 NEVER = 3600
+pytestmark = pytest.mark.timeout(300)  # each command is a process that imports the whole gateway
 FACTS = ["My boat is called Argo.", "I was born in Kiel.", "The dentist is Dr. Weiß.", "My code has a \0 in it."]
 QUESTIONS = ["What is my boat called?", "Where was I born?", "Who is my dentist?", "What do I drink?", "Which canteen?"]
 
@@ -64,6 +65,10 @@ async def fill(gateway: Process) -> None:
     await send(gateway, "PATCH", f"/v1/memory/{ids[0]}", {"text": "The car is blue."})
     await send(gateway, "PATCH", f"/v1/memory/{ids[1]}", {"status": "archived"})
     await send(gateway, "DELETE", f"/v1/memory/{ids[2]}")
+    owner = dict.fromkeys(("user_id", "cube_id", "owner"), "ada")
+    times = dict.fromkeys(("event_time", "created_at", "updated_at"), 1e9)
+    foreign = {"id": "f" * 32, "text": "My grandfather was a baker.", **owner, **times}  # of another installation
+    await send(gateway, "POST", "/v1/memory/import", foreign)
     base = await send(gateway, "POST", "/product/create/knowledgebase", {"knowledgebase_name": "Handbook"})
     id_ = base["data"]["id"]
     file = {"name": "canteen.txt", "content": base64.b64encode(b"The canteen closes at two.").decode()}
@@ -148,14 +153,13 @@ async def test_a_memory_is_the_same_in_a_cluster_and_in_a_folder_again(places: P
     async with running_process(copy, places.upstream.url, **changes) as gateway:
         before = await content(gateway)
 
-    outcome = await move(folder, places.target, "--dry-run")
-    assert outcome.returncode == 0, outcome.stderr
-    assert "nothing was moved" in outcome.stdout
     outcome = await move(folder, places.target)
     assert outcome.returncode == 0, outcome.stderr
     async with places.cluster.process("cluster", **changes) as gateway:
         assert (await gateway.state())["cluster"]["buckets"] == 8
-        assert_same(await content(gateway), before)
+        after = await content(gateway)
+        assert f"{TENANTS[0]} history {'f' * 32}" in after
+        assert_same(after, before)
         await chat(gateway, "My bike is green.", "bob")
         before = await content(gateway)
         assert await gateway.terminate() == 0
@@ -183,6 +187,8 @@ def count_waiting(folder: Path) -> int:
 
 async def test_no_gateway_starts_where_a_memory_was_moved_away(places: Places) -> None:
     folder = await places.create_memory()
+    outcome = await move(folder, places.target, "--dry-run")
+    assert (outcome.returncode, "nothing was moved" in outcome.stdout) == (0, True), outcome.stderr
     assert (await move(folder, places.target)).returncode == 0
     for way in ("serve", "check"):
         outcome = await command(way, "--config", str(folder / "config.yaml"))
