@@ -243,6 +243,7 @@ MAY_IMPORT = {
         "storage/postgres",
         "storage/cluster.py",
         "storage/cluster_parts.py",
+        "storage/move/cluster_end.py",
     },  # whose libraries are an extra
     "gateway.storage.sql": {"storage", "storage/sqlite", "storage/postgres", "side_files.py"},
     "gateway.storage.sqlite": {"storage", "roles", "side_files.py"},

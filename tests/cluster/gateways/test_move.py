@@ -68,7 +68,7 @@ async def fill(gateway: Process) -> None:
     owner = dict.fromkeys(("user_id", "cube_id", "owner"), "ada")
     times = dict.fromkeys(("event_time", "created_at", "updated_at"), 1e9)
     foreign = {"id": "f" * 32, "text": "My grandfather was a baker.", **owner, **times}  # of another installation
-    await send(gateway, "POST", "/v1/memory/import", foreign)
+    await send(gateway, "POST", "/v1/memory/import", {**foreign, "tenant": "acme"})
     base = await send(gateway, "POST", "/product/create/knowledgebase", {"knowledgebase_name": "Handbook"})
     id_ = base["data"]["id"]
     file = {"name": "canteen.txt", "content": base64.b64encode(b"The canteen closes at two.").decode()}
