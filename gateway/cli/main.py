@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in add_commands(in_memory):
         command.set_defaults(run=_history)
     _add_transfer_commands(in_memory)
+    _add_move(in_memory.add_parser("move", help="move the memory from a data folder to a cluster, or back"))
     usage = commands.add_parser("usage", help="show requests and tokens by model, key, user, upstream or hour")
     usage.add_argument(
         "--by", default="model", metavar="NAME,NAME", help="comma-separated list of hour, key, user, model, upstream"
@@ -134,6 +135,14 @@ def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argume
         command.set_defaults(run=run)
 
 
+def _add_move(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="CONFIG", help="configuration file of the place to move it to"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check both places, and show what would be moved")
+    parser.set_defaults(run=_move)
+
+
 def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files",
@@ -181,12 +190,18 @@ def _check(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         fail(str(error), 2)
     describe(config, config_path(arguments.config))
-    return _check_cluster(config)
+    return _check_place(config) if config.memory.enabled else 0
 
 
-def _check_cluster(config: Config) -> int:
-    """Say what is wrong with the database and the bucket of a cluster. Returns the exit status."""
-    if not (config.memory.is_cluster and config.memory.enabled):
+def _check_place(config: Config) -> int:
+    """Say what is wrong with a folder, or with the database and the bucket of a cluster. Returns the exit status."""
+    from gateway.storage.folder import FolderRefused, require_not_moved  # noqa: PLC0415 — not needed by `--help`
+
+    if not config.memory.is_cluster:
+        try:
+            require_not_moved(config.data_folder)
+        except FolderRefused as error:
+            fail(str(error), 1)
         return 0
     from gateway.storage.cluster_parts import check_cluster  # noqa: PLC0415 — needs an extra; `Gateway` has checked
 
@@ -305,6 +320,22 @@ def _forget(arguments: argparse.Namespace) -> int:
             url, key, forget.checked(body), console, folder=folder, is_sure=arguments.yes
         ),
     )
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli import move  # noqa: PLC0415 — as above
+
+    source = _load(arguments)
+    try:
+        target = load(arguments.to)
+    except ConfigError as error:
+        fail(f"{arguments.to}:\n{error}", 2)
+    try:
+        return move.run(source, target, Console(), is_trial=arguments.dry_run)
+    except move.REFUSALS as error:
+        fail(str(error), 1)
 
 
 def _mcp(arguments: argparse.Namespace) -> int:

@@ -77,7 +77,8 @@ async def check_cluster(config: Config) -> tuple[list[str], list[str]]:
     database, bucket = await asyncio.gather(
         asyncio.to_thread(postgres_probe.probe, _url(config)), _probe_bucket(config)
     )
-    return [*_of_database(database.obstacles), *bucket], _of_database(database.advice)
+    problems = [*_of_database(database.obstacles), *bucket]
+    return problems or await _find_move(config), _of_database(database.advice)
 
 
 async def require_usable(config: Config) -> None:
@@ -85,7 +86,7 @@ async def require_usable(config: Config) -> None:
     database, bucket = await asyncio.gather(
         asyncio.to_thread(postgres_probe.find_obstacles, _url(config)), _probe_bucket(config)
     )
-    if problems := [*_of_database(database), *bucket]:
+    if problems := [*_of_database(database), *bucket] or await _find_move(config):
         raise ConfigError("\n".join(problems))
 
 
@@ -96,6 +97,10 @@ async def _probe_bucket(config: Config) -> list[str]:
 
 def _of_database(texts: Iterable[str]) -> list[str]:
     return [f"memory.database: {text}" for text in texts]
+
+
+async def _find_move(config: Config) -> list[str]:
+    return await asyncio.to_thread(postgres_probe.find_move, _url(config))
 
 
 def _url(config: Config) -> str:

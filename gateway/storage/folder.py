@@ -12,9 +12,25 @@ from typing import Any, TypeGuard
 
 import orjson
 
-__all__ = ["DataFolder", "FolderRefused", "fsync", "is_in_use", "lock_folder", "remove_damaged_files", "write_whole"]
+from gateway.storage.move_mark import MoveMark, decode_mark, describe_mark
+
+__all__ = [
+    "ARRIVING_FILE",
+    "MOVED_FILE",
+    "DataFolder",
+    "FolderRefused",
+    "fsync",
+    "is_in_use",
+    "lock_folder",
+    "read_move_mark",
+    "remove_damaged_files",
+    "require_not_moved",
+    "write_whole",
+]
 
 _FORMAT = 1
+MOVED_FILE, ARRIVING_FILE = "moved.json", "arriving.json"
+"""Names of the mark of a move, in the folder that it was from, and in the one that it is to."""
 
 
 class FolderRefused(Exception):
@@ -39,6 +55,7 @@ class DataFolder:
             self._lock = lock_folder(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            require_not_moved(self.path)
             self._load_meta(buckets, embedder, dimensions)
         except OSError as error:
             self.close()
@@ -97,6 +114,25 @@ def lock_folder(path: Path) -> int:
             f"another process uses the data folder {path}: stop it, or set memory.uri to another folder"
         ) from error
     return lock
+
+
+def read_move_mark(path: Path) -> MoveMark | None:
+    """The mark of a move from or to a folder; None without one. Blocks. Raises FolderRefused."""
+    for name in (ARRIVING_FILE, MOVED_FILE):
+        try:
+            return decode_mark((path / name).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise FolderRefused(f"{path / name}: the mark of a move cannot be read") from error
+    return None
+
+
+def require_not_moved(path: Path) -> None:
+    """Raise FolderRefused if the memory of a folder was moved away, or has not arrived completely. Blocks."""
+    mark = read_move_mark(path)
+    if mark is not None:
+        raise FolderRefused(f"{path}: {describe_mark(mark, str(path / MOVED_FILE))}")
 
 
 def _write_error(path: Path, error: OSError) -> FolderRefused:

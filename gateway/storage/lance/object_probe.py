@@ -7,7 +7,7 @@ from typing import Any
 from gateway.config.storage import StorageConfig
 from gateway.storage.lance.object_place import ObjectStorage, object_storage
 
-__all__ = ["probe"]
+__all__ = ["describe_error", "probe"]
 
 _TIMEOUT = 20.0  # seconds
 _FIRST, _SECOND = b"first", b"second"
@@ -22,7 +22,7 @@ async def probe(uri: str, storage: StorageConfig) -> list[str]:
     except ImportError:
         return [_NO_LIBRARY]
     except Exception as error:  # noqa: BLE001 — the library raises many kinds for an invalid address or credentials
-        return [f"{uri} cannot be opened: {_describe(error)}"]
+        return [f"{uri} cannot be opened: {describe_error(error)}"]
     try:
         async with asyncio.timeout(_TIMEOUT):
             return await _try_all(store, uri)
@@ -49,7 +49,7 @@ async def _try_all(store: Any, uri: str) -> list[str]:
     try:
         await store.put_async(key, _FIRST, mode="create")
     except BaseError as error:
-        return [f"{uri} cannot be written: {_describe(error)}"]
+        return [f"{uri} cannot be written: {describe_error(error)}"]
     try:
         await store.put_async(key, _SECOND, mode="create")
         problems.append(
@@ -59,27 +59,27 @@ async def _try_all(store: Any, uri: str) -> list[str]:
     except AlreadyExistsError:
         pass
     except BaseError as error:
-        problems.append(f"{uri} refuses a write with `If-None-Match: *`: {_describe(error)}")
+        problems.append(f"{uri} refuses a write with `If-None-Match: *`: {describe_error(error)}")
     try:
         content = bytes(await (await store.get_async(key)).bytes_async())
         if content not in (_FIRST, _SECOND):
             problems.append(f"{uri} gives another content than was written")
     except BaseError as error:
-        problems.append(f"{uri} cannot be read: {_describe(error)}")
+        problems.append(f"{uri} cannot be read: {describe_error(error)}")
     try:
         listed = [entry["path"] async for page in store.list(prefix="probe") for entry in page]
         if key not in listed:
             problems.append(f"{uri} does not list an object that was just written")
     except BaseError as error:
-        problems.append(f"{uri} cannot be listed: {_describe(error)}")
+        problems.append(f"{uri} cannot be listed: {describe_error(error)}")
     try:
         await store.delete_async(key)
     except BaseError as error:
-        problems.append(f"{uri}: objects cannot be deleted: {_describe(error)}")
+        problems.append(f"{uri}: objects cannot be deleted: {describe_error(error)}")
     return problems
 
 
-def _describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error of the library in words, without what a server may have repeated of the request."""
     reasons = {
         "PermissionDeniedError": "the access key has no right to it",

@@ -12,6 +12,7 @@ __all__ = ["SharedDocument"]
 _PATIENCE: Final = 5.0  # seconds
 _READ: Final = "SELECT content FROM documents WHERE name=?"
 _CREATE: Final = "INSERT INTO documents VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+_DELETE: Final = "DELETE FROM documents WHERE name=?"
 _WRITE: Final = "INSERT INTO documents VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET content=excluded.content"
 
 
@@ -41,6 +42,10 @@ class SharedDocument:
     def write(self, content: bytes) -> None:
         """Replace it, durably. Blocks: call it in a thread. Raises OSError."""
         self._execute(_WRITE, (self._name, content))
+
+    def delete(self) -> None:
+        """Delete it, if it was ever written. Blocks: call it in a thread. Raises OSError."""
+        self._execute(_DELETE, (self._name,))
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> tuple[bytes, ...] | None:
         try:

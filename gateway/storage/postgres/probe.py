@@ -8,13 +8,17 @@ from typing import Any, Final
 import psycopg
 
 from gateway.storage.errors import StorageError
+from gateway.storage.move_mark import decode_mark, describe_mark
 from gateway.storage.postgres.causes import to_storage_error
 from gateway.storage.postgres.connecting import Connection, breaking_after, connect
+from gateway.storage.postgres.move_lease import MOVE
 from gateway.storage.postgres.names import SCHEMA
 from gateway.storage.postgres.schema import explain_refusal, newest_format, read_version
 
-__all__ = ["Findings", "find_obstacles", "probe"]
+__all__ = ["MARK_PLACE", "Findings", "find_move", "find_obstacles", "has_tables", "probe"]
 
+MARK_PLACE: Final = f"the row 'move' of the table {SCHEMA}.documents"
+"""Where the mark of a move is."""
 _MIN_VERSION: Final = 13
 _PATIENCE: Final = 15.0  # seconds
 _SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
@@ -34,6 +38,21 @@ class Findings:
 def find_obstacles(database_url: str) -> list[str]:
     """What keeps a gateway from using a database; empty if nothing does. Blocks for seconds."""
     return list(_examine(database_url, lambda connection: Findings(_check_use(connection))).obstacles)
+
+
+def find_move(database_url: str) -> list[str]:
+    """What a move has to do with it that the memory cannot be used; empty if nothing has. Blocks for seconds."""
+    return list(_examine(database_url, lambda connection: Findings(_check_move(connection))).obstacles)
+
+
+def has_tables(database_url: str) -> bool:
+    """True if a database has the gateway's tables. Blocks. Raises StorageError."""
+    try:
+        connection = connect(database_url)
+        with connection, breaking_after(connection, _PATIENCE):
+            return read_version(connection).format > 0
+    except psycopg.Error as error:
+        raise to_storage_error("database", error) from None
 
 
 def probe(database_url: str) -> Findings:
@@ -107,6 +126,21 @@ def _check_schema(connection: Connection) -> list[str]:
     own = newest_format()
     if version.format < own and not _value(connection, f"SELECT has_schema_privilege('{SCHEMA}', 'CREATE')"):
         return [f"the tables have version {version.format}, and the user may not upgrade them to {own}"]
+    return []
+
+
+def _check_move(connection: Connection) -> list[str]:
+    if not read_version(connection).format:
+        return []
+    content = _value(connection, f"SELECT content FROM {SCHEMA}.documents WHERE name='move'")  # noqa: S608 — ours
+    if content is not None:
+        try:
+            return [describe_mark(decode_mark(content), MARK_PLACE)]
+        except ValueError as error:
+            return [f"{error}: it is {MARK_PLACE}"]
+    lease = f"SELECT EXISTS (SELECT 1 FROM {SCHEMA}.leases WHERE bucket={MOVE} AND until>={SCHEMA}.now_seconds())"  # noqa: S608 — ours
+    if _value(connection, lease):
+        return ["the memory is being moved: wait until `gateway memory move` has ended"]
     return []
 
 

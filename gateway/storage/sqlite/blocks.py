@@ -5,7 +5,7 @@ from pathlib import Path
 from gateway.storage.sql.blocks import SqlBlocks
 from gateway.storage.sqlite.database import Database
 
-__all__ = ["SqliteBlocks"]
+__all__ = ["MIGRATIONS", "SqliteBlocks"]
 
 _VERSION_1 = """
 CREATE TABLE IF NOT EXISTS blocks (
@@ -14,11 +14,12 @@ CREATE TABLE IF NOT EXISTS blocks (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS blocks_by_age ON blocks (at);
 """
-_MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1,)
+"""The versions of the schema."""
 
 
 class SqliteBlocks(SqlBlocks):
     """Injected blocks in a file of their own, with a thread of their own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "blocks", _MIGRATIONS, is_owner=is_owner))
+        super().__init__(Database(path, "blocks", MIGRATIONS, is_owner=is_owner))

@@ -8,13 +8,15 @@ from typing import TypeVar
 from gateway.storage.counters import CounterAmount
 from gateway.storage.sqlite.database import Database
 
-__all__ = ["SqliteCounters"]
+__all__ = ["MIGRATIONS", "SqliteCounters"]
 
 _T = TypeVar("_T")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, n REAL NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS counters_by_expiry ON counters (expires);
 """
+MIGRATIONS = (_TABLE,)
+"""The versions of the schema."""
 _ADD = """
 INSERT INTO counters (name, n, expires) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET
 n = CASE WHEN counters.expires > ?4 THEN counters.n + excluded.n ELSE excluded.n END, expires = excluded.expires
@@ -28,7 +30,7 @@ class SqliteCounters:
     """The local implementation of `Counters`. One of the processes that share the file is its owner."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        self._database = Database(path, "counters", (_TABLE,), is_owner=is_owner)
+        self._database = Database(path, "counters", MIGRATIONS, is_owner=is_owner)
         self._cleaned_at = 0.0
 
     async def open(self) -> None:

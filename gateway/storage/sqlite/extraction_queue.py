@@ -5,7 +5,7 @@ from pathlib import Path
 from gateway.storage.sql.extraction_queue import SqlExtractionQueue
 from gateway.storage.sqlite.database import Database
 
-__all__ = ["SqliteExtractionQueue"]
+__all__ = ["MIGRATIONS", "SqliteExtractionQueue"]
 
 _VERSION_1 = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -23,11 +23,12 @@ CREATE TABLE IF NOT EXISTS spent (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
 """
-_MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1,)
+"""The versions of the schema."""
 
 
 class SqliteExtractionQueue(SqlExtractionQueue):
     """The queue in a file of its own, with a thread of its own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "learning", _MIGRATIONS, is_owner=is_owner), is_owner=is_owner)
+        super().__init__(Database(path, "learning", MIGRATIONS, is_owner=is_owner), is_owner=is_owner)

@@ -43,7 +43,7 @@ from gateway.storage.sqlite.journal_rows import (
 )
 from gateway.storage.values import Claim, GivenVector, JournalEntry
 
-__all__ = ["Journal"]
+__all__ = ["MIGRATIONS", "Journal"]
 
 _MAX_INLINE = 256  # records that are serialised on the event loop; a millisecond or two
 _VERSION_1 = """
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS claims (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS claims_by_scope ON claims (scope);
 """
-_MIGRATIONS = (_VERSION_1, _VERSION_2)
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 _MAX_TRIES = 5
 _FIRST_PAUSE = 0.5  # seconds until the second try; each later pause is twice as long
 _LONGEST_PAUSE = 16.0  # a later time is from before the clock was set back
@@ -93,7 +93,7 @@ class Journal:
         self, path: Path, max_bytes: int, on_append: Callable[[], None], *, sharing: Sharing = Sharing.NONE
     ) -> None:
         self._sharing = sharing
-        self._database = Database(path, "journal", _MIGRATIONS, is_owner=sharing is not Sharing.FOLLOWER)
+        self._database = Database(path, "journal", MIGRATIONS, is_owner=sharing is not Sharing.FOLLOWER)
         self._max_bytes = max_bytes
         self._on_append = on_append
         self._commits = GroupCommit(self._commit)

@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.storage.sql.ledger import SqlLedger
 from gateway.storage.sqlite.database import Database
 
-__all__ = ["SqliteLedger"]
+__all__ = ["MIGRATIONS", "SqliteLedger"]
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS used (
@@ -27,11 +27,12 @@ def _create(connection: sqlite3.Connection) -> None:
             connection.execute(f"ALTER TABLE used ADD COLUMN {column}")
 
 
-_MIGRATIONS = (_create,)
+MIGRATIONS = (_create,)
+"""The versions of the schema."""
 
 
 class SqliteLedger(SqlLedger):
     """The ledger in a file of its own, with a thread of its own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "usage", _MIGRATIONS, is_owner=is_owner))
+        super().__init__(Database(path, "usage", MIGRATIONS, is_owner=is_owner))

@@ -5,7 +5,7 @@ from pathlib import Path
 from gateway.storage.sql.registry import SqlRegistry
 from gateway.storage.sqlite.database import Database
 
-__all__ = ["SqliteRegistry"]
+__all__ = ["MIGRATIONS", "SqliteRegistry"]
 
 _VERSION_1 = """
 CREATE TABLE IF NOT EXISTS scopes (
@@ -28,11 +28,12 @@ CREATE TABLE IF NOT EXISTS tasks (
 );
 CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (at);
 """
-_MIGRATIONS = (_VERSION_1,)
+MIGRATIONS = (_VERSION_1,)
+"""The versions of the schema."""
 
 
 class SqliteRegistry(SqlRegistry):
     """The registry in a file of its own, with a thread of its own."""
 
     def __init__(self, path: Path, *, is_owner: bool = True) -> None:
-        super().__init__(Database(path, "registry", _MIGRATIONS, is_owner=is_owner), is_owner=is_owner)
+        super().__init__(Database(path, "registry", MIGRATIONS, is_owner=is_owner), is_owner=is_owner)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage.folder import DataFolder, FolderRefused, fsync
+from gateway.storage.folder import ARRIVING_FILE, MOVED_FILE, DataFolder, FolderRefused, fsync, read_move_mark
+from gateway.storage.move_mark import MoveMark, MoveState, encode_mark
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
@@ -50,3 +51,30 @@ def test_a_description_that_is_none_is_refused_in_words(tmp_path: Path, content:
     (tmp_path / "meta.json").write_text(content)
     with pytest.raises(FolderRefused, match=r"meta\.json|format"):
         DataFolder(tmp_path).open(4, "e", 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "text"),
+    [
+        (MOVED_FILE, MoveState.MOVED, "was moved to s3://b/p"),
+        (ARRIVING_FILE, MoveState.ARRIVING, "has not arrived completely from s3://b/p"),
+    ],
+)
+def test_a_folder_that_a_memory_was_moved_from_or_to_is_refused(
+    tmp_path: Path, name: str, state: MoveState, text: str
+) -> None:
+    first = DataFolder(tmp_path)
+    first.open(2, "e", 4)
+    first.close()
+    mark = MoveMark(id="a", state=state, place="s3://b/p", at=0.0)
+    (tmp_path / name).write_bytes(encode_mark(mark))
+    assert read_move_mark(tmp_path) == mark
+    for folder in (DataFolder(tmp_path), DataFolder(tmp_path)):  # the lock is released each time
+        with pytest.raises(FolderRefused, match=text):
+            folder.open(2, "e", 4)
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(FolderRefused, match="cannot be read"):
+        DataFolder(tmp_path).open(2, "e", 4)
+    (tmp_path / name).unlink()
+    first.open(2, "e", 4)
+    first.close()

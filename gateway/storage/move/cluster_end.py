@@ -1,0 +1,201 @@
+"""A cluster as an end of a move. Needs the extra `cluster`."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from gateway.config import Config
+from gateway.errors import ConfigError
+from gateway.storage.errors import StorageError
+from gateway.storage.lance import object_probe
+from gateway.storage.lance.catalog import TableEntry, decode, encode
+from gateway.storage.lance.description import describe_tables
+from gateway.storage.lance.object_files import ObjectFiles
+from gateway.storage.lance.object_place import object_storage
+from gateway.storage.move.ends import MovedMemory
+from gateway.storage.move_mark import MoveMark, decode_mark, encode_mark
+from gateway.storage.postgres.catalog import PostgresCatalog
+from gateway.storage.postgres.database import PostgresDatabase
+from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.meta import ClusterMeta
+from gateway.storage.postgres.move_lease import MoveLease, count_gateways
+from gateway.storage.postgres.moved_rows import PostgresRows
+from gateway.storage.postgres.names import SCHEMA
+from gateway.storage.postgres.probe import MARK_PLACE, find_obstacles, has_tables
+
+__all__ = ["ClusterEnd"]
+
+_T = TypeVar("_T")
+_CALL_LIMIT: Final = 60.0  # seconds, of a batch of rows
+_DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
+
+
+class ClusterEnd:
+    """A cluster; see `MoveEnd`. `files`: those of its tables."""
+
+    def __init__(self, config: Config) -> None:
+        memory = config.memory
+        assert memory.database is not None  # noqa: S101 — the configuration was checked
+        self._memory = memory
+        self._url = url = memory.database.get_secret_value()
+        self._storage = object_storage(memory.uri, memory.storage)
+        self._buckets = 1
+        self._database = PostgresDatabase(url, "database", limit=_CALL_LIMIT)
+        self._lease = MoveLease(url, self._database)
+        self._mark = SharedDocument(url, "move")
+        self._identities = SharedDocument(url, "identities")
+        self.files = ObjectFiles(self._storage)
+        self.rows = PostgresRows(self._database, self._bucket_of, lambda: self._buckets)
+
+    @property
+    def place(self) -> str:
+        return self._memory.uri.rstrip("/")
+
+    @property
+    def mark_place(self) -> str:
+        return MARK_PLACE
+
+    async def lock(self) -> None:
+        if not await self._has_tables():
+            raise StorageError("database", f"there is no memory of {self.place} in the database")
+        await self._database.open()
+        if not await self._lease.acquire():
+            raise StorageError("database", f"the memory at {self.place} is being moved by another process")
+        await self._require_stopped()
+
+    async def _require_stopped(self) -> None:
+        count = await count_gateways(self._database)
+        if count:
+            raise StorageError(
+                "database",
+                f"gateways run on {self.place} ({count}): stop them; if they were killed, wait for "
+                f"{self._memory.lease_seconds:g} seconds",
+            )
+
+    async def inspect(self) -> MoveMark | None:
+        if not await self._has_tables():
+            return None
+        content = await self._read(self._mark)
+        try:
+            return None if content is None else decode_mark(content)
+        except ValueError as error:
+            raise StorageError("database", f"{error}: it is {MARK_PLACE}") from error
+
+    async def load(self) -> MovedMemory:
+        if not await self._database.read("SELECT 1 FROM documents WHERE name='memory'"):
+            raise StorageError("database", f"there is no memory of {self.place} in the database")
+        meta = ClusterMeta(self._url)
+        await meta.refresh()
+        catalog: PostgresCatalog[TableEntry] = PostgresCatalog(self._url, lambda _: 0, encode, decode)
+        await catalog.open()
+        await catalog.close()
+        self._buckets = meta.buckets
+        tables = {number: catalog.tables(number) for number in range(meta.buckets)}
+        return MovedMemory(
+            buckets=meta.buckets,
+            embedder=meta.embedder,
+            dimensions=meta.dimensions,
+            has_plain_ids=meta.has_plain_ids,
+            tables=await describe_tables(self._storage, tables),
+        )
+
+    async def require_unchanged(self) -> None:
+        await self._lease.require_alone()
+
+    async def require_empty(self) -> None:
+        await self._require_usable()
+        if not await self._has_tables():
+            await self._require_no_files()
+            return
+        await self._database.open()
+        await self._require_stopped()
+        if await self.inspect() is not None:
+            return
+        name = await self.rows.find_content()
+        if name is not None:
+            raise StorageError(
+                "database",
+                f"the database is not empty (its table {SCHEMA}.{name} has rows): name another one, or drop the schema "
+                f"{SCHEMA} if nothing in it is needed",
+            )
+        await self._require_no_files()
+
+    async def _require_usable(self) -> None:
+        database, bucket = await asyncio.gather(
+            asyncio.to_thread(find_obstacles, self._url), object_probe.probe(self._memory.uri, self._memory.storage)
+        )
+        if database or bucket:
+            problems = [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
+            raise ConfigError("\n".join(problems))
+
+    async def _require_no_files(self) -> None:
+        if await self.files.list():
+            raise StorageError("store", f"there are tables of memories at {self.place}: name another prefix")
+
+    async def begin(self, mark: MoveMark, memory: MovedMemory) -> None:
+        self._buckets = memory.buckets
+        await self._database.open()
+        is_repeated = await self.inspect() is not None
+        await self.mark(mark)
+        await self._require_stopped()  # from here on none is started
+        if is_repeated:
+            await self.rows.clear()
+        elif await self.rows.find_content() is not None:
+            await self.unmark()
+            raise StorageError("database", "a gateway was started on the cluster meanwhile: it is not empty any more")
+
+    async def describe(self, memory: MovedMemory) -> MovedMemory:
+        return replace(memory, tables=await describe_tables(self._storage, memory.tables))
+
+    async def enter(self, memory: MovedMemory) -> None:
+        lists: Mapping[int, Any] = memory.tables
+        rows = [(number, orjson.dumps(list(map(encode, entries)))) for number, entries in lists.items() if entries]
+        await self._database.write("INSERT INTO catalog VALUES (?, ?)", rows)
+        meta = ClusterMeta(self._url)
+        await meta.open(memory.buckets, memory.embedder, memory.dimensions)
+        if memory.has_plain_ids:
+            await meta.note_plain_ids()
+
+    async def mark(self, mark: MoveMark) -> None:
+        await _run(lambda: self._mark.write(encode_mark(mark)))
+
+    async def unmark(self) -> None:
+        await _run(self._mark.delete)
+
+    async def identities(self) -> bytes | None:
+        return await self._read(self._identities)
+
+    async def put_identities(self, content: bytes) -> None:
+        await _run(lambda: self._identities.write(content))
+
+    async def close(self) -> None:
+        with contextlib.suppress(StorageError):
+            await self._lease.close()
+        await self._database.close()
+
+    def _bucket_of(self, scope: str) -> int:
+        return int(scope[:_DIGITS], 16) % self._buckets
+
+    async def _has_tables(self) -> bool:
+        return await asyncio.to_thread(has_tables, self._url)
+
+    @staticmethod
+    async def _read(document: SharedDocument) -> bytes | None:
+        try:
+            return await _run(document.read)
+        except FileNotFoundError:
+            return None
+
+
+async def _run(job: Callable[[], _T]) -> _T:
+    """Run a job in a thread. Raises StorageError, and FileNotFoundError."""
+    try:
+        return await asyncio.to_thread(job)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError("database", str(error), is_outage=True) from error
