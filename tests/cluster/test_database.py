@@ -10,6 +10,7 @@ from gateway.storage.errors import StorageError
 from gateway.storage.postgres import schema
 from gateway.storage.postgres.connecting import connect
 from gateway.storage.postgres.database import PostgresDatabase
+from gateway.storage.postgres.names import FORMAT
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.upstream import pause
 
@@ -164,7 +165,8 @@ async def test_a_database_of_a_later_version_is_refused(database_url: str) -> No
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(b"UPDATE memory_gateway.meta SET value=value+1 WHERE name='format'")
     database = PostgresDatabase(database_url, "registry")
-    with pytest.raises(StorageError, match="has version 2; this version of the gateway reads 1: use a newer one"):
+    refusal = f"has version {FORMAT + 1}; this version of the gateway reads {FORMAT}: use a newer one"
+    with pytest.raises(StorageError, match=refusal):
         await database.open()
     assert not database.is_open
     await database.close()
@@ -177,17 +179,18 @@ async def test_a_schema_is_upgraded_by_one_gateway_and_awaited_by_others(
     await database.write(PUT, [item("a")])
     versions = (*schema._VERSIONS, "ALTER TABLE {s}.items ADD COLUMN note TEXT;")
     monkeypatch.setattr(schema, "_VERSIONS", versions)
-    monkeypatch.setattr(schema, "FORMAT", 2)
-    monkeypatch.setattr(schema, "_SET_FORMAT", schema._SET_FORMAT.replace("1)", "2)"))
+    later = FORMAT + 1
+    monkeypatch.setattr(schema, "FORMAT", later)
+    monkeypatch.setattr(schema, "_SET_FORMAT", schema._SET_FORMAT.replace(f"{FORMAT})", f"{later})"))
     with connect(database_url) as waiting, connect(database_url) as upgrading:
-        with pytest.raises(StorageError, match="has version 1, and no gateway upgrades it to 2"):
+        with pytest.raises(StorageError, match=f"has version {FORMAT}, and no gateway upgrades it to {later}"):
             schema.prepare_schema(waiting, "journal", may_upgrade=False, wait=0)
         waited = asyncio.create_task(asyncio.to_thread(schema.prepare_schema, waiting, "journal", may_upgrade=False))
         await asyncio.wait([waited], timeout=0.3)
         assert not waited.done()
         await asyncio.to_thread(schema.prepare_schema, upgrading, "journal")
         await waited
-        assert schema.read_format(waiting) == 2
+        assert schema.read_format(waiting) == later
     await database.write(PUT, [item("b")])  # of a gateway of the earlier version, which goes on
     assert await database.read("SELECT id, note FROM items ORDER BY id") == [("a", None), ("b", None)]
     await database.close()

@@ -6,7 +6,7 @@ __all__ = ["APPEND_LOCK", "CHANNEL", "FORMAT", "FUNCTION_NAMES", "LEASE_LOST", "
 
 SCHEMA: Final = "memory_gateway"
 """The schema of all tables, so that they can be in a database beside those of other programs."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the schema."""
 CHANNEL: Final = "memory_gateway_entries"
 """The channel that new entries are announced on."""
@@ -18,6 +18,6 @@ LEASE_LOST: Final = "MG001"
 """The SQLSTATE that functions of the schema raise when an epoch is not current."""
 TABLES: Final = (
     "scopes items files tasks blocks used owners messages conversations spent places "
-    "entries claims leases counters documents mail openings replays catalog meta"
+    "entries claims leases counters documents mail openings replays running_chats catalog meta"
 ).split()
 FUNCTION_NAMES: Final = "now_seconds append_entries check_leases check_entries mark_stored mark_failed".split()

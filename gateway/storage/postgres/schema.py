@@ -130,7 +130,15 @@ CREATE INDEX replays_by_age ON {s}.replays (at);
 
 CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 """
-_VERSIONS: Final = (_FIRST,)
+_RUNNING_CHATS: Final = """
+CREATE TABLE {s}.running_chats (
+    fingerprint TEXT COLLATE "C" PRIMARY KEY, claim TEXT NOT NULL, until DOUBLE PRECISION NOT NULL,
+    is_awaited BOOLEAN NOT NULL
+);
+CREATE INDEX running_chats_by_age ON {s}.running_chats (until);
+ALTER TABLE {s}.replays ADD COLUMN is_awaited BOOLEAN NOT NULL DEFAULT FALSE;
+"""
+_VERSIONS: Final = (_FIRST, _RUNNING_CHATS)
 _LOCK: Final = 7_460_231_001  # of this schema, among the advisory locks of the database
 _SET_FORMAT: Final = (
     f"INSERT INTO {SCHEMA}.meta VALUES ('format', {FORMAT}) "  # noqa: S608 — names and numbers of our own
