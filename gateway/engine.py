@@ -286,17 +286,13 @@ class MemoryEngine:
             scrub=self.journal.purge,
         )
         self.retention.start()
-        self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop)
-        self._role.on_take_over.append(lambda _: self._reindex_for_free())
-        self._reindex_for_free()
+        self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop, self.bus)
+        self._role.on_take_over.append(lambda _: self._resume_reindexing())
+        self._resume_reindexing()
 
-    def _reindex_for_free(self) -> None:
-        """Rebuild what needs no text to be embedded again."""
-        if self.reindexer is None:
-            return
-        if self.reindexer.is_free:
-            self.reindexer.start()
-        else:
+    def _resume_reindexing(self) -> None:
+        """Rebuild what needs no text to be embedded again, or was asked for."""
+        if self.reindexer is not None and not self.reindexer.resume():
             _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
 
     async def _retry_until_started(self, part: str, start: Any) -> None:
