@@ -142,7 +142,8 @@ class MemoryEngine:
             change_lock=self._role.change_lock,
         )
         self.sizes = ScopeSizes(self._store, barrier.searchable, is_shared=not self._role.stores_all)
-        self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
+        deadline = memory.recall.cold_deadline_ms / 1000
+        self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, deadline, is_shared=self.bus.is_shared)
         self.on_change.append(self.sticky.forget)
         self.ingestion = Ingestion(
             self.registry,
