@@ -37,7 +37,7 @@ SHOWN_BY = {
     "storage/cluster_parts.py": "cluster/gateways/test_together.py",
     "server/shared_sessions.py": "cluster/gateways/test_shared.py",
     "storage/postgres/openings.py": "cluster/gateways/test_shared.py",
-    "storage/postgres/replays.py": "cluster/gateways/test_shared.py",
+    "storage/postgres/replays.py": "cluster/gateways/test_retries.py",
     "storage/postgres/change_lock.py": "cluster/gateways/test_memos_isolation.py",
     "storage/postgres/mail.py": "cluster/gateways/test_together.py",
     "roles/sharing.py": "flow/test_workers.py",
