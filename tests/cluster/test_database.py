@@ -194,3 +194,17 @@ async def test_a_schema_is_upgraded_by_one_gateway_and_awaited_by_others(
     await database.write(PUT, [item("b")])  # of a gateway of the earlier version, which goes on
     assert await database.read("SELECT id, note FROM items ORDER BY id") == [("a", None), ("b", None)]
     await database.close()
+
+
+async def test_a_database_of_the_first_version_is_upgraded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "_VERSIONS", schema._VERSIONS[:1])
+        earlier.setattr(schema, "FORMAT", 1)
+        earlier.setattr(schema, "_SET_FORMAT", schema._SET_FORMAT.replace(f"{FORMAT})", "1)"))
+        database = await open_database(database_url)
+        await database.write("INSERT INTO replays VALUES (?, ?, ?, ?)", [("a", "c", 1.0, b"{}")])
+        await database.close()
+    database = await open_database(database_url)
+    assert await database.read("SELECT fingerprint, is_awaited FROM replays") == [("a", False)]
+    assert await database.read("SELECT * FROM running_chats") == []
+    await database.close()
