@@ -52,6 +52,11 @@ test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients o
 
 test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: some minutes
 	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 -k "not test_faults or kill_9" tests/cluster
+	$(ON_A_CLUSTER) -n 2 $(SHARED_BY_GATEWAYS)
+
+# suites for one gateway, with three that share a memory in its place
+ON_A_CLUSTER := .venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --rootdir=. --cluster 3
+SHARED_BY_GATEWAYS := tests/fuzz/test_isolation.py tests/fuzz/test_stateful.py tests/flow/test_hangups.py tests/flow/test_fidelity.py
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
@@ -66,6 +71,7 @@ test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed) .venvs/cluster/.inst
 	$(BIN)/python -m pytest --long --timeout 3600 --workers 3 $(SHARED) tests/fuzz/test_stateful.py
 	$(BIN)/python -m tests.bench.soak 5 3
 	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --long --timeout 3600 $(FAULTS:%=tests/cluster/gateways/%.py)
+	$(ON_A_CLUSTER) --long --timeout 3600 $(SHARED_BY_GATEWAYS)
 
 FAULTS := test_faults test_partition test_upgrade
 

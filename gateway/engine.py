@@ -142,7 +142,8 @@ class MemoryEngine:
             change_lock=self._role.change_lock,
         )
         self.sizes = ScopeSizes(self._store, barrier.searchable, is_shared=not self._role.stores_all)
-        self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, memory.recall.cold_deadline_ms / 1000)
+        deadline = memory.recall.cold_deadline_ms / 1000
+        self.sticky = PinnedBlocks(self.blocks, self.memory_service.versions, deadline, is_shared=self.bus.is_shared)
         self.on_change.append(self.sticky.forget)
         self.ingestion = Ingestion(
             self.registry,
@@ -286,17 +287,13 @@ class MemoryEngine:
             scrub=self.journal.purge,
         )
         self.retention.start()
-        self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop)
-        self._role.on_take_over.append(lambda _: self._reindex_for_free())
-        self._reindex_for_free()
+        self.reindexer = Reindexer(self._store, self._embedders, self._count, sets.drop, self.bus)
+        self._role.on_take_over.append(lambda _: self._resume_reindexing())
+        self._resume_reindexing()
 
-    def _reindex_for_free(self) -> None:
-        """Rebuild what needs no text to be embedded again."""
-        if self.reindexer is None:
-            return
-        if self.reindexer.is_free:
-            self.reindexer.start()
-        else:
+    def _resume_reindexing(self) -> None:
+        """Rebuild what needs no text to be embedded again, or was asked for."""
+        if self.reindexer is not None and not self.reindexer.resume():
             _log.warning("reindex_needed", extra={"embedder": self._embedders.current.name})
 
     async def _retry_until_started(self, part: str, start: Any) -> None:

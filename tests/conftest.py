@@ -22,7 +22,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from gateway.api.memos.defaults import ENVIRONMENT
 from gateway.embedding import embedders
-from tests.fakes.running import WORKERS, Running, configuration, running_gateway
+from tests.fakes.running import CLUSTER, WORKERS, Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, running_upstream
 
 settings.register_profile("shared", deadline=None)  # a machine that does other work, too, is no fault
@@ -45,7 +45,7 @@ _GROUPS = {
     "memos": re.compile(r"test_memos_client\.py|test_the_real_client"),
     "install": re.compile(r"test_install\.py"),
 }
-_CASES_WITH_WORKERS = 2  # of each test, with the option `--workers` and without `--long`
+_CASES_OF_SEVERAL = 2  # of each test, with the options `--workers` and `--cluster`, and without `--long`
 # in the environment, so that the parallel processes of a run have one seed
 _SEED = int(os.environ.setdefault("SEED", str(random.randrange(10**6))))
 
@@ -55,33 +55,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--workers", type=int, default=1, metavar="N", help="run the gateways under test with so many workers"
     )
+    parser.addoption(
+        "--cluster", type=int, default=1, metavar="N", help="run a cluster of so many gateways for each under test"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[WORKERS] = str(config.getoption("--workers"))
+    os.environ[CLUSTER] = str(config.getoption("--cluster"))
     config.addinivalue_line("markers", "one_process(reason): reaches into a gateway; not run with --workers")
     config.addinivalue_line("markers", "several_workers: run only with --workers")
+    config.addinivalue_line("markers", "one_gateway(reason): not run with --cluster")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    is_shared = config.getoption("--workers") > 1
-    if is_shared and not config.getoption("--long"):
+    has_workers, is_cluster = config.getoption("--workers") > 1, config.getoption("--cluster") > 1
+    if (has_workers or is_cluster) and not config.getoption("--long"):
         _choose_cases(config, items)
     for item in items:
         mark = item.get_closest_marker("one_process")
-        if is_shared and mark is not None:
+        if (has_workers or is_cluster) and mark is not None:
             item.add_marker(pytest.mark.skip(reason=f"one process: {mark.args[0]}"))
-        if not is_shared and item.get_closest_marker("several_workers"):
+        mark = item.get_closest_marker("one_gateway")
+        if is_cluster and mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"one gateway: {mark.args[0]}"))
+        if not has_workers and item.get_closest_marker("several_workers"):
             item.add_marker(pytest.mark.skip(reason="needs the option --workers"))
 
 
 def _choose_cases(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep some cases of each test, others for each seed: a gateway with workers takes seconds to start."""
+    """Keep some cases of each test, others for each seed: several processes or gateways take seconds to start."""
     by_test = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         by_test[item.nodeid.partition("[")[0]].append(item)
     chance = random.Random(_SEED)
-    chosen = {item for cases in by_test.values() for item in chance.sample(cases, min(_CASES_WITH_WORKERS, len(cases)))}
+    chosen = {item for cases in by_test.values() for item in chance.sample(cases, min(_CASES_OF_SEVERAL, len(cases)))}
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = [item for item in items if item in chosen]
 
@@ -114,6 +122,18 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 def _one_embedder_for_all() -> None:
     """The real model, loaded once for the whole run: a gateway's start would else cost 1.5 s in each test."""
     embedders.load_local = functools.cache(embedders.load_local)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _engines_of_clusters(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """PostgreSQL and S3 servers for the option `--cluster`."""
+    if request.config.getoption("--cluster") <= 1:
+        yield
+        return
+    from tests.cluster.gateways.clustered import running_engines  # needs the environment of clusters
+
+    with running_engines(tmp_path_factory.mktemp("s3")):
+        yield
 
 
 @pytest.fixture(autouse=True)

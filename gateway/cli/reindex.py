@@ -53,10 +53,10 @@ async def _alone(config: Config, console: Console) -> int:
     try:
         if not await gateway.memory.ready(_LOAD_TIMEOUT) or gateway.memory.reindexer is None:
             raise NotAnswered("the memory could not be loaded; `gateway serve` tells why")
-        gateway.memory.reindexer.start()
+        gateway.memory.reindexer.request()
         with _bar(console) as bar:
             task = bar.add_task("making memories anew", total=None)
-            while (now := gateway.memory.reindexer.progress).state == "running":
+            while (now := await gateway.memory.reindexer.overall_progress()).state == "running":
                 _show(bar, task, {"rows": now.rows, "of": now.of, "reason": now.reason})
                 await asyncio.sleep(_POLL_INTERVAL)
         _conclude({"state": now.state, "rows": now.rows, "reason": now.reason}, console)

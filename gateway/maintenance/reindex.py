@@ -1,7 +1,8 @@
 """Online reindexing: rebuilds all memories for another embedder, or for another version of the search terms.
 
 Buckets are rebuilt one by one and completed ones are kept, so an interrupted job continues at the start of its bucket.
-Until a bucket is rebuilt, its memories are found by the vectors of the embedder that it was built with.
+Until a bucket is rebuilt, its memories are found by the vectors of the embedder that it was built with. In a cluster
+each gateway rebuilds the buckets that it owns, and one request starts the job in all of them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from gateway.bus import Bus
 from gateway.concurrency.worker import Backoff, Worker
 from gateway.embedding.embedders import EmbedFailed
 from gateway.embedding.kinds import Embedders
@@ -24,12 +26,14 @@ _log = logging.getLogger("gateway.reindex")
 _PROBE = "Is anybody there?"
 _BATCH_ROWS = 256  # rows
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_REQUESTED, _REBUILT = "reindex", "reindexed"  # messages to the other gateways
+_MAX_SCOPES = 1_000  # in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Progress of reindexing. `state`: done (nothing to do), needed, running. `rows` of `of` are rebuilt; `reason` is
-    the last failure."""
+    """Progress of reindexing. `state`: done (nothing to do), needed, running. `rows` of `of` are rebuilt by this
+    gateway; `reason` is its last failure."""
 
     state: str
     rows: int = 0
@@ -38,7 +42,8 @@ class Progress:
 
 
 class Reindexer:
-    """Background job that rebuilds outdated buckets. `on_rebuilt` is called with the scopes of each rebuilt bucket."""
+    """Background job that rebuilds outdated buckets. `on_rebuilt` is called in all gateways with the scopes of each
+    rebuilt bucket."""
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class Reindexer:
         embedders: Embedders,
         count: Callable[[str], int],
         on_rebuilt: Callable[[Iterable[str]], None],
+        bus: Bus,
     ) -> None:
         self._store = store
         self._embedders = embedders
@@ -54,6 +60,10 @@ class Reindexer:
         self._worker = Worker("reindex", self._run, _log, "reindex_fault", stop_timeout=10)
         self._rows = self._of = 0
         self._reason = ""
+        self._is_requested = False
+        self._bus = bus
+        bus.on(_REQUESTED, lambda _: self._note_request())
+        bus.on(_REBUILT, on_rebuilt)
 
     @property
     def progress(self) -> Progress:
@@ -68,10 +78,37 @@ class Reindexer:
         name = self._embedders.current.name
         return all(row_format.embedder == name for row_format in self._outdated().values())
 
+    async def overall_progress(self) -> Progress:
+        """The progress, with the state of all gateways."""
+        own = self.progress
+        if own.state != "done" or not self._bus.is_shared:
+            return own
+        with contextlib.suppress(StorageError):
+            await self._store.refresh()
+        if not self._store.outdated():
+            return own
+        return replace(own, state="running" if self._is_requested else "needed")
+
+    def request(self) -> None:
+        """Start the job in all gateways of a cluster."""
+        self._note_request()
+        self._bus.publish(_REQUESTED, None)
+
     def start(self) -> None:
-        """Start the job, unless it is running or there is nothing to do."""
+        """Start the job in this gateway, unless it is running or there is nothing to do."""
         if self._outdated():
             self._worker.start()
+
+    def resume(self) -> bool:
+        """Start the job if it was requested or embeds no text. False if it is to be requested first."""
+        if self._is_requested or self.is_free:
+            self.start()
+            return True
+        return False
+
+    def _note_request(self) -> None:
+        self._is_requested = True
+        self.start()
 
     async def stop(self) -> None:
         await self._worker.stop()
@@ -102,7 +139,10 @@ class Reindexer:
         previous_rows = self._rows
         try:
             await self._embedders.current.embed_documents([_PROBE])
-            self._on_rebuilt(await self._store.rebuild(bucket, self._prepare))
+            scopes = await self._store.rebuild(bucket, self._prepare)
+            self._on_rebuilt(scopes)
+            for begin in range(0, len(scopes), _MAX_SCOPES):
+                self._bus.publish(_REBUILT, list(scopes[begin : begin + _MAX_SCOPES]))
         except (StorageError, EmbedFailed) as error:
             self._rows = previous_rows
             return str(error)

@@ -36,13 +36,15 @@ class PinnedBlocks:
     """The blocks of conversations, in RAM and in the store. `deadline`: seconds that a turn may wait for the store.
 
     `on_keep` are called with a conversation, a turn key and the turn's new block (None: it was dropped), for processes
-    that may have the conversation in RAM, too.
+    that may have the conversation in RAM, too. With `is_shared` other gateways write to the store, and conversations
+    are read from it each time.
     """
 
-    def __init__(self, blocks: Blocks, versions: Versions, deadline: float) -> None:
+    def __init__(self, blocks: Blocks, versions: Versions, deadline: float, *, is_shared: bool = False) -> None:
         self._blocks = blocks
         self._versions = versions
         self._deadline = deadline
+        self._is_shared = is_shared
         self._sessions: OrderedDict[tuple[str, str], dict[str, KeptBlock]] = OrderedDict()
         self.on_keep: list[Callable[[tuple[str, str], str, KeptBlock | None], None]] = []
         self._changes = 0  # count of changes to memories: blocks read before a change may be outdated
@@ -51,14 +53,14 @@ class PinnedBlocks:
         """The blocks of a conversation by turn key, without outdated ones."""
         place = (identity.reads[0].value, identity.session_id)
         blocks = self._sessions.get(place)
-        if blocks is None:
+        if blocks is None or self._is_shared:
             changes = self._changes
             try:
                 async with asyncio.timeout(self._deadline):
                     blocks = await self._load_current(place)
             except (StorageError, MemoryUnavailable, TimeoutError) as error:
                 _log.warning("blocks_read_failed", extra={"cause": str(error)})
-                return {}
+                return blocks or {}
             if changes != self._changes:
                 return {}
             self._sessions[place] = blocks

@@ -35,12 +35,13 @@ from gateway.text.injection import suspicions
 from gateway.text.media import without_media
 from gateway.turn import Identity, Scope, Turn
 
-__all__ = ["Remember", "StoreHook"]
+__all__ = ["SAME_WITHIN", "Remember", "StoreHook"]
 
 StoreHook = Callable[[Turn, Sequence[Record]], Awaitable[Sequence[Record]]]
 
 _log = logging.getLogger("gateway.remember")
-_SAME_WITHIN = 120.0  # seconds
+SAME_WITHIN = 120.0
+"""Seconds within which the same message is a repetition by a client that retries."""
 _KNOWN_FOR = 86_400.0  # seconds that another process knows a message of a conversation
 _CONVERSATIONS = 10_000  # conversations whose last journal number is kept
 _RECENT = 50_000  # messages that are recognised if repeated
@@ -111,10 +112,11 @@ class Remember:
     async def stop(self) -> None:
         await self._late.stop()
 
-    async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
-        """Commit records that a client asked to store, and return the stored ones. Raises StorageError, TimeoutError
-        or PluginUnavailable."""
-        return await self._commit(turn, records)
+    async def add(self, turn: Turn, records: Sequence[Record], same_within: float = 0.0) -> list[Record]:
+        """Commit records that a client asked to store, and return the stored ones. `same_within`: seconds within which
+        another gateway may have stored them, for clients that retry. Raises StorageError, TimeoutError or
+        PluginUnavailable."""
+        return await self._commit(turn, records, same_within)
 
     async def change(self, records: Sequence[Record]) -> None:
         """Commit new versions of stored records. Raises StorageError or TimeoutError."""
@@ -135,9 +137,9 @@ class Remember:
         """The records to store after the plugins' store hook. Raises PluginUnavailable."""
         return await self._hook(turn, records)
 
-    async def _commit(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+    async def _commit(self, turn: Turn, records: Sequence[Record], same_within: float = 0.0) -> list[Record]:
         try:
-            stored = await self._screen_and_append(turn, records)
+            stored = await self._screen_and_append(turn, records, same_within)
         except BaseException:
             for record in records:
                 self._recent.pop(_fingerprint(record), None)  # it was not stored: a retry is no repetition
@@ -147,7 +149,7 @@ class Remember:
             self._recent.popitem(last=False)
         return stored
 
-    async def _screen_and_append(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+    async def _screen_and_append(self, turn: Turn, records: Sequence[Record], same_within: float) -> list[Record]:
         began = time.perf_counter()
         screened = await self._hook(turn, records)
         size = sum(len(record.text) for record in screened)
@@ -158,7 +160,7 @@ class Remember:
             for kind in record.suspicious if not record.part and not record.links else ():
                 self._telemetry.bound("suspicious", kind).inc()
         new = await self._note_scopes(turn)
-        claims = _build_claims(turn, records, stored) if self._is_shared else None
+        claims = _build_claims(turn, records, stored, same_within) if self._is_shared else None
         async with asyncio.timeout(_COMMIT_TIMEOUT):
             seq = await self._journal.append(stored, claims=claims)
         self._note_last(turn, new, seq)
@@ -294,7 +296,7 @@ class Remember:
 
     def _is_repeated(self, record: Record) -> bool:
         last = self._recent.get(_fingerprint(record))
-        return last is not None and 0 <= record.created_at - last < _SAME_WITHIN
+        return last is not None and 0 <= record.created_at - last < SAME_WITHIN
 
 
 def _fingerprint(record: Record) -> tuple[str, str, str, str]:
@@ -302,16 +304,19 @@ def _fingerprint(record: Record) -> tuple[str, str, str, str]:
     return record.scope, record.session_id, record.source + said_at, record.message_id
 
 
-def _build_claims(turn: Turn, records: Sequence[Record], stored: Iterable[Record]) -> dict[str, Claim]:
-    """The claims of a turn to what is stored of its `records`, by id. A message that a client asked to store is never
-    refused; one that a chat repeats as part of its turn is, for as long as claims are kept."""
+def _build_claims(
+    turn: Turn, records: Sequence[Record], stored: Iterable[Record], same_within: float
+) -> dict[str, Claim]:
+    """The claims of a turn to what is stored of its `records`, by id. A message that a client asked to store is refused
+    only `same_within` seconds after the same one; one that a chat repeats as part of its turn is, for as long as claims
+    are kept."""
     if not turn.ask.messages:
-        return {record.id: _build_claim(turn, record, 0) for record in stored}
+        return {record.id: _build_claim(turn, record, same_within) for record in stored}
     earlier = turn.ask.messages if turn.ask.is_repeated else turn.ask.messages[:-1]
     names = {message_id(text.strip()) for text in earlier}
-    seconds = {record.id: _SAME_WITHIN if record.message_id not in names else _KNOWN_FOR for record in records}
+    seconds = {record.id: SAME_WITHIN if record.message_id not in names else _KNOWN_FOR for record in records}
     return {
-        record.id: _build_claim(turn, record, seconds.get(record.links[0] if record.links else record.id, _SAME_WITHIN))
+        record.id: _build_claim(turn, record, seconds.get(record.links[0] if record.links else record.id, SAME_WITHIN))
         for record in stored
     }
 

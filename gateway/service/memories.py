@@ -42,7 +42,7 @@ _MAX_BEGINNING = 200  # ids that a prefix is compared with
 _MAX_GROUPED_CHANGES = 500  # changes of one journal entry group
 
 RecordFilter = Callable[[Record], bool]
-Add = Callable[[Turn, Sequence[Record]], Awaitable[list[Record]]]
+Add = Callable[[Turn, Sequence[Record], float], Awaitable[list[Record]]]
 Change = Callable[[Sequence[Record]], Awaitable[object]]
 
 
@@ -235,11 +235,12 @@ class MemoryService:
         await self._notify(changes)
         return len(members)
 
-    async def add(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
+    async def add(self, turn: Turn, records: Sequence[Record], same_within: float = 0.0) -> list[Record]:
         """Store new memories durably, after the plugins' store hook. Returns them as stored: long texts in chunks, with
-        the preferences that they state. Raises MemoryUnavailable or PluginUnavailable."""
+        the preferences that they state. `same_within`: seconds within which another gateway may have stored the same
+        for a client that retries. Raises MemoryUnavailable or PluginUnavailable."""
         try:
-            return await self._add(turn, records)
+            return await self._add(turn, records, same_within)
         except StorageError as error:
             raise MemoryUnavailable("the memories could not be written; nothing was stored; try again") from error
         except TimeoutError as error:

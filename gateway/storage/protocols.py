@@ -134,7 +134,10 @@ class MemoryTable(Protocol):
         """The format of a scope's rows; rows that are added to it must have the same."""
 
     def outdated(self) -> Mapping[int, RowFormat]:
-        """Parts with rows of an earlier format, with that format."""
+        """Parts with rows of an earlier format, with that format; those that other processes own as last read."""
+
+    async def refresh(self) -> None:
+        """Read again what other processes may have changed in their parts. Raises StorageError."""
 
     def owns(self, part: int) -> bool:
         """True if this process may rewrite a part now."""

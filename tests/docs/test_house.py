@@ -35,7 +35,7 @@ SHOWN_BY = {
     "storage/cluster_parts.py": "cluster/gateways/test_together.py",
     "server/shared_sessions.py": "cluster/gateways/test_shared.py",
     "storage/postgres/openings.py": "cluster/gateways/test_shared.py",
-    "storage/postgres/replays.py": "cluster/gateways/test_shared.py",
+    "storage/postgres/replays.py": "cluster/gateways/test_retries.py",
     "storage/postgres/change_lock.py": "cluster/test_change_lock.py",
     "cli/move.py": "cluster/gateways/test_move.py",
     "maintenance/move.py": "cluster/gateways/test_move.py",

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,31 @@ from gateway.app import Gateway
 from gateway.config import Config, load
 from gateway.testing import RunningGateway, eventually, running
 
-__all__ = ["WORKERS", "Reply", "Running", "configuration", "eventually", "running_gateway", "worker_count"]
+__all__ = [
+    "CLUSTER",
+    "WORKERS",
+    "Reply",
+    "Running",
+    "changed",
+    "cluster_count",
+    "configuration",
+    "eventually",
+    "running_gateway",
+    "worker_count",
+]
 
 WORKERS = "GATEWAY_TEST_WORKERS"
 """The environment variable with the number of workers of the gateways under test: pytest's option `--workers`."""
+CLUSTER = "GATEWAY_TEST_CLUSTER"
+"""That with the number of gateways of the clusters under test: pytest's option `--cluster`."""
 
 
 def worker_count() -> int:
     return int(os.environ.get(WORKERS, "1"))
+
+
+def cluster_count() -> int:
+    return int(os.environ.get(CLUSTER, "1"))
 
 
 def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
@@ -34,15 +51,20 @@ def configuration(folder: Path, upstream_url: str, **changes: Any) -> Config:
         "memory": {"uri": "./data", "recall": {"deadline_ms": 5000}},
         "log": {"level": "warning"},
     }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(changed(raw, changes)), encoding="utf-8")
+    return load(file)
+
+
+def changed(raw: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change values of a configuration, by their dotted paths."""
     for path, value in changes.items():
         *parents, name = path.split("__")
         section: Any = raw
         for parent in parents:
             section = section[int(parent)] if isinstance(section, list) else section.setdefault(parent, {})
         section[name] = value
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    return load(file)
+    return raw
 
 
 class Running(RunningGateway):
@@ -51,6 +73,11 @@ class Running(RunningGateway):
     def __init__(self, gateway: Gateway, url: str, session: aiohttp.ClientSession) -> None:
         super().__init__(gateway, url)
         self.session = session
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """The addresses of all gateways that share this memory."""
+        return [self.url]
 
     async def post(
         self, path: str, body: Any, headers: Mapping[str, str] | None = None, raw: bytes | None = None
@@ -99,12 +126,19 @@ class Reply:
 
 @asynccontextmanager
 async def running_gateway(config: Config, *, wait: bool = True) -> AsyncIterator[Running]:
-    """Run a gateway in this process; with the option `--workers` in a process for each worker."""
+    """Run a gateway in this process; with the option `--workers` in a process for each worker, and with `--cluster`
+    several gateways of which another one serves each request."""
     if worker_count() > 1:
         from tests.fakes.worker_processes import running_processes
 
         async with running_processes(config.folder) as workers:
             yield workers
+        return
+    if cluster_count() > 1:
+        from tests.cluster.gateways.clustered import running_cluster
+
+        async with running_cluster(config, wait=wait) as gateways:
+            yield gateways
         return
     async with aiohttp.ClientSession() as session, running(config, wait=wait) as started:
         yield Running(started.gateway, started.url, session)

@@ -78,14 +78,14 @@ class MemoryFace:
     async def reindex_progress(self, request: web.Request) -> web.Response:
         """Progress of re-embedding the memories with the configured embedder."""
         require(request, Right.ADMIN)
-        return json_response(asdict(self._require_loaded().progress))
+        return json_response(asdict(await self._require_loaded().overall_progress()))
 
     async def reindex(self, request: web.Request) -> web.Response:
         """Start re-embedding unless it is running; the gateway serves requests meanwhile."""
         require(request, Right.ADMIN)
         reindexer = self._require_loaded()
-        reindexer.start()
-        return json_response(asdict(reindexer.progress), 202)
+        reindexer.request()
+        return json_response(asdict(await reindexer.overall_progress()), 202)
 
     async def forget(self, request: web.Request) -> web.Response:
         """Delete memories: recall drops them at once; with `purge` they are erased from disk before the response."""

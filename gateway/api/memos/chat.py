@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -42,6 +42,7 @@ _CATCH_UP_TIMEOUT = 2.0  # seconds that a chat waits until the previous turn can
 _HISTORY_MESSAGES = 20  # most recent messages of a conversation that are sent to the model
 _RESERVED_TOKENS = 256  # tokens of the context window that `max_tokens` may not use
 _REPEAT_WINDOW = 120.0  # seconds in which an identical request counts as a retry
+_REPLAYED = {"x-gateway-replayed": "true"}
 _MAX_ANSWERS = 256  # cached answers for client retries
 
 
@@ -54,17 +55,19 @@ class PreparedChat:
 
 
 class Replays(Protocol):
-    """Answers that other processes have, too. `find` waits for a moment only; the others do not wait."""
+    """Answers that other processes have, too. `drop` and `clear` do not wait."""
 
-    async def find(self, fingerprint: str) -> dict[str, Any] | None: ...
+    async def ask_once(
+        self, fingerprint: str, conversation: Sequence[str | None], ask: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> tuple[dict[str, Any], bool]:
+        """The answer to a request, and True if another process got it or has got it before; else `ask` gets it. An
+        answer to an earlier question of the conversation is dropped."""
 
-    def put(self, fingerprint: str, conversation: Sequence[str | None], answer: Mapping[str, Any]) -> None: ...
+    def drop(self, fingerprint: str) -> None:
+        """Drop an answer that was delivered."""
 
-    def drop(self, fingerprint: str) -> None: ...
-
-    def drop_conversation(self, conversation: Sequence[str | None]) -> None: ...
-
-    def clear(self) -> None: ...
+    def clear(self) -> None:
+        """Drop all answers."""
 
 
 class ChatHandlers:
@@ -163,14 +166,14 @@ class ChatHandlers:
         """
         call.require(Right.CHAT)
         fingerprint = _fingerprint(call, request)
-        answer = await self._find_answer(fingerprint)
+        answer = self._find_answer(fingerprint)
         if answer is not None:
-            return envelope(call.code, message, answer["data"], answer["headers"] | {"x-gateway-replayed": "true"})
+            return envelope(call.code, message, answer["data"], answer["headers"] | _REPLAYED)
         task = self._running.get(fingerprint)
         conversation = (call.tenant, request.users, request.session_id)
         self._forget_conversation(conversation)  # it continues: the same text is a new question now
         if task is None:
-            task = call.services.tasks.start(self._run(call, request))
+            task = call.services.tasks.start(self._ask_once(call, request, fingerprint, conversation))
             self._running[fingerprint] = task
             task.add_done_callback(lambda finished: self._store_answer(fingerprint, conversation, finished))
             slot_of(call.request).keep_for(task)  # also after the client has disconnected
@@ -184,8 +187,15 @@ class ChatHandlers:
     def _forget_conversation(self, conversation: tuple[Any, ...]) -> None:
         for stale_key in [key for key, entry in self._answers.items() if entry[2] == conversation]:
             del self._answers[stale_key]
-        if self._replays is not None:
-            self._replays.drop_conversation(conversation)
+
+    async def _ask_once(
+        self, call: Call, request: ChatRequest, fingerprint: str, conversation: tuple[Any, ...]
+    ) -> dict[str, Any]:
+        """The answer of the model, or that which another process gets or has got for the same request."""
+        if self._replays is None:
+            return await self._run(call, request)
+        answer, is_replay = await self._replays.ask_once(fingerprint, conversation, lambda: self._run(call, request))
+        return {**answer, "headers": {**answer["headers"], **_REPLAYED}} if is_replay else answer
 
     async def _wait_for_reply(
         self, call: Call, task: "asyncio.Task[dict[str, Any]]", message: str
@@ -245,20 +255,15 @@ class ChatHandlers:
         self, fingerprint: str, conversation: tuple[Any, ...], task: "asyncio.Task[dict[str, Any]]"
     ) -> None:
         self._running.pop(fingerprint, None)
-        if not task.cancelled() and task.exception() is None:
-            self._answers[fingerprint] = (time.monotonic(), task.result(), conversation)
-            if len(self._answers) > _MAX_ANSWERS:
-                self._answers.popitem(last=False)
-            if self._replays is not None:
-                self._replays.put(fingerprint, conversation, task.result())
+        if task.cancelled() or task.exception() is not None or task.result()["headers"].items() >= _REPLAYED.items():
+            return
+        self._answers[fingerprint] = (time.monotonic(), task.result(), conversation)
+        if len(self._answers) > _MAX_ANSWERS:
+            self._answers.popitem(last=False)
 
-    async def _find_answer(self, fingerprint: str) -> dict[str, Any] | None:
+    def _find_answer(self, fingerprint: str) -> dict[str, Any] | None:
         entry = self._answers.get(fingerprint)
-        if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW:
-            return entry[1]
-        if self._replays is None or fingerprint in self._running:
-            return None
-        return await self._replays.find(fingerprint)
+        return entry[1] if entry is not None and time.monotonic() - entry[0] < _REPEAT_WINDOW else None
 
     async def _open(self, call: Call, request: ChatRequest, *, stream: bool) -> TurnResponse:
         return await call.services.pipeline.open((await prepare(call, request, stream=stream)).turn)

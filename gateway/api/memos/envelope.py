@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -30,7 +30,7 @@ from gateway.pipeline.background import BackgroundTasks
 from gateway.pipeline.pipeline import Pipeline
 from gateway.recall.recall import Recall
 from gateway.remember.ingestion import Ingestion
-from gateway.remember.remember import Remember
+from gateway.remember.remember import SAME_WITHIN, Remember
 from gateway.server.guard import principal_of, read_json, request_id_of
 from gateway.service.feedback import FeedbackService
 from gateway.service.memories import MemoryService
@@ -72,12 +72,17 @@ _SOURCES: Final = {
 }
 
 
+class Searchable(Protocol):
+    """Waits until all earlier writes, or those up to a number of the journal, can be found. False after the timeout."""
+
+    async def __call__(self, timeout: float, seq: int | None = None) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemosServices:
     """The services that handlers use.
 
-    `searchable` waits until all earlier writes can be found (False after its timeout in seconds), `caught_up` until the
-    messages of a conversation can. `count` counts tokens.
+    `caught_up` waits until the messages of a conversation can be found. `count` counts tokens.
     """
 
     config: Config
@@ -93,7 +98,7 @@ class MemosServices:
     extractor: Extractor
     ingestion: Ingestion
     defaults: Defaults
-    searchable: Callable[[float], Awaitable[bool]]
+    searchable: Searchable
     caught_up: Callable[[Identity, float], Awaitable[None]]
     count: Callable[[str], int]
     tasks: BackgroundTasks
@@ -248,8 +253,9 @@ class Call:
         return list(memories)
 
     async def keep(self, turn: Turn, records: Sequence[Record]) -> list[Record]:
-        """Store records durably and return them as stored. Raises MemoryUnavailable."""
-        return await self.services.memory_service.add(turn, records)
+        """Store records durably and return them as stored. The MemOS client retries after a timeout: what another
+        gateway has just stored is left out on its routes. Raises MemoryUnavailable."""
+        return await self.services.memory_service.add(turn, records, SAME_WITHIN if self.is_client else 0.0)
 
     async def begin_task(self, id_: str, user: str, cube_id: str) -> str:
         """Register a task that completes when all entries now in the journal can be found."""

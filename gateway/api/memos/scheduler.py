@@ -75,14 +75,15 @@ async def _load_task(call: Call, id_: str, user: str | None = None) -> Task:
 
 
 async def _refresh_tasks(call: Call, tasks: Sequence[Task]) -> list[Task]:
-    """Update the status of tasks: one is completed when the store has written the journal up to its position."""
+    """Update the status of tasks: one is completed when the journal up to its position can be found."""
     if all(task.status in _FINAL_STATES or not task.seq for task in tasks):
         return list(tasks)
     _, first_pending = await call.services.journal.position()
     current_tasks = []
     for task in tasks:
         current = task
-        if task.status not in _FINAL_STATES and 0 < task.seq < first_pending:
+        is_findable = 0 < task.seq < first_pending or (task.seq and await call.services.searchable(0, task.seq))
+        if task.status not in _FINAL_STATES and is_findable:
             current = replace(task, status="completed")
             await call.services.registry.put_task(call.tenant, current)
         current_tasks.append(current)

@@ -130,6 +130,16 @@ class Buckets:
         self.tables.adopt(number, bucket)
         bucket.epoch = epoch
 
+    async def refresh_others(self) -> None:
+        """The same for all buckets of other processes."""
+        others = [number for number in self._by_number if not self._catalog.owns(number)]
+        if not others:
+            return
+        await guarded(self._catalog.refresh())
+        for number in others:
+            if not self._catalog.owns(number):  # nor has taken it over meanwhile
+                self.tables.adopt(number, self._by_number[number])
+
     async def read(self, number: int, condition: str | None, columns: Sequence[str] | None = None) -> list[Any]:
         """Rows of a bucket as Arrow tables, all versions of each; `condition` must not contain user text."""
         return await self.query(number, lambda bucket: self.read_tables(bucket, condition, columns))

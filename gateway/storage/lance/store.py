@@ -270,6 +270,10 @@ class MemoryStore:
             if entry.row_format != self.buckets.row_format
         }
 
+    async def refresh(self) -> None:
+        """Read the lists of tables of the buckets that other processes own. Raises StorageError."""
+        await self.buckets.refresh_others()
+
     def owns(self, part: int) -> bool:
         """True if this process may change a bucket now."""
         return self.buckets.owns(part)

@@ -16,6 +16,6 @@ LEASE_LOST: Final = "MG001"
 """The SQLSTATE that functions of the schema raise when an epoch is not current."""
 TABLES: Final = (
     "scopes items files tasks blocks used owners messages conversations spent places "
-    "entries claims leases counters documents mail openings replays catalog meta"
+    "entries claims leases counters documents mail openings replays running_chats catalog meta"
 ).split()
 FUNCTION_NAMES: Final = "now_seconds append_entries check_leases check_entries mark_stored mark_failed".split()

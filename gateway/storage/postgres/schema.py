@@ -132,10 +132,15 @@ CREATE TABLE {s}.openings (
 CREATE INDEX openings_by_age ON {s}.openings (at);
 CREATE TABLE {s}.replays (
     fingerprint TEXT COLLATE "C" PRIMARY KEY, conversation TEXT COLLATE "C" NOT NULL,
-    at DOUBLE PRECISION NOT NULL, answer BYTEA NOT NULL
+    at DOUBLE PRECISION NOT NULL, answer BYTEA NOT NULL, is_awaited BOOLEAN NOT NULL
 );
 CREATE INDEX replays_by_conversation ON {s}.replays (conversation);
 CREATE INDEX replays_by_age ON {s}.replays (at);
+CREATE TABLE {s}.running_chats (
+    fingerprint TEXT COLLATE "C" PRIMARY KEY, claim TEXT NOT NULL, until DOUBLE PRECISION NOT NULL,
+    is_awaited BOOLEAN NOT NULL
+);
+CREATE INDEX running_chats_by_age ON {s}.running_chats (until);
 
 CREATE TABLE {s}.catalog (bucket INTEGER PRIMARY KEY, tables BYTEA NOT NULL);
 """

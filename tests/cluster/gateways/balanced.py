@@ -24,6 +24,10 @@ class Balanced(Running):
     def url(self, url: str) -> None:
         """Ignore it: each gateway has its own."""
 
+    @property
+    def urls(self) -> Sequence[str]:
+        return [running.url for running in self._gateways]
+
     async def settled(self, timeout: float = 20) -> None:
         """Wait until all that was said is stored, and all gateways know of it."""
         for running in self._gateways:

@@ -1,7 +1,7 @@
 """A cluster under test: gateways on one database and one place on S3, in this process or in processes of their own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from gateway.storage.lance.object_place import ObjectStorage
 from tests.fakes.process import Process, started_process
 from tests.fakes.running import Reply, Running, configuration, eventually
 
-__all__ = ["Cluster", "listed", "recalls", "said"]
+__all__ = ["Cluster", "listed", "recalls", "running_gateways", "said"]
 
 LEASE_SECONDS = 4
 
@@ -62,17 +62,9 @@ class Cluster:
     @asynccontextmanager
     async def running(self, count: int = 3, **changes: Any) -> AsyncIterator[list[Running]]:
         """Run gateways in this process, until all have their memory."""
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            gateways: list[Running] = []
-            for number in range(count):
-                config = await asyncio.to_thread(self.configuration, f"gateway-{number}", **changes)
-                gateway = await asyncio.to_thread(Gateway, config)
-                started = await gateway.start()
-                stack.push_async_callback(gateway.stop)
-                gateways.append(Running(gateway, started.url, session))
-            for running in gateways:
-                assert await running.gateway.memory.ready(30), running.gateway.memory.state
+        names = [f"gateway-{number}" for number in range(count)]
+        configs = [await asyncio.to_thread(self.configuration, name, **changes) for name in names]
+        async with running_gateways(configs) as gateways:
             yield gateways
 
     @asynccontextmanager
@@ -84,6 +76,22 @@ class Cluster:
         async with started_process(folder, beside=self.beside, key=self.key, prepare=self.prepare) as process:
             await eventually(lambda: _is_ready(process), 60)
             yield process
+
+
+@asynccontextmanager
+async def running_gateways(configs: Sequence[Config], *, wait: bool = True) -> AsyncIterator[list[Running]]:
+    """Run gateways in this process; `wait`: until all have their memory."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        gateways: list[Running] = []
+        for config in configs:
+            gateway = await asyncio.to_thread(Gateway, config)
+            started = await gateway.start()
+            stack.push_async_callback(gateway.stop)
+            gateways.append(Running(gateway, started.url, session))
+        for running in gateways if wait else ():
+            assert await running.gateway.memory.ready(30), running.gateway.memory.state
+        yield gateways
 
 
 async def _is_ready(process: Process) -> bool:

@@ -199,7 +199,7 @@ class WriterMachine(RuleBasedStateMachine):
         builder = RowBuilder(self.embedders, self.store.format_of, len)  # type: ignore[arg-type]
         writer = Writer(journal, self.store, builder, sets, Telemetry(), on_stored=note, batch_window=0.004)  # type: ignore[arg-type]
 
-        async def add(turn: Any, records: Sequence[Record]) -> list[Record]:
+        async def add(turn: Any, records: Sequence[Record], same_within: float) -> list[Record]:
             await journal.append(records)
             return list(records)
 
