@@ -41,6 +41,7 @@ async def test_a_memory_of_one_replica_is_recalled_by_all(database_url: str, sto
         for member in members:
             assert await member.texts(SCOPES[1]) == ["other"], "loaded from the tables"
             assert await stored_texts(member, SCOPES[1]) == ["other"]
+        await eventually(lambda: sum(len(member.stored) for member in members) >= 2)
         assert sum(len(member.stored) for member in members) == 2, "each row was stored by one replica"
 
 
