@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["WordIndexes", "index_keys", "near"]
+__all__ = ["WordIndexes", "index_keys", "index_words", "near"]
 
 _MAX_NEAREST = 300  # rows by vector, and as many by words
 _BACKGROUND_ROWS = 1_000  # rows against which scores are standardised
@@ -40,19 +40,19 @@ def _query_words(table: Any, words: Sequence[str]) -> Any:
 
 
 class WordIndexes:
-    """Builds the full-text index of a table in the background, once, on its first use."""
+    """Builds the full-text index of a table in the background, once, on its first use by the owner of the table."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def is_there(self, name: str, table: Any, *, may_build: bool) -> bool:
-        """True if the table's index is ready; waits a moment, which suffices for a small table. Without `may_build`,
-        only the owner of the table builds it."""
+        """True if the table's index is ready; waits a moment, which suffices for a small table. Without `may_build`
+        it is not built: only the owner of the table writes."""
         if not may_build:
             return await _has_words(table)
         task = self._tasks.get(name)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._tasks[name] = asyncio.create_task(_index_words(table), name="index-words")
+            task = self._tasks[name] = asyncio.create_task(index_words(table), name="index-words")
         await asyncio.wait([task], timeout=_INDEX_WAIT)
         return task.done() and not task.cancelled() and task.exception() is None
 
@@ -68,7 +68,7 @@ async def _has_words(table: Any) -> bool:
     return any("fts" in index.columns for index in await table.list_indices())
 
 
-async def _index_words(table: Any) -> None:
+async def index_words(table: Any) -> None:
     """Build the full-text index. The column holds search terms, normalised and joined by spaces; rows added after the
     index was built are searched too."""
     from lancedb.index import FTS  # noqa: PLC0415

@@ -17,7 +17,7 @@ from gateway.storage.errors import StorageError
 from gateway.storage.lance.buckets import READ_TIMEOUT, Buckets
 from gateway.storage.lance.catalog import TableEntry, new_name
 from gateway.storage.lance.conditions import guarded, hex_of
-from gateway.storage.lance.near import index_keys
+from gateway.storage.lance.near import index_keys, index_words
 from gateway.storage.lance.place import Bucket
 from gateway.storage.lance.schema import to_arrow
 from gateway.storage.lance.tables import scope_groups
@@ -29,6 +29,7 @@ __all__ = ["Rebuilder"]
 _REBUILD_ROWS = 8_192  # rows of a growing table that are worth a rebuild,
 _REBUILD_SHARE = 4  # or one in four of the settled ones: so that a row is rewritten only a few times in all
 _ROWS_BEFORE_INDEX = 5_000
+_LARGE_SCOPE = 20_000  # rows of one scope from which on its table gets an index of words
 _REBUILD_BATCH = 4_096  # rows; a larger scope is read as one batch
 _COPY_GRACE = 600.0  # seconds that a replaced table stays, for a back-up that copies the folder meanwhile
 _VERSION_RETENTION = timedelta(minutes=1)  # twice as long as any read may take
@@ -152,6 +153,8 @@ class Rebuilder:
                 await guarded(table.add(batch))
         if counts.total() >= _ROWS_BEFORE_INDEX:
             await guarded(index_keys(table))
+        if max(counts.values(), default=0) >= _LARGE_SCOPE:  # may be searched by processes that do not write
+            await guarded(index_words(table))
         rows = await guarded(table.count_rows())
         await self._place.mark_whole(settled.name, rows)
         bucket.handles[settled.name] = table

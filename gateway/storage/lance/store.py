@@ -161,7 +161,7 @@ class MemoryStore:
         """Candidate rows as Arrow tables, all versions of each. Raises StorageError."""
         condition, number = is_of(scope.value), self.buckets.number_of(scope.value)
         dimensions = self.format_of(scope.value).dimensions
-        may_build = not self.is_durable or number in self.buckets.owned
+        may_build = self.buckets.owns(number)
         reads = []
         with bucket.reading() as opened:
             for entry, table in opened:

@@ -100,12 +100,16 @@ class Member:
 
 @asynccontextmanager
 async def running_members(
-    url: str, storage: ObjectStorage, count: int = 3, **options: Any
+    url: str, storage: ObjectStorage, count: int = 3, *, is_joint_start: bool = False, **options: Any
 ) -> AsyncIterator[list[Member]]:
+    """Run replicas, which are started one after the other, or together."""
     members = [Member(url, storage, **options) for _ in range(count)]
     started: list[Member] = []
     try:
-        for member in members:
+        if is_joint_start:
+            started += members
+            await asyncio.gather(*(member.start() for member in members))
+        for member in members[len(started) :]:
             await member.start()
             started.append(member)
         yield members
