@@ -63,6 +63,7 @@ class Replica:
             flush_seconds=flush_seconds,
             is_leader=lambda: storage.leases.epoch(LEADER) > 0,
         )
+        self._warming_up = Worker("warm-up", self._warm_up, _log, "warm_up_fault")
         self._keeper: LeaseKeeper | None = None
         self._follower: LogFollower | None = None
 
@@ -99,6 +100,14 @@ class Replica:
         await self._keeper.start()
         await self._follower.start(storage.journal.last_seq)
         await self.writer.start()
+        self._warming_up.start()
+
+    async def _warm_up(self) -> None:
+        """Open the tables before the first chats need them."""
+        try:
+            await self._storage.store.warm_up()
+        except StorageError as error:
+            _log.info("warm_up_ended", extra={"cause": str(error)})  # chats open them
 
     def _note_change(self) -> None:
         self.writer.wake()
@@ -115,6 +124,7 @@ class Replica:
         self._owned &= self._storage.leases.held().keys()
 
     async def stop(self) -> None:
+        await self._warming_up.stop()
         await self._taking_over.stop()
         await self.writer.stop()
         if self._keeper is not None:

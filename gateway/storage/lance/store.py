@@ -9,7 +9,7 @@ rebuilt one at a time are the buckets.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.memory.record import Record, id_prefix
 from gateway.storage.folder import DataFolder
@@ -27,6 +27,8 @@ from gateway.storage.values import ScopeSize
 from gateway.turn import Scope
 
 __all__ = ["MemoryStore"]
+
+_NO_SCOPE: Final = "0" * 64
 
 
 class MemoryStore:
@@ -71,6 +73,13 @@ class MemoryStore:
     def part_of(self, scope: str) -> int:
         """The number of a scope's bucket."""
         return self.buckets.number_of(scope)
+
+    async def warm_up(self) -> None:
+        """Open the tables of all buckets, and read of them what every load needs: on object storage that takes the
+        first one in a bucket several requests, one after the other. Raises StorageError."""
+        for number, bucket in list(self.buckets.by_number.items()):
+            if bucket.entries:
+                await self.buckets.read(number, is_of(_NO_SCOPE))
 
     async def find(self, memory_ids: Sequence[str]) -> list[Record]:
         """Memories by their ids, in all scopes; the caller checks their owner. Raises StorageError."""

@@ -77,6 +77,25 @@ async def test_a_scope_is_loaded_with_a_dozen_requests(
     await reader.close()
 
 
+async def test_a_store_that_is_warm_opens_no_table_for_a_scope(
+    store: MemoryStore, catalog: SharedCatalog, storage: ObjectStorage, s3: FaultyS3
+) -> None:
+    for begin in range(0, 400, 100):
+        await add_rows(store, 100, begin)
+    requests = dict[str, Counter[str]]()
+    for name in ("cold", "warm"):
+        reader = MemoryStore(object_home(storage, SharedCatalog(catalog.database, name), FixedMeta()), MADE)
+        await reader.open()
+        if name == "warm":
+            await reader.warm_up()
+        s3.forget()
+        assert len(await reader.load(ADA)) == 400
+        requests[name] = s3.counts.copy()
+        await reader.close()
+    assert requests["warm"]["LIST"] == 0
+    assert requests["warm"]["GET"] < requests["cold"]["GET"]
+
+
 async def test_a_changed_table_is_read_again_without_a_list(
     store: MemoryStore, catalog: SharedCatalog, storage: ObjectStorage, s3: FaultyS3
 ) -> None:
