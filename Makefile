@@ -13,7 +13,7 @@ AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
 INSPECTOR := tests/clients/inspector
 
-.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-long soak bench bench-scale docs
+.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-deploy test-long soak bench bench-scale docs
 .PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
@@ -27,7 +27,7 @@ install: $(VENV)/.gateway
 
 # `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
 environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed) \
-	.venvs/console/.installed .venvs/cluster/.installed
+	.venvs/console/.installed .venvs/cluster/.installed .venvs/deploy/.installed
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -52,6 +52,9 @@ test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients o
 
 test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: some minutes
 	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 -k "not test_faults or kill_9" tests/cluster
+
+test-deploy: install $(VENV)/.tests .venvs/deploy/.installed  ## the files in deploy/ with real nginx and Helm: half a minute
+	.venvs/deploy/$(SCRIPTS)/python -m pytest -c tests/deploy/pytest.ini tests/deploy
 
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
@@ -105,6 +108,14 @@ fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to t
 		$$(.venvs/cluster/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
 
+.venvs/deploy/.installed: tests/deploy/deploy.lock | $(VENV)/.tests
+	@echo "installing nginx and Helm for tests ..."
+	@test -x .venvs/deploy/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/deploy
+	@.venvs/deploy/$(SCRIPTS)/python $(INSTALL) -r $<
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$(.venvs/deploy/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+	@touch $@
+
 docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/index.html
 	.venvs/docs/$(SCRIPTS)/python -m sphinx -b html -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
@@ -114,6 +125,8 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/console/console.in -o tests/console/console.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/cluster/cluster.in -o tests/cluster/cluster.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock tests/deploy/deploy.in -o tests/deploy/deploy.lock
+	uv pip compile $(LOCK) pyproject.toml --extra cluster --extra documents --extra otel --extra prices --extra speed --group build -c requirements.lock -o deploy/image.lock
 	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock
