@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -131,7 +130,7 @@ async def test_what_a_gateway_has_received_is_repeated_only_if_it_changes_nothin
     assert not [request for request in upstream.received if request.path.endswith("completions")]
 
 
-@pytest.mark.parametrize(("language", "file"), [("nginx", "nginx.conf"), ("haproxy", "haproxy.cfg")])
+@pytest.mark.parametrize(("language", "file"), [("nginx", "nginx.conf"), ("text", "haproxy.cfg")])
 def test_the_guide_shows_the_shipped_configuration(language: str, file: str) -> None:
-    shown: list[Any] = blocks(ROOT / "docs" / "guides" / "scaling.md", language)
-    assert shown == [(ROOT / "deploy" / file).read_text(encoding="utf-8")]
+    shown = blocks(ROOT / "docs" / "guides" / "scaling.md", language)
+    assert (ROOT / "deploy" / file).read_text(encoding="utf-8") in shown
