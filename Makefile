@@ -13,7 +13,7 @@ AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
 INSPECTOR := tests/clients/inspector
 
-.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-long soak bench bench-scale docs
+.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-deploy test-ray test-long soak bench bench-scale docs
 .PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
@@ -27,7 +27,7 @@ install: $(VENV)/.gateway
 
 # `make -j2 environments` makes at once what `make docs`, `make test` and `make test-clients` make one after the other
 environments: install $(VENV)/.tests .venvs/docs/.installed $(CLIENTS:%=%/.installed) $(MATRIX:%=%/.installed) \
-	.venvs/console/.installed .venvs/cluster/.installed
+	.venvs/console/.installed .venvs/cluster/.installed .venvs/deploy/.installed
 
 test: install $(VENV)/.tests $(CLIENTS:%=%/.installed)  ## all checks and all tests
 	$(BIN)/ruff format --check .
@@ -58,6 +58,12 @@ test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on r
 ON_A_CLUSTER := .venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --rootdir=. --cluster 3
 SHARED_BY_GATEWAYS := tests/fuzz/test_isolation.py tests/fuzz/test_stateful.py tests/flow/test_hangups.py tests/flow/test_fidelity.py
 
+test-deploy: install $(VENV)/.tests .venvs/deploy/.installed  ## the files in deploy/ with real nginx and Helm: half a minute
+	.venvs/deploy/$(SCRIPTS)/python -m pytest -c tests/deploy/pytest.ini tests/deploy
+
+test-ray: install $(VENV)/.tests .venvs/ray/.installed  ## the bulk jobs in deploy/ray on real Ray: some minutes
+	.venvs/ray/$(SCRIPTS)/python -m pytest -c tests/ray/pytest.ini tests/ray
+
 test-console: install $(VENV)/.tests .venvs/console/.installed  ## the console in a real browser: two minutes
 	@$(CONSOLE) -m tests.console.browser
 	$(CONSOLE) -m pytest -c tests/console/pytest.ini -n 2 --dist loadfile tests/console
@@ -66,12 +72,13 @@ screenshots: install $(VENV)/.tests .venvs/console/.installed  ## the pictures o
 	@$(CONSOLE) -m tests.console.browser
 	$(CONSOLE) -m tests.console.screenshots
 
-test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed) .venvs/cluster/.installed  ## crashes, faults and fuzzing in full: about an hour
+test-long: install $(VENV)/.tests $(CLIENTS:%=%/.installed) .venvs/cluster/.installed .venvs/ray/.installed  ## crashes, faults and fuzzing in full: about an hour
 	$(BIN)/python -m pytest --long --timeout 3600 tests/crash tests/faults tests/fuzz
 	$(BIN)/python -m pytest --long --timeout 3600 --workers 3 $(SHARED) tests/fuzz/test_stateful.py
 	$(BIN)/python -m tests.bench.soak 5 3
 	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --long --timeout 3600 $(FAULTS:%=tests/cluster/gateways/%.py)
 	$(ON_A_CLUSTER) --long --timeout 3600 $(SHARED_BY_GATEWAYS)
+	.venvs/ray/$(SCRIPTS)/python -m pytest -c tests/ray/pytest.ini tests/ray
 
 FAULTS := test_faults test_partition test_upgrade
 
@@ -113,6 +120,22 @@ fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to t
 		$$(.venvs/cluster/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
 	@touch $@
 
+.venvs/deploy/.installed: tests/deploy/deploy.lock | $(VENV)/.tests
+	@echo "installing nginx and Helm for tests ..."
+	@test -x .venvs/deploy/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/deploy
+	@.venvs/deploy/$(SCRIPTS)/python $(INSTALL) -r $<
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$(.venvs/deploy/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+	@touch $@
+
+.venvs/ray/.installed: tests/ray/ray.lock | $(VENV)/.tests
+	@echo "installing Ray for tests (400 MB) ..."
+	@test -x .venvs/ray/$(SCRIPTS)/python || $(PYTHON) -m venv .venvs/ray
+	@.venvs/ray/$(SCRIPTS)/python $(INSTALL) -r $<
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$(.venvs/ray/$(SCRIPTS)/python -c 'import site; print(site.getsitepackages()[0])')/gateway.pth
+	@touch $@
+
 docs: .venvs/docs/.installed  ## build the documentation site: docs/_build/html/index.html
 	.venvs/docs/$(SCRIPTS)/python -m sphinx -b html -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
@@ -122,6 +145,9 @@ lock:  ## write the lock files again (needs uv)
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/fit/fit.in -o tests/fit/fit.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/console/console.in -o tests/console/console.lock
 	uv pip compile $(LOCK) -c tests/requirements.lock tests/cluster/cluster.in -o tests/cluster/cluster.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock tests/deploy/deploy.in -o tests/deploy/deploy.lock
+	uv pip compile $(LOCK) -c tests/requirements.lock -c tests/cluster/cluster.lock tests/ray/ray.in -o tests/ray/ray.lock
+	uv pip compile $(LOCK) pyproject.toml --extra cluster --extra documents --extra otel --extra prices --extra speed --group build -c requirements.lock -o deploy/image.lock
 	uv pip compile $(LOCK) docs/requirements.in -o docs/requirements.lock
 	uv pip compile $(LOCK) tests/clients/openai.in -o tests/clients/openai.lock
 	uv pip compile $(LOCK) tests/clients/anthropic.in -o tests/clients/anthropic.lock

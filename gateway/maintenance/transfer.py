@@ -31,7 +31,7 @@ from gateway.storage.rows import RowFormat
 from gateway.storage.values import GivenVector
 from gateway.turn import Scope, ScopeKind
 
-__all__ = ["COLUMNS", "VECTOR_COLUMNS", "ImportResult", "Transfer"]
+__all__ = ["COLUMNS", "VECTOR_COLUMNS", "ImportResult", "Transfer", "encode_line", "parse_line"]
 
 _LINES_AT_ONCE = 250  # that are encoded or parsed in one step, and embedded before the next batch is read
 _BATCH_ITEMS = 2_000
@@ -270,7 +270,7 @@ async def _group_lines(lines: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[
 
 
 def _parse_lines(lines: Sequence[tuple[int, bytes]], tenant: str | None) -> list[_Item]:
-    return [_parse_line(line, number, tenant) for number, line in lines]
+    return [parse_line(line, number, tenant) for number, line in lines]
 
 
 def _parse_vectors(items: Sequence[_Item], records: Sequence[Record], row_format: RowFormat) -> dict[str, GivenVector]:
@@ -312,10 +312,11 @@ def _map_id(scope: Scope, foreign: Collection[str], id_: str) -> str:
 
 
 def _encode_lines(scope: Scope, records: Sequence[Record], vectors: Sequence[Mapping[str, str]]) -> bytes:
-    return b"".join(map(partial(_encode_line, scope), records, vectors))
+    return b"".join(map(partial(encode_line, scope), records, vectors))
 
 
-def _encode_line(scope: Scope, record: Record, vector: Mapping[str, str]) -> bytes:
+def encode_line(scope: Scope, record: Record, vector: Mapping[str, str]) -> bytes:
+    """A memory as a line, with the fields `vector`."""
     fields = {"tenant": scope.tenant, "cube_kind": scope.kind.value, "owner": scope.owner, **plain_fields(record)}
     del fields["scope"]
     fields |= vector
@@ -328,7 +329,8 @@ def _describe_foreign(line: bytes, number: int) -> str:
     return f"the file is {kind}" if kind else ""
 
 
-def _parse_line(line: bytes, number: int, tenant: str | None) -> _Item:
+def parse_line(line: bytes, number: int, tenant: str | None) -> _Item:
+    """Parse the line of this number. Raises BadRequest."""
     if line.count(b"[") + line.count(b"{") > _DEEPEST and json_splice.is_deeper(json_splice.structure(line), _DEEPEST):
         raise BadRequest(f"line {number} is nested deeper than {_DEEPEST} levels", param=f"lines[{number}]")
     try:

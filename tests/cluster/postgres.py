@@ -70,6 +70,14 @@ class PostgresServer:
             connection.execute(f"CREATE DATABASE {name} {options}")  # type: ignore[arg-type,unused-ignore]  # no user text
         return self.url(name)
 
+    def dump(self, url: str) -> bytes:
+        """A back-up of a database, by `pg_dump`."""
+        return self._run("pg_dump", "--format=custom", url)
+
+    def restore(self, url: str, dump: bytes) -> None:
+        """Fill an empty database from a back-up, by `pg_restore`."""
+        self._run("pg_restore", "--exit-on-error", "--single-transaction", "--dbname", url, content=dump)
+
     def start(self) -> None:
         """Start, and wait until it answers."""
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
@@ -118,10 +126,9 @@ class PostgresServer:
         )
         return [self._process.pid, *map(int, listing.stdout.split())]
 
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [str(self._programs / program), *arguments], check=True, capture_output=True, user=self._user, cwd="/"
-        )
+    def _run(self, program: str, *arguments: str, content: bytes = b"") -> bytes:
+        command = [str(self._programs / program), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/", input=content).stdout
 
     def _find_programs(self) -> Path:
         """The folder of the programs; a copy where the server's user cannot read the original."""
