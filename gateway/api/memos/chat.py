@@ -71,7 +71,8 @@ class Replays(Protocol):
 
 
 class ChatHandlers:
-    """The MemOS chat handlers, with a cache of recent answers for client retries; `replays` is one for all processes.
+    """The MemOS chat handlers, with a cache of recent answers for client retries; `replays` is one for all processes,
+    in place of that of this one.
 
     Answers are cached for two minutes. `silence` is the time in seconds after which a plain answer sends white space.
     """
@@ -255,8 +256,8 @@ class ChatHandlers:
         self, fingerprint: str, conversation: tuple[Any, ...], task: "asyncio.Task[dict[str, Any]]"
     ) -> None:
         self._running.pop(fingerprint, None)
-        if task.cancelled() or task.exception() is not None or task.result()["headers"].items() >= _REPLAYED.items():
-            return
+        if self._replays is not None or task.cancelled() or task.exception() is not None:
+            return  # the conversation may go on in another process, which makes the answer outdated
         self._answers[fingerprint] = (time.monotonic(), task.result(), conversation)
         if len(self._answers) > _MAX_ANSWERS:
             self._answers.popitem(last=False)

@@ -82,8 +82,8 @@ async def _refresh_tasks(call: Call, tasks: Sequence[Task]) -> list[Task]:
     current_tasks = []
     for task in tasks:
         current = task
-        is_findable = 0 < task.seq < first_pending or (task.seq and await call.services.searchable(0, task.seq))
-        if task.status not in _FINAL_STATES and is_findable:
+        is_awaited = task.status not in _FINAL_STATES and task.seq > 0
+        if is_awaited and (task.seq < first_pending or await call.services.searchable(0, task.seq)):
             current = replace(task, status="completed")
             await call.services.registry.put_task(call.tenant, current)
         current_tasks.append(current)

@@ -51,6 +51,20 @@ async def test_an_answer_that_was_delivered_is_asked_for_again(cluster: Cluster,
             await eventually(is_answered_by_the_model)
 
 
+async def test_a_question_is_new_when_the_conversation_went_on_at_another_gateway(
+    cluster: Cluster, upstream: FakeUpstream
+) -> None:
+    async with cluster.running(2) as (first, second):
+        assert (await first.post(PATH, question(add_message_on_answer=True))).status == 200
+        assert (await second.post(PATH, question("And my car?", add_message_on_answer=True))).status == 200
+
+        async def is_answered_by_the_model() -> bool:
+            reply = await first.post(PATH, question(add_message_on_answer=True))
+            return reply.status == 200 and "x-gateway-replayed" not in reply.headers
+
+        await eventually(is_answered_by_the_model)
+
+
 async def test_a_failure_is_no_answer_to_a_retry(cluster: Cluster, upstream: FakeUpstream) -> None:
     async with cluster.running(2) as (first, second):
         upstream.script = says(400, {"error": {"message": "no"}})
