@@ -83,7 +83,7 @@ class LoadedParts:
     retry: Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
 
 
-ChangeLock = Callable[[Collection[str]], AbstractAsyncContextManager[None]]
+LockChanges = Callable[[Collection[str]], AbstractAsyncContextManager[None]]
 """Keeps all processes from changing memories of these scopes. Raises MemoryUnavailable at its beginning."""
 
 
@@ -102,7 +102,7 @@ class MemoryRole(Protocol):
         """True if this process stores memories, and works on them in the background."""
 
     @property
-    def change_lock(self) -> ChangeLock | None:
+    def change_lock(self) -> LockChanges | None:
         """What to hold while memories are changed; None if no other process changes any."""
 
     @property
