@@ -15,6 +15,11 @@ SCOPES_DROPPED: Final = "scopes-dropped"
 DEFAULTS: Final = "defaults"
 """A tenant whose defaults for MemOS requests were changed."""
 
+REINDEX: Final = "reindex"
+"""Rebuild your outdated buckets with the current embedder."""
+REINDEXED: Final = "reindexed"
+"""Scopes whose bucket was rebuilt with another embedder: load their working sets again."""
+
 # Each gateway to all others, which must act on it before the sender goes on
 
 FORGOTTEN: Final = "forgotten"

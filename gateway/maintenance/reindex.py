@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from gateway import bus_kinds
 from gateway.bus import Bus
 from gateway.concurrency.worker import Backoff, Worker
 from gateway.embedding.embedders import EmbedFailed
@@ -26,7 +27,6 @@ _log = logging.getLogger("gateway.reindex")
 _PROBE = "Is anybody there?"
 _BATCH_ROWS = 256  # rows
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-_REQUESTED, _REBUILT = "reindex", "reindexed"  # messages to the other gateways
 _MAX_SCOPES = 1_000  # in a message
 
 
@@ -62,8 +62,8 @@ class Reindexer:
         self._reason = ""
         self._is_requested = False
         self._bus = bus
-        bus.on(_REQUESTED, lambda _: self._note_request())
-        bus.on(_REBUILT, on_rebuilt)
+        bus.on(bus_kinds.REINDEX, lambda _: self._note_request())
+        bus.on(bus_kinds.REINDEXED, on_rebuilt)
 
     @property
     def progress(self) -> Progress:
@@ -92,7 +92,7 @@ class Reindexer:
     def request(self) -> None:
         """Start the job in all gateways of a cluster."""
         self._note_request()
-        self._bus.publish(_REQUESTED, None)
+        self._bus.publish(bus_kinds.REINDEX, None)
 
     def start(self) -> None:
         """Start the job in this gateway, unless it is running or there is nothing to do."""
@@ -142,7 +142,7 @@ class Reindexer:
             scopes = await self._store.rebuild(bucket, self._prepare)
             self._on_rebuilt(scopes)
             for begin in range(0, len(scopes), _MAX_SCOPES):
-                self._bus.publish(_REBUILT, list(scopes[begin : begin + _MAX_SCOPES]))
+                self._bus.publish(bus_kinds.REINDEXED, list(scopes[begin : begin + _MAX_SCOPES]))
         except (StorageError, EmbedFailed) as error:
             self._rows = previous_rows
             return str(error)

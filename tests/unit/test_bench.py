@@ -89,7 +89,7 @@ def test_cpu_time_is_that_of_the_whole_tree() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         server = Server("tree", 0, process)
-        assert server.cpu() > 0.1
+        assert server.cpu() >= 0.1, "of the child, which has ended"
         assert server.resident_mib() > 1
         server.stop()
 

@@ -56,6 +56,7 @@ class Defaults:
     def __init__(self, registry: Registry, environment: Mapping[str, str] | None = None) -> None:
         self._registry = registry
         self._by_tenant: dict[str, ChatDefaults] = {}
+        self._changes = 0  # that were noted so far: what was read before one may be outdated
         self.on_change: list[Callable[[str], None]] = []
         """Called with a tenant whose defaults were changed, which other processes may have cached."""
         variables = os.environ if environment is None else environment
@@ -71,6 +72,7 @@ class Defaults:
         """The defaults of a tenant, without its changes if the registry cannot be read."""
         defaults = self._by_tenant.get(tenant)
         if defaults is None:
+            changes = self._changes
             try:
                 item = await self._registry.item(tenant, SETTINGS, _ID)
                 defaults = (
@@ -78,11 +80,13 @@ class Defaults:
                 )
             except (StorageError, ValidationError):
                 return self._base
-            self._by_tenant[tenant] = defaults
+            if changes == self._changes:
+                self._by_tenant[tenant] = defaults
         return defaults
 
     def forget_cached(self, tenant: str | None) -> None:
         """Read the defaults of a tenant (None: of all) again, since another process has changed them."""
+        self._changes += 1
         if tenant is None:
             self._by_tenant.clear()
         else:
@@ -110,7 +114,7 @@ class Defaults:
             raise BadRequest(f"{path}: {problem['msg']}", code="invalid_parameter", param=path) from error
         except StorageError as error:
             raise MemoryUnavailable("the change could not be written; nothing was changed") from error
-        self._by_tenant[tenant] = defaults
+        self.forget_cached(tenant)  # another process may have changed them after this one
         for listener in self.on_change:
             listener(tenant)
         return defaults
