@@ -97,7 +97,10 @@ async def test_all_memories_of_a_cluster_get_to_another_one(
         for user in USERS:
             assert await said(gateway, f"The key of {user} is in the shed.", user) == 200
             assert await said(gateway, f"Forget that {user} wrote this.", user, "t") == 200
+            assert await said(gateway, f"Erase that {user} wrote this.", user, "unused") == 200
         await eventually(lambda: gateway.gateway.memory.barrier.drained(1), 30)
+        reply = await gateway.post("/v1/memory/forget", {"user": "ada", "session": "unused", "purge": True})
+        assert reply.status == 200, "the bucket is rebuilt: changes from now on are in another table"
         for entry in await listed(gateway, user="ada"):
             if entry["text"].startswith("Forget"):
                 async with gateway.session.delete(f"{gateway.url}/v1/memory/{entry['id']}") as response:
