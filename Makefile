@@ -13,7 +13,8 @@ AGENTS := tests/clients/agents
 CONSOLE := .venvs/console/$(SCRIPTS)/python
 INSPECTOR := tests/clients/inspector
 
-.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-deploy test-ray test-long soak bench bench-scale docs
+.PHONY: help run fit environments test test-unit test-workers coverage test-clients test-cluster test-console test-deploy test-ray test-long
+.PHONY: soak bench bench-scale bench-cluster docs
 .PHONY: screenshots lock clean install
 .DEFAULT_GOAL := run
 
@@ -100,6 +101,9 @@ bench: install $(VENV)/.tests  ## speed as ratios to a bare pass-through, with g
 
 bench-scale: install $(VENV)/.tests  ## recall from a thousand to a million memories: a table and a plot (scale.png)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale scale.png
+
+bench-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## speed of three gateways on one memory, with goals; BENCH=--quick, BENCH=--check
+	.venvs/cluster/$(SCRIPTS)/python -m tests.bench.cluster $(BENCH)
 
 fit: install $(VENV)/.tests .venvs/fit/.installed  ## fit the recall policy to the corpus: writes gateway/text/policy.json
 	.venvs/fit/$(SCRIPTS)/python -m tests.fit worth

@@ -19,13 +19,14 @@ import numpy as np
 
 from gateway.embedding.embedders import LocalEmbedder
 from gateway.identity import scope_of
+from gateway.memory.record import memory_id
 from gateway.prompt.tokens import DEFAULT_ENCODING, Tokenizer
 from gateway.remember.measure import Measures, measure
 from gateway.storage.folder import DataFolder
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.rows import Row, RowFormat
 from gateway.text.terms import TERMS_VERSION, stored_terms
-from gateway.turn import Record, Scope, derived_id
+from gateway.turn import Record, Scope
 from tests.bench.texts import Texts, corpus_messages, corpus_sentences
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _NAMES = 20_000
 _NOISE = 0.25  # length of the noise in a mixture, relative to the mixture
 _FIRST_TIME = 1_700_000_000.0
 _SECONDS_BETWEEN = 60.0
-_ROW_FORMAT = RowFormat(LocalEmbedder.name, LocalEmbedder.dimensions, TERMS_VERSION)
+ROW_FORMAT = RowFormat(LocalEmbedder.name, LocalEmbedder.dimensions, TERMS_VERSION)
 
 
 class Material:
@@ -71,7 +72,7 @@ class Material:
 def build_record(scope: Scope, number: int, role: str, text: str) -> Record:
     at = _FIRST_TIME + number * _SECONDS_BETWEEN
     return Record(
-        id=derived_id("bench", scope.value, str(number)),
+        id=memory_id(scope.value, "bench", str(number)),
         scope=scope.value,
         cube_id=scope.cube_id,
         user_id=scope.cube_id,
@@ -120,7 +121,7 @@ def rows_of(material: Material, scope: Scope, numbers: range, random: np.random.
             Row(
                 record=build_record(scope, number, role, text),
                 vector=vector,
-                embedder=_ROW_FORMAT.embedder,
+                embedder=ROW_FORMAT.embedder,
                 terms=terms,
                 tokens=tokens,
                 form=measures.form,
@@ -147,8 +148,8 @@ def _mixture(material: Material, random: np.random.Generator) -> tuple[Any, ...]
 async def fill(material: Material, path: Path, users: dict[str, int]) -> None:
     """Write the memories of users into a new data folder, and settle its tables."""
     folder = DataFolder(path)
-    folder.open(_BUCKETS, _ROW_FORMAT.embedder, _ROW_FORMAT.dimensions)
-    store = MemoryStore(folder, _ROW_FORMAT)
+    folder.open(_BUCKETS, ROW_FORMAT.embedder, ROW_FORMAT.dimensions)
+    store = MemoryStore(folder, ROW_FORMAT)
     await store.open()
     random = np.random.default_rng(1)
     for user, count in users.items():

@@ -10,15 +10,20 @@ __all__ = ["GOALS", "Goal"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A limit that a figure must not exceed, or with `is_minimum` must reach."""
+    """A limit that a figure must not exceed, or with `is_minimum` must reach; with `least` a range."""
 
     limit: float
     is_minimum: bool = False
+    least: float | None = None
 
     def __str__(self) -> str:
+        if self.least is not None:
+            return f"{self.least:,g}–{self.limit:,g}"
         return f"{'≥' if self.is_minimum else '≤'} {self.limit:,g}"
 
     def is_met(self, value: float) -> bool:
+        if self.least is not None:
+            return self.least <= value <= self.limit
         return value >= self.limit if self.is_minimum else value <= self.limit
 
 
@@ -54,6 +59,13 @@ GOALS = {
     "2 workers, requests a second, memory on": _at_least(1.4),
     "2 workers, new memory visible in each, p99": Goal(500),
     "2 workers, recalled after a deletion": Goal(0),
+    "new memory recalled by another gateway, p99": Goal(1000),
+    "failover of the buckets of a killed gateway": Goal(10),
+    "first recall of 2 000 memories on S3, p50": Goal(400),
+    "first recall of 2 000 memories on S3, max": Goal(400),
+    "requests to S3, measured to simulated": Goal(1.2, least=0.8),
+    "CPU a chat, a cluster of 1": Goal(1.25),
+    "CPU a chat, a cluster of 3": Goal(1.25),
     "idle, resident": Goal(300),
     "ready, empty folder": Goal(1.5),
     "ready, 6 000 memories": Goal(2),

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,16 @@ def start_gateway(
     has_memory: bool = True,
     is_traced: bool = False,
     workers: int = 1,
+    memory: Mapping[str, Any] | None = None,
 ) -> Server:
     """Start a gateway as it is shipped (log lines, the redact plugin), on the data in `folder`. `is_traced`: it exports
-    traces to the upstream, which takes them."""
+    traces to the upstream, which takes them. `memory`: another configuration of the memory."""
     folder.mkdir(exist_ok=True, parents=True)
     port = free_port()
     config: dict[str, Any] = {
         "server": {"port": port},
         "upstreams": [{"name": "bench", "base_url": f"http://127.0.0.1:{upstream_port}/v1"}],
-        "memory": {"uri": "./data"},
+        "memory": {"uri": "./data"} if memory is None else dict(memory),
         "plugins": [{"use": "redact"}],
     }
     if workers > 1:
