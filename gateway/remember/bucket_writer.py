@@ -5,6 +5,8 @@ write to object storage costs the same for one row as for hundreds. Until then t
 wait for it: every replica follows the journal. What an earlier owner of a bucket has left is stored at once: it has
 waited. Entries that a table may have already (those of an earlier owner, changes, retries) are compared with it.
 
+A bucket that cannot be stored is tried again after a pause, while the others are stored.
+
 What an owner does after it lost a lease has no effect: the journal and the catalog refuse it, and the next owner stores
 the same entries.
 """
@@ -57,6 +59,18 @@ class SweptTable(MemoryTable, Protocol):
         """Drop what belongs to no part for an hour. `now` is of `time.monotonic`."""
 
 
+class _Failure:
+    """A bucket could not be stored, and is not tried before `until`, of `time.monotonic`. `seconds`: the last pause."""
+
+    def __init__(self) -> None:
+        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self.until = self.seconds = 0.0
+
+    def note(self) -> None:
+        self.seconds = self._pauses.next()
+        self.until = time.monotonic() + self.seconds
+
+
 class BucketWriter:
     """Stores entries. `bucket_of` gives the bucket of a scope; `flush_requested` returns the number up to which any
     replica wants entries to be stored now; `on_stored` is called with rows that a table has. `is_leader`: this replica
@@ -92,6 +106,7 @@ class BucketWriter:
         self._uncertain: set[int] = set()  # buckets that a failed write may have added rows to
         self._flush_to = 0  # entries up to this number are to be stored now
         self._wake = asyncio.Event()
+        self._failures: dict[int, _Failure] = {}  # of buckets that could not be stored
         self._maintained_at = time.monotonic()
         self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._worker = RepeatingWorker(
@@ -127,9 +142,7 @@ class BucketWriter:
             _log.warning("lease_lost", extra={"cause": str(error)})
         except (StorageError, EmbedFailed) as error:
             seconds = self._pauses.next()
-            _log.warning(
-                "writer_backoff", extra={"cause": failure_name(error), "detail": str(error), "seconds": seconds}
-            )
+            self._log_backoff(error, seconds)
             await asyncio.sleep(seconds)
 
     async def _store_due(self) -> bool:
@@ -139,6 +152,7 @@ class BucketWriter:
         self._telemetry.aside.set(self._journal.aside_entries)
         now = time.monotonic()
         self._waiting_since = {bucket: self._waiting_since.get(bucket, now) for bucket in backlogs}
+        self._failures = {bucket: failure for bucket, failure in self._failures.items() if bucket in backlogs}
         due = [bucket for bucket, backlog in backlogs.items() if self._is_due(bucket, backlog, now)]
         if not due:
             return False
@@ -148,11 +162,29 @@ class BucketWriter:
             by_bucket[self._bucket_of(entry.record.scope)].append(entry)
         if len(by_bucket) < len(due):  # some were stored, and could not be marked
             await self._journal.mark_synced()
+        errors: list[StorageError | EmbedFailed] = []
         for bucket, members in by_bucket.items():
-            await self._store_bucket(bucket, members)
+            try:
+                await self._store_bucket(bucket, members)
+            except LeaseLost:
+                raise
+            except (StorageError, EmbedFailed) as error:  # of this bucket's tables, or an outage: the others are tried
+                self._failures.setdefault(bucket, _Failure()).note()
+                errors.append(error)
+            else:
+                self._failures.pop(bucket, None)
+        if errors:
+            self._log_backoff(errors[0], max(failure.seconds for failure in self._failures.values()), len(errors))
         return len(entries) == _MAX_READ
 
+    @staticmethod
+    def _log_backoff(error: StorageError | EmbedFailed, seconds: float, buckets: int = 0) -> None:
+        detail = {"cause": failure_name(error), "detail": str(error), "seconds": seconds, "buckets": buckets}
+        _log.warning("writer_backoff", extra=detail)
+
     def _is_due(self, bucket: int, backlog: BucketBacklog, now: float) -> bool:
+        if bucket in self._failures and now < self._failures[bucket].until:
+            return False
         is_old = now - self._waiting_since[bucket] >= self._flush_seconds
         return is_old or backlog.count >= self._flush_rows or backlog.oldest <= self._flush_to or backlog.is_inherited
 

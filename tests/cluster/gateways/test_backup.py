@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import obstore
+import psycopg
 import pytest
 from obstore.store import S3Store
 
@@ -16,6 +17,7 @@ from tests.cluster.postgres import PostgresServer
 from tests.fakes.running import Running, eventually
 
 BOAT, BIRTH, CAT = "My boat is called Argo and lies in Kiel.", "I was born in Bergen.", "My cat is called Miso."
+BUCKETS = 64  # the default
 LATER = "The fair in Lübeck begins on the fourth of May."
 
 
@@ -35,12 +37,19 @@ async def copy(source: ObjectStorage, target: ObjectStorage, under: str = "") ->
 
 
 def bucket_of(user: str) -> int:
-    return int(scope_of("default", user).value[:8], 16) % 16
+    return int(scope_of("default", user).value[:8], 16) % BUCKETS
 
 
 async def tables_in(storage: ObjectStorage) -> list[str]:
     listing = await obstore.list_with_delimiter_async(objects_at(storage))
     return sorted(str(path) for path in listing["common_prefixes"])
+
+
+def waiting_buckets(cluster: Cluster) -> set[int]:
+    """The buckets that entries wait for to be stored."""
+    with psycopg.connect(cluster.database_url) as connection:
+        rows = connection.execute("SELECT DISTINCT bucket FROM memory_gateway.entries WHERE state=0").fetchall()
+    return {bucket for (bucket,) in rows}
 
 
 @pytest.fixture
@@ -100,10 +109,14 @@ async def test_memories_of_a_missing_table_are_back_when_its_objects_are(
     assert missing
     for table in set(tables) - set(missing):
         await copy(cluster.storage, restored.storage, table)
-    async with restored.running(1) as (gateway,):
+    async with restored.running(1, memory__store__flush_seconds=0.2) as (gateway,):
         assert await said(gateway, BIRTH) == 200, "chats go on"
+        await eventually(lambda: waiting_buckets(restored) == {bucket_of("ada")}, 10)
+        assert await said(gateway, CAT, "bob") == 200
+        await eventually(lambda: waiting_buckets(restored) == {bucket_of("ada")}, 10)
         assert await list_status(gateway, "ada") == 503, "memories are missing, and it says so"
-        assert await remembers(gateway, BOAT, user="bob")
+        assert await remembers(gateway, BOAT, CAT, user="bob")
+        assert waiting_buckets(restored) == {bucket_of("ada")}, "the other bucket was stored"
         for table in missing:
             await copy(cluster.storage, restored.storage, table)
         await eventually(lambda: is_readable(gateway), 30)
