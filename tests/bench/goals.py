@@ -66,6 +66,7 @@ GOALS = {
     "requests to S3, measured to simulated": Goal(1.2, least=0.8),
     "CPU a chat, a cluster of 1": Goal(1.25),
     "CPU a chat, a cluster of 3": Goal(1.25),
+    "CPU a chat, a cluster of 3, each as busy": Goal(1.25),
     "idle, resident": Goal(300),
     "ready, empty folder": Goal(1.5),
     "ready, 6 000 memories": Goal(2),

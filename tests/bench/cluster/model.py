@@ -18,12 +18,14 @@ class Costs:
     """Requests by kind of each operation.
 
     `settled`: load a user of 500 memories from a settled table (with 2 000 it is 9). `fragment`: the same of each
-    fragment of a growing table. `move`: open the version that a growing table has by the catalog. `append`: write the
-    new memories of a bucket. `compact`: compact a growing table, and `compact_fragment` more for each of its fragments.
+    fragment of a growing table, `new_fragment` more for one that the gateway has not read yet. `move`: open the
+    version that a growing table has by the catalog. `append`: write the new memories of a bucket. `compact`:
+    compact a growing table, and `compact_fragment` more for each of its fragments.
     """
 
     settled: Mapping[str, float] = field(default_factory=lambda: {"GET": 5.5})
     fragment: Mapping[str, float] = field(default_factory=lambda: {"GET": 2})
+    new_fragment: Mapping[str, float] = field(default_factory=lambda: {"GET": 1})
     move: Mapping[str, float] = field(default_factory=lambda: {"GET": 1, "HEAD": 1})
     append: Mapping[str, float] = field(default_factory=lambda: {"PUT": 3, "LIST": 1})
     compact: Mapping[str, float] = field(default_factory=lambda: {"PUT": 5, "LIST": 11})
@@ -67,12 +69,27 @@ def draw_chats(users: Sequence[str], count: int, per_second: float, *, zipf: flo
 
 @dataclass(slots=True)
 class _Table:
-    """A growing table. `opened`: the version that each gateway has opened; they have opened the first one."""
+    """A growing table. Its fragments have the numbers from `first` up to `end`. `opened`: the version that each gateway
+    has opened, and `seen`: the end of the fragments that it has read; all have read those of the beginning."""
 
-    fragments: int
+    fragments_at_first: int
+    first: int = 0
+    end: int = 0
     version: int = 0
     waits_since: float | None = None
     opened: dict[int, int] = field(default_factory=dict)
+    seen: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.end = self.fragments_at_first
+
+    @property
+    def fragments(self) -> int:
+        return self.end - self.first
+
+    def count_new(self, gateway: int) -> int:
+        """The fragments that a gateway has not read yet."""
+        return self.end - max(self.first, self.seen.get(gateway, self.fragments_at_first))
 
 
 class _Cluster:
@@ -93,7 +110,7 @@ class _Cluster:
             if table.waits_since is not None and now - table.waits_since >= self._world.flush_seconds:
                 table.waits_since = None
                 self._charge(self._world.costs.append)
-                self._change(bucket, table, table.fragments + 1)
+                self._change(bucket, table, table.first)
         if now >= self._next_maintenance:
             self._next_maintenance += self._world.maintain_every
             for bucket, table in self._tables.items():
@@ -125,17 +142,20 @@ class _Cluster:
         if table.opened.get(gateway, 0) < table.version:
             self._charge(costs.move)
         self._charge(costs.fragment, table.fragments)
+        self._charge(costs.new_fragment, table.count_new(gateway))
+        table.seen[gateway] = table.end
         table.opened[gateway] = table.version
 
     def _maintain(self, bucket: int, table: _Table) -> None:
         if table.fragments >= self._world.compact_fragments:
             self._charge(self._world.costs.compact)
             self._charge(self._world.costs.compact_fragment, table.fragments)
-            self._change(bucket, table, 1)
+            self._change(bucket, table, table.end)
 
-    def _change(self, bucket: int, table: _Table, fragments: int) -> None:
+    def _change(self, bucket: int, table: _Table, first: int) -> None:
+        """Let a table have one fragment more, and none before `first`."""
         table.version += 1
-        table.fragments = fragments
+        table.first, table.end = first, table.end + 1
         table.opened[self._world.owner_of(bucket)] = table.version  # it has written it
 
     def _charge(self, cost: Mapping[str, float], times: int = 1) -> None:

@@ -1,4 +1,8 @@
-"""CPU time of a chat in clusters of one gateway and of three, beside that of a single process on a folder."""
+"""CPU time of a chat in clusters of one gateway and of three, beside that of a single process on a folder.
+
+With the same chats at once in all, each of three gateways has fewer of them to write and to embed together; so three
+are also measured with as many chats at once at each.
+"""
 
 import asyncio
 import shutil
@@ -21,6 +25,7 @@ __all__ = ["measure_cpu"]
 _USERS: Final = {f"bench{number}": 300 for number in range(20)}
 _AT_ONCE: Final = 8
 _FOLDER, _ONE, _THREE = "folder", "a cluster of 1", "a cluster of 3"
+_BUSY: Final = "a cluster of 3, each as busy"
 
 
 async def measure_cpu(bench: ClusterBench) -> list[Row]:
@@ -32,17 +37,20 @@ async def measure_cpu(bench: ClusterBench) -> list[Row]:
             place = bench.engines.create_place(f"cpu-{count}")
             await fill_place(bench.engines, place, _USERS, texts=bench.sizes.texts, fragments=2)
             setups[name] = await stack.enter_async_context(bench.engines.gateways(place, count))
+        setups[_BUSY] = setups[_THREE]
         for number in range(bench.sizes.rounds + 1):
             bench.step(f"CPU time, round {number} of {bench.sizes.rounds}")
-            texts = list(Texts(f"cluster {number}").questions(bench.sizes.round_chats))
             for name, servers in setups.items():
-                cost = await _measure(bench, servers, texts)
+                kind = "busy" if name == _BUSY else "same"
+                texts = list(Texts(f"cluster {kind} {number}").questions(bench.sizes.round_chats))
+                at_once = _AT_ONCE * len(servers) if name == _BUSY else _AT_ONCE
+                cost = await _measure(bench, servers, texts, at_once)
                 if number:  # round 0 loads the memories
                     costs[name].append(cost)
     note = ", ".join(f"{name}: {format_number(quantile(values, 0.5))} ms" for name, values in costs.items())
     return [
         Row(f"CPU a chat, {name}", "× folder", {OWN: ratio(costs[name], costs[_FOLDER])}, note)
-        for name in (_ONE, _THREE)
+        for name in (_ONE, _THREE, _BUSY)
     ]
 
 
@@ -61,7 +69,7 @@ async def _single(bench: ClusterBench) -> AsyncIterator[Server]:
         await asyncio.to_thread(server.stop)
 
 
-async def _measure(bench: ClusterBench, servers: Sequence[Server], texts: Sequence[str]) -> float:
+async def _measure(bench: ClusterBench, servers: Sequence[Server], texts: Sequence[str], at_once: int) -> float:
     """CPU milliseconds of a chat, until everything is stored."""
     before, numbered, users = sum(server.cpu() for server in servers), enumerate(texts), list(_USERS)
 
@@ -70,7 +78,7 @@ async def _measure(bench: ClusterBench, servers: Sequence[Server], texts: Sequen
             user = users[number % len(users)]
             await ask(bench.engines.session, servers[gateway_of(user, len(servers))], user, text)
 
-    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(at_once)))
     client = Client(bench.engines.session)
     await client.settle(servers[0])
     return (sum(server.cpu() for server in servers) - before) * 1000 / len(texts)
