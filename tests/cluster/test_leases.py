@@ -45,6 +45,16 @@ async def test_each_bucket_has_one_owner_and_a_new_epoch_for_each(database_url: 
         await gateway.close()
 
 
+async def test_gateways_that_create_the_same_leases_at_once_share_them(database_url: str) -> None:
+    gateways = [await open_leases(database_url) for _ in range(3)]
+    for number in range(20):
+        buckets = list(range(100 * number, 100 * (number + 1)))
+        taken = await asyncio.gather(*(gateway.acquire(buckets) for gateway in gateways))
+        assert sorted(bucket for held in taken for bucket in held) == buckets
+    for gateway in gateways:
+        await gateway.close()
+
+
 async def test_an_owner_stops_before_another_one_can_begin(database_url: str) -> None:
     first, second = await open_leases(database_url, 1.0), await open_leases(database_url, 1.0)
     await first.acquire([7])

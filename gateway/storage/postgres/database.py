@@ -133,6 +133,7 @@ class PostgresDatabase:
                     raise self._unreachable()
                 return await future
         except TimeoutError:
+            future.cancel()  # its error, if there is one, is of no interest
             if call.is_running:
                 self._break()
             raise StorageError(self._part, "the database does not answer", is_outage=True) from None
