@@ -52,8 +52,8 @@ test-clients: install $(VENV)/.tests $(MATRIX:%=%/.installed)  ## real clients o
 	$(BIN)/python -m pytest tests/matrix
 
 test-cluster: install $(VENV)/.tests .venvs/cluster/.installed  ## clusters on real PostgreSQL and S3 servers: some minutes
-	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 2 -k "not test_faults or kill_9" tests/cluster
-	$(ON_A_CLUSTER) -n 2 $(SHARED_BY_GATEWAYS)
+	.venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini -n 3 -k "not test_faults or kill_9" tests/cluster
+	$(ON_A_CLUSTER) -n 3 $(SHARED_BY_GATEWAYS)
 
 # suites for one gateway, with three that share a memory in its place
 ON_A_CLUSTER := .venvs/cluster/$(SCRIPTS)/python -m pytest -c tests/cluster/pytest.ini --rootdir=. --cluster 3

@@ -8,7 +8,7 @@ from gateway.storage.postgres.names import LEASE_LOST
 
 __all__ = ["is_conflict", "to_storage_error"]
 
-# serialization failure, deadlock, unique violation (two wrote the same new row, which ON CONFLICT sees for one key only):
+# serialization failure, deadlock, unique violation (two wrote the same new row, and ON CONFLICT looks at one key only):
 # nothing was changed, and a repetition may succeed
 _CONFLICTS = ("40001", "40P01", "23505")
 _WORDS = {
