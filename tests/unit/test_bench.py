@@ -83,7 +83,7 @@ def test_statuses_are_counted() -> None:
 
 @NEEDS_PROC
 def test_cpu_time_is_that_of_the_whole_tree() -> None:
-    child = "sum(i * i for i in range(3_000_000)); "
+    child = "sum(i * i for i in range(9_000_000)); "
     code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {child!r}]); print(); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
