@@ -138,8 +138,8 @@ class BucketWriter:
                 self._maintained_at = time.monotonic()
                 self._maintenance.start()
         except LeaseLost as error:
-            self._telemetry.lost_leases.inc()
-            _log.warning("lease_lost", extra={"cause": str(error)})
+            self._telemetry.refused_writes.inc()
+            _log.warning("write_refused", extra={"cause": str(error)})
         except (StorageError, EmbedFailed) as error:
             seconds = self._pauses.next()
             self._log_backoff(error, seconds)
