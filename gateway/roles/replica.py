@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.concurrency.listeners import Listener, notify
 from gateway.concurrency.worker import Worker
 from gateway.remember.bucket_writer import BucketWriter
-from gateway.remember.lease_keeper import LEADER, LeaseKeeper
+from gateway.remember.lease_keeper import LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import OnRows
+from gateway.storage.bucket_numbers import LEADER
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry

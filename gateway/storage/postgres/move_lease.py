@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.postgres.leases import Leases
 
-__all__ = ["MOVE", "MoveLease", "count_gateways"]
+__all__ = ["MoveLease", "count_gateways"]
 
-MOVE: Final = -4
-"""The number of the lease."""
 _SECONDS: Final = 10.0
 
 

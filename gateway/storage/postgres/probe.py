@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import psycopg
 
+from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.move_mark import decode_mark, describe_mark
 from gateway.storage.postgres.causes import to_storage_error
 from gateway.storage.postgres.connecting import Connection, breaking_after, connect
-from gateway.storage.postgres.move_lease import MOVE
 from gateway.storage.postgres.names import SCHEMA
 from gateway.storage.postgres.schema import explain_refusal, newest_format, read_version
 
