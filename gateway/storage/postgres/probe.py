@@ -24,6 +24,7 @@ _PATIENCE: Final = 15.0  # seconds
 _SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _MIN_CONNECTIONS: Final = 50
+_GATEWAY_CONNECTIONS: Final = 15  # of one gateway: one for each part of the storage, and one for documents
 _SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
 
 
@@ -104,7 +105,7 @@ def _check_settings(connection: Connection) -> list[str]:
         problems.append("fsync is off: a power cut can lose or damage everything; turn it on")
     if int(settings["max_connections"]) < _MIN_CONNECTIONS:
         problems.append(
-            f"max_connections is {settings['max_connections']}: each gateway needs ten; "
+            f"max_connections is {settings['max_connections']}: each gateway needs up to {_GATEWAY_CONNECTIONS}; "
             f"allow {_MIN_CONNECTIONS} or more"
         )
     return problems
