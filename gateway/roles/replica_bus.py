@@ -45,8 +45,8 @@ class MailBox(Protocol):
 
 
 class ReplicaBus(Bus):
-    """`owner`: the name of this replica; `owners` returns those of the replicas that run; `lease_seconds`: after which
-    one that ended is none of them any more."""
+    """Sends and handles messages by a mail box. `owner`: the name of this replica; `owners` returns those of the
+    replicas that run; `lease_seconds`: after which one that ended is none of them any more."""
 
     is_shared = True
 

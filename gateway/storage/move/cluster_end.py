@@ -35,7 +35,7 @@ _CALL_LIMIT: Final = 60.0  # seconds, of a batch of rows
 
 
 class ClusterEnd:
-    """A cluster; see `MoveEnd`. `files`: those of its tables."""
+    """A cluster that a memory is moved from or to; see `MoveEnd`. `files`: those of its tables."""
 
     def __init__(self, config: Config) -> None:
         memory = config.memory

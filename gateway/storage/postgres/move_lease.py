@@ -15,7 +15,7 @@ _SECONDS: Final = 10.0
 
 
 class MoveLease:
-    """The lease. Gateways do not start while it is held; see `find_move` of `probe`."""
+    """The lease of a move from a cluster. Gateways do not start while it is held; see `find_move` of `probe`."""
 
     def __init__(self, url: str, database: PostgresDatabase) -> None:
         self._leases = Leases(url, seconds=_SECONDS)
