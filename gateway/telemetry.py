@@ -225,7 +225,7 @@ class Telemetry:
             "Parts of the memory that this gateway stores; 0 without a cluster.",
             registry=self.registry,
         )
-        self.lost_leases = self._counter(
+        self.refused_writes = self._counter(
             "gateway_cluster_refused_writes",
             "Writes of this gateway that were refused, since another one owns the part of the memory now.",
             [],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.panel import Panel
@@ -56,6 +57,8 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
         ", ".join(f"{entry.name} ({_with_source(entry.kind, UPSTREAM_KINDS)})" for entry in upstreams) or "auto",
     )
     table.add_row("memory", Text(_place(config) if config.memory.enabled else "off"))
+    if config.memory.enabled and config.memory.is_cluster:
+        table.add_row("database", Text(_database(config)))
     table.add_row("embedder", Text(_with_source(config.memory.embedder.kind, EMBEDDER_KINDS)))
     table.add_row("learning", Text(_learning(config)))
     table.add_row("keys", str(len(config.auth.keys)) if config.auth.keys else "none: loopback only")
@@ -66,6 +69,16 @@ def describe(config: Config, file: Path, console: Console | None = None) -> None
 def _place(config: Config) -> str:
     """Where the memory is: its folder, or its address on S3."""
     return config.memory.uri if config.memory.is_cluster else str(config.data_folder)
+
+
+def _database(config: Config) -> str:
+    """The server and the name of the database, without the rest of its address: that may contain a password."""
+    address = config.memory.database.get_secret_value() if config.memory.database is not None else ""
+    parts = urlsplit(address)
+    server = parts.netloc.rpartition("@")[2]
+    if not server or "@" in parts.path + parts.query + parts.fragment:  # a socket, or a password with `/`, `?` or `#`
+        return "PostgreSQL"
+    return f"{server}{parts.path}"
 
 
 def _workers(config: Config) -> str:

@@ -208,6 +208,8 @@ def _check_place(config: Config) -> int:
     obstacles, advice = asyncio.run(check_cluster(config))
     for text in (*obstacles, *advice):
         sys.stderr.write(f"gateway: {text}\n")
+    if not obstacles:
+        sys.stdout.write("the database and the bucket can be used\n")
     return 1 if obstacles else 0
 
 

@@ -70,7 +70,8 @@ class Config(Section):
     def _check_workers(self) -> Self:
         if self.memory.is_cluster and self.server.workers != 1:
             raise ValueError(
-                "server.workers must be 1 where memory.uri is on S3: run more gateways instead, each a replica"
+                "server.workers must be 1 where memory.uri is on S3: to use more cores, start more gateways, each with "
+                "a port of its own"
             )
         return self
 

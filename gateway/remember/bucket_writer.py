@@ -60,7 +60,8 @@ class SweptTable(MemoryTable, Protocol):
 
 
 class _Failure:
-    """A bucket could not be stored, and is not tried before `until`, of `time.monotonic`. `seconds`: the last pause."""
+    """The failed tries of a bucket, which is not tried before `until`, of `time.monotonic`. `seconds`: the last
+    pause."""
 
     def __init__(self) -> None:
         self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
@@ -72,9 +73,9 @@ class _Failure:
 
 
 class BucketWriter:
-    """Stores entries. `bucket_of` gives the bucket of a scope; `flush_requested` returns the number up to which any
-    replica wants entries to be stored now; `on_stored` is called with rows that a table has. `is_leader`: this replica
-    drops what belongs to no bucket."""
+    """Stores the entries of owned buckets. `bucket_of` gives the bucket of a scope; `flush_requested` returns the
+    number up to which any replica wants entries to be stored now; `on_stored` is called with rows that a table has.
+    `is_leader`: this replica drops what belongs to no bucket."""
 
     def __init__(
         self,
@@ -138,8 +139,8 @@ class BucketWriter:
                 self._maintained_at = time.monotonic()
                 self._maintenance.start()
         except LeaseLost as error:
-            self._telemetry.lost_leases.inc()
-            _log.warning("lease_lost", extra={"cause": str(error)})
+            self._telemetry.refused_writes.inc()
+            _log.warning("write_refused", extra={"cause": str(error)})
         except (StorageError, EmbedFailed) as error:
             seconds = self._pauses.next()
             self._log_backoff(error, seconds)

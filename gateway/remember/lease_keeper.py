@@ -12,17 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from gateway.concurrency.worker import Backoff, RepeatingWorker
+from gateway.storage.bucket_numbers import FIRST_PRESENCE, LEADER
 from gateway.storage.errors import StorageError, failure_name
 from gateway.storage.values import Held
 
-__all__ = ["LEADER", "BucketLeases", "LeaseKeeper", "shares"]
+__all__ = ["BucketLeases", "LeaseKeeper", "shares"]
 
 _log = logging.getLogger("gateway.writer")
-LEADER: Final = -1
-"""The number of the lease for what belongs to no bucket."""
 _HASTE: Final = 1 / 6  # of the time between renewals, after which a replica that lacks buckets looks again
 _MARGIN: Final = 0.05  # seconds after the end of a lease
-_FIRST_PRESENCE: Final = 2**20  # numbers of replicas' own leases: -2**20 and below
 
 
 class BucketLeases(Protocol):
@@ -58,7 +56,7 @@ class LeaseKeeper:
         self._was_present = False
         self._lacks_buckets = False  # others are to give some up
         self._pause = every
-        self._presence = -_FIRST_PRESENCE - secrets.randbelow(2**30)
+        self._presence = FIRST_PRESENCE - secrets.randbelow(2**30)
         self._worker = RepeatingWorker("leases", self._work, _log, "leases_fault", pauses=Backoff(every))
 
     async def start(self) -> None:

@@ -15,7 +15,7 @@ _SETTLE_TIMEOUT: Final = 60.0  # seconds that export, import and forget wait for
 
 
 class WriteBarrier:
-    """`ready` waits, at most some seconds, until the memory is loaded."""
+    """Waits for earlier writes of this process. `ready` waits, at most some seconds, until the memory is loaded."""
 
     def __init__(self, role: MemoryRole, remember: Remember, ready: Callable[[float], Awaitable[bool]]) -> None:
         self._role = role

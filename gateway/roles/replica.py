@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.concurrency.listeners import Listener, notify
 from gateway.concurrency.worker import Worker
 from gateway.remember.bucket_writer import BucketWriter
-from gateway.remember.lease_keeper import LEADER, LeaseKeeper
+from gateway.remember.lease_keeper import LeaseKeeper
 from gateway.remember.row_builder import RowBuilder
 from gateway.remember.writer import OnRows
+from gateway.storage.bucket_numbers import LEADER
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.errors import StorageError
 from gateway.telemetry import Telemetry
@@ -26,9 +27,9 @@ _POLL: Final = 0.1  # seconds
 
 
 class Replica:
-    """The workers. `max_rows` and `max_bytes` are limits of the working sets; `on_change` are called with scopes whose
-    memories any replica has changed, `on_stored` with rows that this one has stored, `on_take_over` with buckets that
-    it owns from now on, and `on_absence` when the others may have taken it for ended."""
+    """Runs the workers of a replica. `max_rows` and `max_bytes` limit the working sets; `on_change` are called with
+    scopes whose memories any replica has changed, `on_stored` with rows that this one has stored, `on_take_over` with
+    buckets that it owns from now on, and `on_absence` when the others may have taken it for ended."""
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class Replica:
         self._taking_over.start()
 
     async def _take_over(self) -> None:
-        """Tell of buckets that are new here."""
+        """Call the listeners with buckets that this replica owns from now on."""
         while new := {bucket for bucket in self._storage.leases.held() if bucket >= 0} - self._owned:
             self._owned |= new
             try:
@@ -170,7 +171,7 @@ class Replica:
         return True
 
     async def settled(self, timeout: float) -> bool:
-        """The same, false also if the log cannot be read."""
+        """As `drained`; false also if the log cannot be read."""
         try:
             return await self.drained(timeout)
         except StorageError:

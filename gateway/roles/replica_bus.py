@@ -45,8 +45,8 @@ class MailBox(Protocol):
 
 
 class ReplicaBus(Bus):
-    """`owner`: the name of this replica; `owners` returns those of the replicas that run; `lease_seconds`: after which
-    one that ended is none of them any more."""
+    """Sends and handles messages by a mail box. `owner`: the name of this replica; `owners` returns those of the
+    replicas that run; `lease_seconds`: after which one that ended is none of them any more."""
 
     is_shared = True
 
@@ -81,7 +81,7 @@ class ReplicaBus(Bus):
             numbers = await self._mail.send(recipients, kind, value)
             await self._wait(numbers, kind, self._lease_seconds + _GRACE)
         except StorageError as error:
-            raise MemoryUnavailable(f"other gateways could not be told ({error}); try again") from error
+            raise MemoryUnavailable(f"other gateways could not be reached ({error}); try again") from error
 
     async def require(self, recipient: str, kind: str, value: Any, timeout: float) -> None:
         try:
@@ -89,7 +89,7 @@ class ReplicaBus(Bus):
             if recipient not in await self._owners():
                 raise MemoryUnavailable("the gateway that was asked has ended; try again")
         except StorageError as error:
-            raise MemoryUnavailable(f"another gateway could not be told ({error}); try again") from error
+            raise MemoryUnavailable(f"another gateway could not be reached ({error}); try again") from error
 
     async def _others(self) -> set[str]:
         return set(await self._owners()) - {self._owner}
@@ -118,7 +118,7 @@ class ReplicaBus(Bus):
         try:
             await self._mail.send(await self._others(), kind, value)
         except StorageError as error:
-            _log.warning("replicas_not_told", extra={"kind": kind, "cause": str(error)})
+            _log.warning("message_not_sent", extra={"kind": kind, "cause": str(error)})
 
     async def _work(self) -> None:
         try:
@@ -134,14 +134,14 @@ class ReplicaBus(Bus):
                 await self._mail.sweep()
         except (StorageError, MemoryUnavailable) as error:
             seconds = self._pauses.next()
-            _log.warning("mail_not_read", extra={"cause": failure_name(error), "detail": str(error)})
+            _log.warning("messages_not_read", extra={"cause": failure_name(error), "detail": str(error)})
             await asyncio.sleep(seconds)
 
     async def _act_slowly(self, number: int, kind: str, value: Any) -> None:
         try:
             await self._act(number, kind, value)
         except (StorageError, MemoryUnavailable) as error:
-            _log.warning("mail_not_acted_on", extra={"kind": kind, "cause": str(error)})
+            _log.warning("message_not_handled", extra={"kind": kind, "cause": str(error)})
             await asyncio.sleep(_LONGEST_PAUSE)
         finally:
             self._acting.discard(number)  # it is taken again, unless it is done

@@ -146,7 +146,7 @@ class MemoryRole(Protocol):
         """Wait until the table has all of the journal. False after the timeout."""
 
     async def synced(self, timeout: float) -> bool:
-        """The same, durably."""
+        """Wait until the table has all of the journal on the disk. False after the timeout."""
 
     async def purge(self, scopes: Collection[str]) -> None:
         """Erase deleted rows of these scopes for good. Raises StorageError or MemoryUnavailable."""

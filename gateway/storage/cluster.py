@@ -5,8 +5,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
 
+from gateway.storage.bucket_numbers import SETTINGS_LOCK, bucket_of
 from gateway.storage.errors import StorageError
 from gateway.storage.folder import FolderRefused
 from gateway.storage.lance.catalog import TableEntry, decode, encode
@@ -14,7 +14,7 @@ from gateway.storage.lance.homes import OBJECT_FRAGMENTS, object_home
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.postgres.catalog import PostgresCatalog
-from gateway.storage.postgres.change_lock import SETTINGS, ChangeLock, ScopeLocks
+from gateway.storage.postgres.change_lock import ChangeLock, ScopeLocks
 from gateway.storage.postgres.feed import Feed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
@@ -28,8 +28,6 @@ from gateway.storage.sql.extraction_queue import SqlExtractionQueue
 from gateway.storage.values import Held
 
 __all__ = ["ClusterStorage"]
-
-_DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
 
 
 class ClusterStorage:
@@ -60,7 +58,7 @@ class ClusterStorage:
         self.log = ReplicaLog(self._shared_log, self._feed)
         self.journal = PostgresJournal(self._shared_log, self.bucket_of, self.held, max_bytes=max_backlog)
         self.catalog: PostgresCatalog[TableEntry] = PostgresCatalog(database_url, self.leases.epoch, encode, decode)
-        self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS))
+        self.registry = build_registry(database_url, is_owner=False, changing=ChangeLock(self.leases, SETTINGS_LOCK))
         self.scope_locks = ScopeLocks(self.leases)
         self.blocks = build_blocks(database_url)
         self.mail = Mail(database_url, self.leases.owner)
@@ -72,7 +70,7 @@ class ClusterStorage:
 
     def bucket_of(self, scope: str) -> int:
         """The bucket of a scope."""
-        return int(scope[:_DIGITS], 16) % self.meta.buckets
+        return bucket_of(scope, self.meta.buckets)
 
     def held(self) -> Held:
         """The epochs of the buckets that this replica owns, without its other leases."""

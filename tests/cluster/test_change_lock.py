@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from gateway.storage.bucket_numbers import SETTINGS_LOCK
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres import change_lock
-from gateway.storage.postgres.change_lock import SETTINGS, ChangeLock, ScopeLocks
+from gateway.storage.postgres.change_lock import ChangeLock, ScopeLocks
 from gateway.storage.postgres.leases import Leases
 from tests.fakes.running import eventually
 
@@ -39,7 +40,7 @@ async def test_changes_of_one_value_follow_each_other(database_url: str) -> None
                 current -= 1
 
     async with opened(database_url, 3) as gateways:
-        locks = [ChangeLock(leases, SETTINGS) for leases in gateways]
+        locks = [ChangeLock(leases, SETTINGS_LOCK) for leases in gateways]
         await asyncio.gather(*(change(lock) for lock in (*locks, *locks)))
         assert most == 1
 

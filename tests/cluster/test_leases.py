@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from gateway.storage.bucket_numbers import LEADER
 from gateway.storage.errors import StorageError
-from gateway.storage.postgres.leases import LEADER, Leases
+from gateway.storage.postgres.leases import Leases
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.upstream import pause
 

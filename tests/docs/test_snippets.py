@@ -129,7 +129,7 @@ def test_yaml_in_the_documentation_is_a_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, snippet: str
 ) -> None:
     for name in re.findall(r"\$\{([A-Z_]+)\}", snippet):  # variables without a default
-        monkeypatch.setenv(name, f"the value of {name}")
+        monkeypatch.setenv(name, "postgresql://database" if name == "DATABASE_URL" else f"the value of {name}")
     (tmp_path / "config.yaml").write_text(snippet, encoding="utf-8")
     config = load(tmp_path / "config.yaml")
     assert config.upstreams != "auto" or "upstreams:" not in snippet

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from rich.console import Console
 
+from gateway.cli.banner import describe
+from gateway.config import Config
 from tests.fakes.clients import ROOT, run_client
 from tests.fakes.process import command, spawn, stopped, url_of
 from tests.fakes.running import eventually
@@ -365,3 +369,22 @@ def _may_pass(executable: str) -> bool:
     """True if another user can run this Python: its folders may be closed (`/root`)."""
     folders = [*Path(executable).parents, *Path(executable).resolve().parents]
     return all(folder.stat().st_mode & 0o001 for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://gateway:hidden@db.example.com:5433/memories", "db.example.com:5433/memories"),
+        ("postgresql://db.example.com/memories?password=hidden", "db.example.com/memories"),
+        ("postgresql://gateway:hid/den@db.example.com/memories", "PostgreSQL"),
+        ("postgresql://gateway:hid#den@db.example.com/memories", "PostgreSQL"),
+        ("postgresql:///memories?host=/run/postgresql&password=hidden", "PostgreSQL"),
+    ],
+)
+def test_check_shows_the_database_without_its_password(tmp_path: Path, address: str, shown: str) -> None:
+    output = io.StringIO()
+    config = Config.model_validate({"memory": {"uri": "s3://bucket/prefix", "database": address}})
+    describe(config, tmp_path / "config.yaml", Console(file=output, width=120))
+    line = next(line for line in output.getvalue().splitlines() if line.startswith("│ database"))
+    assert line.strip("│ ").split() == ["database", shown]
+    assert "hid" not in output.getvalue()

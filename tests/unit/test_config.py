@@ -44,7 +44,7 @@ def written(folder: Path, text: str) -> Path:
         ("memory: {database: 'postgresql://u:p@h/d'}", "database is for a memory on S3"),
         (
             "{server: {workers: 2}, memory: {uri: 's3://bucket/memory', database: 'postgresql://u:p@h/d'}}",
-            "server.workers must be 1",
+            "server.workers must be 1 where memory.uri is on S3: to use more cores, start more gateways",
         ),
         ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 12}", "a power of two"),
         ("memory: {uri: 's3://bucket/x', database: 'postgresql://h/d', buckets: 8192}", "memory.buckets"),

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from gateway.memory.record import Record
+from gateway.storage.bucket_numbers import bucket_of
 from gateway.storage.errors import StorageError
 from gateway.storage.lance.catalog import TableEntry, new_name
 from gateway.storage.lance.conditions import gathered, guarded, has_id, hex_of, is_of
@@ -77,7 +78,7 @@ class Buckets:
 
     def number_of(self, scope: str) -> int:
         """The number of a scope's bucket."""
-        return int(scope[:8], 16) % self._meta.buckets
+        return bucket_of(scope, self._meta.buckets)
 
     def number_of_id(self, id_or_prefix: str) -> int | None:
         """The number of the bucket that an id shows; None if it shows none. It may be wrong, for a plain id."""

@@ -10,6 +10,7 @@ import orjson
 
 from gateway.config import Config
 from gateway.errors import ConfigError
+from gateway.storage.bucket_numbers import bucket_of
 from gateway.storage.errors import StorageError
 from gateway.storage.lance import object_probe
 from gateway.storage.lance.catalog import TableEntry, decode, encode
@@ -31,11 +32,10 @@ __all__ = ["ClusterEnd"]
 
 _T = TypeVar("_T")
 _CALL_LIMIT: Final = 60.0  # seconds, of a batch of rows
-_DIGITS: Final = 8  # of a scope's hash, of which its bucket is derived
 
 
 class ClusterEnd:
-    """A cluster; see `MoveEnd`. `files`: those of its tables."""
+    """A cluster that a memory is moved from or to; see `MoveEnd`. `files`: those of its tables."""
 
     def __init__(self, config: Config) -> None:
         memory = config.memory
@@ -178,7 +178,7 @@ class ClusterEnd:
         await self._database.close()
 
     def _bucket_of(self, scope: str) -> int:
-        return int(scope[:_DIGITS], 16) % self._buckets
+        return bucket_of(scope, self._buckets)
 
     async def _has_tables(self) -> bool:
         return await asyncio.to_thread(has_tables, self._url)

@@ -42,7 +42,8 @@ _FORMAT: Final = 1
 
 
 class FolderEnd:
-    """A data folder; see `MoveEnd`. `recover` queues entries of the journal again that the tables have lost."""
+    """A data folder that a memory is moved from or to; see `MoveEnd`. `recover` queues entries of the journal again
+    that the tables have lost."""
 
     def __init__(self, path: Path, recover: Callable[[RecordLog, MemoryTable], Awaitable[Any]]) -> None:
         self._path = path

@@ -13,16 +13,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final
 
+from gateway.storage.bucket_numbers import FIRST_SCOPE_LOCK, SCOPE_LOCKS, bucket_of
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.leases import Leases
 
-__all__ = ["SETTINGS", "ChangeLock", "ScopeLocks"]
+__all__ = ["ChangeLock", "ScopeLocks"]
 
-SETTINGS: Final = -2
-"""The lock of values in the registry."""
-_FIRST_SCOPE: Final = -16  # the number of the first lock of scopes; the others are below
-_SCOPE_LOCKS: Final = 1_024
-_DIGITS: Final = 8  # of a scope's hash, which choose its lock
 _PATIENCE: Final = 15.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 
@@ -62,7 +58,7 @@ class ScopeLocks:
     @asynccontextmanager
     async def holding(self, scopes: Collection[str]) -> AsyncIterator[None]:
         """Hold the locks of these scopes. Raises StorageError."""
-        numbers = sorted({_FIRST_SCOPE - int(scope[:_DIGITS], 16) % _SCOPE_LOCKS for scope in scopes})
+        numbers = sorted({FIRST_SCOPE_LOCK - bucket_of(scope, SCOPE_LOCKS) for scope in scopes})
         async with AsyncExitStack() as stack:
             for number in numbers:
                 await stack.enter_async_context(self._own[number])

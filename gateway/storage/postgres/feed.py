@@ -49,7 +49,7 @@ class Followed:
 
 
 class Feed:
-    """The feed, with a connection of its own. Every method raises StorageError."""
+    """Reads new entries of the shared log, on a connection of its own. Every method raises StorageError."""
 
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url, "feed")

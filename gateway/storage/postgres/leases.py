@@ -16,10 +16,8 @@ from gateway.storage.errors import StorageError
 from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.values import Held
 
-__all__ = ["LEADER", "Leases"]
+__all__ = ["Leases"]
 
-LEADER: Final = -1
-"""The lease for what belongs to no bucket: sweeps, and upgrades of the schema."""
 _TRUSTED_SHARE: Final = 0.7  # of a lease's length, which its owner relies on
 _ACQUIRE: Final = """
 INSERT INTO leases AS l (bucket, epoch, owner, until, since)

@@ -26,7 +26,8 @@ SELECT id, kind, value FROM mail WHERE recipient=? AND id <> ALL (?::bigint[]) O
 
 
 class Mail:
-    """The messages. `owner`: the name of this gateway. Every method raises StorageError."""
+    """Sends messages to other gateways, and takes those to this one, whose name is `owner`. Every method raises
+    StorageError."""
 
     def __init__(self, url: str, owner: str) -> None:
         self._owner = owner

@@ -4,19 +4,18 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.postgres.leases import Leases
 
-__all__ = ["MOVE", "MoveLease", "count_gateways"]
+__all__ = ["MoveLease", "count_gateways"]
 
-MOVE: Final = -4
-"""The number of the lease."""
 _SECONDS: Final = 10.0
 
 
 class MoveLease:
-    """The lease. Gateways do not start while it is held; see `find_move` of `probe`."""
+    """The lease of a move from a cluster. Gateways do not start while it is held; see `find_move` of `probe`."""
 
     def __init__(self, url: str, database: PostgresDatabase) -> None:
         self._leases = Leases(url, seconds=_SECONDS)

@@ -28,7 +28,8 @@ _NEEDED_EMPTY: Final = [name for name in TABLES if name not in ("meta", "leases"
 
 
 class PostgresRows:
-    """The tables; see `MovedRows`. `bucket_of`: the bucket of a scope; `buckets`: their number."""
+    """Reads and writes the tables of a cluster; see `MovedRows`. `bucket_of`: the bucket of a scope; `buckets`: their
+    number."""
 
     def __init__(self, database: PostgresDatabase, bucket_of: Callable[[str], int], buckets: Callable[[], int]) -> None:
         self._database = database

@@ -29,7 +29,7 @@ SELECT session, at, answer, is_continued FROM openings WHERE scope=? AND opening
 
 
 class PostgresOpenings:
-    """The table. It holds digests of openings and answers, never a text."""
+    """The conversations in PostgreSQL: digests of openings and answers, never a text."""
 
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url, "openings")

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import psycopg
 
+from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.move_mark import decode_mark, describe_mark
 from gateway.storage.postgres.causes import to_storage_error
 from gateway.storage.postgres.connecting import Connection, breaking_after, connect
-from gateway.storage.postgres.move_lease import MOVE
 from gateway.storage.postgres.names import SCHEMA
 from gateway.storage.postgres.schema import explain_refusal, newest_format, read_version
 
@@ -24,6 +24,7 @@ _PATIENCE: Final = 15.0  # seconds
 _SOCKETS: Final = 3  # connections that are opened to see whether a pooler is between
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _MIN_CONNECTIONS: Final = 50
+_GATEWAY_CONNECTIONS: Final = 15  # of one gateway: one for each part of the storage, and one for documents
 _SHOWN: Final = ("synchronous_commit", "fsync", "max_connections")
 
 
@@ -104,7 +105,7 @@ def _check_settings(connection: Connection) -> list[str]:
         problems.append("fsync is off: a power cut can lose or damage everything; turn it on")
     if int(settings["max_connections"]) < _MIN_CONNECTIONS:
         problems.append(
-            f"max_connections is {settings['max_connections']}: each gateway needs ten; "
+            f"max_connections is {settings['max_connections']}: each gateway needs up to {_GATEWAY_CONNECTIONS}; "
             f"allow {_MIN_CONNECTIONS} or more"
         )
     return problems

@@ -52,7 +52,8 @@ _Write = tuple[str, tuple[Any, ...]]
 
 
 class PostgresReplays:
-    """The tables. A fault costs a second question to the model; it is logged, and never raised."""
+    """Answers and claims in PostgreSQL. A fault costs a second question to the model; it is logged, and never
+    raised."""
 
     def __init__(self, url: str) -> None:
         self._database = PostgresDatabase(url, "replays")

@@ -91,8 +91,9 @@ class Tail:
 
 
 class SharedLog:
-    """The log. `bucket_of`: the bucket of a scope. `id_retention`: seconds that the id of a stored entry is known, so
-    that a repeated append adds nothing. Every method raises StorageError."""
+    """The table of journal entries that all gateways of a cluster share. `bucket_of`: the bucket of a scope.
+    `id_retention`: seconds that the id of a stored entry is known, so that a repeated append adds nothing. Every method
+    raises StorageError."""
 
     def __init__(self, url: str, bucket_of: Callable[[str], int], *, id_retention: float = 86_400.0) -> None:
         self._database = PostgresDatabase(url, "journal")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,15 @@ async def test_check_says_what_is_wrong(cluster: Cluster, s3: FaultyS3, tmp_path
     good = cluster.configuration("good")
     outcome = await command("check", "--config", str(good.folder / "config.yaml"))
     assert outcome.returncode == 0, outcome.stderr
+    assert "the database and the bucket can be used" in outcome.stdout
+    assert re.search(r"database +127\.0\.0\.1:\d+/d\d+ ", outcome.stdout)
     database = cluster.database_url.rpartition("/")[0] + "/missing"
     bad = cluster.configuration("bad", memory__database=database)
     outcome = await command("check", "--config", str(bad.folder / "config.yaml"))
     assert outcome.returncode == 1
     assert "memory.database: there is no such database" in outcome.stderr
+    assert "/missing" in outcome.stdout  # it says which
+    assert "can be used" not in outcome.stdout
     assert "a-password-of-tests" not in outcome.stderr + outcome.stdout
     outcome = await command("serve", "--config", str(bad.folder / "config.yaml"))
     assert outcome.returncode == 2

@@ -87,9 +87,13 @@ async def _has_none(gateway: Running) -> bool:
 
 async def test_another_user_sees_nothing_at_any_gateway(cluster: Cluster) -> None:
     async with cluster.running() as gateways:
+        for gateway in gateways:  # the other user's working set follows the journal, too
+            assert await recalls(gateway, "boat", "bob") == []
         assert await said(gateways[0], FACT) == 200
+        await all_recall(gateways)
         for gateway in gateways:
             assert await recalls(gateway, "boat", "bob") == []
+            assert await listed(gateway, user="bob") == []
 
 
 async def test_memories_outlive_all_gateways(cluster: Cluster) -> None:
