@@ -8,8 +8,8 @@ from gateway.storage.postgres.names import LEASE_LOST
 
 __all__ = ["is_conflict", "to_storage_error"]
 
-# serialization failure, deadlock, unique violation (two wrote the same new row, which ON CONFLICT sees for one key only):
-# nothing was changed, and a repetition may succeed
+# serialization failure, deadlock, unique violation (two wrote the same new row, which ON CONFLICT sees for one key
+# only): nothing was changed, and a repetition may succeed
 _CONFLICTS = ("40001", "40P01", "23505")
 _WORDS = {
     "28000": "the database does not admit this user",
