@@ -41,6 +41,8 @@ class BucketLeases(Protocol):
 
     async def next_end(self) -> float: ...
 
+    async def drop_ended(self, highest: int) -> None: ...
+
 
 class LeaseKeeper:
     """Keeps leases on a fair share of `buckets` buckets. `on_change` is called when the owned buckets have changed.
@@ -92,6 +94,7 @@ class LeaseKeeper:
             for listener in self.on_absence if self._was_present else ():
                 listener()
             self._was_present = True
+            await self._leases.drop_ended(-_FIRST_PRESENCE)  # of replicas that were there before
         if LEADER not in self._leases.held():
             await self._leases.acquire([LEADER])  # if it is free
         await self._balance(await self._leases.owners())

@@ -3,6 +3,7 @@ LanceDB on object storage for memories. Needs the extra `cluster`."""
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -11,14 +12,17 @@ from gateway.storage.errors import StorageError
 from gateway.storage.folder import FolderRefused
 from gateway.storage.lance.catalog import TableEntry, decode, encode
 from gateway.storage.lance.homes import OBJECT_FRAGMENTS, object_home
+from gateway.storage.lance.object_mark import ObjectMark
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
+from gateway.storage.place_mark import explain_mismatch
 from gateway.storage.postgres.catalog import PostgresCatalog
 from gateway.storage.postgres.change_lock import ChangeLock, ScopeLocks
 from gateway.storage.postgres.feed import Feed
 from gateway.storage.postgres.journal import PostgresJournal
 from gateway.storage.postgres.leases import Leases
 from gateway.storage.postgres.mail import Mail
+from gateway.storage.postgres.memory_id import create_memory_id, read_memory_id
 from gateway.storage.postgres.meta import ClusterMeta
 from gateway.storage.postgres.parts import build_blocks, build_extraction_queue, build_registry
 from gateway.storage.postgres.replica_log import ReplicaLog
@@ -108,12 +112,29 @@ class ClusterStorage:
     async def open(self) -> None:
         """Open the parts in PostgreSQL. Raises StorageError; call it again then."""
         await self.leases.open()  # creates the tables
+        await self._require_place()
         await self.meta.open(self._new_buckets, self._row_format.embedder, self._row_format.dimensions)
         await self.journal.open()
         await self._feed.open()
         await self.catalog.open()
         await self.registry.open()
         await self.mail.open()
+
+    async def _require_place(self) -> None:
+        """Mark the place on object storage with the id of the memory. Raises StorageError if another memory is
+        there."""
+        place = ObjectMark(self._storage)
+        memory, mark = await asyncio.to_thread(read_memory_id, self._url), await place.read()
+        if not (refusal := explain_mismatch(self._storage.uri, memory, mark)):
+            if memory.value is None:
+                await asyncio.to_thread(create_memory_id, self._url, mark or secrets.token_hex(16))
+                memory = await asyncio.to_thread(read_memory_id, self._url)
+            if mark is None and memory.value is not None:
+                await place.create(memory.value)
+                mark = await place.read()
+            refusal = explain_mismatch(self._storage.uri, memory, mark)
+        if refusal:
+            raise StorageError("store", refusal)
 
     async def owners(self) -> set[str]:
         """The names of the replicas that run. Raises StorageError."""

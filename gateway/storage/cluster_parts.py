@@ -7,11 +7,15 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.storage.cluster import ClusterStorage
 from gateway.storage.counters import Counters
+from gateway.storage.errors import StorageError
 from gateway.storage.lance import object_probe
+from gateway.storage.lance.object_mark import ObjectMark
 from gateway.storage.lance.object_place import object_storage
+from gateway.storage.place_mark import explain_mismatch
 from gateway.storage.postgres import probe as postgres_probe
 from gateway.storage.postgres.counters import PostgresCounters
 from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.memory_id import read_memory_id
 from gateway.storage.postgres.openings import PostgresOpenings
 from gateway.storage.postgres.parts import build_ledger, build_owners
 from gateway.storage.postgres.replays import PostgresReplays
@@ -78,7 +82,7 @@ async def check_cluster(config: Config) -> tuple[list[str], list[str]]:
         asyncio.to_thread(postgres_probe.probe, _url(config)), _probe_bucket(config)
     )
     problems = [*_of_database(database.obstacles), *bucket]
-    return problems or await _find_move(config), _of_database(database.advice)
+    return problems or await _find_owner(config), _of_database(database.advice)
 
 
 async def require_usable(config: Config) -> None:
@@ -86,7 +90,7 @@ async def require_usable(config: Config) -> None:
     database, bucket = await asyncio.gather(
         asyncio.to_thread(postgres_probe.find_obstacles, _url(config)), _probe_bucket(config)
     )
-    if problems := [*_of_database(database), *bucket] or await _find_move(config):
+    if problems := [*_of_database(database), *bucket] or await _find_owner(config):
         raise ConfigError("\n".join(problems))
 
 
@@ -99,8 +103,18 @@ def _of_database(texts: Iterable[str]) -> list[str]:
     return [f"memory.database: {text}" for text in texts]
 
 
-async def _find_move(config: Config) -> list[str]:
-    return await asyncio.to_thread(postgres_probe.find_move, _url(config))
+async def _find_owner(config: Config) -> list[str]:
+    """Why the database or the bucket, which work, belong to another memory, or to a move; empty if they do not."""
+    if move := await asyncio.to_thread(postgres_probe.find_move, _url(config)):
+        return move
+    storage = object_storage(config.memory.uri, config.memory.storage)
+    try:
+        memory = await asyncio.to_thread(read_memory_id, _url(config))
+        mark = await ObjectMark(storage).read()
+    except StorageError as error:
+        return [str(error)]
+    mismatch = explain_mismatch(storage.uri, memory, mark)
+    return [f"memory.uri: {mismatch}"] if mismatch else []
 
 
 def _url(config: Config) -> str:

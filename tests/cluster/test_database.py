@@ -57,6 +57,7 @@ async def test_every_text_comes_back_as_it_was(database_url: str, text: str) -> 
     database = await open_database(database_url)
     await database.write(PUT, [item(text, text.encode()), item("other")])
     assert await database.read("SELECT id, value FROM items WHERE id=?", (text,)) == [(text, text.encode())]
+    assert await database.read("SELECT id FROM items WHERE id = ANY (?::text[])", ([text, "more"],)) == [(text,)]
     await database.close()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 
+import psycopg
 import pytest
 
 from gateway.storage.bucket_numbers import LEADER
@@ -103,3 +104,17 @@ async def test_leases_run_out_while_the_database_is_away(own_server: PostgresSer
         assert time.monotonic() < limit
         await pause(0.02)
     await leases.close()
+
+
+async def test_leases_of_gateways_that_ended_long_ago_are_deleted(database_url: str) -> None:
+    leases, other = await open_leases(database_url), await open_leases(database_url)
+    await other.acquire([-101, -102, 7])
+    await leases.acquire([-103])
+    with psycopg.connect(database_url) as connection:
+        connection.execute(b"UPDATE memory_gateway.leases SET until=until - 4000 WHERE bucket IN (-101, 7)")
+    await leases.drop_ended(-100)
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(b"SELECT bucket FROM memory_gateway.leases ORDER BY bucket").fetchall()
+    assert rows == [(-103,), (-102,), (7,)], "those that run, and those of buckets, stay"
+    await leases.close()
+    await other.close()

@@ -44,6 +44,8 @@ SHOWN_BY = {
     "storage/move/ends.py": "cluster/gateways/test_move.py",
     "storage/move/folder_end.py": "cluster/gateways/test_move.py",
     "storage/lance/object_files.py": "cluster/s3/test_object_files.py",
+    "storage/lance/object_mark.py": "cluster/gateways/test_places.py",
+    "storage/postgres/memory_id.py": "cluster/gateways/test_places.py",
     "storage/moved_tables.py": "unit/storage/sqlite/test_moved_rows.py",
     "storage/postgres/move_lease.py": "cluster/test_move_lease.py",
     "storage/postgres/moved_rows.py": "cluster/test_moved_rows.py",
@@ -232,7 +234,7 @@ MAY_IMPORT = {
     "lancedb": {"storage/lance/connection.py", "storage/lance/near.py"},
     "sqlite3": {"storage/sqlite"},
     "psycopg": {"storage/postgres"},
-    "obstore": {"storage/lance/object_probe.py", "storage/lance/object_files.py"},
+    "obstore": {f"storage/lance/object_{name}.py" for name in ("probe", "files", "mark")},
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage"},

@@ -77,10 +77,22 @@ _ESCAPED = re.compile("\x01([01])")
 
 
 def encode_values(values: Sequence[Any]) -> Sequence[Any]:
-    """Values of a statement, without characters that PostgreSQL refuses."""
-    if any(isinstance(value, str) and ("\0" in value or "\x01" in value) for value in values):
-        return [value.translate(_ESCAPE) if isinstance(value, str) else value for value in values]
+    """Values of a statement, also those in lists, without characters that PostgreSQL refuses."""
+    if any(map(_needs_escape, values)):
+        return [_encode(value) for value in values]
     return values
+
+
+def _needs_escape(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value or "\x01" in value
+    return isinstance(value, list) and any(map(_needs_escape, value))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_encode(item) for item in value]
+    return value.translate(_ESCAPE) if isinstance(value, str) else value
 
 
 def decode_rows(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -34,6 +34,8 @@ _RELEASE: Final = """
 UPDATE leases l SET until=0 FROM unnest(?::int[], ?::bigint[]) AS h (bucket, epoch)
 WHERE l.bucket=h.bucket AND l.epoch=h.epoch AND l.owner=?
 """
+_DROP_ENDED: Final = "DELETE FROM leases WHERE bucket<=? AND until<now_seconds() - ? RETURNING bucket"
+_ENDED_AFTER: Final = 3_600.0  # seconds
 _NEXT_END: Final = "SELECT min(until) - now_seconds() FROM leases WHERE until>=now_seconds() AND owner<>?"
 
 
@@ -106,6 +108,11 @@ class Leases:
         none."""
         rows = await self._database.read(_NEXT_END, (self.owner,))
         return math.inf if rows[0][0] is None else float(rows[0][0])
+
+    async def drop_ended(self, highest: int) -> None:
+        """Delete the leases with numbers up to this one that ran out an hour ago: their owners never come back. Raises
+        StorageError."""
+        await self._database.read(_DROP_ENDED, (highest, _ENDED_AFTER))
 
     def _forget(self, buckets: Collection[int]) -> None:
         for bucket in list(buckets):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.database import PostgresDatabase
-from gateway.storage.postgres.leases import Leases
+from gateway.storage.postgres.leases import LEADER, Leases
 
 __all__ = ["MoveLease", "count_gateways"]
 
@@ -46,9 +46,9 @@ class MoveLease:
         await self._leases.close()
 
     async def _sum_epochs(self) -> int:
-        """A number that grows with each bucket that a gateway takes."""
+        """A number that grows with each bucket that a gateway takes, and with the lease of the leader."""
         rows: list[tuple[Any, ...]] = await self._database.read(
-            "SELECT CAST(coalesce(sum(epoch), 0) AS BIGINT) FROM leases WHERE bucket<>?", (MOVE,)
+            "SELECT CAST(coalesce(sum(epoch), 0) AS BIGINT) FROM leases WHERE bucket>=?", (LEADER,)
         )
         return int(rows[0][0])
 

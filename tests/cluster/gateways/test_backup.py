@@ -12,6 +12,7 @@ from obstore.store import S3Store
 
 from gateway.identity import scope_of
 from gateway.storage.lance.object_place import ObjectStorage
+from gateway.storage.place_mark import MARK_NAME
 from tests.cluster.gateways.cluster import Cluster, listed, recalls, said
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.running import Running, eventually
@@ -34,6 +35,12 @@ async def copy(source: ObjectStorage, target: ObjectStorage, under: str = "") ->
         content = await (await obstore.get_async(origin, entry["path"])).bytes_async()
         await obstore.put_async(copies, entry["path"], bytes(content))
     return len(entries)
+
+
+async def copy_mark(source: ObjectStorage, target: ObjectStorage) -> None:
+    """Copy the object that says which memory a place has."""
+    mark = await (await obstore.get_async(objects_at(source), MARK_NAME)).bytes_async()
+    await obstore.put_async(objects_at(target), MARK_NAME, bytes(mark))
 
 
 def bucket_of(user: str) -> int:
@@ -107,6 +114,7 @@ async def test_memories_of_a_missing_table_are_back_when_its_objects_are(
     tables = await tables_in(cluster.storage)
     missing = [table for table in tables if table.startswith(f"memories_{bucket_of('ada'):03d}_")]
     assert missing
+    await copy_mark(cluster.storage, restored.storage)
     for table in set(tables) - set(missing):
         await copy(cluster.storage, restored.storage, table)
     async with restored.running(1, memory__store__flush_seconds=0.2) as (gateway,):

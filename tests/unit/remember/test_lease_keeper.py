@@ -67,6 +67,11 @@ class TableLeases:
     async def next_end(self) -> float:
         return math.inf
 
+    async def drop_ended(self, highest: int) -> None:
+        for bucket in [bucket for bucket, owner in self._table.owners.items() if owner == "ended"]:
+            assert bucket <= highest
+            del self._table.owners[bucket]
+
     def count(self) -> int:
         return sum(bucket >= 0 for bucket in self.held())
 
@@ -109,3 +114,9 @@ async def test_a_replica_that_lacks_buckets_looks_more_often() -> None:
         for bucket in range(4):
             del table.owners[bucket]
         await eventually(lambda: leases.count() == 4)
+
+
+async def test_what_replicas_that_ended_have_left_is_deleted_at_a_start() -> None:
+    table = Table({-(2**21): "ended", -(2**22): "ended"})
+    async with keeping(TableLeases(table, "a"), 4, lambda: None):
+        assert "ended" not in table.owners.values()
