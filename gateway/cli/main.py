@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from gateway import __version__, process
 from gateway.cli import mcp
 from gateway.cli.calling import NotAnswered, add_address, address_of, ask, memory_id
-from gateway.cli.config_file import add_config, config_path, load_config
+from gateway.cli.config_file import add_config, config_path, load_config, load_target
 from gateway.cli.ending import fail
 from gateway.cli.history import add_commands
 from gateway.config import Config, load
@@ -329,9 +329,9 @@ def _move(arguments: argparse.Namespace) -> int:
 
     source = _load(arguments)
     try:
-        target = load(arguments.to)
+        target = load_target(arguments)
     except ConfigError as error:
-        fail(f"{arguments.to}:\n{error}", 2)
+        fail(str(error), 2)
     try:
         return move.run(source, target, Console(), is_trial=arguments.dry_run)
     except move.REFUSALS as error:

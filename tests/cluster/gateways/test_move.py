@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.cluster.gateways.cluster import Cluster
-from tests.fakes.process import Process, command, running_process, stopped
+from tests.fakes.process import Process, command, running_process, started_process, stopped
 from tests.fakes.running import configuration, eventually
 from tests.fakes.s3_proxy import FaultyS3
 from tests.fakes.upstream import FakeUpstream
@@ -183,6 +183,20 @@ def assert_same(known: dict[str, Any], before: dict[str, Any]) -> None:
 def count_waiting(folder: Path) -> int:
     with sqlite3.connect(folder / "data" / "journal.sqlite") as connection:
         return int(connection.execute("SELECT count(*) FROM entries WHERE state=0").fetchone()[0])
+
+
+async def test_a_memory_is_moved_to_the_data_folder_that_gateways_use(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = await places.create_memory()
+    assert (await move(folder, places.target, "--data", str(folder / "data"))).returncode == 0
+    back, used = places.create_folder("back"), tmp_path / "used"
+    monkeypatch.setenv("GATEWAY_DATA", str(used))  # as in the image
+    outcome = await move(places.target, back)
+    assert (outcome.returncode, (back / "data").exists()) == (0, False), outcome.stderr
+    async with started_process(back) as gateway:
+        assert len(await gateway_texts(gateway)) == 2
+    assert json.loads((used / "meta.json").read_text())["format"] == 1
 
 
 async def test_no_gateway_starts_where_a_memory_was_moved_away(places: Places) -> None:
