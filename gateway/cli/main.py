@@ -323,18 +323,26 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 
 def _move(arguments: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
-
-    from gateway.cli import move  # noqa: PLC0415 — as above
-
     source = _load(arguments)
     try:
         target = load_target(arguments)
     except ConfigError as error:
         fail(str(error), 2)
     try:
-        return move.run(source, target, Console(), is_trial=arguments.dry_run)
-    except move.REFUSALS as error:
+        return _move_between(source, target, is_trial=arguments.dry_run)
+    except KeyboardInterrupt:  # before it has begun, or again
+        fail("stopped: run the command again", 130)
+
+
+def _move_between(source: Config, target: Config, *, is_trial: bool) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli import move  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.maintenance.move import MoveRefused  # noqa: PLC0415 — as above
+
+    try:
+        return move.run(source, target, Console(), is_trial=is_trial)
+    except (MoveRefused, ConfigError) as error:
         fail(str(error), 1)
 
 

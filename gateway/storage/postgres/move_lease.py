@@ -12,14 +12,16 @@ __all__ = ["MOVE", "MoveLease", "count_gateways"]
 
 MOVE: Final = -4
 """The number of the lease."""
-_SECONDS: Final = 10.0
 
 
 class MoveLease:
     """The lease. Gateways do not start while it is held; see `find_move` of `probe`."""
 
+    SECONDS: Final = 10.0
+    """How long it lasts after its owner was killed."""
+
     def __init__(self, url: str, database: PostgresDatabase) -> None:
-        self._leases = Leases(url, seconds=_SECONDS)
+        self._leases = Leases(url, seconds=self.SECONDS)
         self._database = database
         self._renewing: asyncio.Task[None] | None = None
         self._epochs = 0
@@ -55,7 +57,7 @@ class MoveLease:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(_SECONDS * 0.3)
+            await asyncio.sleep(self.SECONDS * 0.3)
             with contextlib.suppress(StorageError):  # `require_alone` notices
                 await self._leases.renew()
 
