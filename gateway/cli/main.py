@@ -136,6 +136,11 @@ def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argume
 
 
 def _add_move(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Moves the whole memory from the place that --config names to that of --to: one is a data folder, the other a "
+        "cluster (PostgreSQL and object storage). Stop all gateways before. The source stays as a copy, on which no "
+        "gateway starts; the target must be empty. After an interruption, run it again."
+    )
     parser.add_argument(
         "--to", type=Path, required=True, metavar="CONFIG", help="configuration file of the place to move it to"
     )
