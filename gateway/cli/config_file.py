@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from gateway.config import DATA_VARIABLE, Config, default_folder, load
+from gateway.errors import ConfigError
 
-__all__ = ["add_config", "config_path", "load_config"]
+__all__ = ["add_config", "config_path", "load_config", "load_target"]
 
 _SHIPPED = Path(__file__).parents[1] / "config.yaml"
 
@@ -55,3 +56,11 @@ def load_config(arguments: argparse.Namespace) -> Config:
     data = _data_path(arguments.data, path)
     overrides = {name: getattr(arguments, name, None) for name in ("host", "port", "workers")}
     return load(path, **overrides, data=data)
+
+
+def load_target(arguments: argparse.Namespace) -> Config:
+    """Load the configuration that `--to` names; the data folder of the command is also its own. Raises ConfigError."""
+    try:
+        return load(arguments.to, data=_data_path(arguments.data, arguments.to))
+    except ConfigError as error:
+        raise ConfigError(f"{arguments.to}:\n{error}") from error

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from gateway import __version__, process
 from gateway.cli import mcp
 from gateway.cli.calling import NotAnswered, add_address, address_of, ask, memory_id
-from gateway.cli.config_file import add_config, config_path, load_config
+from gateway.cli.config_file import add_config, config_path, load_config, load_target
 from gateway.cli.ending import fail
 from gateway.cli.history import add_commands
 from gateway.config import Config, load
@@ -136,6 +136,11 @@ def _add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argume
 
 
 def _add_move(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Moves the whole memory from the place that --config names to that of --to: one is a data folder, the other a "
+        "cluster (PostgreSQL and object storage). Stop all gateways before. The source stays as a copy, on which no "
+        "gateway starts; the target must be empty. After an interruption, run it again."
+    )
     parser.add_argument(
         "--to", type=Path, required=True, metavar="CONFIG", help="configuration file of the place to move it to"
     )
@@ -325,18 +330,26 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 
 def _move(arguments: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
-
-    from gateway.cli import move  # noqa: PLC0415 — as above
-
     source = _load(arguments)
     try:
-        target = load(arguments.to)
+        target = load_target(arguments)
     except ConfigError as error:
-        fail(f"{arguments.to}:\n{error}", 2)
+        fail(str(error), 2)
     try:
-        return move.run(source, target, Console(), is_trial=arguments.dry_run)
-    except move.REFUSALS as error:
+        return _move_between(source, target, is_trial=arguments.dry_run)
+    except KeyboardInterrupt:  # before it has begun, or again
+        fail("stopped: run the command again", 130)
+
+
+def _move_between(source: Config, target: Config, *, is_trial: bool) -> int:
+    from rich.console import Console  # noqa: PLC0415 — not needed by `serve`
+
+    from gateway.cli import move  # noqa: PLC0415 — seconds that `--help` does not need
+    from gateway.maintenance.move import MoveRefused  # noqa: PLC0415 — as above
+
+    try:
+        return move.run(source, target, Console(), is_trial=is_trial)
+    except (MoveRefused, ConfigError) as error:
         fail(str(error), 1)
 
 

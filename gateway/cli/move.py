@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,35 +15,46 @@ from gateway.errors import ConfigError
 from gateway.maintenance.move import Move, MovedCount, MoveRefused
 from gateway.maintenance.recovery import recover
 from gateway.storage.errors import StorageError
-from gateway.storage.folder import FolderRefused
+from gateway.storage.folder import FolderRefused, list_damaged_files
 from gateway.storage.move.ends import MoveEnd
 from gateway.storage.move.folder_end import FolderEnd
+from gateway.telemetry import set_up_logging
 
-__all__ = ["REFUSALS", "check_configurations", "run"]
+__all__ = ["check_configurations", "run"]
 
-REFUSALS = (MoveRefused, StorageError, FolderRefused, ConfigError, OSError)
-"""What `run` raises if a memory is not moved."""
+_CAUSES = (MoveRefused, StorageError, FolderRefused, ConfigError, OSError)
 _DEFAULT_TENANT = "default"  # of a gateway without keys
+_MAX_NAMES = 5
 
 
 def run(source: Config, target: Config, console: Console, *, is_trial: bool) -> int:
     """Move a memory to the place of another configuration, or only show what would be moved. Returns the exit status.
-    Raises REFUSALS."""
+    Raises MoveRefused or ConfigError."""
     check_configurations(source, target)
     recover_stranded(source)
+    set_up_logging("warning")  # repairs of the source
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        plan = _plan(source, target, _Bar(bar))
         try:
-            counts, places = asyncio.run(_move(source, target, _Bar(bar), is_trial=is_trial))
+            counts = asyncio.run(_carry_out(plan, is_trial=is_trial))
         except KeyboardInterrupt:
-            console.print("stopped: the memory is where it was; run the command again to move it")
+            console.print(f"stopped: {plan.move.outcome}", markup=False, soft_wrap=True)
             return 130
+        except _CAUSES as error:
+            raise MoveRefused(f"{error}\ngateway: {plan.move.outcome}") from error
     console.print(_tabulate(counts))
-    if is_trial:
-        console.print(f"nothing was moved: this would go from {places[0]} to {places[1]}")
-    else:
-        console.print(f"moved from {places[0]} to {places[1]}: start gateways there from now on")
+    for text in (*_describe_damaged(source), plan.describe(is_trial=is_trial)):
+        console.print(text, markup=False, soft_wrap=True)
     return 0
+
+
+def _describe_damaged(source: Config) -> Iterator[str]:
+    """What of a folder was not moved because it is damaged."""
+    names = [] if source.memory.is_cluster else list_damaged_files(source.data_folder)
+    if names:
+        shown = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
+        yield f"not moved: files that were damaged, and that a repair has set aside in {source.data_folder} ({shown})"
 
 
 def check_configurations(source: Config, target: Config) -> None:
@@ -67,22 +79,54 @@ def _tenants_of(config: Config) -> set[str]:
 
 
 class _Bar:
-    """The progress of a move in the terminal."""
+    """The progress of a move: a bar in the terminal, else a line for each step and each tenth of it."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("looking at both places", total=None)
+        self._tenths = 0
 
     def begin(self, step: str, total: int | None) -> None:
         self._bar.reset(self._task, description=step, total=total)
+        self._tenths = 0
+        self._print(step)
 
     def advance(self, amount: int) -> None:
         self._bar.advance(self._task, amount)
+        task = self._bar.tasks[0]
+        if (tenths := int(task.percentage // 10)) > self._tenths:
+            self._tenths = tenths
+            self._print(f"{task.description}: {tenths * 10} %")
+
+    def _print(self, text: str) -> None:
+        if not self._bar.console.is_terminal:
+            self._bar.console.print(text)
 
 
-async def _move(
-    source: Config, target: Config, bar: _Bar, *, is_trial: bool
-) -> tuple[Collection[MovedCount], tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A move, and its two ends."""
+
+    move: Move
+    source: MoveEnd
+    target: MoveEnd
+
+    def describe(self, *, is_trial: bool) -> str:
+        """The outcome of a move that has ended."""
+        if is_trial:
+            return f"nothing was moved: this would go from {self.source.place} to {self.target.place}"
+        return f"moved from {self.source.place} to {self.target.place}: start gateways there from now on"
+
+
+async def _carry_out(plan: _Plan, *, is_trial: bool) -> Collection[MovedCount]:
+    try:
+        return await (plan.move.plan() if is_trial else plan.move.run())
+    finally:
+        await plan.source.close()
+        await plan.target.close()
+
+
+def _plan(source: Config, target: Config, bar: _Bar) -> _Plan:
     try:
         from gateway.storage.move.cluster_end import ClusterEnd  # noqa: PLC0415 — needs an extra
     except ImportError as error:
@@ -107,11 +151,7 @@ async def _move(
         bar,
         check_tenants,
     )
-    try:
-        return await (move.plan() if is_trial else move.run()), (origin.place, end.place)
-    finally:
-        await folder.close()
-        await cluster.close()
+    return _Plan(move, origin, end)
 
 
 def _tabulate(counts: Iterable[MovedCount]) -> Table:

@@ -21,6 +21,7 @@ CopyTables = Callable[[Collection[str], Callable[[int], None], Callable[[int], N
 """Copies the files of tables with these names; it calls the second argument with the bytes of all files, and then the
 third one with those of each."""
 _MEMORIES: Final = "memories"
+_NEARLY_MOVED: Final = "the last step may be missing: run the command again, which takes it, or says that it is not"
 
 
 class MoveRefused(Exception):
@@ -64,6 +65,12 @@ class Move:
         self._copy_tables = copy_tables
         self._progress = progress
         self._check_tenants = check_tenants
+        self._outcome = "nothing was moved"
+
+    @property
+    def outcome(self) -> str:
+        """What was reached if the move has not ended, and what to do."""
+        return self._outcome
 
     async def plan(self) -> list[MovedCount]:
         """Check both ends, and count what would be moved. The target is left as it is."""
@@ -75,6 +82,7 @@ class Move:
         """Move the memory. Returns what was moved."""
         earlier = await self._lock()
         if earlier is not None:
+            self._outcome = _NEARLY_MOVED
             await self._target.unmark()
             return [MovedCount(part, "", rows, rows) for part, rows in earlier.counts.items()]
         await self._target.require_empty()
@@ -82,6 +90,7 @@ class Move:
         memory = await self._source.load()
         await self._check_tenants_of_source()
         mark = MoveMark(id=secrets.token_hex(8), state=MoveState.ARRIVING, place=self._source.place, at=time.time())
+        self._outcome = f"the memory is still at {self._source.place}: run the command again, which completes the move"
         await self._target.begin(mark, memory)
         counts = [*await self._move_tables(memory), *await self._move_rows()]
         await self._conclude(mark, counts)
@@ -138,6 +147,7 @@ class Move:
             sums[count.part] = sums.get(count.part, 0) + count.rows
         await self._target.mark(replace(mark, state=MoveState.ARRIVED, counts=sums))
         await self._source.require_unchanged()
+        self._outcome = _NEARLY_MOVED
         moved = replace(mark, state=MoveState.MOVED, place=self._target.place, at=time.time(), counts=sums)
         await self._source.mark(moved)
         await self._target.unmark()
@@ -166,5 +176,5 @@ def _require_equal(counts: Collection[MovedCount]) -> None:
         if count.rows != count.moved:
             raise StorageError(
                 "store",
-                f"{count.moved} of {count.rows} rows have arrived ({count.part} {count.name}); the source is as it was",
+                f"{count.moved} of {count.rows} rows have arrived ({count.part} {count.name})",
             )

@@ -94,7 +94,7 @@ class LeaseKeeper:
             for listener in self.on_absence if self._was_present else ():
                 listener()
             self._was_present = True
-            await self._leases.drop_ended(-_FIRST_PRESENCE)  # of replicas that were there before
+            await self._leases.drop_ended(FIRST_PRESENCE)  # of replicas that were there before
         if LEADER not in self._leases.held():
             await self._leases.acquire([LEADER])  # if it is free
         await self._balance(await self._leases.owners())

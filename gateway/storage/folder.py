@@ -21,6 +21,7 @@ __all__ = [
     "FolderRefused",
     "fsync",
     "is_in_use",
+    "list_damaged_files",
     "lock_folder",
     "read_move_mark",
     "remove_damaged_files",
@@ -150,6 +151,13 @@ def remove_damaged_files(folder: Path) -> None:
     shutil.rmtree(folder / "broken", ignore_errors=True)
     for path in folder.glob("*.broken-*"):
         path.unlink(missing_ok=True)
+
+
+def list_damaged_files(folder: Path) -> list[str]:
+    """The names of the files and folders that were moved aside as damaged. Blocks. Raises OSError."""
+    return sorted(
+        [path.name for path in folder.glob("*.broken*")] + [f"broken/{p.name}" for p in folder.glob("broken/*")]
+    )
 
 
 def is_in_use(path: Path) -> bool:

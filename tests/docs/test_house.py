@@ -38,7 +38,6 @@ SHOWN_BY = {
     "storage/postgres/replays.py": "cluster/gateways/test_retries.py",
     "storage/postgres/change_lock.py": "cluster/test_change_lock.py",
     "cli/move.py": "cluster/gateways/test_move.py",
-    "maintenance/move.py": "cluster/gateways/test_move.py",
     "storage/lance/description.py": "cluster/gateways/test_move.py",
     "storage/move/cluster_end.py": "cluster/gateways/test_move.py",
     "storage/move/ends.py": "cluster/gateways/test_move.py",

@@ -64,7 +64,11 @@ class ClusterEnd:
             raise StorageError("database", f"there is no memory of {self.place} in the database")
         await self._database.open()
         if not await self._lease.acquire():
-            raise StorageError("database", f"the memory at {self.place} is being moved by another process")
+            raise StorageError(
+                "database",
+                f"the memory at {self.place} is being moved by another process: wait for it; if it was killed, for "
+                f"{MoveLease.SECONDS:g} seconds",
+            )
         await self._require_stopped()
 
     async def _require_stopped(self) -> None:
@@ -181,7 +185,10 @@ class ClusterEnd:
         return bucket_of(scope, self._buckets)
 
     async def _has_tables(self) -> bool:
-        return await asyncio.to_thread(has_tables, self._url)
+        try:
+            return await asyncio.to_thread(has_tables, self._url)
+        except StorageError as error:
+            raise ConfigError(f"memory.database: {error}") from error
 
     @staticmethod
     async def _read(document: SharedDocument) -> bytes | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.storage.disk import sync_tree
+from gateway.storage.errors import StorageError
 from gateway.storage.folder import (
     ARRIVING_FILE,
     MOVED_FILE,
@@ -37,6 +38,8 @@ from gateway.text.terms import TERMS_VERSION
 __all__ = ["FolderEnd"]
 
 _LOCK, _META, _CATALOG, _IDENTITIES = "lock", "meta.json", "tables.json", "identities.json"
+_JOURNAL = "journal.sqlite"
+_OF_THE_DISK: Final = "lost+found"  # in the root of a volume
 _UNLIMITED: Final = 2**62
 _FORMAT: Final = 1
 
@@ -76,13 +79,16 @@ class FolderEnd:
         data = DataFolder(self._path)
         await asyncio.to_thread(data.open, 1, "", 0, is_locked=True)
         store = MemoryStore(data, RowFormat(data.embedder, data.dimensions, TERMS_VERSION))
-        journal = Journal(self._path / "journal.sqlite", _UNLIMITED, lambda: None)
+        journal = Journal(self._path / _JOURNAL, _UNLIMITED, lambda: None)
         try:
             await journal.open()
             await store.open()
             await self._recover(journal, store)
             tables = {number: bucket.entries for number, bucket in store.buckets.by_number.items()}
             has_plain_ids = await store.has_plain_ids()
+        except StorageError as error:
+            place = self._path / _JOURNAL if error.part == "journal" else self.tables
+            raise StorageError(error.part, f"{place}: {error}") from error
         finally:
             await store.close()
             await journal.close()
@@ -108,7 +114,7 @@ class FolderEnd:
             raise FolderRefused(f"another process uses the data folder {self._path}")
         if read_move_mark(self._path) is not None:
             return
-        names = sorted(name for name in os.listdir(self._path) if name != _LOCK)
+        names = sorted(name for name in os.listdir(self._path) if name not in (_LOCK, _OF_THE_DISK))
         if names:
             raise FolderRefused(f"the folder {self._path} is not empty (it has {names[0]}): name an empty or a new one")
 

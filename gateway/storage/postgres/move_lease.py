@@ -4,21 +4,22 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from gateway.storage.bucket_numbers import MOVE
+from gateway.storage.bucket_numbers import LEADER, MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.postgres.database import PostgresDatabase
-from gateway.storage.postgres.leases import LEADER, Leases
+from gateway.storage.postgres.leases import Leases
 
 __all__ = ["MoveLease", "count_gateways"]
-
-_SECONDS: Final = 10.0
 
 
 class MoveLease:
     """The lease of a move from a cluster. Gateways do not start while it is held; see `find_move` of `probe`."""
 
+    SECONDS: Final = 10.0
+    """How long it lasts after its owner was killed."""
+
     def __init__(self, url: str, database: PostgresDatabase) -> None:
-        self._leases = Leases(url, seconds=_SECONDS)
+        self._leases = Leases(url, seconds=self.SECONDS)
         self._database = database
         self._renewing: asyncio.Task[None] | None = None
         self._epochs = 0
@@ -54,7 +55,7 @@ class MoveLease:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(_SECONDS * 0.3)
+            await asyncio.sleep(self.SECONDS * 0.3)
             with contextlib.suppress(StorageError):  # `require_alone` notices
                 await self._leases.renew()
 

@@ -1,9 +1,10 @@
 """The rows in the SQLite files of a data folder, as a move reads and writes them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from gateway.storage.errors import StorageError
 from gateway.storage.moved_tables import MovedTable, RowBatch
 from gateway.storage.sqlite import blocks, counters, extraction_queue, journal, ledger, owners, registry
 from gateway.storage.sqlite.database import Database, Migration
@@ -29,13 +30,28 @@ _USED: Final = (
 _NEWEST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='entries'"
 
 
+_T = TypeVar("_T")
+
+
+class _NamedFile(Database):
+    """A file whose errors name it, for the operator of a move."""
+
+    def __init__(self, path: Path, part: str) -> None:
+        super().__init__(path, part, _MIGRATIONS[part])
+        self._name = str(path)
+
+    async def run(self, job: Callable[[], _T]) -> _T:
+        try:
+            return await super().run(job)
+        except StorageError as error:
+            raise StorageError(error.part, f"{self._name}: {error}") from error
+
+
 class SqliteRows:
     """The files in `folder`, which are created where they are missing; see `MovedRows`. Its lock must be held."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = {
-            part: Database(folder / f"{part}.sqlite", part, migrations) for part, migrations in _MIGRATIONS.items()
-        }
+        self._files = {part: _NamedFile(folder / f"{part}.sqlite", part) for part in _MIGRATIONS}
 
     async def open(self) -> None:
         """Open the files, and migrate them. Raises StorageError."""

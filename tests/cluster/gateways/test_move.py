@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.cluster.gateways.cluster import Cluster
-from tests.fakes.process import Process, command, running_process, stopped
+from tests.fakes.process import Process, command, running_process, started_process, stopped
 from tests.fakes.running import configuration, eventually
 from tests.fakes.s3_proxy import FaultyS3
 from tests.fakes.upstream import FakeUpstream
@@ -185,6 +185,21 @@ def count_waiting(folder: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM entries WHERE state=0").fetchone()[0])
 
 
+async def test_a_memory_is_moved_to_the_data_folder_that_gateways_use(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = await places.create_memory()
+    assert (await move(folder, places.target, "--data", str(folder / "data"))).returncode == 0
+    back, used = places.create_folder("back"), tmp_path / "used"
+    (used / "lost+found").mkdir(parents=True)  # a volume
+    monkeypatch.setenv("GATEWAY_DATA", str(used))  # as in the image
+    outcome = await move(places.target, back)
+    assert (outcome.returncode, (back / "data").exists()) == (0, False), outcome.stderr
+    async with started_process(back) as gateway:
+        assert len(await gateway_texts(gateway)) == 2
+    assert json.loads((used / "meta.json").read_text())["format"] == 1
+
+
 async def test_no_gateway_starts_where_a_memory_was_moved_away(places: Places) -> None:
     folder = await places.create_memory()
     outcome = await move(folder, places.target, "--dry-run")
@@ -214,6 +229,18 @@ async def gateway_texts(gateway: Process) -> list[str]:
     await gateway.settled()
     lines = (await send(gateway, "GET", "/v1/memory/export")).splitlines()
     return [json.loads(line)["text"] for line in lines]
+
+
+async def test_damage_of_the_source_is_repaired_and_reported(places: Places) -> None:
+    folder = await places.create_memory()
+    torn = next((folder / "data" / "lance").glob("*/data/*.lance"))
+    torn.write_bytes(torn.read_bytes()[:50])
+    outcome = await move(folder, places.target)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "table_mended" in outcome.stderr
+    assert f"a repair has set aside in {folder / 'data'} (broken/" in outcome.stdout
+    async with places.cluster.process("cluster", **places.changes) as gateway:
+        assert len(await gateway_texts(gateway)) == 2  # the journal had them
 
 
 async def test_a_memory_that_a_gateway_uses_is_not_moved(places: Places) -> None:
@@ -262,6 +289,11 @@ async def test_configurations_that_do_not_fit_are_refused(places: Places) -> Non
     outcome = await move(folder, places.target)
     assert (outcome.returncode, "the tenant 'acme' has memories" in outcome.stderr) == (1, True)
     empty = places.create_folder("empty")
+    database = places.cluster.database_url.rpartition("/")[0] + "/missing"
+    places.cluster.configuration("cluster", **{**places.changes, "memory__database": database})
+    outcome = await move(folder, places.target)
+    assert (outcome.returncode, "memory.database: there is no such database" in outcome.stderr) == (1, True)
+    places.cluster.configuration("cluster", **places.changes)
     outcome = await move(empty, places.target)
     assert (outcome.returncode, "there is no memory in" in outcome.stderr) == (1, True)
     places.cluster.configuration("cluster", **places.changes)
@@ -289,6 +321,9 @@ async def test_an_interrupted_move_to_a_cluster_is_completed_by_the_next_one(pla
         os.kill(process.pid, signal.SIGINT)
         await asyncio.to_thread(process.join, 20)
         assert process.exitcode == 130, (folder / "move.log").read_text()
+        output = (folder / "move.out").read_text()
+        assert "copying tables" in output
+        assert f"stopped: the memory is still at {folder / 'data'}: run the command again" in output
     s3.delays.clear()
     outcome = await command("serve", "--config", str(places.target / "config.yaml"))
     assert (outcome.returncode, "has not arrived completely" in outcome.stderr) == (2, True)
@@ -317,6 +352,9 @@ async def test_an_interrupted_move_from_a_cluster_is_completed_by_the_next_one(p
     s3.delays.clear()
     outcome = await command("serve", "--config", str(back / "config.yaml"))
     assert (outcome.returncode, "has not arrived completely" in outcome.stderr) == (1, True)
+
+    outcome = await move(places.target, back)
+    assert "if it was killed, for 10 seconds" in outcome.stderr
 
     async def is_moved() -> bool:  # when the lease of the killed command has run out
         outcome = await move(places.target, back)

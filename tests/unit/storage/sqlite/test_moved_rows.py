@@ -1,5 +1,6 @@
 """The rows of a data folder, read in batches and written to another one."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ async def test_all_tables_are_copied_and_counted(tmp_path: Path) -> None:
         assert sorted(await read(second, table), key=repr) == sorted(ROWS[table.name], key=repr)
     for rows in (first, second):
         await rows.close()
+
+
+async def test_an_error_names_the_file(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "usage.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    rows = SqliteRows(tmp_path)
+    with pytest.raises(StorageError, match=r"usage\.sqlite: its file has version 99"):
+        await rows.open()
+    await rows.close()
+    connection.close()
 
 
 async def test_many_rows_come_in_batches(tmp_path: Path) -> None:
