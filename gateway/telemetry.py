@@ -222,12 +222,12 @@ class Telemetry:
         )
         self.owned_buckets = Gauge(
             "gateway_cluster_owned_buckets",
-            "Parts of the memory that this gateway stores; 0 without a cluster.",
+            "Buckets (parts of the memory) that this gateway owns and stores; 0 without a cluster.",
             registry=self.registry,
         )
         self.refused_writes = self._counter(
             "gateway_cluster_refused_writes",
-            "Writes of this gateway that were refused, since another one owns the part of the memory now.",
+            "Writes of this gateway that were refused, since another one owns the bucket now.",
             [],
         )
 

@@ -174,8 +174,8 @@ class MemoryConfig(Section):
         6.0,
         ge=3,
         le=60,
-        description="Seconds until another gateway takes over what one that died has to store. One that is frozen, or "
-        "cut off from PostgreSQL, stops storing after 70 % of them, and may lose its buckets after all. Only on S3.",
+        description="Seconds until other gateways take over the buckets of one that died. A gateway that does not "
+        "reach PostgreSQL stops storing after 70 % of them. Only on S3.",
     )
     store: StoreConfig = Field(StoreConfig(), description="How memories are written.")
     default_user: Id | None = Field(
@@ -193,8 +193,8 @@ class MemoryConfig(Section):
         None,
         ge=1,
         le=4_096,
-        description="Number of parts that memories are sharded into, fixed when the memory is created: at most 256 in "
-        "a folder; a power of two on S3; null: 16 in a folder, 64 on S3.",
+        description="Number of buckets, the parts of a memory that have tables of their own; fixed when the memory is "
+        "created: at most 256 in a folder; a power of two on S3; null: 16 in a folder, 64 on S3.",
     )
     embedder: EmbedderConfig = Field(EmbedderConfig(), description="What makes vectors.")
     recall: RecallConfig = Field(RecallConfig(), description="Reading memory.")

@@ -150,9 +150,9 @@ async def test_one_commit_takes_claims_of_chats_and_of_clients(database_url: str
     async with running_log(database_url) as log:
         appends = []
         for number, seconds in enumerate((120.0, 0)):
-            one = numbered(number)
-            claim = Claim(bytes([number]) * 16, f"turn-{number}", one.created_at, seconds, one.scope)
-            appends.append(collect_entries([one], "", {}, {one.id: claim}))
+            record = numbered(number)
+            claim = Claim(bytes([number]) * 16, f"turn-{number}", record.created_at, seconds, record.scope)
+            appends.append(collect_entries([record], "", {}, {record.id: claim}))
         added, _ = await log.append(appends)
         assert set(added) == {numbered(0).id, numbered(1).id}
 

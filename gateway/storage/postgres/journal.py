@@ -48,7 +48,7 @@ class PostgresJournal:
         self._on_append = on_append
         self._commits = GroupCommit(self._commit, rows_of=lambda entries: len(entries.ids), max_rows=_MAX_ROWS)
         self._order = asyncio.Lock()
-        self._taken: dict[int, int] = {}  # epochs of the buckets whose dead letters were revived
+        self._revived: dict[int, int] = {}  # epochs of the buckets whose dead letters were revived
         self._searchable: dict[int, int] = {}  # bucket by number: entries that recall has, and that are not stored yet
         self._stored: dict[int, tuple[int, int]] = {}  # bucket and size by number
         self._outdated: dict[str, int] = {}  # numbers of stored changes and deletions by id
@@ -166,7 +166,7 @@ class PostgresJournal:
                     _restrict(held, (bucket for bucket, _ in synced.values())), synced, outdated
                 )
             except LeaseLost:
-                self._stored, self._searchable, self._taken = {}, {}, {}  # `waiting` gives those that are still ours
+                self._stored, self._searchable, self._revived = {}, {}, {}  # `waiting` gives those that are still ours
                 raise
             except StorageError:
                 self._outdated = outdated | self._outdated
@@ -228,22 +228,23 @@ class PostgresJournal:
         return _restrict(held, wanted)
 
     async def _take_over(self) -> Held:
-        """The buckets held now. Dead letters of new ones wait again; entries of lost ones are forgotten."""
+        """The buckets that this gateway owns now. Dead letters of new ones wait again; entries of lost ones are not
+        counted any more."""
         held = self._held()
         self._forget_lost(held)
-        new = {bucket: epoch for bucket, epoch in held.items() if self._taken.get(bucket) != epoch}
+        new = {bucket: epoch for bucket, epoch in held.items() if self._revived.get(bucket) != epoch}
         if new:
             await self._log.revive(new)
-            self._taken |= new
+            self._revived |= new
         return held
 
     def _forget_lost(self, held: Held) -> None:
-        kept = {bucket: epoch for bucket, epoch in self._taken.items() if held.get(bucket) == epoch}
-        if kept == self._taken:
+        owned = {bucket: epoch for bucket, epoch in self._revived.items() if held.get(bucket) == epoch}
+        if owned == self._revived:
             return
-        self._taken = kept
-        self._searchable = {seq: bucket for seq, bucket in self._searchable.items() if bucket in kept}
-        self._stored = {seq: value for seq, value in self._stored.items() if value[0] in kept}
+        self._revived = owned
+        self._searchable = {seq: bucket for seq, bucket in self._searchable.items() if bucket in owned}
+        self._stored = {seq: value for seq, value in self._stored.items() if value[0] in owned}
 
     async def _count(self) -> None:
         """Refresh the figures of the backlog, which exclude stored entries that are not marked yet."""

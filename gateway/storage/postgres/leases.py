@@ -73,9 +73,9 @@ class Leases:
 
     async def acquire(self, buckets: Collection[int]) -> Held:
         """Take the leases of these buckets that are free. Returns the new ones. Raises StorageError."""
-        wanted = sorted(set(buckets) - self.held().keys())
+        absent = sorted(set(buckets) - self.held().keys())
         began = time.monotonic()
-        rows = await self._database.read(_ACQUIRE, (self.owner, self._seconds, wanted))
+        rows = await self._database.read(_ACQUIRE, (self.owner, self._seconds, absent))
         for bucket, epoch in rows:
             self._epochs[bucket], self._renewed_at[bucket] = epoch, began
         return dict(rows)

@@ -152,12 +152,12 @@ def _check_pooler(connection: Connection, url: str) -> list[str]:
     connection.execute(f"SET application_name='{mark}'".encode())
     others = [connect(url) for _ in range(_SOCKETS)]
     try:
-        seen = {_value(other, "SHOW application_name") for other in others}
-        kept = {_value(connection, "SHOW application_name") for _ in range(_SOCKETS)}
+        other_names = {_value(other, "SHOW application_name") for other in others}
+        own_names = {_value(connection, "SHOW application_name") for _ in range(_SOCKETS)}
     finally:
         for other in others:
             other.close()
-    if mark in seen or kept != {mark} or _hears_nothing(connection):
+    if mark in other_names or own_names != {mark} or _hears_nothing(connection):
         return [
             "a pooler in transaction mode seems to be between: it works, but new memories are seen by other gateways "
             "half a second later, and time limits of the session do not apply; connect to the server itself"
