@@ -145,8 +145,8 @@ class MemoryRole(Protocol):
     async def drained(self, timeout: float) -> bool:
         """Wait until the table has all of the journal. False after the timeout."""
 
-    async def synced(self, timeout: float) -> bool:
-        """The same, durably."""
+    async def synced(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
+        """The same, durably; of these scopes at least (None: of all)."""
 
     async def purge(self, scopes: Collection[str]) -> None:
         """Erase deleted rows of these scopes for good. Raises StorageError or MemoryUnavailable."""
