@@ -32,8 +32,8 @@ class Forgetter:
     """Deletes selected memories, and purges them from the disk.
 
     `delete` deletes records and those derived from them; `purge` erases deleted rows of scopes, and `discard` drops
-    entries of the journal; `settled` waits until all writes are stored and on the disk; `drop` drops cached
-    working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
+    entries of the journal; `settled` waits until all writes of some scopes (None: of all) are stored and on the disk;
+    `drop` drops cached working sets; `remove_damaged` deletes data that was set aside as damaged, in a thread.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Forgetter:
         delete: Callable[[Iterable[Record]], Awaitable[int]],
         purge: Callable[[Collection[str]], Awaitable[None]],
         discard: Callable[[Sequence[JournalEntry]], Awaitable[None]],
-        settled: Callable[[], Awaitable[None]],
+        settled: Callable[[Collection[str] | None], Awaitable[None]],
         drop: Callable[[Iterable[str]], None],
         blocks: Blocks,
         remove_damaged: Callable[[], None],
@@ -89,7 +89,7 @@ class Forgetter:
         try:
             scopes = {scope.value: scope for scope in await scopes_of(selection, self._registry)}
             newest, _ = await self._journal.position()
-            await self._wait_settled()
+            await self._settle(selection, scopes)
             deleted = await self._discard_pending(selection, scopes, newest)
             owned = [scope.value for scope in scopes.values() if selection.user in (None, scope.owner)]
             for listener in self.on_scopes if not selection.ids else ():
@@ -105,6 +105,10 @@ class Forgetter:
         finally:
             await self._notify(selection)  # of turns that ended meanwhile
         return Forgotten(deleted, purge)
+
+    async def _settle(self, selection: MemorySelection, scopes: Collection[str]) -> None:
+        """Wait for earlier writes. One user's do not wait for those of others, which may not be stored for long."""
+        await self._wait_settled(None if selection.user is None else scopes)
 
     async def _notify(self, selection: MemorySelection) -> None:
         for listener in self.on_forget if not selection.ids else ():
@@ -126,9 +130,9 @@ class Forgetter:
 
     async def _purge(self, selection: MemorySelection) -> None:
         newest, _ = await self._journal.position()
-        await self._wait_settled()
         selected = await scopes_of(selection, self._registry)
         scopes = {scope.value for scope in selected}
+        await self._settle(selection, scopes)
         if any(entry.record.scope in scopes for entry in await self._journal.unstored(newest)):
             raise MemoryUnavailable("not every deletion is stored yet; try again")
         await self._purge_store(scopes)
@@ -149,6 +153,6 @@ class Forgetter:
                 await self._registry.forget_owner(tenant, selection.user)
         for listener in self.on_owner:
             await listener(selection.tenant, selection.user)
-        await self._wait_settled()
+        await self._settle(selection, [scope.value for scope in scopes])
         remaining = await self._store.with_rows(scope.value for scope in scopes)
         await self._registry.add_scopes([scope for scope in scopes if scope.value in remaining])

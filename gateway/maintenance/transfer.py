@@ -19,7 +19,7 @@ from gateway.errors import BadRequest, MemoryUnavailable, PluginUnavailable
 from gateway.formats import json_splice
 from gateway.identity import checked_id, named_scope
 from gateway.maintenance.foreign_exports import foreign_format
-from gateway.maintenance.selection import MemorySelection, selected_rows
+from gateway.maintenance.selection import MemorySelection, scopes_of, selected_rows
 from gateway.maintenance.vectors import encode_vectors, parse_vector
 from gateway.memory.annotations import build_record, plain_fields
 from gateway.memory.kinds import KINDS
@@ -130,8 +130,8 @@ class ImportResult:
 class Transfer:
     """Exports and imports memories.
 
-    `screen` passes the records to be stored to plugins; `settled` waits until all writes are stored; `on_change` are
-    called with the scopes of an import when its memories can be found.
+    `screen` passes the records to be stored to plugins; `settled` waits until all writes of some scopes (None: of all)
+    are stored; `on_change` are called with the scopes of an import when its memories can be found.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Transfer:
         registry: Registry,
         *,
         screen: Screen,
-        settled: Callable[[], Awaitable[None]],
+        settled: Callable[[Collection[str] | None], Awaitable[None]],
         on_change: Sequence[Listener[Collection[str]]] = (),
     ) -> None:
         self._journal = journal
@@ -153,8 +153,11 @@ class Transfer:
 
     async def export(self, selection: MemorySelection, *, with_vectors: bool = False) -> AsyncIterator[bytes]:
         """The selected memories as lines, in batches. Raises MemoryUnavailable."""
-        await self._wait_settled()
         try:
+            scopes = None  # all
+            if selection.user is not None:
+                scopes = [scope.value for scope in await scopes_of(selection, self._registry)]
+            await self._wait_settled(scopes)
             async for selected in selected_rows(selection, self._store, self._registry):
                 vectors: Sequence[Mapping[str, str]] = ({},) * len(selected.numbers)
                 if with_vectors:
@@ -182,7 +185,7 @@ class Transfer:
                     imported, unchanged = imported + stored, unchanged + len(batch.items) - stored
                     batch = _Batch()
             stored = await self._store_batch(batch.items, tenant, changed)
-            await self._wait_settled()
+            await self._wait_settled(None)
         finally:
             if changed:
                 await notify(self._on_change, changed)
@@ -201,7 +204,7 @@ class Transfer:
             return 0
         count = 0
         try:
-            await self._wait_settled()  # also bounds the backlog
+            await self._wait_settled(None)  # also bounds the backlog
             new = await self._select_new(batch, tenant)
             scopes = {item.scope.value: item.scope for item in new}
             await self._registry.add_scopes(scopes.values())

@@ -1,6 +1,6 @@
 """Waits for earlier writes: until they can be found, are in the table of all memories, or are on the disk."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 from gateway.errors import MemoryUnavailable
@@ -34,11 +34,12 @@ class WriteBarrier:
             await self._ready(timeout)
         return await self._role.drained(timeout)
 
-    async def settle(self) -> None:
-        """Wait until all earlier writes are stored and synced to disk. Raises MemoryUnavailable."""
+    async def settle(self, scopes: Collection[str] | None = None) -> None:
+        """Wait until all earlier writes, of these scopes at least (None: of all), are stored and synced to disk. Raises
+        MemoryUnavailable."""
         if not self._role.has_begun:
             await self._ready(_SETTLE_TIMEOUT)
-        if not await self._role.synced(_SETTLE_TIMEOUT):
+        if not await self._role.synced(_SETTLE_TIMEOUT, scopes):
             raise MemoryUnavailable("earlier writes are not stored yet; try again")
 
     async def caught_up(self, identity: Identity, timeout: float) -> None:

@@ -123,7 +123,7 @@ class OwnerRole:
         await self._catch_up()
         return await self._writer.drained(timeout)
 
-    async def synced(self, timeout: float) -> bool:
+    async def synced(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
         return await self.drained(timeout) and self._writer is not None and await self._writer.synced(timeout)
 
     async def purge(self, scopes: Collection[str]) -> None:
@@ -208,7 +208,7 @@ class FollowerRole:
         """False: the owner knows, and it answers all that needs to be known."""
         return False
 
-    async def synced(self, timeout: float) -> bool:
+    async def synced(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
         return False
 
     async def purge(self, scopes: Collection[str]) -> None:

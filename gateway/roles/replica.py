@@ -155,24 +155,25 @@ class Replica:
             "leases": "held" if held else "none",
         }
 
-    async def drained(self, timeout: float) -> bool:
-        """Wait until all that was appended before is in the tables, by any replica. False after the timeout."""
+    async def drained(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
+        """Wait until all that was appended to these scopes before (None: to all) is in the tables, by any replica.
+        False after the timeout."""
         log, deadline = self._storage.log, time.monotonic() + timeout
         await self._storage.journal.catch_up()
         last = self._storage.journal.last_seq
-        if await log.is_drained(last):
+        if await log.is_drained(last, scopes):
             return True
         await log.request_flush(last)
         self.writer.wake()
-        while not await log.is_drained(last):
+        while not await log.is_drained(last, scopes):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)
         return True
 
-    async def settled(self, timeout: float) -> bool:
+    async def settled(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
         """As `drained`; false also if the log cannot be read."""
         try:
-            return await self.drained(timeout)
+            return await self.drained(timeout, scopes)
         except StorageError:
             return False

@@ -118,9 +118,9 @@ class ReplicaRole:
     async def drained(self, timeout: float) -> bool:
         return self._replica is not None and await self._replica.settled(timeout)
 
-    async def synced(self, timeout: float) -> bool:
+    async def synced(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
         """As `drained`: what is on object storage is durable."""
-        return await self.drained(timeout)
+        return self._replica is not None and await self._replica.settled(timeout, scopes)
 
     async def purge(self, scopes: Collection[str]) -> None:
         await self._requests.purge(scopes)

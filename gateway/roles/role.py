@@ -145,8 +145,9 @@ class MemoryRole(Protocol):
     async def drained(self, timeout: float) -> bool:
         """Wait until the table has all of the journal. False after the timeout."""
 
-    async def synced(self, timeout: float) -> bool:
-        """Wait until the table has all of the journal on the disk. False after the timeout."""
+    async def synced(self, timeout: float, scopes: Collection[str] | None = None) -> bool:
+        """Wait until the table has all of the journal on the disk, of these scopes at least (None: of all). False after
+        the timeout."""
 
     async def purge(self, scopes: Collection[str]) -> None:
         """Erase deleted rows of these scopes for good. Raises StorageError or MemoryUnavailable."""

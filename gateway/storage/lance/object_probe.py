@@ -36,7 +36,8 @@ def _open(storage: ObjectStorage) -> Any:
     return S3Store.from_url(
         storage.uri,
         config=dict(storage.credentials),
-        client_options={"timeout": "5s", "connect_timeout": "3s", "allow_http": storage.allow_http},
+        # the first write to a new bucket can take long
+        client_options={"timeout": "15s", "connect_timeout": "3s", "allow_http": storage.allow_http},
         retry_config={"max_retries": 2},
     )
 

@@ -34,9 +34,10 @@ class ReplicaLog:
         """The numbers of new memories in these scopes that no table has yet."""
         return await self._log.unstored_sizes(scopes)
 
-    async def is_drained(self, before: int) -> bool:
-        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
-        return await self._log.is_drained(before)
+    async def is_drained(self, before: int, scopes: Collection[str] | None = None) -> bool:
+        """True if all entries of these scopes (None: of all) up to a number are stored, but those that failed, and wait
+        for a retry."""
+        return await self._log.is_drained(before, scopes)
 
     async def request_flush(self, seq: int) -> None:
         """Ask all replicas to store entries up to a number soon."""

@@ -238,10 +238,12 @@ class SharedLog:
         rows = await self._database.read(_UNSTORED_SIZES, (list(scopes),))
         return {scope: ScopeSize(count, at) for scope, count, at in rows}
 
-    async def is_drained(self, before: int) -> bool:
-        """True if all entries up to a number are stored, but those that failed, and wait for a retry."""
-        statement = "SELECT NOT EXISTS (SELECT 1 FROM entries WHERE state=0 AND tries=0 AND seq<=?)"
-        return bool((await self._database.read(statement, (before,)))[0][0])
+    async def is_drained(self, before: int, scopes: Collection[str] | None = None) -> bool:
+        """True if all entries of these scopes (None: of all) up to a number are stored, but those that failed, and wait
+        for a retry."""
+        condition, values = ("", []) if scopes is None else (" AND scope = ANY (?::text[])", [list(scopes)])
+        statement = f"SELECT NOT EXISTS (SELECT 1 FROM entries WHERE state=0 AND tries=0 AND seq<=?{condition})"  # noqa: S608 — ours
+        return bool((await self._database.read(statement, (before, *values)))[0][0])
 
     async def waiting_seqs(self) -> list[int]:
         """The numbers of all waiting entries, in order."""

@@ -125,6 +125,9 @@ async def test_memories_of_a_missing_table_are_back_when_its_objects_are(
         assert await list_status(gateway, "ada") == 503, "memories are missing, and it says so"
         assert await remembers(gateway, BOAT, CAT, user="bob")
         assert waiting_buckets(restored) == {bucket_of("ada")}, "the other bucket was stored"
+        assert (await gateway.get("/v1/memory/export?user=bob")).status == 200
+        reply = await gateway.post("/v1/memory/forget", {"user": "bob", "purge": True})
+        assert (reply.status, await listed(gateway, user="bob")) == (200, []), "others need not wait for ada"
         for table in missing:
             await copy(cluster.storage, restored.storage, table)
         await eventually(lambda: is_readable(gateway), 30)
