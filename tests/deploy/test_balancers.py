@@ -14,6 +14,8 @@ from tests.fakes.running import Running, configuration, running_gateway
 from tests.fakes.upstream import FakeUpstream, deltas, hangs
 
 USERS = [f"user-{number}" for number in range(41)]  # no multiple of the number of gateways
+NAMING = ["x-memory-user", "x-openwebui-user-id", "x-gateway-key", "authorization"]
+"""Headers that name a user, or a key: each wins over those after it."""
 
 
 @pytest.fixture(params=BALANCERS)
@@ -40,9 +42,11 @@ def address_of(gateway: Running) -> str:
     return gateway.url.removeprefix("http://")
 
 
-async def chat(session: aiohttp.ClientSession, url: str, user: str) -> int:
+async def chat(session: aiohttp.ClientSession, url: str, user: str, header: str = "x-memory-user") -> int:
     body = {"model": "fake-1", "messages": [{"role": "user", "content": "Hello"}]}
-    async with session.post(f"{url}/v1/chat/completions", json=body, headers={"x-memory-user": user}) as response:
+    async with session.post(
+        f"{url}/v1/chat/completions", json=body, headers={"authorization": "Bearer all", header: user}
+    ) as response:
         await response.read()
         return response.status
 
@@ -64,12 +68,13 @@ async def test_each_user_is_sent_to_one_gateway_and_users_to_all(
         running_balancer(balancer, [address_of(gateway) for gateway in gateways], tmp_path) as url,
         aiohttp.ClientSession() as session,
     ):
-        places: dict[str, set[str]] = {}
-        for user in USERS * 2:
-            assert await chat(session, url, user) == 200
-            places.setdefault(user, set()).add(upstream.last.headers["x-gateway"])
-    assert all(len(numbers) == 1 for numbers in places.values())
-    assert set.union(*places.values()) == {"1", "2", "3"}
+        for header in NAMING:
+            places: dict[str, set[str]] = {}
+            for user in USERS * 2:
+                assert await chat(session, url, user, header) == 200
+                places.setdefault(user, set()).add(upstream.last.headers["x-gateway"])
+            assert all(len(numbers) == 1 for numbers in places.values()), header
+            assert set.union(*places.values()) == {"1", "2", "3"}, header
 
 
 async def test_an_answer_is_passed_on_as_it_arrives(balancer: str, tmp_path: Path, upstream: FakeUpstream) -> None:
