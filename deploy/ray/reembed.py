@@ -3,7 +3,8 @@
     python deploy/ray/reembed.py --source cluster.yaml --config new.yaml --out parts
     ls parts/*/*.jsonl | xargs -P 4 -n 1 gateway memory import --config new.yaml
 
-Stop the gateways of the source before, or nothing tells when its tables are complete. The source is only read.
+Stop the gateways of the source before, when all is stored: the job refuses to start while memories wait in the journal.
+The source is only read.
 """
 
 import argparse
@@ -23,7 +24,9 @@ from gateway.maintenance.transfer import encode_line
 from gateway.storage.lance.catalog import TableEntry, bucket_of, decode, encode
 from gateway.storage.lance.object_place import ObjectStorage, object_storage
 from gateway.storage.postgres.catalog import PostgresCatalog
+from gateway.storage.postgres.database import PostgresDatabase
 from gateway.storage.postgres.parts import build_registry
+from gateway.storage.postgres.probe import find_move
 from gateway.storage.rows import LoadedRows
 from gateway.turn import Scope
 
@@ -53,9 +56,23 @@ class ToLines:
         }
 
 
+async def find_obstacles(url: str) -> list[str]:
+    """Why the tables do not have the whole memory."""
+    if problems := await asyncio.to_thread(find_move, url):
+        return problems
+    database = PostgresDatabase(url, "journal")
+    await database.open()
+    try:
+        ((count,),) = await database.read("SELECT count(*) FROM entries WHERE state<>1")
+    finally:
+        await database.close()
+    advice = "let a gateway run without requests for memory.store.flush_seconds, and stop it then"
+    return [f"{count} memories wait in the journal: {advice}"] if count else []
+
+
 async def read_database(url: str) -> tuple[list[TableEntry], dict[str, Scope]]:
     """The tables of the catalog, and the registered scopes."""
-    catalog: PostgresCatalog[TableEntry] = PostgresCatalog(url, dict, encode, decode)
+    catalog: PostgresCatalog[TableEntry] = PostgresCatalog(url, lambda _: 0, encode, decode)
     registry = build_registry(url, is_owner=False)
     await catalog.open()
     await registry.open()
@@ -105,8 +122,11 @@ def main() -> None:
     memory = load(Path(options.source)).memory
     if memory.database is None:
         parser.error("the source is no cluster: use gateway memory reindex")
+    url = memory.database.get_secret_value()
+    if problems := asyncio.run(find_obstacles(url)):
+        parser.error(problems[0])
     storage = object_storage(memory.uri, memory.storage)
-    tables, scopes = asyncio.run(read_database(memory.database.get_secret_value()))
+    tables, scopes = asyncio.run(read_database(url))
     start_ray(options.address)
     count = 0
     arguments = ray.put(scopes), ray.put(newest_versions(storage, tables))

@@ -54,7 +54,7 @@ async def chat(session: aiohttp.ClientSession, url: str, user: str, header: str 
 async def list_models(url: str, user: str) -> int:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"{url}/v1/models", headers={"x-memory-user": user}) as response,
+        session.get(f"{url}/v1/models", headers={"authorization": "Bearer all", "x-memory-user": user}) as response,
     ):
         await response.read()
         return response.status

@@ -20,7 +20,8 @@ JOBS = ROOT / "deploy" / "ray"
 USERS = ("ada", "bob", "eve")
 
 
-async def run_job(name: str, *arguments: str, folder: Path) -> str:
+async def run_job(name: str, *arguments: str, folder: Path, status: int = 0) -> str:
+    """The output of a job that is expected to end with this status."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(JOBS / name), "--out", str(folder / "parts"), "--parts", "3", *arguments),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -28,7 +29,7 @@ async def run_job(name: str, *arguments: str, folder: Path) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 500)
-    assert process.returncode == 0, output.decode()[-5000:]
+    assert process.returncode == status, output.decode()[-5000:]
     return output.decode()
 
 
@@ -127,6 +128,15 @@ async def test_all_memories_of_a_cluster_get_to_another_one(
         assert await import_parts(gateway, tmp_path) == len(before)
         await gateway.settled()
         assert await export(gateway) == before
+
+
+async def test_a_cluster_is_not_read_while_memories_wait_to_be_stored(cluster: Cluster, tmp_path: Path) -> None:
+    async with cluster.running(1, memory__store__flush_seconds=3600) as (gateway,):
+        assert await said(gateway, "The key is in the shed.") == 200
+    source = str(source_of(cluster, tmp_path))
+    output = await run_job("reembed.py", "--source", source, "--config", source, folder=tmp_path, status=2)
+    assert "memories wait in the journal: let a gateway run" in output
+    assert not (tmp_path / "parts").exists()
 
 
 async def export(gateway: Running) -> dict[str, dict[str, Any]]:
