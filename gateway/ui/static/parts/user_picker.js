@@ -1,6 +1,6 @@
 // The user whose memories are shown: fixed by the key, or chosen among those of the tenant.
 import { getJson, may, me, url } from "../lib/api.js";
-import { html, useEffect, useRef, useState } from "../lib/dom.js";
+import { html, useRef, useState } from "../lib/dom.js";
 import { formatDate, formatNumber } from "../lib/format.js";
 import { t } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
@@ -54,7 +54,10 @@ export function ChooseUser() {
   const [selected, setSelected] = useState(-1);
   const search = useRef(null);
   const move = (index) => setSelected(Math.max(0, Math.min(index, users.length - 1)));
-  useEffect(() => setSelected(-1), [text]);
+  const find = (words) => {
+    setText(words);
+    setSelected(-1); // in the same frame: a key that is pressed at once is not lost
+  };
   useKeys({
     j: [t("keys.next"), () => move(selected + 1)],
     k: [t("keys.previous"), () => move(selected - 1)],
@@ -68,7 +71,7 @@ export function ChooseUser() {
   };
   return html`
     <div class="toolbar"><label class="search"><span class="hidden-text">${t("memories.find_user")}</span><${Icon} name="search" />
-      <input ref=${search} class="input" type="search" maxlength="256" placeholder=${t("memories.find_user")} value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${(event) => event.key === "Escape" && event.target.blur()} /></label></div>
+      <input ref=${search} class="input" type="search" maxlength="256" placeholder=${t("memories.find_user")} value=${text} onInput=${(event) => find(event.target.value)} onKeyDown=${(event) => event.key === "Escape" && event.target.blur()} /></label></div>
     <${Loaded} of=${state}>${(data) => (data.data.length || text ? html`
       <${RowTable} label=${t("memories.users")} columns=${userColumns()} rows=${users} selected=${selected} onSelect=${setSelected} onOpen=${(row) => showUser(row.id)} />
       ${data.has_more && html`<div class="buttons"><${Button} onClick=${more}>${t("memories.more_users")}<//></div>`}` : html`<${NoUsers} />`)}<//>`;
