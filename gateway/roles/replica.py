@@ -85,7 +85,7 @@ class Replica:
         )
         follower = self._follower = LogFollower(storage.log, sets, self._builder, on_change)
         self._telemetry.log_lag.set_function(lambda: follower.lag)
-        self._telemetry.owned_buckets.set_function(lambda: sum(bucket >= 0 for bucket in storage.leases.held()))
+        self._telemetry.owned_buckets.set_function(lambda: len(storage.held()))
         return sets
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Replica:
 
     async def _take_over(self) -> None:
         """Call the listeners with buckets that this replica owns from now on."""
-        while new := {bucket for bucket in self._storage.leases.held() if bucket >= 0} - self._owned:
+        while new := self._storage.held().keys() - self._owned:
             self._owned |= new
             try:
                 await notify(self._on_take_over, new)
@@ -150,7 +150,7 @@ class Replica:
         held = self._storage.leases.held()
         return {
             "log_lag_seconds": round(self._follower.lag, 3) if self._follower is not None else None,
-            "owned_buckets": sum(bucket >= 0 for bucket in held),
+            "owned_buckets": len(self._storage.held()),
             "buckets": self._storage.meta.buckets,
             "leases": "held" if held else "none",
         }

@@ -127,7 +127,7 @@ class ClusterStorage:
         memory, mark = await asyncio.to_thread(read_memory_id, self._url), await place.read()
         if not (refusal := explain_mismatch(self._storage.uri, memory, mark)):
             if memory.value is None:
-                await asyncio.to_thread(create_memory_id, self._url, mark or secrets.token_hex(16))
+                await create_memory_id(self._url, mark or secrets.token_hex(16))
                 memory = await asyncio.to_thread(read_memory_id, self._url)
             if mark is None and memory.value is not None:
                 await place.create(memory.value)

@@ -33,6 +33,7 @@ __all__ = [
     "build_cluster_storage",
     "check_cluster",
     "require_usable",
+    "require_working",
 ]
 
 
@@ -86,11 +87,18 @@ async def check_cluster(config: Config) -> tuple[list[str], list[str]]:
 
 
 async def require_usable(config: Config) -> None:
-    """Raise ConfigError if the database or the bucket cannot be used."""
+    """Raise ConfigError if the database or the bucket cannot be used, or belong to another memory or to a move."""
+    await require_working(config)
+    if problems := await _find_owner(config):
+        raise ConfigError("\n".join(problems))
+
+
+async def require_working(config: Config) -> None:
+    """Raise ConfigError if the database or the bucket does not work; whose they are is not looked at."""
     database, bucket = await asyncio.gather(
         asyncio.to_thread(postgres_probe.find_obstacles, _url(config)), _probe_bucket(config)
     )
-    if problems := [*_of_database(database), *bucket] or await _find_owner(config):
+    if problems := [*_of_database(database), *bucket]:
         raise ConfigError("\n".join(problems))
 
 

@@ -16,6 +16,8 @@ from gateway.storage.move_mark import MoveMark, decode_mark, describe_mark
 
 __all__ = [
     "ARRIVING_FILE",
+    "LOCK_FILE",
+    "META_FILE",
     "MOVED_FILE",
     "DataFolder",
     "FolderRefused",
@@ -26,10 +28,12 @@ __all__ = [
     "read_move_mark",
     "remove_damaged_files",
     "require_not_moved",
+    "write_meta",
     "write_whole",
 ]
 
 _FORMAT = 1
+LOCK_FILE, META_FILE = "lock", "meta.json"
 MOVED_FILE, ARRIVING_FILE = "moved.json", "arriving.json"
 """Names of the mark of a move, in the folder that it was from, and in the one that it is to."""
 
@@ -71,12 +75,9 @@ class DataFolder:
             self._lock = None
 
     def _load_meta(self, buckets: int, embedder: str, dimensions: int) -> None:
-        meta_path = self.path / "meta.json"
-        if not meta_path.exists():
-            meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
-            meta["has_plain_ids"] = False  # earlier versions gave ids that do not begin with digits of the scope
-            write_whole(meta_path, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
-            fsync(self.path)
+        meta_path = self.path / META_FILE
+        if not meta_path.exists():  # earlier versions gave ids that do not begin with digits of the scope
+            write_meta(self.path, buckets, embedder, dimensions, has_plain_ids=False)
         try:
             stored: Any = orjson.loads(meta_path.read_bytes())
         except orjson.JSONDecodeError as error:
@@ -99,12 +100,20 @@ class DataFolder:
         return FolderRefused(f"{path} is not the description of a data folder: restore it from a back-up of the folder")
 
 
+def write_meta(path: Path, buckets: int, embedder: str, dimensions: int, *, has_plain_ids: bool) -> None:
+    """Write the settings of a new memory, durably. Blocks. Raises OSError."""
+    meta = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
+    meta["has_plain_ids"] = has_plain_ids
+    write_whole(path / META_FILE, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+    fsync(path)
+
+
 def lock_folder(path: Path) -> int:
     """Create a data folder if it does not exist, and take its lock. Returns the lock's descriptor: the folder is locked
     while it, or a copy that a process inherited, is open. Raises FolderRefused."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _write_error(path, error) from error
     try:
@@ -163,7 +172,7 @@ def list_damaged_files(folder: Path) -> list[str]:
 def is_in_use(path: Path) -> bool:
     """True if another process holds the lock of a data folder."""
     try:
-        handle = os.open(path / "lock", os.O_RDWR)
+        handle = os.open(path / LOCK_FILE, os.O_RDWR)
     except OSError:
         return False
     try:

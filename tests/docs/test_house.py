@@ -42,6 +42,7 @@ SHOWN_BY = {
     "storage/move/cluster_end.py": "cluster/gateways/test_move.py",
     "storage/move/ends.py": "cluster/gateways/test_move.py",
     "storage/move/folder_end.py": "cluster/gateways/test_move.py",
+    "storage/lance/object_client.py": "cluster/s3/test_object_probe.py",
     "storage/lance/object_files.py": "cluster/s3/test_object_files.py",
     "storage/lance/object_mark.py": "cluster/gateways/test_places.py",
     "storage/postgres/memory_id.py": "cluster/gateways/test_places.py",
@@ -233,7 +234,7 @@ MAY_IMPORT = {
     "lancedb": {"storage/lance/connection.py", "storage/lance/near.py"},
     "sqlite3": {"storage/sqlite"},
     "psycopg": {"storage/postgres"},
-    "obstore": {f"storage/lance/object_{name}.py" for name in ("probe", "files", "mark")},
+    "obstore": {f"storage/lance/object_{name}.py" for name in ("client", "probe", "mark")},
     "opentelemetry": {"tracing"},
     # the local implementation of the storage: all others know its interfaces only (gateway/storage/protocols.py)
     "gateway.storage.lance": {"storage"},

@@ -7,20 +7,21 @@ again, since a table that was repaired may have another one of the same name.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.storage.errors import StorageError
 from gateway.storage.lance.catalog import bucket_of
+from gateway.storage.lance.object_client import open_store, storage_errors
 from gateway.storage.lance.object_place import ObjectStorage
-from gateway.storage.lance.object_probe import describe_error
 
 __all__ = ["ObjectFiles", "list_folder"]
 
 _T = TypeVar("_T")
 _Count = Callable[[int], None]
 _MAX_FILES_AT_ONCE: Final = 8  # files
-_CLIENT: Final = {"timeout": "120s", "connect_timeout": "5s"}  # of one request, which has 10 MiB at most
+_TIMEOUT: Final = "120s"  # of one request, which has 10 MiB at most
 _SUFFIX: Final = ".lance"  # of the folder of a table
 _IMMUTABLE: Final = "data"  # folder of a table
 
@@ -85,26 +86,14 @@ class ObjectFiles:
         await asyncio.to_thread(unfinished.replace, target)
 
     async def _run(self, work: Callable[[Any], Awaitable[_T]]) -> _T:
-        from obstore.exceptions import BaseError  # noqa: PLC0415 — an extra
-
         try:
-            if self._store is None:
-                self._store = await asyncio.to_thread(self._open)
-            return await work(self._store)
-        except BaseError as error:
-            text = f"{self._storage.uri}: {describe_error(error)}"
-            raise StorageError("store", text, is_outage=True) from error
+            with storage_errors(self._storage):
+                if self._store is None:
+                    open_files = partial(open_store, self._storage, timeout=_TIMEOUT, connect_timeout="5s")
+                    self._store = await asyncio.to_thread(open_files)
+                return await work(self._store)
         except OSError as error:
             raise StorageError("store", f"a file cannot be copied: {error.strerror or error}") from error
-
-    def _open(self) -> Any:
-        from obstore.store import S3Store  # noqa: PLC0415 — an extra
-
-        return S3Store.from_url(
-            self._storage.uri,
-            config=dict(self._storage.credentials),
-            client_options={**_CLIENT, "allow_http": self._storage.allow_http},
-        )
 
 
 def list_folder(folder: Path, names: Collection[str] | None) -> dict[str, int]:

@@ -8,14 +8,13 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from gateway.storage.errors import StorageError
+from gateway.storage.lance.object_client import open_store, storage_errors
 from gateway.storage.lance.object_place import ObjectStorage
-from gateway.storage.lance.object_probe import describe_error
 from gateway.storage.place_mark import MARK_NAME
 
 __all__ = ["ObjectMark"]
 
 _T = TypeVar("_T")
-_CLIENT: Final = {"timeout": "15s", "connect_timeout": "3s"}  # the first write to a bucket can take long
 _TIMEOUT: Final = 20.0  # seconds
 
 
@@ -55,22 +54,10 @@ class ObjectMark:
         await self._run(work)
 
     async def _run(self, work: Callable[[Any], Awaitable[_T]]) -> _T:
-        from obstore.exceptions import BaseError  # noqa: PLC0415 — an extra
-
         try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await work(await asyncio.to_thread(self._open))
-        except BaseError as error:
-            raise StorageError("store", f"{self._storage.uri}: {describe_error(error)}", is_outage=True) from error
+            with storage_errors(self._storage):
+                async with asyncio.timeout(_TIMEOUT):
+                    # the first write to a bucket can take long
+                    return await work(await asyncio.to_thread(open_store, self._storage, timeout="15s", retries=2))
         except TimeoutError as error:
             raise StorageError("store", f"{self._storage.uri} does not answer", is_outage=True) from error
-
-    def _open(self) -> Any:
-        from obstore.store import S3Store  # noqa: PLC0415 — an extra
-
-        return S3Store.from_url(
-            self._storage.uri,
-            config=dict(self._storage.credentials),
-            client_options={**_CLIENT, "allow_http": self._storage.allow_http},
-            retry_config={"max_retries": 2},
-        )

@@ -5,9 +5,10 @@ import secrets
 from typing import Any
 
 from gateway.config.storage import StorageConfig
-from gateway.storage.lance.object_place import ObjectStorage, object_storage
+from gateway.storage.lance.object_client import describe_error, open_store
+from gateway.storage.lance.object_place import object_storage
 
-__all__ = ["describe_error", "probe"]
+__all__ = ["probe"]
 
 _TIMEOUT = 20.0  # seconds
 _FIRST, _SECOND = b"first", b"second"
@@ -18,7 +19,8 @@ async def probe(uri: str, storage: StorageConfig) -> list[str]:
     """What hinders a memory at an address on S3, in words: empty if its objects can be written, read, listed and
     deleted, and a key is written once only if that is asked for."""
     try:
-        store = await asyncio.to_thread(_open, object_storage(uri, storage))
+        # the first write to a new bucket can take long
+        store = await asyncio.to_thread(open_store, object_storage(uri, storage), timeout="15s", retries=2)
     except ImportError:
         return [_NO_LIBRARY]
     except Exception as error:  # noqa: BLE001 — the library raises many kinds for an invalid address or credentials
@@ -28,18 +30,6 @@ async def probe(uri: str, storage: StorageConfig) -> list[str]:
             return await _try_all(store, uri)
     except TimeoutError:
         return [f"{uri} does not answer within {_TIMEOUT:g} seconds"]
-
-
-def _open(storage: ObjectStorage) -> Any:
-    from obstore.store import S3Store  # noqa: PLC0415 — an extra
-
-    return S3Store.from_url(
-        storage.uri,
-        config=dict(storage.credentials),
-        # the first write to a new bucket can take long
-        client_options={"timeout": "15s", "connect_timeout": "3s", "allow_http": storage.allow_http},
-        retry_config={"max_retries": 2},
-    )
 
 
 async def _try_all(store: Any, uri: str) -> list[str]:
@@ -78,20 +68,3 @@ async def _try_all(store: Any, uri: str) -> list[str]:
     except BaseError as error:
         problems.append(f"{uri}: objects cannot be deleted: {describe_error(error)}")
     return problems
-
-
-def describe_error(error: Exception) -> str:
-    """An error of the library in words, without what a server may have repeated of the request."""
-    reasons = {
-        "PermissionDeniedError": "the access key has no right to it",
-        "UnauthenticatedError": "the access key or its secret is wrong",
-        "NotFoundError": "the bucket does not exist",
-        "NotSupportedError": "the storage cannot do that",
-    }
-    reason = reasons.get(type(error).__name__)
-    if reason is None:
-        text = str(error)
-        statuses = {" 403": "PermissionDeniedError", " 401": "UnauthenticatedError", "NoSuchBucket": "NotFoundError"}
-        name = next((name for sign, name in statuses.items() if sign in text), "")
-        reason = reasons.get(name, "the storage cannot be reached, or answers with an error")
-    return reason

@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.storage.bucket_numbers import bucket_of
+from gateway.storage.cluster_parts import require_working
 from gateway.storage.errors import StorageError
-from gateway.storage.lance import object_probe
 from gateway.storage.lance.catalog import TableEntry, decode, encode
 from gateway.storage.lance.description import describe_tables
 from gateway.storage.lance.object_files import ObjectFiles
@@ -21,16 +21,16 @@ from gateway.storage.move.ends import MovedMemory
 from gateway.storage.move_mark import MoveMark, decode_mark, encode_mark
 from gateway.storage.postgres.catalog import PostgresCatalog
 from gateway.storage.postgres.database import PostgresDatabase
-from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.documents import SharedDocument, run_in_thread
 from gateway.storage.postgres.meta import ClusterMeta
 from gateway.storage.postgres.move_lease import MoveLease, count_gateways
 from gateway.storage.postgres.moved_rows import PostgresRows
 from gateway.storage.postgres.names import SCHEMA
-from gateway.storage.postgres.probe import MARK_PLACE, find_obstacles, has_tables
+from gateway.storage.postgres.probe import MARK_PLACE, has_tables
 
 __all__ = ["ClusterEnd"]
 
-_T = TypeVar("_T")
+_PART: Final = "database"
 _CALL_LIMIT: Final = 60.0  # seconds, of a batch of rows
 
 
@@ -40,6 +40,7 @@ class ClusterEnd:
     def __init__(self, config: Config) -> None:
         memory = config.memory
         assert memory.database is not None  # noqa: S101 — the configuration was checked
+        self._config = config
         self._memory = memory
         self._url = url = memory.database.get_secret_value()
         self._storage = object_storage(memory.uri, memory.storage)
@@ -111,7 +112,7 @@ class ClusterEnd:
         await self._lease.require_alone()
 
     async def require_empty(self) -> None:
-        await self._require_usable()
+        await require_working(self._config)
         if not await self._has_tables():
             await self._require_no_files()
             return
@@ -127,14 +128,6 @@ class ClusterEnd:
                 f"{SCHEMA} if nothing in it is needed",
             )
         await self._require_no_files()
-
-    async def _require_usable(self) -> None:
-        database, bucket = await asyncio.gather(
-            asyncio.to_thread(find_obstacles, self._url), object_probe.probe(self._memory.uri, self._memory.storage)
-        )
-        if database or bucket:
-            problems = [*(f"memory.database: {text}" for text in database), *(f"memory.uri: {text}" for text in bucket)]
-            raise ConfigError("\n".join(problems))
 
     async def _require_no_files(self) -> None:
         if await self.files.list():
@@ -165,16 +158,16 @@ class ClusterEnd:
             await meta.note_plain_ids()
 
     async def mark(self, mark: MoveMark) -> None:
-        await _run(lambda: self._mark.write(encode_mark(mark)))
+        await run_in_thread(lambda: self._mark.write(encode_mark(mark)), _PART)
 
     async def unmark(self) -> None:
-        await _run(self._mark.delete)
+        await run_in_thread(self._mark.delete, _PART)
 
     async def identities(self) -> bytes | None:
         return await self._read(self._identities)
 
     async def put_identities(self, content: bytes) -> None:
-        await _run(lambda: self._identities.write(content))
+        await run_in_thread(lambda: self._identities.write(content), _PART)
 
     async def close(self) -> None:
         with contextlib.suppress(StorageError):
@@ -193,16 +186,6 @@ class ClusterEnd:
     @staticmethod
     async def _read(document: SharedDocument) -> bytes | None:
         try:
-            return await _run(document.read)
+            return await run_in_thread(document.read, _PART)
         except FileNotFoundError:
             return None
-
-
-async def _run(job: Callable[[], _T]) -> _T:
-    """Run a job in a thread. Raises StorageError, and FileNotFoundError."""
-    try:
-        return await asyncio.to_thread(job)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise StorageError("database", str(error), is_outage=True) from error

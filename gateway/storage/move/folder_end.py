@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from gateway.storage.disk import sync_tree
 from gateway.storage.errors import StorageError
 from gateway.storage.folder import (
     ARRIVING_FILE,
+    LOCK_FILE,
+    META_FILE,
     MOVED_FILE,
     DataFolder,
     FolderRefused,
@@ -20,11 +20,13 @@ from gateway.storage.folder import (
     is_in_use,
     lock_folder,
     read_move_mark,
+    write_meta,
     write_whole,
 )
 from gateway.storage.lance.catalog import Entries
 from gateway.storage.lance.description import as_in_folder, describe_tables
 from gateway.storage.lance.file_catalog import FileCatalog
+from gateway.storage.lance.homes import CATALOG_FILE
 from gateway.storage.lance.repair import mark_whole
 from gateway.storage.lance.store import MemoryStore
 from gateway.storage.move.ends import MovedMemory
@@ -37,11 +39,10 @@ from gateway.text.terms import TERMS_VERSION
 
 __all__ = ["FolderEnd"]
 
-_LOCK, _META, _CATALOG, _IDENTITIES = "lock", "meta.json", "tables.json", "identities.json"
+_IDENTITIES = "identities.json"
 _JOURNAL = "journal.sqlite"
 _OF_THE_DISK: Final = "lost+found"  # in the root of a volume
 _UNLIMITED: Final = 2**62
-_FORMAT: Final = 1
 
 
 class FolderEnd:
@@ -68,7 +69,7 @@ class FolderEnd:
         return self._path / "lance"
 
     async def lock(self) -> None:
-        if not await asyncio.to_thread((self._path / _META).exists):
+        if not await asyncio.to_thread((self._path / META_FILE).exists):
             raise FolderRefused(f"there is no memory in {self._path}")
         self._lock = await asyncio.to_thread(lock_folder, self._path)
 
@@ -114,7 +115,7 @@ class FolderEnd:
             raise FolderRefused(f"another process uses the data folder {self._path}")
         if read_move_mark(self._path) is not None:
             return
-        names = sorted(name for name in os.listdir(self._path) if name not in (_LOCK, _OF_THE_DISK))
+        names = sorted(name for name in os.listdir(self._path) if name not in (LOCK_FILE, _OF_THE_DISK))
         if names:
             raise FolderRefused(f"the folder {self._path} is not empty (it has {names[0]}): name an empty or a new one")
 
@@ -126,7 +127,10 @@ class FolderEnd:
 
     def _remove_remains(self) -> None:
         """Delete what an interrupted move has left, but its copies of files."""
-        for path in (*self._path.glob("*.sqlite*"), *(self._path / name for name in (_META, _CATALOG, _IDENTITIES))):
+        for path in (
+            *self._path.glob("*.sqlite*"),
+            *(self._path / name for name in (META_FILE, CATALOG_FILE, _IDENTITIES)),
+        ):
             path.unlink(missing_ok=True)
         self.tables.mkdir(exist_ok=True)
 
@@ -143,11 +147,8 @@ class FolderEnd:
                     mark_whole(self.tables / f"{entry.name}.lance", entry.rows)
         sync_tree(self.tables, 0)
         catalog: dict[int, Entries] = {number: as_in_folder(entries) for number, entries in memory.tables.items()}
-        FileCatalog(self._path / _CATALOG).put_all(catalog)
-        fields = {"format": _FORMAT, "buckets": memory.buckets, "embedder": memory.embedder}
-        fields |= {"dimensions": memory.dimensions, "has_plain_ids": memory.has_plain_ids}
-        write_whole(self._path / _META, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
-        fsync(self._path)
+        FileCatalog(self._path / CATALOG_FILE).put_all(catalog)
+        write_meta(self._path, memory.buckets, memory.embedder, memory.dimensions, has_plain_ids=memory.has_plain_ids)
 
     async def mark(self, mark: MoveMark) -> None:
         name = MOVED_FILE if mark.state is MoveState.MOVED else ARRIVING_FILE

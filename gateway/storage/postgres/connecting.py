@@ -12,7 +12,7 @@ import psycopg
 
 from gateway.storage.postgres.names import FUNCTION_NAMES, SCHEMA, TABLES
 
-__all__ = ["Connection", "break_connection", "breaking_after", "connect", "decode_rows", "encode_values", "translate"]
+__all__ = ["Connection", "break_connection", "connect", "connected", "decode_rows", "encode_values", "translate"]
 
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 _CONNECT_TIMEOUT = 3  # seconds
@@ -53,14 +53,16 @@ def break_connection(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def breaking_after(connection: Connection, seconds: float) -> Iterator[None]:
-    """Break the connection if the block takes longer: a server that is frozen never answers."""
-    timer = threading.Timer(seconds, break_connection, [connection])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def connected(url: str, seconds: float) -> Iterator[Connection]:
+    """A connection for a block, which is broken if that takes longer: a server that is frozen never answers. Blocks.
+    Raises psycopg.Error."""
+    with connect(url) as connection:
+        timer = threading.Timer(seconds, break_connection, [connection])
+        timer.start()
+        try:
+            yield connection
+        finally:
+            timer.cancel()
 
 
 @lru_cache(256)

@@ -27,6 +27,7 @@ from gateway.storage.postgres.connecting import (
     translate,
 )
 from gateway.storage.postgres.schema import prepare_schema
+from gateway.storage.sql.database import MAX_KEY_TEXT
 
 __all__ = ["PostgresDatabase", "PostgresStatements"]
 
@@ -35,7 +36,6 @@ _CALL_LIMIT: Final = 5.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds without a new try after a failure
 _RECONNECT_LIMIT: Final = 1.0  # seconds that a call waits for a connection after a failure
 _TRIES: Final = 5  # of a transaction that meets others
-_MAX_KEY_TEXT: Final = 200  # characters: a key in an index has 2 700 bytes at most
 
 
 class PostgresStatements:
@@ -88,7 +88,7 @@ class PostgresDatabase:
     @property
     def max_text(self) -> int | None:
         """The number of characters that a text of unlimited length may have in a key."""
-        return _MAX_KEY_TEXT
+        return MAX_KEY_TEXT
 
     @property
     def connection(self) -> Connection:

@@ -1,13 +1,18 @@
 """Small documents that all gateways of a cluster share: `SmallFile` on a table."""
 
-from typing import Final
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import psycopg
 
+from gateway.storage.errors import StorageError
 from gateway.storage.postgres.causes import to_storage_error
-from gateway.storage.postgres.connecting import Connection, breaking_after, connect, translate
+from gateway.storage.postgres.connecting import connected, translate
 
-__all__ = ["SharedDocument"]
+__all__ = ["SharedDocument", "run_in_thread"]
+
+_T = TypeVar("_T")
 
 _PATIENCE: Final = 5.0  # seconds
 _READ: Final = "SELECT content FROM documents WHERE name=?"
@@ -49,9 +54,18 @@ class SharedDocument:
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> tuple[bytes, ...] | None:
         try:
-            connection: Connection = connect(self._url)
-            with connection, breaking_after(connection, _PATIENCE):
+            with connected(self._url, _PATIENCE) as connection:
                 cursor = connection.execute(translate(statement).encode(), values)
                 return cursor.fetchone() if cursor.description is not None else None
         except psycopg.Error as error:
             raise OSError(str(to_storage_error("store", error))) from None
+
+
+async def run_in_thread(job: Callable[[], _T], part: str) -> _T:
+    """Run a call of a document for a part of the storage. Raises StorageError, and FileNotFoundError."""
+    try:
+        return await asyncio.to_thread(job)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(part, str(error), is_outage=True) from error

@@ -8,8 +8,8 @@ import psycopg
 from gateway.storage.errors import StorageError
 from gateway.storage.place_mark import MemoryId
 from gateway.storage.postgres.causes import to_storage_error
-from gateway.storage.postgres.connecting import breaking_after, connect, translate
-from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.connecting import connected, translate
+from gateway.storage.postgres.documents import SharedDocument, run_in_thread
 from gateway.storage.postgres.schema import read_version
 
 __all__ = ["create_memory_id", "read_memory_id"]
@@ -24,8 +24,7 @@ SELECT (SELECT content FROM documents WHERE name=?), EXISTS (SELECT 1 FROM catal
 def read_memory_id(database_url: str) -> MemoryId:
     """The id, also of a database without tables. Blocks. Raises StorageError."""
     try:
-        connection = connect(database_url)
-        with connection, breaking_after(connection, _PATIENCE):
+        with connected(database_url, _PATIENCE) as connection:
             if not read_version(connection).format:
                 return MemoryId()
             row = connection.execute(translate(_READ).encode(), (_NAME,)).fetchone()
@@ -39,9 +38,7 @@ def read_memory_id(database_url: str) -> MemoryId:
         raise StorageError("store", "the id of the memory in the database cannot be read") from error
 
 
-def create_memory_id(database_url: str, memory_id: str) -> None:
-    """Write the id, unless there is one. The tables are there. Blocks. Raises StorageError."""
-    try:
-        SharedDocument(database_url, _NAME).create(orjson.dumps({"id": memory_id}))
-    except OSError as error:
-        raise StorageError("store", str(error), is_outage=True) from error
+async def create_memory_id(database_url: str, memory_id: str) -> None:
+    """Write the id, unless there is one. The tables are there. Raises StorageError."""
+    document = SharedDocument(database_url, _NAME)
+    await run_in_thread(lambda: document.create(orjson.dumps({"id": memory_id})), "store")

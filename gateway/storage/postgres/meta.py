@@ -1,17 +1,17 @@
 """What was fixed when a memory in a cluster was created: a document in the database, written once."""
 
-import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gateway.storage.errors import StorageError
-from gateway.storage.postgres.documents import SharedDocument
+from gateway.storage.postgres.documents import SharedDocument, run_in_thread
 
 __all__ = ["ClusterMeta"]
 
 _FORMAT: Final = 1
+_PART: Final = "store"
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class ClusterMeta:
     async def open(self, buckets: int, embedder: str, dimensions: int) -> None:
         """Read the values, or fix these if the memory is new. Raises StorageError."""
         new = {"format": _FORMAT, "buckets": buckets, "embedder": embedder, "dimensions": dimensions}
-        await self._run(lambda: self._document.create(orjson.dumps(new)))
+        await run_in_thread(lambda: self._document.create(orjson.dumps(new)), _PART)
         await self._load()
 
     async def note_plain_ids(self) -> None:
@@ -59,26 +59,22 @@ class ClusterMeta:
         self._values.has_plain_ids = True
         fields = {"format": _FORMAT, "buckets": self.buckets, "embedder": self.embedder}
         fields |= {"dimensions": self.dimensions, "has_plain_ids": True}
-        await self._run(lambda: self._document.write(orjson.dumps(fields)))
+        await run_in_thread(lambda: self._document.write(orjson.dumps(fields)), _PART)
 
     async def refresh(self) -> None:
         """Read what other replicas have noted. Raises StorageError."""
         await self._load()
 
     async def _load(self) -> None:
-        content = await self._run(self._document.read)
+        try:
+            content = await run_in_thread(self._document.read, _PART)
+        except FileNotFoundError as error:
+            raise StorageError(_PART, str(error), is_outage=True) from error
         try:
             fields = orjson.loads(content)
             if fields["format"] != _FORMAT:
-                raise StorageError("store", f"the memory has format {fields['format']}; this version reads {_FORMAT}")
+                raise StorageError(_PART, f"the memory has format {fields['format']}; this version reads {_FORMAT}")
             plain = bool(fields.get("has_plain_ids", False))
             self._values = _Values(int(fields["buckets"]), str(fields["embedder"]), int(fields["dimensions"]), plain)
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError("store", "the description of the memory in the database cannot be read") from error
-
-    @staticmethod
-    async def _run(job: Any) -> Any:
-        try:
-            return await asyncio.to_thread(job)
-        except OSError as error:
-            raise StorageError("store", str(error), is_outage=True) from error
+            raise StorageError(_PART, "the description of the memory in the database cannot be read") from error

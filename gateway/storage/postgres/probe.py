@@ -11,7 +11,7 @@ from gateway.storage.bucket_numbers import MOVE
 from gateway.storage.errors import StorageError
 from gateway.storage.move_mark import decode_mark, describe_mark
 from gateway.storage.postgres.causes import to_storage_error
-from gateway.storage.postgres.connecting import Connection, breaking_after, connect
+from gateway.storage.postgres.connecting import Connection, connect, connected
 from gateway.storage.postgres.names import SCHEMA
 from gateway.storage.postgres.schema import explain_refusal, newest_format, read_version
 
@@ -49,8 +49,7 @@ def find_move(database_url: str) -> list[str]:
 def has_tables(database_url: str) -> bool:
     """True if a database has the gateway's tables. Blocks. Raises StorageError."""
     try:
-        connection = connect(database_url)
-        with connection, breaking_after(connection, _PATIENCE):
+        with connected(database_url, _PATIENCE) as connection:
             return read_version(connection).format > 0
     except psycopg.Error as error:
         raise to_storage_error("database", error) from None
@@ -69,8 +68,7 @@ def probe(database_url: str) -> Findings:
 def _examine(database_url: str, check: Callable[[Connection], Findings]) -> Findings:
     """The findings of a check, or why it could not be made."""
     try:
-        connection = connect(database_url)
-        with connection, breaking_after(connection, _PATIENCE):
+        with connected(database_url, _PATIENCE) as connection:
             return check(connection)
     except psycopg.Error as error:
         return Findings([str(to_storage_error("journal", error))])

@@ -5,10 +5,12 @@ columns, reserved names are quoted (`"user"`), and the sum of integers is cast b
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["SqlDatabase", "Statements"]
+__all__ = ["MAX_KEY_TEXT", "SqlDatabase", "Statements"]
 
+MAX_KEY_TEXT: Final = 200
+"""Characters of a text of unlimited length in a key of PostgreSQL: a key in an index has 2 700 bytes at most."""
 _T = TypeVar("_T")
 
 

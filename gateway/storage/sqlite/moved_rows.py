@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 from gateway.storage.errors import StorageError
 from gateway.storage.moved_tables import MovedTable, RowBatch
+from gateway.storage.sql.database import MAX_KEY_TEXT
 from gateway.storage.sqlite import blocks, counters, extraction_queue, journal, ledger, owners, registry
 from gateway.storage.sqlite.database import Database, Migration
 
@@ -20,12 +21,11 @@ _MIGRATIONS: Final[Mapping[str, Sequence[Migration]]] = {
     "blocks": blocks.MIGRATIONS,
     "learning": extraction_queue.MIGRATIONS,
 }
-_MAX_KEY_TEXT: Final = 200  # characters of a model's name in a key of PostgreSQL
 _SUMMED: Final = "requests prompt_tokens cached_tokens completion_tokens estimated_tokens cost priced".split()
 _USED: Final = (
-    f'SELECT hour, tenant, "key", "user", substr(model, 1, {_MAX_KEY_TEXT}), upstream, '  # noqa: S608 — ours
+    f'SELECT hour, tenant, "key", "user", substr(model, 1, {MAX_KEY_TEXT}), upstream, '  # noqa: S608 — ours
     f"{', '.join(f'sum({name})' for name in _SUMMED)} FROM used "
-    f'GROUP BY hour, tenant, "key", "user", substr(model, 1, {_MAX_KEY_TEXT}), upstream'
+    f'GROUP BY hour, tenant, "key", "user", substr(model, 1, {MAX_KEY_TEXT}), upstream'
 )
 _NEWEST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='entries'"
 

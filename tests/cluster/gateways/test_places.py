@@ -96,7 +96,7 @@ async def test_what_is_written_first_stays(cluster: Cluster) -> None:
     async with cluster.running(1):
         pass
     memory, mark = await asyncio.to_thread(read_memory_id, cluster.database_url), ObjectMark(cluster.storage)
-    await asyncio.to_thread(create_memory_id, cluster.database_url, "another")
+    await create_memory_id(cluster.database_url, "another")
     await mark.create("another")
     assert await asyncio.to_thread(read_memory_id, cluster.database_url) == memory
     assert await mark.read() == memory.value
