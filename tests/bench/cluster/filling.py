@@ -17,12 +17,11 @@ import numpy as np
 
 from gateway.identity import scope_of
 from gateway.storage.cluster import ClusterStorage
-from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
 from tests.bench.cluster.engines import Engines, Place
 from tests.bench.filling import ROW_FORMAT, Material, rows_of
 from tests.bench.processes import ROOT
-from tests.fakes.s3 import ACCESS_KEY, SECRET_KEY
+from tests.fakes.s3 import storage_at
 
 __all__ = ["BUCKETS", "fill_place"]
 
@@ -42,14 +41,7 @@ async def fill_place(engines: Engines, place: Place, users: Mapping[str, int], *
 
 def build_storage(spec: Mapping[str, Any]) -> ClusterStorage:
     """The storage of a replica at a place, past the proxy."""
-    storage = ObjectStorage(
-        uri=spec["uri"],
-        endpoint=spec["endpoint"],
-        region="us-east-1",
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
-        allow_http=True,
-    )
+    storage = storage_at(spec["uri"], spec["endpoint"])
     return ClusterStorage(spec["database"], storage, lease_seconds=_LEASE_SECONDS, max_backlog=2**30)
 
 

@@ -13,7 +13,7 @@ from tests.cluster.gateways.balanced import Balanced
 from tests.cluster.gateways.cluster import Cluster, running_gateways
 from tests.cluster.postgres import PostgresServer
 from tests.fakes.running import changed, cluster_count
-from tests.fakes.s3 import ACCESS_KEY, SECRET_KEY, S3Server, running_s3
+from tests.fakes.s3 import S3Server, running_s3, storage_at
 
 __all__ = ["Engines", "running_cluster", "running_engines"]
 
@@ -29,14 +29,7 @@ class Engines:
 
     def cluster(self, folder: Path) -> Cluster:
         if folder not in self._memories:
-            storage = ObjectStorage(
-                uri=f"s3://{self._bucket}/{uuid.uuid4().hex}/memory",
-                endpoint=self._url,
-                region="us-east-1",
-                access_key=ACCESS_KEY,
-                secret_key=SECRET_KEY,
-                allow_http=True,
-            )
+            storage = storage_at(f"s3://{self._bucket}/{uuid.uuid4().hex}/memory", self._url)
             self._memories[folder] = self._postgres.create_database(), storage
         return Cluster(folder, *self._memories[folder], upstream_url="")
 

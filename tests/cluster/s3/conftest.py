@@ -8,7 +8,7 @@ import pytest
 from gateway.storage.lance.homes import object_home
 from gateway.storage.lance.object_place import ObjectStorage
 from gateway.storage.lance.store import MemoryStore
-from tests.fakes.s3 import ACCESS_KEY, SECRET_KEY, S3Server, find_seaweed, running_s3
+from tests.fakes.s3 import S3Server, find_seaweed, running_s3, storage_at
 from tests.fakes.s3_proxy import FaultyS3, running_faulty_s3
 from tests.fakes.shared_catalog import CatalogDatabase, FixedMeta, SharedCatalog
 from tests.unit.storage.lance.test_store import MADE
@@ -38,14 +38,7 @@ def s3_bucket(s3_server: S3Server) -> str:
 @pytest.fixture
 def storage(s3_bucket: str, s3: FaultyS3) -> ObjectStorage:
     """An address where there is nothing yet."""
-    return ObjectStorage(
-        uri=f"s3://{s3_bucket}/{uuid.uuid4().hex}/memory",
-        endpoint=s3.url,
-        region="us-east-1",
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
-        allow_http=True,
-    )
+    return storage_at(f"s3://{s3_bucket}/{uuid.uuid4().hex}/memory", s3.url)
 
 
 @pytest.fixture
